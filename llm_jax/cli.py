@@ -1,0 +1,109 @@
+"""`llm-jax <verb>`: finds the verb, parses its flags, prints its result, maps errors to exit codes.
+
+Contract: `--json` prints exactly one JSON object on stdout, everything else goes to stderr; a
+user's mistake is one sentence on stderr and exit 2 (78 for a configuration that can never run).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from llm_jax import __version__
+from llm_jax.config import UserError, nearest
+
+# Verb → (module in llm_jax.commands, its one line of help).
+VERBS: dict[str, tuple[str, str]] = {
+    "tokenizer train": ("tokenizer_train", "train a SentencePiece tokenizer on text"),
+    "tokenizer encode": ("tokenizer_encode", "text to token ids"),
+    "tokenizer decode": ("tokenizer_decode", "token ids to text"),
+    "data build": ("data_build", "files to a tokenised tfds dataset with provenance"),
+    "data inspect": ("data_inspect", "what a built dataset holds"),
+    "train": ("train", "train a recipe, or resume its run"),
+    "eval": ("eval", "loss and bits per byte of a run on held-out text"),
+    "generate": ("generate", "continue a prompt"),
+    "export": ("export", "a run's checkpoint to Hugging Face files, logits compared"),
+    "import": ("import_", "Hugging Face files to a checkpoint"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-sentence errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}.")
+
+
+def usage() -> str:
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {verb:<{width}}{help_}" for verb, (_, help_) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: llm-jax <verb> [flags]      (llm-jax <verb> --help for a verb's flags)",
+            "",
+            "From a compute budget to a pretrained language model.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb that `argv` starts with, and what follows it."""
+    for words in (2, 1):
+        verb = " ".join(argv[:words])
+        if verb in VERBS:
+            return verb, list(argv[words:])
+    first = argv[0]
+    inner = [verb for verb in VERBS if verb.startswith(first + " ")]
+    if inner:
+        raise UserError(f"llm-jax {first} needs one more word: {', '.join(inner)}.")
+    raise UserError(f"llm-jax has no verb {first!r}: {nearest(first, VERBS)}")
+
+
+def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
+    """The verb's module and its parsed flags."""
+    module = importlib.import_module(f"llm_jax.commands.{VERBS[verb][0]}")
+    overrides = getattr(module, "OVERRIDES", False)
+    parser = Parser(
+        prog=f"llm-jax {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=not overrides,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    module.add_arguments(parser)
+    args, unknown = parser.parse_known_args(rest)
+    if overrides:
+        args.overrides = unknown
+    elif unknown:
+        flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+        raise UserError(f"{parser.prog} has no flag {unknown[0]!r}: {nearest(unknown[0], flags)}")
+    return module, args
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        sys.exit(0 if argv else 2)
+    if argv[0] == "--version":
+        print(__version__)
+        sys.exit(0)
+    try:
+        verb, rest = split_verb(argv)
+        module, args = parse(verb, rest)
+        result = module.run(args)
+        print(json.dumps(result) if args.json else module.text(result))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,38 @@
+"""One module per verb of `llm-jax`, imported only when that verb runs.
+
+A verb's module has a docstring whose first line is its help, and three functions:
+
+  `add_arguments(parser)`   declares flags on an `argparse` parser;
+  `run(args) -> dict`       does the work; the dict is what `--json` prints;
+  `text(result) -> str`     the same result for a person.
+
+A module that sets `OVERRIDES = True` gets the flags that it did not declare in `args.overrides`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+
+
+def number(text: str) -> float:
+    """A finite number as people write them: `5.76e23`, `70B`, `1.4T`, `8,192`."""
+    plain = text.strip().replace(",", "").replace("_", "")
+    scale = SUFFIXES.get(plain[-1:].upper(), 1.0)
+    try:
+        value = float(plain[:-1] if scale != 1.0 else plain) * scale
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number: write 5.76e23, 70B or 1.4T")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number above 0 written as in `number`."""
+    value = number(text)
+    if value < 1 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(value)

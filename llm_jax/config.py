@@ -1,0 +1,419 @@
+"""The run as frozen data: every choice of a run in one value, checked before anything is spent.
+
+A `RunConfig` is built by a recipe (`configs/*.py`), by the planner, or from JSON; flags override
+its scalar fields; the resolved JSON is stored with the run and in each of its checkpoints.
+Nothing in it is derived: what follows from other fields is a property.
+
+Standard library only, so that `--help`, the planner and the launcher start without JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import runpy
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """A user's mistake: one sentence that names the field, the value and the way out."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A configuration that can never run: supervisors must not retry it (exit code 78)."""
+
+    exit_code = 78
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raises `ConfigError(sentence)` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(sentence)
+
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """The end of an error sentence: the nearest known name, or all of them if none is near."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
+
+
+def _positive(owner: str, obj: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(obj, name)
+        require(value > 0, f"{owner}.{name} is {value}: it must be above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama3Rope:
+    """Llama 3.1's frequency scaling: long wavelengths are divided by `factor`, short ones kept."""
+
+    kind: Literal["llama3"] = "llama3"
+    factor: float = 8.0
+    original_max_seq_len: int = 8192
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnRope:
+    """YaRN (Peng et al. 2023): NTK-by-parts interpolation plus an attention temperature."""
+
+    kind: Literal["yarn"] = "yarn"
+    factor: float = 4.0
+    original_max_seq_len: int = 32768
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture of a decoder-only Transformer. Llama, Qwen, Gemma, Mistral and GPT-2 are
+    values of this class, not subclasses. Execution choices (dtype, remat …) are `ComputeConfig`.
+    """
+
+    vocab_size: int
+    num_layers: int
+    d_model: int
+    num_heads: int
+    num_kv_heads: int
+    """Key/value heads; fewer than `num_heads` is grouped-query attention (Ainslie et al. 2023)."""
+    head_dim: int
+    d_ff: int
+    max_seq_len: int
+    """Longest context the model is meant for (size of learned positions, HF's
+    `max_position_embeddings`)."""
+    activation: Literal["swiglu", "geglu", "gelu"] = "swiglu"
+    """`gelu` is the two-matrix MLP with the tanh GELU of GPT-2; the others are gated."""
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    norm_eps: float = 1e-5
+    post_norm: bool = False
+    """Also normalise each sub-layer's output before it joins the residual stream (Gemma 2)."""
+    norm_plus_one: bool = False
+    """RMSNorm multiplies by (1 + scale), with scale starting at 0 (Gemma)."""
+    qk_norm: bool = False
+    """RMSNorm over each query and key head before RoPE (Qwen3)."""
+    positions: Literal["rope", "learned"] = "rope"
+    rope_theta: float = 10_000.0
+    rope_scaling: Llama3Rope | YarnRope | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    tie_embeddings: bool = False
+    scale_embeddings: bool = False
+    """Multiply the embedding by sqrt(d_model) (Gemma)."""
+    attn_scale: float | None = None
+    """Factor on q·k; None is 1/sqrt(head_dim)."""
+    attn_softcap: float | None = None
+    """softcap·tanh(x/softcap) on attention scores (Gemma 2)."""
+    logit_softcap: float | None = None
+    sliding_window: int | None = None
+    """Keys a local layer sees, its own position included; None: every layer is global."""
+    window_pattern: str = "L"
+    """Repeated over the layers: L local (sliding window), G global. Used with `sliding_window`."""
+
+    def __post_init__(self) -> None:
+        _positive("model", self, "vocab_size", "num_layers", "d_model", "num_heads", "num_kv_heads")
+        _positive("model", self, "head_dim", "d_ff", "max_seq_len", "norm_eps", "rope_theta")
+        require(
+            self.num_heads % self.num_kv_heads == 0,
+            f"model.num_heads is {self.num_heads}, which model.num_kv_heads = {self.num_kv_heads} "
+            "does not divide: choose a divisor of it.",
+        )
+        require(
+            self.head_dim % 2 == 0 or self.positions != "rope",
+            f"model.head_dim is {self.head_dim}: rotary positions need an even number.",
+        )
+        require(
+            set(self.window_pattern) <= {"L", "G"} and self.window_pattern != "",
+            f"model.window_pattern is {self.window_pattern!r}: use letters L (local) and G "
+            "(global), such as 'LLLLLG'.",
+        )
+        if self.sliding_window is not None:
+            _positive("model", self, "sliding_window")
+        for name in ("attn_softcap", "logit_softcap", "attn_scale"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"model.{name} is {value}: give a number above 0.")
+        require(
+            not (self.norm_plus_one and self.norm == "layernorm"),
+            "model.norm_plus_one goes with model.norm = 'rmsnorm' only.",
+        )
+
+    @property
+    def gated(self) -> bool:
+        return self.activation != "gelu"
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Window of each layer, None where it attends to everything before it."""
+        if self.sliding_window is None:
+            return (None,) * self.num_layers
+        pattern = self.window_pattern
+        return tuple(
+            self.sliding_window if pattern[i % len(pattern)] == "L" else None
+            for i in range(self.num_layers)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """How the architecture is executed; none of it changes what the parameters mean."""
+
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Dtype of activations and matmul operands; parameters and reductions stay float32."""
+    remat: Literal["none", "dots", "full"] = "full"
+    """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks."""
+    scan_layers: bool = True
+    """One compiled block looped over the stacked layers, or every layer written out."""
+    attention: Literal["auto", "reference", "blockwise"] = "auto"
+    """`reference` forms all T×S scores; `blockwise` skips blocks that the mask empties."""
+    loss_chunk: int = 512
+    """Tokens whose logits exist at one time per device; bounds the memory of the loss."""
+
+    def __post_init__(self) -> None:
+        _positive("compute", self, "loss_chunk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What the model reads: a dataset folder that `llm-jax data build` wrote."""
+
+    path: str = "data/stdlib"
+    seq_len: int = 1024
+    batch_size: int = 8
+    """Sequences per optimizer step over all hosts and accumulation steps."""
+    seed: int = 0
+    """Seed of the order; the batch of a step depends on this seed and the step alone."""
+
+    def __post_init__(self) -> None:
+        _positive("data", self, "seq_len", "batch_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW (Loshchilov & Hutter 2019) with global-norm clipping and a schedule in steps."""
+
+    learning_rate: float = 3e-4
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """`wsd` is warm-up, stable, then linear decay over the last `decay_fraction` (Hu et al. 2024)."""
+    warmup_steps: int = 100
+    decay_fraction: float = 0.2
+    final_fraction: float = 0.1
+    """Learning rate at the last step as a fraction of the peak."""
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    """Applied to matrices only: not to norms, biases or positions."""
+    clip_norm: float = 1.0
+    accumulate: int = 1
+    """Micro-batches that one optimizer step averages over."""
+    z_loss: float = 0.0
+    """Weight of (log Z)², which keeps logits from drifting (PaLM, Chowdhery et al. 2022 §5)."""
+
+    def __post_init__(self) -> None:
+        _positive("optim", self, "learning_rate", "eps", "clip_norm", "accumulate")
+        for name in ("b1", "b2", "decay_fraction", "final_fraction"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"optim.{name} is {value}: it must lie between 0 and 1.")
+        for name in ("warmup_steps", "weight_decay", "z_loss"):
+            value = getattr(self, name)
+            require(value >= 0, f"optim.{name} is {value}: it must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """Sizes of the mesh axes; their product is the number of devices. `data` = -1 takes the rest."""
+
+    data: int = -1
+    """Batch is split, parameters are replicated."""
+    fsdp: int = 1
+    """Batch and parameters are both split; weights are gathered where they are used."""
+    tensor: int = 1
+    """Heads and ffn width are split (Megatron-LM, Shoeybi et al. 2019)."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.data > 0 or self.data == -1,
+            f"parallel.data is {self.data}: give a number above 0, or -1 for all other devices.",
+        )
+        _positive("parallel", self, "fsdp", "tensor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When training state is saved and what is kept."""
+
+    every: int = 200
+    """Steps between checkpoints; the last step is always saved."""
+    keep_last: int = 2
+    keep_every: int | None = None
+    """Also keep for ever each checkpoint whose step this divides."""
+
+    def __post_init__(self) -> None:
+        _positive("checkpoint", self, "every", "keep_last")
+        if self.keep_every is not None:
+            _positive("checkpoint", self, "keep_every")
+            require(
+                self.keep_every % self.every == 0,
+                f"checkpoint.keep_every is {self.keep_every}, which is no multiple of "
+                f"checkpoint.every = {self.every}: no checkpoint would fall on most of its steps.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Held-out evaluation during training."""
+
+    every: int = 200
+    """Steps between evaluations; the last step is always evaluated."""
+    batches: int = 8
+    """Batches of `data.batch_size` taken from the start of the validation split, or all if fewer."""
+
+    def __post_init__(self) -> None:
+        _positive("eval", self, "every", "batches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run."""
+
+    name: str
+    out: str
+    """Folder of the run: checkpoints, metrics, figures. Training resumes what it finds there."""
+    steps: int
+    seed: int = 0
+    """Seed of the initial parameters."""
+    log_every: int = 10
+    model: ModelConfig
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        _positive("run", self, "steps", "log_every")
+        require(self.name != "", "run.name is empty: give the run a name.")
+        require(
+            self.data.seq_len <= self.model.max_seq_len,
+            f"data.seq_len is {self.data.seq_len}, longer than model.max_seq_len = "
+            f"{self.model.max_seq_len}: shorten one or raise the other.",
+        )
+        require(
+            self.data.batch_size % self.optim.accumulate == 0,
+            f"data.batch_size is {self.data.batch_size}, which optim.accumulate = "
+            f"{self.optim.accumulate} does not divide: choose a divisor of it.",
+        )
+        require(
+            self.optim.warmup_steps <= self.steps,
+            f"optim.warmup_steps is {self.optim.warmup_steps}, more than the {self.steps} steps of "
+            "the run: shorten it.",
+        )
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens per optimizer step."""
+        return self.data.batch_size * self.data.seq_len
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as nested plain dicts, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def to_json(config: Any) -> str:
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def from_json(text: str, cls: type[T]) -> T:
+    """Inverse of `to_json`; raises `ConfigError` on unknown keys, missing keys and wrong types."""
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"The config is not JSON ({error}): pass a recipe or a run.json.") from None
+    return from_dict(raw, cls)
+
+
+def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
+    """Builds the dataclass `cls` from nested dicts, strictly. `where` names it in errors."""
+    require(isinstance(raw, dict), f"{where} is {raw!r}: it must be an object with named fields.")
+    hints = typing.get_type_hints(cls)
+    for key in raw:
+        require(key in hints, f"{where} has no field {key!r}: {nearest(key, hints)}")
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        no_default = (
+            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        )
+        require(item.name in raw or not no_default, f"{where}.{item.name} is missing: set it.")
+    return cls(**{key: _convert(raw[key], hints[key], f"{where}.{key}") for key in raw})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` checked against the type `hint`; nested objects become dataclasses."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        options = [a for a in args if a is not type(None)]
+        if isinstance(value, dict) and len(options) > 1:
+            kinds = {a.kind: a for a in options}
+            kind = value.get("kind")
+            require(kind in kinds, f"{where}.kind is {kind!r}: {nearest(str(kind), kinds)}")
+            return from_dict(value, kinds[kind], where)
+        return _convert(value, options[0], where)
+    if origin is Literal:
+        known = ", ".join(repr(a) for a in args)
+        require(value in args, f"{where} is {value!r}: choose one of {known}.")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return from_dict(value, hint, where)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    require(right, f"{where} is {value!r}: it must be of type {hint.__name__}.")
+    if hint is float:
+        require(math.isfinite(value), f"{where} is {value}: it must be a finite number.")
+    return value
+
+
+def load(reference: str) -> RunConfig:
+    """The config that a recipe's name, a recipe's path or a `run.json` stands for.
+
+    Raises:
+      ConfigError: nothing of that name, or what it holds is no valid `RunConfig`.
+    """
+    path = Path(reference)
+    if path.suffix == ".json":
+        require(path.is_file(), f"There is no config file {reference!r}: check the path.")
+        return from_json(path.read_text(encoding="utf-8"), RunConfig)
+    if path.suffix != ".py":
+        recipes = {p.stem: p for folder in recipe_folders() for p in sorted(folder.glob("*.py"))}
+        require(
+            reference in recipes, f"There is no recipe {reference!r}: {nearest(reference, recipes)}"
+        )
+        path = recipes[reference]
+    require(path.is_file(), f"There is no recipe file {reference!r}: check the path.")
+    made = runpy.run_path(str(path))
+    require("config" in made, f"The recipe {path} has no function config() -> RunConfig: add it.")
+    config = made["config"]()
+    require(isinstance(config, RunConfig), f"config() in {path} did not return a RunConfig.")
+    return config
+
+
+def recipe_folders() -> list[Path]:
+    """Where recipes are looked for: `configs/` here, and the one that came with the package."""
+    package = Path(__file__).resolve().parent
+    folders = (package / "configs", package.parent / "configs", Path("configs"))
+    return [folder for folder in folders if folder.is_dir()]
