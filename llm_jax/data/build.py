@@ -1,0 +1,276 @@
+"""From sources to a dataset on disk: read, clean, deduplicate, tokenise, write, with provenance.
+
+    <out>/dataset.json       provenance and counts
+    <out>/tokenizer.model    the SentencePiece model
+    <out>/tokens/1.0.0/      tfds dataset: splits `train` and `validation`
+
+Everything is made in a sibling folder that takes the name `<out>` at the very end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm_jax import __version__
+from llm_jax.config import UserError
+from llm_jax.data.clean import Cleaner
+from llm_jax.data.corpus import Corpus, Progress, read_corpus
+from llm_jax.data.pipeline import INFO_FILE, TOKENIZER_FILE
+from llm_jax.data.text import Source
+from llm_jax.data.tokenizer import Tokenizer, train
+
+RECORD_TOKENS = 2048
+FORMAT = 1
+"""Raised when the same inputs give another dataset."""
+BATCH_BYTES = 4 * 2**20
+"""Text that is tokenised at one time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabSpec:
+    """A tokenizer to be trained on the training documents, the first `sample_bytes` of them in
+    shuffled order."""
+
+    vocab_size: int
+    character_coverage: float = 0.9995
+    sample_bytes: int = 200_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec:
+    """What a dataset is made of; equal specs over equal files make equal datasets."""
+
+    sources: tuple[Source, ...]
+    tokenizer: Tokenizer | VocabSpec
+    cleaner: Cleaner = field(default_factory=Cleaner)
+    validation_fraction: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise UserError("There is nothing to build from: give --input, --stdlib or --tfds.")
+        if not 0 < self.validation_fraction <= 0.5:
+            raise UserError(
+                f"--validation-fraction is {self.validation_fraction}: give a number above 0 and "
+                "at most 0.5."
+            )
+
+    def fingerprint(self) -> str:
+        """Hex digest of all inputs, the files' contents among them."""
+        tokenizer = self.tokenizer
+        parts = {
+            "format": FORMAT,
+            "sources": [source.fingerprint() for source in self.sources],
+            "cleaner": asdict(self.cleaner),
+            "tokenizer": tokenizer.sha256
+            if isinstance(tokenizer, Tokenizer)
+            else asdict(tokenizer),
+            "validation_fraction": self.validation_fraction,
+            "seed": self.seed,
+            "record_tokens": RECORD_TOKENS,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def build(
+    spec: BuildSpec, out: Path, progress: Progress, overwrite: bool = False
+) -> tuple[dict[str, Any], bool]:
+    """Builds the dataset `out`, unless it is already there.
+
+    Returns:
+      What dataset.json holds, and whether it had been built before.
+
+    Raises:
+      UserError: the corpus is empty or cannot carry the vocabulary, or `out` holds something else.
+    """
+    fingerprint = spec.fingerprint()
+    if out.exists() and (built := _built_before(out, fingerprint, overwrite)):
+        return built, True
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
+    try:
+        info = _build_into(folder, spec, progress)
+        info["fingerprint"] = fingerprint
+        (folder / INFO_FILE).write_text(
+            json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        folder.chmod(0o755)  # mkdtemp's folders are private
+        _take_place(folder, out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return info, False
+
+
+def _built_before(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Any] | None:
+    """The finished dataset in `out` if it has this fingerprint; None if `out` may be replaced."""
+    if not (out / INFO_FILE).is_file():
+        if out.is_dir() and not any(out.iterdir()):
+            return None
+        raise UserError(f"--out {str(out)!r} exists and is no dataset: choose another folder.")
+    info = json.loads((out / INFO_FILE).read_text(encoding="utf-8"))
+    if info["fingerprint"] == fingerprint:
+        return info
+    if overwrite:
+        return None
+    raise UserError(
+        f"--out {str(out)!r} holds a dataset of other inputs or settings: choose another folder, "
+        "or say --overwrite."
+    )
+
+
+def _take_place(folder: Path, out: Path) -> None:
+    """Renames `folder` to `out`; an old `out` goes only after that."""
+    if not out.exists():
+        folder.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
+    out.rename(old)
+    folder.rename(out)
+    shutil.rmtree(old)
+
+
+def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, Any]:
+    from llm_jax.data.records import write_records
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        corpus = read_corpus(spec.sources, spec.cleaner, Path(scratch, "corpus"), progress)
+        tokenizer = _tokenizer(spec, corpus, progress)
+        streams, counts = _tokenise(corpus, tokenizer, spec, Path(scratch), progress)
+        progress("writing records", 0, None)
+        write_records(folder, streams, RECORD_TOKENS)
+        corpus.close()
+    (folder / TOKENIZER_FILE).write_bytes(tokenizer.model)
+    lost = sum(corpus.dropped.values())
+    return {
+        "format": FORMAT,
+        "sources": [source.describe() for source in spec.sources],
+        "documents": {"in": len(corpus) + lost, "out": len(corpus)},
+        "dropped": dict(corpus.dropped.most_common()),
+        "licences": dict(corpus.licences.most_common()),
+        **counts,
+        "tokenizer_sha256": tokenizer.sha256,
+        "vocab_size": tokenizer.vocab_size,
+        "record_tokens": RECORD_TOKENS,
+        "cleaner": asdict(spec.cleaner),
+        "validation_fraction": spec.validation_fraction,
+        "seed": spec.seed,
+        "versions": {
+            "python": platform.python_version(),
+            "llm-jax": __version__,
+            **{name: version(name) for name in ("tensorflow-datasets", "sentencepiece")},
+        },
+    }
+
+
+def _tokenizer(spec: BuildSpec, corpus: Corpus, progress: Progress) -> Tokenizer:
+    if isinstance(spec.tokenizer, Tokenizer):
+        return spec.tokenizer
+    vocab = spec.tokenizer
+    progress("training the tokenizer", 0, None)
+    texts = training_texts(corpus, spec.seed, spec.validation_fraction, vocab.sample_bytes)
+    return train(texts, vocab.vocab_size, vocab.character_coverage)
+
+
+def training_texts(
+    corpus: Corpus, seed: int, held_out_fraction: float, max_bytes: int
+) -> Iterator[str]:
+    """Texts in shuffled order, held-out ones left out, until `max_bytes` of them have come."""
+    held_out = corpus.held_out(held_out_fraction)
+    taken = 0
+    for i in corpus.shuffled(seed):
+        if held_out[i]:
+            continue
+        if taken >= max_bytes:
+            return
+        text = corpus.text(i)
+        taken += len(text.encode())
+        yield text
+
+
+def _tokenise(
+    corpus: Corpus, tokenizer: Tokenizer, spec: BuildSpec, scratch: Path, progress: Progress
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Token stream of each split, memory-mapped from files in `scratch`, and the counts."""
+    order = corpus.shuffled(spec.seed)
+    held_out = corpus.held_out(spec.validation_fraction)[order]
+    splits = {"train": order[~held_out], "validation": order[held_out]}
+    by_position = len(corpus) == 1
+    if by_position:
+        splits = {"all": order}
+    writer = StreamWriter(corpus, tokenizer, progress)
+    streams = {split: writer.write(scratch / split, which) for split, which in splits.items()}
+    if by_position:
+        streams = _cut(streams["all"], spec.validation_fraction)
+    sizes = tokenizer.token_bytes
+    counts = {
+        split: {
+            "documents": len(splits[split]) if not by_position else 1,
+            "tokens": len(stream),
+            "bytes": _text_bytes(stream, sizes),
+        }
+        for split, stream in streams.items()
+    }
+    return streams, {
+        "split_by": "position" if by_position else "document",
+        "splits": counts,
+        "tokens": sum(count["tokens"] for count in counts.values()),
+        "bytes": sum(count["bytes"] for count in counts.values()),
+        "text_bytes": corpus.num_bytes,
+    }
+
+
+class StreamWriter:
+    """Writes `<s> document </s> …` as raw uint16, or uint32 for a vocabulary above 65,536."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, progress: Progress) -> None:
+        self._corpus = corpus
+        self._tokenizer = tokenizer
+        self._progress = progress
+        self._dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
+        self._done = 0
+
+    def write(self, path: Path, which: np.ndarray) -> np.ndarray:
+        """The documents `which`, in that order, as a memory map of the new file `path`."""
+        with path.open("wb") as file:
+            for texts in self._batches(which):
+                for ids in self._tokenizer.encode_documents(texts):
+                    ids.astype(self._dtype).tofile(file)
+                self._done += sum(len(text.encode()) for text in texts)
+                self._progress("tokenising bytes", self._done, self._corpus.num_bytes)
+        return np.memmap(path, self._dtype, mode="r")
+
+    def _batches(self, which: np.ndarray) -> Iterator[list[str]]:
+        texts: list[str] = []
+        size = 0
+        for i in which:
+            texts.append(self._corpus.text(i))
+            size += len(texts[-1])
+            if size >= BATCH_BYTES:
+                yield texts
+                texts, size = [], 0
+        if texts:
+            yield texts
+
+
+def _cut(stream: np.ndarray, fraction: float) -> dict[str, np.ndarray]:
+    """The one document's beginning for training, its end for validation."""
+    cut = len(stream) - max(1, round(len(stream) * fraction))
+    return {"train": stream[:cut], "validation": stream[cut:]}
+
+
+def _text_bytes(stream: np.ndarray, sizes: np.ndarray) -> int:
+    """UTF-8 bytes that the tokens of `stream` stand for."""
+    step = 2**22
+    parts = (stream[start : start + step] for start in range(0, len(stream), step))
+    return sum(int(sizes[part].sum(dtype=np.int64)) for part in parts)

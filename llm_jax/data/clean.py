@@ -1,0 +1,59 @@
+"""Cleaning of one document, and the reasons for which documents are dropped."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from llm_jax.data import aozora
+
+# C0 and C1 controls except tab and newline; the byte-order mark inside text means nothing either.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
+
+
+@dataclass(frozen=True)
+class Cleaner:
+    """What happens to every document before it is tokenised.
+
+    Attributes:
+      normalize: Unicode normal form. NFKC also unifies full-width and half-width characters; it
+        lives here and not in the tokenizer, where an export to Hugging Face would lose it.
+      markup: "aozora" removes Aozora Bunko's annotation (`aozora.py`).
+      min_chars: shorter documents are dropped.
+    """
+
+    normalize: Literal["nfc", "nfkc", "none"] = "nfc"
+    markup: Literal["none", "aozora"] = "none"
+    min_chars: int = 1
+
+    def clean(self, text: str) -> str:
+        """`text` with \\n line ends, no control characters but tab and newline, normalised."""
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if self.markup == "aozora":
+            text = aozora.plain_text(text)
+        text = CONTROLS.sub("", text)
+        if self.normalize != "none":
+            form: Literal["NFC", "NFKC"] = "NFC" if self.normalize == "nfc" else "NFKC"
+            text = unicodedata.normalize(form, text)
+        return text
+
+    def reason_to_drop(self, text: str) -> str | None:
+        """Why a cleaned text is not kept, None if it is."""
+        if not text.strip():
+            return "empty"
+        if len(text) < self.min_chars:
+            return f"shorter than {self.min_chars} characters"
+        if not _encodable(text):
+            return "lone surrogates"
+        return None
+
+
+def _encodable(text: str) -> bool:
+    """Whether `text` is valid Unicode; JSON's escapes can write half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,270 @@
+"""From a dataset on disk to training batches: random access, so that a step is computed, not
+replayed.
+
+A split is one stream of tokens `<s> document </s> <s> document </s> …`. Window w is the T+1 tokens
+from w·T on: T inputs and, one later, T targets. Each epoch visits every window once in a
+pseudo-random order that is a function of (seed, epoch); step s takes B consecutive windows of that
+endless order. So the global batch depends on (seed, step) alone: not on the number of hosts, nor on
+what ran before, and step 10 million costs what step 10 costs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm_jax.config import UserError
+from llm_jax.data.permutation import mix, permute, seed_key
+from llm_jax.data.tfds import load_tfds
+from llm_jax.data.tokenizer import Tokenizer
+
+INFO_FILE = "dataset.json"
+TOKENIZER_FILE = "tokenizer.model"
+RECORDS_FOLDER = "tokens/1.0.0"
+IGNORED = -1
+"""Target that the loss leaves out."""
+# Tokens per global step that the prefetcher reads together, and such groups held ready: 2 MB each.
+GROUP_TOKENS = 2**17
+GROUPS_AHEAD = 3
+
+Batch = dict[str, np.ndarray]
+
+
+class TokenDataset:
+    """A folder that `llm-jax data build` wrote.
+
+    Attributes:
+      info: what dataset.json holds: provenance and counts.
+      tokenizer: the tokenizer that the tokens belong to.
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any], tokenizer: Tokenizer) -> None:
+        self.path = path
+        self.info = info
+        self.tokenizer = tokenizer
+        self._sources: dict[str, Any] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> TokenDataset:
+        """Raises `UserError` if `path` holds no finished dataset, or a tokenizer not its own."""
+        path = Path(path)
+        if not (path / INFO_FILE).is_file():
+            raise UserError(
+                f"There is no dataset in {str(path)!r}: make one with `llm-jax data build`."
+            )
+        info = json.loads((path / INFO_FILE).read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
+        if tokenizer.sha256 != info["tokenizer_sha256"]:
+            raise UserError(
+                f"{path / TOKENIZER_FILE} is not the tokenizer that the dataset was made with: "
+                "restore it, or build the dataset again."
+            )
+        return cls(path, info, tokenizer)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes of text per token over all splits, <s> and </s> counted as tokens."""
+        return self.info["bytes"] / self.info["tokens"]
+
+    def num_tokens(self, split: str) -> int:
+        """Tokens of `split`, "train" or "validation"."""
+        return self.info["splits"][split]["tokens"]
+
+    def source(self, split: str) -> Any:
+        """The tfds data source of `split`: records of `info["record_tokens"]` tokens, in order."""
+        if split not in self._sources:
+            builder = load_tfds().builder_from_directory(self.path / RECORDS_FOLDER)
+            self._sources[split] = builder.as_data_source(split=split)
+        return self._sources[split]
+
+    def read(self, split: str, starts: np.ndarray, length: int) -> np.ndarray:
+        """Tokens `[start, start + length)` of the stream for each of `starts`.
+
+        Args:
+          starts: (b,) int64, with start + length ≤ num_tokens(split).
+
+        Returns:
+          (b, length) int32.
+        """
+        size = self.info["record_tokens"]
+        first, last = starts // size, (starts + length - 1) // size
+        spans = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
+        records = np.unique(np.concatenate(spans))
+        buffer = np.zeros((len(records), size), np.int32)
+        for row, record in zip(
+            buffer, self.source(split).__getitems__(records.tolist()), strict=True
+        ):
+            row[: len(record["tokens"])] = record["tokens"]
+        # A window's records are consecutive numbers, hence neighbours among the sorted records.
+        begin = np.searchsorted(records, first) * size + starts % size
+        return buffer.reshape(-1)[begin[:, None] + np.arange(length)]
+
+
+class Batches:
+    """The batches of one host, as a function of the step.
+
+    Args:
+      seq_len: T, inputs per sequence.
+      batch_size: B, sequences per step over all hosts.
+      seed: order of the windows; None is one pass in order, whose last step is filled up with
+        sequences that have no target.
+      host, hosts: this host reads rows host·B/hosts … of each global batch.
+
+    Raises:
+      UserError: an unknown split, a split shorter than one window, B not divisible by `hosts`.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenDataset,
+        *,
+        split: str,
+        seq_len: int,
+        batch_size: int,
+        seed: int | None,
+        host: int = 0,
+        hosts: int = 1,
+    ) -> None:
+        if split not in dataset.info["splits"]:
+            known = ", ".join(dataset.info["splits"])
+            raise UserError(f"{dataset.path} has no split {split!r}: it has {known}.")
+        tokens = dataset.num_tokens(split)
+        if seq_len >= tokens:
+            raise UserError(
+                f"data.seq_len is {seq_len}, but split {split!r} of {dataset.path} has only "
+                f"{tokens} tokens: shorten it, or build a larger dataset."
+            )
+        if batch_size % hosts:
+            raise UserError(
+                f"data.batch_size is {batch_size}, which {hosts} hosts do not divide: choose a "
+                f"multiple of {hosts}."
+            )
+        self.dataset = dataset
+        self.split = split
+        self.seq_len = seq_len
+        self.batch_size = batch_size
+        self.seed = seed
+        self.windows = (tokens - 1) // seq_len
+        self._rows = np.arange(batch_size // hosts, dtype=np.int64) + host * (batch_size // hosts)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps after which every window has been read; the last may reach into the next epoch."""
+        return -(-self.windows // self.batch_size)
+
+    def at(self, step: int) -> Batch:
+        """The batch of `step`.
+
+        Returns:
+          inputs: (b, T) int32.
+          targets: (b, T) int32, the token after each input; -1 where that token begins another
+            document, so that nothing is trained across documents.
+          segments: (b, T) int32, number of the document inside the window, from 1.
+          positions: (b, T) int32, distance from the document's first token inside the window.
+        """
+        return self.run(step, 1)[0]
+
+    def run(self, step: int, count: int) -> list[Batch]:
+        """The batches of `count` steps from `step` on, read together: a call into the files costs
+        as much as reading some 10,000 tokens."""
+        steps = np.arange(step, step + count, dtype=np.int64)
+        rows = (steps[:, None] * self.batch_size + self._rows).reshape(-1)
+        batch = self._in_order(rows) if self.seed is None else self._shuffled(rows, self.seed)
+        b = len(self._rows)
+        return [
+            {name: array[i * b : (i + 1) * b] for name, array in batch.items()}
+            for i in range(count)
+        ]
+
+    def iterate(self, start_step: int = 0) -> Prefetch:
+        """(step, batch) from `start_step` on, made ahead by threads; close it when done.
+
+        Endless if shuffled; in order (`seed=None`) it ends after `steps_per_epoch`.
+        """
+        return Prefetch(self, start_step, self.steps_per_epoch if self.seed is None else None)
+
+    def _shuffled(self, rows: np.ndarray, seed: int) -> Batch:
+        epoch = rows // self.windows
+        key = mix(seed_key(seed) + epoch.astype(np.uint64))
+        return self._read(permute(rows % self.windows, self.windows, key))
+
+    def _in_order(self, rows: np.ndarray) -> Batch:
+        batch = self._read(np.minimum(rows, self.windows - 1))
+        batch["targets"][rows >= self.windows] = IGNORED
+        return batch
+
+    def _read(self, window: np.ndarray) -> Batch:
+        tokens = self.dataset.read(self.split, window * self.seq_len, self.seq_len + 1)
+        return split_documents(tokens, self.dataset.tokenizer.bos_id)
+
+
+def split_documents(tokens: np.ndarray, bos_id: int) -> Batch:
+    """What `Batches.at` returns, each (b, T), of windows (b, T+1) int32."""
+    inputs = tokens[:, :-1]
+    begins = tokens == bos_id
+    segments = np.cumsum(begins[:, :-1], axis=1, dtype=np.int32)
+    segments += ~begins[:, :1]
+    column = np.arange(inputs.shape[1], dtype=np.int32)
+    begin = np.maximum.accumulate(np.where(begins[:, :-1], column, 0), axis=1)
+    return {
+        "inputs": np.ascontiguousarray(inputs),
+        "targets": np.where(begins[:, 1:], np.int32(IGNORED), tokens[:, 1:]),
+        "segments": segments,
+        "positions": column - begin,
+    }
+
+
+class Prefetch:
+    """Iterator of (step, batch); two threads make the next steps, a group of them at a time.
+
+    An exception in a thread is raised by the `next` that would have given its batch. Use as a
+    context manager, or call `close`.
+    """
+
+    def __init__(self, batches: Batches, start: int, end: int | None) -> None:
+        self._batches = batches
+        self._next, self._end = start, end
+        self._group = max(1, GROUP_TOKENS // (batches.batch_size * batches.seq_len))
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="batches")
+        self._ready: deque[tuple[int, Batch]] = deque()
+        self._ahead: deque[tuple[int, Future[list[Batch]]]] = deque()
+        for _ in range(GROUPS_AHEAD):
+            self._submit()
+
+    def _submit(self) -> None:
+        count = self._group if self._end is None else min(self._group, self._end - self._next)
+        if count > 0:
+            future = self._pool.submit(self._batches.run, self._next, count)
+            self._ahead.append((self._next, future))
+            self._next += count
+
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        return self
+
+    def __next__(self) -> tuple[int, Batch]:
+        if not self._ready:
+            if not self._ahead:
+                raise StopIteration
+            first, future = self._ahead.popleft()
+            self._ready.extend(enumerate(future.result(), first))
+            self._submit()
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """Stops the threads; the iterator is at its end."""
+        self._end = self._next
+        self._ready.clear()
+        self._ahead.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Prefetch:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,74 @@
+"""The tfds builder that writes token streams as records. Importing this imports tfds.
+
+A `ShardBasedBuilder` instead of a `GeneratorBasedBuilder`: it writes record after record in the
+given order, where the latter keeps a whole split in memory and, above 1 GB, asks for TensorFlow.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm_jax.data.tfds import load_tfds, prepare
+
+tfds = load_tfds()
+Examples = Iterator[tuple[int, dict[str, np.ndarray]]]
+# tfds holds one shard's records at a time: 2^25 tokens are 64 MiB as uint16.
+SHARD_TOKENS = 2**25
+
+
+class Tokens(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore
+    """Splits of records `tokens: (n,) uint16 | uint32`, consecutive pieces of one stream."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, streams: Mapping[str, np.ndarray], record_tokens: int, **kwargs: Any):
+        self._streams = streams
+        self._record_tokens = record_tokens
+        super().__init__(**kwargs)
+
+    def _info(self) -> Any:
+        dtype = next(iter(self._streams.values())).dtype.type
+        tokens = tfds.features.Tensor(
+            shape=(None,), dtype=dtype, encoding=tfds.features.Encoding.BYTES
+        )
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Consecutive records of one token stream: <s> document </s> <s> …",
+            features=tfds.features.FeaturesDict({"tokens": tokens}),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> Any:
+        raise NotImplementedError("this builder generates shards")
+
+    def _shard_iterators_per_split(
+        self, dl_manager: Any
+    ) -> Mapping[str, Sequence[Callable[[], Examples]]]:
+        shard = SHARD_TOKENS - SHARD_TOKENS % self._record_tokens
+        return {
+            split: [
+                functools.partial(self._examples, stream[start : start + shard])
+                for start in range(0, len(stream), shard)
+            ]
+            for split, stream in self._streams.items()
+        }
+
+    def _examples(self, stream: np.ndarray) -> Examples:
+        for start in range(0, len(stream), self._record_tokens):
+            yield start, {"tokens": np.array(stream[start : start + self._record_tokens])}
+
+
+def write_records(folder: Path, streams: Mapping[str, np.ndarray], record_tokens: int) -> None:
+    """Writes `folder/tokens/1.0.0`, which `tfds.builder_from_directory` reads.
+
+    Args:
+      streams: split → (n,) uint16 | uint32, n > 0, may be memory-mapped.
+      record_tokens: tokens per record; the last record of a split may be shorter.
+    """
+    builder = Tokens(streams, record_tokens, data_dir=folder, file_format="array_record")
+    prepare(builder)

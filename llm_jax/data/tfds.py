@@ -1,0 +1,31 @@
+"""TensorFlow Datasets, imported when first needed (over a second) and kept quiet.
+
+tfds reports progress with tqdm bars and absl's INFO and WARNING lines, among them one for each
+Python module it finds missing. Errors still pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from types import ModuleType
+from typing import Any
+
+
+@functools.cache
+def load_tfds() -> ModuleType:
+    """The module `tensorflow_datasets`."""
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
+    import tensorflow_datasets
+
+    tensorflow_datasets.disable_progress_bar()
+    return tensorflow_datasets
+
+
+def prepare(builder: Any) -> None:
+    """`builder.download_and_prepare()`, whose messages go to stderr: stdout is for results."""
+    with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare()

@@ -1,0 +1,195 @@
+"""The tokenizer: SentencePiece BPE with byte fallback, lossless, the same ids as Hugging Face's.
+
+Byte-pair encoding: Sennrich et al. 2016; byte fallback and identity normalisation follow Llama
+(Touvron et al. 2023), so that decoding gives back every byte that encoding was given, except that
+U+2581 (▁), which SentencePiece uses for the space, reads back as a space. Unicode normalisation
+belongs to cleaning (`clean.py`), not in here, where an export would lose it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from llm_jax.config import UserError
+
+RECIPE: dict[str, Any] = {
+    "model_type": "bpe",
+    "byte_fallback": True,
+    "normalization_rule_name": "identity",
+    "add_dummy_prefix": False,
+    "remove_extra_whitespaces": False,
+    "allow_whitespace_only_pieces": True,
+    "split_digits": True,
+    "unk_id": 0,
+    "bos_id": 1,
+    "eos_id": 2,
+    "pad_id": 3,
+}
+# Japanese paragraphs are lines of thousands of characters without a space, and SentencePiece skips
+# sentences above 4,192 bytes. A cut breaks at most one piece in about 300.
+SENTENCE_CHARS = 1000
+# Encoding costs n·log(n) of the text's length and its memory: long documents go in parts.
+PART_CHARS = 16_384
+
+
+class Tokenizer:
+    """A trained SentencePiece model.
+
+    Attributes:
+      model: the serialised model, what `tokenizer.model` holds.
+      sha256: hex digest of `model`; its identity in datasets and checkpoints.
+      vocab_size, bos_id, eos_id, pad_id: as in the model.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        try:
+            processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise UserError(f"The tokenizer is no SentencePiece model ({error}).") from None
+        self.model = model
+        self.sha256 = hashlib.sha256(model).hexdigest()
+        self.vocab_size: int = processor.vocab_size()
+        self.bos_id: int = processor.bos_id()
+        self.eos_id: int = processor.eos_id()
+        self.pad_id: int = processor.pad_id()
+        if min(self.bos_id, self.eos_id) < 0:
+            raise UserError("The tokenizer has no <s> or no </s>, which mark documents: add them.")
+        self._processor = processor
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Raises `UserError` if `path` is missing or no SentencePiece model."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"There is no tokenizer file {str(path)!r}: check the path.")
+        return cls(path.read_bytes())
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, without <s> and </s>."""
+        return self._processor.encode(text, out_type=int)
+
+    def encode_documents(self, texts: list[str], threads: int | None = None) -> list[np.ndarray]:
+        """int32 `<s> text </s>` of each text; the same ids as `encode` gives."""
+        parts, counts = [], []
+        for text in texts:
+            pieces = _parts(text) if self._newline_ends_pieces else [text]
+            parts += pieces
+            counts.append(len(pieces))
+        ids = self._processor.EncodeAsNumpy(parts, num_threads=threads or os.cpu_count())
+        documents, start = [], 0
+        for count in counts:
+            inner = ids[start : start + count]
+            documents.append(np.concatenate([[self.bos_id], *inner, [self.eos_id]], dtype=np.int32))
+            start += count
+        return documents
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; control tokens vanish, incomplete UTF-8 becomes U+FFFD.
+
+        Raises:
+          UserError: an id outside of the vocabulary.
+        """
+        ids = [int(i) for i in ids]
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise UserError(f"Token id {i} is outside of the vocabulary of {self.vocab_size}.")
+        return self._processor.decode(ids)
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        """(V,) int32: UTF-8 bytes of text that each token stands for; control tokens 0."""
+        processor = self._processor
+        sizes = np.zeros(self.vocab_size, np.int32)
+        for i in range(self.vocab_size):
+            if processor.is_byte(i):
+                sizes[i] = 1
+            elif not (processor.is_control(i) or processor.is_unknown(i) or processor.is_unused(i)):
+                sizes[i] = len(processor.id_to_piece(i).replace("▁", " ").encode())
+        return sizes
+
+    @functools.cached_property
+    def _newline_ends_pieces(self) -> bool:
+        """Whether no piece spans a newline, so that text may be encoded part by part."""
+        pieces = (self._processor.id_to_piece(i) for i in range(self.vocab_size))
+        return not any("\n" in piece for piece in pieces)
+
+
+def _parts(text: str) -> list[str]:
+    """`text` cut after newlines into parts of about PART_CHARS; the cuts change no token."""
+    parts, start = [], 0
+    while len(text) - start > PART_CHARS:
+        cut = text.find("\n", start + PART_CHARS) + 1
+        if cut == 0:
+            break
+        parts.append(text[start:cut])
+        start = cut
+    parts.append(text[start:])
+    return parts
+
+
+def train(texts: Iterable[str], vocab_size: int, character_coverage: float = 0.9995) -> Tokenizer:
+    """Trains the recipe on `texts`, which are streamed; SentencePiece keeps their distinct words.
+
+    The result depends on the texts alone: same texts, same bytes.
+
+    Args:
+      vocab_size: pieces, among them 4 control tokens and 256 bytes.
+      character_coverage: part of the text whose characters get a piece; others become bytes.
+
+    Raises:
+      UserError: no text, or too little or too much vocabulary for this text.
+    """
+    if vocab_size < 261:
+        raise UserError(
+            f"--vocab-size is {vocab_size}: bytes and control tokens alone take 260; give more."
+        )
+    sentences = _sentences(texts)
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences,
+            model_writer=model,
+            vocab_size=vocab_size,
+            character_coverage=character_coverage,
+            minloglevel=2,
+            **RECIPE,
+        )
+    except RuntimeError as error:
+        raise _training_error(error, vocab_size) from None
+    return Tokenizer(model.getvalue())
+
+
+def _sentences(texts: Iterable[str]) -> Iterator[str]:
+    """Non-empty lines, long ones in parts."""
+    for text in texts:
+        for line in text.split("\n"):
+            for start in range(0, len(line), SENTENCE_CHARS):
+                yield line[start : start + SENTENCE_CHARS]
+
+
+def _training_error(error: RuntimeError, vocab_size: int) -> Exception:
+    """SentencePiece's refusal as a sentence; anything else comes back as it is."""
+    message = str(error)
+    if found := re.search(r"Vocabulary size too high .* value <= (\d+)", message):
+        return UserError(
+            f"--vocab-size is {vocab_size}, but this corpus yields only {found[1]} pieces: "
+            f"lower it to {found[1]} or less, or give more text."
+        )
+    if found := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
+        return UserError(
+            f"--vocab-size is {vocab_size}, but the characters of this corpus need {found[1]}: "
+            "raise it, or lower --character-coverage so that rare ones become bytes."
+        )
+    if "!sentences_.empty()" in message:
+        return UserError("There is no text to train a tokenizer on: the corpus is empty.")
+    return error
