@@ -1,0 +1,177 @@
+"""The layers of a block as functional NNX modules: parameters with logical axes, and a forward.
+
+A module holds nothing but `nnx.Param`s; each carries `logical`, the names of its axes in the table
+of `parallel/mesh.py`. Matrices start as N(0, 0.02²), those that write to the residual stream as
+N(0, 0.02²/2L) (GPT-2, Radford et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from llm_jax.config import ModelConfig
+from llm_jax.model.rope import apply_rope
+from llm_jax.parallel.mesh import Logical, constrain
+
+INIT_STD = 0.02
+
+Cache = Any
+"""What an `Attend` carries from call to call for one layer; None in training."""
+Attend = Callable[[jax.Array, jax.Array, jax.Array, int | None, Cache], tuple[jax.Array, Cache]]
+"""attend(q_BTNH, k_BTKH, v_BTKH, window, cache) -> (out_BTNH, cache)."""
+
+
+def normal(
+    rngs: nnx.Rngs, shape: tuple[int, ...], logical: Logical, std: float = INIT_STD
+) -> nnx.Param:
+    return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32), logical=logical)
+
+
+def zeros(shape: tuple[int, ...], logical: Logical) -> nnx.Param:
+    return nnx.Param(jnp.zeros(shape, jnp.float32), logical=logical)
+
+
+class Norm(nnx.Module):
+    """RMSNorm (Zhang & Sennrich 2019) or LayerNorm, computed in float32."""
+
+    def __init__(self, config: ModelConfig, size: int, kind: str | None = None):
+        self.kind = kind or config.norm
+        self.eps = config.norm_eps
+        self.plus_one = config.norm_plus_one
+        start = jnp.zeros if self.plus_one else jnp.ones
+        self.scale = nnx.Param(start((size,), jnp.float32), logical=("norm",))
+        if self.kind == "layernorm":
+            self.bias = zeros((size,), ("norm",))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises the last axis; same shape and dtype as `x`."""
+        y = x.astype(jnp.float32)
+        if self.kind == "layernorm":
+            y -= jnp.mean(y, axis=-1, keepdims=True)
+        y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        y *= 1 + self.scale[...] if self.plus_one else self.scale[...]
+        if self.kind == "layernorm":
+            y += self.bias[...]
+        return y.astype(x.dtype)
+
+
+class Attention(nnx.Module):
+    """Multi-head or grouped-query self-attention; `attend` decides over which keys."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        D, N, K, H = config.d_model, config.num_heads, config.num_kv_heads, config.head_dim
+        self.config = config
+        self.q = normal(rngs, (D, N, H), ("embed", "heads", "head_dim"))
+        self.k = normal(rngs, (D, K, H), ("embed", "kv_heads", "head_dim"))
+        self.v = normal(rngs, (D, K, H), ("embed", "kv_heads", "head_dim"))
+        out_std = INIT_STD / math.sqrt(2 * config.num_layers)
+        self.o = normal(rngs, (N, H, D), ("heads", "head_dim", "embed"), out_std)
+        if config.qkv_bias:
+            self.q_bias = zeros((N, H), ("heads", "head_dim"))
+            self.k_bias = zeros((K, H), ("kv_heads", "head_dim"))
+            self.v_bias = zeros((K, H), ("kv_heads", "head_dim"))
+        if config.out_bias:
+            self.o_bias = zeros((D,), ("norm",))
+        if config.qk_norm:
+            self.q_norm = Norm(config, H, "rmsnorm")
+            self.k_norm = Norm(config, H, "rmsnorm")
+
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        rope: tuple[jax.Array, jax.Array] | None,
+        attend: Attend,
+        window: int | None,
+        cache: Cache,
+    ) -> tuple[jax.Array, Cache]:
+        config, dtype = self.config, x_BTD.dtype
+        q_BTNH = jnp.einsum("BTD,DNH->BTNH", x_BTD, self.q[...].astype(dtype))
+        k_BTKH = jnp.einsum("BTD,DKH->BTKH", x_BTD, self.k[...].astype(dtype))
+        v_BTKH = jnp.einsum("BTD,DKH->BTKH", x_BTD, self.v[...].astype(dtype))
+        if config.qkv_bias:
+            q_BTNH += self.q_bias[...].astype(dtype)
+            k_BTKH += self.k_bias[...].astype(dtype)
+            v_BTKH += self.v_bias[...].astype(dtype)
+        if config.qk_norm:
+            q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
+        if rope is not None:
+            q_BTNH, k_BTKH = apply_rope(q_BTNH, rope), apply_rope(k_BTKH, rope)
+        q_BTNH = constrain(q_BTNH, "batch", "length", "heads", "head_dim")
+        k_BTKH = constrain(k_BTKH, "batch", "length", "kv_heads", "head_dim")
+        v_BTKH = constrain(v_BTKH, "batch", "length", "kv_heads", "head_dim")
+        out_BTNH, cache = attend(q_BTNH, k_BTKH, v_BTKH, window, cache)
+        out_BTD = jnp.einsum("BTNH,NHD->BTD", out_BTNH, self.o[...].astype(dtype))
+        if config.out_bias:
+            out_BTD += self.o_bias[...].astype(dtype)
+        return out_BTD, cache
+
+
+class Mlp(nnx.Module):
+    """SwiGLU or GeGLU (Shazeer 2020), or the two-matrix GELU MLP of GPT-2."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        D, F = config.d_model, config.d_ff
+        self.config = config
+        self.up = normal(rngs, (D, F), ("embed", "mlp"))
+        out_std = INIT_STD / math.sqrt(2 * config.num_layers)
+        self.down = normal(rngs, (F, D), ("mlp", "embed"), out_std)
+        if config.gated:
+            self.gate = normal(rngs, (D, F), ("embed", "mlp"))
+        if config.mlp_bias:
+            self.up_bias = zeros((F,), ("mlp",))
+            self.down_bias = zeros((D,), ("norm",))
+            if config.gated:
+                self.gate_bias = zeros((F,), ("mlp",))
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        config, dtype = self.config, x_BTD.dtype
+        up_BTF = self._project(x_BTD, "up")
+        if config.activation == "gelu":
+            h_BTF = jax.nn.gelu(up_BTF, approximate=True)
+        elif config.activation == "geglu":
+            h_BTF = jax.nn.gelu(self._project(x_BTD, "gate"), approximate=True) * up_BTF
+        else:
+            h_BTF = jax.nn.silu(self._project(x_BTD, "gate")) * up_BTF
+        h_BTF = constrain(h_BTF, "batch", "length", "mlp")
+        out_BTD = jnp.einsum("BTF,FD->BTD", h_BTF, self.down[...].astype(dtype))
+        return out_BTD + self.down_bias[...].astype(dtype) if config.mlp_bias else out_BTD
+
+    def _project(self, x_BTD: jax.Array, name: str) -> jax.Array:
+        y_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, getattr(self, name)[...].astype(x_BTD.dtype))
+        if self.config.mlp_bias:
+            y_BTF += getattr(self, f"{name}_bias")[...].astype(x_BTD.dtype)
+        return y_BTF
+
+
+class Block(nnx.Module):
+    """Pre-norm residual block; `post_norm` also normalises what each sub-layer adds (Gemma 2)."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.post_norm = config.post_norm
+        self.attn_norm = Norm(config, config.d_model)
+        self.attn = Attention(config, rngs)
+        self.mlp_norm = Norm(config, config.d_model)
+        self.mlp = Mlp(config, rngs)
+        if config.post_norm:
+            self.attn_post_norm = Norm(config, config.d_model)
+            self.mlp_post_norm = Norm(config, config.d_model)
+
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        rope: tuple[jax.Array, jax.Array] | None,
+        attend: Attend,
+        window: int | None,
+        cache: Cache,
+    ) -> tuple[jax.Array, Cache]:
+        h_BTD, cache = self.attn(self.attn_norm(x_BTD), rope, attend, window, cache)
+        x_BTD = x_BTD + (self.attn_post_norm(h_BTD) if self.post_norm else h_BTD)
+        h_BTD = self.mlp(self.mlp_norm(x_BTD))
+        x_BTD = x_BTD + (self.mlp_post_norm(h_BTD) if self.post_norm else h_BTD)
+        return constrain(x_BTD, "batch", "length", "act_embed"), cache
