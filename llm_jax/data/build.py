@@ -39,8 +39,7 @@ BATCH_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class VocabSpec:
-    """A tokenizer to be trained on the training documents, the first `sample_bytes` of them in
-    shuffled order."""
+    """A tokenizer to be trained on `sample_bytes` of the documents at most."""
 
     vocab_size: int
     character_coverage: float = 0.9995
@@ -176,21 +175,24 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
 def _tokenizer(spec: BuildSpec, corpus: Corpus, progress: Progress) -> Tokenizer:
     if isinstance(spec.tokenizer, Tokenizer):
         return spec.tokenizer
-    vocab = spec.tokenizer
+    order = corpus.shuffled(spec.seed)
+    order = order[~corpus.held_out(spec.validation_fraction)[order]]
+    return train_tokenizer(spec.tokenizer, corpus, order, progress)
+
+
+def train_tokenizer(
+    spec: VocabSpec, corpus: Corpus, order: np.ndarray, progress: Progress
+) -> Tokenizer:
+    """A tokenizer trained on the first `spec.sample_bytes` of the documents in `order`."""
     progress("training the tokenizer", 0, None)
-    texts = training_texts(corpus, spec.seed, spec.validation_fraction, vocab.sample_bytes)
-    return train(texts, vocab.vocab_size, vocab.character_coverage)
+    texts = take(corpus, order, spec.sample_bytes)
+    return train(texts, spec.vocab_size, spec.character_coverage)
 
 
-def training_texts(
-    corpus: Corpus, seed: int, held_out_fraction: float, max_bytes: int
-) -> Iterator[str]:
-    """Texts in shuffled order, held-out ones left out, until `max_bytes` of them have come."""
-    held_out = corpus.held_out(held_out_fraction)
+def take(corpus: Corpus, order: np.ndarray, max_bytes: int) -> Iterator[str]:
+    """Texts in `order` until `max_bytes` of them have come."""
     taken = 0
-    for i in corpus.shuffled(seed):
-        if held_out[i]:
-            continue
+    for i in order:
         if taken >= max_bytes:
             return
         text = corpus.text(i)

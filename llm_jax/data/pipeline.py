@@ -73,7 +73,10 @@ class TokenDataset:
         return self.info["bytes"] / self.info["tokens"]
 
     def num_tokens(self, split: str) -> int:
-        """Tokens of `split`, "train" or "validation"."""
+        """Tokens of `split`, "train" or "validation"; raises `UserError` for another one."""
+        if split not in self.info["splits"]:
+            known = ", ".join(self.info["splits"])
+            raise UserError(f"{self.path} has no split {split!r}: it has {known}.")
         return self.info["splits"][split]["tokens"]
 
     def source(self, split: str) -> Any:
@@ -105,6 +108,17 @@ class TokenDataset:
         begin = np.searchsorted(records, first) * size + starts % size
         return buffer.reshape(-1)[begin[:, None] + np.arange(length)]
 
+    def find(self, split: str, token: int, start: int) -> int | None:
+        """Place of the first `token` at or after `start` in the stream, None if there is none."""
+        size = self.info["record_tokens"]
+        source = self.source(split)
+        for record in range(start // size, len(source)):
+            places = np.flatnonzero(source[record]["tokens"] == token) + record * size
+            places = places[places >= start]
+            if len(places):
+                return int(places[0])
+        return None
+
 
 class Batches:
     """The batches of one host, as a function of the step.
@@ -131,9 +145,6 @@ class Batches:
         host: int = 0,
         hosts: int = 1,
     ) -> None:
-        if split not in dataset.info["splits"]:
-            known = ", ".join(dataset.info["splits"])
-            raise UserError(f"{dataset.path} has no split {split!r}: it has {known}.")
         tokens = dataset.num_tokens(split)
         if seq_len >= tokens:
             raise UserError(

@@ -7,6 +7,7 @@ given order, where the latter keeps a whole split in memory and, above 1 GB, ask
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,4 +72,4 @@ def write_records(folder: Path, streams: Mapping[str, np.ndarray], record_tokens
       record_tokens: tokens per record; the last record of a split may be shorter.
     """
     builder = Tokens(streams, record_tokens, data_dir=folder, file_format="array_record")
-    prepare(builder)
+    prepare(builder, messages=io.StringIO())

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import platform
+import sys
 import sysconfig
 import tokenize
 from collections import Counter
@@ -261,7 +262,7 @@ class TfdsSource:
         data_dir = None if self.data_dir is None else str(self.data_dir)
         try:
             builder = tfds.builder(self.name, data_dir=data_dir, file_format="array_record")
-            prepare(builder)
+            prepare(builder, messages=sys.stderr)
         except tfds.core.DatasetNotFoundError:
             raise UserError(
                 f"--tfds is {self.name!r}: tfds has no such set; `tfds.list_builders()` lists them."

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 
 @functools.cache
@@ -25,7 +24,7 @@ def load_tfds() -> ModuleType:
     return tensorflow_datasets
 
 
-def prepare(builder: Any) -> None:
-    """`builder.download_and_prepare()`, whose messages go to stderr: stdout is for results."""
-    with contextlib.redirect_stdout(sys.stderr):
+def prepare(builder: Any, messages: TextIO) -> None:
+    """`builder.download_and_prepare()`, which prints to stdout, where only results belong."""
+    with contextlib.redirect_stdout(messages):
         builder.download_and_prepare()

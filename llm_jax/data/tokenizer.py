@@ -105,6 +105,10 @@ class Tokenizer:
                 raise UserError(f"Token id {i} is outside of the vocabulary of {self.vocab_size}.")
         return self._processor.decode(ids)
 
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The vocabulary's own spelling of each id: ▁ for the space, <0x0A> for a byte."""
+        return [self._processor.id_to_piece(int(i)) for i in ids]
+
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
         """(V,) int32: UTF-8 bytes of text that each token stands for; control tokens 0."""

@@ -1,0 +1,90 @@
+"""Files to a cleaned, deduplicated, tokenised tfds dataset with provenance.
+
+  llm-jax data build --stdlib --vocab-size 8192 --out data/stdlib
+  llm-jax data build --input novels/ --encoding cp932 --clean aozora --vocab-size 8192 --out data/ja
+
+A build that is already there, of the same inputs and settings, is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from llm_jax.commands import count
+from llm_jax.commands.progress import ProgressReporter
+from llm_jax.commands.sources import (
+    add_source_arguments,
+    add_vocabulary_arguments,
+    cleaner_of,
+    losses,
+    sources_of,
+)
+from llm_jax.data.build import BuildSpec, VocabSpec, build
+from llm_jax.data.tokenizer import Tokenizer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="dataset to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace another dataset in DIR")
+    tokenizer = parser.add_mutually_exclusive_group(required=True)
+    tokenizer.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model to use")
+    tokenizer.add_argument(
+        "--vocab-size", type=count, metavar="N", help="train a tokenizer of N pieces on this text"
+    )
+    add_vocabulary_arguments(parser)
+    parser.add_argument(
+        "--validation-fraction",
+        type=float,
+        default=0.02,
+        metavar="F",
+        help="part of the documents that is held out (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the documents' order (default: %(default)s)"
+    )
+    add_source_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    tokenizer: Tokenizer | VocabSpec
+    if args.tokenizer:
+        tokenizer = Tokenizer.load(args.tokenizer)
+    else:
+        tokenizer = VocabSpec(
+            vocab_size=args.vocab_size,
+            character_coverage=args.character_coverage,
+            sample_bytes=args.sample_bytes,
+        )
+    spec = BuildSpec(
+        sources=sources_of(args),
+        cleaner=cleaner_of(args),
+        tokenizer=tokenizer,
+        validation_fraction=args.validation_fraction,
+        seed=args.seed,
+    )
+    with ProgressReporter() as progress:
+        info, built_before = build(spec, args.out, progress, args.overwrite)
+    return {"out": str(args.out), "built_before": built_before, **info}
+
+
+def text(result: dict[str, Any]) -> str:
+    documents, splits = result["documents"], result["splits"]
+    lines = [
+        f"{result['out']}: {'already built' if result['built_before'] else 'built'}",
+        f"  documents  {documents['in']:,} in, {documents['out']:,} out "
+        f"(dropped: {losses(result['dropped'])})",
+        f"  licences   {', '.join(f'{name} {n:,}' for name, n in result['licences'].items())}",
+        f"  tokens     {result['tokens']:,} of vocabulary {result['vocab_size']:,}, "
+        f"{result['bytes'] / result['tokens']:.2f} bytes per token",
+    ]
+    for name, split in splits.items():
+        lines.append(f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} documents")
+    if result["split_by"] == "position":
+        lines.append("  the corpus is one document: its end is the validation split")
+    if result["bytes"] != result["text_bytes"]:
+        lines.append(
+            f"  the tokenizer loses text: {result['text_bytes']:,} bytes became {result['bytes']:,}"
+        )
+    return "\n".join(lines)

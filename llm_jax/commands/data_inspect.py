@@ -1,0 +1,75 @@
+"""What a built dataset holds: counts, provenance, and documents decoded from its tokens.
+
+llm-jax data inspect data/stdlib --samples 5
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from llm_jax.commands import count
+from llm_jax.commands.sources import losses
+from llm_jax.data.pipeline import TokenDataset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="DIR", help="dataset folder")
+    parser.add_argument(
+        "--samples", type=count, default=3, metavar="N", help="documents (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sample-tokens",
+        type=count,
+        default=120,
+        metavar="N",
+        help="tokens shown of each (default: %(default)s)",
+    )
+    parser.add_argument("--split", default="train", help="of the samples (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    dataset = TokenDataset.open(args.path)
+    return {
+        "path": args.path,
+        "bytes_per_token": dataset.bytes_per_token,
+        **dataset.info,
+        "samples": samples(dataset, args.split, args.samples, args.sample_tokens),
+    }
+
+
+def samples(dataset: TokenDataset, split: str, number: int, tokens: int) -> list[dict[str, Any]]:
+    """Beginnings of documents, the first after each of `number` evenly spaced places."""
+    tokenizer = dataset.tokenizer
+    end = dataset.num_tokens(split)
+    found: dict[int, dict[str, Any]] = {}
+    for place in np.linspace(0, end, number, endpoint=False).astype(int):
+        start = dataset.find(split, tokenizer.bos_id, int(place))
+        if start is None or start in found:
+            continue
+        ids = dataset.read(split, np.array([start]), min(tokens, end - start))[0]
+        stop = np.flatnonzero(ids == tokenizer.eos_id)
+        ids = ids[: stop[0]] if len(stop) else ids
+        found[start] = {"split": split, "token": start, "text": tokenizer.decode(ids)}
+    return list(found.values())
+
+
+def text(result: dict[str, Any]) -> str:
+    documents = result["documents"]
+    lines = [
+        result["path"],
+        f"  documents  {documents['in']:,} in, {documents['out']:,} out "
+        f"(dropped: {losses(result['dropped'])})",
+        f"  licences   {', '.join(f'{name} {n:,}' for name, n in result['licences'].items())}",
+        f"  tokens     {result['tokens']:,} of vocabulary {result['vocab_size']:,}, "
+        f"{result['bytes_per_token']:.2f} bytes per token",
+    ]
+    for name, split in result["splits"].items():
+        lines.append(f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} documents")
+    for source in result["sources"]:
+        lines.append(f"  source     {source['input']} ({source['encoding']}, {source['licence']})")
+    for sample in result["samples"]:
+        lines += [f"--- {sample['split']}, token {sample['token']:,}", sample["text"]]
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""The flags that say which text is read and how it is cleaned, shared by the verbs that read it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from llm_jax.commands import count
+from llm_jax.config import UserError
+from llm_jax.data.clean import Cleaner
+from llm_jax.data.text import FileSource, Source, StdlibSource, TfdsSource
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("text")
+    group.add_argument(
+        "--input",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="files, or folders of text and JSONL files; .gz and .zst too",
+    )
+    group.add_argument(
+        "--stdlib", action="store_true", help="the running Python's standard library"
+    )
+    group.add_argument("--tfds", metavar="NAME", help="a registered tfds text set")
+    group.add_argument(
+        "--tfds-split", default="train", metavar="SPLIT", help="split of it (default: %(default)s)"
+    )
+    group.add_argument("--tfds-dir", type=Path, metavar="DIR", help="where tfds keeps its sets")
+    group.add_argument(
+        "--encoding",
+        default="utf-8",
+        help="of the files, such as cp932 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--text-key",
+        default="text",
+        metavar="KEY",
+        help="field of JSONL records and tfds examples (default: %(default)s)",
+    )
+    group.add_argument(
+        "--licence",
+        default="",
+        metavar="NAME",
+        help="licence of the text, recorded in the dataset (default: tfds' own, else unknown)",
+    )
+    group = parser.add_argument_group("cleaning")
+    group.add_argument(
+        "--normalize",
+        choices=("nfc", "nfkc", "none"),
+        default="nfc",
+        help="Unicode normal form (default: %(default)s)",
+    )
+    group.add_argument(
+        "--clean",
+        choices=("none", "aozora"),
+        default="none",
+        help="annotation to remove: ruby and notes of Aozora Bunko (default: %(default)s)",
+    )
+    group.add_argument(
+        "--min-chars",
+        type=count,
+        default=1,
+        metavar="N",
+        help="drop shorter documents (default: %(default)s)",
+    )
+
+
+def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
+    """The sources that the flags name; raises `UserError` if none, or one that does not exist."""
+    licence = args.licence or "unknown"
+    sources: list[Source] = [
+        FileSource(path, args.encoding, args.text_key, licence) for path in args.input
+    ]
+    if args.stdlib:
+        sources.append(StdlibSource())
+    if args.tfds:
+        sources.append(
+            TfdsSource(args.tfds, args.tfds_split, args.text_key, args.tfds_dir, args.licence)
+        )
+    if not sources:
+        raise UserError("There is no text: give --input PATH, --stdlib or --tfds NAME.")
+    return tuple(sources)
+
+
+def cleaner_of(args: argparse.Namespace) -> Cleaner:
+    return Cleaner(normalize=args.normalize, markup=args.clean, min_chars=args.min_chars)
+
+
+def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--character-coverage",
+        type=float,
+        default=0.9995,
+        metavar="F",
+        help="part of the text whose characters get a piece; others become bytes "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sample-bytes",
+        type=count,
+        default=200_000_000,
+        metavar="N",
+        help="text that the tokenizer is trained on at most (default: 200M)",
+    )
+
+
+def losses(dropped: dict[str, int]) -> str:
+    """Dropped documents by reason, for a person."""
+    return ", ".join(f"{reason} {n:,}" for reason, n in dropped.items()) or "none"

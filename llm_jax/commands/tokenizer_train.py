@@ -1,0 +1,77 @@
+"""Train a SentencePiece tokenizer (BPE, byte fallback, lossless) on text.
+
+llm-jax tokenizer train --stdlib --vocab-size 8192 --out tokenizer.model
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from llm_jax.commands import count
+from llm_jax.commands.progress import ProgressReporter
+from llm_jax.commands.sources import (
+    add_source_arguments,
+    add_vocabulary_arguments,
+    cleaner_of,
+    losses,
+    sources_of,
+)
+from llm_jax.config import UserError
+from llm_jax.data.build import VocabSpec, take, train_tokenizer
+from llm_jax.data.corpus import read_corpus
+
+MEASURED_BYTES = 2_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vocab-size", type=count, required=True, metavar="N", help="pieces")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="model to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the sample that is taken (default: %(default)s)"
+    )
+    add_vocabulary_arguments(parser)
+    add_source_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    out: Path = args.out
+    if out.exists() and not args.overwrite:
+        raise UserError(f"--out {str(out)!r} exists: choose another name, or say --overwrite.")
+    spec = VocabSpec(
+        vocab_size=args.vocab_size,
+        character_coverage=args.character_coverage,
+        sample_bytes=args.sample_bytes,
+    )
+    sources, cleaner = sources_of(args), cleaner_of(args)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with ProgressReporter() as progress, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        corpus = read_corpus(sources, cleaner, Path(scratch, "corpus"), progress)
+        order = corpus.shuffled(args.seed)
+        tokenizer = train_tokenizer(spec, corpus, order, progress)
+        sample = list(take(corpus, order, MEASURED_BYTES))
+        corpus.close()
+        made = Path(scratch, out.name)
+        made.write_bytes(tokenizer.model)
+        made.replace(out)
+    size = sum(len(text.encode()) for text in sample)
+    return {
+        "vocab_size": tokenizer.vocab_size,
+        "bytes_per_token": size / sum(len(tokenizer.encode(text)) for text in sample),
+        "sha256": tokenizer.sha256,
+        "path": str(out),
+        "documents": {"in": len(corpus) + sum(corpus.dropped.values()), "out": len(corpus)},
+        "dropped": dict(corpus.dropped),
+        "licences": dict(corpus.licences),
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    return (
+        f"{result['path']}: {result['vocab_size']:,} pieces, "
+        f"{result['bytes_per_token']:.2f} bytes per token, "
+        f"from {result['documents']['out']:,} documents (dropped: {losses(result['dropped'])})"
+    )
