@@ -18,6 +18,8 @@ from llm_jax.config import UserError, nearest
 
 # Verb → (module in llm_jax.commands, its one line of help).
 VERBS: dict[str, tuple[str, str]] = {
+    "plan": ("plan", "a compute budget to a model, a mesh, a cost and a run.json"),
+    "fit": ("fit", "losses of runs to a scaling law with intervals"),
     "tokenizer train": ("tokenizer_train", "train a SentencePiece tokenizer on text"),
     "tokenizer encode": ("tokenizer_encode", "text to token ids"),
     "tokenizer decode": ("tokenizer_decode", "token ids to text"),

@@ -1,0 +1,111 @@
+"""Fit a scaling law L(N, D) = E + A/N^alpha + B/D^beta to runs, with bootstrap intervals.
+
+Reads CSV files (columns params,tokens,loss, and run where rows are points of one run's curve) and
+folders of runs trained here; writes a law file for `plan --law` and a figure beside it.
+
+example: llm-jax fit runs.csv --out law.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm_jax.commands import count
+from llm_jax.config import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, help="CSV files and run folders")
+    parser.add_argument(
+        "--out", type=Path, default=Path("law.json"), help="law file to write (default: law.json)"
+    )
+    parser.add_argument("--figure", type=Path, help="figure to write (default: OUT with .png)")
+    parser.add_argument("--name", default="fitted", help="name of the law (default: fitted)")
+    parser.add_argument(
+        "--counts",
+        choices=("all", "non-embedding"),
+        default="all",
+        help="what params counts, with or without embeddings (default: all)",
+    )
+    parser.add_argument(
+        "--bootstraps", type=count, default=4000, help="draws for the intervals (default: 4000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.plan import lawfile
+    from llm_jax.plan.fit import PARAMETERS, fit, huber
+    from llm_jax.plan.fit_figure import draw
+    from llm_jax.plan.presets import PRESETS
+    from llm_jax.plan.profiles import drop_sensitivity, envelope, isoflop
+    from llm_jax.plan.runs import finals, read
+
+    if args.name in PRESETS:
+        raise UserError(f"--name {args.name!r} is the name of a published law: choose another.")
+    curves = read(args.runs, args.counts)
+    runs = finals(curves)
+    law = fit(
+        runs,
+        name=args.name,
+        source=f"fitted to {len(curves)} runs of {', '.join(str(path) for path in args.runs)}",
+        counts=args.counts,
+        bootstraps=args.bootstraps,
+        seed=args.seed,
+    )
+    lawfile.write(law, args.out)
+    figure = args.figure or args.out.with_suffix(".png")
+    draw(runs, law, figure)
+    low, high = np.quantile(np.asarray(law.draws), [0.05, 0.95], axis=0)
+    parabolas, notes = isoflop(runs)
+    lowest = envelope(curves)
+    drawn = len(law.draws)
+    if drawn < args.bootstraps:
+        notes.append(
+            f"{args.bootstraps - drawn} of {args.bootstraps} bootstrap samples did not determine "
+            "the law and are left out."
+        )
+    return {
+        **{key: getattr(law, key) for key in PARAMETERS},
+        "a": law.a,
+        "huber": huber(runs, law),
+        "residual": law.residual,
+        "intervals": {key: [float(low[i]), float(high[i])] for i, key in enumerate(PARAMETERS)},
+        "converged": True,
+        "n": len(curves),
+        "bootstraps": drawn,
+        "sensitivity": drop_sensitivity(runs, law),
+        "isoflop": {"a": parabolas.a, "k": parabolas.k, "optima": parabolas.points},
+        "envelope": {"a": lowest.a, "k": lowest.k},
+        "law": str(args.out),
+        "figure": str(figure),
+        "warnings": notes,
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    lines = [f"Fitted {result['n']} runs, {result['bootstraps']} bootstrap draws.", ""]
+    for key, (low, high) in result["intervals"].items():
+        lines.append(f"  {key:<6}{result[key]:>12.5g}   90% interval {low:.5g} to {high:.5g}")
+    lines += [
+        "",
+        f"  N_opt grows as C^{result['a']:.3f}; residuals {100 * result['residual']:.2g}% of the "
+        "loss.",
+    ]
+    for name, what in (("isoflop", "IsoFLOP parabolas"), ("envelope", "Envelope of the curves")):
+        if result[name]["a"] is not None:
+            lines.append(f"  {what}: N_opt grows as C^{result[name]['a']:.3f}.")
+    if result["sensitivity"]:
+        lines += ["", "  Without the runs of highest loss:"]
+        for row in result["sensitivity"]:
+            lines.append(
+                f"    {row['dropped']} dropped: E {row['E']:.4g}, alpha {row['alpha']:.4g}, "
+                f"beta {row['beta']:.4g}"
+            )
+    lines += [f"  note: {note}" for note in result["warnings"]]
+    lines += ["", f"Wrote {result['law']} and {result['figure']}.", ""]
+    return "\n".join([*lines, f"Next: llm-jax plan --law {result['law']} --flops 1e20"])

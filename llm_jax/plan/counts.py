@@ -1,0 +1,175 @@
+"""Exact counts of a model: parameters, FLOPs per token, bytes. Everything from the architecture.
+
+Letters: T sequence length, D model width, F ffn width, N query heads, K key/value heads, H head
+size, L layers, V vocabulary. A multiply-add counts as 2 FLOPs; only matmuls are counted, as in
+Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022 (PaLM, appendix B). The embedding gather is
+no matmul and counts nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from llm_jax.config import ModelConfig
+
+Remat = Literal["none", "dots", "full"]
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
+
+
+def parameters(model: ModelConfig) -> dict[str, int]:
+    """Parameters by part; their sum is the size of the real parameter tree.
+
+    attention: L·(2·D·N·H + 2·D·K·H); mlp: L·3·D·F gated, L·2·D·F plain; unembedding is 0 if tied.
+    """
+    m = model
+    q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
+    matrices = 3 if m.gated else 2
+    norm = m.d_model * (2 if m.norm == "layernorm" else 1)
+    biases = 0
+    if m.qkv_bias:
+        biases += q_width + 2 * kv_width
+    if m.out_bias:
+        biases += m.d_model
+    if m.mlp_bias:
+        biases += (matrices - 1) * m.d_ff + m.d_model
+    return {
+        "embedding": m.vocab_size * m.d_model,
+        "positions": m.max_seq_len * m.d_model if m.positions == "learned" else 0,
+        "attention": m.num_layers * 2 * m.d_model * (q_width + kv_width),
+        "mlp": m.num_layers * matrices * m.d_model * m.d_ff,
+        "biases": m.num_layers * biases,
+        "norms": m.num_layers * 2 * norm + norm,
+        "post_norms": m.num_layers * 2 * norm if m.post_norm else 0,
+        "qk_norm": m.num_layers * 2 * m.head_dim if m.qk_norm else 0,
+        "unembedding": 0 if m.tie_embeddings else m.d_model * m.vocab_size,
+    }
+
+
+def total_parameters(model: ModelConfig) -> int:
+    return sum(parameters(model).values())
+
+
+def non_embedding_parameters(model: ModelConfig) -> int:
+    """Without token embedding, learned positions and unembedding (the N of Kaplan et al. 2020)."""
+    part = parameters(model)
+    return sum(part.values()) - part["embedding"] - part["positions"] - part["unembedding"]
+
+
+def mean_keys(seq_len: int, window: int | None) -> float:
+    """Keys that a query sees on average under the causal mask: (T+1)/2, or fewer with a window.
+
+    Position i sees min(i, W): the mean over i = 1…T is W·(T − (W − 1)/2)/T for W ≤ T.
+    """
+    seen = seq_len if window is None else min(window, seq_len)
+    return seen * (seq_len - (seen - 1) / 2) / seq_len
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFlops:
+    """FLOPs per token of one forward pass by part; `train` and `executed` add the backward pass."""
+
+    projections: float
+    """2 × the weights of q, k, v, o and the MLP of every layer."""
+    attention: float
+    """Scores and values, 4·N·H·keys per layer, with the keys that the causal mask leaves."""
+    attention_full: float
+    """The same where all T keys are computed and then masked (no block is skipped)."""
+    unembedding: float
+    """2·D·V, tied or not."""
+    six_n: float
+    """6 × all parameters: the rule of thumb C = 6·N·D, shown beside the exact count."""
+
+    @property
+    def forward(self) -> float:
+        return self.projections + self.attention + self.unembedding
+
+    @property
+    def train(self) -> float:
+        """Forward and backward (twice the forward): the numerator of MFU."""
+        return 3 * self.forward
+
+    @property
+    def train_full(self) -> float:
+        """`train` with non-causal attention: PaLM's 6N + 12·L·N·H·T (appendix B)."""
+        return 3 * (self.projections + self.attention_full + self.unembedding)
+
+    def recomputed(self, remat: Remat) -> float:
+        """FLOPs per token that the backward pass does a second time.
+
+        `full` recomputes every block; `dots` keeps the outputs of weight matmuls and recomputes
+        attention's scores and values; `none` keeps all.
+        """
+        return {
+            "none": 0.0,
+            "dots": self.attention,
+            "full": self.projections + self.attention,
+        }[remat]
+
+    def executed(self, remat: Remat) -> float:
+        """What the hardware does per token: the numerator of HFU."""
+        return self.train + self.recomputed(remat)
+
+
+def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
+    """FLOPs per token at training length `seq_len`."""
+    m, part = model, parameters(model)
+    per_key = 4.0 * m.num_heads * m.head_dim
+    return TokenFlops(
+        projections=2.0 * (part["attention"] + part["mlp"]),
+        attention=sum(per_key * mean_keys(seq_len, window) for window in m.windows),
+        attention_full=per_key * seq_len * m.num_layers,
+        unembedding=2.0 * m.d_model * m.vocab_size,
+        six_n=6.0 * sum(part.values()),
+    )
+
+
+def state_bytes(
+    params: int,
+    *,
+    param: str = "float32",
+    grad: str = "float32",
+    moments: tuple[str, ...] = ("float32", "float32"),
+) -> dict[str, int]:
+    """Bytes of parameters, gradients and optimizer moments, before any sharding."""
+    return {
+        "params": params * DTYPE_BYTES[param],
+        "grads": params * DTYPE_BYTES[grad],
+        "moments": params * sum(DTYPE_BYTES[dtype] for dtype in moments),
+    }
+
+
+def activation_bytes(
+    model: ModelConfig, tokens: int, remat: Remat, dtype: str, *, tensor: int = 1
+) -> int:
+    """Bytes that the forward pass keeps for the backward pass, `tokens` per device.
+
+    Per token and layer, in values of `dtype`, with attention computed in blocks (no T×T scores):
+    `full` keeps the block's input D; `dots` adds the matmul outputs q (N·H), k and v (2·K·H), o
+    (D), up and gate (F or 2F), down (D); `none` adds norm outputs (2·D), rotated q and k, the
+    attention output (N·H) and the MLP's activated values (F, and F again for the gate's product).
+    Widths that tensor parallelism splits are divided by `tensor`. One block's working set is
+    added on top, since it exists while that block is recomputed or differentiated.
+    """
+    m = model
+    q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
+    wide = 2 * m.d_ff if m.gated else m.d_ff
+    dots_split = q_width + 2 * kv_width + wide
+    none_split = q_width + kv_width + q_width + wide
+    dots = 2 * m.d_model + dots_split / tensor
+    everything = dots + 2 * m.d_model + none_split / tensor
+    kept = m.d_model + {"none": everything, "dots": dots, "full": 0.0}[remat]
+    working = 0.0 if remat == "none" else everything
+    return int(tokens * DTYPE_BYTES[dtype] * (m.num_layers * kept + working))
+
+
+def logits_bytes(model: ModelConfig, tokens: int, chunk: int | None, *, tensor: int = 1) -> int:
+    """Bytes of float32 logits and their gradient alive at one time, whole or in token chunks."""
+    alive = tokens if chunk is None else min(tokens, chunk)
+    return int(2 * 4 * alive * model.vocab_size / tensor)
+
+
+def kv_cache_bytes(model: ModelConfig, seq_len: int, batch: int, dtype: str = "bfloat16") -> int:
+    """2·S·L·K·H·bytes per sequence; a sliding-window layer keeps at most its window."""
+    kept = sum(min(seq_len, window or seq_len) for window in model.windows)
+    return 2 * kept * model.num_kv_heads * model.head_dim * DTYPE_BYTES[dtype] * batch

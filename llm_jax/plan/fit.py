@@ -1,0 +1,301 @@
+"""Fits L(N, D) = E + A/N^α + B/D^β to runs, robustly (Hoffmann et al. 2022, section 3.3 and D.2).
+
+Minimises Σ Huber_δ(LSE(a − α·ln N, b − β·ln D, e) − ln L) with δ = 1e-3, a = ln A, b = ln B,
+e = ln E. The *sum* matters: with a mean, the default tolerances of L-BFGS stop where it starts
+(Besiroglu et al. 2024). All starts run at the same time as one batched damped Newton iteration;
+the best are polished by BFGS, and a fit whose gradient is not zero at the end is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.optimize import minimize
+
+from llm_jax.config import UserError
+from llm_jax.plan.laws import Counts, Fitted, Parametric
+
+DELTA = 1e-3
+PARAMETERS = ("E", "A", "B", "alpha", "beta")
+STARTS = np.array(
+    list(
+        product(range(0, 30, 5), range(0, 30, 5), (-1, -0.5, 0, 0.5, 1), *[(0, 0.5, 1, 1.5, 2)] * 2)
+    ),
+    dtype=np.float64,
+)
+"""The grid of (a, b, e, α, β) of Hoffmann et al. 2022, appendix D.2: 4,500 starts."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Final losses of training runs; each array has one float64 per run."""
+
+    params: np.ndarray
+    tokens: np.ndarray
+    loss: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.loss)
+        if n < 6:
+            raise UserError(
+                f"There are {n} runs to fit: five numbers need at least six runs, and eight or "
+                "more give intervals worth reading."
+            )
+        for name in ("params", "tokens", "loss"):
+            values = getattr(self, name)
+            bad = np.flatnonzero(~np.isfinite(values) | (values <= 0))
+            if bad.size:
+                raise UserError(
+                    f"Run {bad[0] + 1} has {name} = {values[bad[0]]}: take out runs whose values "
+                    "are not finite numbers above 0."
+                )
+        for name, what in (("params", "model size"), ("tokens", "number of tokens")):
+            if np.ptp(np.log(getattr(self, name))) < 1e-6:
+                raise UserError(
+                    f"All {n} runs have the same {what}: vary it, or its exponent cannot be fitted."
+                )
+
+    @property
+    def flops(self) -> np.ndarray:
+        return 6 * self.params * self.tokens
+
+    def take(self, index: np.ndarray) -> Runs:
+        return Runs(self.params[index], self.tokens[index], self.loss[index])
+
+
+class Objective:
+    """The objective in centred coordinates θ = (a − α·mean ln N, b − β·mean ln D, e, α, β).
+
+    Centring takes away the near-collinearity of a with α and of b with β. `weights` counts how
+    often each run occurs, so that a bootstrap sample is the same data with other weights.
+    """
+
+    def __init__(self, runs: Runs):
+        self.log_n, self.log_d = np.log(runs.params), np.log(runs.tokens)
+        self.mean_n, self.mean_d = self.log_n.mean(), self.log_d.mean()
+        self.x_n, self.x_d = self.log_n - self.mean_n, self.log_d - self.mean_d
+        self.target = np.log(runs.loss)
+
+    def centre(self, plain: np.ndarray) -> np.ndarray:
+        """(…, 5) of (a, b, e, α, β) to centred coordinates."""
+        out = np.array(plain)
+        out[..., 0] -= plain[..., 3] * self.mean_n
+        out[..., 1] -= plain[..., 4] * self.mean_d
+        return out
+
+    def constants(self, theta: np.ndarray) -> np.ndarray:
+        """(…, 5) centred coordinates to (E, A, B, α, β)."""
+        a = theta[..., 0] + theta[..., 3] * self.mean_n
+        b = theta[..., 1] + theta[..., 4] * self.mean_d
+        return np.stack(
+            [np.exp(theta[..., 2]), np.exp(a), np.exp(b), theta[..., 3], theta[..., 4]], axis=-1
+        )
+
+    def residuals(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """r = ln L̂ − ln L of shape (S, n) and its Jacobian (S, 5, n) for θ of shape (S, 5)."""
+        jacobian = np.empty((len(theta), 5, len(self.target)))
+        share = jacobian[:, :3]
+        share[:, 0] = theta[:, None, 0] - theta[:, None, 3] * self.x_n
+        share[:, 1] = theta[:, None, 1] - theta[:, None, 4] * self.x_d
+        share[:, 2] = theta[:, None, 2]
+        top = share.max(axis=1, keepdims=True)
+        np.exp(np.subtract(share, top, out=share), out=share)
+        total = share.sum(axis=1, keepdims=True)
+        share /= total
+        np.multiply(share[:, 0], -self.x_n, out=jacobian[:, 3])
+        np.multiply(share[:, 1], -self.x_d, out=jacobian[:, 4])
+        return top[:, 0] + np.log(total[:, 0]) - self.target, jacobian
+
+    def value(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Σ w·Huber(r), shape (S,)."""
+        residual = np.abs(self.residuals(theta)[0])
+        return (weights * _huber(residual)).sum(axis=-1)
+
+    def value_and_gradient(self, theta: np.ndarray, weights: np.ndarray):
+        """For one θ of shape (5,): the objective and its gradient, for SciPy."""
+        residual, jacobian = self.residuals(theta[None])
+        slope = weights * np.clip(residual[0], -DELTA, DELTA)
+        return (weights * _huber(np.abs(residual[0]))).sum(), jacobian[0] @ slope
+
+    def relative_gradient(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Largest |Σ g_i|/Σ |g_i| over the coordinates: 0 at an optimum; shape (S,)."""
+        residual, jacobian = self.residuals(theta)
+        parts = (weights * np.clip(residual, -DELTA, DELTA))[:, None] * jacobian
+        size = np.abs(parts).sum(axis=-1)
+        return (np.abs(parts.sum(axis=-1)) / np.where(size > 0, size, 1)).max(axis=-1)
+
+
+def _huber(distance: np.ndarray) -> np.ndarray:
+    inside = distance <= DELTA
+    return np.where(inside, 0.5 * distance**2, DELTA * (distance - 0.5 * DELTA))
+
+
+def solve_batch(
+    objective: Objective, theta: np.ndarray, weights: np.ndarray, steps: int, tolerance: float
+) -> np.ndarray:
+    """Damped Gauss–Newton on Huber's reweighted least squares for every start at once.
+
+    Args:
+      theta: (S, 5) centred starts.
+      weights: (S, n), or (1, n) for the same data everywhere.
+      steps: most iterations; a start leaves the batch when its step is below `tolerance`.
+    """
+    theta = theta.copy()
+    weights = np.broadcast_to(weights, (len(theta), weights.shape[-1]))
+    damping = np.full(len(theta), 1e-3)
+    live = np.arange(len(theta))
+    residual, jacobian = objective.residuals(theta)
+    best = (weights * _huber(np.abs(residual))).sum(axis=-1)
+    for _ in range(steps):
+        weight = weights[live]
+        pull = weight * np.minimum(1.0, DELTA / np.maximum(np.abs(residual), 1e-300))
+        weighted = jacobian * pull[:, None]
+        hessian = np.matmul(weighted, jacobian.transpose(0, 2, 1))
+        gradient = np.matmul(weighted, residual[..., None])
+        scale = np.einsum("sii->si", hessian) + 1e-12
+        hessian[:, np.arange(5), np.arange(5)] += damping[live, None] * scale + 1e-14
+        step = np.clip(-np.linalg.solve(hessian, gradient)[..., 0], -2.0, 2.0)
+        new_residual, new_jacobian = objective.residuals(theta[live] + step)
+        value = (weight * _huber(np.abs(new_residual))).sum(axis=-1)
+        better = value <= best[live]
+        theta[live[better]] += step[better]
+        best[live[better]] = value[better]
+        damping[live] = np.where(better, damping[live] / 5, damping[live] * 5)
+        residual = np.where(better[:, None], new_residual, residual)
+        jacobian = np.where(better[:, None, None], new_jacobian, jacobian)
+        done = (better & (np.abs(step).max(axis=-1) < tolerance)) | (damping[live] > 1e8)
+        if done.any():
+            live, residual, jacobian = live[~done], residual[~done], jacobian[~done]
+        if not len(live):
+            break
+    return theta
+
+
+def polish(objective: Objective, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """BFGS with analytic gradients and tight tolerances from one centred start (5,).
+
+    The objective is scaled by δ so that gradients are of order one; it stays a sum.
+    """
+
+    def scaled(x: np.ndarray):
+        value, gradient = objective.value_and_gradient(x, weights)
+        return value / DELTA**2, gradient / DELTA**2
+
+    for _ in range(3):
+        theta = minimize(
+            scaled, theta, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000}
+        ).x
+    return theta
+
+
+GRADIENT_LIMIT = 1e-4
+"""Largest relative gradient of a converged fit. A converged fit has about 1e-9; a start that
+stopped early, 0.01 to 1."""
+
+
+def best_theta(objective: Objective, weights: np.ndarray) -> np.ndarray:
+    """The best of all 4,500 starts, (5,) centred: in three rounds the best 400, 40 and 4 go on.
+
+    Raises:
+      UserError: the gradient at the best point is not zero.
+    """
+    starts = objective.centre(STARTS)
+    value = objective.value(starts, weights[None])
+    theta = starts[np.isfinite(value)]
+    for keep, steps in ((400, 6), (40, 25), (4, 300)):
+        theta = np.concatenate(
+            [
+                solve_batch(objective, part, weights[None], steps, 1e-12)
+                for part in np.array_split(theta, -(-len(theta) // 500))
+            ]
+        )
+        theta = theta[np.argsort(objective.value(theta, weights[None]))[:keep]]
+    finished = [polish(objective, start, weights) for start in theta] + [theta[0]]
+    best = min(finished, key=lambda theta: float(objective.value(theta[None], weights)[0]))
+    left = float(objective.relative_gradient(best[None], weights)[0])
+    exact = float(np.abs(objective.residuals(best[None])[0]).max()) < 1e-9
+    if left > GRADIENT_LIMIT and not exact:
+        raise UserError(
+            f"The fit has not converged: its gradient is {left:.2g} of its terms where 0 is an "
+            "optimum. The runs do not determine the law: add runs at other sizes and tokens."
+        )
+    return best
+
+
+def fit(
+    runs: Runs,
+    *,
+    name: str = "fitted",
+    source: str = "fitted to own runs",
+    counts: Counts = "all",
+    bootstraps: int = 4000,
+    seed: int = 0,
+) -> Parametric:
+    """The law of `runs` with `bootstraps` draws, each the fit of a sample with replacement.
+
+    Raises:
+      UserError: the runs cannot determine a law, or the fit has not converged.
+    """
+    objective = Objective(runs)
+    n = len(runs.loss)
+    theta = best_theta(objective, np.ones(n))
+    draws = bootstrap(objective, theta, bootstraps, seed)
+    E, A, B, alpha, beta = objective.constants(theta)
+    if min(alpha, beta) <= 0:
+        raise UserError(
+            f"The best fit has alpha = {alpha:.3g} and beta = {beta:.3g}, and a loss that rises "
+            "with size or data is no scaling law: check the runs, or add more varied ones."
+        )
+    if bootstraps and not len(draws):
+        raise UserError(
+            "No bootstrap sample of the runs determines a law: add runs at other sizes and tokens."
+        )
+    residual = objective.residuals(theta[None])[0][0]
+    return Parametric(
+        name=name,
+        source=source,
+        counts=counts,
+        fitted=Fitted(*(_span(x) for x in (runs.flops, runs.params, runs.tokens))),
+        E=float(E),
+        A=float(A),
+        B=float(B),
+        alpha=float(alpha),
+        beta=float(beta),
+        draws=tuple(tuple(map(float, row)) for row in draws),
+        residual=float(np.sqrt((residual**2).sum() / max(1, n - 5))),
+    )
+
+
+def logarithms(law: Parametric) -> np.ndarray:
+    """(ln A, ln B, ln E, α, β) of a law."""
+    return np.array([*np.log([law.A, law.B, law.E]), law.alpha, law.beta])
+
+
+def huber(runs: Runs, law: Parametric) -> float:
+    """The sum of Huber losses of `law` on `runs`."""
+    objective = Objective(runs)
+    theta = objective.centre(logarithms(law))
+    return float(objective.value(theta[None], np.ones(len(runs.loss)))[0])
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def bootstrap(objective: Objective, theta: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """(count, 5) draws of (E, A, B, α, β): each sample's fit, started at the fit of all runs.
+
+    Samples in which the law is not determined (an exponent at or below 0) are left out.
+    """
+    n = len(objective.target)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64)
+    fitted = [
+        solve_batch(objective, np.tile(theta, (len(part), 1)), part, 200, 1e-7)
+        for part in np.array_split(weights, max(1, count // 250))
+        if len(part)
+    ]
+    constants = objective.constants(np.concatenate(fitted)) if fitted else np.empty((0, 5))
+    return constants[(constants[:, 3:] > 0).all(axis=1) & np.isfinite(constants).all(axis=1)]

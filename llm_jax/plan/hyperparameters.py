@@ -1,0 +1,89 @@
+"""Batch size and learning rate from published rules. Batches in tokens, N without embeddings.
+
+Each rule is one source's; `recommend` takes batch and learning rate from the same one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from llm_jax.config import UserError, nearest
+
+REFERENCE_BATCH, REFERENCE_PARAMS = 2**19, 12 * 12 * 768**2 + 768 * 32768
+"""nanochat's reference run d12: its batch, and its parameters (12 blocks and the unembedding)."""
+
+
+@dataclass(frozen=True)
+class HyperParameters:
+    """Peak learning rate of AdamW and tokens per step, with their source and any warning."""
+
+    batch_tokens: float
+    learning_rate: float
+    source: str
+    warnings: tuple[str, ...] = ()
+
+
+def step_law(params: float, tokens: float, flops: float) -> HyperParameters:
+    """lr = 1.79·N^−.713·D^.307, batch = .58·D^.571 (Li et al. 2025, Step Law)."""
+    outside = not (6e7 <= params <= 1.1e9 and 2e9 <= tokens <= 1e11)
+    return HyperParameters(
+        0.58 * tokens**0.571,
+        1.79 * params**-0.713 * tokens**0.307,
+        "Step Law (Li et al. 2025)",
+        ("Step Law was fitted on 60M–1.1B parameters and 2B–100B tokens; this run is outside.",)
+        if outside
+        else (),
+    )
+
+
+def deepseek(params: float, tokens: float, flops: float) -> HyperParameters:
+    """lr = .3118·C^−.1250, batch = .2920·C^.3271 (Bi et al. 2024, eq. 1)."""
+    outside = not 1e17 <= flops <= 2e19
+    return HyperParameters(
+        0.2920 * flops**0.3271,
+        0.3118 * flops**-0.1250,
+        "DeepSeek LLM (Bi et al. 2024)",
+        ("DeepSeek's rule was fitted on 1e17–2e19 FLOPs; this run is outside.",) if outside else (),
+    )
+
+
+def olmo(params: float, tokens: float, flops: float) -> HyperParameters:
+    """batch = 160·(N/108M)^(2/3) sequences of 2048, lr = .0047·(N/108M)^(−1/3).
+
+    The ladder rule of OLMo (Bhagia et al. 2024), after Porian et al. 2024.
+    """
+    scale = params / 108e6
+    return HyperParameters(
+        160 * 2048 * scale ** (2 / 3),
+        0.0047 * scale ** (-1 / 3),
+        "OLMo ladder (Bhagia et al. 2024, after Porian et al. 2024)",
+    )
+
+
+def nanochat(params: float, tokens: float, flops: float) -> HyperParameters:
+    """batch ∝ D^.383 (Bergsma et al. 2025, Power Lines), lr ∝ √batch/√N as nanochat scales both.
+
+    The exponents and the batch are nanochat's, at 20 tokens per parameter; the reference learning
+    rate is OLMo's at that size, since nanochat's own belongs to the Muon optimizer.
+    """
+    reference_tokens = 20 * REFERENCE_PARAMS
+    batch = REFERENCE_BATCH * (tokens / reference_tokens) ** 0.383
+    at_reference = olmo(REFERENCE_PARAMS, reference_tokens, 0.0).learning_rate
+    rate = at_reference * math.sqrt(batch / REFERENCE_BATCH) * math.sqrt(REFERENCE_PARAMS / params)
+    return HyperParameters(batch, rate, "nanochat's scaling (Power Lines, Bergsma et al. 2025)")
+
+
+RULES = {"step-law": step_law, "deepseek": deepseek, "olmo": olmo, "nanochat": nanochat}
+DEFAULT = "step-law"
+
+
+def recommend(rule: str, params: float, tokens: float, flops: float) -> HyperParameters:
+    """Batch and learning rate after `rule`, for N non-embedding parameters, D tokens, C FLOPs.
+
+    Raises:
+      UserError: there is no such rule; the sentence names the nearest.
+    """
+    if rule not in RULES:
+        raise UserError(f"There is no hyper-parameter rule {rule!r}: {nearest(rule, RULES)}")
+    return RULES[rule](params, tokens, flops)

@@ -1,0 +1,140 @@
+"""Law files: a fitted law as JSON, written by `fit`, read by `plan --law`. Versioned and strict."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import ConfigError, UserError, from_dict
+from llm_jax.plan.laws import Fitted, Law, Parametric
+from llm_jax.plan.presets import PRESETS, preset
+
+VERSION = 1
+MAX_DRAWS = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LawFile:
+    """What a law file holds, field by field; lists are checked by `read`."""
+
+    version: int
+    kind: str
+    name: str
+    source: str
+    counts: str
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    residual: float
+    """Standard deviation of ln L − ln L̂ over the runs of the fit."""
+    flops: list
+    params: list
+    tokens: list
+    """Smallest and largest value among the runs."""
+    draws: list
+    """Bootstrap draws [E, A, B, α, β]."""
+
+
+def write(law: Parametric, path: Path) -> None:
+    """Writes `law` to `path`, whole or not at all; keeps at most 1,000 bootstrap draws."""
+    step = max(1, -(-len(law.draws) // MAX_DRAWS))
+    record = LawFile(
+        version=VERSION,
+        kind="parametric",
+        name=law.name,
+        source=law.source,
+        counts=law.counts,
+        **{key: getattr(law, key) for key in ("E", "A", "B", "alpha", "beta", "residual")},
+        flops=list(law.fitted.flops),
+        params=list(law.fitted.params),
+        tokens=list(law.fitted.tokens),
+        draws=[[float(f"{x:.8g}") for x in draw] for draw in law.draws[::step]],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(dataclasses.asdict(record)) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read(path: Path) -> Parametric:
+    """The law in the file.
+
+    Raises:
+      UserError: it is no law file, of another version, has unknown or missing fields, or values
+        that no law can have.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"The law file {path} cannot be read ({error}).") from None
+    version = raw.get("version") if isinstance(raw, dict) else None
+    if version != VERSION:
+        raise UserError(
+            f"The law file {path} has version {version!r}, not {VERSION}: write it again with "
+            "`llm-jax fit`."
+        )
+    try:
+        record = from_dict(raw, LawFile, "law")
+    except ConfigError as error:
+        raise UserError(f"The law file {path} is not valid: {error}") from None
+    _check(record, path)
+    return Parametric(
+        name=record.name,
+        source=record.source,
+        counts="all" if record.counts == "all" else "non-embedding",
+        fitted=Fitted(tuple(record.flops), tuple(record.params), tuple(record.tokens)),
+        E=record.E,
+        A=record.A,
+        B=record.B,
+        alpha=record.alpha,
+        beta=record.beta,
+        draws=tuple(tuple(draw) for draw in record.draws),
+        residual=record.residual,
+    )
+
+
+def _check(record: LawFile, path: Path) -> None:
+    def refuse(sentence: str) -> None:
+        raise UserError(f"The law file {path} is not valid: {sentence}")
+
+    if record.kind != "parametric":
+        refuse(f"law.kind is {record.kind!r}: only 'parametric' is known.")
+    if record.counts not in ("all", "non-embedding"):
+        refuse(f"law.counts is {record.counts!r}: choose 'all' or 'non-embedding'.")
+    for key in ("A", "B", "alpha", "beta"):
+        if getattr(record, key) <= 0:
+            refuse(f"law.{key} is {getattr(record, key)}: it must be above 0.")
+    for key in ("flops", "params", "tokens"):
+        value = getattr(record, key)
+        if not (_numbers(value, 2) and 0 < value[0] <= value[1]):
+            refuse(f"law.{key} is {value!r}: give [smallest, largest], both above 0.")
+    if not all(_numbers(draw, 5) for draw in record.draws):
+        refuse("law.draws must hold lists of five numbers [E, A, B, alpha, beta].")
+
+
+def _numbers(value: Any, length: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == length
+        and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+    )
+
+
+def load(reference: str) -> Law:
+    """The preset of that name, or the law in that file.
+
+    Raises:
+      UserError: neither exists.
+    """
+    if reference in PRESETS:
+        return PRESETS[reference]
+    path = Path(reference)
+    if path.suffix == ".json" or path.is_file():
+        if not path.is_file():
+            raise UserError(f"There is no law file {reference!r}: check the path.")
+        return read(path)
+    return preset(reference)

@@ -1,0 +1,166 @@
+"""Scaling laws: what loss N parameters trained on D tokens reach, and the best N for C FLOPs.
+
+Units: N parameters, D tokens, C FLOPs with C = 6·N·D, loss in nats per token. A law's exponents
+and coefficients come from one source and live in one object, so that they cannot be mixed.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Counts = Literal["all", "non-embedding"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Where a law was fitted: (smallest, largest) of FLOPs, parameters and tokens."""
+
+    flops: tuple[float, float]
+    params: tuple[float, float]
+    tokens: tuple[float, float]
+
+    def decades_outside(self, params: float, tokens: float) -> float:
+        """Decades of compute between this point and the fitted range; 0 inside of it."""
+        low, high = self.flops
+        flops = 6 * params * tokens
+        return max(0.0, math.log10(low / flops), math.log10(flops / high))
+
+    def warnings(self, name: str, params: float, tokens: float) -> list[str]:
+        """One sentence for each quantity that lies outside of the fitted range."""
+        values = {
+            "FLOPs": (6 * params * tokens, self.flops),
+            "parameters": (params, self.params),
+            "tokens": (tokens, self.tokens),
+        }
+        return [
+            f"{value:.3g} {what} lie outside of what {name} was fitted on "
+            f"({low:.2g} to {high:.2g}): the interval is widened."
+            for what, (value, (low, high)) in values.items()
+            if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9)
+        ]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The compute-optimal point of a budget; `loss` is None where the law predicts no loss."""
+
+    params: float
+    tokens: float
+    loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law(ABC):
+    """A scaling law with its source, its fitted range, and what its N counts."""
+
+    name: str
+    source: str
+    counts: Counts
+    fitted: Fitted
+
+    @abstractmethod
+    def loss(self, params: float, tokens: float) -> float | None:
+        """Predicted loss in nats/token, or None if the law gives sizes only."""
+
+    @abstractmethod
+    def optimum(self, flops: float) -> Optimum:
+        """The best split of `flops` into parameters and tokens."""
+
+    def half_width(self, params: float, tokens: float) -> float:
+        """Half of the 90% interval in nats inside of the fitted range."""
+        raise NotImplementedError(f"{self.name} predicts no loss")
+
+    def interval(self, params: float, tokens: float) -> tuple[float, float] | None:
+        """(low, high) around the loss; the width grows by itself per decade of extrapolation.
+
+        The growth outside of the fitted range is a rule of caution, not statistics: nothing in
+        the data of a fit says how it fails beyond them.
+        """
+        loss = self.loss(params, tokens)
+        if loss is None:
+            return None
+        half = self.half_width(params, tokens)
+        half *= 1 + self.fitted.decades_outside(params, tokens)
+        return loss - half, loss + half
+
+    def warnings(self, params: float, tokens: float) -> list[str]:
+        return self.fitted.warnings(self.name, params, tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parametric(Law):
+    """L(N, D) = E + A/N^α + B/D^β (Hoffmann et al. 2022, eq. 10)."""
+
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    half_width_nats: float = 0.05
+    """Half of the 90% interval inside of the fitted range, for laws without bootstrap draws. The
+    default is 1.645 × the standard error 0.03 of E that Besiroglu et al. 2024 (table 1) report."""
+    draws: tuple[tuple[float, ...], ...] = ()
+    """Bootstrap draws (E, A, B, α, β) of a fit; they carry the correlations of the five."""
+    residual: float = 0.0
+    """Standard deviation of the fit's residuals in ln L."""
+
+    @property
+    def a(self) -> float:
+        """Exponent of N_opt ∝ C^a."""
+        return self.beta / (self.alpha + self.beta)
+
+    @property
+    def G(self) -> float:
+        """N_opt = G·(C/6)^a (Hoffmann et al. 2022, eq. 4)."""
+        ratio = self.alpha * self.A / (self.beta * self.B)
+        return ratio ** (1 / (self.alpha + self.beta))
+
+    def loss(self, params: float, tokens: float) -> float:
+        return self.E + self.A * params**-self.alpha + self.B * tokens**-self.beta
+
+    def optimum(self, flops: float) -> Optimum:
+        params = self.G * (flops / 6) ** self.a
+        tokens = flops / 6 / params
+        return Optimum(params, tokens, self.loss(params, tokens))
+
+    def params_for_tokens(self, tokens: float) -> float:
+        """The N whose compute-optimal D is `tokens`."""
+        return self.G * (tokens * self.G) ** (self.a / (1 - self.a))
+
+    def tokens_for_loss(self, params: float, loss: float) -> float:
+        """Tokens with which N parameters reach `loss`; infinite if they never do."""
+        left = loss - self.E - self.A * params**-self.alpha
+        return (self.B / left) ** (1 / self.beta) if left > 0 else math.inf
+
+    def half_width(self, params: float, tokens: float) -> float:
+        if not self.draws:
+            return self.half_width_nats
+        E, A, B, alpha, beta = np.asarray(self.draws).T
+        losses = E + A * params**-alpha + B * tokens**-beta
+        low, high = np.quantile(losses, [0.05, 0.95])
+        noise = 1.645 * self.residual * self.loss(params, tokens)
+        return float(np.hypot((high - low) / 2, noise))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerLaw(Law):
+    """N_opt = k·C^a and D_opt = C/(6·N_opt); predicts sizes, not losses."""
+
+    k: float
+    a: float
+    notes: tuple[str, ...] = ()
+
+    def loss(self, params: float, tokens: float) -> None:
+        return None
+
+    def optimum(self, flops: float) -> Optimum:
+        params = self.k * flops**self.a
+        return Optimum(params, flops / 6 / params, None)
+
+    def warnings(self, params: float, tokens: float) -> list[str]:
+        return [*super().warnings(params, tokens), *self.notes]

@@ -1,0 +1,175 @@
+"""Optima under more than the training budget: inference demand, and a limited supply of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from scipy.optimize import brentq, minimize_scalar
+
+from llm_jax.config import UserError
+from llm_jax.plan.laws import Law, Optimum, Parametric
+
+R_STAR_D = 15.387756
+"""Repetitions after which repeated tokens have lost most of their worth (Muennighoff, app. A)."""
+R_STAR_N = 5.309743
+"""The same for parameters beyond what the unique tokens can feed."""
+
+
+def minimise_over_params(
+    objective: Callable[[float], float | None], low: float, high: float
+) -> float:
+    """The N in [low, high] with the least `objective(N)`, searched in ln N."""
+    found = minimize_scalar(
+        lambda x: objective(math.exp(x)),
+        bounds=(math.log(low), math.log(high)),
+        method="bounded",
+        options={"xatol": 1e-10, "maxiter": 500},
+    )
+    return math.exp(found.x)
+
+
+def inference_weight(
+    prompt_tokens: float,
+    output_tokens: float,
+    *,
+    train_usd_per_flop: float,
+    prefill_usd_per_flop: float,
+    decode_usd_per_flop: float,
+) -> float:
+    """Inference tokens at the price of training FLOPs (Sardana & Frankle 2023, section 4).
+
+    A FLOP's price is the hardware's dollars per second over peak FLOP/s × its utilisation, prefill
+    and decode apart. Minimising 6·N·D·c_t + 2·N·(D_p·c_p + D_o·c_o) is the FLOPs problem with
+    D_inf = (D_p·c_p + D_o·c_o)/c_t.
+    """
+    cost = prompt_tokens * prefill_usd_per_flop + output_tokens * decode_usd_per_flop
+    return cost / train_usd_per_flop
+
+
+def cheapest_at_loss(law: Parametric, loss: float, inference_tokens: float) -> Optimum:
+    """Least 6·N·D + 2·N·D_inf that reaches `loss` (Sardana & Frankle 2023, eq. 5).
+
+    Solves (βB/α + B)·D^−β + (βB·D_inf/3α)·D^(−β−1) + E − ℓ = 0 for D.
+
+    Raises:
+      UserError: the law never reaches that loss.
+    """
+    if loss <= law.E:
+        raise UserError(
+            f"A loss of {loss:.4g} is below the {law.E:.4g} that {law.name} can ever reach: "
+            "ask for a higher one."
+        )
+    first = law.beta * law.B / law.alpha + law.B
+    second = law.beta * law.B * inference_tokens / (3 * law.alpha)
+
+    def condition(log_tokens: float) -> float:
+        tokens = math.exp(log_tokens)
+        return first * tokens**-law.beta + second * tokens ** (-law.beta - 1) + law.E - loss
+
+    low, high = 1.0, 10.0
+    while condition(high) > 0:
+        low, high = high, high + 10.0
+    tokens = math.exp(brentq(condition, low, high, xtol=1e-13))
+    params = (law.A / (loss - law.E - law.B * tokens**-law.beta)) ** (1 / law.alpha)
+    return Optimum(params, tokens, law.loss(params, tokens))
+
+
+def lifetime_optimum(law: Law, flops: float, inference_tokens: float) -> Optimum:
+    """The best loss where `flops` pay for training and serving: 6·N·D + 2·N·D_inf = C.
+
+    At the loss that it reaches this is the point of `cheapest_at_loss`. Without inference it is
+    the compute-optimal point.
+
+    Raises:
+      UserError: the law predicts no loss, so that there is nothing to trade.
+    """
+    best = law.optimum(flops)
+    if inference_tokens == 0:
+        return best
+    if best.loss is None:
+        raise UserError(
+            f"The law {law.name} predicts sizes, not losses, and cannot weigh inference: choose "
+            "besiroglu-2024 or a law file."
+        )
+
+    def tokens_left(params: float) -> float:
+        return flops / (6 * params) - inference_tokens / 3
+
+    most = flops / (2 * inference_tokens)
+    params = minimise_over_params(
+        lambda n: law.loss(n, max(tokens_left(n), 1.0)),
+        min(best.params, most) * 1e-6,
+        min(best.params * 2, most),
+    )
+    return Optimum(params, tokens_left(params), law.loss(params, tokens_left(params)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConstrained(Law):
+    """A parametric law where only `unique` tokens exist (Muennighoff et al. 2023, eqs. 5–6).
+
+    D' = U + U·R*·(1 − e^(−R/R*)) with R = D/U − 1 repetitions, and the same for parameters
+    beyond those that U tokens feed optimally. Fitted with dropout on up to 500 epochs.
+    """
+
+    law: Parametric
+    unique: float
+    r_star_d: float = R_STAR_D
+    r_star_n: float = R_STAR_N
+
+    def effective_tokens(self, tokens: float) -> float:
+        return _worth(min(self.unique, tokens), tokens, self.r_star_d)
+
+    def effective_params(self, params: float) -> float:
+        fed = min(self.law.params_for_tokens(self.unique), params)
+        return _worth(fed, params, self.r_star_n)
+
+    def loss(self, params: float, tokens: float) -> float:
+        if tokens <= self.unique:
+            return self.law.loss(params, tokens)
+        return self.law.loss(self.effective_params(params), self.effective_tokens(tokens))
+
+    def optimum(self, flops: float) -> Optimum:
+        free = self.law.optimum(flops)
+        if free.tokens <= self.unique:
+            return free
+        params = minimise_over_params(
+            lambda n: self.loss(n, flops / (6 * n)), free.params / 100, free.params * 100
+        )
+        tokens = flops / (6 * params)
+        return Optimum(params, tokens, self.loss(params, tokens))
+
+    def half_width(self, params: float, tokens: float) -> float:
+        """The law's own, and the change when R*_D is halved: the fit's minimum in it is shallow."""
+        short = replace(self, r_star_d=self.r_star_d / 2)
+        change = short.loss(params, tokens) - self.loss(params, tokens)
+        return math.hypot(self.law.half_width(params, tokens), change)
+
+
+def _worth(once: float, total: float, r_star: float) -> float:
+    """U + U·R*·(1 − e^(−R/R*)) with R = total/U − 1."""
+    repeats = total / once - 1
+    return once * (1 + r_star * (1 - math.exp(-repeats / r_star)))
+
+
+def data_constrained(law: Law, unique: float) -> DataConstrained:
+    """`law` where no more than `unique` different tokens exist.
+
+    Raises:
+      UserError: the law is not parametric.
+    """
+    if not isinstance(law, Parametric):
+        raise UserError(
+            f"The law {law.name} cannot be limited to unique tokens: choose a parametric law such "
+            "as besiroglu-2024, or a law file."
+        )
+    return DataConstrained(
+        name=f"{law.name} with {unique:.4g} unique tokens",
+        source=f"{law.source}; repeated tokens after Muennighoff et al. 2023, eqs. 5–6",
+        counts=law.counts,
+        fitted=law.fitted,
+        law=law,
+        unique=unique,
+    )

@@ -1,0 +1,183 @@
+"""The published scaling laws by name, each with its source and the range it was fitted on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm_jax.config import UserError, nearest
+from llm_jax.plan.laws import Fitted, Law, Optimum, Parametric, PowerLaw
+
+
+def power_law_from_rows(rows: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """(k, a) of N = k·C^a through published optimum rows (N, C): least squares in logarithms."""
+    params, flops = np.log(np.asarray(rows)).T
+    a, log_k = np.polyfit(flops, params, 1)
+    return float(np.exp(log_k)), float(a)
+
+
+PF_DAY = 8.64e19
+"""FLOPs in a petaflop-day."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kaplan(Law):
+    """Kaplan et al. 2020. N excludes embeddings; compute is C_min in PF-days.
+
+    The joint law has constants of its own (table 2), which differ from those of the single laws
+    (eqs. 1.1–1.3), and the optimum comes from eq. 1.7: the three agree only approximately.
+    """
+
+    def loss(self, params: float, tokens: float) -> float:
+        """Joint law, eq. 1.5: [(Nc/N)^(αN/αD) + Dc/D]^αD with αN = .076, αD = .103."""
+        return float(((6.4e13 / params) ** (0.076 / 0.103) + 1.8e13 / tokens) ** 0.103)
+
+    def loss_of_params(self, params: float) -> float:
+        """Eq. 1.1: converged on unlimited data."""
+        return (8.8e13 / params) ** 0.076
+
+    def loss_of_tokens(self, tokens: float) -> float:
+        """Eq. 1.2: a large model stopped early."""
+        return (5.4e13 / tokens) ** 0.095
+
+    def loss_of_compute(self, flops: float) -> float:
+        """Eq. 1.3: C_min spent optimally."""
+        return (3.1e8 * PF_DAY / flops) ** 0.050
+
+    def optimum(self, flops: float) -> Optimum:
+        """N = 1.3e9·C^.73 (table 6); D = C/(6·N), as for training far below the critical batch."""
+        params = 1.3e9 * (flops / PF_DAY) ** 0.73
+        return Optimum(params, flops / 6 / params, self.loss_of_compute(flops))
+
+    def batch_tokens(self, flops: float) -> float:
+        """B = 2.0e6·C^.24 tokens (table 6)."""
+        return 2.0e6 * (flops / PF_DAY) ** 0.24
+
+    def min_steps(self, flops: float) -> float:
+        """S_min = 5.4e3·C^.03 (table 6)."""
+        return 5.4e3 * (flops / PF_DAY) ** 0.03
+
+    def critical_batch_tokens(self, loss: float) -> float:
+        """B_crit = 2.1e8/L^(1/.21) tokens (eq. 1.4)."""
+        return 2.1e8 * loss ** (-1 / 0.21)
+
+    def half_width(self, params: float, tokens: float) -> float:
+        """The gap between the law's own joint and compute forms, at least 0.05 nats."""
+        gap = self.loss(params, tokens) - self.loss_of_compute(6 * params * tokens)
+        return max(0.05, abs(gap))
+
+
+HOFFMANN = Fitted(flops=(6e18, 3e21), params=(44e6, 16.2e9), tokens=(5e9, 500e9))
+# Rows (N, C) of Hoffmann et al. 2022: approach 1 from table 3, approach 2 from table A3.
+APPROACH_1_ROWS = (
+    (400e6, 1.92e19), (1e9, 1.21e20), (10e9, 1.23e22), (67e9, 5.76e23), (175e9, 3.85e24),
+    (280e9, 9.90e24), (520e9, 3.43e25), (1e12, 1.27e26), (10e12, 1.30e28),
+)  # fmt: skip
+APPROACH_2_ROWS = (
+    (400e6, 1.84e19), (1e9, 1.20e20), (10e9, 1.32e22), (67e9, 6.88e23), (175e9, 4.54e24),
+    (280e9, 1.18e25), (520e9, 4.19e25), (1e12, 1.59e26), (10e12, 1.75e28),
+)  # fmt: skip
+
+
+def _parametric(name: str, source: str, E: float, A: float, B: float, al: float, be: float) -> Law:
+    return Parametric(
+        name=name, source=source, counts="all", fitted=HOFFMANN, E=E, A=A, B=B, alpha=al, beta=be
+    )
+
+
+def _approach(number: int, table: str, rows: Sequence[tuple[float, float]]) -> Law:
+    k, a = power_law_from_rows(rows)
+    return PowerLaw(
+        name=f"hoffmann-approach{number}",
+        source=f"Hoffmann et al. 2022, approach {number}: power law through the published optima "
+        f"of {table} (the paper prints the exponent alone)",
+        counts="all",
+        fitted=HOFFMANN,
+        k=k,
+        a=a,
+    )
+
+
+def _llama3(flops_exponent: float, coefficient: float) -> Law:
+    """D = A·C^α turned into N = C/(6·D)."""
+    return PowerLaw(
+        name="llama3",
+        source="Llama 3 (Grattafiori et al. 2024), section 3.2.1: D = A·C^α with (A, α) of the "
+        "figure's legend (.299, .537), which gives the 16.55T tokens of the text",
+        counts="all",
+        fitted=Fitted(flops=(6e18, 1e22), params=(40e6, 16e9), tokens=(1e9, 1e12)),
+        k=1 / (6 * coefficient),
+        a=1 - flops_exponent,
+        notes=(
+            "llama3's exponent is sensitive: the (A, α) = (.29, .53) printed in its text asks "
+            "for a third fewer tokens at 3.8e25 FLOPs than the (.299, .537) of its figure.",
+        ),
+    )
+
+
+def _deepseek() -> Law:
+    return PowerLaw(
+        name="deepseek",
+        source="DeepSeek LLM (Bi et al. 2024), eq. 4: M = .1715·C^.5243 non-embedding FLOPs per "
+        "token; parameters are M/6",
+        counts="non-embedding",
+        fitted=Fitted(flops=(1e17, 3e20), params=(23e6, 1.6e9), tokens=(7e8, 3.3e10)),
+        k=0.1715 / 6,
+        a=0.5243,
+    )
+
+
+_TEX = "the paper's TeX source: ln A = 6.0073404, ln B = 6.0179186, ln E = .5267228"
+_PRESETS: tuple[Law, ...] = (
+    _parametric(
+        "besiroglu-2024",
+        "Besiroglu et al. 2024, replication of Hoffmann et al. 2022",
+        *(1.8172, 482.01, 2085.43, 0.3478, 0.3658),
+    ),
+    _parametric(
+        "hoffmann-tex",
+        f"Hoffmann et al. 2022, approach 3; {_TEX}",
+        *(math.exp(0.5267228), math.exp(6.0073404), math.exp(6.0179186), 0.33917084, 0.2849083),
+    ),
+    _parametric(
+        "hoffmann-rounded",
+        "Hoffmann et al. 2022, approach 3, rounded as printed in eq. 10",
+        *(1.69, 406.4, 410.7, 0.34, 0.28),
+    ),
+    _parametric(
+        "sardana",
+        "Sardana & Frankle 2023, the coefficients of Hoffmann et al. 2022 as they use them",
+        *(1.69, 406.4, 410.7, 0.336, 0.283),
+    ),
+    _parametric(
+        "muennighoff-c4",
+        "Muennighoff et al. 2023, appendix A, single-epoch runs on C4",
+        *(math.exp(0.6254804), math.exp(6.255414), math.exp(7.3049974), 0.3526596, 0.3526596),
+    ),
+    _approach(1, "table 3", APPROACH_1_ROWS),
+    _approach(2, "table A3", APPROACH_2_ROWS),
+    Kaplan(
+        name="kaplan",
+        source="Kaplan et al. 2020, tables 2, 5 and 6",
+        counts="non-embedding",
+        fitted=Fitted(flops=(1e14, 8.64e20), params=(768, 1.5e9), tokens=(22e6, 23e9)),
+    ),
+    _llama3(0.537, 0.299),
+    _deepseek(),
+)
+PRESETS: dict[str, Law] = {law.name: law for law in _PRESETS}
+DEFAULT = "besiroglu-2024"
+
+
+def preset(name: str) -> Law:
+    """The law of that name.
+
+    Raises:
+      UserError: there is none; the sentence names the nearest.
+    """
+    if name not in PRESETS:
+        raise UserError(f"There is no scaling law {name!r}: {nearest(name, PRESETS)}")
+    return PRESETS[name]

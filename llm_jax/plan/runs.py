@@ -1,0 +1,121 @@
+"""Reads the losses that a law is fitted to: a CSV, or folders of our own training runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llm_jax.config import RunConfig, UserError, from_json
+from llm_jax.plan.counts import non_embedding_parameters, total_parameters
+from llm_jax.plan.fit import Runs
+from llm_jax.plan.laws import Counts
+
+COLUMNS = ("params", "tokens", "loss")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: N, and its losses (nats/token) after so many tokens, in order."""
+
+    name: str
+    params: float
+    tokens: tuple[float, ...]
+    loss: tuple[float, ...]
+
+
+def finals(curves: Sequence[Curve]) -> Runs:
+    """The last point of each run."""
+    columns = [(c.params, c.tokens[-1], c.loss[-1]) for c in curves]
+    return Runs(*np.array(columns, dtype=np.float64).reshape(-1, 3).T)
+
+
+def read(paths: Iterable[Path], counts: Counts) -> list[Curve]:
+    """The runs in CSV files and run folders, in the order given.
+
+    Raises:
+      UserError: a path is neither, or holds no readable runs.
+    """
+    curves: list[Curve] = []
+    for path in paths:
+        if path.is_dir():
+            curves.append(read_folder(path, counts))
+        elif path.is_file():
+            curves.extend(read_csv(path))
+        else:
+            raise UserError(f"There are no runs at {path}: give a CSV file or a run folder.")
+    return curves
+
+
+def read_csv(path: Path) -> list[Curve]:
+    """Rows `params,tokens,loss`; a fourth column `run` joins rows into a curve."""
+    with path.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+        if missing:
+            raise UserError(
+                f"{path} has no column {missing[0]!r}: its first line must name params,tokens,loss."
+            )
+        runs: dict[str, list[tuple[float, float, float]]] = {}
+        for row in table:
+            name = row.get("run") or f"line {table.line_num}"
+            point = tuple(_number(row[c], path, table.line_num, c) for c in COLUMNS)
+            runs.setdefault(name, []).append(point)  # type: ignore[arg-type]
+    return [_curve(name, points) for name, points in runs.items()]
+
+
+def _number(text: str | None, path: Path, line: int, column: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(
+            f"{path}, line {line}: {column} is {text!r}, not a finite number above 0: correct the "
+            "row or take it out."
+        )
+    return value
+
+
+def _curve(name: str, points: list[tuple[float, float, float]]) -> Curve:
+    points = sorted(points, key=lambda point: point[1])
+    if len({point[0] for point in points}) > 1:
+        raise UserError(f"Run {name!r} has rows with different params: give each run its own name.")
+    return Curve(name, points[0][0], tuple(p[1] for p in points), tuple(p[2] for p in points))
+
+
+def read_folder(folder: Path, counts: Counts) -> Curve:
+    """A run folder of `train`: the model in run.json, validation losses in metrics.jsonl."""
+    config_file, metrics_file = folder / "run.json", folder / "metrics.jsonl"
+    for file in (config_file, metrics_file):
+        if not file.is_file():
+            raise UserError(f"{folder} is no run folder: it has no {file.name}.")
+    model = from_json(config_file.read_text(encoding="utf-8"), RunConfig).model
+    size = total_parameters(model) if counts == "all" else non_embedding_parameters(model)
+    points = validation_losses(metrics_file)
+    if not points:
+        raise UserError(f"{metrics_file} holds no validation loss: evaluate the run first.")
+    return _curve(folder.name, [(float(size), tokens, loss) for tokens, loss in points])
+
+
+def validation_losses(metrics: Path) -> list[tuple[float, float]]:
+    """(tokens, loss) of each validation line; the last line of a step counts after a resume."""
+    by_step: dict[int, tuple[float, float]] = {}
+    for number, line in enumerate(metrics.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            raise UserError(f"{metrics}, line {number} is not JSON: repair the file.") from None
+        if record.get("split") == "validation":
+            loss = record["loss"]
+            if not (isinstance(loss, int | float) and math.isfinite(loss)):
+                raise UserError(
+                    f"{metrics}, line {number}: the loss is {loss}: leave out this run."
+                )
+            by_step[record["step"]] = (float(record["tokens"]), float(loss))
+    return list(by_step.values())
