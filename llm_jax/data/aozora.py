@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 RULE = re.compile(r"^-{20,}$", re.MULTILINE)
-COLOPHON = re.compile(r"^底本：|^※底本は", re.MULTILINE)
+COLOPHON = re.compile(r"^底本(・初出)?：|^※底本", re.MULTILINE)
 RUBY = re.compile(r"《[^《》\n]*》")
 GAIJI = re.compile(r"※［＃([^［］]*)］")
 NOTE = re.compile(r"［＃[^［］]*］")
