@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         verb, rest = split_verb(argv)
         module, args = parse(verb, rest)
         result = module.run(args)
+        exit_code = result.pop("exit_code", 0)
         print(json.dumps(result) if args.json else module.text(result))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -108,4 +109,4 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    sys.exit(0)
+    sys.exit(exit_code)

@@ -205,7 +205,7 @@ class OptimConfig:
 
     learning_rate: float = 3e-4
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """`wsd` is warm-up, stable, then linear decay over the last `decay_fraction` (Hu et al. 2024)."""
+    """`wsd`: warm-up, stable, linear decay over the last `decay_fraction` (Hu et al. 2024)."""
     warmup_steps: int = 100
     decay_fraction: float = 0.2
     final_fraction: float = 0.1
@@ -233,7 +233,7 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
-    """Sizes of the mesh axes; their product is the number of devices. `data` = -1 takes the rest."""
+    """Sizes of the mesh axes: their product is the number of devices, `data` = -1 the rest."""
 
     data: int = -1
     """Batch is split, parameters are replicated."""
@@ -278,7 +278,7 @@ class EvalConfig:
     every: int = 200
     """Steps between evaluations; the last step is always evaluated."""
     batches: int = 8
-    """Batches of `data.batch_size` taken from the start of the validation split, or all if fewer."""
+    """Batches of `data.batch_size` from the start of the validation split, or all if fewer."""
 
     def __post_init__(self) -> None:
         _positive("eval", self, "every", "batches")
@@ -342,7 +342,9 @@ def from_json(text: str, cls: type[T]) -> T:
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"The config is not JSON ({error}): pass a recipe or a run.json.") from None
+        raise ConfigError(
+            f"The config is not JSON ({error}): pass a recipe or a run.json."
+        ) from None
     return from_dict(raw, cls)
 
 

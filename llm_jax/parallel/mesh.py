@@ -110,7 +110,7 @@ def sharding(mesh: Mesh, logical: Logical) -> NamedSharding:
 
 
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
-    """Pins `x` to its logical axes on the mesh in context (`jax.set_mesh`); without one, nothing."""
+    """Pins `x` to its logical axes on the mesh in context (`jax.set_mesh`), if there is one."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, spec(logical))

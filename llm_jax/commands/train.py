@@ -1,0 +1,41 @@
+"""Train a recipe or a run.json, or resume its run if the output folder already holds it.
+
+  llm-jax train quickstart --steps 100 --optim.learning-rate 1e-3
+
+CONFIG is a recipe's name (configs/), its path, or a run.json; every scalar field is a flag.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from llm_jax.commands.overrides import override
+
+OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="recipe or run.json")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    config = override(args.config, args.overrides, verb="train", about=__doc__ or "")
+    from llm_jax.train.loop import train
+
+    return train(config)
+
+
+def text(result: dict[str, Any]) -> str:
+    lines = [
+        f"step {result['step']}: validation loss {result['loss']:.4f}, "
+        f"{result['bits_per_byte']:.4f} bits per byte, {result['tokens']:,} tokens",
+        f"checkpoint {result['checkpoint']}",
+    ]
+    if result["tokens_per_second"]:
+        lines.insert(
+            1,
+            f"{result['tokens_per_second']:,.0f} tokens/s, MFU {result['mfu']:.1%}, "
+            f"goodput {result['goodput']:.1%}",
+        )
+    return "\n".join(lines)

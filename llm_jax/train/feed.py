@@ -1,0 +1,66 @@
+"""From the host's batches to global arrays on the mesh."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig, require
+from llm_jax.data.pipeline import Batches, TokenDataset
+from llm_jax.parallel.mesh import sharding
+from llm_jax.train.step import Batch
+
+VOCAB_MULTIPLE = 128
+"""A model's vocabulary may be its tokenizer's rounded up to this, for the sake of the hardware."""
+
+
+def open_dataset(config: RunConfig) -> TokenDataset:
+    """The run's dataset; raises `ConfigError` if the model has not its vocabulary."""
+    dataset = TokenDataset.open(config.data.path)
+    have = dataset.tokenizer.vocab_size
+    rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    require(
+        config.model.vocab_size in (have, rounded),
+        f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data.path} "
+        f"has {have} tokens: set it to {have}"
+        + (f", or to {rounded} for a multiple of {VOCAB_MULTIPLE}." if rounded != have else "."),
+    )
+    return dataset
+
+
+def padded_token_bytes(dataset: TokenDataset, config: RunConfig) -> np.ndarray:
+    """(V,) int32 UTF-8 bytes of each token of the model's vocabulary; 0 for padding."""
+    token_bytes = dataset.tokenizer.token_bytes
+    return np.pad(token_bytes, (0, config.model.vocab_size - len(token_bytes)))
+
+
+def local_batches(dataset: TokenDataset, config: RunConfig, mesh: Mesh, split: str) -> Batches:
+    """The part of the split's batches that this process's devices hold.
+
+    A training batch holds `data.batch_size` sequences in the order of `data.seed`; a validation
+    batch is as large as one micro-batch, and in order.
+    """
+    data, training = config.data, split == "train"
+    B = data.batch_size if training else data.batch_size // config.optim.accumulate
+    where = sharding(mesh, ("batch", "length"))
+    rows = [index[0] for index in where.addressable_devices_indices_map((B, data.seq_len)).values()]
+    first = min(r.start or 0 for r in rows)
+    count = max(B if r.stop is None else r.stop for r in rows) - first
+    return Batches(
+        dataset,
+        split=split,
+        seq_len=data.seq_len,
+        batch_size=B,
+        seed=data.seed if training else None,
+        host=first // count,
+        hosts=B // count,
+    )
+
+
+def to_device(local: dict[str, np.ndarray], mesh: Mesh) -> Batch:
+    """This process's rows as its part of the global (B, T) arrays."""
+    where = sharding(mesh, ("batch", "length"))
+    return {
+        name: jax.make_array_from_process_local_data(where, rows) for name, rows in local.items()
+    }

@@ -1,0 +1,114 @@
+"""Where measurements go: the terminal, `metrics.jsonl`, TensorBoard, and a picture of the curve."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Log:
+    """Writes each record to every sink; with several processes, process 0 alone.
+
+    A record is a flat dict with `split` ("train" or "validation"), `step`, `tokens` and figures.
+    """
+
+    def __init__(self, out: Path, steps: int, start: int, quiet: bool) -> None:
+        self._quiet = quiet
+        if quiet:
+            return
+        forget_after(out / METRICS_FILE, start)
+        self._file = (out / METRICS_FILE).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("training", total=steps, completed=start)
+        self._progress.start()
+
+    def say(self, sentence: str) -> None:
+        if self._quiet:
+            return
+        self._console.print(sentence, soft_wrap=True, markup=False)
+
+    def write(self, record: dict[str, Any], line: str) -> None:
+        """Stores `record`; `line` says it to the person who watches."""
+        if self._quiet:
+            return
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            if isinstance(value, float):
+                self._board.add_scalar(f"{record['split']}/{name}", value, record["step"])
+        self.say(line)
+
+    def advance(self, step: int) -> None:
+        if self._quiet:
+            return
+        self._progress.update(self._task, completed=step)
+
+    def close(self) -> None:
+        if self._quiet:
+            return
+        self._progress.stop()
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of a `metrics.jsonl`; a last line cut off by a kill is left out."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drops the records of steps after `step`, which a resumed run will measure again."""
+    kept = [record for record in read_metrics(path) if record["step"] <= step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+    temporary.replace(path)
+
+
+def draw_curve(out: Path) -> Path:
+    """The loss curve of a run folder as `loss.png`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    records = list(read_metrics(out / METRICS_FILE))
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    styles = {
+        "train": {"color": "#9bb7d4", "lw": 1},
+        "validation": {"color": "#c23b22", "marker": "o", "ms": 4},
+    }
+    for split, style in styles.items():
+        points = [(r["tokens"], r["bits_per_byte"]) for r in records if r["split"] == split]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=split, **style)
+    axes.set(xlabel="tokens", ylabel="bits per byte", title=out.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path = out / "loss.png"
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return path

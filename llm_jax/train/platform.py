@@ -1,0 +1,66 @@
+"""What depends on the kind of device: compiler options, and the peak for MFU."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig
+from llm_jax.plan.hardware import chip
+
+# JAX's `device_kind` → (chip of the hardware table, devices of that kind per chip).
+DEVICE_KINDS = {
+    "TPU v4": ("v4", 1),
+    "TPU v5 lite": ("v5e", 1),
+    "TPU v5": ("v5p", 1),
+    "TPU v5p": ("v5p", 1),
+    "TPU v6 lite": ("v6e", 1),
+    "TPU7x": ("tpu7x", 2),
+    "NVIDIA A100-SXM4-80GB": ("a100", 1),
+    "NVIDIA H100 80GB HBM3": ("h100", 1),
+    "NVIDIA H200": ("h200", 1),
+    "NVIDIA B200": ("b200", 1),
+}
+
+
+def compiler_options(config: RunConfig, mesh: Mesh) -> dict[str, str | bool]:
+    """XLA options for the train and eval step on the mesh's platform.
+
+    CPU: the YNN library makes single float32 dots slower, and bfloat16 ones faster
+    (benchmarks/train_step.py).
+    """
+    if mesh.devices.flat[0].platform == "cpu" and config.compute.dtype == "float32":
+        return {"xla_cpu_experimental_ynn_fusion_type": ""}
+    return {}
+
+
+def measured_matmul_peak(dtype: str, size: int = 1024, repeats: int = 8) -> float:
+    """FLOP/s of the fastest of `repeats` square matmuls on the default device."""
+    a = jnp.ones((size, size), dtype)
+    multiply = jax.jit(lambda a: jnp.dot(a, a, preferred_element_type=jnp.float32))
+    multiply(a).block_until_ready()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        multiply(a).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def peak_flops(config: RunConfig, mesh: Mesh) -> tuple[float, str]:
+    """FLOP/s of all devices of the mesh together, and where the figure is from.
+
+    From the hardware table where the device is in it; otherwise (a CPU) a matmul is timed, and the
+    fake CPU devices of one process count as the one machine they share.
+    """
+    device, count = mesh.devices.flat[0], mesh.devices.size
+    if device.device_kind in DEVICE_KINDS:
+        name, per_chip = DEVICE_KINDS[device.device_kind]
+        known = chip(name).bf16_flops / per_chip
+        return known * count, f"peak {known * count / 1e12:.0f} TFLOP/s (bfloat16, data sheet)"
+    peak = measured_matmul_peak(config.compute.dtype)
+    peak *= jax.process_count() if device.platform == "cpu" else count
+    return peak, f"peak {peak / 1e9:.0f} GFLOP/s ({config.compute.dtype} matmul, measured now)"

@@ -1,0 +1,65 @@
+"""The training state as one tree, first as shapes, then as arrays.
+
+    {"params": tree of the model, "opt": optax state, "step": int32 number of updates made}
+
+One abstract state serves sharded initialisation, restore, preflight and memory accounting.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig
+from llm_jax.model import transformer
+from llm_jax.parallel.mesh import sharding
+from llm_jax.train.optimizer import make_optimizer
+
+State = dict[str, Any]
+
+
+def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
+    return make_optimizer(config.optim, config.steps, transformer.logical_axes(config.model))
+
+
+def fresh_state(config: RunConfig, key: jax.Array) -> State:
+    params = transformer.init(config.model, key)
+    opt = optimizer_of(config).init(params)
+    return {"params": params, "opt": opt, "step": jnp.zeros((), jnp.int32)}
+
+
+def abstract_state(config: RunConfig, mesh: Mesh) -> State:
+    """The state as `ShapeDtypeStruct`s with their shardings on `mesh`; nothing is allocated."""
+    tx = optimizer_of(config)
+    shapes = jax.eval_shape(functools.partial(fresh_state, config), jax.random.key(0))
+    replicated = sharding(mesh, ())
+    by_param = jax.tree.map(
+        functools.partial(sharding, mesh),
+        transformer.logical_axes(config.model),
+        is_leaf=lambda leaf: isinstance(leaf, tuple),
+    )
+    opt = optax.tree_utils.tree_map_params(
+        tx,
+        lambda _, where: where,
+        shapes["opt"],
+        by_param,
+        transform_non_params=lambda _: replicated,
+    )
+    where = {"params": by_param, "opt": opt, "step": replicated}
+    attach = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)  # noqa: E731
+    return jax.tree.map(attach, shapes, where)
+
+
+def init_state(config: RunConfig, mesh: Mesh) -> State:
+    """A fresh state, each array created on the devices that hold it.
+
+    The values depend on `config.seed` and the architecture alone, not on the mesh.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh))
+    make = jax.jit(functools.partial(fresh_state, config), out_shardings=shardings)
+    return make(jax.random.key(config.seed))

@@ -1,0 +1,145 @@
+"""The pure core: train_step(state, batch) -> (state, metrics), and evaluation of one batch.
+
+A batch is what `data.pipeline.Batches.at` gives: int32 (B, T) arrays `inputs`, `targets` (-1 where
+nothing is to be predicted), `segments` and `positions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig
+from llm_jax.model import transformer
+from llm_jax.parallel.mesh import constrain, sharding
+from llm_jax.train.loss import cross_entropy
+from llm_jax.train.optimizer import learning_rate
+from llm_jax.train.platform import compiler_options
+from llm_jax.train.state import State, abstract_state, optimizer_of
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def loss_fn(
+    params: Any, batch: Batch, weight: jax.Array, config: RunConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of the targets' losses times `weight`, with z-loss and without it."""
+    model, compute = config.model, config.compute
+    attend = transformer.packed_attend(model, compute, batch["segments"])
+    x_BTD, _ = transformer.hidden(
+        params, batch["inputs"], batch["positions"], attend, model, compute
+    )
+    unembed_DV = transformer.unembedding(params, model)
+    return cross_entropy(
+        x_BTD, unembed_DV, batch["targets"], weight, model, compute.loss_chunk, config.optim.z_loss
+    )
+
+
+def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metrics]:
+    """Gradient of the mean loss over the batch's targets, summed over its micro-batches."""
+    count = jnp.sum(batch["targets"] >= 0)
+    weight = 1.0 / jnp.maximum(count, 1).astype(jnp.float32)
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    parts = config.optim.accumulate
+    if parts == 1:
+        (_, loss), grads = value_and_grad(params, batch, weight, config)
+        return grads, {"loss": loss, "count": count}
+
+    def micro(total: tuple[Any, jax.Array], piece: Batch) -> tuple[Any, None]:
+        (_, loss), grads = value_and_grad(params, piece, weight, config)
+        return (jax.tree.map(jnp.add, total[0], grads), total[1] + loss), None
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    pieces = {name: split_batch(x, parts) for name, x in batch.items()}
+    (grads, loss), _ = jax.lax.scan(micro, (zeros, jnp.zeros((), jnp.float32)), pieces)
+    return grads, {"loss": loss, "count": count}
+
+
+def split_batch(x_BT: jax.Array, parts: int) -> jax.Array:
+    """(B, T) → (parts, B/parts, T) in which each device keeps the rows that it holds already."""
+    B, T = x_BT.shape
+    x = x_BT.reshape(B // parts, parts, T).swapaxes(0, 1)
+    return constrain(x, None, "batch", "length")
+
+
+def train_step(
+    state: State, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray
+) -> tuple[State, Metrics]:
+    """One optimizer step.
+
+    Args:
+      token_bytes_V: (V,) int32, UTF-8 bytes that each token stands for.
+
+    Returns:
+      The next state, and float32 scalars: `loss` (nats per target), `bits_per_byte`, `grad_norm`
+      (before clipping), `learning_rate`, `count` (targets in the batch).
+    """
+    grads, metrics = gradients(state["params"], batch, config)
+    updates, opt = optimizer_of(config).update(grads, state["opt"], state["params"])
+    params = optax.apply_updates(state["params"], updates)
+    nats = metrics["loss"] * metrics["count"]
+    metrics |= {
+        "bits_per_byte": nats / jnp.log(2.0) / count_bytes(batch["targets"], token_bytes_V),
+        "grad_norm": optax.global_norm(grads),
+        "learning_rate": learning_rate(config.optim, config.steps)(state["step"]),
+    }
+    return {"params": params, "opt": opt, "step": state["step"] + 1}, metrics
+
+
+def eval_step(params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray) -> Metrics:
+    """Sums over the batch: `nats` of all targets, `count` of targets, `bytes` they stand for."""
+    _, nats = loss_fn(params, batch, jnp.ones((), jnp.float32), config)
+    return {
+        "nats": nats,
+        "count": jnp.sum(batch["targets"] >= 0),
+        "bytes": count_bytes(batch["targets"], token_bytes_V),
+    }
+
+
+def count_bytes(targets_BT: jax.Array, token_bytes_V: np.ndarray) -> jax.Array:
+    bytes_BT = jnp.where(targets_BT >= 0, jnp.asarray(token_bytes_V)[targets_BT], 0)
+    return jnp.sum(bytes_BT).astype(jnp.float32)
+
+
+def compile_train_step(
+    config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """`train_step` compiled ahead of its first call for `mesh`, the state donated."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh))
+    jitted = jax.jit(
+        lambda state, batch: train_step(state, batch, config, token_bytes_V),
+        donate_argnums=0,
+        out_shardings=(shardings, sharding(mesh, ())),
+        compiler_options=compiler_options(config, mesh),
+    )
+    with jax.set_mesh(mesh):
+        return jitted.lower(abstract_state(config, mesh), abstract_batch(config, mesh)).compile()
+
+
+def compile_eval_step(
+    config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
+) -> Callable[[Any, Batch], Metrics]:
+    """`eval_step` compiled for `mesh`; its batches have the shape of one micro-batch."""
+    jitted = jax.jit(
+        lambda params, batch: eval_step(params, batch, config, token_bytes_V),
+        out_shardings=sharding(mesh, ()),
+        compiler_options=compiler_options(config, mesh),
+    )
+    with jax.set_mesh(mesh):
+        params = abstract_state(config, mesh)["params"]
+        return jitted.lower(params, abstract_batch(config, mesh, micro=True)).compile()
+
+
+def abstract_batch(config: RunConfig, mesh: Mesh, *, micro: bool = False) -> Batch:
+    """Shapes and shardings of a batch, or of one of its micro-batches."""
+    B = config.data.batch_size // (config.optim.accumulate if micro else 1)
+    where = sharding(mesh, ("batch", "length"))
+    leaf = jax.ShapeDtypeStruct((B, config.data.seq_len), jnp.int32, sharding=where)
+    return dict.fromkeys(("inputs", "targets", "segments", "positions"), leaf)

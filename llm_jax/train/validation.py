@@ -1,0 +1,36 @@
+"""Held-out loss and bits per byte during training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig
+from llm_jax.data.pipeline import TokenDataset
+from llm_jax.train.feed import local_batches, padded_token_bytes, to_device
+from llm_jax.train.step import compile_eval_step
+
+
+class Validation:
+    """The first `eval.batches` batches of the validation split, always the same ones."""
+
+    def __init__(self, dataset: TokenDataset, config: RunConfig, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._step = compile_eval_step(config, mesh, padded_token_bytes(dataset, config))
+        batches = local_batches(dataset, config, mesh, "validation")
+        count = min(config.eval.batches * config.optim.accumulate, batches.steps_per_epoch)
+        with batches.iterate() as source:
+            self._batches = [batch for _, batch in itertools.islice(source, count)]
+
+    def measure(self, params: Any) -> dict[str, float]:
+        """`loss` in nats per target and `bits_per_byte` of text."""
+        made = [self._step(params, to_device(batch, self._mesh)) for batch in self._batches]
+        sums = jax.tree.map(lambda *leaves: float(sum(leaves)), *jax.device_get(made))
+        return {
+            "loss": sums["nats"] / sums["count"],
+            "bits_per_byte": sums["nats"] / math.log(2) / sums["bytes"],
+        }
