@@ -23,13 +23,13 @@ def draw(runs: Runs, law: Parametric, path: Path) -> None:
     shades = colour.to_rgba(runs.flops)
     predicted = law.E + law.A * runs.params**-law.alpha + law.B * runs.tokens**-law.beta
 
-    for size in np.unique(runs.params):
-        mine = runs.params == size
-        grid = np.geomspace(runs.tokens.min(), runs.tokens.max(), 100)
+    grid = np.geomspace(runs.tokens.min(), runs.tokens.max(), 100)
+    sizes = np.unique(runs.params)
+    for size in sizes[np.linspace(0, len(sizes) - 1, min(len(sizes), 12)).astype(int)]:
         surface.plot(grid, [law.loss(size, d) for d in grid], color="0.75", lw=0.8, zorder=1)
-        surface.scatter(runs.tokens[mine], runs.loss[mine], c=shades[mine], s=18, zorder=2)
+    surface.scatter(runs.tokens, runs.loss, c=shades, s=18, zorder=2)
     surface.set(xscale="log", xlabel="tokens", ylabel="loss (nats/token)")
-    surface.set_title("Runs, and the law at each model size")
+    surface.set_title("Runs, and the law at up to 12 of their sizes")
 
     match.scatter(predicted, runs.loss, c=shades, s=18)
     ends = [min(predicted.min(), runs.loss.min()), max(predicted.max(), runs.loss.max())]

@@ -81,6 +81,8 @@ def envelope(curves: Sequence[Curve], budgets: int = 200) -> Exponent:
 
     Curves are interpolated in ln C. Points inside of a run carry a learning rate that has not
     decayed, which makes them too high: Hoffmann et al. 2022 use schedules matched to each length.
+    Where the lowest curve is of the smallest or largest size there, the best may lie beyond it:
+    such budgets are left out.
     """
     long = [curve for curve in curves if len(curve.tokens) > 1]
     if len({curve.params for curve in long}) < 3:
@@ -93,9 +95,11 @@ def envelope(curves: Sequence[Curve], budgets: int = 200) -> Exponent:
             for x, c in zip(logs, long, strict=True)
         ]
     )
-    covered = np.isfinite(losses).sum(axis=0) > 1
-    best = losses[:, covered].argmin(axis=0)
-    points = [
-        (float(np.exp(x)), float(long[i].params)) for x, i in zip(grid[covered], best, strict=True)
-    ]
+    sizes = np.array([c.params for c in long])
+    points = []
+    for x, column in zip(grid, losses.T, strict=True):
+        covering = sizes[np.isfinite(column)]
+        best = sizes[column.argmin()]
+        if len(covering) > 2 and covering.min() < best < covering.max():
+            points.append((float(np.exp(x)), float(best)))
     return power_law(points)

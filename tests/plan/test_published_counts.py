@@ -1,0 +1,276 @@
+"""Counts against the numbers that papers print."""
+
+import pytest
+
+from llm_jax.config import ModelConfig
+from llm_jax.plan.counts import (
+    activation_bytes,
+    kv_cache_bytes,
+    logits_bytes,
+    mean_keys,
+    non_embedding_parameters,
+    parameters,
+    state_bytes,
+    token_flops,
+    total_parameters,
+)
+from llm_jax.plan.hardware import chip
+
+
+def gopher_like(d: int, ffw: int, kv: int, heads: int, layers: int) -> ModelConfig:
+    """Chinchilla's family: plain MLP, vocabulary 32,000 tied, relative positions (not counted)."""
+    return ModelConfig(
+        vocab_size=32_000,
+        num_layers=layers,
+        d_model=d,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=kv,
+        d_ff=ffw,
+        max_seq_len=2048,
+        activation="gelu",
+        tie_embeddings=True,
+    )
+
+
+def llama(d: int, f: int, layers: int, heads: int, kv: int, vocab: int, **more) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=vocab,
+        num_layers=layers,
+        d_model=d,
+        num_heads=heads,
+        num_kv_heads=kv,
+        head_dim=128,
+        d_ff=f,
+        max_seq_len=8192,
+        **more,
+    )
+
+
+LLAMA3_70B = llama(8192, 28672, 80, 64, 8, 128_256)
+
+# Hoffmann et al. 2022, table A9: millions of parameters, d_model, ffw, kv size, heads, layers.
+TABLE_A9 = """
+44 512 2048 64 8 8
+57 576 2304 64 9 9
+74 640 2560 64 10 10
+90 640 2560 64 10 13
+106 640 2560 64 10 16
+117 768 3072 64 12 12
+140 768 3072 64 12 15
+163 768 3072 64 12 18
+175 896 3584 64 14 14
+196 896 3584 64 14 16
+217 896 3584 64 14 18
+251 1024 4096 64 16 16
+278 1024 4096 64 16 18
+306 1024 4096 64 16 20
+425 1280 5120 128 10 18
+489 1280 5120 128 10 21
+509 1408 5632 128 11 18
+552 1280 5120 128 10 24
+587 1408 5632 128 11 21
+632 1536 6144 128 12 19
+664 1408 5632 128 11 24
+724 1536 6144 128 12 22
+816 1536 6144 128 12 25
+893 1792 7168 128 14 20
+1018 1792 7168 128 14 23
+1143 1792 7168 128 14 26
+1266 2048 8192 128 16 22
+1424 2176 8704 128 17 22
+1429 2048 8192 128 16 25
+1593 2048 8192 128 16 28
+1609 2176 8704 128 17 25
+1731 2304 9216 128 18 24
+1794 2176 8704 128 17 28
+2007 2304 9216 128 18 28
+2283 2304 9216 128 18 32
+2298 2560 10240 128 20 26
+2639 2560 10240 128 20 30
+2980 2560 10240 128 20 34
+3530 2688 10752 128 22 36
+3802 2816 11264 128 22 36
+4084 2944 11776 128 22 36
+4516 3072 12288 128 24 36
+6796 3584 14336 128 28 40
+9293 4096 16384 128 32 42
+11452 4352 17408 128 32 47
+12295 4608 18432 128 36 44
+12569 4608 18432 128 32 47
+13735 4864 19456 128 32 47
+14940 4992 19968 128 32 49
+16183 5120 20480 128 40 47
+"""
+ROWS_A9 = [tuple(map(int, line.split())) for line in TABLE_A9.split("\n") if line]
+
+
+@pytest.mark.parametrize("row", ROWS_A9, ids=lambda row: f"{row[0]}M")
+def test_chinchilla_table_a9(row):
+    """Within 0.7%, or within the printed rounding where that is more (the 44M row)."""
+    million, *shape = row
+    model = gopher_like(*shape)
+    # Their attention has a projection of relative positions, D·(heads·kv size) a layer (Dai 2019).
+    relative = model.num_layers * model.d_model * model.num_heads * model.head_dim
+    assert total_parameters(model) + relative == pytest.approx(million * 1e6, rel=0.007, abs=5e5)
+
+
+# Hoffmann et al. 2022, table A4: parameters, layers, d_model, ffw, heads, kv size, FLOPs/(6ND).
+TABLE_A4 = [
+    (73e6, 10, 640, 2560, 10, 64, 1.03),
+    (305e6, 20, 1024, 4096, 16, 64, 1.10),
+    (552e6, 24, 1280, 5120, 10, 128, 1.08),
+    (1.1e9, 26, 1792, 7168, 14, 128, 1.04),
+    (1.6e9, 28, 2048, 8192, 16, 128, 1.03),
+    (6.8e9, 40, 3584, 14336, 28, 128, 0.99),
+]
+
+
+@pytest.mark.parametrize("row", TABLE_A4)
+def test_chinchilla_table_a4(row):
+    """The printed ratios are those of the blocks alone, non-causal, softmax counted: appendix F
+    lists embedding and logit FLOPs too, but with them the 73M row would be 1.6, not 1.03."""
+    params, layers, d, ffw, heads, kv, ratio = row
+    flops = token_flops(gopher_like(d, ffw, kv, heads, layers), 2048)
+    softmax = 3 * heads * 2048 * layers
+    blocks = 3 * (flops.projections + flops.attention_full + softmax)
+    # 1.1B and 1.6B are printed with two digits: half a digit of N is 4.5%.
+    assert blocks / (6 * params) == pytest.approx(ratio, rel=0.045 if params > 1e9 else 0.01)
+
+
+PALM = ModelConfig(
+    vocab_size=256_000,
+    num_layers=118,
+    d_model=18432,
+    num_heads=48,
+    num_kv_heads=1,
+    head_dim=256,
+    d_ff=4 * 18432,
+    max_seq_len=2048,
+    tie_embeddings=True,
+)
+
+
+def test_palm_parameters_and_mfu():
+    """Chowdhery et al. 2022: 540.35B parameters; appendix B and section 4: 238.3K tokens/s on
+    6,144 TPU v4 is 46.2% MFU with self-attention, 45.7% without."""
+    assert total_parameters(PALM) == pytest.approx(540.35e9, rel=1e-4)
+    flops = token_flops(PALM, 2048)
+    peak = 6144 * chip("v4").bf16_flops
+    without = 3 * (flops.projections + flops.unembedding)
+    assert 238.3e3 * flops.train_full / peak == pytest.approx(0.462, abs=0.0005)
+    assert 238.3e3 * without / peak == pytest.approx(0.457, abs=0.0005)
+    # They print an HFU of 57.8%, which is less than recomputing every block (61.5%) and more
+    # than recomputing attention alone.
+    none, dots, full = (
+        238.3e3 * flops.executed(remat) / peak for remat in ("none", "dots", "full")
+    )
+    assert none < dots < 0.578 < full
+
+
+# Touvron et al. 2023, Grattafiori et al. 2024, Yang et al. 2025, Bi et al. 2024: exact sizes of
+# the released weights, from the shapes in their config.json.
+RELEASED = [
+    ("llama2-7b", llama(4096, 11008, 32, 32, 32, 32_000), 6_738_415_616),
+    ("llama3-8b", llama(4096, 14336, 32, 32, 8, 128_256), 8_030_261_248),
+    ("llama3-70b", LLAMA3_70B, 70_553_706_496),
+    ("llama3-405b", llama(16384, 53248, 126, 128, 8, 128_256), 405_853_388_800),
+    (
+        "qwen3-0.6b",
+        llama(1024, 3072, 28, 16, 8, 151_936, qk_norm=True, tie_embeddings=True),
+        596_049_920,
+    ),
+    ("deepseek-7b", llama(4096, 11008, 30, 32, 32, 102_400), 6_910_365_696),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "size"), RELEASED, ids=[r[0] for r in RELEASED])
+def test_released_models(name, model, size):
+    assert total_parameters(model) == size
+
+
+def test_deepseek_67b():
+    """Bi et al. 2024, table 2: 95 layers of 8192, 64 heads, 8 key/value heads are 67B."""
+    model = llama(8192, 22016, 95, 64, 8, 102_400)
+    assert total_parameters(model) == pytest.approx(67e9, rel=0.01)
+
+
+def test_gpt2_124m():
+    """Radford et al. 2019: biases everywhere, learned positions, tied: 124,439,808."""
+    model = ModelConfig(
+        vocab_size=50257,
+        num_layers=12,
+        d_model=768,
+        num_heads=12,
+        num_kv_heads=12,
+        head_dim=64,
+        d_ff=3072,
+        max_seq_len=1024,
+        activation="gelu",
+        norm="layernorm",
+        positions="learned",
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        tie_embeddings=True,
+    )
+    assert total_parameters(model) == 124_439_808
+    assert parameters(model)["positions"] == 1024 * 768
+    assert non_embedding_parameters(model) == 85_056_000
+
+
+# Bi et al. 2024 (DeepSeek LLM), table 3: layers, width, M in FLOPs/token at length 4096.
+DEEPSEEK_M = [
+    (8, 512, 352e6),
+    (12, 768, 963e6),
+    (24, 1024, 3.02e9),
+    (24, 2048, 9.66e9),
+    (32, 4096, 45.1e9),
+    (40, 5120, 85.6e9),
+    (80, 8192, 419e9),
+]
+
+
+@pytest.mark.parametrize(("layers", "width", "published"), DEEPSEEK_M)
+def test_deepseek_non_embedding_flops(layers, width, published):
+    """M = 72·L·d² + 12·L·d·l is our non-causal training count of a GPT-like block."""
+    model = gopher_like(width, 4 * width, 128, width // 128, layers)
+    flops = token_flops(model, 4096)
+    assert 3 * (flops.projections + flops.attention_full) == pytest.approx(published, rel=0.002)
+
+
+def test_scaling_book_llama3_70b():
+    """ "How to scale your model", chapters 4 and 6: 70.6B parameters, 56.3B of them in the MLP,
+    12.1B in attention; int8 KV cache of 160 kB a token; 15T tokens on 8,960 v5p at 40%: 44 days."""
+    part = parameters(LLAMA3_70B)
+    assert part["mlp"] == pytest.approx(56.3e9, rel=0.002)
+    assert part["attention"] == pytest.approx(12.1e9, rel=0.003)
+    assert part["embedding"] + part["unembedding"] == pytest.approx(2.1e9, rel=0.002)
+    assert kv_cache_bytes(LLAMA3_70B, 1, 1, "int8") == 163_840
+    flops = 6 * 70e9 * 15e12
+    days = flops / (8960 * chip("v5p").bf16_flops * 0.4) / 86400
+    assert days == pytest.approx(44, abs=0.5)
+
+
+def test_scaling_book_state_bytes():
+    """Chapter 6: 140 GB of bf16 parameters and 560 GB of two float32 moments for 70B."""
+    state = state_bytes(70_000_000_000, param="bfloat16", grad="bfloat16")
+    assert state["params"] == 140e9
+    assert state["moments"] == 560e9
+
+
+def test_windows_and_bytes():
+    """Sliding windows cap keys and cache; full remat keeps L·D per token and one working set."""
+    assert mean_keys(1024, None) == 512.5
+    assert mean_keys(1024, 1024) == 512.5
+    assert mean_keys(4, 2) == (1 + 2 + 2 + 2) / 4
+    model = llama(4096, 14336, 4, 32, 8, 32_000, sliding_window=512, window_pattern="LG")
+    assert kv_cache_bytes(model, 2048, 3) == 2 * 2 * (512 + 2048) * 8 * 128 * 2 * 3
+    full = activation_bytes(model, 1000, "full", "bfloat16")
+    dots = activation_bytes(model, 1000, "dots", "bfloat16")
+    none = activation_bytes(model, 1000, "none", "bfloat16")
+    block = none // 4
+    assert full == 1000 * 2 * 4 * 4096 + (block - 1000 * 2 * 4096)
+    assert full < dots < none + block
+    assert logits_bytes(model, 10_000, 512) == 2 * 4 * 512 * 32_000
+    assert logits_bytes(model, 100, None, tensor=4) == 2 * 4 * 100 * 8_000
