@@ -1,0 +1,96 @@
+"""What an accelerator's name means to a launcher: hosts, devices, and the names clouds give it.
+
+`v5p-128` is a TPU slice (v4, v5p and tpu7x names count cores, v5e and v6e names count chips),
+`h100-8` a machine with 8 GPUs, `cpu-2` a machine with 2 CPU devices. Sizes and topologies come
+from the planner's hardware table; here is only what launching adds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from llm_jax.config import ConfigError, nearest, require
+from llm_jax.plan.hardware import CHIPS
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """One slice: the hosts that share one interconnect. A GPU or CPU machine is a slice of one."""
+
+    name: str
+    chip: str
+    kind: Literal["tpu", "gpu", "cpu"]
+    hosts: int
+    """Hosts (processes) in one slice."""
+    chips_per_host: int
+    topology: str
+    """TPU torus such as `4x4x4`; empty for machines."""
+
+
+# GKE node labels (cloud.google.com/gke-tpu-accelerator): GKE documentation, "TPUs in GKE".
+GKE_TPU_LABEL = {
+    "v4": "tpu-v4-podslice",
+    "v5e": "tpu-v5-lite-podslice",
+    "v5p": "tpu-v5p-slice",
+    "v6e": "tpu-v6e-slice",
+    "tpu7x": "tpu7x",
+}
+GKE_GPU_LABEL = {
+    "a100": "nvidia-a100-80gb",
+    "h100": "nvidia-h100-80gb",
+    "h200": "nvidia-h200-141gb",
+    "b200": "nvidia-b200",
+}
+# TPU VM images: Cloud TPU documentation, "TPU software versions". tpu7x is missing since it
+# exists on GKE only ("Manage queued resources": for Ironwood, you must use GKE).
+TPU_RUNTIME = {
+    "v4": "tpu-ubuntu2204-base",
+    "v5e": "v2-alpha-tpuv5-lite",
+    "v5p": "v2-alpha-tpuv5",
+    "v6e": "v2-alpha-tpuv6e",
+}
+
+
+def accelerator(name: str) -> Accelerator:
+    """The accelerator of that name.
+
+    Raises:
+      ConfigError: no such chip, or no slice of that size; the sentence names the nearest.
+    """
+    match = re.fullmatch(r"([a-z][a-z0-9]*)-(\d+)", name)
+    require(
+        match is not None,
+        f"accelerator is {name!r}: write chip and size, such as v5p-128, v6e-64, h100-8 or cpu-2.",
+    )
+    assert match is not None
+    chip, size = match.group(1).replace("v5litepod", "v5e"), int(match.group(2))
+    require(size > 0, f"accelerator is {name!r}: its size must be above 0.")
+    if chip == "cpu":
+        return Accelerator(name, chip, "cpu", 1, size, "")
+    require(chip in CHIPS, f"accelerator is {name!r}: {nearest(chip, [*CHIPS, 'cpu'])}")
+    if CHIPS[chip].kind == "gpu":
+        most = CHIPS[chip].chips_per_host
+        require(size <= most, f"accelerator is {name!r}: a machine has at most {most} {chip} GPUs.")
+        return Accelerator(name, chip, "gpu", 1, size, "")
+    return _tpu_slice(name, chip, size)
+
+
+def _tpu_slice(name: str, chip: str, size: int) -> Accelerator:
+    facts = CHIPS[chip]
+    sizes = {s.chips * facts.cores_in_name: s for s in facts.slices}
+    if size not in sizes:
+        near = sorted(sizes, key=lambda known: abs(known - size))[:3]
+        names = ", ".join(f"{chip}-{known}" for known in sorted(near))
+        raise ConfigError(f"accelerator is {name!r}: there is no such slice; near it are {names}.")
+    found = sizes[size]
+    # The small 2D slices are one machine: Cloud TPU documentation, v5e and v6e configurations.
+    single = facts.ici_axes == 2 and found.chips <= 8
+    hosts = 1 if single else found.hosts
+    return Accelerator(name, chip, "tpu", hosts, found.chips // hosts, found.topology)
+
+
+def gce_type(of: Accelerator) -> str:
+    """Accelerator type in the Cloud TPU API, where v5e is called v5litepod."""
+    return of.name.replace("v5e-", "v5litepod-")

@@ -1,0 +1,331 @@
+"""The agent: one on each host, the same on every back end, parent of that host's trainer.
+
+    python -m llm_jax.launch.agent OUT
+
+It meets the other hosts in the output folder, starts the trainer once all are there, forwards
+signals, streams the log, watches for progress, and writes how it ended. Then all agents read the
+same records and so reach the same decision: start again, or leave.
+
+Exit codes: 0 the run is finished; 75 it was told to stop; 76 a host is lost, and the back end must
+replace it; 78 the records say that starting again is no use.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError
+from llm_jax.launch import checks
+from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED, classify, decide, sentence
+from llm_jax.launch.checks import Refused
+from llm_jax.launch.folder import Folder, open_folder
+from llm_jax.launch.records import (
+    ExitRecord,
+    Kind,
+    attempt_folder,
+    attempts,
+    load_job,
+    next_attempt,
+    outside_record,
+    read_json,
+    record_exit,
+    stop_requested,
+    trainer_status,
+)
+from llm_jax.launch.spec import JobSpec
+from llm_jax.launch.trainer import Trainer, kernel_kills
+from llm_jax.launch.watchdog import Watchdog
+
+ANNOUNCE_SECONDS = 10.0
+PEER_SECONDS = 5.0  # a trainer leaves by itself when a peer is lost; after this it is killed
+DUMP_SECONDS = 2.0  # for faulthandler to write the stacks of all threads
+
+
+class Agent:
+    def __init__(self, folder: Folder, spec: JobSpec, first: int, env: Mapping[str, str]) -> None:
+        self.folder, self.spec, self.first, self.env = folder, spec, first, env
+        self.process = checks.this_process(spec, env)
+        self.incarnation = int(env.get("LLM_JAX_INCARNATION", first))
+        self.incarnation += int(env.get("LLM_JAX_RESTARTS", 0))
+        self.poll = 5.0 if folder.address.startswith("gs://") else 0.25
+        self.terminated = False
+
+    def run(self) -> int:
+        """Runs attempts until the job is over for this host; returns the exit code."""
+        while True:
+            history = attempts(self.folder, self.spec.hosts, self.first)
+            decision = decide(history, self.spec.retries, self.spec.backoff_seconds)
+            if decision.action == "finished":
+                return FINISHED
+            if decision.action == "stop":
+                self.say(f"not starting again: {decision.cause}")
+                return CONFIG
+            if decision.cause:
+                self.say(f"{decision.cause}; starting again in {decision.wait:.0f} s")
+            self.rest(decision.wait)
+            if self.leaving():
+                return PREEMPTED
+            attempt = next_attempt(self.folder, self.incarnation)
+            record = self.attempt(attempt)
+            record_exit(self.folder, attempt, record)
+            self.say(f"attempt {attempt}: {sentence(record)}")
+            self.settle(attempt)
+            if self.host_is_gone(attempt):
+                return PEER_LOST
+
+    def say(self, text: str) -> None:
+        print(f"[agent {self.process}] {text}", flush=True)
+
+    def leaving(self) -> bool:
+        return self.terminated or stop_requested(self.folder)
+
+    def rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.leaving():
+            time.sleep(min(self.poll, seconds))
+
+    def settle(self, attempt: str) -> None:
+        """Waits until every host has its record, so that all decide from the same ones."""
+        until = time.monotonic() + self.spec.grace_seconds + 30
+        while time.monotonic() < until and not self.terminated:
+            names = self.folder.names(attempt_folder(attempt))
+            if sum(name.endswith(".exit.json") for name in names) == self.spec.hosts:
+                return
+            time.sleep(self.poll)
+
+    def host_is_gone(self, attempt: str) -> bool:
+        last = [a for a in attempts(self.folder, self.spec.hosts) if a.name == attempt]
+        return any(e.kind in ("lost", "missing") for a in last for e in a.exits)
+
+    def attempt(self, attempt: str) -> ExitRecord:
+        """One attempt from the checks to the trainer's end."""
+        try:
+            if self.spec.slice_type.kind == "tpu":
+                checks.check_devices()
+            address = checks.own_address(self.spec)
+            presence: dict[str, Any] = {
+                "hostname": socket.gethostname(),
+                "address": address,
+                "port": checks.free_port(address) if self.process == 0 else None,
+                "pid": os.getpid(),
+            }
+            checks.announce(self.folder, attempt, self.process, presence)
+        except Refused as error:
+            return self.record("refused", str(error), None, None)
+
+        def interrupted() -> bool:
+            return self.leaving() or bool(self.peer_exits(attempt))
+
+        try:
+            lead = checks.wait_for_all(self.folder, attempt, self.spec, interrupted, self.poll)
+        except Refused as error:
+            return self.record("missing", str(error), None, None)
+        if lead is None:
+            if self.leaving():
+                return self.record("preempted", "stopped before the start", None, None)
+            return self.record("peer", "lost a peer before the start", None, None)
+        return self.train(attempt, presence, lead)
+
+    def train(self, attempt: str, presence: dict, lead: dict) -> ExitRecord:
+        self.folder.delete(f"status.{self.process}.json")
+        run = self.folder.read("launch/run.json")
+        if run is None:
+            return self.record("config", "launch/run.json is missing", None, None)
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "run.json"
+            path.write_bytes(run)
+            train = self.spec.trainer or [sys.executable, "-m", "llm_jax", "train"]
+            kills = kernel_kills()
+            trainer = Trainer([*train, str(path)], self.trainer_environment(lead))
+            try:
+                watch = Watch(self, attempt, presence, trainer)
+                told = watch.until_end()
+            finally:
+                trainer.finish()
+                Watch.store_output(self, attempt, trainer)
+        code = trainer.code()
+        assert code is not None
+        if told is None and code == -signal.SIGKILL and kernel_kills() > kills:
+            told = ("memory", "killed by the kernel for lack of memory")
+        if told is None and code == -signal.SIGTERM and watch.asked is not None:
+            told = ("preempted", "stopped before it could save")
+        kind, words = told or classify(code, trainer.tail.decode(errors="replace"))
+        return self.record(kind, words, code, trainer_status(self.folder, self.process))
+
+    def trainer_environment(self, lead: dict) -> dict[str, str]:
+        """The trainer's environment; `lead` is what host 0 announced."""
+        spec, env = self.spec, dict(self.env)
+        env |= {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+        if spec.slice_type.kind == "cpu":
+            count = f"--xla_force_host_platform_device_count={spec.slice_type.chips_per_host}"
+            env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {count}".strip()
+            env |= {"JAX_PLATFORMS": "cpu", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
+        if spec.hosts > 1:
+            coordinator = f"{lead['address']}:{lead['port']}"
+            env |= {
+                "JAX_COORDINATOR_ADDRESS": coordinator,
+                # Not on all interfaces, as is the default.
+                "JAX_COORDINATOR_BIND_ADDRESS": coordinator,
+                "JAX_NUM_PROCESSES": str(spec.hosts),
+                "JAX_PROCESS_ID": str(self.process),
+            }
+        return env | spec.env
+
+    def record(self, kind: Kind, words: str, code: int | None, status: dict | None) -> ExitRecord:
+        status = status or {"step": -1, "phase": "startup"}
+        return ExitRecord(
+            process=self.process,
+            hostname=socket.gethostname(),
+            kind=kind,
+            sentence=words,
+            code=code,
+            step=status["step"],
+            phase=status["phase"],
+            time=time.time(),
+        )
+
+    def peer_exits(self, attempt: str) -> list[str]:
+        """Names of the exit records of other hosts in this attempt."""
+        own = f"{attempt_folder(attempt)}/host.{self.process}.exit.json"
+        names = self.folder.names(attempt_folder(attempt))
+        return [name for name in names if name.endswith(".exit.json") and name != own]
+
+
+class Watch:
+    """Looks after a running trainer until it ends, by itself or by the agent's hand."""
+
+    def __init__(self, agent: Agent, attempt: str, presence: dict, trainer: Trainer) -> None:
+        self.agent, self.attempt, self.trainer = agent, attempt, trainer
+        self.presence = presence
+        now = time.monotonic()
+        self.watchdog = Watchdog(agent.spec.limits, now)
+        self.announced = now
+        self.asked: float | None = None
+        self.peer_gone: float | None = None
+        self.peer_patience = PEER_SECONDS
+        self.peer_seen: dict[str, tuple[str, float]] = {}
+        self.complained = False
+
+    def until_end(self) -> tuple[Kind, str] | None:
+        """Returns why the agent ended the trainer, or None if it ended by itself."""
+        while self.trainer.code() is None:
+            time.sleep(self.agent.poll)
+            now = time.monotonic()
+            self.store_output(self.agent, self.attempt, self.trainer)
+            try:
+                self.look(now)
+            except OSError as error:
+                # Blind to the folder, the agent cannot tell a slow trainer from a dead one.
+                self.watchdog.changed = now
+                if not self.complained:
+                    self.agent.say(f"the output folder does not answer: {error}")
+                    self.complained = True
+            why = self.reason_to_end(now)
+            if why:
+                self.end()
+                return why
+        return None
+
+    @staticmethod
+    def store_output(agent: Agent, attempt: str, trainer: Trainer) -> None:
+        data = trainer.take_output()
+        if not data:
+            return
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        try:
+            agent.folder.append(f"{attempt_folder(attempt)}/host.{agent.process}.log", data)
+        except OSError:
+            trainer.give_back(data)
+
+    def look(self, now: float) -> None:
+        """Takes in the trainer's status and the other hosts' signs of life, and gives its own."""
+        agent = self.agent
+        self.watchdog.observe(trainer_status(agent.folder, agent.process), now)
+        if now - self.announced > ANNOUNCE_SECONDS:
+            checks.announce(agent.folder, self.attempt, agent.process, self.presence)
+            self.announced = now
+        if agent.leaving() and self.asked is None:
+            self.trainer.send(signal.SIGTERM)
+            self.asked = now
+        self.look_at_peers(now)
+
+    def look_at_peers(self, now: float) -> None:
+        agent = self.agent
+        names = agent.folder.names(attempt_folder(self.attempt))
+        ended = {name for name in names if name.endswith(".exit.json")}
+        for p in range(agent.spec.hosts):
+            sign, end = (
+                f"{attempt_folder(self.attempt)}/host.{p}{s}" for s in (".json", ".exit.json")
+            )
+            if p == agent.process or end in ended:
+                continue
+            version, since = self.peer_seen.get(sign, ("", now))
+            if names.get(sign, "") != version:
+                self.peer_seen[sign] = (names.get(sign, ""), now)
+            elif now - since > agent.spec.limits.heartbeat:
+                words = f"its agent has been silent for {agent.spec.limits.heartbeat:.0f} s"
+                status = trainer_status(agent.folder, p)
+                record_exit(agent.folder, self.attempt, outside_record(p, "lost", words, status))
+        if self.peer_gone is None:
+            self.note_peer_exits(ended, now)
+
+    def note_peer_exits(self, ended: set[str], now: float) -> None:
+        for name in ended:
+            record = read_json(self.agent.folder, name)
+            if record and record["kind"] != "finished" and record["process"] != self.agent.process:
+                self.peer_gone = now
+                if record["kind"] == "preempted":  # all save together, which takes its time
+                    self.peer_patience = self.agent.spec.grace_seconds
+                return
+
+    def reason_to_end(self, now: float) -> tuple[Kind, str] | None:
+        grace = self.agent.spec.grace_seconds
+        if self.asked is not None and now - self.asked > grace:
+            return "killed", f"had not saved {grace:.0f} s after the request to stop"
+        deserted = self.peer_gone is not None and now - self.peer_gone > self.peer_patience
+        if (deserted or self.watchdog.hung(now)) and self.trainer.is_stopped():
+            return "stopped", "the process was frozen (SIGSTOP)"
+        if deserted:
+            return "peer", "lost a peer"
+        return ("hang", self.watchdog.sentence()) if self.watchdog.hung(now) else None
+
+    def end(self) -> None:
+        """Asks faulthandler for the stacks of all threads, then kills."""
+        self.trainer.send(signal.SIGUSR1)
+        until = time.monotonic() + DUMP_SECONDS
+        while self.trainer.code() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        self.trainer.kill()
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print("usage: python -m llm_jax.launch.agent OUT", file=sys.stderr)
+        return 2
+    folder = open_folder(sys.argv[1])
+    try:
+        spec, first = load_job(folder)
+        agent = Agent(folder, spec, first, os.environ)
+    except (UserError, Refused) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return CONFIG
+
+    def terminate(number: int, frame: Any) -> None:
+        agent.terminated = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, terminate)
+    return agent.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""SkyPilot: writes the task file; `sky jobs launch` starts it, and restarts what is preempted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError
+from llm_jax.launch.actions import Action, WriteLocalFile
+from llm_jax.launch.backends import Resource
+from llm_jax.launch.spec import JobSpec, SkyPilot
+
+GPU_NAMES = {"a100": "A100-80GB", "h100": "H100", "h200": "H200", "b200": "B200"}
+
+
+def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
+    """The task as SkyPilot's YAML has it."""
+    backend, of = spec.backend, spec.slice_type
+    assert isinstance(backend, SkyPilot)
+    resources: dict[str, Any] = {"use_spot": spec.capacity == "spot"}
+    if of.kind == "tpu":
+        resources["accelerators"] = f"tpu-{of.name}"
+    elif of.kind == "gpu":
+        resources["accelerators"] = f"{GPU_NAMES[of.chip]}:{of.chips_per_host}"
+    else:
+        resources["cpus"] = f"{of.chips_per_host}+"
+    if backend.infra is not None:
+        resources["infra"] = backend.infra
+    if spec.image is not None:
+        resources["image_id"] = f"docker:{spec.image}"
+    extras = {"tpu": "tpu,launch-gcp", "gpu": "gpu,launch-gcp", "cpu": "launch-gcp"}[of.kind]
+    made: dict[str, Any] = {
+        "name": spec.name,
+        "resources": resources,
+        # SkyPilot counts a TPU slice as one node, and runs the command on each of its hosts.
+        "num_nodes": 1 if of.kind == "tpu" else spec.slices,
+        "envs": {"LLM_JAX_INCARNATION": str(incarnation)},
+        "run": "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK\n"
+        f"python3 -m llm_jax.launch.agent {spec.out}\n",
+    }
+    if spec.code is not None:
+        made["workdir"] = str(Path(spec.code).resolve())
+        made["setup"] = f"pip install '.[{extras}]'\n"
+    return made
+
+
+def render(spec: JobSpec, incarnation: int) -> list[Action]:
+    if spec.slice_type.kind == "tpu" and spec.slices > 1:
+        raise UserError(
+            f"job.slices is {spec.slices}: SkyPilot has no multislice TPUs, use the tpu or gke "
+            "back end."
+        )
+    yaml = _yaml()
+    text = yaml.safe_dump(task(spec, incarnation), sort_keys=False)
+    return [WriteLocalFile(f"{spec.name}.sky.yaml", text)]
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise UserError(
+            "The skypilot back end needs PyYAML: pip install 'llm-jax[launch-gke]'."
+        ) from None
+    return yaml
+
+
+class Driver:
+    restarts_itself = True
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+
+    def render(self, incarnation: int) -> list[Action]:
+        return render(self.spec, incarnation)
+
+    def check(self) -> None:
+        path = Path(f"{self.spec.name}.sky.yaml")
+        if path.exists():
+            raise UserError(f"{path} exists already: remove it, or choose another job.name.")
+
+    def apply(self, action: Action) -> None:
+        assert isinstance(action, WriteLocalFile)
+        action.apply()
+
+    def resource(self) -> Resource:
+        return Resource("absent", "SkyPilot knows: sky jobs queue")
+
+    def remove(self) -> None:
+        """Nothing of it was started here; the agents leave when they see the stop file."""
+
+    def billable(self) -> list[str]:
+        return [f"whatever `sky jobs queue` shows for {self.spec.name}: this back end cannot look"]

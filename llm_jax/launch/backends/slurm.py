@@ -1,0 +1,196 @@
+"""Slurm: one batch job that requeues itself; the agents are the tasks of its one step.
+
+No supervisor outside is needed: lost nodes and time limits requeue the job, and the agents refuse
+to start again once the records say that it is no use.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from dataclasses import dataclass
+
+from llm_jax.config import UserError
+from llm_jax.launch.actions import Action
+from llm_jax.launch.backends import Resource
+from llm_jax.launch.folder import LocalFolder
+from llm_jax.launch.records import read_json, write_json
+from llm_jax.launch.spec import JobSpec, Slurm
+
+JOB = "launch/slurm.json"
+COMMENT = "llm-jax:"  # marks our jobs for `launch list`, with the output folder behind it
+
+RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING"}
+WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SUSPENDED"}
+PREEMPTED = {"PREEMPTED"}
+FAILED = {"BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+
+
+@dataclass(frozen=True)
+class SubmitBatch(Action):
+    """`sbatch --parsable` with `script` on its standard input."""
+
+    argv: tuple[str, ...]
+    script: str
+
+
+def render(spec: JobSpec, incarnation: int) -> list[Action]:
+    return [SubmitBatch(("sbatch", "--parsable"), script(spec, incarnation))]
+
+
+def script(spec: JobSpec, incarnation: int) -> str:
+    """The batch script. Ends by requeueing itself if a host was lost or time is up."""
+    backend = spec.backend
+    assert isinstance(backend, Slurm)
+    out = LocalFolder(spec.out).address
+    of = spec.slice_type
+    # The batch shell is signalled early enough for the agents to save and leave.
+    options = [
+        f"--job-name={spec.name}",
+        f"--comment={COMMENT}{out}",
+        f"--nodes={spec.hosts}",
+        "--ntasks-per-node=1",
+        f"--output={out}/launch/slurm.log",
+        "--open-mode=append",
+        "--requeue",
+        f"--signal=B:TERM@{int(spec.grace_seconds) + 60}",
+    ]
+    if of.kind == "gpu":
+        options.append(f"--gpus-per-node={of.chip}:{of.chips_per_host}")
+    for flag, value in (
+        ("partition", backend.partition),
+        ("account", backend.account),
+        ("time", backend.time_limit),
+    ):
+        if value is not None:
+            options.append(f"--{flag}={value}")
+    agent = f"python3 -m llm_jax.launch.agent {shlex.quote(out)}"
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH {option}" for option in options),
+        f"export LLM_JAX_INCARNATION={incarnation}",
+        'export LLM_JAX_RESTARTS="${SLURM_RESTART_COUNT:-0}"',
+        *([backend.setup] if backend.setup else []),
+        # A lost task must not take the others along: they notice it, save what they can and leave.
+        f"srun --kill-on-bad-exit=0 --wait=0 {agent} &",
+        "step=$!",
+        "trap 'kill -TERM \"$step\"' TERM",
+        'wait "$step"; code=$?',
+        "# A signal ends `wait` before the step has ended.",
+        'while kill -0 "$step" 2>/dev/null; do wait "$step"; code=$?; done',
+        f"[ -e {shlex.quote(out + '/launch/stop.json')} ] && exit 0",
+        "# 75 preempted or out of time, 76 host lost, above 128 killed: what a new start can cure.",
+        'case "$code" in',
+        '  75 | 76 | 13[0-9] | 14[0-9]) scontrol requeue "$SLURM_JOB_ID" ;;',
+        "esac",
+        'exit "$code"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class Driver:
+    restarts_itself = True
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.folder = LocalFolder(spec.out)
+
+    def render(self, incarnation: int) -> list[Action]:
+        return render(self.spec, incarnation)
+
+    def check(self) -> None:
+        backend = self.spec.backend
+        assert isinstance(backend, Slurm)
+        partition = [f"--partition={backend.partition}"] if backend.partition else []
+        nodes = _run("sinfo", "--noheader", "--Node", "--format=%N %P", *partition).split("\n")
+        names = {line.split()[0] for line in nodes if line.strip()}
+        if backend.partition and not names:
+            known = sorted(set(_run("sinfo", "--noheader", "--format=%R").split()))
+            raise UserError(
+                f"job.backend.partition is {backend.partition!r}, which this cluster does not "
+                f"have: choose one of {', '.join(known)}."
+            )
+        if self.spec.hosts > len(names):
+            where = f"partition {backend.partition}" if backend.partition else "this cluster"
+            raise UserError(
+                f"The job needs {self.spec.hosts} nodes, and {where} has {len(names)}: "
+                "lower job.slices."
+            )
+
+    def apply(self, action: Action) -> None:
+        assert isinstance(action, SubmitBatch)
+        printed = _run(*action.argv, stdin=action.script)
+        write_json(self.folder, JOB, {"id": int(printed.strip().split(";")[0])})
+
+    def _id(self) -> int | None:
+        held = read_json(self.folder, JOB)
+        return held["id"] if held else None
+
+    def resource(self) -> Resource:
+        job = self._id()
+        if job is None:
+            return Resource("absent")
+        shown = _run("scontrol", "show", "job", str(job), "--oneliner", missing_ok=True)
+        fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+        state, why = fields.get("JobState", ""), fields.get("Reason", "")
+        if state in RUNNING:
+            return Resource("running", f"Slurm job {job}")
+        if state in WAITING:
+            return Resource("waiting", f"Slurm job {job}, {why}")
+        if state in PREEMPTED:
+            return Resource("preempted", f"Slurm job {job} was preempted")
+        if state in FAILED:
+            return Resource("failed", f"Slurm job {job} ended with {state} ({why})")
+        # Completed, failed by the trainer, cancelled, or so long ago that Slurm has forgotten it.
+        return Resource("ended", f"Slurm job {job}")
+
+    def remove(self) -> None:
+        job = self._id()
+        if job is None:
+            return
+        if self.resource().state in ("running", "waiting"):
+            # Only the batch shell gets the signal; it passes it to the agents, which save.
+            _run("scancel", "--batch", "--signal=TERM", str(job), missing_ok=True)
+            self._wait(self.spec.grace_seconds + 10)
+            _run("scancel", str(job), missing_ok=True)
+            self._wait(60)
+        self.folder.delete(JOB)
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self.resource().state == "running" and time.monotonic() < until:
+            time.sleep(1)
+
+    def billable(self) -> list[str]:
+        resource = self.resource()
+        return [resource.detail] if resource.state in ("running", "waiting") else []
+
+
+def listing() -> list[dict[str, str]]:
+    """Our jobs of this user: name, state and output folder."""
+    lines = _run("squeue", "--me", "--noheader", "--format=%j|%T|%k").splitlines()
+    rows = [line.split("|", 2) for line in lines]
+    return [
+        {"job": name, "state": state.lower(), "out": comment.removeprefix(COMMENT)}
+        for name, state, comment in rows
+        if comment.startswith(COMMENT)
+    ]
+
+
+def _run(*argv: str, stdin: str | None = None, missing_ok: bool = False) -> str:
+    """Standard output of a Slurm command; raises `UserError` with what it complained about."""
+    try:
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        raise UserError(
+            f"The command {argv[0]} was not found: run this on a machine of the Slurm cluster."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{argv[0]} did not answer within a minute: ask slurmctld's admin."
+        ) from None
+    if done.returncode and not (missing_ok and "Invalid job id" in done.stderr):
+        complaint = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise UserError(f"{argv[0]} refused: {complaint}.")
+    return done.stdout

@@ -1,0 +1,122 @@
+"""Only one supervisor acts on a job: a lease in the output folder.
+
+Lease number n is the file `launch/leases/<n>.json`, made by an atomic create, so that of several
+takers exactly one gets it. The holder of the highest number supervises. It rewrites its own file
+as a sign of life; when that stops changing, the next number may be taken, and whoever finds a
+number above its own has lost the job and must not act again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from llm_jax.config import UserError
+from llm_jax.launch.folder import Folder
+from llm_jax.launch.records import read_json
+
+EXPIRES = 60.0  # seconds without a sign of life
+
+
+class LeaseLost(Exception):
+    """Another supervisor has taken the job over."""
+
+
+class Lease:
+    def __init__(
+        self,
+        folder: Folder,
+        expires: float = EXPIRES,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Takes the lease, waiting `expires` seconds if its last holder may still live.
+
+        Raises:
+          UserError: another supervisor is alive; the sentence says where.
+        """
+        self.folder, self.expires = folder, expires
+        last = _highest(folder)
+        if last >= 0 and not self._free(last, expires, sleep):
+            raise UserError(
+                f"The job is supervised already {self._holder(last)}: leave it to that."
+            )
+        self.number = last + 1
+        self.name = _name(self.number)
+        if not folder.create(self.name, self._content()):
+            raise UserError("The job has just been taken by another supervisor: leave it to that.")
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def _free(self, number: int, expires: float, sleep: Callable[[float], None]) -> bool:
+        held = self.folder.read(_name(number))
+        content = read_json(self.folder, _name(number)) or {}
+        if content.get("released"):
+            return True
+        if content.get("hostname") == socket.gethostname() and not _alive(content.get("pid")):
+            return True
+        # Clocks of two machines differ, so life is a change seen, not a time compared.
+        waited = 0.0
+        while waited < expires:
+            sleep(min(1.0, expires))
+            waited += min(1.0, expires)
+            if self.folder.read(_name(number)) != held or _highest(self.folder) > number:
+                return False
+        return True
+
+    def _holder(self, number: int) -> str:
+        content = read_json(self.folder, _name(number)) or {}
+        return f"on {content.get('hostname', '?')} by process {content.get('pid', '?')}"
+
+    def _content(self, released: bool = False) -> bytes:
+        return json.dumps(
+            {
+                "hostname": socket.gethostname(),
+                "pid": os.getpid(),
+                "time": time.time(),
+                "released": released,
+            }
+        ).encode()
+
+    def _beat(self) -> None:
+        """A thread's work, since giving hosts back can take longer than the lease lasts."""
+        while not self._released.wait(self.expires / 6):
+            try:
+                self.folder.write(self.name, self._content())
+            except OSError as error:
+                print(f"the lease could not be renewed: {error}", file=sys.stderr)
+
+    def check(self) -> None:
+        """Raises `LeaseLost` if another has taken the job over. Called before every action."""
+        if _highest(self.folder) > self.number:
+            raise LeaseLost
+
+    def release(self) -> None:
+        self._released.set()
+        self._thread.join()
+        self.folder.write(self.name, self._content(released=True))
+
+
+def _name(number: int) -> str:
+    return f"launch/leases/{number:06d}.json"
+
+
+def _highest(folder: Folder) -> int:
+    return max((int(name[-11:-5]) for name in folder.names("launch/leases")), default=-1)
+
+
+def _alive(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,245 @@
+"""The job as frozen data: what to train, on what, where its output goes, how it may fail.
+
+A `JobSpec` holds no secrets and is stored with the job (`launch/job.json` in the output folder),
+so that `status`, `logs` and `stop` need nothing but that folder. Strict JSON, like `RunConfig`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from llm_jax.config import ConfigError, require
+from llm_jax.launch.accelerators import TPU_RUNTIME, Accelerator, accelerator
+
+SECRET_WORDS = {"SECRET", "TOKEN", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "CREDENTIALS"}
+SECRET_PAIRS = ("API_KEY", "ACCESS_KEY", "PRIVATE_KEY", "SECRET_KEY", "AUTH_KEY")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """Several processes on this machine."""
+
+    kind: Literal["local"] = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm:
+    """One `sbatch` job; the output folder must be on a file system that all nodes share."""
+
+    kind: Literal["slurm"] = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    time_limit: str | None = None
+    """As sbatch writes it, such as `24:00:00`; the job requeues itself when it is reached."""
+    setup: str = ""
+    """Shell line that makes llm_jax importable on a node: `. /shared/.venv/bin/activate`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tpu:
+    """A queued resource of Cloud TPU VMs."""
+
+    kind: Literal["tpu"] = "tpu"
+    project: str
+    zone: str
+    runtime_version: str | None = None
+    """TPU VM image; None takes the chip's own."""
+    network: str | None = None
+    subnetwork: str | None = None
+    service_account: str | None = None
+    external_ips: bool = True
+    """The API's own default is False, and then pip cannot reach an index without Cloud NAT."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gke:
+    """A JobSet on a Kubernetes cluster, admitted by Kueue if `queue` is set."""
+
+    kind: Literal["gke"] = "gke"
+    context: str | None = None
+    """Context of the kubeconfig; None takes the current one."""
+    namespace: str = "default"
+    queue: str | None = None
+    service_account: str | None = None
+    """Kubernetes service account that may write to the output folder (Workload Identity)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkyPilot:
+    """A task file for `sky jobs launch`; nothing is started by llm-jax."""
+
+    kind: Literal["skypilot"] = "skypilot"
+    infra: str | None = None
+    """As SkyPilot writes it, such as `gcp/us-central1`; None lets it choose."""
+
+
+Backend = Local | Slurm | Tpu | Gke | SkyPilot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds without any progress after which the agent dumps stacks and kills the trainer."""
+
+    startup: float = 900
+    compile: float = 3600
+    restore: float = 1800
+    step: float = 600
+    eval: float = 1800
+    save: float = 1800
+    heartbeat: float = 120
+    """An agent that was silent for so long counts as lost with its host."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            require(value > 0, f"limits.{name} is {value}: give seconds above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """One job, for any back end."""
+
+    name: str
+    """Lower-case letters, digits and dashes: it becomes a label and a host name in clouds."""
+    config: str
+    """Recipe or `run.json`."""
+    out: str
+    """Folder of the run on a file system that every host sees, or `gs://bucket/folder`."""
+    accelerator: str = "cpu-1"
+    slices: int = 1
+    """TPU slices, or machines for GPU and CPU accelerators."""
+    backend: Backend = field(default_factory=Local)
+    code: str | None = None
+    """Folder that is packed and sent to the hosts, which install it with pip."""
+    image: str | None = None
+    """Container image that holds llm_jax; instead of `code`."""
+    capacity: Literal["on-demand", "spot", "reserved", "flex-start"] = "on-demand"
+    reservation: str | None = None
+    max_hours: float = 24
+    """Longest time that flex-start capacity is held."""
+    retries: int = 3
+    """Restarts without an advanced step before the job counts as failed."""
+    backoff_seconds: float = 5
+    """Wait before the second restart without progress; doubles up to five minutes."""
+    grace_seconds: float = 120
+    """Time to save between SIGTERM and SIGKILL."""
+    rendezvous_seconds: float = 900
+    """All hosts must be there by then, or the attempt ends by naming the missing ones."""
+    limits: Limits = field(default_factory=Limits)
+    trainer: list = field(default_factory=list)
+    """Command in place of `llm-jax train`. The run.json becomes its last argument; it owes the
+    same status files and exit codes."""
+    env: dict = field(default_factory=dict)
+    """Environment of the trainer, name → value; no secrets."""
+
+    def __post_init__(self) -> None:
+        require(
+            re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", self.name) is not None,
+            f"job.name is {self.name!r}: use at most 40 lower-case letters, digits and dashes, "
+            "a letter first.",
+        )
+        require(self.out != "", "job.out is empty: name the folder of the run.")
+        require(self.slices > 0, f"job.slices is {self.slices}: it must be above 0.")
+        require(self.retries >= 0, f"job.retries is {self.retries}: it must not be negative.")
+        for name in ("backoff_seconds", "grace_seconds", "rendezvous_seconds", "max_hours"):
+            value = getattr(self, name)
+            require(value > 0, f"job.{name} is {value}: it must be above 0.")
+        require(
+            not (self.code and self.image),
+            "job.code and job.image are both set: send the code or name an image that holds it.",
+        )
+        require(
+            (self.capacity == "reserved") == (self.reservation is not None),
+            f"job.capacity is {self.capacity!r} and job.reservation is {self.reservation!r}: "
+            "a reservation goes with capacity 'reserved', and with that alone.",
+        )
+        require(
+            all(isinstance(word, str) and word for word in self.trainer),
+            f"job.trainer is {self.trainer!r}: give a list of words.",
+        )
+        check_environment(self.env)
+        check_backend(self)
+
+    @property
+    def slice_type(self) -> Accelerator:
+        return accelerator(self.accelerator)
+
+    @property
+    def hosts(self) -> int:
+        """Hosts of the whole gang, one trainer process on each."""
+        return self.slices * self.slice_type.hosts
+
+
+def check_environment(env: dict) -> None:
+    """Raises `ConfigError` for what is no variable, and for a name that looks like a secret."""
+    for name, value in env.items():
+        plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
+        require(plain, f"job.env has the name {name!r}: use letters, digits and underscores.")
+        require(
+            isinstance(value, str) and "\n" not in value,
+            f"job.env.{name} must be a string of one line.",
+        )
+        upper = name.upper()
+        secret = SECRET_WORDS & set(upper.split("_")) or any(p in upper for p in SECRET_PAIRS)
+        require(
+            not secret,
+            f"job.env.{name} looks like a secret, and a job's specification is stored in the "
+            "clear: let the hosts read it from a secret manager or a mounted file.",
+        )
+
+
+def check_backend(spec: JobSpec) -> None:
+    """Raises `ConfigError` if the back end cannot do what the rest of the job asks for."""
+    of, backend = spec.slice_type, spec.backend
+    in_bucket = spec.out.startswith("gs://")
+    if isinstance(backend, Local | Slurm):
+        kinds = ("cpu",) if isinstance(backend, Local) else ("cpu", "gpu")
+        unknown = of.kind not in kinds and not (isinstance(backend, Local) and spec.hosts == 1)
+        require(
+            not unknown,
+            f"job.accelerator is {spec.accelerator!r} with {spec.hosts} hosts, which the "
+            f"{backend.kind} back end does not have: it starts {' or '.join(kinds)} machines.",
+        )
+        require(
+            spec.capacity == "on-demand",
+            f"job.capacity is {spec.capacity!r}: the {backend.kind} back end knows only "
+            "'on-demand'.",
+        )
+        require(
+            not spec.image and not spec.code,
+            f"job.image and job.code do not go with the {backend.kind} back end: it runs the "
+            "llm_jax that is installed there.",
+        )
+    if isinstance(backend, Tpu):
+        require(
+            of.chip in TPU_RUNTIME,
+            f"job.accelerator is {spec.accelerator!r}, which queued resources do not offer: "
+            f"use {', '.join(TPU_RUNTIME)}"
+            + (" (tpu7x runs on the gke back end)." if of.chip == "tpu7x" else "."),
+        )
+        require(
+            spec.capacity != "flex-start",
+            "job.capacity is 'flex-start', which the tpu back end does not offer: "
+            "use the gke back end, or 'spot'.",
+        )
+    if isinstance(backend, Gke):
+        require(spec.image is not None, "job.image is missing: pods run a container image.")
+    if isinstance(backend, Tpu | Gke | SkyPilot):
+        require(
+            in_bucket,
+            f"job.out is {spec.out!r}: hosts of the {backend.kind} back end share no file system, "
+            "so give a gs://bucket/folder.",
+        )
+    if isinstance(backend, Tpu | SkyPilot):
+        require(
+            (spec.code is None) != (spec.image is None),
+            f"job.code and job.image: the {backend.kind} back end needs one of them to get "
+            "llm_jax onto the hosts.",
+        )
+    if spec.code is not None and not (Path(spec.code) / "pyproject.toml").is_file():
+        raise ConfigError(
+            f"job.code is {spec.code!r}, which holds no pyproject.toml: name a folder that pip "
+            "can install."
+        )

@@ -1,0 +1,183 @@
+"""The supervisor: keeps a job's hosts allocated until the run is finished or hopeless.
+
+The agents restart trainers by themselves as long as all hosts live. What they cannot do is replace
+hosts: that is done here, by giving the allocation back and making a new one. Training goes on from
+the last good checkpoint since the trainer resumes what it finds in the output folder.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from llm_jax.config import UserError
+from llm_jax.launch.backends import Driver, Resource, driver
+from llm_jax.launch.cause import Decision, decide
+from llm_jax.launch.folder import Folder, open_folder
+from llm_jax.launch.lease import Lease, LeaseLost
+from llm_jax.launch.records import (
+    Kind,
+    attempt_name,
+    attempts,
+    load_job,
+    next_incarnation,
+    outside_record,
+    record_exit,
+    stop_requested,
+    trainer_status,
+)
+from llm_jax.launch.spec import JobSpec
+
+
+@dataclass(frozen=True)
+class Outcome:
+    state: Literal["finished", "failed", "stopped", "handed over"]
+    cause: str
+
+
+class Supervisor:
+    def __init__(
+        self,
+        spec: JobSpec,
+        first: int,
+        back: Driver,
+        folder: Folder,
+        say: Callable[[str], None],
+        sleep: Callable[[float], None] = time.sleep,
+        poll: float = 1.0,
+    ) -> None:
+        self.spec, self.first, self.back, self.folder = spec, first, back, folder
+        self.say, self.sleep, self.poll = say, sleep, poll
+        self.incarnation = first
+        self.refusals = 0
+        """Allocations in a row that failed before any host started."""
+
+    def run(self) -> Outcome:
+        """Supervises until the end. Raises `UserError` if another supervisor is alive."""
+        lease = Lease(self.folder)
+        try:
+            return self._run(lease)
+        except LeaseLost:
+            return Outcome("handed over", "another supervisor has taken the job over")
+        finally:
+            lease.release()
+
+    def _run(self, lease: Lease) -> Outcome:
+        last = ""
+        while True:
+            lease.check()
+            if stop_requested(self.folder):
+                return Outcome("stopped", "on request")
+            resource = self.back.resource()
+            seen = resource.state + (f": {resource.detail}" if resource.detail else "")
+            if seen != last:
+                self.say(seen)
+                last = seen
+            if resource.state in ("waiting", "running"):
+                self.sleep(self.poll)
+                continue
+            outcome = self._replace(resource, lease)
+            if outcome:
+                return outcome
+
+    def _replace(self, resource: Resource, lease: Lease) -> Outcome | None:
+        """The allocation is over: ends the job, or makes the next allocation."""
+        self._record_lost(resource)
+        if resource.state != "absent":
+            self.back.remove()
+        decision = self._decide(resource)
+        if decision.action == "finished":
+            return Outcome("finished", "")
+        if decision.action == "stop":
+            return Outcome("failed", decision.cause)
+        if decision.cause:
+            self.say(f"{decision.cause}; starting again in {decision.wait:.0f} s")
+        self._rest(decision.wait)
+        if stop_requested(self.folder):
+            return Outcome("stopped", "on request")
+        lease.check()
+        self.incarnation = max(self.first, next_incarnation(self.folder))
+        for action in self.back.render(self.incarnation):
+            self.back.apply(action)
+        return None
+
+    def _decide(self, resource: Resource) -> Decision:
+        history = attempts(self.folder, self.spec.hosts, self.first)
+        since = attempt_name(self.incarnation, 0)
+        if resource.state == "absent" or any(a.ended and a.name >= since for a in history):
+            self.refusals = 0
+            return decide(history, self.spec.retries, self.spec.backoff_seconds)
+        # Nothing was trained: no capacity, or agents that cannot start at all.
+        cause = resource.detail or "the agents ended before they could write a record"
+        self.refusals += resource.state != "preempted"
+        if self.refusals > self.spec.retries:
+            return Decision("stop", f"{cause} ({self.refusals} times in a row)")
+        wait = min(300.0, self.spec.backoff_seconds * 2 ** max(0, self.refusals - 1))
+        return Decision("retry", cause, wait)
+
+    def _rest(self, seconds: float) -> None:
+        while seconds > 0 and not stop_requested(self.folder):
+            self.sleep(min(5.0, seconds))
+            seconds -= 5.0
+
+    def _record_lost(self, resource: Resource) -> None:
+        """Writes exit records for hosts that were taken away before they could."""
+        history = attempts(self.folder, self.spec.hosts, self.first)
+        if not history or resource.state not in ("failed", "preempted"):
+            return
+        last = history[-1]
+        recorded = {e.process for e in last.exits}
+        taken = range(self.spec.hosts) if resource.state == "preempted" else resource.lost
+        for process in sorted(set(taken) - recorded):
+            kind: Kind = "preempted" if resource.state == "preempted" else "lost"
+            status = trainer_status(self.folder, process)
+            record = outside_record(process, kind, resource.detail, status)
+            record_exit(self.folder, last.name, record)
+
+
+def supervise(out: str, say: Callable[[str], None]) -> Outcome:
+    """Supervises the job in the folder `out` from this process."""
+    folder = open_folder(out)
+    spec, first = load_job(folder)
+    back = driver(spec)
+    poll = 0.2 if spec.backend.kind == "local" else 15.0
+    return Supervisor(spec, first, back, folder, say, poll=poll).run()
+
+
+def supervise_in_background(out: str, log: str) -> int:
+    """Starts a supervisor that outlives this process; returns its process number."""
+    with Path(log).open("ab") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "llm_jax.launch.supervisor", out],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return child.pid
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print("usage: python -m llm_jax.launch.supervisor OUT", file=sys.stderr)
+        return 2
+
+    def say(text: str) -> None:
+        print(time.strftime("%Y-%m-%d %H:%M:%S ") + text, flush=True)
+
+    try:
+        outcome = supervise(sys.argv[1], say)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    say(f"{outcome.state} {outcome.cause}".strip())
+    return 0 if outcome.state in ("finished", "stopped", "handed over") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
