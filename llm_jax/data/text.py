@@ -254,7 +254,7 @@ class TfdsSource:
                 yield Document(text, f"{builder.info.full_name}/{self.split}/{i}", licence)
 
     def _licence(self) -> str:
-        return self.licence or self._builder().info.license or "unknown"
+        return self.licence or self._builder().info.redistribution_info.license or "unknown"
 
     def _builder(self) -> Any:
         """The prepared builder, checked to have the split and the text."""

@@ -1,0 +1,160 @@
+"""`tokenizer …` and `data …` through the command line: JSON on stdout, one sentence on mistakes."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_jax.cli import main
+
+TEXTS = [
+    "The tokenizer learns pairs of pieces that occur often next to each other.\n",
+    "データセットは、文書を混ぜて並べた一つの長い列である。\n",
+    "def window(start, length):\n    return stream[start : start + length]\n",
+    "A record holds two thousand and forty-eight tokens, the last one fewer.\n",
+]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for i, text in enumerate(TEXTS):
+        (folder / f"{i}.txt").write_text(text * 20, encoding="utf-8")
+    (folder / "bad.txt").write_bytes(b"\xff\xff")
+    return folder
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in argv])
+    captured = capsys.readouterr()
+    code = stopped.value.code
+    assert isinstance(code, int)
+    return code, captured.out, captured.err
+
+
+def call_json(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
+    code, out, err = call(capsys, *argv, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_from_files_to_batches_of_tokens(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    model, out = tmp_path / "t.model", tmp_path / "set"
+    made = call_json(
+        capsys, "tokenizer", "train", "--input", corpus, "--vocab-size", 420, "--out", model
+    )
+    assert made["vocab_size"] == 420
+    assert made["bytes_per_token"] > 2
+    assert made["documents"] == {"in": 5, "out": 4}
+    assert made["dropped"] == {"not utf-8": 1}
+
+    encoded = call_json(capsys, "tokenizer", "encode", "--tokenizer", model, "The 列 of 2048")
+    assert encoded["vocab_size"] == 420
+    assert encoded["bytes_per_token"] == pytest.approx(15 / len(encoded["ids"]))
+    decoded = call_json(capsys, "tokenizer", "decode", "--tokenizer", model, *encoded["ids"])
+    assert decoded["text"] == "The 列 of 2048"
+    assert decoded["bytes_per_token"] == encoded["bytes_per_token"]
+
+    ids = " ".join(map(str, encoded["ids"]))
+    monkeypatch.setattr("sys.stdin", io.StringIO(ids))
+    assert call(capsys, "tokenizer", "decode", "--tokenizer", model)[:2] == (0, "The 列 of 2048\n")
+    stdin = io.TextIOWrapper(io.BytesIO("The 列 of 2048".encode()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert call(capsys, "tokenizer", "encode", "--tokenizer", model)[:2] == (0, ids + "\n")
+
+    build = ("data", "build", "--input", corpus, "--tokenizer", model, "--out", out)
+    info = call_json(capsys, *build, "--licence", "CC0-1.0")
+    assert info["documents"] == {"in": 5, "out": 4}
+    assert info["dropped"] == {"not utf-8": 1}
+    assert info["licences"] == {"CC0-1.0": 4}
+    assert info["bytes"] == sum(len(text.encode()) * 20 for text in TEXTS)
+    assert info["tokens"] == sum(split["tokens"] for split in info["splits"].values())
+    assert info["tokenizer_sha256"] == made["sha256"]
+    assert not info["built_before"]
+    assert call_json(capsys, *build, "--licence", "CC0-1.0")["built_before"]
+    assert "already built" in call(capsys, *build, "--licence", "CC0-1.0")[1]
+    code, _, err = call(capsys, *build, "--seed", 1)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--overwrite" in err
+
+    seen = call_json(capsys, "data", "inspect", out, "--samples", 2)
+    assert seen["tokens"] == info["tokens"]
+    assert seen["licences"] == info["licences"]
+    assert [sample["split"] for sample in seen["samples"]] == ["train", "train"]
+    assert all(any(s["text"].startswith(t[:20]) for t in TEXTS) for s in seen["samples"])
+    assert "dropped: not utf-8 1" in call(capsys, "data", "inspect", out)[1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["data", "build", "--out", "o", "--vocab-size", "400"], "give --input PATH"),
+        (["data", "build", "--out", "o", "--stdlib"], "--tokenizer --vocab-size is required"),
+        (["data", "build", "--out", "o", "--vocab-size", "0"], "no whole number above 0"),
+        (
+            ["data", "build", "--out", "o", "--vocab-size", "9K", "--input", "absent"],
+            "--input 'absent' does not exist",
+        ),
+        (["data", "inspect", "absent"], "There is no dataset in 'absent'"),
+        (["data", "inspect", "absent", "--sample", "3"], "did you mean '--samples'?"),
+        (["tokenizer", "encode", "--tokenizer", "absent", "x"], "no tokenizer file 'absent'"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_2(
+    tmp_path: Path,
+    argv: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *argv)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_is_not_overwritten(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "t.model"
+    model.write_bytes(b"precious")
+    train = ("tokenizer", "train", "--input", corpus, "--vocab-size", 420, "--out", model)
+    assert call(capsys, *train)[0] == 2
+    assert model.read_bytes() == b"precious"
+    assert call(capsys, *train, "--overwrite")[0] == 0
+    assert len(model.read_bytes()) > 1000
+
+
+def test_words_that_are_no_ids(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "t.model"
+    call(capsys, "tokenizer", "train", "--input", corpus, "--vocab-size", 420, "--out", model)
+    for ids, words in ((["12", "x"], "whole numbers"), (["420"], "outside of the vocabulary")):
+        code, _, err = call(capsys, "tokenizer", "decode", "--tokenizer", model, *ids)
+        assert (code, err.count("\n")) == (2, 1)
+        assert words in err
+
+
+def test_a_process_prints_json_alone_on_stdout(tmp_path: Path, corpus: Path) -> None:
+    words = ["data", "build", "--input", corpus, "--vocab-size", "420", "--out", tmp_path / "set"]
+    command = [sys.executable, "-m", "llm_jax", *map(str, words), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["vocab_size"] == 420
+    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
+        "reading",
+        "training",
+        "tokenising",
+        "writing",
+    ]

@@ -1,0 +1,232 @@
+"""A built dataset holds exactly the cleaned documents, says what it dropped, and never lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_samples import JAPANESE, silent, stdlib_texts, stream
+
+from llm_jax.config import UserError
+from llm_jax.data import build as build_module
+from llm_jax.data.build import RECORD_TOKENS, BuildSpec, VocabSpec, build
+from llm_jax.data.clean import Cleaner
+from llm_jax.data.pipeline import TokenDataset
+from llm_jax.data.records import write_records
+from llm_jax.data.text import FileSource
+from llm_jax.data.tfds import load_tfds
+from llm_jax.data.tokenizer import Tokenizer
+
+
+def spec_of(folder: Path, tokenizer: Tokenizer | VocabSpec, **changes: object) -> BuildSpec:
+    return BuildSpec(sources=(FileSource(folder),), tokenizer=tokenizer, **changes)  # type: ignore
+
+
+def documents(dataset: TokenDataset, split: str) -> list[str]:
+    ids = stream(dataset, split)
+    ends = np.flatnonzero(ids == dataset.tokenizer.eos_id) + 1
+    parts = np.split(ids, ends)[:-1]
+    assert all(part[0] == dataset.tokenizer.bos_id for part in parts)
+    return [dataset.tokenizer.decode(part) for part in parts]
+
+
+def test_every_document_is_there_once(dataset: TokenDataset, corpus_folder: Path) -> None:
+    source = FileSource(corpus_folder)
+    cleaner = Cleaner()
+    wanted = [cleaner.clean(d.text) for d in source.documents(Counter())]
+    found = [*documents(dataset, "train"), *documents(dataset, "validation")]
+    assert sorted(found) == sorted(set(wanted))
+    info = dataset.info
+    assert info["documents"] == {"in": len(wanted), "out": len(found)}
+    assert info["bytes"] == info["text_bytes"] == sum(len(text.encode()) for text in found)
+    assert info["licences"] == {"PSF-2.0": len(found)}
+    for split in ("train", "validation"):
+        counts = info["splits"][split]
+        assert counts["documents"] == len(documents(dataset, split)) > 0
+        assert counts["tokens"] == len(stream(dataset, split))
+        assert counts["bytes"] == sum(len(text.encode()) for text in documents(dataset, split))
+
+
+def test_tfds_itself_reads_the_same_records(dataset: TokenDataset) -> None:
+    builder = load_tfds().builder_from_directory(dataset.path / "tokens" / "1.0.0")
+    source = builder.as_data_source(split="train")
+    assert len(source) > 3
+    sizes = [len(record["tokens"]) for record in source]
+    assert sizes[:-1] == [RECORD_TOKENS] * (len(sizes) - 1)
+    assert 0 < sizes[-1] <= RECORD_TOKENS
+    tokens = np.concatenate([record["tokens"] for record in source])
+    assert tokens.dtype == np.uint16
+    assert np.array_equal(tokens, stream(dataset, "train"))
+
+
+def test_drops_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, raw in {
+        "a.txt": b"the same text\r\n",
+        "b.txt": b"the same text\n",
+        "c.txt": b"   ",
+        "d.txt": b"\xff\xfe\xff",
+        "e.txt": b"tiny",
+        "f.txt": b"another text",
+        "g.bin": b"\0",
+    }.items():
+        (folder / name).write_bytes(raw)
+    spec = spec_of(folder, tokenizer, cleaner=Cleaner(min_chars=6))
+    info, built_before = build(spec, tmp_path / "out", silent)
+    assert not built_before
+    assert info["documents"] == {"in": 7, "out": 2}
+    assert info["dropped"] == {
+        "duplicate": 1,
+        "empty": 1,
+        "not utf-8": 1,
+        "shorter than 6 characters": 1,
+        "not a text file's suffix": 1,
+    }
+    assert {info["splits"][split]["documents"] for split in ("train", "validation")} == {1}
+
+
+def test_cp932_corpus_and_a_trained_tokenizer(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i, line in enumerate(JAPANESE.splitlines()):
+        (folder / f"{i}.txt").write_bytes(line.encode("cp932"))
+    (folder / "utf8.txt").write_bytes("絵文字😀".encode())
+    spec = BuildSpec(
+        sources=(FileSource(folder, encoding="cp932"),), tokenizer=VocabSpec(vocab_size=420)
+    )
+    info, _ = build(spec, tmp_path / "out", silent)
+    dataset = TokenDataset.open(tmp_path / "out")
+    found = [*documents(dataset, "train"), *documents(dataset, "validation")]
+    assert sorted(found) == sorted(JAPANESE.splitlines())
+    assert info["dropped"] == {"not cp932": 1}
+    assert info["vocab_size"] == dataset.tokenizer.vocab_size == 420
+    assert info["sources"][0]["encoding"] == "cp932"
+
+
+def test_one_document_is_split_by_position(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    file = tmp_path / "one.txt"
+    text = "\n".join(source for _, source in stdlib_texts())
+    file.write_text(text, encoding="utf-8")
+    info, _ = build(spec_of(file, tokenizer, validation_fraction=0.1), tmp_path / "out", silent)
+    dataset = TokenDataset.open(tmp_path / "out")
+    assert info["split_by"] == "position"
+    whole = np.concatenate([stream(dataset, "train"), stream(dataset, "validation")])
+    assert whole.tolist() == [1, *tokenizer.encode(text), 2]
+    assert dataset.num_tokens("validation") == round(len(whole) * 0.1)
+    assert info["bytes"] == len(text.encode())
+
+
+def test_same_inputs_are_not_built_again_and_others_refuse(
+    tmp_path: Path, corpus_folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    spec = spec_of(corpus_folder, tokenizer)
+    first, _ = build(spec, out, silent)
+    written = (out / "dataset.json").stat().st_mtime_ns
+    assert build(spec, out, silent, overwrite=True) == (first, True)
+    assert (out / "dataset.json").stat().st_mtime_ns == written
+    other = dataclasses.replace(spec, seed=1)
+    with pytest.raises(UserError, match=r"other inputs or settings.*--overwrite"):
+        build(other, out, silent)
+    second, built_before = build(other, out, silent, overwrite=True)
+    assert not built_before
+    assert (second["seed"], second["fingerprint"] == first["fingerprint"]) == (1, False)
+    assert second["splits"] == first["splits"]  # held-out texts do not depend on the seed
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_build_that_fails_leaves_the_old_dataset(
+    tmp_path: Path, corpus_folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    build(spec_of(corpus_folder, tokenizer), out, silent)
+    before = (out / "dataset.json").read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("llm_jax.data.records.write_records", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        build(spec_of(corpus_folder, tokenizer, seed=5), out, silent, overwrite=True)
+    assert (out / "dataset.json").read_bytes() == before
+    TokenDataset.open(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_equal_builds_hold_equal_streams(
+    tmp_path: Path, dataset: TokenDataset, corpus_folder: Path, tokenizer: Tokenizer
+) -> None:
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for file in sorted(corpus_folder.iterdir(), reverse=True):
+        (moved / f"z{file.name}").write_bytes(file.read_bytes())
+    build(spec_of(moved, tokenizer, validation_fraction=0.1), tmp_path / "out", silent)
+    again = TokenDataset.open(tmp_path / "out")
+    for split in ("train", "validation"):
+        assert np.array_equal(stream(again, split), stream(dataset, split))
+
+
+def test_wide_vocabularies_get_uint32(tmp_path: Path) -> None:
+    tokens = np.array([1, 70_000, 2**32 - 1, 2] * 1000, np.uint32)
+    write_records(tmp_path, {"train": tokens, "validation": tokens[:1]}, RECORD_TOKENS)
+    builder = load_tfds().builder_from_directory(tmp_path / "tokens" / "1.0.0")
+    read = [record["tokens"] for record in builder.as_data_source(split="train")]
+    assert np.array_equal(np.concatenate(read), tokens)
+
+
+def test_streams_longer_than_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_jax.data.records.SHARD_TOKENS", 5000)
+    tokens = np.arange(11_000, dtype=np.uint16)
+    write_records(tmp_path, {"train": tokens, "validation": tokens[:3]}, RECORD_TOKENS)
+    assert len(list((tmp_path / "tokens" / "1.0.0").glob("tokens-train*"))) == 3
+    builder = load_tfds().builder_from_directory(tmp_path / "tokens" / "1.0.0")
+    read = [record["tokens"] for record in builder.as_data_source(split="train")]
+    assert np.array_equal(np.concatenate(read), tokens)
+
+
+def test_refusals(tmp_path: Path, corpus_folder: Path, tokenizer: Tokenizer) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match="The corpus is empty: no text file was found"):
+        build(spec_of(empty, tokenizer), tmp_path / "out", silent)
+    (empty / "a.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"every document was dropped \(not utf-8 1\)"):
+        build(spec_of(empty, tokenizer), tmp_path / "out", silent)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("keep me")
+    with pytest.raises(UserError, match="exists and is no dataset"):
+        build(spec_of(corpus_folder, tokenizer), tmp_path / "notes", silent, overwrite=True)
+    with pytest.raises(UserError, match=r"--validation-fraction is 0\.7"):
+        spec_of(corpus_folder, tokenizer, validation_fraction=0.7)
+    with pytest.raises(UserError, match="There is no dataset in"):
+        TokenDataset.open(tmp_path / "notes")
+
+
+def test_a_swapped_tokenizer_is_noticed(
+    tmp_path: Path, corpus_folder: Path, tokenizer: Tokenizer
+) -> None:
+    build(spec_of(corpus_folder, tokenizer), tmp_path / "out", silent)
+    info = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    info["tokenizer_sha256"] = "0" * 64
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match="not the tokenizer that the dataset was made with"):
+        TokenDataset.open(tmp_path / "out")
+
+
+def test_batches_of_text_do_not_change_the_stream(
+    tmp_path: Path,
+    dataset: TokenDataset,
+    corpus_folder: Path,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build_module, "BATCH_BYTES", 1000)
+    build(spec_of(corpus_folder, tokenizer, validation_fraction=0.1), tmp_path / "out", silent)
+    again = TokenDataset.open(tmp_path / "out")
+    assert np.array_equal(stream(again, "train"), stream(dataset, "train"))
