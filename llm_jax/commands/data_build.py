@@ -21,8 +21,6 @@ from llm_jax.commands.sources import (
     losses,
     sources_of,
 )
-from llm_jax.data.build import BuildSpec, VocabSpec, build
-from llm_jax.data.tokenizer import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.data.build import BuildSpec, VocabSpec, build
+    from llm_jax.data.tokenizer import Tokenizer
+
     tokenizer: Tokenizer | VocabSpec
     if args.tokenizer:
         tokenizer = Tokenizer.load(args.tokenizer)

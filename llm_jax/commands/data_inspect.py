@@ -6,13 +6,13 @@ llm-jax data inspect data/stdlib --samples 5
 from __future__ import annotations
 
 import argparse
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count
 from llm_jax.commands.sources import losses
-from llm_jax.data.pipeline import TokenDataset
+
+if TYPE_CHECKING:
+    from llm_jax.data.pipeline import TokenDataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.data.pipeline import TokenDataset
+
     dataset = TokenDataset.open(args.path)
     return {
         "path": args.path,
@@ -42,6 +44,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def samples(dataset: TokenDataset, split: str, number: int, tokens: int) -> list[dict[str, Any]]:
     """Beginnings of documents, the first after each of `number` evenly spaced places."""
+    import numpy as np
+
     tokenizer = dataset.tokenizer
     end = dataset.num_tokens(split)
     found: dict[int, dict[str, Any]] = {}

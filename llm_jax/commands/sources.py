@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm_jax.commands import count
 from llm_jax.config import UserError
-from llm_jax.data.clean import Cleaner
-from llm_jax.data.text import FileSource, Source, StdlibSource, TfdsSource
+
+if TYPE_CHECKING:
+    from llm_jax.data.clean import Cleaner
+    from llm_jax.data.text import Source
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +73,8 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
     """The sources that the flags name; raises `UserError` if none, or one that does not exist."""
+    from llm_jax.data.text import FileSource, StdlibSource, TfdsSource
+
     licence = args.licence or "unknown"
     sources: list[Source] = [
         FileSource(path, args.encoding, args.text_key, licence) for path in args.input
@@ -86,6 +91,8 @@ def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
 
 
 def cleaner_of(args: argparse.Namespace) -> Cleaner:
+    from llm_jax.data.clean import Cleaner
+
     return Cleaner(normalize=args.normalize, markup=args.clean, min_chars=args.min_chars)
 
 

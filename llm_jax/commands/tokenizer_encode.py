@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 from llm_jax.config import UserError
-from llm_jax.data.tokenizer import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.data.tokenizer import Tokenizer
+
     tokenizer = Tokenizer.load(args.tokenizer)
     given = _standard_input() if args.text is None else args.text
     ids = tokenizer.encode(given)

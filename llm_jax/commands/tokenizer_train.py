@@ -20,8 +20,6 @@ from llm_jax.commands.sources import (
     sources_of,
 )
 from llm_jax.config import UserError
-from llm_jax.data.build import VocabSpec, take, train_tokenizer
-from llm_jax.data.corpus import read_corpus
 
 MEASURED_BYTES = 2_000_000
 
@@ -38,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.data.build import VocabSpec, take, train_tokenizer
+    from llm_jax.data.corpus import read_corpus
+
     out: Path = args.out
     if out.exists() and not args.overwrite:
         raise UserError(f"--out {str(out)!r} exists: choose another name, or say --overwrite.")
