@@ -25,7 +25,8 @@ SCALING_BOOK_PRICE = "How to scale your model, list prices seen 2025-02"
 NVIDIA = "NVIDIA data sheets, dense rates (A100 2021, H100 2023, H200 2024, B200 2025)"
 DGX = "NVIDIA DGX system data sheets: one network card a GPU (A100 200 Gb/s, later 400 Gb/s)"
 JOUPPI = "Jouppi et al. 2023, TPU v4 (ISCA), maximum measured power per chip"
-MEASURED = "measured on this machine"
+MAXTEXT = "MaxText, 66.9% MFU for 32B on 256 v5e, more of the hardware with recomputation (2024)"
+MEGATRON = "Narayanan et al. 2021, 52% of an A100's peak; Llama 3 (2024), 43% of an H100's as MFU"
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,24 @@ class Chip:
     pcie_bandwidth: float
     chips_per_host: int
     max_slice_chips: int
+    attainable: float
+    """Share of the dense peak that large matmul programs reach before any communication."""
+    devices_per_chip: int = 1
+    """JAX devices that one chip shows as; they share its memory and rates."""
     cores_in_name: int = 1
     """What one chip counts for in the accelerator type: 2 where names count cores."""
+    f32_flops: float | None = None
+    """Only where training in float32 is meant (CPUs)."""
     int8_flops: float | None = None
     fp8_flops: float | None = None
     usd_per_hour: float | None = None
     watts: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     """Field name → where its value is from, with the date."""
+
+    def peak(self, dtype: str) -> float:
+        """FLOP/s of matmuls with operands of `dtype`."""
+        return self.f32_flops or self.bf16_flops if dtype == "float32" else self.bf16_flops
 
     @property
     def torus(self) -> bool:
@@ -127,8 +138,19 @@ def _tpu(name: str, **values: object) -> Chip:
         ("hbm_bandwidth", "ici_bandwidth", "dcn_bandwidth", "pcie_bandwidth", "chips_per_host"),
         SCALING_BOOK,
     )
-    sources |= {"ici_axes": TPU_DOCS, "usd_per_hour": SCALING_BOOK_PRICE, "watts": JOUPPI}
-    return Chip(name=name, kind="tpu", sources=sources, **values)  # type: ignore[arg-type]
+    sources |= {
+        "attainable": MAXTEXT,
+        "ici_axes": TPU_DOCS,
+        "usd_per_hour": SCALING_BOOK_PRICE,
+        "watts": JOUPPI,
+    }
+    return Chip(
+        name=name,
+        kind="tpu",
+        attainable=0.7,
+        sources=sources,
+        **values,  # type: ignore[arg-type]
+    )
 
 
 def _gpu(name: str, dcn: float, **values: object) -> Chip:
@@ -138,9 +160,11 @@ def _gpu(name: str, dcn: float, **values: object) -> Chip:
     sources |= dict.fromkeys(("ici_bandwidth", "ici_axes", "pcie_bandwidth"), NVIDIA)
     sources |= dict.fromkeys(("dcn_bandwidth", "chips_per_host", "max_slice_chips"), DGX)
     sources |= {"usd_per_hour": SCALING_BOOK_PRICE, "cores_in_name": "names count GPUs"}
+    sources |= {"attainable": MEGATRON, "devices_per_chip": NVIDIA}
     return Chip(
         name=name,
         kind="gpu",
+        attainable=0.5,
         sources=sources,
         ici_axes=1,
         dcn_bandwidth=dcn,
@@ -166,7 +190,8 @@ _CHIPS = (
          chips_per_host=4, max_slice_chips=256),
     _tpu("tpu7x", bf16_flops=2307e12, fp8_flops=4614e12, hbm_bytes=192 * GIB,
          hbm_bandwidth=7380 * GB, ici_bandwidth=200 * GB, ici_axes=3, dcn_bandwidth=12.5 * GB,
-         pcie_bandwidth=32 * GB, chips_per_host=4, max_slice_chips=9216, cores_in_name=2),
+         pcie_bandwidth=32 * GB, chips_per_host=4, max_slice_chips=9216, cores_in_name=2,
+         devices_per_chip=2),
     _gpu("a100", dcn=25 * GB, bf16_flops=312e12, int8_flops=624e12, hbm_bytes=80 * GB,
          hbm_bandwidth=2000 * GB, ici_bandwidth=300 * GB, pcie_bandwidth=32 * GB, watts=400.0),
     _gpu("h100", dcn=50 * GB, bf16_flops=989e12, fp8_flops=1979e12, hbm_bytes=80 * GB,

@@ -1,0 +1,180 @@
+"""An architecture of whole numbers for a wanted size: widths that hardware and meshes divide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from llm_jax.config import ModelConfig, UserError, nearest
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"rope_theta": 500_000.0, "norm_eps": 1e-5},
+    "qwen": {"rope_theta": 1_000_000.0, "norm_eps": 1e-6, "qk_norm": True},
+    "gpt2": {
+        "activation": "gelu",
+        "norm": "layernorm",
+        "positions": "learned",
+        "qkv_bias": True,
+        "out_bias": True,
+        "mlp_bias": True,
+        "tie_embeddings": True,
+    },
+}
+"""What makes a family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025), GPT-2."""
+VOCABULARIES = {
+    "llama": (128_256, 32_000, 8_192, 4_096),
+    "qwen": (151_936, 32_000, 8_192, 4_096),
+    "gpt2": (50_304, 32_000, 8_192, 4_096),
+}
+"""The family's own, then smaller ones for models that it would dominate."""
+EMBEDDING_SHARE = 0.25
+"""Largest share of the parameters that embeddings may take before a smaller vocabulary is used."""
+TOLERANCE = 0.02
+
+
+def default_seq_len(params: float) -> int:
+    """Training length by size: 512 below 20M, 2,048 to 3B, 4,096 to 20B, 8,192 above."""
+    for limit, length in ((20e6, 512), (3e9, 2048), (20e9, 4096)):
+        if params < limit:
+            return length
+    return 8192
+
+
+def ideal_aspect(params: float) -> float:
+    """Width over depth: 64 at 100M (GPT-2, GPT-3 small) rising to 128 at 7B (GPT-3, Llama).
+
+    Loss hardly depends on it between 50 and 150 (Kaplan et al. 2020, figure 5).
+    """
+    return 64 * 2 ** min(1.0, max(0.0, math.log(params / 1e8) / math.log(70)))
+
+
+def ffn_ratio(family: str, width: int) -> float:
+    """d_ff/d_model: 4 for the plain MLP; gated 8/3 (Shazeer 2020), Llama 3's 3.5 from 2,048 up."""
+    if family == "gpt2":
+        return 4.0
+    return 3.5 if width >= 2048 else 8 / 3
+
+
+def shapes(family: str, params: float) -> Iterator[tuple[int, int, int, int]]:
+    """(layers, width, heads, head size) around a size: widths that are whole heads."""
+    aspect = ideal_aspect(params)
+    # params ≈ (4 + 3·ratio)·L·D² with L = D/aspect.
+    centre = (params * aspect / 12) ** (1 / 3)
+    for head in (64, 128):
+        step = max(head, _width_step(centre))
+        first = max(step, int(centre / 2 // step * step))
+        for width in range(first, int(centre * 2) + step, step):
+            if (width >= 1024) != (head == 128):
+                continue
+            middle = width / aspect
+            for layers in range(max(1, int(middle * 0.7)), int(middle * 1.4) + 2):
+                yield layers, width, width // head, head
+
+
+def _width_step(width: float) -> int:
+    """Widths in steps that leave the number of heads divisible by 4 and, in large models, by 8."""
+    for limit, step in ((512, 64), (1024, 128), (4096, 512), (16384, 1024)):
+        if width < limit:
+            return step
+    return 2048
+
+
+def kv_heads(family: str, heads: int) -> int:
+    """8 key/value heads for 16 or more query heads (Llama 3), or 4 where 8 does not divide them."""
+    if family == "gpt2" or heads < 16:
+        return heads
+    return next(k for k in (8, 4, heads) if heads % k == 0)
+
+
+def choose(
+    family: str,
+    size_of: Callable[[ModelConfig], float],
+    target: float,
+    *,
+    params: float,
+    seq_len: int,
+    vocab_size: int | None,
+) -> ModelConfig:
+    """The architecture of `family` whose `size_of` (parameters, or FLOPs per token) meets `target`.
+
+    Among shapes within 2% the one whose width over depth is nearest the usual; the ffn width, a
+    multiple of 128 (32 in small models, 512 in large), closes what is left. `params` is the
+    rough size.
+
+    Raises:
+      UserError: no such family, or no shape of whole heads comes within 2%.
+    """
+    if family not in FAMILIES:
+        raise UserError(f"There is no family {family!r}: {nearest(family, FAMILIES)}")
+    aspect = ideal_aspect(params)
+    best: tuple[tuple[float, ...], ModelConfig] | None = None
+    for layers, width, heads, head in shapes(family, params):
+        vocabulary = vocab_size or _vocabulary(family, params, width)
+        for model in _with_ffn(
+            family, layers, width, heads, head, seq_len, vocabulary, size_of, target
+        ):
+            error = abs(size_of(model) / target - 1)
+            bend = abs(math.log(width / layers / aspect))
+            stretch = abs(math.log(model.d_ff / width / ffn_ratio(family, width)))
+            power = 0.02 * (width % 512 != 0) if width >= 1024 else 0.0
+            rank = (max(0.0, error - TOLERANCE / 2), bend + 2 * stretch + power + error)
+            if best is None or rank < best[0]:
+                best = (rank, model)
+    if best is None or best[0][0] > TOLERANCE / 2:
+        raise UserError(
+            f"No {family} architecture of whole heads has about {params:.3g} parameters with a "
+            f"vocabulary of {vocab_size or VOCABULARIES[family][-1]:,}: raise the budget, or give "
+            "a smaller --vocab-size."
+        )
+    return best[1]
+
+
+def _vocabulary(family: str, params: float, width: int) -> int:
+    tables = 2 if family == "llama" or (family == "qwen" and params > 4e9) else 1
+    for size in VOCABULARIES[family]:
+        if tables * size * width <= EMBEDDING_SHARE * params:
+            return size
+    return VOCABULARIES[family][-1]
+
+
+def _with_ffn(
+    family: str,
+    layers: int,
+    width: int,
+    heads: int,
+    head: int,
+    seq_len: int,
+    vocabulary: int,
+    size_of: Callable[[ModelConfig], float],
+    target: float,
+) -> Iterator[ModelConfig]:
+    """The shape with the two ffn widths on either side of the target, within 30% of the usual."""
+    unit = 512 if width >= 8192 else 256 if width >= 2048 else 128 if width >= 512 else 32
+    tie = {"tie_embeddings": True} if family == "qwen" and target < 4e9 else {}
+
+    def build(d_ff: int) -> ModelConfig:
+        return ModelConfig(
+            vocab_size=vocabulary,
+            num_layers=layers,
+            d_model=width,
+            num_heads=heads,
+            num_kv_heads=kv_heads(family, heads),
+            head_dim=head,
+            d_ff=d_ff,
+            max_seq_len=seq_len,
+            **{**FAMILIES[family], **tie},
+        )
+
+    usual = ffn_ratio(family, width) * width
+    low, high = (max(unit, round(usual * s / unit) * unit) for s in (0.75, 1.3))
+    bottom, top = size_of(build(low)), size_of(build(high))
+    if top == bottom:
+        yield build(low)
+        return
+    exact = low + (target - bottom) / (top - bottom) * (high - low)
+    if not low - unit <= exact <= high + unit:
+        return
+    for d_ff in {math.floor(exact / unit) * unit, math.ceil(exact / unit) * unit}:
+        if low <= d_ff <= high:
+            yield build(d_ff)

@@ -1,0 +1,232 @@
+"""Finds slices, meshes and execution choices on which a model trains: what fits, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+
+from llm_jax.config import ModelConfig, UserError
+from llm_jax.plan.counts import Remat, TokenFlops, token_flops
+from llm_jax.plan.hardware import Chip, Slice
+from llm_jax.plan.memory import HEADROOM, Layout, device_bytes, fits
+from llm_jax.plan.roofline import StepTime, step_time
+
+REMATS: tuple[Remat, ...] = ("none", "dots", "full")
+TENSOR_SIZES = (1, 2, 4, 8, 16)
+MAX_SLICES = 16
+MAX_NODES = 2048
+COST_SLACK = 0.05
+"""How much more than the cheapest a faster slice may cost and still be taken."""
+PATIENCE_HOURS = 90 * 24
+"""Slices on which a run takes longer than this are taken only where none is faster."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`slices` slices of one kind."""
+
+    chip: Chip
+    piece: Slice
+    slices: int
+
+    @property
+    def chips(self) -> int:
+        return self.piece.chips * self.slices
+
+    @property
+    def devices(self) -> int:
+        return self.chips * self.chip.devices_per_chip
+
+    @property
+    def name(self) -> str:
+        """Such as `v5p-256`, `2x v5p-12288`, or `64x h100`."""
+        if not self.chip.torus:
+            return f"{self.chips}x {self.chip.name}"
+        return self.piece.name if self.slices == 1 else f"{self.slices}x {self.piece.name}"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A machine with the mesh, batch and memory policy on it, and what that costs in time."""
+
+    machine: Machine
+    layout: Layout
+    batch_sequences: int
+    time: StepTime
+    memory: dict[str, int]
+
+
+def machines(chip: Chip, chips: int | None) -> list[Machine]:
+    """Machines of a power of two of chips, or the largest legal slices of exactly `chips` chips.
+
+    Powers of two divide batches and widths, and are what clouds keep in stock.
+
+    Raises:
+      UserError: no slices add up to `chips`; the sentence names the nearest that do.
+    """
+    most = MAX_SLICES if chip.torus else MAX_NODES
+    if chip.kind == "cpu":
+        most = 1
+    found = [Machine(chip, piece, 1) for piece in chip.slices if piece.chips.bit_count() == 1]
+    count = 2
+    while count <= most:
+        found.append(Machine(chip, found[-1].piece, count))
+        count *= 2
+    if chips is None:
+        return found
+    exact = [
+        Machine(chip, piece, chips // piece.chips)
+        for piece in chip.slices
+        if chips % piece.chips == 0 and chips // piece.chips <= most
+    ]
+    if not exact:
+        near = sorted({m.chips for m in found}, key=lambda size: abs(size - chips))[:3]
+        raise UserError(
+            f"No slices of {chip.name} have {chips} chips together: "
+            f"take {', '.join(map(str, sorted(near)))}."
+        )
+    return exact[-1:]
+
+
+def layouts(model: ModelConfig, machine: Machine, dtype: str) -> Iterator[Layout]:
+    """Meshes that divide the model's widths: tensor within a slice, then fsdp, the rest data."""
+    per_slice = machine.piece.chips * machine.chip.devices_per_chip
+    reach = per_slice if machine.chip.torus else machine.devices
+    for tensor in TENSOR_SIZES:
+        widths = (model.num_heads, model.num_kv_heads, model.d_ff, model.vocab_size)
+        if per_slice % tensor or any(width % tensor for width in widths):
+            continue
+        sizes = {1, gcd(per_slice // tensor, model.d_model), gcd(reach // tensor, model.d_model)}
+        for fsdp in sorted(sizes):
+            data = machine.devices // (tensor * fsdp)
+            for remat in REMATS:
+                yield Layout(
+                    data=data, fsdp=fsdp, tensor=tensor, accumulate=1, remat=remat, dtype=dtype
+                )
+
+
+def execute(
+    model: ModelConfig,
+    flops: TokenFlops,
+    machine: Machine,
+    *,
+    batch_tokens: float,
+    seq_len: int,
+    loss_chunk: int,
+    dtype: str,
+) -> Execution | None:
+    """The fastest way to run on `machine`, or None if nothing fits or the batch is too small.
+
+    The batch is the multiple of the batch shards nearest to `batch_tokens`; a machine whose
+    shards would need more than 1.5 times that is too large for it.
+    """
+    best: Execution | None = None
+    capacity = machine.chip.hbm_bytes / machine.chip.devices_per_chip
+    for layout in layouts(model, machine, dtype):
+        shards = layout.batch_shards
+        sequences = max(1, round(batch_tokens / seq_len / shards)) * shards
+        if sequences * seq_len > 1.5 * batch_tokens and sequences > 1:
+            continue
+        found = _fit(model, layout, sequences, seq_len, loss_chunk, capacity)
+        if found is None:
+            continue
+        layout, memory = found
+        time = step_time(
+            model, flops, machine.chip, machine.piece, machine.slices, layout, sequences * seq_len
+        )
+        if best is None or time.expected / sequences < best.time.expected / best.batch_sequences:
+            best = Execution(machine, layout, sequences, time, memory)
+    return best
+
+
+def _fit(
+    model: ModelConfig,
+    layout: Layout,
+    sequences: int,
+    seq_len: int,
+    loss_chunk: int,
+    capacity: float,
+) -> tuple[Layout, dict[str, int]] | None:
+    """The layout with the fewest micro-batches that fit, and its memory."""
+    per_shard = sequences // layout.batch_shards
+    accumulate = 1
+    while accumulate <= per_shard:
+        if per_shard % accumulate == 0:
+            memory = device_bytes(model, layout, per_shard // accumulate * seq_len, loss_chunk)
+            if fits(memory, capacity):
+                chosen = Layout(**{**layout.__dict__, "accumulate": accumulate})
+                return chosen, memory
+        accumulate += 1 if accumulate < 4 else accumulate // 2
+    return None
+
+
+def choose(
+    model: ModelConfig,
+    chip: Chip,
+    chips: int | None,
+    *,
+    tokens: float,
+    batch_tokens: float,
+    seq_len: int,
+    loss_chunk: int,
+    dtype: str,
+) -> Execution:
+    """The fastest machine that costs at most 5% more than the cheapest, and takes under 90 days.
+
+    Raises:
+      UserError: the model fits no slice of the chip, or the batch is too small for all.
+    """
+    flops = token_flops(model, seq_len)
+    options = [
+        found
+        for machine in machines(chip, chips)
+        if (
+            found := execute(
+                model,
+                flops,
+                machine,
+                batch_tokens=batch_tokens,
+                seq_len=seq_len,
+                loss_chunk=loss_chunk,
+                dtype=dtype,
+            )
+        )
+    ]
+    if not options:
+        raise UserError(_why_nothing_fits(model, chip, chips, batch_tokens, seq_len, dtype))
+
+    def hours(option: Execution) -> float:
+        return tokens / (option.batch_sequences * seq_len) * option.time.expected / 3600
+
+    patient = [option for option in options if hours(option) <= PATIENCE_HOURS]
+    options = patient or [min(options, key=hours)]
+    cheapest = min(hours(option) * option.machine.chips for option in options)
+    allowed = [o for o in options if hours(o) * o.machine.chips <= (1 + COST_SLACK) * cheapest]
+    return min(allowed, key=hours)
+
+
+def _why_nothing_fits(
+    model: ModelConfig, chip: Chip, chips: int | None, batch_tokens: float, seq_len: int, dtype: str
+) -> str:
+    """One sentence: what is short, by how much, and what would do."""
+    least: tuple[int, int] | None = None
+    for machine in machines(chip, chips):
+        for layout in layouts(model, machine, dtype):
+            need = sum(device_bytes(model, layout, seq_len, 512).values())
+            if least is None or need < least[0]:
+                least = (need, machine.chips)
+    assert least is not None
+    need, size = least
+    room = (1 - HEADROOM) * chip.hbm_bytes / chip.devices_per_chip
+    if need > room:
+        return (
+            f"The model needs {need / 1e9:.3g} GB a device on {size} {chip.name} chips, which have "
+            f"{room / 1e9:.3g} GB with {HEADROOM:.0%} to spare: take more chips, a chip with more "
+            "memory, or a smaller model (--params)."
+        )
+    return (
+        f"A batch of {batch_tokens:.3g} tokens in sequences of {seq_len} is too small for the "
+        f"{chips or size} {chip.name} chips that the model needs: take fewer chips, shorter "
+        "sequences, or a larger --batch-tokens."
+    )

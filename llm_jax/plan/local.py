@@ -1,0 +1,175 @@
+"""The machine at hand as a chip: its matmul peak and memory bandwidth, measured and cached.
+
+The matmul peak is measured in a subprocess with JAX, the library that training uses: NumPy's BLAS
+is another one, with another peak. Without JAX the planner measures NumPy and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from llm_jax.plan.hardware import Chip
+
+SIZE, ROUNDS = 2048, 5
+ATTAINABLE = 0.6
+"""Share of the matmul peak that a training step reaches on CPUs; 0.55 to 0.65 measured."""
+
+_JAX_PROGRAM = f"""
+import json, time, jax, jax.numpy as jnp
+found = {{"devices": len(jax.devices()), "platform": jax.default_backend()}}
+for name in ("float32", "bfloat16"):
+    x = jnp.ones(({SIZE}, {SIZE}), name)
+    multiply = jax.jit(lambda a, b: a @ b)
+    multiply(x, x).block_until_ready()
+    best = 1e9
+    for _ in range({ROUNDS}):
+        start = time.perf_counter()
+        multiply(x, x).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    found[name] = 2 * {SIZE}**3 / best
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Rates of this machine: FLOP/s of large matmuls, bytes/s of a copy, bytes of memory."""
+
+    cpu: str
+    float32: float
+    bfloat16: float
+    bandwidth: float
+    memory: float
+    library: str
+    date: str
+
+
+def cpu_name() -> str:
+    """The processor's name and the number of its usable cores, such as `Xeon … x2`."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name} x{cores}"
+
+
+def cache_file() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "llm_jax" / "machines.json"
+
+
+def measured(fresh: bool = False) -> Measurement:
+    """This machine's rates, from the cache if this CPU is in it and `fresh` is not asked for."""
+    path, cpu = cache_file(), cpu_name()
+    try:
+        cache = json.loads(path.read_text(encoding="utf-8"))
+        if not fresh:
+            return Measurement(**cache[cpu])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        # No cache, a damaged one, or one of another version: measure, and write it anew.
+        cache = {}
+    found = _measure(cpu)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps({**cache, cpu: found.__dict__}, indent=2), encoding="utf-8")
+    temporary.replace(path)
+    return found
+
+
+def _measure(cpu: str) -> Measurement:
+    rates = _jax_rates()
+    library = "JAX" if rates else "NumPy, since JAX could not be started"
+    if rates is None:
+        rate = _numpy_rate()
+        rates = {"float32": rate, "bfloat16": rate}
+    return Measurement(
+        cpu=cpu,
+        float32=rates["float32"],
+        bfloat16=rates["bfloat16"],
+        bandwidth=_copy_rate(),
+        memory=float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        library=library,
+        date=date.today().isoformat(),
+    )
+
+
+def _jax_rates() -> dict[str, float] | None:
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", _JAX_PROGRAM],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+
+
+def _numpy_rate() -> float:
+    x = np.ones((SIZE, SIZE), np.float32)
+    return 2 * SIZE**3 / _best(lambda: x @ x)
+
+
+def _copy_rate() -> float:
+    """Bytes read and written per second by a copy of 256 MB, far above any cache."""
+    source = np.ones(2**26, np.float32)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / _best(lambda: np.copyto(target, source))
+
+
+def _best(work) -> float:
+    work()
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def local_chip(fresh: bool = False) -> Chip:
+    """This machine as a chip of one device."""
+    found = measured(fresh)
+    source = f"measured on {found.cpu} with {found.library}, {found.date}"
+    memory = f"operating system, {found.date}"
+    one = "one device, no network"
+    return Chip(
+        name="local",
+        kind="cpu",
+        bf16_flops=found.bfloat16,
+        f32_flops=found.float32,
+        hbm_bytes=found.memory,
+        hbm_bandwidth=found.bandwidth,
+        ici_bandwidth=found.bandwidth,
+        ici_axes=1,
+        dcn_bandwidth=found.bandwidth,
+        pcie_bandwidth=found.bandwidth,
+        chips_per_host=1,
+        max_slice_chips=1,
+        attainable=ATTAINABLE,
+        sources={
+            "bf16_flops": source,
+            "f32_flops": source,
+            "hbm_bandwidth": source,
+            "hbm_bytes": memory,
+            "attainable": "share of the matmul peak that training steps reach on CPUs (2026-11)",
+            **dict.fromkeys(("ici_bandwidth", "ici_axes", "dcn_bandwidth", "pcie_bandwidth"), one),
+            **dict.fromkeys(
+                ("chips_per_host", "max_slice_chips", "devices_per_chip", "cores_in_name"), one
+            ),
+        },
+    )

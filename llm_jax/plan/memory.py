@@ -1,0 +1,80 @@
+"""Bytes per device of one training step, part by part, before any compiler has seen it.
+
+Parameters are float32 with float32 AdamW moments; gradients are float32; compute runs in
+`dtype`. Parameters, gradients and moments are split over fsdp × tensor, activations over the
+batch axes, and inside of a block over tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llm_jax.config import ModelConfig
+from llm_jax.plan.counts import (
+    DTYPE_BYTES,
+    Remat,
+    activation_bytes,
+    logits_bytes,
+    parameters,
+    state_bytes,
+    total_parameters,
+)
+
+HEADROOM = 0.10
+"""Share of a device's memory left free: compilers pad, and allocators fragment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a step is split and executed. Sizes of the mesh axes multiply to the devices."""
+
+    data: int
+    fsdp: int
+    tensor: int
+    accumulate: int
+    remat: Remat
+    dtype: str
+
+    @property
+    def devices(self) -> int:
+        return self.data * self.fsdp * self.tensor
+
+    @property
+    def batch_shards(self) -> int:
+        return self.data * self.fsdp
+
+
+def device_bytes(
+    model: ModelConfig, layout: Layout, micro_tokens: int, loss_chunk: int
+) -> dict[str, int]:
+    """Bytes per device by part.
+
+    Args:
+      micro_tokens: tokens of one micro-batch on one device.
+      loss_chunk: tokens whose logits exist at one time.
+
+    The gathered weights are those of two layers in `dtype` (the one that computes and the one
+    that is fetched), and of the unembedding.
+    """
+    shards = layout.fsdp * layout.tensor
+    params = total_parameters(model)
+    state = {key: value // shards for key, value in state_bytes(params).items()}
+    part = parameters(model)
+    layer = (part["attention"] + part["mlp"]) // model.num_layers
+    head = model.vocab_size * model.d_model
+    gathered = 0
+    if layout.fsdp > 1 or layout.dtype != "float32":
+        gathered = (2 * layer + head) * DTYPE_BYTES[layout.dtype] // layout.tensor
+    return {
+        **state,
+        "gathered_weights": gathered,
+        "activations": activation_bytes(
+            model, micro_tokens, layout.remat, layout.dtype, tensor=layout.tensor
+        ),
+        "logits": logits_bytes(model, micro_tokens, loss_chunk, tensor=layout.tensor),
+    }
+
+
+def fits(parts: dict[str, int], capacity: float) -> bool:
+    """Whether the parts leave `HEADROOM` of `capacity` bytes free."""
+    return sum(parts.values()) <= (1 - HEADROOM) * capacity

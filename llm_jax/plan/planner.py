@@ -1,0 +1,273 @@
+"""From a budget to a run: model, data, batch, mesh, time and money, with a reason for each choice.
+
+budget ─► law's optimum ─► architecture of whole numbers ─► batch and learning rate
+       ─► slice, mesh and memory policy ─► step time ─► steps that the budget pays for
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from llm_jax.config import ComputeConfig, ModelConfig, UserError
+from llm_jax.plan import architecture, hyperparameters, layout
+from llm_jax.plan.counts import (
+    TokenFlops,
+    non_embedding_parameters,
+    token_flops,
+    total_parameters,
+)
+from llm_jax.plan.hardware import Chip
+from llm_jax.plan.hyperparameters import HyperParameters
+from llm_jax.plan.laws import Law, Optimum
+from llm_jax.plan.objectives import data_constrained, lifetime_optimum
+from llm_jax.plan.request import Request, check
+
+LOSS_CHUNK = ComputeConfig.loss_chunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run that the budget pays for."""
+
+    request: Request
+    law: Law
+    """The request's law, limited to its unique tokens if there is a limit."""
+    optimum: Optimum
+    """The law's own point for this budget, before an architecture is chosen."""
+    model: ModelConfig
+    flops_per_token: TokenFlops
+    seq_len: int
+    steps: int
+    hyper: HyperParameters
+    execution: layout.Execution
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.execution.batch_sequences * self.seq_len
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.batch_tokens
+
+    @property
+    def params(self) -> int:
+        return total_parameters(self.model)
+
+    @property
+    def law_params(self) -> int:
+        """Parameters as the law counts them."""
+        return self.params if self.law.counts == "all" else non_embedding_parameters(self.model)
+
+    @property
+    def flops(self) -> float:
+        """Exact training FLOPs, forward and backward."""
+        return self.flops_per_token.train * self.tokens
+
+    @property
+    def chips(self) -> int:
+        return self.execution.machine.chips
+
+    @property
+    def hours(self) -> float:
+        """Wall hours with restarts, at the expected step time."""
+        return self.steps * self.execution.time.expected / 3600 * self._overhead
+
+    @property
+    def hours_range(self) -> tuple[float, float]:
+        time = self.execution.time
+        return tuple(self.steps * t / 3600 * self._overhead for t in (time.low, time.high))  # type: ignore[return-value]
+
+    @property
+    def _overhead(self) -> float:
+        return 1 + self.request.restart_overhead
+
+    @property
+    def chip_hours(self) -> float:
+        return self.hours * self.chips
+
+    @property
+    def usd(self) -> float | None:
+        price = self.request.price
+        return None if price is None else self.chip_hours * price
+
+    @property
+    def kwh(self) -> float | None:
+        watts = self.request.watts or self.request.chip.watts
+        return None if watts is None else self.chip_hours * watts / 1000 * self.request.pue
+
+    @property
+    def co2_kg(self) -> float | None:
+        return None if self.kwh is None else self.kwh * self.request.carbon
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOPs over the peak of the chips, at the expected step time, without restarts."""
+        peak = self.chips * self.request.chip.peak(self.execution.layout.dtype)
+        return self.flops_per_token.train * self.batch_tokens / self.execution.time.expected / peak
+
+    @property
+    def hfu(self) -> float:
+        """The same with the FLOPs that are computed twice."""
+        executed = self.flops_per_token.executed(self.execution.layout.remat)
+        return self.mfu * executed / self.flops_per_token.train
+
+    @property
+    def loss(self) -> float | None:
+        return self.law.loss(self.law_params, self.tokens)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return self.law.interval(self.law_params, self.tokens)
+
+    @property
+    def epochs(self) -> float | None:
+        unique = self.request.unique_tokens
+        return None if unique is None else self.tokens / unique
+
+    @property
+    def warnings(self) -> list[str]:
+        found = [*self.law.warnings(self.law_params, self.tokens), *self.hyper.warnings]
+        return [*found, *self.notes]
+
+
+def law_of(request: Request) -> Law:
+    """The request's law with its limit of unique tokens."""
+    if request.unique_tokens is None:
+        return request.law
+    return data_constrained(request.law, request.unique_tokens)
+
+
+def law_optimum(request: Request, flops: float) -> Optimum:
+    """The law's point for `flops`, before any architecture; fixed sizes are kept."""
+    law = law_of(request)
+    if request.params is not None or request.tokens is not None:
+        params = request.params or flops / (6 * (request.tokens or 1))
+        tokens = request.tokens or flops / (6 * params) - request.inference_tokens / 3
+        if tokens <= 0:
+            raise UserError(
+                f"Serving {request.inference_tokens:.3g} tokens with {params:.3g} parameters "
+                "already costs more than the budget: raise it, or lower --params."
+            )
+        return Optimum(params, tokens, law.loss(params, tokens))
+    return lifetime_optimum(law, flops, request.inference_tokens)
+
+
+def plan(request: Request) -> Plan:
+    """The plan that spends the request's budget.
+
+    A budget in dollars or chip-hours buys FLOPs at a rate that depends on the plan, so the plan
+    is made, priced and made again until it costs what is there; then steps are cut to fit.
+
+    Raises:
+      UserError: the budget is impossible, or the model fits no machine.
+    """
+    check(request)
+    flops = request.amount if request.budget == "flops" else _first_guess(request)
+    for _ in range(8):
+        made = _design(request, flops)
+        if request.budget == "flops":
+            break
+        ratio = request.amount / (_training_cost(made) + _serving_cost(made))
+        if abs(ratio - 1) < 0.005:
+            break
+        flops *= ratio
+    return _settled(made)
+
+
+def _first_guess(request: Request) -> float:
+    hours = request.amount / (request.price or 1.0 if request.budget == "usd" else 1.0)
+    return hours * 3600 * request.chip.peak(_dtype(request.chip)) * 0.4
+
+
+def _dtype(chip: Chip) -> Literal["float32", "bfloat16"]:
+    """CPUs train in float32: plain bfloat16 is slower there."""
+    return "float32" if chip.kind == "cpu" else "bfloat16"
+
+
+def _training_cost(made: Plan) -> float:
+    """What training takes of the budget, in the budget's own unit."""
+    amounts = {"flops": made.flops, "usd": made.usd, "chip-hours": made.chip_hours}
+    amount = amounts[made.request.budget]
+    assert amount is not None
+    return amount
+
+
+def _serving_cost(made: Plan) -> float:
+    """What serving takes, its FLOPs counted at the price of training FLOPs."""
+    served = 2 * made.params * made.request.inference_tokens
+    return _training_cost(made) * served / made.flops
+
+
+def _settled(made: Plan) -> Plan:
+    """The plan with the most steps that the budget pays for after serving."""
+    request = made.request
+    if request.tokens is not None:
+        return made
+    amount = request.amount - _serving_cost(made)
+    steps = int(amount / (_training_cost(made) / made.steps) + 1e-9)
+    if steps < 1:
+        raise UserError(
+            f"The budget pays for less than one step of {made.batch_tokens:,} tokens of a model "
+            f"with {made.params:,} parameters: raise it."
+        )
+    return replace(made, steps=steps)
+
+
+def _design(request: Request, flops: float) -> Plan:
+    """The plan for `flops` training FLOPs (and serving, if any)."""
+    law = law_of(request)
+    best = law_optimum(request, flops)
+    if best.params < 1e4:
+        raise UserError(
+            f"The budget of {flops:.3g} FLOPs asks for {best.params:.3g} parameters: raise it."
+        )
+    training = flops - 2 * best.params * request.inference_tokens
+    seq_len = request.seq_len or architecture.default_seq_len(best.params)
+
+    def law_size(model: ModelConfig) -> float:
+        if request.params is None and law.counts == "non-embedding":
+            return non_embedding_parameters(model)
+        return total_parameters(model)
+
+    def flops_size(model: ModelConfig) -> float:
+        return token_flops(model, seq_len).train
+
+    by_flops = request.tokens is not None
+    model = architecture.choose(
+        request.family,
+        flops_size if by_flops else law_size,
+        training / request.tokens if request.tokens is not None else best.params,
+        params=best.params,
+        seq_len=seq_len,
+        vocab_size=request.vocab_size,
+    )
+    per_token = token_flops(model, seq_len)
+    tokens = request.tokens or training / per_token.train
+    hyper = hyperparameters.recommend(
+        request.rule, non_embedding_parameters(model), tokens, training
+    )
+    if request.batch_tokens is not None:
+        hyper = replace(hyper, batch_tokens=request.batch_tokens)
+    execution = layout.choose(
+        model,
+        request.chip,
+        request.chips,
+        tokens=tokens,
+        batch_tokens=max(hyper.batch_tokens, seq_len),
+        seq_len=seq_len,
+        loss_chunk=LOSS_CHUNK,
+        dtype=_dtype(request.chip),
+    )
+    return Plan(
+        request=request,
+        law=law,
+        optimum=best,
+        model=model,
+        flops_per_token=per_token,
+        seq_len=seq_len,
+        steps=max(1, round(tokens / (execution.batch_sequences * seq_len))),
+        hyper=hyper,
+        execution=execution,
+    )

@@ -1,0 +1,161 @@
+"""Time of one training step from rooflines: math, memory, and each mesh axis's network.
+
+After "How to scale your model", chapters 3 and 5 (2025). Collectives run on rings: an all-gather
+or reduce-scatter of V bytes takes V/W on an axis of bandwidth W, an all-reduce twice that, and
+several torus axes add their bandwidths. A torus axis that closes moves data both ways (2 × a
+link's rate); one that does not, about half of that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from math import prod
+
+from llm_jax.config import ModelConfig
+from llm_jax.plan.counts import DTYPE_BYTES, TokenFlops, total_parameters
+from llm_jax.plan.hardware import Chip, Slice
+from llm_jax.plan.memory import Layout
+
+HOP_SECONDS = 1e-6
+"""Latency of one hop on a TPU's interconnect ("How to scale your model", chapter 3)."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Bandwidths in bytes/s per chip that the mesh axes get, and the hops around their rings."""
+
+    fsdp: float
+    tensor: float
+    data: float
+    fsdp_hops: int
+    tensor_hops: int
+
+
+def network(chip: Chip, piece: Slice, slices: int, layout: Layout) -> Network:
+    """How the torus axes of a slice serve the mesh axes.
+
+    Tensor parallelism takes whole torus axes where their sizes multiply to it, otherwise part of
+    one, which then is no ring. What is left serves fsdp (or data inside of the slice). Between
+    slices there is only the data-centre network. A GPU node's switch serves every axis in it;
+    fsdp that spans nodes enters each node once over all of its network cards.
+    """
+    share = 1 / chip.devices_per_chip
+    if not chip.torus:
+        within = min(piece.chips, layout.devices)
+        across = chip.dcn_bandwidth * within
+        spans = layout.fsdp * layout.tensor > within
+        joint = 1 / (1 / chip.ici_bandwidth + 1 / across) if spans else chip.ici_bandwidth
+        inside = layout.data == 1 or slices == 1
+        data = chip.ici_bandwidth if inside else chip.dcn_bandwidth
+        return Network(joint, chip.ici_bandwidth, data, 1, 1)
+    rate = [2 * share * chip.ici_bandwidth * (1.0 if ring else 0.5) for ring in piece.wraps]
+    used = _axes_for(layout.tensor, piece.shape)
+    if used is None:
+        tensor, tensor_hops, left = rate[0] / 2, layout.tensor, list(range(len(rate)))
+    else:
+        tensor = sum(rate[i] for i in used) or rate[0]
+        tensor_hops = max((piece.shape[i] for i in used), default=1)
+        left = [i for i in range(len(rate)) if i not in used and piece.shape[i] > 1]
+    fsdp = sum(rate[i] for i in left) or rate[0]
+    hops = sum(piece.shape[i] for i in left)
+    data = share * chip.dcn_bandwidth if slices > 1 else fsdp
+    return Network(fsdp, tensor, data, hops, tensor_hops)
+
+
+def _axes_for(size: int, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Indices of whole torus axes whose sizes multiply to `size`, or None if there are none."""
+    for count in range(len(shape) + 1):
+        for axes in combinations(range(len(shape)), count):
+            if prod(shape[i] for i in axes) == size:
+                return axes
+    return None
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one optimizer step by resource; communication by mesh axis."""
+
+    math: float
+    hbm: float
+    fsdp: float
+    tensor: float
+    data: float
+
+    @property
+    def comms(self) -> float:
+        """The axes' collectives use different links, but wait for one another within a layer."""
+        return self.fsdp + self.tensor + self.data
+
+    @property
+    def low(self) -> float:
+        """Everything overlapped: the slowest resource."""
+        return max(self.math, self.hbm, self.comms)
+
+    @property
+    def high(self) -> float:
+        """No communication overlapped."""
+        return max(self.math, self.hbm) + self.comms
+
+    @property
+    def expected(self) -> float:
+        """The middle of the two."""
+        return (self.low + self.high) / 2
+
+    @property
+    def bound(self) -> str:
+        """The slowest resource, in a word."""
+        comms = {"fsdp": self.fsdp, "tensor": self.tensor, "data": self.data}
+        slowest = max(comms, key=lambda axis: comms[axis])
+        if self.comms > max(self.math, self.hbm):
+            return f"{slowest} communication"
+        return "compute" if self.math >= self.hbm else "memory bandwidth"
+
+
+def step_time(
+    model: ModelConfig,
+    flops: TokenFlops,
+    chip: Chip,
+    piece: Slice,
+    slices: int,
+    layout: Layout,
+    batch_tokens: int,
+) -> StepTime:
+    """Seconds of one step of `batch_tokens` tokens.
+
+    math: tokens × executed FLOPs over the attainable peak. fsdp: per micro-batch the weights are
+    gathered for the forward and for the backward pass, and gradients reduce-scattered, 3·P/Y
+    values. data: the gradients are all-reduced once. tensor: per layer two all-reduces of the
+    activations forward, two backward, and two more where the block is recomputed. hbm: weights
+    read in each pass, optimizer state read and written, activations written and read.
+    """
+    size = DTYPE_BYTES[layout.dtype]
+    params = total_parameters(model)
+    links = network(chip, piece, slices, layout)
+    tokens = batch_tokens / layout.batch_shards
+    passes = 2 if layout.remat == "none" else 3
+    executed = batch_tokens / layout.devices * flops.executed(layout.remat)
+
+    fsdp = tensor = data = 0.0
+    if layout.fsdp > 1:
+        volume = 3 * params * size / layout.tensor * layout.accumulate
+        latency = 3 * model.num_layers * layout.accumulate * links.fsdp_hops / 2 * HOP_SECONDS
+        fsdp = max(volume / links.fsdp, latency)
+    if layout.tensor > 1:
+        reduces = 2 * passes * model.num_layers
+        volume = 2 * tokens * model.d_model * size
+        latency = links.tensor_hops * HOP_SECONDS * layout.accumulate
+        tensor = reduces * max(volume / links.tensor, latency)
+    if layout.data > 1:
+        data = 2 * params * 4 / (layout.fsdp * layout.tensor) / links.data
+    state = 7 * 4 * params / (layout.fsdp * layout.tensor)
+    weights = passes * params * size / layout.tensor * layout.accumulate
+    activity = 2 * tokens * size * model.num_layers * (6 * model.d_model + 3 * model.d_ff)
+    return StepTime(
+        math=executed / (chip.peak(layout.dtype) * chip.attainable / chip.devices_per_chip),
+        hbm=(state + weights + activity / layout.tensor)
+        / (chip.hbm_bandwidth / chip.devices_per_chip),
+        fsdp=fsdp,
+        tensor=tensor,
+        data=data,
+    )
