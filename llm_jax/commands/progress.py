@@ -41,8 +41,11 @@ class ProgressReporter:
             if phase != self._phase:
                 self._task = self._bar.add_task(phase, total=total)
             self._bar.update(self._task, completed=done, total=total)
-        elif phase != self._phase or time.monotonic() - self._shown > LINE_SECONDS:
+        elif phase != self._phase:
             self._shown = time.monotonic()
-            amount = f" {done:,}" + (f" of {total:,}" if total else "") if done else ""
-            print(f"{phase}{amount}", file=sys.stderr, flush=True)
+            print(phase, file=sys.stderr, flush=True)
+        elif time.monotonic() - self._shown > LINE_SECONDS:
+            self._shown = time.monotonic()
+            amount = f"{done:,} of {total:,}" if total else f"{done:,}"
+            print(f"{phase}: {amount}", file=sys.stderr, flush=True)
         self._phase = phase

@@ -108,9 +108,9 @@ def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample-bytes",
         type=count,
-        default=200_000_000,
+        default=100_000_000,
         metavar="N",
-        help="text that the tokenizer is trained on at most (default: 200M)",
+        help="text that the tokenizer is trained on at most (default: 100M)",
     )
 
 

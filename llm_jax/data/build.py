@@ -39,11 +39,12 @@ BATCH_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class VocabSpec:
-    """A tokenizer to be trained on `sample_bytes` of the documents at most."""
+    """A tokenizer to be trained on `sample_bytes` of the documents at most; SentencePiece takes up to
+    30 bytes of memory for each of them (Japanese; a third of that for English)."""
 
     vocab_size: int
     character_coverage: float = 0.9995
-    sample_bytes: int = 200_000_000
+    sample_bytes: int = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,8 @@ def build(
       What dataset.json holds, and whether it had been built before.
 
     Raises:
-      UserError: the corpus is empty or cannot carry the vocabulary, or `out` holds something else.
+      UserError: the corpus is empty or cannot carry the vocabulary, `out` holds something else, or
+        reading or writing failed. Whatever `out` held before is still there.
     """
     fingerprint = spec.fingerprint()
     if out.exists() and (built := _built_before(out, fingerprint, overwrite)):
@@ -106,6 +108,10 @@ def build(
         )
         folder.chmod(0o755)  # mkdtemp's folders are private
         _take_place(folder, out)
+    except OSError as error:
+        raise UserError(
+            f"The build of {str(out)!r} stopped ({error}); nothing of it is left behind."
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return info, False

@@ -152,9 +152,19 @@ def test_a_process_prints_json_alone_on_stdout(tmp_path: Path, corpus: Path) -> 
     command = [sys.executable, "-m", "llm_jax", *map(str, words), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["vocab_size"] == 420
-    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
-        "reading",
-        "training",
-        "tokenising",
-        "writing",
+    assert done.stderr.splitlines() == [
+        "reading documents",
+        "training the tokenizer",
+        "tokenising bytes",
+        "writing records",
     ]
+
+
+def test_help_imports_no_numpy() -> None:
+    code = (
+        "import sys, llm_jax.cli\n"
+        "try: llm_jax.cli.main(['data', 'build', '--help'])\n"
+        "except SystemExit: print([m for m in ('numpy', 'jax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
