@@ -1,4 +1,4 @@
-"""The iso-FLOP curve around a plan: other sizes for the same compute, and how flat its bottom is."""
+"""The iso-FLOP curve around a plan: other sizes for the same compute, and its flat bottom."""
 
 from __future__ import annotations
 

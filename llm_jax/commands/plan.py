@@ -1,0 +1,160 @@
+"""Plan a training run from a compute budget: model, data, batch, mesh, time, money.
+
+Give one budget: --flops, --usd, --chip-hours, or --deadline-hours with --chips. Prints the plan;
+--write makes a run.json that `train` and `preflight` accept, --report a page to show.
+
+example: llm-jax plan --usd 100000 --chip v5p --report plan.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from llm_jax.commands import count, number
+from llm_jax.config import UserError, to_json
+
+UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
+    "flops": "flops",
+    "usd": "usd",
+    "chip_hours": "chip-hours",
+    "deadline_hours": "chip-hours",
+}
+"""Budget flag → the unit in which the planner counts it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    budget = parser.add_argument_group("budget (one of)")
+    budget.add_argument("--flops", type=number, help="training FLOPs, such as 1e22")
+    budget.add_argument("--usd", type=number, help="US dollars")
+    budget.add_argument("--chip-hours", type=number, help="chips × hours")
+    budget.add_argument("--deadline-hours", type=number, help="wall hours; goes with --chips")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--chip", default="v5p", help="v4, v5e, v5p, v6e, tpu7x, a100, h100, "
+                         "h200, b200, or local: measured here (default: v5p)")  # fmt: skip
+    machine.add_argument("--chips", type=count, help="number of chips (default: chosen)")
+    machine.add_argument("--remeasure", action="store_true", help="measure `local` again")
+    machine.add_argument("--usd-per-hour", type=number, help="per chip (default: list price)")
+    machine.add_argument("--spot-discount", type=number, default=0.0, help="share (default: 0)")
+    machine.add_argument(
+        "--restart-overhead",
+        type=number,
+        help="share of time lost to restarts (default: 0.05; 0 for local)",
+    )
+    machine.add_argument("--watts", type=number, help="per chip (default: as published)")
+    machine.add_argument("--pue", type=number, default=1.1, help="of the data centre (default 1.1)")
+    machine.add_argument(
+        "--carbon", type=number, default=0.48, help="kg CO2e per kWh (default: 0.48, world 2023)"
+    )
+    what = parser.add_argument_group("model and data")
+    what.add_argument("--law", default="besiroglu-2024", help="name or file (default: "
+                      "besiroglu-2024)")  # fmt: skip
+    what.add_argument("--law-only", action="store_true", help="the law's optimum and nothing else")
+    what.add_argument("--family", default="llama", help="llama, qwen, gpt2 (default: llama)")
+    what.add_argument("--params", type=number, help="fix the size, such as 7B")
+    what.add_argument("--tokens", type=number, help="fix the training tokens, such as 1T")
+    what.add_argument("--unique-tokens", type=number, help="different tokens that exist")
+    what.add_argument("--inference-tokens", type=number, default=0.0, help="tokens to be served "
+                      "over the model's life, paid from the budget (default: 0)")  # fmt: skip
+    what.add_argument("--seq-len", type=count, help="tokens a sequence (default: by size)")
+    what.add_argument("--vocab-size", type=count, help="(default: the family's, or smaller)")
+    what.add_argument("--batch-tokens", type=number, help="tokens a step (default: by rule)")
+    what.add_argument(
+        "--rule",
+        default="step-law",
+        help="batch and learning rate: step-law, deepseek, olmo, nanochat (default: step-law)",
+    )
+    out = parser.add_argument_group("output")
+    out.add_argument("--write", type=Path, metavar="RUN.JSON", help="config for train")
+    out.add_argument("--report", type=Path, metavar="PLAN.HTML", help="one self-contained page")
+    out.add_argument("--name", default="planned", help="name of the run (default: planned)")
+    out.add_argument("--data", default="data/stdlib", help="dataset folder (default: data/stdlib)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.plan.output import result, run_config
+    from llm_jax.plan.planner import law_of, law_optimum, plan
+    from llm_jax.plan.request import check
+
+    if args.law_only and args.flops is None:
+        raise UserError("--law-only speaks of FLOPs alone: give --flops.")
+    request = _request(args)
+    if args.law_only:
+        check(request)
+        best = law_optimum(request, request.amount)
+        law = law_of(request)
+        return {
+            "optimum": dataclasses.asdict(best),
+            "loss_interval": law.interval(best.params, best.tokens),
+            "law": {"name": law.name, "source": law.source, "counts": law.counts},
+            "warnings": law.warnings(best.params, best.tokens),
+        }
+    made = plan(request)
+    found = result(made)
+    if args.write:
+        _write(args.write, to_json(run_config(made, name=args.name, data=args.data)))
+        found["written"] = str(args.write)
+    if args.report:
+        from llm_jax.plan.report import page
+
+        _write(args.report, page(made, found))
+        found["report"] = str(args.report)
+    return found
+
+
+def _request(args: argparse.Namespace):
+    """The flags as a `Request`; refuses no budget, several, and a deadline without chips."""
+    from llm_jax.plan import hardware, lawfile
+    from llm_jax.plan.local import local_chip
+    from llm_jax.plan.request import Request
+
+    given = [name for name in UNIT if getattr(args, name) is not None]
+    flags = ["--" + name.replace("_", "-") for name in given]
+    if len(given) != 1:
+        said = f"{' and '.join(flags)} were given" if given else "none was given"
+        raise UserError(
+            f"A plan takes one budget, and {said}: choose one of --flops, --usd, --chip-hours, or "
+            "--deadline-hours with --chips."
+        )
+    local = args.chip == "local"
+    chips = 1 if local and args.chips is None else args.chips
+    amount = getattr(args, given[0])
+    if given[0] == "deadline_hours":
+        if chips is None:
+            raise UserError("--deadline-hours goes with --chips: say how many chips there are.")
+        if not amount > 0:
+            raise UserError(f"--deadline-hours is {amount:g}: it must be above 0.")
+        amount *= chips
+    overhead = args.restart_overhead
+    return Request(
+        budget=UNIT[given[0]],
+        amount=amount,
+        chip=local_chip(args.remeasure) if local else hardware.chip(args.chip),
+        law=lawfile.load(args.law),
+        chips=chips,
+        restart_overhead=(0.0 if local else 0.05) if overhead is None else overhead,
+        **{
+            name: getattr(args, name)
+            for name in (
+                "family", "params", "tokens", "unique_tokens", "inference_tokens", "seq_len",
+                "vocab_size", "batch_tokens", "rule", "usd_per_hour", "spot_discount", "watts",
+                "pue", "carbon",
+            )
+        },
+    )  # fmt: skip
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def text(result: dict[str, Any]) -> str:
+    from llm_jax.plan.table import law_table, plan_table
+
+    return plan_table(result) if "params" in result else law_table(result)

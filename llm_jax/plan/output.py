@@ -1,0 +1,210 @@
+"""A plan as a JSON object, as the config of a run, and as sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from llm_jax.config import (
+    CheckpointConfig,
+    ComputeConfig,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    ParallelConfig,
+    RunConfig,
+)
+from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, ffn_ratio
+from llm_jax.plan.counts import parameters
+from llm_jax.plan.curve import candidates, flat_range
+from llm_jax.plan.layout import COST_SLACK
+from llm_jax.plan.memory import HEADROOM
+from llm_jax.plan.planner import Plan
+
+
+def compute_flops(plan: Plan) -> float:
+    """6·N·D of the law's optimum, serving included: the compute of the iso-FLOP curve."""
+    best = plan.optimum
+    return 6 * best.params * best.tokens + 2 * best.params * plan.request.inference_tokens
+
+
+def result(plan: Plan) -> dict[str, Any]:
+    """The plan as plain JSON values; see the documentation of `llm-jax plan` for the fields."""
+    request, run, machine = plan.request, plan.execution, plan.execution.machine
+    budget = compute_flops(plan)
+    serving = request.inference_tokens
+    flat = flat_range(plan.law, budget, plan.law.optimum(budget).params) if not serving else None
+    points = candidates(plan.law, budget, plan.optimum.params, serving)
+    return {
+        "optimum": dataclasses.asdict(plan.optimum),
+        "params": plan.params,
+        "tokens": plan.tokens,
+        "tokens_per_param": plan.tokens / plan.params,
+        "flops": plan.flops,
+        "flops_6nd": 6 * plan.params * plan.tokens,
+        "loss": plan.loss,
+        "loss_interval": None if plan.interval is None else list(plan.interval),
+        "epochs": plan.epochs,
+        "law": {"name": plan.law.name, "source": plan.law.source, "counts": plan.law.counts},
+        "model": dataclasses.asdict(plan.model),
+        "params_by_part": parameters(plan.model),
+        "seq_len": plan.seq_len,
+        "batch_tokens": plan.batch_tokens,
+        "steps": plan.steps,
+        "learning_rate": plan.hyper.learning_rate,
+        "mesh": {
+            "data": run.layout.data,
+            "fsdp": run.layout.fsdp,
+            "tensor": run.layout.tensor,
+            "accelerator": machine.name,
+            "topology": machine.piece.topology,
+            "slices": machine.slices,
+            "hosts": machine.piece.hosts * machine.slices,
+        },
+        "accumulate": run.layout.accumulate,
+        "remat": run.layout.remat,
+        "chips": plan.chips,
+        "memory_bytes": {
+            **run.memory,
+            "total": sum(run.memory.values()),
+            "capacity": int(request.chip.hbm_bytes / request.chip.devices_per_chip),
+        },
+        "mfu": plan.mfu,
+        "hfu": plan.hfu,
+        "step_seconds": [run.time.low, run.time.high],
+        "roofline_seconds": {
+            name: getattr(run.time, name) for name in ("math", "hbm", "fsdp", "tensor", "data")
+        },
+        "bound": run.time.bound,
+        "hours": plan.hours,
+        "hours_range": list(plan.hours_range),
+        "chip_hours": plan.chip_hours,
+        "usd": plan.usd,
+        "usd_per_chip_hour": request.price,
+        "kwh": plan.kwh,
+        "co2_kg": plan.co2_kg,
+        "candidates": [dataclasses.asdict(point) for point in points],
+        "flat_params": None if flat is None else list(flat),
+        "reasons": reasons(plan, flat),
+        "warnings": warnings(plan),
+    }
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What a reader must know before spending the money."""
+    request, found = plan.request, list(plan.warnings)
+    if plan.loss is None:
+        found.append(f"The law {plan.law.name} predicts sizes, not losses: no loss is given.")
+    if plan.usd is None:
+        found.append(
+            f"No list price of {request.chip.name} is known: give --usd-per-hour for the cost."
+        )
+    elif request.usd_per_hour is None:
+        found.append(
+            f"The price of {request.chip.usd_per_hour} $ per chip-hour is an assumption "
+            f"({request.chip.sources['usd_per_hour']}): give --usd-per-hour."
+        )
+    if plan.kwh is None:
+        found.append(
+            f"The power of {request.chip.name} is not published: give --watts for the energy."
+        )
+    if plan.epochs is not None and plan.epochs > 4:
+        found.append(
+            f"The data are read {plan.epochs:.1f} times; beyond about 4 repeated tokens are worth "
+            "clearly less than new ones (Muennighoff et al. 2023)."
+        )
+    return found
+
+
+def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
+    """One sentence for each choice."""
+    request, run, model = plan.request, plan.execution, plan.model
+    best, machine, time = plan.optimum, plan.execution.machine, plan.execution.time
+    said = []
+    if request.params is None and request.tokens is None:
+        said.append(
+            f"{plan.law.name} puts the optimum of this budget at {best.params:.3g} parameters and "
+            f"{best.tokens:.3g} tokens ({best.tokens / best.params:.1f} a parameter)."
+        )
+    else:
+        fixed = "--params" if request.params is not None else "--tokens"
+        said.append(f"The size is what {fixed} fixes; the budget decides the rest.")
+    if request.inference_tokens:
+        said.append(
+            f"Serving {request.inference_tokens:.3g} tokens is paid from the same budget, which "
+            "makes a smaller model on more tokens the better buy (Sardana & Frankle 2023)."
+        )
+    if flat is not None:
+        said.append(
+            f"The optimum is flat: from {flat[0]:.3g} to {flat[1]:.3g} parameters the same loss "
+            "costs at most 1% more compute."
+        )
+    said.append(
+        f"{model.num_layers} layers of width {model.d_model} with {model.num_heads} heads of "
+        f"{model.head_dim} and an ffn of {model.d_ff} ({model.d_ff / model.d_model:.2f} × the "
+        f"width, usual {ffn_ratio(request.family, model.d_model):.2f}) make {plan.params:,} "
+        f"parameters; all widths divide by the mesh."
+    )
+    if request.vocab_size is None and model.vocab_size != VOCABULARIES[request.family][0]:
+        said.append(
+            f"The vocabulary is {model.vocab_size:,}, since {VOCABULARIES[request.family][0]:,} "
+            f"would put more than {EMBEDDING_SHARE:.0%} of the parameters into embeddings."
+        )
+    said.append(
+        f"Batch {plan.batch_tokens:,} tokens and peak learning rate "
+        f"{plan.hyper.learning_rate:.3g} follow {plan.hyper.source}, the batch rounded to the mesh."
+    )
+    if request.chips is None:
+        said.append(
+            f"{machine.name} is the fastest choice that costs at most {COST_SLACK:.0%} more than "
+            "the cheapest and whose batch it can split."
+        )
+    kept = {"none": "keeps all activations", "dots": "keeps the outputs of matmuls"}
+    said.append(
+        f"The backward pass {kept.get(run.layout.remat, 'recomputes each block')}: the least "
+        f"recomputation that leaves {HEADROOM:.0%} of the memory free."
+    )
+    said.append(
+        f"A step is bound by {time.bound}: math {time.math:.3g} s at "
+        f"{request.chip.attainable:.0%} of the peak, memory {time.hbm:.3g} s, communication "
+        f"{time.comms:.3g} s (fsdp {time.fsdp:.2g}, tensor {time.tensor:.2g}, "
+        f"data {time.data:.2g})."
+    )
+    return said
+
+
+def run_config(plan: Plan, *, name: str, data: str) -> RunConfig:
+    """The run that `train` and `preflight` take unchanged; `data` is the dataset's folder."""
+    run, steps = plan.execution, plan.steps
+    every = max(1, min(steps // 10, round(1800 / run.time.expected)))
+    return RunConfig(
+        name=name,
+        out=f"runs/{name}",
+        steps=steps,
+        model=plan.model,
+        compute=ComputeConfig(
+            dtype="float32" if run.layout.dtype == "float32" else "bfloat16",
+            remat=run.layout.remat,
+        ),
+        data=DataConfig(path=data, seq_len=plan.seq_len, batch_size=run.batch_sequences),
+        optim=OptimConfig(
+            learning_rate=float(f"{plan.hyper.learning_rate:.4g}"),
+            warmup_steps=min(2000, max(1, steps // 50)),
+            accumulate=run.layout.accumulate,
+        ),
+        parallel=ParallelConfig(
+            data=run.layout.data, fsdp=run.layout.fsdp, tensor=run.layout.tensor
+        ),
+        checkpoint=CheckpointConfig(every=every),
+        eval=EvalConfig(every=every),
+    )
+
+
+def describe(model: ModelConfig) -> str:
+    """The architecture in a line."""
+    return (
+        f"{model.num_layers} layers, width {model.d_model:,}, {model.num_heads} heads of "
+        f"{model.head_dim} ({model.num_kv_heads} key/value), ffn {model.d_ff:,}, vocabulary "
+        f"{model.vocab_size:,}{', tied' if model.tie_embeddings else ''}"
+    )

@@ -1,0 +1,318 @@
+"""A plan as one self-contained HTML page: no script, no network, charts as inline SVG."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+from llm_jax.config import UserError
+from llm_jax.plan import charts
+from llm_jax.plan.hardware import CHIPS, Chip
+from llm_jax.plan.output import describe
+from llm_jax.plan.planner import Plan, plan
+from llm_jax.plan.table import duration, gigabytes, money, short
+
+STYLE = """
+:root { color-scheme: light; --ink: #1f2933; --soft: #616e7c; --line: #e4e7eb; --accent: #d9480f; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f5f7fa; color: var(--ink); line-height: 1.5;
+  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", "Hiragino Sans", sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 36px 28px 64px; background: white; }
+header { border-bottom: 3px solid var(--ink); padding-bottom: 16px; margin-bottom: 20px; }
+h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em; }
+h2 { font-size: 19px; margin: 40px 0 10px; }
+h3 { font-size: 15px; margin: 0 0 4px; }
+p, li { max-width: 84ch; } .soft { color: var(--soft); margin: 0; }
+.tiles { display: grid; grid-template-columns: repeat(6, 1fr); gap: 12px; margin: 22px 0; }
+.tile { border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; }
+.tile b { display: block; font-size: 22px; font-weight: 650; white-space: nowrap; }
+.tile span { color: var(--soft); font-size: 12.5px; display: block; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 20px; }
+figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: 14px; }
+figure svg { width: 100%; height: auto; }
+figcaption { color: var(--soft); font-size: 13px; margin-top: 4px; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+th { font-weight: 600; color: var(--soft); } td.n { text-align: right; white-space: nowrap; }
+tr.chosen td { background: #fff4e6; font-weight: 600; }
+.warn { background: #fff9db; border-left: 4px solid #f08c00; padding: 10px 18px; margin: 18px 0; }
+.warn ul, ul.plain { margin: 4px 0; padding-left: 20px; }
+small { color: var(--soft); }
+@media (max-width: 860px) { .tiles { grid-template-columns: repeat(2, 1fr); }
+  .pair { grid-template-columns: 1fr; } }
+@media print { body { background: white; } main { padding: 0; } figure { break-inside: avoid; } }
+"""
+UNITS = {
+    "bf16_flops": (1e12, "TFLOP/s"),
+    "f32_flops": (1e12, "TFLOP/s"),
+    "int8_flops": (1e12, "TOP/s"),
+    "fp8_flops": (1e12, "TFLOP/s"),
+    "hbm_bytes": (1e9, "GB"),
+    "hbm_bandwidth": (1e9, "GB/s"),
+    "ici_bandwidth": (1e9, "GB/s"),
+    "dcn_bandwidth": (1e9, "GB/s"),
+    "pcie_bandwidth": (1e9, "GB/s"),
+    "usd_per_hour": (1, "$ per chip-hour"),
+    "watts": (1, "W"),
+}
+
+
+def page(made: Plan, found: dict[str, Any]) -> str:
+    """The page for a plan and its JSON object."""
+    title = f"Training plan: {short(made.params)} parameters on {short(made.tokens)} tokens"
+    sections = [
+        _header(made, found, title),
+        _warnings(found["warnings"]),
+        _law_charts(made),
+        _machine_charts(made),
+        _section("Cost", _costs(made) + _chips(made)),
+        _section("The run", _run_table(made, found)),
+        _section("Why each choice", _list(found["reasons"])),
+        _section("Other sizes for the same compute", _candidates(found)),
+        _section("Every constant and where it is from", _sources(made)),
+    ]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>\n"
+
+
+def _list(items: list[str]) -> str:
+    return f'<ul class="plain">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>'
+
+
+def _table(rows: list[list[str]], head: list[str], chosen: int | None = None) -> str:
+    """Cells are escaped; every column but the first is a number if its heading ends with ' #'."""
+    numeric = [title.endswith(" #") for title in head]
+
+    def cell(text: str, number: bool) -> str:
+        return f"<td{' class=n' if number else ''}>{escape(text)}</td>"
+
+    top = "".join(
+        f"<th{' style=text-align:right' if number else ''}>{escape(title.removesuffix(' #'))}</th>"
+        for title, number in zip(head, numeric, strict=True)
+    )
+    body = "".join(
+        f"<tr{' class=chosen' if i == chosen else ''}>"
+        + "".join(cell(text, number) for text, number in zip(row, numeric, strict=True))
+        + "</tr>"
+        for i, row in enumerate(rows)
+    )
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _header(made: Plan, found: dict[str, Any], title: str) -> str:
+    request = made.request
+    amount = {
+        "flops": f"{request.amount:.3g} FLOPs",
+        "usd": f"${request.amount:,.0f}",
+        "chip-hours": f"{request.amount:,.4g} chip-hours",
+    }[request.budget]
+    loss, interval = found["loss"], found["loss_interval"]
+    low, high = found["hours_range"]
+    tiles = [
+        ("Predicted loss", "–" if loss is None else f"{loss:.3f}",
+         "this law gives none" if loss is None else
+         f"nats/token, 90%: {interval[0]:.2f}–{interval[1]:.2f}"),
+        ("Time", duration(made.hours), f"{duration(low)} to {duration(high)}"),
+        ("Cost", money(made.usd), "no price known" if request.price is None
+         else f"at ${request.price:.2f} a chip-hour"),
+        ("Chips", f"{made.chips:,}", f"{made.execution.machine.name}"),
+        ("MFU", f"{made.mfu:.0%}", f"{made.flops:.2e} FLOPs"),
+        ("Energy", "–" if made.kwh is None else f"{made.kwh / 1000:,.3g} MWh",
+         "power not published" if made.co2_kg is None else f"{made.co2_kg / 1000:,.3g} t CO₂e"),
+    ]  # fmt: skip
+    boxes = "".join(
+        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b>'
+        f"<span>{escape(more)}</span></div>"
+        for name, value, more in tiles
+    )
+    return (
+        f"<header><h1>{escape(title)}</h1><p class=soft>Budget {escape(amount)} · "
+        f"{escape(describe(made.model))}</p></header><div class=tiles>{boxes}</div>"
+    )
+
+
+def _warnings(items: list[str]) -> str:
+    return f'<div class="warn"><h3>Know before you spend</h3>{_list(items)}</div>' if items else ""
+
+
+def _figure(drawing: str, caption: str) -> str:
+    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _law_charts(made: Plan) -> str:
+    if made.loss is None:
+        return ""
+    return _section(
+        "What the budget buys",
+        '<div class="pair">'
+        + _figure(
+            charts.svg(charts.surface, made),
+            "Predicted loss over model size and data. Along the dashed line the compute is this "
+            "budget's; the best point of each budget lies on the orange line.",
+        )
+        + _figure(
+            charts.svg(charts.isoflop, made),
+            "Loss against size at the same compute. In the grey range the loss costs at most 1% "
+            "more compute than at the optimum.",
+        )
+        + "</div>",
+    )
+
+
+def _machine_charts(made: Plan) -> str:
+    return _section(
+        "How it runs",
+        '<div class="pair">'
+        + _figure(
+            charts.svg(charts.roofline, made),
+            f"Roofline of a device. The step is bound by {made.execution.time.bound}.",
+        )
+        + _figure(
+            charts.svg(charts.seconds, made),
+            "Seconds that each resource needs. The step lies between all overlapped and nothing "
+            "overlapped.",
+        )
+        + '</div><div style="height:20px"></div>'
+        + _figure(
+            charts.svg(charts.memory, made, (12.4, 2.3)),
+            "Memory of one device by part, estimated; `llm-jax preflight` measures it with the "
+            "real compiler.",
+        ),
+    )
+
+
+def _costs(made: Plan) -> str:
+    request = made.request
+    price = request.usd_per_hour or request.chip.usd_per_hour
+    rows = [
+        ["Chips", f"{made.chips:,}", made.execution.machine.name],
+        ["Wall time", duration(made.hours), f"{made.steps:,} steps of "
+         f"{made.execution.time.expected:.3g} s, and {request.restart_overhead:.0%} for restarts"],
+        ["Chip-hours", f"{made.chip_hours:,.0f}", "chips × wall time"],
+        ["Price a chip-hour", money(price), "given" if request.usd_per_hour
+         else request.chip.sources.get("usd_per_hour", "none known")],
+        ["Spot discount", f"{request.spot_discount:.0%}", "given"],
+        ["Cost of training", money(made.usd), "chip-hours × price × (1 − discount)"],
+        ["Energy", "not known" if made.kwh is None else f"{made.kwh:,.0f} kWh",
+         f"chip-hours × watts × PUE {request.pue}"],
+        ["CO₂e", "not known" if made.co2_kg is None else f"{made.co2_kg:,.0f} kg",
+         f"energy × {request.carbon} kg/kWh"],
+    ]  # fmt: skip
+    return _table(rows, ["", "Amount #", "How"])
+
+
+def _chips(made: Plan) -> str:
+    """The same run on the other chips of the table."""
+    rows: list[list[str]] = []
+    chosen = None
+    for chip in [
+        *CHIPS.values(),
+        *([made.request.chip] if made.request.chip.kind == "cpu" else []),
+    ]:
+        other = _same_run(made, chip)
+        if other is None:
+            continue
+        if chip.name == made.request.chip.name:
+            other, chosen = made, len(rows)
+        energy = "–" if other.kwh is None else f"{other.kwh / 1000:,.3g} MWh"
+        rows.append(
+            [other.execution.machine.name, f"{other.chips:,}", duration(other.hours),
+             f"{other.mfu:.0%}", f"{other.chip_hours:,.0f}", money(other.usd), energy]
+        )  # fmt: skip
+    head = ["Machine", "Chips #", "Time #", "MFU #", "Chip-hours #", "Cost #", "Energy #"]
+    return '<h3 style="margin-top:22px">The same compute on other chips</h3>' + _table(
+        rows, head, chosen
+    )
+
+
+def _same_run(made: Plan, chip: Chip) -> Plan | None:
+    """This plan's compute on another chip, or None if nothing of it can hold the model."""
+    request = replace(
+        made.request, chip=chip, budget="flops", amount=made.flops, chips=None, tokens=None,
+        params=float(made.params), vocab_size=made.model.vocab_size, seq_len=made.seq_len,
+        inference_tokens=0.0, watts=None, usd_per_hour=None, spot_discount=0.0,
+    )  # fmt: skip
+    try:
+        return plan(request)
+    except UserError:
+        return None
+
+
+def _run_table(made: Plan, found: dict[str, Any]) -> str:
+    run, mesh, memory = made.execution, found["mesh"], found["memory_bytes"]
+    epochs = "" if made.epochs is None else f", {made.epochs:.2f} epochs"
+    parts = ", ".join(f"{k} {short(v)}" for k, v in found["params_by_part"].items() if v)
+    rows = [
+        ["Model", describe(made.model)],
+        ["Parameters", f"{made.params:,} ({parts})"],
+        ["Tokens", f"{made.tokens:,} ({found['tokens_per_param']:.1f} a parameter{epochs})"],
+        ["Compute", f"{made.flops:.4g} FLOPs exact; 6ND is {found['flops_6nd']:.4g}"],
+        ["Batch", f"{made.batch_tokens:,} tokens: {run.batch_sequences:,} sequences of "
+         f"{made.seq_len:,}, {run.layout.accumulate} micro-batches"],
+        ["Steps", f"{made.steps:,}"],
+        ["Peak learning rate", f"{made.hyper.learning_rate:.3g} ({made.hyper.source})"],
+        ["Machine", f"{mesh['accelerator']}, topology {mesh['topology']}, {mesh['hosts']:,} hosts"],
+        ["Mesh", f"data {mesh['data']} × fsdp {mesh['fsdp']} × tensor {mesh['tensor']}; "
+         f"remat {run.layout.remat}; {run.layout.dtype}"],
+        ["Memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} a device"],
+        ["Utilisation", f"MFU {made.mfu:.1%}, HFU {made.hfu:.1%}"],
+    ]  # fmt: skip
+    return _table(rows, ["", ""])
+
+
+def _candidates(found: dict[str, Any]) -> str:
+    rows = []
+    for point in found["candidates"]:
+        loss, interval, extra = point["loss"], point["interval"], point["extra_flops"]
+        rows.append(
+            [
+                short(point["params"]),
+                short(point["tokens"]),
+                f"{point['tokens'] / point['params']:.1f}",
+                "–" if loss is None else f"{loss:.3f}",
+                "–" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+                "–" if extra is None else f"{extra:.0%}",
+            ]
+        )
+    head = ["Parameters #", "Tokens #", "Tokens a parameter #", "Loss #", "90% interval #",
+            "Compute wasted #"]  # fmt: skip
+    return _table(rows, head, len(rows) // 2 if len(rows) == 9 else None)
+
+
+def _sources(made: Plan) -> str:
+    request, chip = made.request, made.request.chip
+    rows = []
+    for item in dataclasses.fields(chip):
+        value = getattr(chip, item.name)
+        if isinstance(value, int | float) and item.name in chip.sources:
+            scale, unit = UNITS.get(item.name, (1, ""))
+            name = f"{chip.name}: {item.name.replace('_', ' ')}"
+            rows.append([name, f"{value / scale:,.5g} {unit}".strip(), chip.sources[item.name]])
+    law = made.law
+    constants = {
+        key: value
+        for key, value in vars(getattr(law, "law", law)).items()
+        if isinstance(value, float) and key not in ("half_width_nats", "residual")
+    }
+    rows += [
+        [f"law {law.name}: {key}", f"{value:.6g}", law.source] for key, value in constants.items()
+    ]
+    rows += [
+        ["batch and learning rate", request.rule, made.hyper.source],
+        ["restart overhead", f"{request.restart_overhead:.0%}",
+         "assumed; Llama 3 (2024) reports less than 10%"],
+        ["PUE", f"{request.pue}", "Google's fleet, environmental report 2023"],
+        ["carbon", f"{request.carbon} kg CO₂e/kWh", "world average of 2023, Ember"],
+    ]  # fmt: skip
+    return _table(rows, ["Constant", "Value #", "Source"])

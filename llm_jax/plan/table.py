@@ -1,0 +1,97 @@
+"""A plan as text for a terminal. Works on the JSON object alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+
+
+def short(value: float) -> str:
+    """`7.01B`, `1.4T`, `350M`; three digits."""
+    for size, letter in UNITS:
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}" if value < 1000 * size else f"{value:.3g}"
+    return f"{value:.3g}"
+
+
+def gigabytes(value: float) -> str:
+    return f"{value / 1e9:.3g} GB"
+
+
+def money(value: float | None) -> str:
+    return "not known" if value is None else f"${value:,.0f}" if value >= 100 else f"${value:.2f}"
+
+
+def duration(hours: float) -> str:
+    """`36 s`, `12 min`, `5.2 h`, `12.3 days`."""
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    if hours < 1:
+        return f"{hours * 60:.1f} min"
+    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
+
+
+def loss_text(loss: float | None, interval: Any) -> str:
+    if loss is None:
+        return "not given by this law"
+    return f"{loss:.3f} nats/token (90%: {interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def law_table(result: dict[str, Any]) -> str:
+    best = result["optimum"]
+    lines = [
+        f"law         {result['law']['name']}: {result['law']['source']}",
+        f"parameters  {short(best['params'])} ({result['law']['counts']})",
+        f"tokens      {short(best['tokens'])} ({best['tokens'] / best['params']:.1f} a parameter)",
+        f"loss        {loss_text(best['loss'], result['loss_interval'])}",
+    ]
+    return "\n".join([*lines, *(f"warning     {text}" for text in result["warnings"])])
+
+
+def plan_table(result: dict[str, Any]) -> str:
+    r, model, mesh, memory = result, result["model"], result["mesh"], result["memory_bytes"]
+    axes = ", ".join(f"{axis} {mesh[axis]}" for axis in ("data", "fsdp", "tensor"))
+    low, high = r["step_seconds"]
+    energy = "not known" if r["kwh"] is None else f"{r['kwh']:,.4g} kWh, {r['co2_kg']:,.4g} kg CO2e"
+    rows = [
+        ("model", f"{short(r['params'])} parameters: {model['num_layers']} layers, width "
+         f"{model['d_model']}, {model['num_heads']}/{model['num_kv_heads']} heads of "
+         f"{model['head_dim']}, ffn {model['d_ff']}, vocabulary {model['vocab_size']:,}"),
+        ("data", f"{short(r['tokens'])} tokens, {r['tokens_per_param']:.1f} a parameter"
+         + ("" if r["epochs"] is None else f", {r['epochs']:.2f} epochs")),
+        ("compute", f"{r['flops']:.3g} FLOPs exact ({r['flops_6nd']:.3g} as 6ND)"),
+        ("loss", loss_text(r["loss"], r["loss_interval"])),
+        ("training", f"{r['steps']:,} steps of {r['batch_tokens']:,} tokens, sequences of "
+         f"{r['seq_len']:,}, peak learning rate {r['learning_rate']:.3g}"),
+        ("machine", f"{mesh['accelerator']} ({mesh['topology']}, {r['chips']:,} chips), mesh {axes}"
+         f", remat {r['remat']}, {r['accumulate']} micro-batches"),
+        ("memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} a device"),
+        ("speed", f"{low:.3g} to {high:.3g} s a step, bound by {r['bound']}; MFU {r['mfu']:.1%}, "
+         f"HFU {r['hfu']:.1%}"),
+        ("time", f"{duration(r['hours'])} ({duration(r['hours_range'][0])} to "
+         f"{duration(r['hours_range'][1])}), {r['chip_hours']:,.4g} chip-hours"),
+        ("cost", money(r["usd"])),
+        ("energy", energy),
+    ]  # fmt: skip
+    lines = [f"{name:<10}{value}" for name, value in rows]
+    if any(point["loss"] is not None for point in r["candidates"]):
+        lines += [
+            "",
+            "Other sizes for the same compute:",
+            "  parameters  tokens   loss    90% interval",
+        ]
+        for point in r["candidates"]:
+            low, high = point["interval"]
+            lines.append(
+                f"  {short(point['params']):>10}  {short(point['tokens']):>6}  {point['loss']:.3f}"
+                f"   {low:.3f} to {high:.3f}"
+            )
+    lines += ["", "Why:", *(f"  - {reason}" for reason in r["reasons"])]
+    if r["warnings"]:
+        lines += ["", "Know before you spend:", *(f"  - {text}" for text in r["warnings"])]
+    if "written" in r:
+        lines += ["", f"Wrote {r['written']}. Next: llm-jax train {r['written']}"]
+    if "report" in r:
+        lines += ["", f"Wrote {r['report']}."]
+    return "\n".join(lines)
