@@ -1,0 +1,301 @@
+"""`ModelConfig` ↔ the `config.json` of transformers 5, as data on both sides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_jax.config import ConfigError, Llama3Rope, ModelConfig, UserError, YarnRope
+from llm_jax.convert.families import Family, family_named, family_of
+from llm_jax.data.tokenizer import Tokenizer
+
+# Field of `ModelConfig` → key of config.json, where the value is the same.
+RENAMED = {
+    "vocab_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "d_ff": "intermediate_size",
+    "max_seq_len": "max_position_embeddings",
+    "norm_eps": "rms_norm_eps",
+    "tie_embeddings": "tie_word_embeddings",
+}
+GPT2_RENAMED = {
+    "vocab_size": "vocab_size",
+    "num_layers": "n_layer",
+    "d_model": "n_embd",
+    "num_heads": "n_head",
+    "d_ff": "n_inner",
+    "max_seq_len": "n_positions",
+    "norm_eps": "layer_norm_epsilon",
+    "tie_embeddings": "tie_word_embeddings",
+}
+ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh", "gelu": "gelu_new"}
+FROM_ACTIVATIONS = {
+    "silu": "swiglu",
+    "swish": "swiglu",
+    "gelu_pytorch_tanh": "geglu",
+    "gelu_new": "geglu",
+}
+# What transformers takes where an old config.json has no such key.
+COMMON_DEFAULTS: dict[str, Any] = {
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "rope_parameters": None,
+    "rope_scaling": None,
+    "rope_theta": 10_000.0,
+    "layer_types": None,
+    "sliding_window": None,
+    "final_logit_softcapping": None,
+    "attn_logit_softcapping": None,
+}
+GEMMA_DEFAULTS = {"head_dim": 256, "tie_word_embeddings": True, "hidden_act": "gelu_pytorch_tanh"}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"max_position_embeddings": 2048},
+    "qwen3": {"max_position_embeddings": 32768, "head_dim": 128, "use_sliding_window": False},
+    "qwen2": {"max_position_embeddings": 32768, "use_sliding_window": False},
+    "mistral": {"max_position_embeddings": 131072, "sliding_window": 4096},
+    "ministral": {"max_position_embeddings": 131072, "sliding_window": 4096},
+    "gemma": {**GEMMA_DEFAULTS, "max_position_embeddings": 8192},
+    "gemma2": {
+        **GEMMA_DEFAULTS,
+        "max_position_embeddings": 8192,
+        "sliding_window": 4096,
+        "query_pre_attn_scalar": 256,
+        "final_logit_softcapping": 30.0,
+        "attn_logit_softcapping": 50.0,
+    },
+}
+GPT2_DEFAULTS: dict[str, Any] = {
+    "n_positions": 1024,
+    "n_inner": None,
+    "layer_norm_epsilon": 1e-5,
+    "tie_word_embeddings": True,
+    "activation_function": "gelu_new",
+}
+# Keys that change nothing of what a model computes in evaluation.
+HARMLESS = {
+    "_name_or_path", "architectures", "attention_dropout", "attn_pdrop", "bos_token_id",
+    "chunk_size_feed_forward", "dtype", "embd_pdrop", "eos_token_id", "gradient_checkpointing",
+    "id2label", "initializer_range", "label2id", "max_window_layers", "model_type", "n_ctx",
+    "pad_token_id", "pretraining_tp", "reorder_and_upcast_attn", "resid_pdrop",
+    "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+    "summary_use_proj", "task_specific_params", "torch_dtype", "transformers_version",
+    "use_cache", "use_sliding_window", "cache_implementation", "hidden_activation", "hidden_act",
+    "output_attentions", "output_hidden_states", "return_dict", "problem_type", "rope_theta",
+}  # fmt: skip
+# Keys that are fine with this value only.
+FIXED = {"scale_attn_weights": True, "is_encoder_decoder": False}
+
+
+def to_hf(config: ModelConfig, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:
+    """The config.json of `config`; raises `UserError` if no architecture has its options."""
+    family = family_of(config)
+    renamed = GPT2_RENAMED if family.model_type == "gpt2" else RENAMED
+    made = {
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
+        **{key: getattr(config, name) for name, key in renamed.items()},
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id if tokenizer.pad_id >= 0 else None,
+        "dtype": dtype,
+    }
+    if family.model_type == "gpt2":
+        dropout = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+        return {**made, **dropout, "activation_function": ACTIVATIONS[config.activation]}
+    made["rope_parameters"] = _rope_to_hf(config)
+    act = "hidden_activation" if family.model_type == "gemma2" else "hidden_act"
+    made[act] = ACTIVATIONS[config.activation]
+    if family.model_type in ("llama", "qwen3", "gemma", "gemma2"):
+        made["attention_bias"] = config.qkv_bias
+    if family.model_type == "llama":
+        made["mlp_bias"] = config.mlp_bias
+    if family.model_type == "gemma2":
+        scale = config.attn_scale or config.head_dim**-0.5
+        made["query_pre_attn_scalar"] = round(scale**-2)
+        made["attn_logit_softcapping"] = config.attn_softcap
+        made["final_logit_softcapping"] = config.logit_softcap
+    return made | _windows_to_hf(config, family)
+
+
+def _windows_to_hf(config: ModelConfig, family: Family) -> dict[str, Any]:
+    if family.model_type in ("llama", "gemma"):
+        return {}
+    made: dict[str, Any] = {"sliding_window": config.sliding_window}
+    if family.model_type.startswith("qwen"):
+        made["use_sliding_window"] = config.sliding_window is not None
+    if family.model_type != "mistral":
+        kinds = {True: "full_attention", False: "sliding_attention"}
+        made["layer_types"] = [kinds[window is None] for window in config.windows]
+    return made
+
+
+def _rope_to_hf(config: ModelConfig) -> dict[str, Any]:
+    scaling = config.rope_scaling
+    made: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if scaling is None:
+        return made
+    made |= {
+        "rope_type": scaling.kind,
+        "factor": scaling.factor,
+        "original_max_position_embeddings": scaling.original_max_seq_len,
+    }
+    if isinstance(scaling, Llama3Rope):
+        ramp = ("low_freq_factor", "high_freq_factor")
+    else:
+        ramp = ("beta_fast", "beta_slow")
+    return made | {name: getattr(scaling, name) for name in ramp}
+
+
+def from_hf(raw: dict[str, Any]) -> ModelConfig:
+    """The architecture that a config.json describes.
+
+    Raises:
+      UserError: an architecture that is not known here, a missing key, or an option that
+        `ModelConfig` has not.
+    """
+    family = family_named(raw.get("model_type"))
+    fields = _gpt2(raw) if family.model_type == "gpt2" else _decoder(raw, family)
+    try:
+        config = ModelConfig(**fields)
+    except (ConfigError, TypeError) as error:
+        raise UserError(f"config.json describes no model that can be built: {error}") from None
+    if wrong := family.misfits(config):
+        raise UserError(f"config.json: {family.model_type} has no {', '.join(wrong)} of this kind.")
+    return config
+
+
+def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
+    given = {**GPT2_DEFAULTS, **raw}
+    _refuse_unknown(given, {*GPT2_RENAMED.values(), "activation_function"})
+    fields = _renamed(given, GPT2_RENAMED)
+    act = given["activation_function"]
+    if act not in ("gelu_new", "gelu_pytorch_tanh"):
+        raise UserError(f"config.json has activation_function {act!r}: only gelu_new is known.")
+    fields["d_ff"] = fields["d_ff"] or 4 * fields["d_model"]
+    fields["num_kv_heads"] = fields["num_heads"]
+    fields["head_dim"] = fields["d_model"] // fields["num_heads"]
+    biases = dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), True)
+    return {**fields, **biases, "activation": "gelu", "norm": "layernorm", "positions": "learned"}
+
+
+def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
+    kind = family.model_type
+    given = {**COMMON_DEFAULTS, **DEFAULTS[kind], **raw}
+    _refuse_unknown(given, {*RENAMED.values(), *COMMON_DEFAULTS, *DEFAULTS[kind]})
+    fields = _renamed(given, RENAMED)
+    fields["num_kv_heads"] = fields["num_kv_heads"] or fields["num_heads"]
+    fields["head_dim"] = fields["head_dim"] or fields["d_model"] // fields["num_heads"]
+    act = raw.get("hidden_activation") or given["hidden_act"]
+    if kind.startswith("gemma") and act == "gelu":
+        act = "gelu_pytorch_tanh"  # what transformers makes of Gemma's first configs
+    if act not in FROM_ACTIVATIONS:
+        raise UserError(
+            f"config.json has hidden_act {act!r}: known are {', '.join(FROM_ACTIVATIONS)}."
+        )
+    fields["activation"] = FROM_ACTIVATIONS[act]
+    fields["qkv_bias"] = kind == "qwen2" or given["attention_bias"]
+    fields["out_bias"] = kind != "qwen2" and given["attention_bias"]
+    fields["mlp_bias"] = given["mlp_bias"]
+    fields["qk_norm"] = kind == "qwen3"
+    if kind.startswith("gemma"):
+        fields |= {"norm_plus_one": True, "scale_embeddings": True}
+    if kind == "gemma2":
+        fields |= {
+            "post_norm": True,
+            "attn_scale": _attn_scale(given["query_pre_attn_scalar"], fields["head_dim"]),
+            "attn_softcap": given["attn_logit_softcapping"],
+            "logit_softcap": given["final_logit_softcapping"],
+        }
+    return fields | _rope_from_hf(given) | _windows_from_hf(given, fields["num_layers"], family)
+
+
+def _attn_scale(query_pre_attn_scalar: float, head_dim: int) -> float | None:
+    return None if query_pre_attn_scalar == head_dim else query_pre_attn_scalar**-0.5
+
+
+def _renamed(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    for key in names.values():
+        if key not in given:
+            raise UserError(f"config.json has no {key!r}: the model cannot be built without it.")
+    return {name: given[key] for name, key in names.items()}
+
+
+def _refuse_unknown(given: dict[str, Any], known: set[str]) -> None:
+    """An option that is set but not understood would change the model silently."""
+    for key, value in given.items():
+        harmless = key in known or key in HARMLESS or value in (None, False, [], {}, "")
+        if not harmless and FIXED.get(key, ...) != value:
+            raise UserError(
+                f"config.json has {key} = {value!r}, which this importer does not know: a model "
+                "imported without it could compute something else."
+            )
+
+
+def _rope_from_hf(given: dict[str, Any]) -> dict[str, Any]:
+    """Both the `rope_parameters` of transformers 5 and the `rope_scaling` of its predecessors."""
+    rope = dict(given["rope_parameters"] or given["rope_scaling"] or {})
+    theta = float(rope.pop("rope_theta", given["rope_theta"]))
+    kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
+    rope.pop("type", None)
+    if kind == "default":
+        _refuse_rope(rope)
+        return {"rope_theta": theta}
+    original = rope.pop("original_max_position_embeddings", given["max_position_embeddings"])
+    shared = {"factor": float(rope.pop("factor", 1.0)), "original_max_seq_len": original}
+    scaling: Llama3Rope | YarnRope
+    if kind == "llama3":
+        low, high = rope.pop("low_freq_factor", 1.0), rope.pop("high_freq_factor", 4.0)
+        scaling = Llama3Rope(**shared, low_freq_factor=low, high_freq_factor=high)
+    elif kind == "yarn":
+        fast, slow = rope.pop("beta_fast", None) or 32.0, rope.pop("beta_slow", None) or 1.0
+        scaling = YarnRope(**shared, beta_fast=fast, beta_slow=slow)
+    else:
+        raise UserError(f"config.json has rope_type {kind!r}: known are default, llama3, yarn.")
+    _refuse_rope(rope)
+    return {"rope_theta": theta, "rope_scaling": scaling}
+
+
+def _refuse_rope(rest: dict[str, Any]) -> None:
+    for key, value in rest.items():
+        default = {"partial_rotary_factor": 1.0, "truncate": True}.get(key)
+        if value is not None and value != default:
+            raise UserError(f"config.json has rope parameter {key} = {value!r}, which is unknown.")
+
+
+def _windows_from_hf(given: dict[str, Any], layers: int, family: Family) -> dict[str, Any]:
+    window = given["sliding_window"]
+    if family.model_type.startswith("qwen") and not given["use_sliding_window"]:
+        window = None
+    if window is None or family.model_type in ("llama", "gemma"):
+        return {}
+    kinds = given["layer_types"]
+    if kinds is None and family.model_type.startswith("qwen"):
+        full = given.get("max_window_layers", 28)
+        letters = "".join("G" if i < full else "L" for i in range(layers))
+    elif kinds is None:
+        letters = ("LG" * layers)[:layers] if family.model_type == "gemma2" else "L" * layers
+    else:
+        known = {"sliding_attention": "L", "full_attention": "G"}
+        if len(kinds) != layers or not set(kinds) <= set(known):
+            raise UserError(
+                f"config.json has layer_types {kinds!r}: it must name sliding_attention or "
+                f"full_attention for each of {layers} layers."
+            )
+        letters = "".join(known[kind] for kind in kinds)
+    if "L" not in letters:
+        return {}
+    return {"sliding_window": window, "window_pattern": _shortest(letters)}
+
+
+def _shortest(letters: str) -> str:
+    """The shortest pattern whose repetition gives `letters`."""
+    n = len(letters)
+    return next(letters[:k] for k in range(1, n + 1) if (letters[:k] * n)[:n] == letters)

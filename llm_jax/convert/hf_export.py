@@ -1,0 +1,152 @@
+"""A run's checkpoint as a Hugging Face folder, checked against transformers before it appears."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.convert import hf_config, hf_tokenizer, parity, shards
+from llm_jax.convert.families import family_of
+from llm_jax.convert.model_card import model_card
+from llm_jax.convert.tensors import DTYPES, tensors
+from llm_jax.data.tokenizer import Tokenizer
+
+Params = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What an export wrote; `max_logit_difference` is None where nothing was compared."""
+
+    architecture: str
+    files: list[str]
+    num_bytes: int
+    max_logit_difference: float | None
+
+
+def export(
+    config: RunConfig,
+    step: int,
+    params: Params,
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    run: Path,
+    dtype: str = "float32",
+    check: bool = True,
+) -> Exported:
+    """Writes `out`, which must not exist or be empty; on failure it is left as it was.
+
+    Args:
+      params: tree of `transformer.init`, NumPy or JAX arrays.
+      run: the run's folder, for the model card.
+      dtype: "float32" or "bfloat16", of the stored weights.
+      check: load the files with transformers and compare logits in float32.
+
+    Raises:
+      UserError: `out` is not empty, no architecture fits, transformers is missing, or its logits
+        or token ids differ.
+    """
+    refuse_nonempty(out)
+    if check:
+        parity.require_transformers("pass --no-check to export without the comparison")
+    model, params = as_hugging_face_has_it(config.model, params)
+    family = family_of(model)
+    difference = None
+    with finished_folder(out) as folder:
+        files = write_weights(folder, model, params, dtype)
+        files += hf_tokenizer.write(folder, tokenizer, model.max_seq_len)
+        made = hf_config.to_hf(model, tokenizer, dtype)
+        special = {key: made[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        _write_json(folder / "config.json", made)
+        _write_json(folder / "generation_config.json", special)
+        card = model_card(config, step, params, family.architecture, run)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        files += ["config.json", "generation_config.json", "README.md"]
+        if check:
+            difference = checked(folder, model, params, tokenizer, dtype)
+        size = sum((folder / file).stat().st_size for file in files)
+    return Exported(family.architecture, files, size, difference)
+
+
+def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
+    """The same function with a bias of zero on the output projection, if q, k and v have biases.
+
+    Llama has all four or none. Qwen2 has these three, but AutoTokenizer forces Qwen's own
+    byte-level tokenizer class on that model type, which reads other ids from our files.
+    """
+    if not model.qkv_bias or model.out_bias:
+        return model, params
+    zeros = np.zeros((model.num_layers, model.d_model), np.float32)
+    attn = {**params["blocks"]["attn"], "o_bias": zeros}
+    blocks = {**params["blocks"], "attn": attn}
+    return dataclasses.replace(model, out_bias=True), {**params, "blocks": blocks}
+
+
+def write_weights(
+    folder: Path,
+    model: ModelConfig,
+    params: Params,
+    dtype: str,
+    shard_bytes: int = shards.SHARD_BYTES,
+) -> list[str]:
+    """Safetensors of `params`; beside them, memory holds one file's tensors at a time."""
+    named = {tensor.name: tensor for tensor in tensors(model, family_of(model))}
+    shapes = {name: tensor.shape for name, tensor in named.items()}
+    kind = DTYPES[dtype]
+    return shards.write(
+        folder, shapes, kind, lambda name: named[name].read(params, kind), shard_bytes
+    )
+
+
+def checked(
+    folder: Path, model: ModelConfig, params: Params, tokenizer: Tokenizer, dtype: str
+) -> float:
+    """The largest difference of logits on real text; raises `UserError` above the tolerance."""
+    line = parity.tokenizer_difference(folder, tokenizer)
+    if line is not None:
+        raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")
+    tokens_BT = parity.sample_tokens(tokenizer, model)
+    stored = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype).astype("float32"), params)
+    ours = parity.our_logits(stored, model, tokens_BT)
+    difference = parity.max_difference(ours, parity.their_logits(folder, tokens_BT))
+    if difference > parity.TOLERANCE:
+        raise UserError(
+            f"transformers computes logits that differ by {difference:.2g} from this model's, more "
+            f"than {parity.TOLERANCE:g}: nothing was exported."
+        )
+    return difference
+
+
+def refuse_nonempty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty: choose a new folder, or remove it first.")
+
+
+@contextlib.contextmanager
+def finished_folder(out: Path) -> Iterator[Path]:
+    """A temporary sibling of `out` that takes its place when the block ends without an error."""
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+        folder.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

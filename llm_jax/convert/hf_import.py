@@ -1,0 +1,144 @@
+"""A Hugging Face folder as parameters and a run folder. The folder is not trusted."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from llm_jax.config import DataConfig, ModelConfig, RunConfig, UserError, to_dict, to_json
+from llm_jax.convert import hf_config, parity
+from llm_jax.convert.families import Family, family_named
+from llm_jax.convert.hf_export import finished_folder, refuse_nonempty
+from llm_jax.convert.shards import Weights
+from llm_jax.convert.tensors import Tensor, empty, tensors
+from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.train.checkpoint import FORMAT, VERSIONED
+
+Params = dict[str, Any]
+# Buffers that old checkpoints store although nothing learns them.
+BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+
+
+def read(folder: Path) -> tuple[ModelConfig, Params]:
+    """The architecture and float32 NumPy parameters of a Hugging Face folder.
+
+    Raises:
+      UserError: no such folder, an unknown architecture, unsafe or broken files, a tensor that is
+        missing, left over, or of another shape than config.json says.
+    """
+    raw = _read_config(folder)
+    config, family = hf_config.from_hf(raw), family_named(raw["model_type"])
+    weights = Weights(folder)
+    stored = _stored_names(weights, family, config)
+    params = empty(config)
+    for tensor in tensors(config, family):
+        if tensor.name not in stored:
+            raise UserError(f"{folder} has no tensor {tensor.name!r}, which its config asks for.")
+        _fill(tensor, weights, stored.pop(tensor.name), params)
+    if stored:
+        names = ", ".join(sorted(stored.values())[:3])
+        raise UserError(
+            f"{folder} has {len(stored)} tensors that its config has no use for: {names}."
+        )
+    return config, params
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"There is no {path}: give a folder in Hugging Face format.")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}).") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} is no JSON object.")
+    return raw
+
+
+def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
+    """Name as transformers has it → name in the files, without buffers and tied duplicates."""
+    names = {name: name for name in weights.shapes if not name.endswith(BUFFERS)}
+    if family.model_type == "gpt2" and not any(n.startswith("transformer.") for n in names):
+        prefixed = ((n if n == "lm_head.weight" else f"transformer.{n}", n) for n in names)
+        names = dict(prefixed)
+    if config.tie_embeddings:
+        names.pop("lm_head.weight", None)
+    return names
+
+
+def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None:
+    shape = weights.shapes[stored]
+    if shape != tensor.shape:
+        raise UserError(
+            f"Tensor {stored!r} has shape {list(shape)}, but config.json asks for "
+            f"{list(tensor.shape)}."
+        )
+    tensor.write(weights.read(stored), params)
+
+
+def import_run(
+    folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool
+) -> tuple[RunConfig, list[str], float | None]:
+    """Makes a run folder whose step 0 holds the weights of `folder`.
+
+    Returns:
+      The run's config, the files and folders in it, and the largest difference of logits from
+      transformers on real text, None if `check` is off.
+
+    Raises:
+      UserError: as `read` does; or `out` is not empty, the tokenizer has more tokens than the
+        model, or transformers computes something else.
+    """
+    refuse_nonempty(out)
+    if check:
+        parity.require_transformers("pass --no-check to import without the comparison")
+    model, params = read(folder)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise UserError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens, more than the {model.vocab_size} of "
+            "the model: they do not belong together."
+        )
+    difference = None
+    if check:
+        tokens_BT = parity.sample_tokens(tokenizer, model)
+        ours = parity.our_logits(params, model, tokens_BT)
+        difference = parity.max_difference(ours, parity.their_logits(folder, tokens_BT))
+        if difference > parity.TOLERANCE:
+            raise UserError(
+                f"transformers computes logits that differ by {difference:.2g} from this model's, "
+                f"more than {parity.TOLERANCE:g}: nothing was imported."
+            )
+    config = _run_config(model, out)
+    with finished_folder(out) as made:
+        write_run(made, config, params, tokenizer)
+        files = sorted(path.name for path in made.iterdir())
+    return config, files, difference
+
+
+def _run_config(model: ModelConfig, out: Path) -> RunConfig:
+    data = DataConfig(seq_len=min(1024, model.max_seq_len))
+    return RunConfig(name=out.name, out=str(out), steps=1000, model=model, data=data)
+
+
+def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokenizer) -> None:
+    """run.json, tokenizer.model, and checkpoint 0 without optimizer state."""
+    (folder / "run.json").write_text(to_json(config), encoding="utf-8")
+    (folder / "tokenizer.model").write_bytes(tokenizer.model)
+    meta = {
+        "format": FORMAT,
+        "stacked_layers": True,
+        "step": 0,
+        "config": to_dict(config),
+        "data": {"seed": config.data.seed, "next_step": 0},
+        "tokenizer_sha256": tokenizer.sha256,
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
+    }
+    args = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
+    with ocp.CheckpointManager(folder.absolute() / "checkpoints") as manager:
+        manager.save(0, args=args)
+        manager.wait_until_finished()

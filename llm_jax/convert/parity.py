@@ -1,0 +1,115 @@
+"""Whether transformers computes from the files what this model computes from its parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm_jax.config import ComputeConfig, ModelConfig, UserError
+from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.model import transformer
+
+TOLERANCE = 1e-4
+"""Largest difference of two logits in float32 that counts as the same computation."""
+CHECK_TOKENS = 512
+SAMPLE = """\
+A language model assigns a probability to every text. It reads from left to right and says, at each
+position, which token it expects next; training lowers its surprise over a large corpus.
+吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。「東京」まで 123 キロ、約２時間。
+def mean(values: list[float]) -> float:
+    if not values:
+        raise ValueError("mean of nothing")
+    return sum(values) / len(values)  # O(n)
+Ünïcödé, 100% – “quotes”, 3.14159, tab\there, \U0001f600, and the end.
+"""
+
+
+def require_transformers(way_out: str) -> ModuleType:
+    """The `transformers` package beside an importable torch; `UserError` if either is missing."""
+    try:
+        import torch  # noqa: F401
+        import transformers
+    except ImportError as error:
+        raise UserError(
+            f"Comparing logits needs {error.name}: `pip install 'llm-jax[hf]'`, or {way_out}."
+        ) from None
+    return transformers
+
+
+def sample_tokens(tokenizer: Tokenizer, config: ModelConfig) -> np.ndarray:
+    """(1, T) int32: <s>, English, Japanese and code; T is what the model allows, at most 512."""
+    length = min(CHECK_TOKENS, config.max_seq_len)
+    ids = [tokenizer.bos_id, *tokenizer.encode(SAMPLE)]
+    return np.resize(np.asarray(ids, np.int32), length)[None]
+
+
+def our_logits(params: dict[str, Any], config: ModelConfig, tokens_BT: np.ndarray) -> np.ndarray:
+    """float32 logits (B, T, V) of plain sequences, every product in full precision."""
+    compute = ComputeConfig(dtype="float32", remat="none", attention="reference")
+    segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
+    positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+
+    @jax.jit
+    def forward(params: dict[str, Any], tokens_BT: jax.Array) -> jax.Array:
+        attend = transformer.packed_attend(config, compute, segments_BT)
+        x_BTD, _ = transformer.hidden(params, tokens_BT, positions_BT, attend, config, compute)
+        return transformer.logits(x_BTD, transformer.unembedding(params, config), config)
+
+    with jax.default_matmul_precision("highest"):
+        return np.asarray(forward(params, jnp.asarray(tokens_BT)))
+
+
+def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:
+    """float32 logits (B, T, V) of the model that transformers loads from `folder`.
+
+    Raises:
+      UserError: transformers cannot load it, or finds tensors missing or left over.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"transformers cannot load {folder} ({reason}).") from error
+    model, info = loaded
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[kind]:
+            names = ", ".join(map(str, sorted(info[kind])[:3]))
+            raise UserError(f"transformers reports {kind.replace('_', ' ')} in {folder}: {names}.")
+    with torch.no_grad():
+        return model.eval()(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
+
+
+def tokenizer_difference(folder: Path, tokenizer: Tokenizer) -> str | None:
+    """The first line of the sample that AutoTokenizer encodes otherwise, None if there is none."""
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    for line in [*SAMPLE.splitlines(), SAMPLE]:
+        ids = tokenizer.encode(line)
+        same = theirs(line, add_special_tokens=False)["input_ids"] == ids
+        if not same or theirs(line)["input_ids"] != [tokenizer.bos_id, *ids]:
+            return line
+    return None
+
+
+def max_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest absolute difference; infinite where either is not finite or the shapes differ."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    difference = float(np.max(np.abs(ours - theirs)))
+    return difference if np.isfinite(difference) else float("inf")

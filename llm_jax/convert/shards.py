@@ -1,0 +1,148 @@
+"""Safetensors files of a checkpoint: one, or numbered parts of at most 5 GB with an index.
+
+Nothing here is ever unpickled; names in an index that point outside of the folder are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from llm_jax.config import UserError
+
+SHARD_BYTES = 5_000_000_000
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FLOATS = ("F32", "F16", "BF16", "F64")
+
+
+def write(
+    folder: Path,
+    shapes: dict[str, tuple[int, ...]],
+    dtype: np.dtype,
+    read: Callable[[str], np.ndarray],
+    shard_bytes: int = SHARD_BYTES,
+) -> list[str]:
+    """Writes all tensors; memory holds those of one file at a time.
+
+    Args:
+      shapes: tensor name → shape, in the order in which they are written.
+      read: gives the contiguous array of a name, of type `dtype`.
+
+    Returns:
+      The names of the files written.
+    """
+    parts: list[list[str]] = [[]]
+    filled, total = 0, 0
+    for name, shape in shapes.items():
+        size = math.prod(shape) * dtype.itemsize
+        if parts[-1] and filled + size > shard_bytes:
+            parts.append([])
+            filled = 0
+        parts[-1].append(name)
+        filled += size
+        total += size
+    files = [WEIGHTS]
+    if len(parts) > 1:
+        files = [f"model-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)]
+    for file, names in zip(files, parts, strict=True):
+        save_file({name: read(name) for name in names}, folder / file, metadata={"format": "pt"})
+    if len(parts) == 1:
+        return files
+    weight_map = {name: file for file, part in zip(files, parts, strict=True) for name in part}
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return [*files, INDEX]
+
+
+class Weights:
+    """The tensors of a folder somebody else wrote.
+
+    Attributes:
+      shapes: tensor name → shape.
+
+    Raises:
+      UserError: no safetensors files, a broken one, an index that names a file outside of the
+        folder, or tensors that are no floating-point numbers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, Any] = {}
+        self._place: dict[str, str] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for file in sorted(set(self._named_files())):
+            opened = self._open(file)
+            for name in opened.keys():  # noqa: SIM118 (a safetensors handle, not a dict)
+                if name in self._place:
+                    raise UserError(f"{folder} holds tensor {name!r} in two files: {file} is one.")
+                view = opened.get_slice(name)
+                if view.get_dtype() not in FLOATS:
+                    raise UserError(
+                        f"Tensor {name!r} of {folder / file} has type {view.get_dtype()}: only "
+                        f"{', '.join(FLOATS)} can be imported, no quantised weights."
+                    )
+                self._place[name] = file
+                self.shapes[name] = tuple(view.get_shape())
+        self._check_index()
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor `name` in the type in which it is stored."""
+        try:
+            return self._files[self._place[name]].get_tensor(name)
+        except SafetensorError as error:
+            raise UserError(f"Tensor {name!r} of {self._folder} is broken ({error}).") from None
+
+    def _named_files(self) -> Iterator[str]:
+        if not (self._folder / INDEX).is_file():
+            if not (self._folder / WEIGHTS).is_file():
+                raise UserError(
+                    f"{self._folder} has neither {WEIGHTS} nor {INDEX}: only safetensors are read, "
+                    "never pickled .bin files; convert them with transformers' save_pretrained."
+                )
+            yield WEIGHTS
+            return
+        for file in self._weight_map().values():
+            if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
+                raise UserError(
+                    f"{self._folder / INDEX} names the file {file!r}: only files inside of the "
+                    "folder itself are read."
+                )
+            yield file
+
+    def _weight_map(self) -> dict[str, Any]:
+        path = self._folder / INDEX
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        except (ValueError, KeyError, TypeError):
+            found = None
+        if not isinstance(found, dict) or not found:
+            raise UserError(f"{path} has no weight_map: it is no index of safetensors files.")
+        return found
+
+    def _open(self, file: str) -> Any:
+        path = self._folder / file
+        if path.is_symlink() and not path.resolve().is_relative_to(self._folder.resolve()):
+            raise UserError(f"{path} is a link that leads out of the folder: copy the file itself.")
+        if not path.is_file():
+            raise UserError(f"There is no file {path}, which {INDEX} names: download it again.")
+        try:
+            self._files[file] = safe_open(path, framework="np")
+        except SafetensorError as error:
+            raise UserError(f"{path} is no whole safetensors file ({error}).") from None
+        return self._files[file]
+
+    def _check_index(self) -> None:
+        if (self._folder / INDEX).is_file():
+            for name, file in self._weight_map().items():
+                if self._place.get(name) != file:
+                    raise UserError(
+                        f"{self._folder / INDEX} looks for {name!r} in {file!r}, where it is not."
+                    )

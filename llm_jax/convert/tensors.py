@@ -1,0 +1,185 @@
+"""The parameter tree of the Transformer ↔ the named tensors of a Hugging Face checkpoint.
+
+Torch's Linear keeps (out, in) where the tree keeps (in…, out…); the Conv1D of GPT-2 keeps (in, out)
+and holds query, key and value in one tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from llm_jax.config import ModelConfig
+from llm_jax.convert.families import Family
+from llm_jax.model import transformer
+
+Params = dict[str, Any]
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+# Leaf of the tree → tensor name; leaves with one name are joined along the output, in this order.
+LLAMA_NAMES = {
+    "embed/tokens": "model.embed_tokens.weight",
+    "blocks/attn_norm/scale": "model.layers.{}.input_layernorm.weight",
+    "blocks/attn/q": "model.layers.{}.self_attn.q_proj.weight",
+    "blocks/attn/q_bias": "model.layers.{}.self_attn.q_proj.bias",
+    "blocks/attn/k": "model.layers.{}.self_attn.k_proj.weight",
+    "blocks/attn/k_bias": "model.layers.{}.self_attn.k_proj.bias",
+    "blocks/attn/v": "model.layers.{}.self_attn.v_proj.weight",
+    "blocks/attn/v_bias": "model.layers.{}.self_attn.v_proj.bias",
+    "blocks/attn/q_norm/scale": "model.layers.{}.self_attn.q_norm.weight",
+    "blocks/attn/k_norm/scale": "model.layers.{}.self_attn.k_norm.weight",
+    "blocks/attn/o": "model.layers.{}.self_attn.o_proj.weight",
+    "blocks/attn/o_bias": "model.layers.{}.self_attn.o_proj.bias",
+    "blocks/mlp_norm/scale": "model.layers.{}.post_attention_layernorm.weight",
+    "blocks/mlp/gate": "model.layers.{}.mlp.gate_proj.weight",
+    "blocks/mlp/gate_bias": "model.layers.{}.mlp.gate_proj.bias",
+    "blocks/mlp/up": "model.layers.{}.mlp.up_proj.weight",
+    "blocks/mlp/up_bias": "model.layers.{}.mlp.up_proj.bias",
+    "blocks/mlp/down": "model.layers.{}.mlp.down_proj.weight",
+    "blocks/mlp/down_bias": "model.layers.{}.mlp.down_proj.bias",
+    "final_norm/scale": "model.norm.weight",
+    "unembed": "lm_head.weight",
+}
+GEMMA2_NAMES = LLAMA_NAMES | {
+    "blocks/attn_post_norm/scale": "model.layers.{}.post_attention_layernorm.weight",
+    "blocks/mlp_norm/scale": "model.layers.{}.pre_feedforward_layernorm.weight",
+    "blocks/mlp_post_norm/scale": "model.layers.{}.post_feedforward_layernorm.weight",
+}
+GPT2_NAMES = {
+    "embed/tokens": "transformer.wte.weight",
+    "embed/positions": "transformer.wpe.weight",
+    "blocks/attn_norm/scale": "transformer.h.{}.ln_1.weight",
+    "blocks/attn_norm/bias": "transformer.h.{}.ln_1.bias",
+    "blocks/attn/q": "transformer.h.{}.attn.c_attn.weight",
+    "blocks/attn/k": "transformer.h.{}.attn.c_attn.weight",
+    "blocks/attn/v": "transformer.h.{}.attn.c_attn.weight",
+    "blocks/attn/q_bias": "transformer.h.{}.attn.c_attn.bias",
+    "blocks/attn/k_bias": "transformer.h.{}.attn.c_attn.bias",
+    "blocks/attn/v_bias": "transformer.h.{}.attn.c_attn.bias",
+    "blocks/attn/o": "transformer.h.{}.attn.c_proj.weight",
+    "blocks/attn/o_bias": "transformer.h.{}.attn.c_proj.bias",
+    "blocks/mlp_norm/scale": "transformer.h.{}.ln_2.weight",
+    "blocks/mlp_norm/bias": "transformer.h.{}.ln_2.bias",
+    "blocks/mlp/up": "transformer.h.{}.mlp.c_fc.weight",
+    "blocks/mlp/up_bias": "transformer.h.{}.mlp.c_fc.bias",
+    "blocks/mlp/down": "transformer.h.{}.mlp.c_proj.weight",
+    "blocks/mlp/down_bias": "transformer.h.{}.mlp.c_proj.bias",
+    "final_norm/scale": "transformer.ln_f.weight",
+    "final_norm/bias": "transformer.ln_f.bias",
+    "unembed": "lm_head.weight",
+}
+NAMES = {"gemma2": GEMMA2_NAMES, "gpt2": GPT2_NAMES}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array of the tree, or one layer of a stacked one."""
+
+    path: str
+    layer: int | None
+    shape: tuple[int, ...]
+    """Without the layer axis."""
+
+    def of(self, params: Params) -> np.ndarray:
+        array: Any = params
+        for key in self.path.split("/"):
+            array = array[key]
+        return np.asarray(array if self.layer is None else array[self.layer])
+
+    @property
+    def matrix(self) -> tuple[int, int] | None:
+        """(in, out) of a projection, None for tables and vectors."""
+        if self.path.startswith("embed/") or self.path.endswith(("_bias", "scale", "bias")):
+            return None
+        inputs = 2 if self.path == "blocks/attn/o" else 1
+        return math.prod(self.shape[:inputs]), math.prod(self.shape[inputs:])
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a Hugging Face checkpoint and the leaves that it is made of."""
+
+    name: str
+    leaves: tuple[Leaf, ...]
+    transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        first = self.leaves[0]
+        if first.matrix is None:
+            if first.path.startswith("embed/"):
+                return first.shape
+            return (sum(math.prod(leaf.shape) for leaf in self.leaves),)
+        outputs = sum(leaf.matrix[1] for leaf in self.leaves if leaf.matrix)
+        inputs = first.matrix[0]
+        return (outputs, inputs) if self.transposed else (inputs, outputs)
+
+    def read(self, params: Params, dtype: np.dtype) -> np.ndarray:
+        """The tensor, contiguous, made from the tree."""
+        parts = [leaf.of(params) for leaf in self.leaves]
+        if self.leaves[0].matrix is not None:
+            parts = [p.reshape(leaf.matrix) for p, leaf in zip(parts, self.leaves, strict=True)]
+        elif not self.leaves[0].path.startswith("embed/"):
+            parts = [part.reshape(-1) for part in parts]
+        made = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        made = made.T if self.transposed else made
+        return np.ascontiguousarray(made.astype(dtype, copy=False))
+
+    def write(self, tensor: np.ndarray, params: Params) -> None:
+        """Stores the tensor in the NumPy arrays of the tree; its shape must be `self.shape`."""
+        tensor = tensor.T if self.transposed else tensor
+        outputs = [leaf.matrix[1] if leaf.matrix else math.prod(leaf.shape) for leaf in self.leaves]
+        joined = len(self.leaves) > 1
+        parts = np.split(tensor, np.cumsum(outputs)[:-1], axis=-1) if joined else [tensor]
+        for leaf, part in zip(self.leaves, parts, strict=True):
+            leaf.of(params)[...] = part.reshape(leaf.shape)
+
+
+def tensors(config: ModelConfig, family: Family) -> list[Tensor]:
+    """Every tensor of the checkpoint, embedding first, then by layer; a tied matrix once."""
+    shapes = flat(jax.eval_shape(lambda: transformer.init(config, jax.random.key(0))))
+    names = NAMES.get(family.model_type, LLAMA_NAMES)
+    blocks = {path: shape for path, shape in shapes.items() if path.startswith("blocks/")}
+    leaves = [Leaf(path, None, leaf.shape) for path, leaf in shapes.items() if path not in blocks]
+    for layer in range(config.num_layers):
+        leaves += [Leaf(path, layer, leaf.shape[1:]) for path, leaf in blocks.items()]
+    order = list(names)
+    leaves.sort(key=lambda leaf: (_place(leaf), order.index(leaf.path)))
+    joined: dict[str, list[Leaf]] = {}
+    for leaf in leaves:
+        joined.setdefault(names[leaf.path].format(leaf.layer), []).append(leaf)
+    linear = family.model_type != "gpt2"
+    return [
+        Tensor(name, tuple(group), _is_transposed(group[0], linear))
+        for name, group in joined.items()
+    ]
+
+
+def _place(leaf: Leaf) -> float:
+    if leaf.layer is not None:
+        return leaf.layer
+    return -1 if leaf.path.startswith("embed/") else math.inf
+
+
+def _is_transposed(leaf: Leaf, linear: bool) -> bool:
+    return leaf.matrix is not None and (linear or leaf.path == "unembed")
+
+
+def flat(tree: Params) -> dict[str, Any]:
+    """Leaves of a nested dict by their path, joined with '/'."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        found["/".join(entry.key for entry in path)] = leaf
+    return found
+
+
+def empty(config: ModelConfig) -> Params:
+    """The tree of `transformer.init` as float32 NumPy arrays with no content yet."""
+    make: Callable[[Any], np.ndarray] = lambda leaf: np.empty(leaf.shape, np.float32)  # noqa: E731
+    return jax.tree.map(make, jax.eval_shape(lambda: transformer.init(config, jax.random.key(0))))
