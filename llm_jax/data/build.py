@@ -39,8 +39,9 @@ BATCH_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class VocabSpec:
-    """A tokenizer to be trained on `sample_bytes` of the documents at most; SentencePiece takes up to
-    30 bytes of memory for each of them (Japanese; a third of that for English)."""
+    """A tokenizer to be trained on `sample_bytes` of the documents at most.
+
+    SentencePiece takes up to 30 bytes of memory for each of them (Japanese; English a third)."""
 
     vocab_size: int
     character_coverage: float = 0.9995

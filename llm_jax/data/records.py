@@ -70,6 +70,12 @@ def write_records(folder: Path, streams: Mapping[str, np.ndarray], record_tokens
     Args:
       streams: split → (n,) uint16 | uint32, n > 0, may be memory-mapped.
       record_tokens: tokens per record; the last record of a split may be shorter.
+
+    Raises:
+      OSError: a record could not be written.
     """
     builder = Tokens(streams, record_tokens, data_dir=folder, file_format="array_record")
-    prepare(builder, messages=io.StringIO())
+    try:
+        prepare(builder, messages=io.StringIO())
+    except RuntimeError as error:  # array_record's name for a failing disk
+        raise OSError(str(error)) from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -177,6 +179,21 @@ def test_wide_vocabularies_get_uint32(tmp_path: Path) -> None:
     builder = load_tfds().builder_from_directory(tmp_path / "tokens" / "1.0.0")
     read = [record["tokens"] for record in builder.as_data_source(split="train")]
     assert np.array_equal(np.concatenate(read), tokens)
+
+
+def test_a_disk_that_fills_while_records_are_written(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, resource, signal, sys, numpy\n"
+        "from llm_jax.data.records import write_records\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "stream = numpy.random.default_rng(0).integers(0, 2**16, 100_000).astype(numpy.uint16)\n"
+        "try: write_records(pathlib.Path(sys.argv[1]), {'train': stream}, 2048)\n"
+        "except OSError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "File too large" in done.stdout
 
 
 def test_streams_longer_than_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
