@@ -30,6 +30,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("generate", "continue a prompt"),
     "export": ("export", "a run's checkpoint to Hugging Face files, logits compared"),
     "import": ("import_", "Hugging Face files to a checkpoint"),
+    "launch run": ("launch_run", "run on one machine or many, and restart what fails"),
+    "launch status": ("launch_status", "what a launched job does, and why it stopped"),
+    "launch logs": ("launch_logs", "output of a launched job, all hosts merged"),
+    "launch stop": ("launch_stop", "stop a launched job and list what may still cost money"),
+    "launch list": ("launch_list", "launched jobs of a back end or a folder"),
 }
 
 

@@ -93,11 +93,12 @@ class Agent:
             time.sleep(min(self.poll, seconds))
 
     def settle(self, attempt: str) -> None:
-        """Waits until every host has its record, so that all decide from the same ones."""
+        """Waits until every host that took part has its record: all then decide from the same."""
         until = time.monotonic() + self.spec.grace_seconds + 30
         while time.monotonic() < until and not self.terminated:
-            names = self.folder.names(attempt_folder(attempt))
-            if sum(name.endswith(".exit.json") for name in names) == self.spec.hosts:
+            names = self.folder.names(attempt_folder(attempt)).keys()
+            came = {n for n in names if n.endswith(".json") and not n.endswith(".exit.json")}
+            if all(n.replace(".json", ".exit.json") in names for n in came):
                 return
             time.sleep(self.poll)
 

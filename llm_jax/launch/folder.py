@@ -7,6 +7,7 @@ can watch, stop or take over the job. Only operations that both stores do atomic
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -211,7 +212,8 @@ def _as_os_error() -> Iterator[None]:
 def _client(address: str) -> Any:
     try:
         from google.auth.exceptions import DefaultCredentialsError
-        from google.cloud import storage
+
+        storage = importlib.import_module("google.cloud.storage")
     except ImportError:
         raise UserError(
             f"{address} needs the Google Cloud client: pip install 'llm-jax[launch-gcp]'."

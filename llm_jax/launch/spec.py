@@ -117,8 +117,6 @@ class JobSpec:
     """Container image that holds llm_jax; instead of `code`."""
     capacity: Literal["on-demand", "spot", "reserved", "flex-start"] = "on-demand"
     reservation: str | None = None
-    max_hours: float = 24
-    """Longest time that flex-start capacity is held."""
     retries: int = 3
     """Restarts without an advanced step before the job counts as failed."""
     backoff_seconds: float = 5
@@ -143,7 +141,7 @@ class JobSpec:
         require(self.out != "", "job.out is empty: name the folder of the run.")
         require(self.slices > 0, f"job.slices is {self.slices}: it must be above 0.")
         require(self.retries >= 0, f"job.retries is {self.retries}: it must not be negative.")
-        for name in ("backoff_seconds", "grace_seconds", "rendezvous_seconds", "max_hours"):
+        for name in ("backoff_seconds", "grace_seconds", "rendezvous_seconds"):
             value = getattr(self, name)
             require(value > 0, f"job.{name} is {value}: it must be above 0.")
         require(

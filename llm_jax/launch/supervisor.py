@@ -22,6 +22,7 @@ from llm_jax.launch.folder import Folder, open_folder
 from llm_jax.launch.lease import Lease, LeaseLost
 from llm_jax.launch.records import (
     Kind,
+    attempt_folder,
     attempt_name,
     attempts,
     load_job,
@@ -78,12 +79,24 @@ class Supervisor:
             if seen != last:
                 self.say(seen)
                 last = seen
+            if resource.state == "running" and self._over():
+                resource = Resource("ended")
             if resource.state in ("waiting", "running"):
                 self.sleep(self.poll)
                 continue
             outcome = self._replace(resource, lease)
             if outcome:
                 return outcome
+
+    def _over(self) -> bool:
+        """Whether all agents have left although their hosts still run, as TPU VMs do."""
+        names = self.folder.names("launch/attempts")
+        last = max((name.split("/")[2] for name in names), default="")
+        ends = [n for n in names if n.startswith(attempt_folder(last)) and n.endswith(".exit.json")]
+        if last < attempt_name(self.incarnation, 0) or len(ends) < self.spec.hosts:
+            return False
+        history = attempts(self.folder, self.spec.hosts, self.first)
+        return decide(history, self.spec.retries, self.spec.backoff_seconds).action != "retry"
 
     def _replace(self, resource: Resource, lease: Lease) -> Outcome | None:
         """The allocation is over: ends the job, or makes the next allocation."""

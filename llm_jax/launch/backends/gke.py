@@ -127,7 +127,6 @@ def pod(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
     if spec.capacity == "flex-start":
         selector["cloud.google.com/gke-flex-start"] = "true"
         tolerations.append(_toleration("cloud.google.com/gke-flex-start"))
-        made["activeDeadlineSeconds"] = int(spec.max_hours * 3600)
     if spec.reservation is not None:
         selector["cloud.google.com/reservation-name"] = spec.reservation
     if selector:

@@ -1,0 +1,193 @@
+"""Launch a run on one machine or many, and keep it going until it is finished.
+
+Examples:
+  llm-jax launch run --name demo --config tiny --out runs/demo --accelerator cpu-2 --slices 2
+  llm-jax launch run --name demo --config tiny --out gs://bucket/demo --accelerator v5p-128 \\
+      --backend tpu --project my-project --zone us-east5-a --capacity spot --code . --dry-run
+  llm-jax launch run --spec job.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import ConfigError, UserError, from_dict, require, to_dict
+from llm_jax.launch import spec as specs
+from llm_jax.launch.spec import JobSpec
+
+BACKENDS = {
+    "local": specs.Local,
+    "slurm": specs.Slurm,
+    "tpu": specs.Tpu,
+    "gke": specs.Gke,
+    "skypilot": specs.SkyPilot,
+}
+
+
+class JobFailed(UserError):
+    """The job was launched well and failed: neither a usage nor a configuration error."""
+
+    exit_code = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--spec", metavar="FILE", help="job.json with these fields; flags override it")
+    add("--from", dest="from_", metavar="FILE", help="run.json that `llm-jax plan --write` wrote")
+    add("--name", help="name of the job (default: that of the run)")
+    add("--config", help="recipe or run.json")
+    add("--out", help="folder of the run, or gs://bucket/folder (default: that of the run)")
+    add("--accelerator", help="v5p-128, v6e-64, h100-8, cpu-2, … (default cpu-1)")
+    add("--slices", type=int, help="TPU slices, or GPU and CPU machines (default 1)")
+    add("--backend", choices=BACKENDS, help="where to run (default local)")
+    add("--code", metavar="DIR", help="folder to send to the hosts and install there")
+    add("--image", help="container image that holds llm_jax")
+    add("--capacity", choices=("on-demand", "spot", "reserved", "flex-start"))
+    add("--reservation", help="name of the reservation, with --capacity reserved")
+    add("--retries", type=int, help="restarts without progress (default 3)")
+    add("--grace-seconds", type=float, help="time to save when told to stop (default 120)")
+    add("--env", action="append", metavar="NAME=VALUE", help="for the trainer; no secrets")
+    for flag in sorted({f.name for b in BACKENDS.values() for f in fields(b)} - {"kind"}):
+        owners = [name for name, b in BACKENDS.items() if flag in {f.name for f in fields(b)}]
+        add(f"--{flag.replace('_', '-')}", help=f"back end {', '.join(owners)}")
+    add("--dry-run", action="store_true", help="print the actions, exactly, and do nothing")
+    add("--detach", action="store_true", help="return once launched; go on in the background")
+
+
+def job_spec(args: argparse.Namespace) -> JobSpec:
+    """The specification that the flags make, over that of `--spec`.
+
+    Raises:
+      ConfigError: a field is wrong or missing.
+    """
+    raw = _read(args.spec) if args.spec else {}
+    require(isinstance(raw, dict), f"{args.spec} holds no job: it must be an object.")
+    raw = raw.get("spec", raw)  # a job's own launch/job.json is accepted as well
+    require(not (args.from_ and args.config), "--from and --config both name the run: give one.")
+    for item in fields(JobSpec):
+        value = getattr(args, item.name, None)
+        if value is not None and item.name not in ("backend", "env"):
+            raw[item.name] = value
+    if args.from_:
+        raw["config"] = args.from_
+    if args.env:
+        raw["env"] = {**raw.get("env", {}), **dict(_variable(text) for text in args.env)}
+    _set_backend(raw, args)
+    _defaults_of_the_run(raw)
+    return from_dict(raw, JobSpec, "job")
+
+
+def _read(path: str) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--spec is {path!r}, which is no readable JSON file ({error}).") from None
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    require(bool(equals), f"--env is {text!r}: write NAME=VALUE.")
+    return name, value
+
+
+def _set_backend(raw: dict[str, Any], args: argparse.Namespace) -> None:
+    """Puts the flags of the chosen back end into its part; others are refused."""
+    held = raw.get("backend", {"kind": "local"})
+    kind = args.backend or held.get("kind")
+    backend = held if held.get("kind") == kind else {"kind": kind}
+    known = {f.name for f in fields(BACKENDS[kind])} if kind in BACKENDS else set()
+    for flag in {f.name for b in BACKENDS.values() for f in fields(b)} - {"kind"}:
+        value = getattr(args, flag)
+        if value is not None:
+            require(
+                flag in known,
+                f"--{flag.replace('_', '-')} does not go with the {kind} back end.",
+            )
+            backend[flag] = _yes_no(value) if flag == "external_ips" else value
+    raw["backend"] = backend
+
+
+def _yes_no(text: str) -> bool:
+    require(text in ("true", "false"), f"--external-ips is {text!r}: write true or false.")
+    return text == "true"
+
+
+def _defaults_of_the_run(raw: dict[str, Any]) -> None:
+    if isinstance(raw.get("config"), str) and not ("name" in raw and "out" in raw):
+        from llm_jax.config import load
+
+        run = load(raw["config"])
+        raw.setdefault("name", run.name.lower().replace("_", "-"))
+        raw.setdefault("out", run.out)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.config import load
+    from llm_jax.launch import job
+    from llm_jax.launch.backends import driver
+    from llm_jax.launch.folder import open_folder
+    from llm_jax.launch.records import load_job
+
+    spec = job_spec(args)
+    if args.dry_run:
+        planned = job.actions(spec, load(spec.config), first=0)
+        return {"job": spec.name, "actions": [action.describe() for action in planned]}
+    back = driver(spec)
+    resolved, first = job.prepare(spec, back)
+    if back.resource().state in ("waiting", "running"):
+        held, _ = load_job(open_folder(spec.out))
+        require(
+            to_dict(held) == to_dict(spec),
+            f"The job {spec.name} is running with another specification: stop it first.",
+        )
+        _say("already running: supervising it from here")
+    else:
+        job.store(spec, resolved, first)
+    return _detached(spec) if args.detach else _attached(spec)
+
+
+def _attached(spec: JobSpec) -> dict[str, Any]:
+    """Supervises to the end. Ctrl-C stops a local job and leaves others running."""
+    from llm_jax.launch import job
+    from llm_jax.launch.supervisor import supervise
+
+    try:
+        outcome = supervise(spec.out, _say)
+    except KeyboardInterrupt:
+        if spec.backend.kind != "local":
+            _say(f"the job goes on; llm-jax launch stop {spec.out} ends it")
+            raise
+        job.stop(spec.out, _say)
+        return job.status(spec.out)
+    result = job.status(spec.out)
+    if outcome.state == "failed":
+        hopeless = any(h["kind"] == "config" for a in result["attempts"][-1:] for h in a["hosts"])
+        raise (ConfigError if hopeless else JobFailed)(f"The job {spec.name} failed: {outcome.cause}.")
+    return result
+
+
+def _detached(spec: JobSpec) -> dict[str, Any]:
+    from llm_jax.launch import job
+    from llm_jax.launch.supervisor import supervise_in_background
+
+    log = f"{spec.name}.launch.log"
+    pid = supervise_in_background(spec.out, log)
+    _say(f"supervised by process {pid} of this machine, which writes {log}")
+    return job.status(spec.out)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def text(result: dict[str, Any]) -> str:
+    if "actions" in result:
+        return "\n".join(json.dumps(action, indent=1) for action in result["actions"])
+    from llm_jax.commands.launch_status import text as status_text
+
+    return status_text(result)

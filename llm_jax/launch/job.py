@@ -1,0 +1,177 @@
+"""A job from outside: launch it, look at it, stop it. Needs nothing but its output folder.
+
+`prepare` finds every mistake before anything is created; `actions` are then what `--dry-run`
+prints and what is applied.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from llm_jax.config import RunConfig, UserError, load
+from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
+from llm_jax.launch.backends import Driver, Resource, driver
+from llm_jax.launch.cause import decide, root_cause, sentence
+from llm_jax.launch.folder import Folder, check_writable, open_folder
+from llm_jax.launch.records import (
+    attempts,
+    load_job,
+    next_incarnation,
+    read_json,
+    stop_requested,
+    trainer_status,
+    write_json,
+)
+from llm_jax.launch.spec import JobSpec
+
+
+def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
+    """Everything that launching the job does, in order. Pure."""
+    return [*folder_actions(spec, run, first), *driver(spec).render(first)]
+
+
+def prepare(spec: JobSpec, back: Driver) -> tuple[RunConfig, int]:
+    """Checks the job against the world; creates nothing but a probe in the output folder.
+
+    Returns:
+      The run that will be trained, and the incarnation that this launch begins with.
+
+    Raises:
+      UserError: one sentence on the first thing that would go wrong.
+    """
+    run = load(spec.config)
+    folder = open_folder(spec.out)
+    check_writable(folder)
+    _check_owner(folder, spec, run)
+    back.check()
+    return run, next_incarnation(folder)
+
+
+def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:
+    held = read_json(folder, "launch/job.json")
+    owner = held["spec"]["name"] if held else None
+    if owner not in (None, spec.name):
+        raise UserError(
+            f"The output folder {folder.address} belongs to the job {owner!r}: choose another."
+        )
+    trained = read_json(folder, "run.json")
+    if isinstance(trained, dict) and trained.get("name") != run.name:
+        raise UserError(
+            f"The output folder {folder.address} holds the run {trained.get('name')!r}, and the "
+            f"job would train {run.name!r}: choose another."
+        )
+
+
+def store(spec: JobSpec, run: RunConfig, first: int) -> None:
+    """Applies the actions that concern the output folder; allocating hosts is the supervisor's."""
+    folder = open_folder(spec.out)
+    folder.delete("launch/stop.json")
+    for action in folder_actions(spec, run, first):
+        assert isinstance(action, PutFile | SendCode)
+        action.apply()
+
+
+def status(out: str) -> dict[str, Any]:
+    """What `launch status` prints: job, back end, state, step, attempts and root cause."""
+    folder = open_folder(out)
+    spec, first = load_job(folder)
+    resource = driver(spec).resource()
+    history = attempts(folder, spec.hosts, first)
+    decision = decide(history, spec.retries, spec.backoff_seconds)
+    reports = [trainer_status(folder, p) for p in range(spec.hosts)]
+    steps = [r["step"] for r in reports if r] + [a.step for a in history]
+    return {
+        "job": spec.name,
+        "backend": spec.backend.kind,
+        "state": _state(resource, decision.action, stop_requested(folder), bool(history)),
+        "detail": resource.detail,
+        "out": folder.address,
+        "hosts": spec.hosts,
+        "step": max(steps, default=-1),
+        "phase": next((r["phase"] for r in reports if r), None),
+        "attempts": [_attempt(a) for a in history],
+        "cause": decision.cause,
+    }
+
+
+def _state(resource: Resource, action: str, stop: bool, tried: bool) -> str:
+    if resource.state in ("waiting", "running", "preempted"):
+        return "stopping" if stop else resource.state
+    if action == "finished":
+        return "finished"
+    if stop:
+        return "stopped"
+    if action == "stop" or resource.state == "failed":
+        return "failed"
+    return "interrupted" if tried else "not started"
+
+
+def _attempt(attempt: Any) -> dict[str, Any]:
+    cause = root_cause(attempt)
+    ended = cause is not None or attempt.finished
+    return {
+        "attempt": attempt.name,
+        "state": "finished" if attempt.finished else "ended" if ended else "open",
+        "step": attempt.step,
+        "cause": sentence(cause) if cause else "",
+        "hosts": [asdict(record) for record in attempt.exits],
+    }
+
+
+def stop(out: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Stops the job: lets it save, gives the hosts back, and lists what may still cost money.
+
+    Calling it again is harmless; it then only looks for leftovers.
+    """
+    folder = open_folder(out)
+    spec, first = load_job(folder)
+    back = driver(spec)
+    if not stop_requested(folder):
+        write_json(folder, "launch/stop.json", {"time": time.time()})
+    if back.resource().state == "running":
+        say(f"asked {spec.hosts} hosts to save and leave, for up to {spec.grace_seconds:.0f} s")
+        _wait_for_agents(folder, spec, first, back)
+    back.remove()
+    return {
+        "job": spec.name,
+        "backend": spec.backend.kind,
+        "state": status(out)["state"],
+        "billable": back.billable(),
+    }
+
+
+def _wait_for_agents(folder: Folder, spec: JobSpec, first: int, back: Driver) -> None:
+    until = time.monotonic() + spec.grace_seconds + 30
+    while time.monotonic() < until and back.resource().state == "running":
+        history = attempts(folder, spec.hosts, first)
+        if history and len(history[-1].exits) == spec.hosts:
+            return
+        time.sleep(1)
+
+
+class Logs:
+    """The merged output of all hosts, attempt after attempt; `more` returns what is new."""
+
+    def __init__(self, out: str, host: int | None = None) -> None:
+        self.folder = open_folder(out)
+        self.spec, self.first = load_job(self.folder)
+        self.hosts = range(self.spec.hosts) if host is None else [host]
+        if host is not None and not 0 <= host < self.spec.hosts:
+            raise UserError(f"--host is {host}: the job has hosts 0 to {self.spec.hosts - 1}.")
+        self.offsets: dict[str, int] = {}
+
+    def more(self) -> list[tuple[str, int, str]]:
+        """(attempt, host, line) for each complete line written since the last call."""
+        lines = []
+        for attempt in attempts(self.folder, self.spec.hosts, self.first):
+            for host in self.hosts:
+                name = f"launch/attempts/{attempt.name}/host.{host}.log"
+                data = self.folder.read_log(name, self.offsets.get(name, 0))
+                end = len(data) if attempt.ended else data.rfind(b"\n") + 1
+                self.offsets[name] = self.offsets.get(name, 0) + end
+                for line in data[:end].decode(errors="replace").splitlines():
+                    lines.append((attempt.name, host, line))
+        return lines

@@ -1,0 +1,82 @@
+"""Jobs whose trainer is the small stand-in of `fake_trainer.py`."""
+
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from fake_bucket import Bucket
+
+from llm_jax import config
+from llm_jax.launch import job
+from llm_jax.launch.spec import JobSpec, Limits
+
+TRAINER = [sys.executable, str(Path(__file__).with_name("fake_trainer.py"))]
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Address of a bucket in a local server, which this process and its children talk to."""
+    pytest.importorskip("google.cloud.storage")
+    Bucket.objects = {}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+    yield "gs://b"
+    server.shutdown()
+
+
+@pytest.fixture
+def run_json(tmp_path):
+    """Path of a valid run of 40 steps."""
+    model = config.ModelConfig(
+        vocab_size=64,
+        num_layers=1,
+        d_model=8,
+        num_heads=1,
+        num_kv_heads=1,
+        head_dim=8,
+        d_ff=16,
+        max_seq_len=1024,
+    )
+    run = config.RunConfig(name="fake", out="unused", steps=40, model=model,
+                           optim=config.OptimConfig(warmup_steps=10))  # fmt: skip
+    path = tmp_path / "run.json"
+    path.write_text(config.to_json(run))
+    return str(path)
+
+
+@pytest.fixture
+def make_spec(run_json, tmp_path):
+    def make(faults="", **changes):
+        env = {"FAKE_FAULTS": faults} | changes.pop("env", {})
+        fields = {
+            "name": "fake",
+            "config": run_json,
+            "out": str(tmp_path / "out"),
+            "slices": 2,
+            "trainer": TRAINER,
+            "grace_seconds": 10,
+            "backoff_seconds": 0.1,
+            "rendezvous_seconds": 30,
+            "limits": Limits(startup=20, step=2, save=5, heartbeat=20),
+            "env": env,
+        }
+        return JobSpec(**fields | changes)
+
+    return make
+
+
+@pytest.fixture
+def store():
+    """Puts the job into its output folder, as `launch run` does before it supervises."""
+
+    def put(spec):
+        run = config.load(spec.config)
+        first = job.next_incarnation(job.open_folder(spec.out))
+        job.store(spec, run, first)
+        return first
+
+    return put

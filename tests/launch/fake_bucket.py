@@ -1,0 +1,71 @@
+"""A local server for the part of Google Cloud Storage that small objects need."""
+
+import json
+import re
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler
+from typing import ClassVar
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """The part of the Cloud Storage JSON API that the client uses for small objects."""
+
+    objects: ClassVar[dict] = {}  # name -> (generation, content)
+    clock = 0
+    lock = threading.Lock()
+
+    def log_message(self, *args):
+        """Silence."""
+
+    def answer(self, status, body=b"", kind="application/json"):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def resource(self, name):
+        generation, content = self.objects[name]
+        return {
+            "name": name,
+            "bucket": "b",
+            "generation": str(generation),
+            "size": str(len(content)),
+        }
+
+    def do_POST(self):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        boundary = re.search('boundary="?([^"]+)"?', self.headers["Content-Type"]).group(1)
+        _, meta, media, _ = body.split(b"--" + boundary.encode())
+        name = json.loads(meta.partition(b"\r\n\r\n")[2])["name"]
+        with self.lock:
+            if query.get("ifGenerationMatch") == ["0"] and name in self.objects:
+                self.answer(412, {"error": {"code": 412, "message": "precondition"}})
+                return
+            Bucket.clock += 1
+            content = media.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
+            self.objects[name] = (Bucket.clock, content)
+        self.answer(200, self.resource(name))
+
+    def do_GET(self):
+        url = urllib.parse.urlsplit(self.path)
+        query = urllib.parse.parse_qs(url.query)
+        with self.lock:
+            if url.path.endswith("/o"):
+                names = sorted(n for n in self.objects if n.startswith(query["prefix"][0]))
+                self.answer(200, {"items": [self.resource(n) for n in names]})
+                return
+            name = urllib.parse.unquote(url.path.rpartition("/o/")[2])
+            if name in self.objects:
+                self.answer(200, self.objects[name][1], "application/octet-stream")
+            else:
+                self.answer(404, {"error": {"code": 404, "message": "no such object"}})
+
+    def do_DELETE(self):
+        name = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path.rpartition("/o/")[2])
+        with self.lock:
+            found = self.objects.pop(name, None)
+        self.answer(204 if found else 404)
