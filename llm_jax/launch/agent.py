@@ -325,7 +325,11 @@ def main() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, terminate)
-    return agent.run()
+    try:
+        return agent.run()
+    except OSError as error:
+        print(f"error: the output folder {folder.address} does not answer: {error}")
+        return PEER_LOST
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ from llm_jax.launch.records import (
 )
 from llm_jax.launch.spec import JobSpec
 
+BLIND_SECONDS = 3600.0  # without any answer; then the supervisor gives up, saying why
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -69,18 +71,28 @@ class Supervisor:
             lease.release()
 
     def _run(self, lease: Lease) -> Outcome:
-        last = ""
+        last, blind = "", 0.0
         while True:
             lease.check()
-            if stop_requested(self.folder):
-                return Outcome("stopped", "on request")
-            resource = self.back.resource()
+            try:
+                if stop_requested(self.folder):
+                    return Outcome("stopped", "on request")
+                resource = self.back.resource()
+                if resource.state == "running" and self._over():
+                    resource = Resource("ended")
+            except (UserError, OSError) as error:
+                # Days are long, and networks fail: what runs goes on without being watched.
+                blind += self.poll
+                if last == "" or blind > BLIND_SECONDS:
+                    raise
+                self.say(f"cannot look at the job: {error}")
+                self.sleep(self.poll)
+                continue
+            blind = 0.0
             seen = resource.state + (f": {resource.detail}" if resource.detail else "")
             if seen != last:
                 self.say(seen)
                 last = seen
-            if resource.state == "running" and self._over():
-                resource = Resource("ended")
             if resource.state in ("waiting", "running"):
                 self.sleep(self.poll)
                 continue

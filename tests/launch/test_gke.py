@@ -1,0 +1,194 @@
+"""JobSets: manifests against the schemas, and the verbs against a local API server."""
+
+import json
+import sys
+
+import pytest
+
+pytest.importorskip("kubernetes")
+
+from fake_kubernetes import JOBSETS, FakeKubernetes
+from launch_samples import wait_for
+
+from llm_jax.cli import main
+from llm_jax.config import UserError
+from llm_jax.launch.backends import gke
+from llm_jax.launch.folder import open_folder
+from llm_jax.launch.records import attempt_folder, outside_record, record_exit
+from llm_jax.launch.spec import Gke
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    fake = FakeKubernetes()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "c", "cluster": {"server": fake.url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    # The client reads the variable when it is imported, so children see it and we set both.
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+    )
+    yield fake
+    fake.server.shutdown()
+
+
+@pytest.fixture
+def gke_spec(make_spec):
+    def make(**changes):
+        fields = {
+            "out": "gs://b/run",
+            "accelerator": "v5p-128",
+            "backend": Gke(namespace="research", queue="team"),
+            "image": "registry/llm-jax:1",
+        }
+        return make_spec(**fields | changes)
+
+    return make
+
+
+CASES = {
+    "tpu": {},
+    "tpu spot": {"capacity": "spot", "slices": 4, "accelerator": "v6e-256"},
+    "tpu7x reserved": {"accelerator": "tpu7x-256", "capacity": "reserved", "reservation": "r"},
+    "flex": {"accelerator": "v5e-8", "capacity": "flex-start"},
+    "gpu": {"accelerator": "h100-8", "slices": 2},
+    "cpu": {"accelerator": "cpu-4"},
+    "account": {"backend": Gke(namespace="research", service_account="trainer")},
+}
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES.keys())
+def test_manifests_obey_the_schemas(gke_spec, changes):
+    validate = pytest.importorskip("kubernetes_validate")
+    models = pytest.importorskip("kubeflow_trainer_api.models")
+    (action,) = gke.render(gke_spec(**changes), 3)
+    made = action.manifest
+    # Unknown fields vanish in the models, so the way there and back must change nothing.
+    assert models.JobsetV1alpha2JobSet.from_dict(made).to_dict() == made
+    (replicated,) = made["spec"]["replicatedJobs"]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}}
+    validate.validate(job | replicated["template"], validate.latest_version(), strict=True)
+
+
+def test_a_misspelt_field_would_not_pass(gke_spec):
+    validate = pytest.importorskip("kubernetes_validate")
+    (action,) = gke.render(gke_spec(), 0)
+    job = action.manifest["spec"]["replicatedJobs"][0]["template"]
+    job["spec"]["template"]["spec"]["hostnetwork"] = True
+    with pytest.raises(validate.ValidationError):
+        whole = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}} | job
+        validate.validate(whole, validate.latest_version(), strict=True)
+
+
+def test_a_multislice_manifest_says_what_gke_needs(gke_spec):
+    (action,) = gke.render(gke_spec(slices=2, accelerator="v5p-128"), 3)
+    metadata, spec = action.manifest["metadata"], action.manifest["spec"]
+    assert metadata["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+    exclusive = metadata["annotations"]["alpha.jobset.sigs.k8s.io/exclusive-topology"]
+    assert exclusive == "cloud.google.com/gke-nodepool"
+    (replicated,) = spec["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    assert replicated["replicas"] == 2
+    assert (job["parallelism"], job["completions"], job["backoffLimit"]) == (16, 16, 0)
+    pod = job["template"]["spec"]
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5p-slice",
+        "cloud.google.com/gke-tpu-topology": "4x4x4",
+    }
+    assert pod["containers"][0]["resources"] == {"limits": {"google.com/tpu": "4"}}
+    assert pod["hostNetwork"] and pod["dnsPolicy"] == "ClusterFirstWithHostNet"
+    assert pod["terminationGracePeriodSeconds"] == 40
+    rules = job["podFailurePolicy"]["rules"]
+    assert rules[0]["onExitCodes"]["values"] == [78]
+
+
+def call(capsys, *words):
+    """Exit code and JSON of a verb."""
+    with pytest.raises(SystemExit) as left:
+        main([*words, "--json"])
+    printed = capsys.readouterr()
+    return left.value.code, json.loads(printed.out) if printed.out else printed.err
+
+
+def test_the_verbs(cluster, bucket, gke_spec, tmp_path, capsys, monkeypatch):
+    from llm_jax.config import to_json
+
+    monkeypatch.chdir(tmp_path)
+    spec = gke_spec(out=bucket + "/run", accelerator="cpu-1", slices=1)
+    (tmp_path / "spec.json").write_text(to_json(spec))
+    code, planned = call(capsys, "launch", "run", "--spec", "spec.json", "--dry-run")
+    assert code == 0 and cluster.jobsets == {}
+
+    code, _ = call(capsys, "launch", "run", "--spec", "spec.json", "--detach")
+    assert code == 0
+    wait_for(lambda: cluster.jobsets, 60)
+    assert cluster.jobsets["fake"] == planned["actions"][-1]["manifest"]
+    assert call(capsys, "launch", "status", spec.out)[1]["state"] == "waiting"
+
+    cluster.jobsets["fake"]["status"] = {"replicatedJobsStatus": [{"name": "slice", "ready": 1}]}
+    cluster.pods["p"] = {"metadata": {"name": "fake-slice-0-0"}, "status": {"phase": "Running"}}
+    folder = open_folder(spec.out)
+    folder.write(f"{attempt_folder('0000.0000')}/host.0.json", b"{}")
+    folder.append(f"{attempt_folder('0000.0000')}/host.0.log", b"step 1\nstep 2\n")
+    assert call(capsys, "launch", "status", spec.out)[1]["state"] == "running"
+    lines = call(capsys, "launch", "logs", spec.out)[1]["lines"]
+    assert [line["text"] for line in lines] == ["step 1", "step 2"]
+
+    record_exit(folder, "0000.0000", outside_record(0, "preempted", "saved", {"step": 2}))
+    code, stopped = call(capsys, "launch", "stop", spec.out)
+    assert (code, stopped["state"], stopped["billable"]) == (0, "stopped", [])
+    assert cluster.jobsets == {}
+    assert call(capsys, "launch", "stop", spec.out)[1] == stopped
+
+
+def test_list_shows_our_jobs_only(cluster, gke_spec, capsys):
+    gke.Driver(gke_spec()).apply(*gke.render(gke_spec(), 0))
+    cluster.jobsets["other"] = {"metadata": {"name": "other", "labels": {}}}
+    words = ("launch", "list", "--backend", "gke", "--namespace", "research")
+    code, result = call(capsys, *words)
+    assert code == 0
+    assert result["jobs"] == [{"job": "fake", "state": "running", "out": "gs://b/run"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ({}, "waiting"),
+        ({"conditions": [{"type": "Suspended", "status": "True"}]}, "waiting"),
+        ({"replicatedJobsStatus": [{"name": "slice", "ready": 2}]}, "running"),
+        ({"conditions": [{"type": "Completed", "status": "True"}]}, "ended"),
+        ({"conditions": [{"type": "Failed", "status": "True", "message": "why"}]}, "failed"),
+    ],
+)
+def test_conditions(cluster, gke_spec, status, state):
+    back = gke.Driver(gke_spec())
+    back.apply(*back.render(0))
+    cluster.jobsets["fake"]["status"] = status
+    assert back.resource().state == state
+
+
+def test_mistakes_are_one_sentence(cluster, gke_spec):
+    gke.Driver(gke_spec()).apply(*gke.render(gke_spec(), 0))
+    with pytest.raises(UserError, match="exists already in namespace research"):
+        gke.Driver(gke_spec(out="gs://b/other")).check()
+    with pytest.raises(UserError, match="found no cluster"):
+        gke.Driver(gke_spec(backend=Gke(context="nowhere"))).check()
+    with pytest.raises(UserError, match="The cluster has no JobSets"):
+        gke.Driver(gke_spec(backend=Gke(namespace="elsewhere"))).check()
+    cluster.refuse = (403, "user may not")
+    with pytest.raises(UserError, match="The cluster refused: 403 user may not"):
+        gke.Driver(gke_spec()).check()
+    assert [r for r in cluster.requests if r.startswith("POST")] == [f"POST {JOBSETS}"]
+
+
+def test_a_missing_client_names_the_extra(gke_spec, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    with pytest.raises(UserError, match=r"pip install 'llm-jax\[launch-gke\]'"):
+        gke.make_client(None)
