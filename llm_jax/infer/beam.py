@@ -1,0 +1,94 @@
+"""Beam search: the likeliest continuation that a breadth of `beams` finds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm_jax.infer.cache import decode_attend, empty_cache, prefill_attend
+from llm_jax.infer.generate import Decoder, check_room
+
+Params = dict[str, Any]
+
+
+def beam_search(
+    params: Params, decoder: Decoder, prompt: Sequence[int], *, beams: int, max_tokens: int
+) -> tuple[list[int], bool, float]:
+    """Searches for the continuation with the largest sum of log-probabilities.
+
+    A beam that meets end-of-document keeps its score; there is no length penalty, so that with
+    enough beams the search is exact.
+
+    Returns:
+      New ids without end-of-document, whether it was met, and the log-probability in nats.
+
+    Raises:
+      UserError: the prompt leaves no room for `max_tokens`.
+    """
+    check_room(decoder.model, len(prompt), max_tokens)
+    tokens_Kn, score_K = _search(params, np.asarray([prompt], np.int32), decoder, beams, max_tokens)
+    best = int(jnp.argmax(score_K))
+    ids = np.asarray(tokens_Kn[best]).tolist()
+    stopped = decoder.eos_id in ids
+    return ids[: ids.index(decoder.eos_id)] if stopped else ids, stopped, float(score_K[best])
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "beams", "max_tokens"))
+def _search(
+    params: Params, prompt_1P: jax.Array, decoder: Decoder, beams: int, max_tokens: int
+) -> tuple[jax.Array, jax.Array]:
+    """The tokens (beams, max_tokens) and log-probabilities (beams,) of all beams at the end."""
+    P = prompt_1P.shape[1]
+    caches = empty_cache(decoder.model, 1, P + max_tokens, jnp.dtype(decoder.compute.dtype))
+    logits_1V, caches = decoder.next_logits(
+        params,
+        prompt_1P,
+        jnp.arange(P)[None],
+        prefill_attend(decoder.model, 1, P),
+        caches,
+        jnp.asarray([P - 1]),
+    )
+    # All beams start as the prompt; only the first may be continued, else all would be the same.
+    start = {
+        "logits_KV": jnp.repeat(logits_1V, beams, axis=0),
+        "score_K": jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf),
+        "tokens_Kn": jnp.full((beams, max_tokens), decoder.eos_id, jnp.int32),
+        "done_K": jnp.zeros(beams, bool),
+        "caches": jax.tree.map(lambda leaf: jnp.repeat(leaf, beams, axis=1), caches),
+    }
+
+    def step(state: dict[str, Any], i: jax.Array) -> tuple[dict[str, Any], None]:
+        V = state["logits_KV"].shape[-1]
+        logp_KV = jax.nn.log_softmax(state["logits_KV"])
+        stay_V = jnp.where(jnp.arange(V) == decoder.eos_id, 0.0, -jnp.inf)
+        logp_KV = jnp.where(state["done_K"][:, None], stay_V, logp_KV)
+        score_K, chosen_K = jax.lax.top_k((state["score_K"][:, None] + logp_KV).reshape(-1), beams)
+        parent_K, token_K = chosen_K // V, (chosen_K % V).astype(jnp.int32)
+        tokens_Kn = state["tokens_Kn"][parent_K].at[:, i].set(token_K)
+        caches = jax.tree.map(lambda leaf: leaf[:, parent_K], state["caches"])
+        position_K = jnp.full((beams,), P + i)
+        logits_KV, caches = decoder.next_logits(
+            params,
+            token_K[:, None],
+            position_K[:, None],
+            decode_attend(decoder.model, position_K),
+            caches,
+            jnp.zeros_like(position_K),
+        )
+        done_K = state["done_K"][parent_K] | (token_K == decoder.eos_id)
+        made = {
+            "logits_KV": logits_KV,
+            "score_K": score_K,
+            "tokens_Kn": tokens_Kn,
+            "done_K": done_K,
+            "caches": caches,
+        }
+        return made, None
+
+    end, _ = jax.lax.scan(step, start, jnp.arange(max_tokens))
+    return end["tokens_Kn"], end["score_K"]

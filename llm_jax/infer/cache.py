@@ -1,0 +1,81 @@
+"""A key/value cache as one more `Attend` of the model: prefill writes it, decoding reads it.
+
+Slot s of a row holds the key and value of that row's position s. Prompts of a batch are padded on
+the right: what padding leaves in a slot lies after the row's own position, where no query looks,
+and is overwritten when the row gets there. So rows of different lengths need no bookkeeping.
+
+Legend as in `model/attention.py`; S slots, L layers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from llm_jax.config import ModelConfig
+from llm_jax.model.attention import block_size, blockwise_attention, reference_attention
+from llm_jax.model.layers import Attend, Cache
+
+
+def empty_cache(config: ModelConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
+    """{"k", "v"}, each (L, B, S, K, H) of zeros."""
+    shape = (config.num_layers, B, S, config.num_kv_heads, config.head_dim)
+    return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
+
+
+def prefill_attend(config: ModelConfig, B: int, T: int) -> Attend:
+    """Causal attention among positions 0 … T-1, which fill the first T slots."""
+    segments_BT = jnp.ones((B, T), jnp.int32)
+
+    def attend(
+        q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, window: int | None, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
+        out_BTNH = blockwise_attention(
+            q_BTNH,
+            k_BTKH,
+            v_BTKH,
+            segments_BT,
+            scale=_scale(config),
+            softcap=config.attn_softcap,
+            window=window,
+            block=block_size(T),
+        )
+        cache = {
+            "k": cache["k"].at[:, :T].set(k_BTKH),
+            "v": cache["v"].at[:, :T].set(v_BTKH),
+        }
+        return out_BTNH, cache
+
+    return attend
+
+
+def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
+    """Attention of one query per row, at `position_B`, over the slots up to its own."""
+    rows = jnp.arange(position_B.shape[0])
+
+    def attend(
+        q_B1NH: jax.Array, k_B1KH: jax.Array, v_B1KH: jax.Array, window: int | None, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
+        k_BSKH = cache["k"].at[rows, position_B].set(k_B1KH[:, 0])
+        v_BSKH = cache["v"].at[rows, position_B].set(v_B1KH[:, 0])
+        s = jnp.arange(k_BSKH.shape[1])
+        mask_BS = s <= position_B[:, None]
+        if window is not None:
+            mask_BS &= position_B[:, None] - s < window
+        out_B1NH = reference_attention(
+            q_B1NH,
+            k_BSKH,
+            v_BSKH,
+            mask_BS[:, None],
+            scale=_scale(config),
+            softcap=config.attn_softcap,
+        )
+        return out_B1NH, {"k": k_BSKH, "v": v_BSKH}
+
+    return attend
+
+
+def _scale(config: ModelConfig) -> float:
+    return config.attn_scale or 1 / math.sqrt(config.head_dim)

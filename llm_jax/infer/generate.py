@@ -1,0 +1,252 @@
+"""Continuing prompts: prefill, then a jitted loop of one token at a time over a KV cache."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm_jax.config import ComputeConfig, ModelConfig, UserError
+from llm_jax.infer.cache import decode_attend, empty_cache, prefill_attend
+from llm_jax.infer.sampling import Sampling, choose
+from llm_jax.model import transformer
+
+Params = dict[str, Any]
+State = dict[str, Any]
+"""tokens_BS, length_B (tokens so far), done_B, caches, keys_B, as `_prefill` makes them."""
+CHUNK = 16
+"""Tokens per row between two looks of the host: what streaming and timing see."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What is compiled into the loop.
+
+    Attributes:
+      vocab_size: of the tokenizer; ids above it pad the model's vocabulary and are never chosen.
+      eos_id: ends a row.
+    """
+
+    model: ModelConfig
+    compute: ComputeConfig
+    sampling: Sampling
+    vocab_size: int
+    eos_id: int
+
+    def next_logits(
+        self,
+        params: Params,
+        tokens_BT: Any,
+        positions_BT: Any,
+        attend: Any,
+        caches: Any,
+        last_B: Any,
+    ) -> tuple[jax.Array, Any]:
+        """float32 logits (B, V) after column `last_B` of each row, and the caches."""
+        x_BTD, caches = transformer.hidden(
+            params, tokens_BT, positions_BT, attend, self.model, self.compute, caches
+        )
+        x_BD = x_BTD[jnp.arange(len(last_B)), last_B]
+        logits_BV = transformer.logits(
+            x_BD, transformer.unembedding(params, self.model), self.model
+        )
+        return jnp.where(
+            jnp.arange(logits_BV.shape[-1]) < self.vocab_size, logits_BV, -jnp.inf
+        ), caches
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What `generate` made.
+
+    Attributes:
+      ids: new tokens of each row, without the end-of-document token.
+      stopped: whether the row ended with end-of-document.
+      tokens_per_second: median over chunks of the decode loop, all rows together; compilation and
+        prefill are not in it. None if one token was all there was to make.
+    """
+
+    ids: list[list[int]]
+    stopped: list[bool]
+    tokens_per_second: float | None
+    compile_seconds: float
+    prefill_seconds: float
+
+
+def compute_for_inference(compute: ComputeConfig) -> ComputeConfig:
+    """The run's own dtype; nothing is rematerialised, as there is no backward pass."""
+    return ComputeConfig(dtype=compute.dtype, remat="none", scan_layers=compute.scan_layers)
+
+
+def prepared(params: Params, model: ModelConfig, compute: ComputeConfig) -> Params:
+    """Parameters in the compute dtype once, instead of at each token; norms stay float32."""
+    axes = transformer.logical_axes(model)
+    cast = lambda leaf, names: jnp.asarray(leaf, None if "norm" in names else compute.dtype)  # noqa: E731
+    return jax.tree.map(cast, params, axes)
+
+
+def generate(
+    params: Params,
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    seed: int = 0,
+    on_tokens: Callable[[list[list[int]]], None] | None = None,
+) -> Generation:
+    """Continues all prompts together until each has met end-of-document or has `max_tokens` more.
+
+    Args:
+      params: as `prepared` gives them.
+      prompts: token ids, each with at least one (normally <s> first); lengths may differ.
+      seed: of the sampling; a row's tokens depend on it, the prompt and the row's number.
+      on_tokens: called with the new ids of each row, every `CHUNK` tokens.
+
+    Raises:
+      UserError: a prompt that leaves no room for `max_tokens` in the model's context.
+    """
+    lengths = [len(prompt) for prompt in prompts]
+    check_room(decoder.model, max(lengths), max_tokens)
+    prompt_BP = np.zeros((len(prompts), max(lengths)), np.int32)
+    for row, prompt in zip(prompt_BP, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    keys_B = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(prompts)))
+    start = time.perf_counter()
+    length_B = jnp.asarray(lengths, jnp.int32)
+    prefill = _prefill.lower(params, prompt_BP, length_B, keys_B, decoder, max_tokens).compile()
+    shape = jax.eval_shape(
+        functools.partial(_prefill, decoder=decoder, max_tokens=max_tokens),
+        params, prompt_BP, length_B, keys_B,
+    )  # fmt: skip
+    decode = _decode.lower(params, shape, jnp.int32(0), decoder).compile()
+    compiled = time.perf_counter()
+    state = jax.block_until_ready(prefill(params, prompt_BP, length_B, keys_B))
+    report = _Reporter(lengths, decoder.eos_id, on_tokens)
+    report(state)
+    prefilled = time.perf_counter()
+    rates, left = [], max_tokens - 1
+    while left > 0 and not report.finished:
+        began, had = time.perf_counter(), report.total
+        state = decode(params, state, jnp.int32(min(CHUNK, left)))
+        left -= CHUNK
+        report(state)
+        rates.append((report.total - had) / (time.perf_counter() - began))
+    return Generation(
+        report.ids,
+        report.stopped,
+        float(np.median(rates)) if rates else None,
+        compiled - start,
+        prefilled - compiled,
+    )
+
+
+def check_room(model: ModelConfig, prompt: int, max_tokens: int) -> None:
+    if prompt + max_tokens > model.max_seq_len:
+        raise UserError(
+            f"The prompt has {prompt} tokens and --max-tokens is {max_tokens}, more than the "
+            f"model's context of {model.max_seq_len}: shorten one of them."
+        )
+
+
+class _Reporter:
+    """Takes new tokens off the device and hands them on."""
+
+    def __init__(self, lengths: list[int], eos_id: int, on_tokens: Any) -> None:
+        self.ids: list[list[int]] = [[] for _ in lengths]
+        self.stopped = [False] * len(lengths)
+        self.finished = False
+        self.total = 0
+        """Tokens made so far, end-of-document included."""
+        self._seen = list(lengths)
+        self._eos_id, self._on_tokens = eos_id, on_tokens
+
+    def __call__(self, state: State) -> None:
+        tokens, lengths = np.asarray(state["tokens_BS"]), np.asarray(state["length_B"])
+        fresh = []
+        for row, length in enumerate(lengths.tolist()):
+            new = tokens[row, self._seen[row] : length].tolist()
+            self.total += len(new)
+            self._seen[row] = length
+            if new and new[-1] == self._eos_id:
+                self.stopped[row] = True
+                new.pop()
+            self.ids[row] += new
+            fresh.append(new)
+        self.finished = all(self.stopped)
+        if self._on_tokens:
+            self._on_tokens(fresh)
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "max_tokens"))
+def _prefill(
+    params: Params,
+    prompt_BP: jax.Array,
+    length_B: jax.Array,
+    keys_B: jax.Array,
+    decoder: Decoder,
+    max_tokens: int,
+) -> State:
+    """Runs the prompts and chooses the first new token of each row."""
+    B, P = prompt_BP.shape
+    caches = empty_cache(decoder.model, B, P + max_tokens, jnp.dtype(decoder.compute.dtype))
+    positions_BP = jnp.broadcast_to(jnp.arange(P), (B, P))
+    attend = prefill_attend(decoder.model, B, P)
+    logits_BV, caches = decoder.next_logits(
+        params, prompt_BP, positions_BP, attend, caches, length_B - 1
+    )
+    state = {
+        "tokens_BS": jnp.pad(jnp.asarray(prompt_BP), ((0, 0), (0, max_tokens))),
+        "length_B": length_B,
+        "done_B": jnp.zeros(B, bool),
+        "caches": caches,
+        "keys_B": keys_B,
+    }
+    return _append(state, logits_BV, decoder)
+
+
+@functools.partial(jax.jit, static_argnames="decoder", donate_argnames="state")
+def _decode(params: Params, state: State, count: jax.Array, decoder: Decoder) -> State:
+    """At most `count` more tokens per row; fewer if every row is done."""
+
+    def going_on(carry: tuple[jax.Array, State]) -> jax.Array:
+        made, state = carry
+        return (made < count) & ~jnp.all(state["done_B"])
+
+    def step(carry: tuple[jax.Array, State]) -> tuple[jax.Array, State]:
+        made, state = carry
+        position_B = state["length_B"] - 1
+        token_B1 = jnp.take_along_axis(state["tokens_BS"], position_B[:, None], axis=1)
+        logits_BV, caches = decoder.next_logits(
+            params,
+            token_B1,
+            position_B[:, None],
+            decode_attend(decoder.model, position_B),
+            state["caches"],
+            jnp.zeros_like(position_B),
+        )
+        return made + 1, _append({**state, "caches": caches}, logits_BV, decoder)
+
+    return jax.lax.while_loop(going_on, step, (jnp.int32(0), state))[1]
+
+
+def _append(state: State, logits_BV: jax.Array, decoder: Decoder) -> State:
+    """The state with one more token in each row that is not done."""
+    length_B, done_B = state["length_B"], state["done_B"]
+    # A key per row and place, so that a row's draws do not depend on when others end.
+    keys_B = jax.vmap(jax.random.fold_in)(state["keys_B"], length_B)
+    token_B = choose(logits_BV, decoder.sampling, keys_B)
+    rows = jnp.arange(len(length_B))
+    old_B = state["tokens_BS"][rows, length_B]
+    tokens_BS = state["tokens_BS"].at[rows, length_B].set(jnp.where(done_B, old_B, token_B))
+    return {
+        **state,
+        "tokens_BS": tokens_BS,
+        "length_B": jnp.where(done_B, length_B, length_B + 1),
+        "done_B": done_B | (token_B == decoder.eos_id),
+    }

@@ -1,0 +1,41 @@
+"""Token ids to text as they come, whole characters only."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+
+from llm_jax.data.tokenizer import Tokenizer
+
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class TextStream:
+    """Decodes one row of generated ids piece by piece.
+
+    A character whose bytes come in several tokens appears when its last byte does; bytes that form
+    no character become U+FFFD; control tokens vanish.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, ids: Iterable[int]) -> str:
+        """The characters that `ids` complete."""
+        return "".join(self._decoder.decode(self._bytes(i)) for i in ids)
+
+    def end(self) -> str:
+        """What is left over: U+FFFD if a character was cut off, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+    def _bytes(self, i: int) -> bytes:
+        size = self._tokenizer.token_bytes[i]
+        piece = self._tokenizer.pieces([i])[0]
+        if size == 0:
+            return b""
+        found = BYTE_PIECE.fullmatch(piece)
+        if found and size == 1:
+            return bytes([int(found[1], 16)])
+        return piece.replace("▁", " ").encode()
