@@ -27,26 +27,20 @@ from llm_jax.launch import checks
 from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED, classify, decide, sentence
 from llm_jax.launch.checks import Refused
 from llm_jax.launch.folder import Folder, open_folder
+from llm_jax.launch.peers import Peers
 from llm_jax.launch.records import (
     ExitRecord,
     Kind,
-    attempt_folder,
     attempts,
     load_job,
     next_attempt,
-    outside_record,
-    read_json,
     record_exit,
     stop_requested,
     trainer_status,
 )
 from llm_jax.launch.spec import JobSpec
 from llm_jax.launch.trainer import Trainer, kernel_kills
-from llm_jax.launch.watchdog import Watchdog
-
-ANNOUNCE_SECONDS = 10.0
-PEER_SECONDS = 5.0  # a trainer leaves by itself when a peer is lost; after this it is killed
-DUMP_SECONDS = 2.0  # for faulthandler to write the stacks of all threads
+from llm_jax.launch.watch import Watch, store_output
 
 
 class Agent:
@@ -93,12 +87,16 @@ class Agent:
             time.sleep(min(self.poll, seconds))
 
     def settle(self, attempt: str) -> None:
-        """Waits until every host that took part has its record: all then decide from the same."""
-        until = time.monotonic() + self.spec.grace_seconds + 30
+        """Waits until every host that took part has its record: all then decide from the same.
+
+        A host that was lost gets one after `limits.heartbeat`.
+        """
+        peers = Peers(self.folder, attempt, self.spec, self.process)
+        patience = max(self.spec.grace_seconds, self.spec.limits.heartbeat) + 30
+        until = time.monotonic() + patience
         while time.monotonic() < until and not self.terminated:
-            names = self.folder.names(attempt_folder(attempt)).keys()
-            came = {n for n in names if n.endswith(".json") and not n.endswith(".exit.json")}
-            if all(n.replace(".json", ".exit.json") in names for n in came):
+            _, going = peers.look(time.monotonic())
+            if not going:
                 return
             time.sleep(self.poll)
 
@@ -122,8 +120,11 @@ class Agent:
         except Refused as error:
             return self.record("refused", str(error), None, None)
 
+        peers = Peers(self.folder, attempt, self.spec, self.process)
+
         def interrupted() -> bool:
-            return self.leaving() or bool(self.peer_exits(attempt))
+            ended, _ = peers.look(0.0)  # nobody is silent before the start
+            return self.leaving() or bool(ended)
 
         try:
             lead = checks.wait_for_all(self.folder, attempt, self.spec, interrupted, self.poll)
@@ -151,7 +152,7 @@ class Agent:
                 told = watch.until_end()
             finally:
                 trainer.finish()
-                Watch.store_output(self, attempt, trainer)
+                store_output(self, attempt, trainer)
         code = trainer.code()
         assert code is not None
         if told is None and code == -signal.SIGKILL and kernel_kills() > kills:
@@ -192,120 +193,6 @@ class Agent:
             phase=status["phase"],
             time=time.time(),
         )
-
-    def peer_exits(self, attempt: str) -> list[str]:
-        """Names of the exit records of other hosts in this attempt."""
-        own = f"{attempt_folder(attempt)}/host.{self.process}.exit.json"
-        names = self.folder.names(attempt_folder(attempt))
-        return [name for name in names if name.endswith(".exit.json") and name != own]
-
-
-class Watch:
-    """Looks after a running trainer until it ends, by itself or by the agent's hand."""
-
-    def __init__(self, agent: Agent, attempt: str, presence: dict, trainer: Trainer) -> None:
-        self.agent, self.attempt, self.trainer = agent, attempt, trainer
-        self.presence = presence
-        now = time.monotonic()
-        self.watchdog = Watchdog(agent.spec.limits, now)
-        self.announced = now
-        self.asked: float | None = None
-        self.peer_gone: float | None = None
-        self.peer_patience = PEER_SECONDS
-        self.peer_seen: dict[str, tuple[str, float]] = {}
-        self.complained = False
-
-    def until_end(self) -> tuple[Kind, str] | None:
-        """Returns why the agent ended the trainer, or None if it ended by itself."""
-        while self.trainer.code() is None:
-            time.sleep(self.agent.poll)
-            now = time.monotonic()
-            self.store_output(self.agent, self.attempt, self.trainer)
-            try:
-                self.look(now)
-            except OSError as error:
-                # Blind to the folder, the agent cannot tell a slow trainer from a dead one.
-                self.watchdog.changed = now
-                if not self.complained:
-                    self.agent.say(f"the output folder does not answer: {error}")
-                    self.complained = True
-            why = self.reason_to_end(now)
-            if why:
-                self.end()
-                return why
-        return None
-
-    @staticmethod
-    def store_output(agent: Agent, attempt: str, trainer: Trainer) -> None:
-        data = trainer.take_output()
-        if not data:
-            return
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
-        try:
-            agent.folder.append(f"{attempt_folder(attempt)}/host.{agent.process}.log", data)
-        except OSError:
-            trainer.give_back(data)
-
-    def look(self, now: float) -> None:
-        """Takes in the trainer's status and the other hosts' signs of life, and gives its own."""
-        agent = self.agent
-        self.watchdog.observe(trainer_status(agent.folder, agent.process), now)
-        if now - self.announced > ANNOUNCE_SECONDS:
-            checks.announce(agent.folder, self.attempt, agent.process, self.presence)
-            self.announced = now
-        if agent.leaving() and self.asked is None:
-            self.trainer.send(signal.SIGTERM)
-            self.asked = now
-        self.look_at_peers(now)
-
-    def look_at_peers(self, now: float) -> None:
-        agent = self.agent
-        names = agent.folder.names(attempt_folder(self.attempt))
-        ended = {name for name in names if name.endswith(".exit.json")}
-        for p in range(agent.spec.hosts):
-            sign, end = (
-                f"{attempt_folder(self.attempt)}/host.{p}{s}" for s in (".json", ".exit.json")
-            )
-            if p == agent.process or end in ended:
-                continue
-            version, since = self.peer_seen.get(sign, ("", now))
-            if names.get(sign, "") != version:
-                self.peer_seen[sign] = (names.get(sign, ""), now)
-            elif now - since > agent.spec.limits.heartbeat:
-                words = f"its agent has been silent for {agent.spec.limits.heartbeat:.0f} s"
-                status = trainer_status(agent.folder, p)
-                record_exit(agent.folder, self.attempt, outside_record(p, "lost", words, status))
-        if self.peer_gone is None:
-            self.note_peer_exits(ended, now)
-
-    def note_peer_exits(self, ended: set[str], now: float) -> None:
-        for name in ended:
-            record = read_json(self.agent.folder, name)
-            if record and record["kind"] != "finished" and record["process"] != self.agent.process:
-                self.peer_gone = now
-                if record["kind"] == "preempted":  # all save together, which takes its time
-                    self.peer_patience = self.agent.spec.grace_seconds
-                return
-
-    def reason_to_end(self, now: float) -> tuple[Kind, str] | None:
-        grace = self.agent.spec.grace_seconds
-        if self.asked is not None and now - self.asked > grace:
-            return "killed", f"had not saved {grace:.0f} s after the request to stop"
-        deserted = self.peer_gone is not None and now - self.peer_gone > self.peer_patience
-        if (deserted or self.watchdog.hung(now)) and self.trainer.is_stopped():
-            return "stopped", "the process was frozen (SIGSTOP)"
-        if deserted:
-            return "peer", "lost a peer"
-        return ("hang", self.watchdog.sentence()) if self.watchdog.hung(now) else None
-
-    def end(self) -> None:
-        """Asks faulthandler for the stacks of all threads, then kills."""
-        self.trainer.send(signal.SIGUSR1)
-        until = time.monotonic() + DUMP_SECONDS
-        while self.trainer.code() is None and time.monotonic() < until:
-            time.sleep(0.05)
-        self.trainer.kill()
 
 
 def main() -> int:

@@ -1,0 +1,112 @@
+"""Looks after a running trainer: its progress, its peers, the wishes of whoever started the job."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from llm_jax.launch import checks
+from llm_jax.launch.peers import Peers
+from llm_jax.launch.records import Kind, attempt_folder, read_json, trainer_status
+from llm_jax.launch.trainer import Trainer
+from llm_jax.launch.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from llm_jax.launch.agent import Agent
+
+ANNOUNCE_SECONDS = 10.0
+PEER_SECONDS = 5.0  # a trainer leaves by itself when a peer is lost; after this it is killed
+DUMP_SECONDS = 2.0  # for faulthandler to write the stacks of all threads
+
+
+class Watch:
+    """Looks after a running trainer until it ends, by itself or by the agent's hand."""
+
+    def __init__(self, agent: Agent, attempt: str, presence: dict, trainer: Trainer) -> None:
+        self.agent, self.attempt, self.trainer = agent, attempt, trainer
+        self.presence = presence
+        now = time.monotonic()
+        self.watchdog = Watchdog(agent.spec.limits, now)
+        self.announced = now
+        self.asked: float | None = None
+        self.peer_gone: float | None = None
+        self.peer_patience = PEER_SECONDS
+        self.peers = Peers(agent.folder, attempt, agent.spec, agent.process)
+        self.complained = False
+
+    def until_end(self) -> tuple[Kind, str] | None:
+        """Returns why the agent ended the trainer, or None if it ended by itself."""
+        while self.trainer.code() is None:
+            time.sleep(self.agent.poll)
+            now = time.monotonic()
+            store_output(self.agent, self.attempt, self.trainer)
+            try:
+                self.look(now)
+            except OSError as error:
+                # Blind to the folder, the agent cannot tell a slow trainer from a dead one.
+                self.watchdog.changed = now
+                if not self.complained:
+                    self.agent.say(f"the output folder does not answer: {error}")
+                    self.complained = True
+            why = self.reason_to_end(now)
+            if why:
+                self.end()
+                return why
+        return None
+
+    def look(self, now: float) -> None:
+        """Takes in the trainer's status and the other hosts' signs of life, and gives its own."""
+        agent = self.agent
+        self.watchdog.observe(trainer_status(agent.folder, agent.process), now)
+        if now - self.announced > ANNOUNCE_SECONDS:
+            checks.announce(agent.folder, self.attempt, agent.process, self.presence)
+            self.announced = now
+        if agent.leaving() and self.asked is None:
+            self.trainer.send(signal.SIGTERM)
+            self.asked = now
+        self.look_at_peers(now)
+
+    def look_at_peers(self, now: float) -> None:
+        ended, _ = self.peers.look(now)
+        for process in ended if self.peer_gone is None else ():
+            name = f"{attempt_folder(self.attempt)}/host.{process}.exit.json"
+            record = read_json(self.agent.folder, name)
+            if record and record["kind"] != "finished":
+                self.peer_gone = now
+                if record["kind"] == "preempted":  # all save together, which takes its time
+                    self.peer_patience = self.agent.spec.grace_seconds
+                return
+
+    def reason_to_end(self, now: float) -> tuple[Kind, str] | None:
+        grace = self.agent.spec.grace_seconds
+        if self.asked is not None and now - self.asked > grace:
+            return "killed", f"had not saved {grace:.0f} s after the request to stop"
+        deserted = self.peer_gone is not None and now - self.peer_gone > self.peer_patience
+        if (deserted or self.watchdog.hung(now)) and self.trainer.is_stopped():
+            return "stopped", "the process was frozen (SIGSTOP)"
+        if deserted:
+            return "peer", "lost a peer"
+        return ("hang", self.watchdog.sentence()) if self.watchdog.hung(now) else None
+
+    def end(self) -> None:
+        """Asks faulthandler for the stacks of all threads, then kills."""
+        self.trainer.send(signal.SIGUSR1)
+        until = time.monotonic() + DUMP_SECONDS
+        while self.trainer.code() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        self.trainer.kill()
+
+
+def store_output(agent: Agent, attempt: str, trainer: Trainer) -> None:
+    """Sends what the trainer has written to this process's own output and to the folder."""
+    data = trainer.take_output()
+    if not data:
+        return
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+    try:
+        agent.folder.append(f"{attempt_folder(attempt)}/host.{agent.process}.log", data)
+    except OSError:
+        trainer.give_back(data)
