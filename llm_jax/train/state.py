@@ -19,6 +19,7 @@ from llm_jax.config import RunConfig
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import sharding
 from llm_jax.train.optimizer import make_optimizer
+from llm_jax.train.platform import init_compiler_options
 
 State = dict[str, Any]
 
@@ -61,5 +62,9 @@ def init_state(config: RunConfig, mesh: Mesh) -> State:
     The values depend on `config.seed` and the architecture alone, not on the mesh.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh))
-    make = jax.jit(functools.partial(fresh_state, config), out_shardings=shardings)
+    make = jax.jit(
+        functools.partial(fresh_state, config),
+        out_shardings=shardings,
+        compiler_options=init_compiler_options(mesh),
+    )
     return make(jax.random.key(config.seed))

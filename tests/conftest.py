@@ -1,0 +1,46 @@
+"""Eight fake CPU devices for every test, and one tiny real dataset."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+
+import jax
+import pytest
+from tiny import VOCAB
+
+from llm_jax.data.build import BuildSpec, VocabSpec, build
+from llm_jax.data.text import FileSource
+
+
+def start_fake_devices() -> None:
+    """Eight CPU devices, and machine code that is not optimised: compiling is most of the work.
+
+    XLA reads its flags once, here; programs that tests start do not inherit them.
+    """
+    before = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = (
+        f"{before} --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    )
+    assert jax.device_count() == 8
+    os.environ["XLA_FLAGS"] = before
+
+
+start_fake_devices()
+
+PACKAGES = ("json", "logging", "email", "concurrent/futures")
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built dataset of a few packages of the standard library, vocabulary `tiny.VOCAB`."""
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    out = tmp_path_factory.mktemp("tiny") / "dataset"
+    spec = BuildSpec(
+        sources=tuple(FileSource(stdlib / name, licence="PSF-2.0") for name in PACKAGES),
+        tokenizer=VocabSpec(vocab_size=VOCAB),
+        validation_fraction=0.05,
+    )
+    build(spec, out, lambda phase, done, total: None)
+    return out

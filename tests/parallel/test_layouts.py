@@ -1,0 +1,199 @@
+"""Every layout of 8 devices computes what one device computes, with the shardings of the table.
+
+The compiled step's collectives are compared with collectives.json, by version of JAX. After a
+change that is meant to alter them: UPDATE_GOLDENS=1 python -m pytest tests/parallel
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+from tiny import (
+    compute_config,
+    device_batch,
+    model_config,
+    optim_config,
+    packed_batch,
+    relative_error,
+    run_config,
+    state_on,
+)
+
+from llm_jax.config import ConfigError, DataConfig, ParallelConfig, RunConfig
+from llm_jax.parallel.mesh import check_divisible, make_mesh, spec
+from llm_jax.train.state import abstract_state, init_state
+from llm_jax.train.step import compile_train_step
+
+LAYOUTS = {
+    "data8": ParallelConfig(data=8),
+    "fsdp8": ParallelConfig(data=1, fsdp=8),
+    "data2_tensor4": ParallelConfig(data=2, tensor=4),
+    "fsdp4_tensor2": ParallelConfig(data=1, fsdp=4, tensor=2),
+    "data2_fsdp2_tensor2": ParallelConfig(data=2, fsdp=2, tensor=2),
+}
+OPTIM = {"clip_norm": 1e9, "weight_decay": 0.0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "scan": {},
+    "unrolled": {"compute": compute_config(scan_layers=False)},
+    "accumulate": {"optim": optim_config(**OPTIM, accumulate=2)},
+    "remat": {"compute": compute_config(remat="full")},
+}
+GOLDEN = Path(__file__).with_name("collectives.json")
+COLLECTIVE = re.compile(
+    r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+)
+
+
+def config_of(variant: str) -> RunConfig:
+    data = DataConfig(seq_len=16, batch_size=16)
+    fields: dict[str, Any] = {"data": data, "optim": optim_config(**OPTIM)}
+    return run_config(**(fields | VARIANTS[variant]))
+
+
+def one_step(variant: str, parallel: ParallelConfig, devices: int) -> Any:
+    """Loss, gradients and collectives of the first step; shardings are checked on the way.
+
+    Without clipping the first moment after one step is (1 - b1) times the gradient.
+    """
+    config, mesh = config_of(variant), make_mesh(parallel, jax.devices()[:devices])
+    step: Any = compile_train_step(config, mesh, np.ones(config.model.vocab_size, np.int32))
+    state = state_on(config, mesh)
+    before = jax.tree.map(lambda leaf: leaf.sharding, state)
+    state, metrics = step(state, device_batch(packed_batch(16, 16), mesh))
+    assert jax.tree.map(lambda leaf: leaf.sharding, state) == before
+    moments = jax.device_get(optax.tree_utils.tree_get(state["opt"], "mu"))
+    grads = jax.tree.map(lambda mu: mu / (1 - config.optim.b1), moments)
+    return float(metrics["loss"]), grads, dict(Counter(COLLECTIVE.findall(step.as_text())))
+
+
+@functools.cache
+def one_device() -> Any:
+    return one_step("scan", ParallelConfig(), 1)
+
+
+def cases() -> list[Any]:
+    fast = [(layout, "scan") for layout in LAYOUTS] + [
+        ("data2_fsdp2_tensor2", variant) for variant in ("unrolled", "accumulate")
+    ]
+    every = [(layout, variant) for variant in VARIANTS for layout in LAYOUTS]
+    return [pytest.param(*c, marks=() if c in fast else pytest.mark.slow) for c in every]
+
+
+@pytest.mark.parametrize(("layout", "variant"), cases())
+def test_layout_agrees_with_one_device(layout: str, variant: str) -> None:
+    loss, grads, collectives = one_step(variant, LAYOUTS[layout], 8)
+    loss_1, grads_1, collectives_1 = one_device()
+    assert loss == pytest.approx(loss_1, rel=1e-5)
+    assert relative_error(grads, grads_1) < 1e-4
+    assert collectives_1 == {}
+    if variant == "scan":
+        check_collectives(layout, collectives)
+
+
+def check_collectives(layout: str, found: dict[str, int]) -> None:
+    version = ".".join(jax.__version__.split(".")[:2])
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    if "UPDATE_GOLDENS" in os.environ:
+        golden.setdefault(version, {})[layout] = found
+        GOLDEN.write_text(json.dumps(golden, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    elif version not in golden:
+        pytest.skip(f"losses agree, but collectives.json knows no JAX {version}")
+    assert found == golden[version][layout]
+
+
+def test_initial_parameters_do_not_depend_on_the_mesh() -> None:
+    config = run_config(model=model_config(tie_embeddings=True))
+    mesh = make_mesh(LAYOUTS["data2_fsdp2_tensor2"])
+    made = init_state(config, mesh)
+    alone = init_state(config, make_mesh(ParallelConfig(), jax.devices()[:1]))
+    assert jax.tree.all(jax.tree.map(np.array_equal, jax.device_get(made), jax.device_get(alone)))
+    wanted = abstract_state(config, mesh)
+    assert jax.tree.all(jax.tree.map(lambda a, b: a.sharding == b.sharding, made, wanted))
+
+
+def test_shardings_are_those_of_the_table() -> None:
+    state = abstract_state(run_config(), make_mesh(LAYOUTS["data2_fsdp2_tensor2"]))
+    found = jax.tree.map(lambda leaf: leaf.sharding.spec, state)
+    block = found["params"]["blocks"]
+    assert found["params"]["embed"]["tokens"] == P("tensor", "fsdp")
+    assert found["params"]["unembed"] == P("fsdp", "tensor")
+    assert block["attn"]["q"] == P(None, "fsdp", "tensor", None)
+    assert block["attn"]["k"] == P(None, "fsdp", "tensor", None)
+    assert block["attn"]["o"] == P(None, "tensor", None, "fsdp")
+    assert block["mlp"]["up"] == P(None, "fsdp", "tensor")
+    assert block["mlp"]["down"] == P(None, "tensor", "fsdp")
+    assert block["attn_norm"]["scale"] == P(None, None)
+    assert found["step"] == P()
+    moments = [
+        leaf.spec for leaf in jax.tree.leaves(jax.tree.map(lambda s: s.sharding, state["opt"]))
+    ]
+    params = jax.tree.leaves(found["params"], is_leaf=lambda leaf: isinstance(leaf, P))
+    for specs in (params, [P("tensor", "fsdp")]):
+        assert all(moments.count(one) >= 2 * specs.count(one) for one in specs)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "words"),
+    [
+        (ParallelConfig(data=3), "3 x 1 x 1 = 3, but there are 8 devices"),
+        (ParallelConfig(fsdp=3), "2 x 3 x 1 = 6, but there are 8 devices"),
+        (ParallelConfig(data=16, tensor=2), "16 x 1 x 2 = 32, but there are 8 devices"),
+        (ParallelConfig(fsdp=16), "1 x 16 x 1 = 16, but there are 8 devices"),
+    ],
+)
+def test_a_mesh_of_another_size_is_refused(parallel: ParallelConfig, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        make_mesh(parallel)
+    assert words in str(error.value)
+
+
+def test_minus_one_is_all_other_devices() -> None:
+    assert dict(make_mesh(ParallelConfig(fsdp=2, tensor=2)).shape) == {
+        "data": 2,
+        "fsdp": 2,
+        "tensor": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "parallel", "axis"),
+    [
+        ("vocab_size", 62, ParallelConfig(data=2, tensor=4), "'tensor' of size 4"),
+        ("num_kv_heads", 2, ParallelConfig(data=2, tensor=4), "'tensor' of size 4"),
+        ("num_heads", 4, ParallelConfig(data=1, tensor=8), "'tensor' of size 8"),
+        ("d_ff", 66, ParallelConfig(data=2, tensor=4), "'tensor' of size 4"),
+        ("d_model", 28, ParallelConfig(data=1, fsdp=8), "'fsdp' of size 8"),
+    ],
+)
+def test_what_the_mesh_does_not_divide_is_named(
+    field: str, value: int, parallel: ParallelConfig, axis: str
+) -> None:
+    config = run_config(model=model_config(**{field: value}))
+    with pytest.raises(ConfigError) as error:
+        check_divisible(config, make_mesh(parallel))
+    assert f"model.{field} is {value}, which mesh axis {axis}" in str(error.value)
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_named() -> None:
+    config = run_config(optim=optim_config(accumulate=2))
+    with pytest.raises(ConfigError, match=r"accumulate is 4 sequences, which the 8 batch shards"):
+        check_divisible(config, make_mesh(ParallelConfig(data=4, fsdp=2)))
+    check_divisible(config, make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2)))
+
+
+def test_an_axis_that_the_table_does_not_know_fails() -> None:
+    assert spec(("embed", None, "mlp")) == P("fsdp", None, "tensor")
+    assert spec(("embed", "mlp"), without=("fsdp",)) == P(None, "tensor")
+    with pytest.raises(KeyError, match="experts"):
+        spec(("experts", "embed"))
