@@ -57,7 +57,11 @@ def ffn_ratio(family: str, width: int) -> float:
 
 
 def shapes(family: str, params: float) -> Iterator[tuple[int, int, int, int]]:
-    """(layers, width, heads, head size) around a size: widths that are whole heads."""
+    """(layers, width, heads, head size) around a size: widths that are whole heads.
+
+    12·L·D² is the size of the blocks of a plain Transformer (Kaplan et al. 2020); shapes whose
+    blocks are far from `params` are left out before anything is counted.
+    """
     aspect = ideal_aspect(params)
     # params ≈ (4 + 3·ratio)·L·D² with L = D/aspect.
     centre = (params * aspect / 12) ** (1 / 3)
@@ -68,13 +72,15 @@ def shapes(family: str, params: float) -> Iterator[tuple[int, int, int, int]]:
             if (width >= 1024) != (head == 128):
                 continue
             middle = width / aspect
-            for layers in range(max(1, int(middle * 0.7)), int(middle * 1.4) + 2):
-                yield layers, width, width // head, head
+            stride = max(1, int(middle / 32))
+            for layers in range(max(1, int(middle * 0.7)), int(middle * 1.4) + 2, stride):
+                if 0.2 < 12 * layers * width**2 / params < 2:
+                    yield layers, width, width // head, head
 
 
 def _width_step(width: float) -> int:
-    """Widths in steps that leave the number of heads divisible by 4 and, in large models, by 8."""
-    for limit, step in ((512, 64), (1024, 128), (4096, 512), (16384, 1024)):
+    """Steps of the width: heads divide by 4 from a width of 2,048 on, by 8 from 4,096."""
+    for limit, step in ((512, 64), (1024, 128), (2048, 256), (4096, 512), (16384, 1024)):
         if width < limit:
             return step
     return 2048
@@ -149,7 +155,10 @@ def _with_ffn(
     size_of: Callable[[ModelConfig], float],
     target: float,
 ) -> Iterator[ModelConfig]:
-    """The shape with the two ffn widths on either side of the target, within 30% of the usual."""
+    """The shape with the two ffn widths on either side of the target, within 30% of the usual.
+
+    Below a width of 512, where a layer more or less is a large step, within 75%.
+    """
     unit = 512 if width >= 8192 else 256 if width >= 2048 else 128 if width >= 512 else 32
     tie = {"tie_embeddings": True} if family == "qwen" and target < 4e9 else {}
 
@@ -167,7 +176,8 @@ def _with_ffn(
         )
 
     usual = ffn_ratio(family, width) * width
-    low, high = (max(unit, round(usual * s / unit) * unit) for s in (0.75, 1.3))
+    stretch = (0.75, 1.3) if width >= 512 else (0.5, 1.75)
+    low, high = (max(unit, round(usual * s / unit) * unit) for s in stretch)
     bottom, top = size_of(build(low)), size_of(build(high))
     if top == bottom:
         yield build(low)

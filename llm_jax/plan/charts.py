@@ -22,6 +22,7 @@ PARTS = {
     "params": ("#1c4e80", "parameters"),
     "grads": ("#3a7ca5", "gradients"),
     "moments": ("#81b1d0", "optimizer moments"),
+    "updates": ("#b7cfe0", "optimizer updates"),
     "gathered_weights": ("#6c757d", "gathered weights"),
     "activations": ("#e08e45", "activations"),
     "logits": ("#f2c078", "logits"),
@@ -136,8 +137,7 @@ def roofline(axes: Axes, plan: Plan) -> None:
     reached = work / time.expected
     roofs = [("memory", chip.hbm_bandwidth / chip.devices_per_chip, time.hbm, "#1c4e80")]
     if time.comms > 0:
-        volume = _network_bytes(plan)
-        roofs.append(("network", volume / time.comms, time.comms, "#e08e45"))
+        roofs.append(("network", time.sent / time.comms, time.comms, "#e08e45"))
     marks = [work / (rate * seconds) for _, rate, seconds, _ in roofs]
     knees = [peak / rate for _, rate, _, _ in roofs]
     grid = np.geomspace(min(marks + knees) / 10, max(marks + knees) * 10, 200)
@@ -156,12 +156,6 @@ def roofline(axes: Axes, plan: Plan) -> None:
 
 def _device_peak(chip: Chip, plan: Plan) -> float:
     return chip.peak(plan.execution.layout.dtype) / chip.devices_per_chip
-
-
-def _network_bytes(plan: Plan) -> float:
-    """Bytes that one device sends in a step, if all moved at one link pair's rate."""
-    chip, time = plan.request.chip, plan.execution.time
-    return time.comms * 2 * chip.ici_bandwidth / chip.devices_per_chip
 
 
 def seconds(axes: Axes, plan: Plan) -> None:

@@ -77,6 +77,9 @@ class TokenFlops:
     """The same where all T keys are computed and then masked (no block is skipped)."""
     unembedding: float
     """2·D·V, tied or not."""
+    last: float
+    """The part of `projections` that ends a block, 2·F·D per layer: a recomputed block can leave
+    it out, since its gradient needs its input alone. 0 where a post-norm reads its output."""
     six_n: float
     """6 × all parameters: the rule of thumb C = 6·N·D, shown beside the exact count."""
 
@@ -97,13 +100,15 @@ class TokenFlops:
     def recomputed(self, remat: Remat) -> float:
         """FLOPs per token that the backward pass does a second time.
 
-        `full` recomputes every block; `dots` keeps the outputs of weight matmuls and recomputes
-        attention's scores and values; `none` keeps all.
+        Blockwise attention always forms its scores again in the backward pass, half of its
+        forward FLOPs (FlashAttention, Dao et al. 2022, algorithm 4). `full` recomputes every
+        block besides, all but its last matmul; `dots` keeps the outputs of weight matmuls and
+        recomputes attention.
         """
         return {
-            "none": 0.0,
-            "dots": self.attention,
-            "full": self.projections + self.attention,
+            "none": 0.5 * self.attention,
+            "dots": 1.5 * self.attention,
+            "full": 1.5 * self.attention + self.projections - self.last,
         }[remat]
 
     def executed(self, remat: Remat) -> float:
@@ -120,6 +125,7 @@ def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
         attention=sum(per_key * mean_keys(seq_len, window) for window in m.windows),
         attention_full=per_key * seq_len * m.num_layers,
         unembedding=2.0 * m.d_model * m.vocab_size,
+        last=0.0 if m.post_norm else 2.0 * m.num_layers * m.d_ff * m.d_model,
         six_n=6.0 * sum(part.values()),
     )
 
@@ -144,23 +150,29 @@ def activation_bytes(
 ) -> int:
     """Bytes that the forward pass keeps for the backward pass, `tokens` per device.
 
-    Per token and layer, in values of `dtype`, with attention computed in blocks (no T×T scores):
-    `full` keeps the block's input D; `dots` adds the matmul outputs q (N·H), k and v (2·K·H), o
-    (D), up and gate (F or 2F), down (D); `none` adds norm outputs (2·D), rotated q and k, the
-    attention output (N·H) and the MLP's activated values (F, and F again for the gate's product).
-    Widths that tensor parallelism splits are divided by `tensor`. One block's working set is
-    added on top, since it exists while that block is recomputed or differentiated.
+    Per token and layer, with blockwise attention (no T×S scores survive a block):
+
+    * `full`: the block's input, D in `dtype`.
+    * `dots`: that, and in `dtype` the outputs of the weight matmuls: q (N·H), k and v (2·K·H), o
+      and down (2·D), up and gate (F or 2·F).
+    * `none`: what JAX's differentiation of the block saves: 4·D float32 (two norms) and in `dtype`
+      3·D, q and the attention output (2·N·H), k and v (2·K·H), and 6·F; a qk-norm adds its
+      inputs twice in float32.
+
+    Widths that tensor parallelism splits are divided by `tensor`. The block that is differentiated
+    needs what `none` keeps of one layer on top; under `none` its cotangents besides.
     """
-    m = model
+    m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
     wide = 2 * m.d_ff if m.gated else m.d_ff
-    dots_split = q_width + 2 * kv_width + wide
-    none_split = q_width + kv_width + q_width + wide
-    dots = 2 * m.d_model + dots_split / tensor
-    everything = dots + 2 * m.d_model + none_split / tensor
-    kept = m.d_model + {"none": everything, "dots": dots, "full": 0.0}[remat]
-    working = 0.0 if remat == "none" else everything
-    return int(tokens * DTYPE_BYTES[dtype] * (m.num_layers * kept + working))
+    split = size * (2 * q_width + 2 * kv_width + 6 * m.d_ff)
+    if m.qk_norm:
+        split += 8 * (q_width + kv_width)
+    everything = 16 * m.d_model + size * 3 * m.d_model + split / tensor
+    dots = size * (3 * m.d_model + (q_width + 2 * kv_width + wide) / tensor)
+    kept = {"none": everything, "dots": dots, "full": float(size * m.d_model)}[remat]
+    working = 2 * everything if remat == "none" else everything
+    return int(tokens * (m.num_layers * kept + working))
 
 
 def logits_bytes(model: ModelConfig, tokens: int, chunk: int | None, *, tensor: int = 1) -> int:

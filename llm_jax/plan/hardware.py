@@ -141,6 +141,7 @@ def _tpu(name: str, **values: object) -> Chip:
     sources |= {
         "attainable": MAXTEXT,
         "ici_axes": TPU_DOCS,
+        "devices_per_chip": TPU_DOCS,
         "usd_per_hour": SCALING_BOOK_PRICE,
         "watts": JOUPPI,
     }

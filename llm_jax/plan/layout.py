@@ -8,7 +8,7 @@ from math import gcd
 
 from llm_jax.config import ModelConfig, UserError
 from llm_jax.plan.counts import Remat, TokenFlops, token_flops
-from llm_jax.plan.hardware import Chip, Slice
+from llm_jax.plan.hardware import CHIPS, Chip, Slice
 from llm_jax.plan.memory import HEADROOM, Layout, device_bytes, fits
 from llm_jax.plan.roofline import StepTime, step_time
 
@@ -210,23 +210,34 @@ def _why_nothing_fits(
     model: ModelConfig, chip: Chip, chips: int | None, batch_tokens: float, seq_len: int, dtype: str
 ) -> str:
     """One sentence: what is short, by how much, and what would do."""
-    least: tuple[int, int] | None = None
-    for machine in machines(chip, chips):
-        for layout in layouts(model, machine, dtype):
-            need = sum(device_bytes(model, layout, seq_len, 512).values())
-            if least is None or need < least[0]:
-                least = (need, machine.chips)
-    assert least is not None
-    need, size = least
+    need, size = _least_memory(model, chip, chips, seq_len, dtype)
     room = (1 - HEADROOM) * chip.hbm_bytes / chip.devices_per_chip
     if need > room:
+        enough = [
+            other.name
+            for other in CHIPS.values()
+            if _least_memory(model, other, None, seq_len, dtype)[0]
+            <= (1 - HEADROOM) * other.hbm_bytes / other.devices_per_chip
+        ]
+        what = f"the chips {', '.join(enough)}" if enough else "a model split over pipelines"
         return (
             f"The model needs {need / 1e9:.3g} GB a device on {size} {chip.name} chips, which have "
-            f"{room / 1e9:.3g} GB with {HEADROOM:.0%} to spare: take more chips, a chip with more "
-            "memory, or a smaller model (--params)."
+            f"{room / 1e9:.3g} GB with {HEADROOM:.0%} to spare: {what} would hold it, or a smaller "
+            "model (--params)."
         )
     return (
         f"A batch of {batch_tokens:.3g} tokens in sequences of {seq_len} is too small for the "
         f"{chips or size} {chip.name} chips that the model needs: take fewer chips, shorter "
         "sequences, or a larger --batch-tokens."
+    )
+
+
+def _least_memory(
+    model: ModelConfig, chip: Chip, chips: int | None, seq_len: int, dtype: str
+) -> tuple[int, int]:
+    """(bytes a device, chips) of the layout that needs least, with one sequence a device."""
+    return min(
+        (sum(device_bytes(model, layout, seq_len, 512).values()), machine.chips)
+        for machine in machines(chip, chips)
+        for layout in layouts(model, machine, dtype)
     )

@@ -53,18 +53,21 @@ def device_bytes(
       micro_tokens: tokens of one micro-batch on one device.
       loss_chunk: tokens whose logits exist at one time.
 
-    The gathered weights are those of two layers in `dtype` (the one that computes and the one
-    that is fetched), and of the unembedding.
+    `updates` are what the optimizer makes of the gradients before it adds them. Gathered weights,
+    in `dtype`, are those of two layers (the one that computes, and the one that is fetched) and of
+    the unembedding; without recomputation the backward pass keeps those of every layer.
     """
     shards = layout.fsdp * layout.tensor
     params = total_parameters(model)
     state = {key: value // shards for key, value in state_bytes(params).items()}
+    state["updates"] = state["params"]
     part = parameters(model)
-    layer = (part["attention"] + part["mlp"]) // model.num_layers
+    blocks = part["attention"] + part["mlp"]
     head = model.vocab_size * model.d_model
     gathered = 0
     if layout.fsdp > 1 or layout.dtype != "float32":
-        gathered = (2 * layer + head) * DTYPE_BYTES[layout.dtype] // layout.tensor
+        held = blocks if layout.remat == "none" else 2 * blocks // model.num_layers
+        gathered = (held + head) * DTYPE_BYTES[layout.dtype] // layout.tensor
     return {
         **state,
         "gathered_weights": gathered,

@@ -84,7 +84,9 @@ def result(plan: Plan) -> dict[str, Any]:
         "usd_per_chip_hour": request.price,
         "kwh": plan.kwh,
         "co2_kg": plan.co2_kg,
-        "candidates": [dataclasses.asdict(point) for point in points],
+        "candidates": [
+            {**vars(point), "interval": point.interval and list(point.interval)} for point in points
+        ],
         "flat_params": None if flat is None else list(flat),
         "reasons": reasons(plan, flat),
         "warnings": warnings(plan),

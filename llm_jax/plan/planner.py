@@ -165,7 +165,7 @@ def plan(request: Request) -> Plan:
     """
     check(request)
     flops = request.amount if request.budget == "flops" else _first_guess(request)
-    for _ in range(8):
+    for _ in range(5):
         made = _design(request, flops)
         if request.budget == "flops":
             break

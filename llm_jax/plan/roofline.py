@@ -81,6 +81,8 @@ class StepTime:
     fsdp: float
     tensor: float
     data: float
+    sent: float
+    """Bytes that one device exchanges over the network."""
 
     @property
     def comms(self) -> float:
@@ -136,18 +138,22 @@ def step_time(
     passes = 2 if layout.remat == "none" else 3
     executed = batch_tokens / layout.devices * flops.executed(layout.remat)
 
-    fsdp = tensor = data = 0.0
+    fsdp = tensor = data = sent = 0.0
     if layout.fsdp > 1:
         volume = 3 * params * size / layout.tensor * layout.accumulate
         latency = 3 * model.num_layers * layout.accumulate * links.fsdp_hops / 2 * HOP_SECONDS
         fsdp = max(volume / links.fsdp, latency)
+        sent += volume
     if layout.tensor > 1:
         reduces = 2 * passes * model.num_layers
         volume = 2 * tokens * model.d_model * size
         latency = links.tensor_hops * HOP_SECONDS * layout.accumulate
         tensor = reduces * max(volume / links.tensor, latency)
+        sent += reduces * volume
     if layout.data > 1:
-        data = 2 * params * 4 / (layout.fsdp * layout.tensor) / links.data
+        volume = 2 * params * 4 / (layout.fsdp * layout.tensor)
+        data = volume / links.data
+        sent += volume
     state = 7 * 4 * params / (layout.fsdp * layout.tensor)
     weights = passes * params * size / layout.tensor * layout.accumulate
     activity = 2 * tokens * size * model.num_layers * (6 * model.d_model + 3 * model.d_ff)
@@ -158,4 +164,5 @@ def step_time(
         fsdp=fsdp,
         tensor=tensor,
         data=data,
+        sent=sent,
     )

@@ -160,12 +160,10 @@ def test_palm_parameters_and_mfu():
     without = 3 * (flops.projections + flops.unembedding)
     assert 238.3e3 * flops.train_full / peak == pytest.approx(0.462, abs=0.0005)
     assert 238.3e3 * without / peak == pytest.approx(0.457, abs=0.0005)
-    # They print an HFU of 57.8%, which is less than recomputing every block (61.5%) and more
-    # than recomputing attention alone.
-    none, dots, full = (
-        238.3e3 * flops.executed(remat) / peak for remat in ("none", "dots", "full")
-    )
-    assert none < dots < 0.578 < full
+    # They print an HFU of 57.8% (4.10 TFLOP/token). Recomputing each block but its last matmul,
+    # with all scores, gives 57.0%; recomputing that too would give 61.5%.
+    again = flops.train_full + flops.projections - flops.last + flops.attention_full
+    assert 238.3e3 * again / peak == pytest.approx(0.578, abs=0.01)
 
 
 # Touvron et al. 2023, Grattafiori et al. 2024, Yang et al. 2025, Bi et al. 2024: exact sizes of
@@ -266,11 +264,12 @@ def test_windows_and_bytes():
     assert mean_keys(4, 2) == (1 + 2 + 2 + 2) / 4
     model = llama(4096, 14336, 4, 32, 8, 32_000, sliding_window=512, window_pattern="LG")
     assert kv_cache_bytes(model, 2048, 3) == 2 * 2 * (512 + 2048) * 8 * 128 * 2 * 3
-    full = activation_bytes(model, 1000, "full", "bfloat16")
-    dots = activation_bytes(model, 1000, "dots", "bfloat16")
-    none = activation_bytes(model, 1000, "none", "bfloat16")
-    block = none // 4
-    assert full == 1000 * 2 * 4 * 4096 + (block - 1000 * 2 * 4096)
-    assert full < dots < none + block
+    full, dots, none = (
+        activation_bytes(model, 1000, remat, "bfloat16") for remat in ("full", "dots", "none")
+    )
+    layer = 1000 * (16 * 4096 + 2 * (3 * 4096 + 2 * 4096 + 2 * 1024 + 6 * 14336))
+    assert full == 1000 * 4 * 2 * 4096 + layer
+    assert dots == 1000 * 4 * 2 * (3 * 4096 + 4096 + 2 * 1024 + 2 * 14336) + layer
+    assert none == 6 * layer
     assert logits_bytes(model, 10_000, 512) == 2 * 4 * 512 * 32_000
     assert logits_bytes(model, 100, None, tensor=4) == 2 * 4 * 100 * 8_000

@@ -1,0 +1,124 @@
+"""The planner's counts against the model that trains: parameters exactly, FLOPs, memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm_jax.config import (
+    ComputeConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    ParallelConfig,
+    RunConfig,
+    load,
+)
+from llm_jax.config import recipe_folders as folders
+from llm_jax.model import transformer
+from llm_jax.parallel.mesh import make_mesh
+from llm_jax.plan.counts import token_flops, total_parameters
+from llm_jax.plan.memory import Layout, device_bytes
+from llm_jax.train.step import compile_train_step, gradients
+
+BASE = {
+    "vocab_size": 4096,
+    "num_layers": 3,
+    "d_model": 1024,
+    "num_heads": 8,
+    "num_kv_heads": 2,
+    "head_dim": 128,
+    "d_ff": 3072,
+    "max_seq_len": 512,
+}
+GPT2 = {
+    "activation": "gelu", "norm": "layernorm", "num_kv_heads": 8, "positions": "learned",
+    "qkv_bias": True, "out_bias": True, "mlp_bias": True, "tie_embeddings": True,
+}  # fmt: skip
+VARIANTS = {
+    "llama": {},
+    "gpt2": GPT2,
+    "qwen": {"qk_norm": True, "tie_embeddings": True},
+    "gemma": {"post_norm": True, "norm_plus_one": True, "activation": "geglu"},
+    "bias": {"qkv_bias": True, "mlp_bias": True, "post_norm": True, "norm": "layernorm"},
+    "head size of its own": {"head_dim": 96, "num_heads": 6, "num_kv_heads": 3},
+}
+
+
+def real_size(model: ModelConfig) -> int:
+    shapes = jax.eval_shape(lambda key: transformer.init(model, key), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_parameters_are_exact(name):
+    model = ModelConfig(**{**BASE, **VARIANTS[name]})
+    assert total_parameters(model) == real_size(model)
+
+
+def test_parameters_of_every_recipe_are_exact():
+    names = {path.stem for folder in folders() for path in folder.glob("*.py")}
+    assert names, "there are recipes"
+    for name in sorted(names):
+        model = load(name).model
+        assert total_parameters(model) == real_size(model), name
+
+
+def run_of(model: ModelConfig, **compute) -> RunConfig:
+    return RunConfig(
+        name="count",
+        out="count",
+        steps=2,
+        model=model,
+        compute=ComputeConfig(**{"dtype": "float32", "loss_chunk": 1 << 30, **compute}),
+        data=DataConfig(seq_len=512, batch_size=2),
+        optim=OptimConfig(warmup_steps=1),
+    )
+
+
+def xla_flops_per_token(config: RunConfig) -> float:
+    """What XLA counts for the loss and its gradient, before it optimises anything."""
+    B, T = config.data.batch_size, config.data.seq_len
+    key = jax.random.key(0)
+    params = jax.eval_shape(lambda key: transformer.init(config.model, key), key)
+    leaf = jax.ShapeDtypeStruct((B, T), jnp.int32)
+    batch = dict.fromkeys(("inputs", "targets", "segments", "positions"), leaf)
+    lowered = jax.jit(lambda p, b: gradients(p, b, config)).lower(params, batch)
+    return lowered.cost_analysis()["flops"] / (B * T)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_flops_are_xla_s_within_half_a_percent(name):
+    """Unrolled, reference attention (all T×S scores), nothing recomputed. XLA counts elementwise
+    work too, which is what the half percent is."""
+    model = ModelConfig(**{**BASE, **VARIANTS[name]})
+    config = run_of(model, remat="none", scan_layers=False, attention="reference")
+    ours = token_flops(model, 512).train_full
+    assert xla_flops_per_token(config) == pytest.approx(ours, rel=0.005)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_executed_flops_of_blockwise_attention(remat):
+    """Blocks of 128 rows compute their whole diagonal block: 64 keys a row beyond the causal."""
+    model = ModelConfig(**BASE)
+    config = run_of(model, remat=remat, scan_layers=False, attention="blockwise")
+    flops = token_flops(model, 512)
+    extra = flops.attention * 63.5 / 256.5
+    passes = 3.5 if remat == "none" else 4.5
+    ours = flops.executed(remat) + passes * extra
+    assert xla_flops_per_token(config) == pytest.approx(ours, rel=0.012)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_memory_is_the_compiler_s_within_a_quarter(remat):
+    """The CPU compiler's own figure for the whole train step, state included."""
+    model = ModelConfig(**{**BASE, "num_layers": 6, "d_model": 384, "d_ff": 1024, "num_heads": 6,
+                           "num_kv_heads": 6, "head_dim": 64, "vocab_size": 32_000})  # fmt: skip
+    config = run_of(model, remat=remat, scan_layers=True, attention="auto", loss_chunk=512)
+    mesh = make_mesh(ParallelConfig(data=1), jax.devices()[:1])
+    stats = compile_train_step(config, mesh, np.ones(32_000, np.int32)).memory_analysis()
+    real = stats.temp_size_in_bytes + stats.argument_size_in_bytes
+    layout = Layout(data=1, fsdp=1, tensor=1, accumulate=1, remat=remat, dtype="float32")
+    ours = sum(device_bytes(model, layout, 2 * 512, 512).values())
+    assert ours == pytest.approx(real, rel=0.25)

@@ -1,0 +1,329 @@
+"""Plans: they cost what the budget is, build, divide their mesh, fit, and reach `train`."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_jax.cli import main
+from llm_jax.config import RunConfig, UserError, from_json, to_json
+from llm_jax.plan import local
+from llm_jax.plan.architecture import FAMILIES, choose
+from llm_jax.plan.counts import token_flops, total_parameters
+from llm_jax.plan.curve import candidates, flat_range
+from llm_jax.plan.hardware import CHIPS, chip
+from llm_jax.plan.layout import Machine, machines
+from llm_jax.plan.memory import HEADROOM, Layout
+from llm_jax.plan.output import result, run_config
+from llm_jax.plan.planner import plan
+from llm_jax.plan.presets import PRESETS, preset
+from llm_jax.plan.request import Request
+from llm_jax.plan.roofline import network, step_time
+
+LAW = preset("besiroglu-2024")
+
+
+def request(**values) -> Request:
+    return Request(**{"chip": chip("v5p"), "law": LAW, "budget": "flops", **values})
+
+
+def assert_sound(made) -> None:
+    """Builds, divides its mesh, splits its batch, fits with 10% to spare."""
+    model, run = made.model, made.execution
+    mesh = run.layout
+    assert mesh.devices == run.machine.devices
+    for width in (model.num_heads, model.num_kv_heads, model.d_ff, model.vocab_size):
+        assert width % mesh.tensor == 0
+    assert model.d_model % mesh.fsdp == 0
+    assert run.batch_sequences % (mesh.batch_shards * mesh.accumulate) == 0
+    capacity = made.request.chip.hbm_bytes / made.request.chip.devices_per_chip
+    assert sum(run.memory.values()) <= (1 - HEADROOM) * capacity
+    assert run.machine.piece in run.machine.chip.slices
+    assert model.head_dim in (64, 128)
+    config = run_config(made, name="x", data="data/x")
+    assert from_json(to_json(config), RunConfig) == config
+    assert config.steps * config.batch_tokens == made.tokens
+    assert 0 < made.mfu < 1
+    assert made.mfu * (1 - 1e-12) <= made.hfu < 1
+    assert run.time.low <= run.time.expected <= run.time.high
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    exponent=st.floats(18, 26),
+    name=st.sampled_from(sorted(CHIPS)),
+    family=st.sampled_from(sorted(FAMILIES)),
+)
+def test_every_plan_is_sound_and_meets_its_flops(exponent, name, family):
+    try:
+        made = plan(request(amount=10**exponent, chip=chip(name), family=family))
+    except UserError as refusal:
+        # More than 30B parameters do not fit one slice of the small chips.
+        assert "would hold it" in str(refusal)
+        assert exponent > 23
+        return
+    assert_sound(made)
+    assert made.flops == pytest.approx(10**exponent, rel=0.02)
+    assert made.params == pytest.approx(made.optimum.params, rel=0.02)
+
+
+@settings(deadline=None, max_examples=15)
+@given(exponent=st.floats(2, 6), name=st.sampled_from(["v5p", "v5e", "h100"]))
+def test_dollars_to_plan_to_cost_returns_the_dollars(exponent, name):
+    made = plan(request(budget="usd", amount=10**exponent, chip=chip(name)))
+    assert_sound(made)
+    assert made.usd == pytest.approx(10**exponent, rel=0.02)
+    assert made.usd <= 10**exponent * (1 + 1e-9)
+    assert made.usd == pytest.approx(made.chips * made.hours * chip(name).usd_per_hour)
+
+
+@settings(deadline=None, max_examples=15)
+@given(exponent=st.floats(18, 24), more=st.floats(1.5, 100))
+def test_more_budget_never_plans_a_worse_loss(exponent, more):
+    """Between architectures, within the 2% that whole heads move the size."""
+    less, more = (plan(request(amount=10**exponent * factor)) for factor in (1, more))
+    assert more.loss <= less.loss + 1e-3
+
+
+def test_chip_hours_of_a_deadline_are_kept():
+    made = plan(request(budget="chip-hours", amount=64 * 24.0, chips=64))
+    assert made.chips == 64
+    assert made.hours == pytest.approx(24, rel=0.005)
+    assert made.execution.machine.name == "v5p-128"
+
+
+def test_fixed_tokens_and_fixed_size():
+    made = plan(request(amount=1e21, tokens=1e11))
+    assert made.tokens == pytest.approx(1e11, rel=0.001)
+    assert made.flops == pytest.approx(1e21, rel=0.02)
+    made = plan(request(amount=1e21, params=1e9))
+    assert made.params == pytest.approx(1e9, rel=0.02)
+    assert made.flops == pytest.approx(1e21, rel=0.001)
+
+
+def test_inference_makes_a_smaller_model_on_the_same_budget():
+    plain = plan(request(amount=1e23))
+    served = plan(request(amount=1e23, inference_tokens=1e13))
+    assert served.params < 0.7 * plain.params
+    total = served.flops + 2 * served.params * 1e13
+    assert total == pytest.approx(1e23, rel=0.02)
+
+
+def test_unique_tokens_count_epochs_and_warn():
+    made = plan(request(amount=1e22, unique_tokens=1e10))
+    free = plan(request(amount=1e22))
+    assert made.epochs == pytest.approx(made.tokens / 1e10)
+    assert made.loss > free.loss
+    assert any("read" in text and "times" in text for text in result(made)["warnings"])
+
+
+def test_spot_restarts_price_and_power_are_linear():
+    base = plan(request(amount=1e21, chip=chip("h100"), chips=64, restart_overhead=0.0))
+    other = plan(
+        request(
+            amount=1e21,
+            chip=chip("h100"),
+            chips=64,
+            restart_overhead=0.25,
+            spot_discount=0.6,
+            usd_per_hour=5.0,
+            watts=350.0,
+        )
+    )
+    assert other.hours == pytest.approx(base.hours * 1.25)
+    assert other.usd == pytest.approx(base.chip_hours * 1.25 * 5.0 * 0.4)
+    assert other.kwh == pytest.approx(base.kwh * 1.25 / 2)
+    assert base.co2_kg == pytest.approx(base.chip_hours * 0.7 * 1.1 * 0.48)
+
+
+def test_llama3_8b_comes_out_of_its_size():
+    """8.03B parameters with a vocabulary of 128,256: the published shape of Llama 3 8B."""
+    model = choose(
+        "llama", total_parameters, 8.03e9, params=8.03e9, seq_len=8192, vocab_size=128_256
+    )
+    shape = (model.num_layers, model.d_model, model.d_ff, model.num_heads, model.num_kv_heads)
+    assert shape == (32, 4096, 14336, 32, 8)
+
+
+def test_scaling_book_rooflines():
+    """ "How to scale your model", chapter 5: C/W is 2,550 on v5p, so that pure FSDP is bound by
+    communication below 850 tokens a chip on three axes, and DCN below 71,360 tokens a chip…
+    here, of 4.59e14/6.25e9 = 73,440 with the documented 50 Gb/s a chip."""
+    v5p = chip("v5p")
+    assert v5p.bf16_flops / (2 * v5p.ici_bandwidth) == pytest.approx(2550)
+    cube = next(s for s in v5p.slices if s.topology == "4x4x4")
+    mesh = Layout(data=1, fsdp=64, tensor=1, accumulate=1, remat="full", dtype="bfloat16")
+    assert network(v5p, cube, 1, mesh).fsdp == pytest.approx(3 * 2 * 90e9)
+    mixed = dataclasses.replace(mesh, fsdp=16, tensor=4)
+    assert network(v5p, cube, 1, mixed).tensor == pytest.approx(180e9)
+    assert network(v5p, cube, 1, mixed).fsdp == pytest.approx(360e9)
+    small = next(s for s in v5p.slices if s.topology == "2x2x2")
+    assert network(v5p, small, 1, dataclasses.replace(mesh, fsdp=8)).fsdp == pytest.approx(270e9)
+    # Per chip: matmul time of a pass over communication time of a gather is tokens·2·axes·W/2C.
+    model = choose("llama", total_parameters, 70e9, params=70e9, seq_len=4096, vocab_size=128_256)
+    flops = dataclasses.replace(
+        token_flops(model, 4096), attention=0.0, unembedding=0.0, last=0.0,
+        projections=2.0 * total_parameters(model),
+    )  # fmt: skip
+    plain = dataclasses.replace(mesh, remat="none")
+    exact = dataclasses.replace(v5p, attainable=1.0)
+    at_balance = step_time(model, flops, exact, cube, 1, plain, 850 * 64)
+    assert at_balance.math == pytest.approx(at_balance.fsdp, rel=0.01)
+
+
+def test_network_of_gpus_and_slices():
+    h100 = chip("h100")
+    node = h100.slices[-1]
+    inside = Layout(data=1, fsdp=8, tensor=1, accumulate=1, remat="none", dtype="bfloat16")
+    across = dataclasses.replace(inside, fsdp=64)
+    assert network(h100, node, 1, inside).fsdp == 450e9
+    assert network(h100, node, 8, across).fsdp == pytest.approx(1 / (1 / 450e9 + 1 / 400e9))
+    v5e = chip("v5e")
+    pod = Layout(data=2, fsdp=256, tensor=1, accumulate=1, remat="none", dtype="bfloat16")
+    assert network(v5e, v5e.slices[-1], 2, pod).data == 3.125e9
+
+
+def test_machines_are_legal():
+    assert [m.chips for m in machines(chip("v6e"), None)][:4] == [1, 4, 8, 16]
+    assert machines(chip("v5p"), 12288)[0] == Machine(chip("v5p"), chip("v5p").slices[-1], 2)
+    assert machines(chip("h100"), 24)[0].slices == 3
+
+
+def test_candidates_and_flatness():
+    best = LAW.optimum(1e21)
+    points = candidates(LAW, 1e21, best.params, 0.0)
+    assert len(points) == 9
+    assert min(points, key=lambda p: p.loss).params == pytest.approx(best.params)
+    for point in points:
+        assert 6 * point.params * point.tokens == pytest.approx(1e21)
+        cheaper = LAW.optimum(1e21 * (1 - point.extra_flops))
+        assert cheaper.loss == pytest.approx(point.loss, rel=1e-6)
+    low, high = flat_range(LAW, 1e21, best.params)
+    assert low < best.params < high
+    for end in (low, high):
+        assert LAW.loss(end, 1.01e21 / 6 / end) == pytest.approx(best.loss, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_law_plans(name):
+    made = plan(request(amount=1e21, law=preset(name)))
+    assert_sound(made)
+    found = result(made)
+    assert (found["loss"] is None) == (preset(name).loss(1e9, 1e10) is None)
+    assert json.loads(json.dumps(found)) == found
+
+
+def verb(capsys, *argv: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", *argv])
+    out = capsys.readouterr()
+    return stop.value.code, out.out, out.err
+
+
+def test_verb_json_run_and_report(tmp_path, capsys):
+    config, page = tmp_path / "run.json", tmp_path / "plan.html"
+    code, out, _ = verb(
+        capsys, "--usd", "100K", "--chip", "h100", "--json", "--write", str(config),
+        "--report", str(page), "--data", "data/mine",
+    )  # fmt: skip
+    assert code == 0
+    found = json.loads(out)
+    documented = (
+        "optimum params tokens tokens_per_param flops loss loss_interval law model batch_tokens "
+        "steps learning_rate mesh chips memory_bytes mfu step_seconds hours usd kwh warnings"
+    )
+    assert set(documented.split()) <= set(found)
+    run = from_json(config.read_text(), RunConfig)
+    assert run.steps == found["steps"]
+    assert run.data.path == "data/mine"
+    assert run.parallel.data * run.parallel.fsdp * run.parallel.tensor == found["chips"]
+    html = page.read_text()
+    assert html.count("<svg") == 5
+    assert not re.search(r"""(src|href)=["']https?:""", html)
+    assert "<script" not in html
+    for text in ("Besiroglu et al. 2024", "NVIDIA data sheets", "256", "kept free"):
+        assert text in html
+
+
+def test_verb_text_and_law_only(capsys):
+    code, out, _ = verb(capsys, "--flops", "1e22")
+    assert code == 0
+    assert "cost" in out
+    assert "Why:" in out
+    code, out, _ = verb(capsys, "--flops", "5.76e23", "--law-only", "--json")
+    found = json.loads(out)
+    assert found["optimum"]["params"] == pytest.approx(7.2249e10, rel=1e-4)
+    assert set(found) == {"optimum", "loss_interval", "law", "warnings"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ([], "one budget, and none was given"),
+        (["--flops", "1e21", "--usd", "5"], "--flops and --usd were given"),
+        (["--flops", "0"], "--flops is 0: it must be a finite number above 0"),
+        (["--usd", "-5"], "--usd is -5"),
+        (["--flops", "1e40"], "between 1e10 and 1e30"),
+        (["--flops", "nan"], "is no number"),
+        (["--deadline-hours", "5"], "goes with --chips"),
+        (["--flops", "1e21", "--chip", "v5x"], "did you mean 'v5p'"),
+        (["--flops", "1e21", "--family", "lama"], "did you mean 'llama'"),
+        (["--flops", "1e21", "--law", "kaplin"], "did you mean 'kaplan'"),
+        (["--flops", "1e21", "--law", "no.json"], "no law file"),
+        (["--flops", "1e21", "--chips", "63"], "63 chips together: take"),
+        (["--usd", "100", "--chip", "v6e"], "No list price of v6e"),
+        (["--flops", "1e21", "--params", "1B", "--tokens", "1T"], "contradict each other"),
+        (
+            ["--flops", "1e24", "--params", "400B", "--chip", "a100", "--chips", "8"],
+            "would hold it",
+        ),
+        (["--flops", "1e19", "--chips", "4096"], "is too small for the 4096"),
+        (["--flops", "1e13"], "No llama architecture"),
+        (["--flops", "1e21", "--params", "1B", "--inference-tokens", "1e15"], "costs more than"),
+        (["--flops", "1e21", "--law", "deepseek", "--inference-tokens", "1e9"], "cannot weigh"),
+        (["--flops", "1e21", "--spot-discount", "1.5"], "--spot-discount is 1.5"),
+    ],
+)
+def test_bad_input_is_one_sentence(capsys, argv, sentence):
+    code, out, err = verb(capsys, *argv)
+    assert code == 2
+    assert sentence in err
+    assert out == ""
+    assert err.count("\n") == 1
+
+
+def test_local_machine_is_measured_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(local, "SIZE", 256)
+    monkeypatch.setattr(local, "_jax_rates", lambda: None)
+    first = local.measured()
+    assert first.library.startswith("NumPy")
+    assert first.float32 > 1e8
+    assert first.bandwidth > 1e8
+    monkeypatch.setattr(local, "_measure", lambda cpu: pytest.fail("measured twice"))
+    assert local.measured() == first
+    code, out, _ = verb(
+        capsys, "--flops", "1e15", "--chip", "local", "--vocab-size", "512", "--json"
+    )
+    assert code == 0
+    found = json.loads(out)
+    assert found["chips"] == 1
+    peak = first.float32 * local.ATTAINABLE
+    assert found["roofline_seconds"]["math"] * found["steps"] > 1e15 / peak * 0.98
+    assert found["usd"] is None
+    assert found["mesh"]["fsdp"] == 1
+
+
+def test_planner_starts_without_jax():
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, llm_jax.plan.report, llm_jax.plan.planner, llm_jax.plan.fit, "
+        "llm_jax.plan.profiles, llm_jax.plan.lawfile, llm_jax.commands.plan, llm_jax.commands.fit; "
+        "sys.exit('jax' in sys.modules or 'flax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
