@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 print(_format(*line), flush=True)
             state = status(args.out)["state"]
             lines = logs.more()
-            if state not in ("waiting", "running", "stopping", "preempted") and not lines:
+            if state in ("finished", "failed", "stopped") and not lines:
                 break
             time.sleep(1 if logs.folder.address[:5] != "gs://" else 5)
     shown = [{"attempt": a, "host": h, "text": t} for a, h, t in lines]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -33,6 +34,12 @@ class JobFailed(UserError):
     """The job was launched well and failed: neither a usage nor a configuration error."""
 
     exit_code = 1
+
+
+class JobStopped(UserError):
+    """The job was stopped before its end, with its state saved."""
+
+    exit_code = 75
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,22 +159,30 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _attached(spec: JobSpec) -> dict[str, Any]:
-    """Supervises to the end. Ctrl-C stops a local job and leaves others running."""
+    """Supervises to the end. Ctrl-C or SIGTERM stops a local job and leaves others running."""
     from llm_jax.launch import job
     from llm_jax.launch.supervisor import supervise
 
+    def terminate(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
+    again = "llm-jax launch run with the same flags goes on"
     try:
         outcome = supervise(spec.out, _say)
     except KeyboardInterrupt:
         if spec.backend.kind != "local":
-            _say(f"the job goes on; llm-jax launch stop {spec.out} ends it")
+            _say(f"the job goes on without a supervisor: {again} supervising it")
             raise
         job.stop(spec.out, _say)
-        return job.status(spec.out)
+        raise JobStopped(f"The job {spec.name} was stopped: {again}.") from None
+    if outcome.state == "stopped":
+        raise JobStopped(f"The job {spec.name} was stopped: {again}.")
     result = job.status(spec.out)
     if outcome.state == "failed":
         hopeless = any(h["kind"] == "config" for a in result["attempts"][-1:] for h in a["hosts"])
-        raise (ConfigError if hopeless else JobFailed)(f"The job {spec.name} failed: {outcome.cause}.")
+        error = ConfigError if hopeless else JobFailed
+        raise error(f"The job {spec.name} failed: {outcome.cause}.")
     return result
 
 

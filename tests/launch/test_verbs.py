@@ -1,0 +1,206 @@
+"""`launch run / status / logs / stop / list` through the command line, and its refusals."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launch_samples import final_state, undisturbed, wait_for
+
+from llm_jax import config
+from llm_jax.cli import main
+from llm_jax.launch import job
+from llm_jax.launch.backends import driver
+from llm_jax.launch.folder import open_folder
+from llm_jax.launch.spec import JobSpec, SkyPilot
+
+
+def call(capsys, *words):
+    """Exit code, standard output as JSON if it is there, standard error."""
+    with pytest.raises(SystemExit) as left:
+        main(["launch", *words, "--json"])
+    printed = capsys.readouterr()
+    return left.value.code, json.loads(printed.out or "null"), printed.err
+
+
+@pytest.fixture
+def spec_file(make_spec, tmp_path):
+    def write(*arguments, **changes):
+        path = tmp_path / "spec.json"
+        path.write_text(config.to_json(make_spec(*arguments, **changes)))
+        return str(path)
+
+    return write
+
+
+def test_a_job_from_run_to_list(spec_file, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    code, ran, _ = call(capsys, "run", "--spec", spec_file("oom:1:12"))
+    assert code == 0
+    assert (ran["job"], ran["backend"], ran["state"], ran["step"]) == (
+        "fake",
+        "local",
+        "finished",
+        40,
+    )
+    assert ran["attempts"][0]["cause"] == "host 1: out of memory at step 12"
+    assert final_state(out) == undisturbed()
+
+    code, status, _ = call(capsys, "status", out)
+    assert (code, status) == (0, ran)
+    code, logs, _ = call(capsys, "logs", out, "--host", "1")
+    assert {line["host"] for line in logs["lines"]} == {1}
+    assert "fault oom at step 12" in [line["text"] for line in logs["lines"]]
+    code, stopped, _ = call(capsys, "stop", out)
+    assert (code, stopped["state"], stopped["billable"]) == (0, "finished", [])
+    code, listed, _ = call(capsys, "list", str(tmp_path))
+    assert listed["jobs"] == [{"job": "fake", "state": "finished", "out": out}]
+
+
+def test_a_failed_job_exits_1_and_a_wrong_configuration_78(spec_file, capsys):
+    code, _, err = call(capsys, "run", "--spec", spec_file("oom:1:12!", retries=0))
+    assert code == 1
+    assert err.splitlines()[-1] == (
+        "error: The job fake failed: host 1: out of memory at step 12 (no restarts are allowed)."
+    )
+    code, _, err = call(capsys, "run", "--spec", spec_file("config:0:10!", retries=0))
+    assert code == 78 and "there is no such folder" in err
+
+
+def test_dry_run_prints_what_is_applied(spec_file, tmp_path, capsys):
+    code, planned, _ = call(capsys, "run", "--spec", spec_file(), "--dry-run")
+    assert code == 0 and not (tmp_path / "out").exists()
+    spec = config.from_json((tmp_path / "spec.json").read_text(), JobSpec)
+    run, first = job.prepare(spec, driver(spec))
+    applied = [action.describe() for action in job.actions(spec, run, first)]
+    assert planned["actions"] == json.loads(json.dumps(applied))
+    job.store(spec, run, first)
+    files = [a for a in planned["actions"] if a["action"] == "PutFile"]
+    folder = open_folder(spec.out)
+    assert [f["name"] for f in files] == ["launch/run.json", "launch/job.json"]
+    for file in files:
+        assert folder.read(file["name"]).decode() == file["text"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_run_saves_and_leaves_with_75(spec_file, tmp_path, number):
+    path = spec_file(env={"FAKE_STEP_SECONDS": "0.1"})
+    words = [sys.executable, "-m", "llm_jax", "launch", "run", "--spec", path]
+    child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    status = tmp_path / "out" / "status.1.json"
+    wait_for(lambda: status.exists() and json.loads(status.read_text())["step"] >= 4, 30)
+    child.send_signal(number)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 75
+    assert "was stopped: llm-jax launch run with the same flags goes on" in err
+    assert json.loads((tmp_path / "out" / "checkpoint.json").read_text())[0] >= 4
+    assert job.status(str(tmp_path / "out"))["state"] == "stopped"
+
+
+def test_a_detached_job_goes_on_by_itself(spec_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = call(capsys, "run", "--spec", spec_file(), "--detach")
+    assert code == 0
+    wait_for(lambda: job.status(str(tmp_path / "out"))["state"] == "finished", 30)
+    assert final_state(tmp_path / "out") == undisturbed()
+
+
+def test_logs_follow_to_the_end(spec_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = spec_file("kill:0:9", env={"FAKE_STEP_SECONDS": "0.05"})
+    call(capsys, "run", "--spec", path, "--detach")
+    with pytest.raises(SystemExit):
+        main(["launch", "logs", str(tmp_path / "out"), "-f"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "0000.0000 host 0 | fault kill at step 9" in lines
+    assert lines.count("0000.0001 host 1 | done") == 1
+
+
+def test_flags_make_the_specification(capsys, run_json):
+    words = ["--config", run_json, "--name", "demo", "--out", "gs://b/demo", "--accelerator"]
+    words += ["v6e-16", "--slices", "2", "--backend", "tpu", "--project", "p", "--zone", "z"]
+    words += ["--capacity", "spot", "--image", "i", "--env", "A=b=c", "--external-ips", "false"]
+    code, planned, _ = call(capsys, "run", *words, "--dry-run")
+    assert code == 0
+    (create,) = [a for a in planned["actions"] if a["action"] == "CreateQueuedResource"]
+    assert create["parent"] == "projects/p/locations/z"
+    (node,) = create["queued_resource"]["tpu"]["node_spec"]
+    assert node["multislice_params"] == {"node_count": 2, "node_id_prefix": "demo"}
+    assert node["node"]["network_config"] == {"enable_external_ips": False}
+    stored = next(a for a in planned["actions"] if a.get("name") == "launch/job.json")
+    assert json.loads(stored["text"])["spec"]["env"] == {"A": "b=c"}
+
+
+def test_the_run_gives_name_and_folder(capsys, run_json):
+    code, planned, _ = call(capsys, "run", "--from", run_json, "--dry-run")
+    assert (code, planned["job"]) == (0, "fake")
+    assert planned["actions"][0]["folder"] == "unused"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["run", "--config", "nowhere.json", "--name", "a", "--out", "o"], 78, "no config file"),
+        (["run", "--spec", "nowhere.json"], 2, "--spec is 'nowhere.json'"),
+        (["run", "--config", "RUN", "--zone", "z"], 78, "--zone does not go with the local"),
+        (["run", "--config", "RUN", "--env", "A"], 78, "write NAME=VALUE"),
+        (["run", "--config", "RUN", "--backend", "tpu"], 78, "job.backend.project is missing"),
+        (["run", "--config", "RUN", "--out", "/proc/x"], 2, "/proc/x cannot be written"),
+        (["run", "--config", "RUN", "--out", "gs://b/x"], 2, "needs a local folder"),
+        (["status", "nowhere"], 2, "holds no job: give the output folder"),
+        (["logs", "nowhere"], 2, "holds no job"),
+        (["stop", "nowhere"], 2, "holds no job"),
+        (["list"], 2, "needs a folder or --backend"),
+        (["list", "--backend", "tpu"], 2, "needs --project and --zone"),
+    ],
+)
+def test_one_sentence(words, code, sentence, run_json, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [run_json if word == "RUN" else word for word in words]
+    left, result, err = call(capsys, *words)
+    assert (left, result) == (code, None)
+    assert sentence in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_folder_of_another_job_or_run_is_refused(spec_file, make_spec, store, tmp_path, capsys):
+    store(make_spec(name="first"))
+    code, _, err = call(capsys, "run", "--spec", spec_file())
+    assert code == 2 and "belongs to the job 'first': choose another" in err
+    (tmp_path / "out" / "launch" / "job.json").unlink()
+    (tmp_path / "out" / "run.json").write_text('{"name": "older"}')
+    code, _, err = call(capsys, "run", "--spec", spec_file())
+    assert code == 2 and "holds the run 'older', and the job would train 'fake'" in err
+
+
+def test_launching_needs_no_jax():
+    code = "import sys, llm_jax.launch.job, llm_jax.launch.agent, llm_jax.launch.supervisor\n"
+    code += "from llm_jax.launch.backends import local, slurm, tpu, gke, skypilot\n"
+    code += "print({'jax', 'numpy', 'google.cloud', 'kubernetes', 'yaml'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_skypilot_file(make_spec, tmp_path, monkeypatch):
+    yaml = pytest.importorskip("yaml")
+    monkeypatch.chdir(tmp_path)
+    (Path(tmp_path) / "pyproject.toml").write_text("")
+    spec = make_spec(
+        out="gs://b/run",
+        accelerator="h100-8",
+        capacity="spot",
+        code=str(tmp_path),
+        backend=SkyPilot(infra="gcp/us-central1"),
+    )
+    (action,) = driver(spec).render(2)
+    assert action.path == "fake.sky.yaml"
+    task = yaml.safe_load(action.text)
+    assert task["resources"] == {
+        "use_spot": True,
+        "accelerators": "H100:8",
+        "infra": "gcp/us-central1",
+    }
+    assert (task["num_nodes"], task["workdir"]) == (2, str(tmp_path))
+    assert "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK" in task["run"]
+    assert "python3 -m llm_jax.launch.agent gs://b/run" in task["run"]
