@@ -37,6 +37,31 @@ def zeros(shape: tuple[int, ...], logical: Logical) -> nnx.Param:
     return nnx.Param(jnp.zeros(shape, jnp.float32), logical=logical)
 
 
+@jax.custom_vjp
+def dense(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x (…, D) times w (D, F).
+
+    The gradients are those of `einsum`, written so that no operand is transposed in memory: JAX's
+    own rule costs XLA on CPU a copy of every activation (benchmarks/train_step.py).
+    """
+    return jnp.einsum("...D,DF->...F", x, w)
+
+
+def _dense_fwd(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return dense(x, w), (x, w)
+
+
+def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients of `dense` by x (…, D) and by w (D, F), from dy (…, F)."""
+    dx = jax.lax.dot_general(dy, w, (((dy.ndim - 1,), (1,)), ((), ())))
+    x_rD, dy_rF = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    dw = jax.lax.dot_general(x_rD, dy_rF, (((0,), (0,)), ((), ())))
+    return dx, dw
+
+
+dense.defvjp(_dense_fwd, lambda saved, dy: dense_gradients(*saved, dy))
+
+
 class Norm(nnx.Module):
     """RMSNorm (Zhang & Sennrich 2019) or LayerNorm, computed in float32."""
 
@@ -91,9 +116,7 @@ class Attention(nnx.Module):
         cache: Cache,
     ) -> tuple[jax.Array, Cache]:
         config, dtype = self.config, x_BTD.dtype
-        q_BTNH = jnp.einsum("BTD,DNH->BTNH", x_BTD, self.q[...].astype(dtype))
-        k_BTKH = jnp.einsum("BTD,DKH->BTKH", x_BTD, self.k[...].astype(dtype))
-        v_BTKH = jnp.einsum("BTD,DKH->BTKH", x_BTD, self.v[...].astype(dtype))
+        q_BTNH, k_BTKH, v_BTKH = (self._heads(x_BTD, w) for w in (self.q, self.k, self.v))
         if config.qkv_bias:
             q_BTNH += self.q_bias[...].astype(dtype)
             k_BTKH += self.k_bias[...].astype(dtype)
@@ -106,10 +129,16 @@ class Attention(nnx.Module):
         k_BTKH = constrain(k_BTKH, "batch", "length", "kv_heads", "head_dim")
         v_BTKH = constrain(v_BTKH, "batch", "length", "kv_heads", "head_dim")
         out_BTNH, cache = attend(q_BTNH, k_BTKH, v_BTKH, window, cache)
-        out_BTD = jnp.einsum("BTNH,NHD->BTD", out_BTNH, self.o[...].astype(dtype))
+        w_nD = self.o[...].reshape(-1, config.d_model).astype(dtype)
+        out_BTD = dense(out_BTNH.reshape(*x_BTD.shape[:2], -1), w_nD)
         if config.out_bias:
             out_BTD += self.o_bias[...].astype(dtype)
         return out_BTD, cache
+
+    def _heads(self, x_BTD: jax.Array, w_DNH: nnx.Param) -> jax.Array:
+        D, N, H = w_DNH.shape
+        y_BTn = dense(x_BTD, w_DNH[...].reshape(D, N * H).astype(x_BTD.dtype))
+        return y_BTn.reshape(*x_BTD.shape[:2], N, H)
 
 
 class Mlp(nnx.Module):
@@ -139,11 +168,11 @@ class Mlp(nnx.Module):
         else:
             h_BTF = jax.nn.silu(self._project(x_BTD, "gate")) * up_BTF
         h_BTF = constrain(h_BTF, "batch", "length", "mlp")
-        out_BTD = jnp.einsum("BTF,FD->BTD", h_BTF, self.down[...].astype(dtype))
+        out_BTD = dense(h_BTF, self.down[...].astype(dtype))
         return out_BTD + self.down_bias[...].astype(dtype) if config.mlp_bias else out_BTD
 
     def _project(self, x_BTD: jax.Array, name: str) -> jax.Array:
-        y_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, getattr(self, name)[...].astype(x_BTD.dtype))
+        y_BTF = dense(x_BTD, getattr(self, name)[...].astype(x_BTD.dtype))
         if self.config.mlp_bias:
             y_BTF += getattr(self, f"{name}_bias")[...].astype(x_BTD.dtype)
         return y_BTF

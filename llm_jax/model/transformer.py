@@ -20,7 +20,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from llm_jax.config import ComputeConfig, ModelConfig
-from llm_jax.model.attention import block_size, blockwise_attention
+from llm_jax.model.attention import (
+    Shape,
+    block_size,
+    blockwise_attention,
+    causal_mask,
+    reference_attention,
+)
 from llm_jax.model.layers import Attend, Block, Cache, Norm, normal
 from llm_jax.model.rope import rope_table
 from llm_jax.parallel.mesh import constrain, gather_fsdp
@@ -95,16 +101,17 @@ def packed_attend(config: ModelConfig, compute: ComputeConfig, segments_BT: jax.
     """
     T = segments_BT.shape[1]
     scale = config.attn_scale or 1 / math.sqrt(config.head_dim)
-    block = T if compute.attention == "reference" else block_size(T)
 
     def attend(
         q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, window: int | None, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        out_BTNH = blockwise_attention(
-            q_BTNH, k_BTKH, v_BTKH, segments_BT,
-            scale=scale, softcap=config.attn_softcap, window=window, block=block,
-        )  # fmt: skip
-        return out_BTNH, cache
+        if compute.attention == "reference":
+            mask_BTT = causal_mask(segments_BT, slice(0, T), slice(0, T), window)
+            return reference_attention(
+                q_BTNH, k_BTKH, v_BTKH, mask_BTT, scale=scale, softcap=config.attn_softcap
+            ), cache
+        shape = Shape(scale, config.attn_softcap, window, block_size(T))
+        return blockwise_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, shape), cache
 
     return attend
 

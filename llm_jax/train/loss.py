@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax.config import ModelConfig
+from llm_jax.model.layers import dense_gradients
 from llm_jax.model.transformer import logits
 from llm_jax.parallel.mesh import batch_shards, constrain
 
@@ -58,34 +59,33 @@ def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss
         targets_BT.reshape(B, T // c, c).swapaxes(0, 1),
     )
 
-    def nll(x_BcD, unembed_DV, targets_Bc):
+    def body(carry, chunk):
+        total, plain, dw_DV = carry
+        x_BcD, targets_Bc = chunk
         logits_BcV = constrain(logits(x_BcD, unembed_DV, config), "batch", "length", "vocab")
         log_z_Bc = jax.nn.logsumexp(logits_BcV, axis=-1)
         # A comparison instead of a gather keeps the vocabulary split over its mesh axis.
         hit_BcV = jnp.arange(logits_BcV.shape[-1]) == targets_Bc[..., None]
         picked_Bc = jnp.sum(jnp.where(hit_BcV, logits_BcV, 0.0), axis=-1)
-        counted_Bc = targets_Bc >= 0
-        nll = weight * jnp.sum(jnp.where(counted_Bc, log_z_Bc - picked_Bc, 0.0))
-        penalty = weight * z_loss * jnp.sum(jnp.where(counted_Bc, log_z_Bc**2, 0.0))
-        return nll + penalty, nll
-
-    def body(carry, chunk):
-        totals, dw_DV = carry
-        x_BcD, targets_Bc = chunk
+        weight_Bc = jnp.where(targets_Bc >= 0, weight, 0.0)
+        nll = jnp.sum(weight_Bc * (log_z_Bc - picked_Bc))
+        total += nll + z_loss * jnp.sum(weight_Bc * log_z_Bc**2)
         if not with_grad:
-            made = nll(x_BcD, unembed_DV, targets_Bc)
-            return ((totals[0] + made[0], totals[1] + made[1]), dw_DV), None
-        made, vjp, plain = jax.vjp(
-            lambda x, w: nll(x, w, targets_Bc), x_BcD, unembed_DV, has_aux=True
-        )
-        dx_BcD, dw = vjp(jnp.ones_like(made))
-        return ((totals[0] + made, totals[1] + plain), dw_DV + dw.astype(jnp.float32)), dx_BcD
+            return (total, plain + nll, None), None
+        # d/dlogits of (log Z - picked + z·(log Z)²) is (1 + 2z·log Z)·softmax - onehot.
+        pull_Bc1 = (weight_Bc * (1 + 2 * z_loss * log_z_Bc))[..., None]
+        probs_BcV = jnp.exp(logits_BcV - log_z_Bc[..., None])
+        dlogits_BcV = pull_Bc1 * probs_BcV - jnp.where(hit_BcV, weight_Bc[..., None], 0.0)
+        if config.logit_softcap is not None:
+            dlogits_BcV *= 1 - (logits_BcV / config.logit_softcap) ** 2
+        dx_BcD, dw = dense_gradients(x_BcD, unembed_DV, dlogits_BcV.astype(x_BTD.dtype))
+        return (total, plain + nll, dw_DV + dw.astype(jnp.float32)), dx_BcD
 
     zero = jnp.zeros((), jnp.float32)
     dw_DV = jnp.zeros(unembed_DV.shape, jnp.float32) if with_grad else None
-    (totals, dw_DV), dx = jax.lax.scan(body, ((zero, zero), dw_DV), xs)
+    (total, plain, dw_DV), dx = jax.lax.scan(body, (zero, zero, dw_DV), xs)
     dx_BTD = dx.swapaxes(0, 1).reshape(B, T, D) if with_grad else None
-    return totals, (dx_BTD, dw_DV)
+    return (total, plain), (dx_BTD, dw_DV)
 
 
 def _fwd(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss):
