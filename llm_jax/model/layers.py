@@ -59,7 +59,7 @@ def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Arra
     return dx, dw
 
 
-dense.defvjp(_dense_fwd, lambda saved, dy: dense_gradients(*saved, dy))
+dense.defvjp(_dense_fwd, lambda saved, dy: dense_gradients(saved[0], saved[1], dy))
 
 
 class Norm(nnx.Module):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -68,7 +69,9 @@ def _arrays(module: nnx.Module) -> Params:
 
 
 @functools.cache
-def _declare(module: type[nnx.Module], config: ModelConfig) -> tuple[Any, Params]:
+def _declare(
+    module: Callable[[ModelConfig, nnx.Rngs], nnx.Module], config: ModelConfig
+) -> tuple[Any, Params]:
     """The graphdef of a module, and its tree of logical axes; no array is made."""
     found: list[Any] = []
 
