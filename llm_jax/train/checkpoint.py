@@ -244,7 +244,7 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
                 f"The run in {config.out} has another architecture ({'; '.join(model)}): restore "
                 "these fields, or choose another `out`."
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(not _launchers(path) for path in out.iterdir()):
         raise ConfigError(
             f"run.out is {config.out}, which is not empty and holds no run: choose another folder."
         )
@@ -256,3 +256,8 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
         if not (out / "tokenizer.model").exists():
             shutil.copyfile(tokenizer_path, out / "tokenizer.model")
     return changes
+
+
+def _launchers(path: Path) -> bool:
+    """Whether a launcher, or the sign of life that it watches, put this into the run's folder."""
+    return path.name == "launch" or path.name.startswith("status.")

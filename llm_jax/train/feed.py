@@ -44,7 +44,8 @@ def local_batches(dataset: TokenDataset, config: RunConfig, mesh: Mesh, split: s
     data, training = config.data, split == "train"
     B = data.batch_size if training else data.batch_size // config.optim.accumulate
     where = sharding(mesh, ("batch", "length"))
-    rows = [index[0] for index in where.addressable_devices_indices_map((B, data.seq_len)).values()]
+    parts = where.addressable_devices_indices_map((B, data.seq_len)).values()
+    rows = [part[0] for part in parts if part is not None]
     first = min(r.start or 0 for r in rows)
     count = max(B if r.stop is None else r.stop for r in rows) - first
     return Batches(

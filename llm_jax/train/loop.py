@@ -7,6 +7,8 @@ step it has just dispatched: it reads the metrics of the one before.
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import jax
 from llm_jax.config import RunConfig
 from llm_jax.parallel.mesh import check_divisible, make_mesh
 from llm_jax.plan.counts import token_flops, total_parameters
+from llm_jax.train import distributed
 from llm_jax.train.checkpoint import Checkpointer, claim_folder
 from llm_jax.train.clock import Clock
 from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
@@ -36,18 +39,22 @@ def train(config: RunConfig) -> dict[str, Any]:
     Raises:
       ConfigError, UserError: before anything is written, unless a checkpoint cannot be.
     """
-    run = _Run(config)
-    try:
-        return run.train()
-    finally:
-        run.close()
+    faulthandler.register(signal.SIGUSR1)
+    distributed.join()
+    with distributed.leaving_at_once():
+        run = _Run(config)
+        try:
+            return run.train()
+        finally:
+            run.close()
 
 
 class _Run:
     """What one process holds while it trains."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.config, self.clock, self.stop = config, Clock(), Stop()
+        self.config, self.stop = config, Stop()
+        self.clock = Clock(Path(config.out), jax.process_index())
         self.mesh = make_mesh(config.parallel)
         check_divisible(config, self.mesh)
         self.dataset = open_dataset(config)
@@ -106,6 +113,7 @@ class _Run:
                     self._report_validation(done, validation, state)
                 if self._due(done, config.checkpoint.every):
                     self._save(state, done)
+                clock.stepped(done)
                 self.log.advance(done)
         if pending:
             self._report(*pending)

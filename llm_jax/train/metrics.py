@@ -97,14 +97,10 @@ def draw_curve(out: Path) -> Path:
 
     records = list(read_metrics(out / METRICS_FILE))
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    styles = {
-        "train": {"color": "#9bb7d4", "lw": 1},
-        "validation": {"color": "#c23b22", "marker": "o", "ms": 4},
-    }
-    for split, style in styles.items():
+    for split, color, marker in (("train", "#9bb7d4", ""), ("validation", "#c23b22", "o")):
         points = [(r["tokens"], r["bits_per_byte"]) for r in records if r["split"] == split]
         if points:
-            axes.plot(*zip(*points, strict=True), label=split, **style)
+            axes.plot(*zip(*points, strict=True), label=split, color=color, marker=marker, ms=4)
     axes.set(xlabel="tokens", ylabel="bits per byte", title=out.name)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -137,7 +137,9 @@ def compile_eval_step(
         return jitted.lower(params, abstract_batch(config, mesh, micro=True)).compile()
 
 
-def abstract_batch(config: RunConfig, mesh: Mesh, *, micro: bool = False) -> Batch:
+def abstract_batch(
+    config: RunConfig, mesh: Mesh, *, micro: bool = False
+) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a batch, or of one of its micro-batches."""
     B = config.data.batch_size // (config.optim.accumulate if micro else 1)
     where = sharding(mesh, ("batch", "length"))

@@ -17,8 +17,9 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGINT, self._note)
+        if jax.process_count() == 1:  # else SIGTERM belongs to JAX's preemption service
+            signal.signal(signal.SIGTERM, self._note)
+            signal.signal(signal.SIGINT, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal == signal.SIGINT == number:
