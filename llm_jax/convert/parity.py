@@ -38,6 +38,9 @@ def require_transformers(way_out: str) -> ModuleType:
         raise UserError(
             f"Comparing logits needs {error.name}: `pip install 'llm-jax[hf]'`, or {way_out}."
         ) from None
+    # Its bars and advice would stand among our own lines; what it loads is checked below.
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     return transformers
 
 

@@ -49,7 +49,7 @@ def _search(
         params,
         prompt_1P,
         jnp.arange(P)[None],
-        prefill_attend(decoder.model, 1, P),
+        prefill_attend(decoder.model, decoder.compute, 1, P),
         caches,
         jnp.asarray([P - 1]),
     )

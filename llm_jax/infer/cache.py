@@ -14,9 +14,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-from llm_jax.config import ModelConfig
-from llm_jax.model.attention import block_size, blockwise_attention, reference_attention
+from llm_jax.config import ComputeConfig, ModelConfig
+from llm_jax.model.attention import reference_attention
 from llm_jax.model.layers import Attend, Cache
+from llm_jax.model.transformer import packed_attend
 
 
 def empty_cache(config: ModelConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
@@ -25,23 +26,14 @@ def empty_cache(config: ModelConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
     return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 
 
-def prefill_attend(config: ModelConfig, B: int, T: int) -> Attend:
+def prefill_attend(config: ModelConfig, compute: ComputeConfig, B: int, T: int) -> Attend:
     """Causal attention among positions 0 … T-1, which fill the first T slots."""
-    segments_BT = jnp.ones((B, T), jnp.int32)
+    causal = packed_attend(config, compute, jnp.ones((B, T), jnp.int32))
 
     def attend(
         q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, window: int | None, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        out_BTNH = blockwise_attention(
-            q_BTNH,
-            k_BTKH,
-            v_BTKH,
-            segments_BT,
-            scale=_scale(config),
-            softcap=config.attn_softcap,
-            window=window,
-            block=block_size(T),
-        )
+        out_BTNH, _ = causal(q_BTNH, k_BTKH, v_BTKH, window, None)
         cache = {
             "k": cache["k"].at[:, :T].set(k_BTKH),
             "v": cache["v"].at[:, :T].set(v_BTKH),
@@ -69,13 +61,9 @@ def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
             k_BSKH,
             v_BSKH,
             mask_BS[:, None],
-            scale=_scale(config),
+            scale=config.attn_scale or 1 / math.sqrt(config.head_dim),
             softcap=config.attn_softcap,
         )
         return out_B1NH, {"k": k_BSKH, "v": v_BSKH}
 
     return attend
-
-
-def _scale(config: ModelConfig) -> float:
-    return config.attn_scale or 1 / math.sqrt(config.head_dim)

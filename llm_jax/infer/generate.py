@@ -196,7 +196,7 @@ def _prefill(
     B, P = prompt_BP.shape
     caches = empty_cache(decoder.model, B, P + max_tokens, jnp.dtype(decoder.compute.dtype))
     positions_BP = jnp.broadcast_to(jnp.arange(P), (B, P))
-    attend = prefill_attend(decoder.model, B, P)
+    attend = prefill_attend(decoder.model, decoder.compute, B, P)
     logits_BV, caches = decoder.next_logits(
         params, prompt_BP, positions_BP, attend, caches, length_B - 1
     )

@@ -60,7 +60,12 @@ def test_cached_logits_equal_the_full_forward(name, scan):
     caches = empty_cache(model, 2, 24, jnp.dtype("float32"))
     positions = jnp.broadcast_to(jnp.arange(8), (2, 8))
     logits, caches = decoder.next_logits(
-        params, padded, positions, prefill_attend(model, 2, 8), caches, jnp.asarray(lengths - 1)
+        params,
+        padded,
+        positions,
+        prefill_attend(model, decoder.compute, 2, 8),
+        caches,
+        jnp.asarray(lengths - 1),
     )
     rows = np.arange(2)
     worst = np.abs(logits - full[rows, lengths - 1]).max()

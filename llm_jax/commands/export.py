@@ -1,0 +1,76 @@
+"""Write a run's checkpoint as Hugging Face files; logits are compared before the folder appears.
+
+  llm-jax export runs/quickstart --to hf exported
+
+The comparison loads the files with transformers and torch (`pip install 'llm-jax[hf]'`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "--to", nargs=2, required=True, metavar=("FORMAT", "DIR"), help="hf, and a new folder"
+    )
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the stored weights (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-check", action="store_true", help="do not compare logits with transformers"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    kind, out = args.to[0], Path(args.to[1])
+    if kind != "hf":
+        raise UserError(f"--to is {kind!r}: the only format is hf.")
+    from llm_jax.convert.hf_export import export, refuse_nonempty
+    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.train.checkpoint import load_run
+
+    refuse_nonempty(out)
+    trained = load_run(args.run, args.step)
+    made = export(
+        trained.config,
+        trained.step,
+        trained.params,
+        Tokenizer.load(trained.tokenizer_path),
+        out,
+        run=Path(args.run),
+        dtype=args.dtype,
+        check=not args.no_check,
+    )
+    return {
+        "format": "hf",
+        "path": str(out),
+        "files": made.files,
+        "bytes": made.num_bytes,
+        "architecture": made.architecture,
+        "step": trained.step,
+        "dtype": args.dtype,
+        "max_logit_difference": made.max_logit_difference,
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    difference = result["max_logit_difference"]
+    checked = (
+        "logits were not compared (--no-check)"
+        if difference is None
+        else f"largest logit difference from transformers {difference:.2g}"
+    )
+    return (
+        f"{result['architecture']} of step {result['step']} in {result['path']}: "
+        f"{len(result['files'])} files, {result['bytes']:,} bytes, {result['dtype']}; {checked}"
+    )

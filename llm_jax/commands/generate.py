@@ -1,0 +1,178 @@
+"""Continue prompts with a run's model.
+
+  llm-jax generate runs/quickstart --prompt "def main(" --max-tokens 100
+  llm-jax generate runs/quickstart --prompt "The" --prompt "A" --temperature 0.8 --top-p 0.95
+  llm-jax generate runs/quickstart --prompt-file start.txt --beams 4
+
+Without a prompt a document is begun. Text streams to the terminal as it is made; --temperature 0 is
+greedy. Filters apply in the order temperature, top-k, top-p, min-p.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from llm_jax.commands import count
+from llm_jax.config import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    parser.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT", help="repeat for several"
+    )
+    parser.add_argument(
+        "--prompt-file", type=Path, metavar="FILE", help="a UTF-8 file that is one more prompt"
+    )
+    parser.add_argument(
+        "--max-tokens", type=count, default=128, metavar="N", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="T",
+        help="0: greedy (default: %(default)s)",
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
+    parser.add_argument(
+        "--top-p", type=float, metavar="P", help="only the likeliest P of probability"
+    )
+    parser.add_argument(
+        "--min-p",
+        type=float,
+        metavar="P",
+        help="only tokens at least P times as likely as the best",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the sampling (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--beams", type=count, metavar="N", help="beam search instead of sampling; one prompt"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.infer.generate import Decoder, compute_for_inference, prepared
+    from llm_jax.infer.sampling import GREEDY, Sampling
+    from llm_jax.train.checkpoint import load_run
+
+    sampling = Sampling(
+        temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p
+    )
+    prompts = _prompts(args)
+    if args.beams and len(prompts) > 1:
+        raise UserError(f"--beams takes one prompt, not {len(prompts)}: give them one by one.")
+    trained = load_run(args.run, args.step)
+    tokenizer = Tokenizer.load(trained.tokenizer_path)
+    model, compute = trained.config.model, compute_for_inference(trained.config.compute)
+    decoder = Decoder(
+        model, compute, GREEDY if args.beams else sampling, tokenizer.vocab_size, tokenizer.eos_id
+    )
+    params = prepared(trained.params, model, compute)
+    ids = [[tokenizer.bos_id, *tokenizer.encode(prompt)] for prompt in prompts]
+    if args.beams:
+        return _beams(args, params, decoder, prompts[0], ids[0], tokenizer)
+    return _sample(args, params, decoder, prompts, ids, tokenizer)
+
+
+def text(result: dict[str, Any]) -> str:
+    """The samples, unless they have been streamed, and the speed."""
+    lines = []
+    if not result.pop("streamed"):
+        for sample in result["samples"]:
+            end = " ⏹" if sample["stopped"] else ""
+            lines.append(f"{sample['prompt']}{sample['text']}{end}")
+    if result["tokens_per_second"] is not None:
+        lines.append(
+            f"[{result['tokens']:,} tokens, {result['tokens_per_second']:,.1f} tokens/s after "
+            f"{result['compile_seconds']:.1f} s of compilation]"
+        )
+    return "\n\n".join(lines)
+
+
+def _prompts(args: argparse.Namespace) -> list[str]:
+    prompts = list(args.prompt)
+    if args.prompt_file:
+        try:
+            prompts.append(args.prompt_file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"--prompt-file {str(args.prompt_file)!r} cannot be read ({error.strerror}): check "
+                "the path."
+            ) from None
+        except UnicodeDecodeError:
+            raise UserError(
+                f"--prompt-file {str(args.prompt_file)!r} is not UTF-8: convert it."
+            ) from None
+    return prompts or [""]
+
+
+def _sample(
+    args: argparse.Namespace,
+    params: Any,
+    decoder: Any,
+    prompts: list[str],
+    ids: Any,
+    tokenizer: Any,
+) -> dict[str, Any]:
+    from llm_jax.infer.generate import generate
+    from llm_jax.infer.text import TextStream
+
+    streams = [TextStream(tokenizer) for _ in prompts]
+    texts = [""] * len(prompts)
+    live = len(prompts) == 1 and not args.json and sys.stdout.isatty()
+
+    def show(new: str) -> None:
+        if live:
+            print(new, end="", flush=True)
+
+    def on_tokens(fresh: list[list[int]]) -> None:
+        for row, (stream, new) in enumerate(zip(streams, fresh, strict=True)):
+            made = stream.feed(new)
+            texts[row] += made
+            show(made)
+
+    show(prompts[0])
+    made = generate(
+        params, decoder, ids, max_tokens=args.max_tokens, seed=args.seed, on_tokens=on_tokens
+    )
+    for row, stream in enumerate(streams):
+        left = stream.end()
+        texts[row] += left
+        show(left)
+    show("\n")
+    samples = [
+        {"prompt": prompt, "text": new, "ids": row, "stopped": stopped}
+        for prompt, new, row, stopped in zip(prompts, texts, made.ids, made.stopped, strict=True)
+    ]
+    result = {
+        "text": texts[0],
+        "tokens": sum(map(len, made.ids)),
+        "tokens_per_second": made.tokens_per_second,
+        "compile_seconds": made.compile_seconds,
+        "prefill_seconds": made.prefill_seconds,
+        "samples": samples,
+    }
+    return result if args.json else {**result, "streamed": live}
+
+
+def _beams(
+    args: argparse.Namespace, params: Any, decoder: Any, prompt: str, ids: Any, tokenizer: Any
+) -> dict[str, Any]:
+    from llm_jax.infer.beam import beam_search
+    from llm_jax.infer.text import TextStream
+
+    found, stopped, logp = beam_search(
+        params, decoder, ids, beams=args.beams, max_tokens=args.max_tokens
+    )
+    stream = TextStream(tokenizer)
+    made = stream.feed(found) + stream.end()
+    sample = {"prompt": prompt, "text": made, "ids": found, "stopped": stopped, "log_prob": logp}
+    result = {"text": made, "tokens": len(found), "tokens_per_second": None, "samples": [sample]}
+    return result if args.json else {**result, "streamed": False}

@@ -1,0 +1,65 @@
+"""Make a run folder from a Hugging Face folder; logits are compared before the run appears.
+
+  llm-jax import downloaded-model runs/imported
+
+Only safetensors are read, never pickled files. The folder needs a SentencePiece tokenizer.model, or
+give one with --tokenizer. The run can be evaluated, continued by `generate`, and exported.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="Hugging Face model")
+    parser.add_argument("run", type=Path, metavar="RUN", help="new folder of the run")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="SentencePiece model (default: tokenizer.model in FOLDER)",
+    )
+    parser.add_argument(
+        "--no-check", action="store_true", help="do not compare logits with transformers"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.convert.hf_import import import_run
+    from llm_jax.data.tokenizer import Tokenizer
+
+    if not args.folder.is_dir():
+        raise UserError(f"There is no folder {str(args.folder)!r}: check the path.")
+    path = args.tokenizer or args.folder / "tokenizer.model"
+    if not path.is_file():
+        raise UserError(
+            f"There is no tokenizer file {str(path)!r}: give a SentencePiece model that belongs to "
+            "this model with --tokenizer."
+        )
+    config, files, difference = import_run(
+        args.folder, args.run, Tokenizer.load(path), check=not args.no_check
+    )
+    return {
+        "format": "hf",
+        "path": str(args.run),
+        "files": files,
+        "layers": config.model.num_layers,
+        "d_model": config.model.d_model,
+        "max_logit_difference": difference,
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    difference = result["max_logit_difference"]
+    checked = (
+        "logits were not compared (--no-check)"
+        if difference is None
+        else f"largest logit difference from transformers {difference:.2g}"
+    )
+    shape = f"{result['layers']} layers of width {result['d_model']}"
+    return f"run in {result['path']}: {shape}; {checked}"

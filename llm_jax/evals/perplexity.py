@@ -1,0 +1,107 @@
+"""Loss, perplexity and bits per byte of a run on held-out text, over all of its windows.
+
+Text is read as in training: one stream `<s> document </s> <s> …` in windows of `data.seq_len`, each
+predicted from its own tokens alone, and nothing across documents.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from llm_jax.config import ParallelConfig, RunConfig, UserError
+from llm_jax.data.pipeline import Batch, Batches, TokenDataset, split_documents
+from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.evals.score import Score
+from llm_jax.parallel.mesh import make_mesh
+from llm_jax.train.feed import to_device
+from llm_jax.train.state import abstract_state
+from llm_jax.train.step import compile_eval_step
+
+Progress = Callable[[str, int, int | None], None]
+
+
+class Evaluator:
+    """A run's parameters, split over this machine's devices, ready to predict.
+
+    Attributes:
+      batch_size: windows per batch that `measure` takes.
+    """
+
+    def __init__(self, config: RunConfig, params: dict[str, Any], tokenizer: Tokenizer) -> None:
+        count = max(n for n in range(1, jax.device_count() + 1) if config.model.d_model % n == 0)
+        self._mesh = make_mesh(ParallelConfig(data=1, fsdp=count), jax.devices()[:count])
+        micro = config.data.batch_size // config.optim.accumulate
+        self.batch_size = -(-micro // count) * count
+        self.seq_len = config.data.seq_len
+        token_bytes = tokenizer.token_bytes
+        padding = config.model.vocab_size - len(token_bytes)
+        self._config = dataclasses.replace(
+            config,
+            data=dataclasses.replace(config.data, batch_size=self.batch_size),
+            optim=dataclasses.replace(config.optim, accumulate=1, z_loss=0.0),
+        )
+        self._step = compile_eval_step(self._config, self._mesh, np.pad(token_bytes, (0, padding)))
+        where = jax.tree.map(
+            lambda leaf: leaf.sharding, abstract_state(self._config, self._mesh)["params"]
+        )
+        self._params = jax.device_put(params, where)
+
+    def measure(self, batches: Iterable[Batch], progress: Progress, total: int) -> Score:
+        """The score of all batches together; raises `UserError` if they predict nothing."""
+        score = Score(0.0, 0, 0)
+        for i, batch in enumerate(batches):
+            made = jax.device_get(self._step(self._params, to_device(batch, self._mesh)))
+            score += Score(float(made["nats"]), int(made["count"]), int(made["bytes"]))
+            progress("evaluating", i + 1, total)
+        if score.num_bytes == 0:
+            raise UserError("There is no text to evaluate: it is empty.")
+        return score
+
+    def split(self, dataset: TokenDataset, split: str, progress: Progress) -> Score:
+        """The score of a split of a dataset; its last tokens, less than a window, are left out."""
+        batches = Batches(
+            dataset, split=split, seq_len=self.seq_len, batch_size=self.batch_size, seed=None
+        )
+        with batches.iterate() as source:
+            return self.measure((b for _, b in source), progress, batches.steps_per_epoch)
+
+    def stream(self, tokens: np.ndarray, bos_id: int, progress: Progress) -> Score:
+        """The score of a token stream; see `windows`."""
+        total = -(-max(len(tokens) - 1, 1) // (self.seq_len * self.batch_size))
+        return self.measure(windows(tokens, self.seq_len, self.batch_size, bos_id), progress, total)
+
+
+def windows(tokens: np.ndarray, seq_len: int, batch_size: int, bos_id: int) -> Iterator[Batch]:
+    """Every token of a stream but the first as a target once; the last batch is filled up.
+
+    Args:
+      tokens: (n,) int32, `<s> document </s> …`.
+
+    Yields:
+      Batches as `Batches.at` gives them, with -1 as the target of what is filled up.
+    """
+    count = max(len(tokens) - 1, 1)
+    rows = -(-count // (seq_len * batch_size)) * batch_size
+    padded = np.full(rows * seq_len + 1, bos_id, np.int32)
+    padded[: len(tokens)] = tokens
+    starts = np.arange(rows) * seq_len
+    for first in range(0, rows, batch_size):
+        index = starts[first : first + batch_size, None] + np.arange(seq_len + 1)
+        # A target of <s> is never counted, so what is filled up counts nothing.
+        yield split_documents(padded[index], bos_id)
+
+
+def split_tokens(dataset: TokenDataset, split: str, count: int | None = None) -> np.ndarray:
+    """The first `count` tokens of a split's stream (all by default), (n,) int32."""
+    end = dataset.num_tokens(split) if count is None else min(count, dataset.num_tokens(split))
+    step = 2**20
+    parts = [
+        dataset.read(split, np.array([start]), min(step, end - start))[0]
+        for start in range(0, end, step)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,47 @@
+"""What a model's predictions of a text cost, in the units that are reported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over the predicted tokens of a text; `a + b` is the score of both texts.
+
+    Attributes:
+      nats: of surprise, -log p of every target.
+      tokens: targets.
+      num_bytes: UTF-8 bytes of text that the targets stand for.
+    """
+
+    nats: float
+    tokens: int
+    num_bytes: int
+
+    def __add__(self, other: Score) -> Score:
+        return Score(
+            self.nats + other.nats, self.tokens + other.tokens, self.num_bytes + other.num_bytes
+        )
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return self.nats / self.tokens
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Independent of the tokenizer; </s> costs nats and stands for no byte."""
+        return self.nats / math.log(2) / self.num_bytes
+
+    def report(self) -> dict[str, Any]:
+        """The figures as JSON has them."""
+        return {
+            "loss": self.loss,
+            "perplexity": math.exp(self.loss),
+            "bits_per_byte": self.bits_per_byte,
+            "tokens": self.tokens,
+            "bytes": self.num_bytes,
+        }
