@@ -85,10 +85,15 @@ def device_batch(host: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
 
 
 def parameters(config: ModelConfig, seed: int = 0) -> Any:
-    """Random values for every leaf, biases and norms too; nothing is compiled."""
+    """Random values for every leaf, biases too, norms around 1; nothing is compiled."""
     rng = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        middle = np.float32(path[-1].key == "scale")
+        return middle + 0.2 * rng.standard_normal(leaf.shape, np.float32)
+
     shapes = jax.eval_shape(lambda: transformer.init(config, jax.random.key(0)))
-    return jax.tree.map(lambda s: 0.2 * rng.standard_normal(s.shape, np.float32), shapes)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def perturbed(params: Any, seed: int = 0, size: float = 0.1) -> Any:
@@ -107,10 +112,11 @@ def state_on(config: RunConfig, mesh: Mesh) -> Any:
     return jax.device_put(zeros | {"params": parameters(config.model)}, shardings)
 
 
-def relative_error(found: Any, wanted: Any) -> float:
-    """Largest difference of two trees' leaves, each relative to its leaf's largest value."""
+def relative_error(found: Any, wanted: Any, least: float = 1e-30) -> float:
+    """Largest difference of two trees' leaves, each relative to its leaf's largest value, or to
+    `least` where that is smaller."""
     errors = jax.tree.map(
-        lambda a, b: np.max(np.abs(np.asarray(a) - b)) / max(np.max(np.abs(b)), 1e-30),
+        lambda a, b: np.max(np.abs(np.asarray(a) - b)) / max(np.max(np.abs(b)), least),
         jax.device_get(found),
         jax.device_get(wanted),
     )
