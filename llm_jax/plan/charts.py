@@ -145,7 +145,7 @@ def roofline(axes: Axes, plan: Plan) -> None:
         axes.plot(grid, np.minimum(peak, grid * rate) / 1e12, color=colour, lw=1.6,
                   label=f"{name} roof, {rate / 1e9:,.4g} GB/s")  # fmt: skip
         axes.plot([mark], [reached / 1e12], "o", color=colour, mec="white", ms=9)
-        axes.annotate(f"{name}", (mark, reached / 1e12), xytext=(6, -12),
+        axes.annotate(f"{name}", (mark, reached / 1e12), xytext=(6, -12 if name == "memory" else 7),
                       textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
     axes.axhline(peak * chip.attainable / 1e12, color=SOFT, lw=1, ls="--",
                  label=f"attainable, {chip.attainable:.0%} of the peak")  # fmt: skip

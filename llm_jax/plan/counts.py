@@ -160,7 +160,7 @@ def activation_bytes(
       inputs twice in float32.
 
     Widths that tensor parallelism splits are divided by `tensor`. The block that is differentiated
-    needs what `none` keeps of one layer on top; under `none` its cotangents besides.
+    needs what `none` keeps of one layer on top.
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
@@ -171,8 +171,7 @@ def activation_bytes(
     everything = 16 * m.d_model + size * 3 * m.d_model + split / tensor
     dots = size * (3 * m.d_model + (q_width + 2 * kv_width + wide) / tensor)
     kept = {"none": everything, "dots": dots, "full": float(size * m.d_model)}[remat]
-    working = 2 * everything if remat == "none" else everything
-    return int(tokens * (m.num_layers * kept + working))
+    return int(tokens * (m.num_layers * kept + everything))
 
 
 def logits_bytes(model: ModelConfig, tokens: int, chunk: int | None, *, tensor: int = 1) -> int:

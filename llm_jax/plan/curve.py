@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
-
 from llm_jax.plan.laws import Law
+from llm_jax.plan.search import root
 
 FACTORS = (1 / 8, 1 / 4, 1 / 2, 1 / math.sqrt(2), 1.0, math.sqrt(2), 2.0, 4.0, 8.0)
 EXTRA = 0.01
@@ -65,7 +64,7 @@ def _extra(
     high, low = math.log(flops), math.log(flops) - 20
     if gap(high) >= 0 or gap(low) <= 0:
         return 0.0
-    return 1 - math.exp(brentq(gap, low, high, xtol=1e-9)) / flops
+    return 1 - math.exp(root(gap, low, high)) / flops
 
 
 def flat_range(
@@ -101,5 +100,5 @@ def flat_range(
         if gap(outside) < 0:
             ends.append(math.exp(outside))
         else:
-            ends.append(math.exp(brentq(gap, inside, outside)))
+            ends.append(math.exp(root(gap, inside, outside)))
     return ends[0], ends[1]

@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scipy.optimize import brentq, minimize_scalar
-
 from llm_jax.config import UserError
 from llm_jax.plan.laws import Law, Optimum, Parametric
+from llm_jax.plan.search import minimum, root
 
 R_STAR_D = 15.387756
 """Repetitions after which repeated tokens have lost most of their worth (Muennighoff, app. A)."""
@@ -17,17 +16,9 @@ R_STAR_N = 5.309743
 """The same for parameters beyond what the unique tokens can feed."""
 
 
-def minimise_over_params(
-    objective: Callable[[float], float | None], low: float, high: float
-) -> float:
+def minimise_over_params(objective: Callable[[float], float], low: float, high: float) -> float:
     """The N in [low, high] with the least `objective(N)`, searched in ln N."""
-    found = minimize_scalar(
-        lambda x: objective(math.exp(x)),
-        bounds=(math.log(low), math.log(high)),
-        method="bounded",
-        options={"xatol": 1e-10, "maxiter": 500},
-    )
-    return math.exp(found.x)
+    return math.exp(minimum(lambda x: objective(math.exp(x)), math.log(low), math.log(high)))
 
 
 def inference_weight(
@@ -71,7 +62,7 @@ def cheapest_at_loss(law: Parametric, loss: float, inference_tokens: float) -> O
     low, high = 1.0, 10.0
     while condition(high) > 0:
         low, high = high, high + 10.0
-    tokens = math.exp(brentq(condition, low, high, xtol=1e-13))
+    tokens = math.exp(root(condition, low, high))
     params = (law.A / (loss - law.E - law.B * tokens**-law.beta)) ** (1 / law.alpha)
     return Optimum(params, tokens, law.loss(params, tokens))
 
@@ -97,9 +88,14 @@ def lifetime_optimum(law: Law, flops: float, inference_tokens: float) -> Optimum
     def tokens_left(params: float) -> float:
         return flops / (6 * params) - inference_tokens / 3
 
+    def loss(params: float) -> float:
+        found = law.loss(params, max(tokens_left(params), 1.0))
+        assert found is not None
+        return found
+
     most = flops / (2 * inference_tokens)
     params = minimise_over_params(
-        lambda n: law.loss(n, max(tokens_left(n), 1.0)),
+        loss,
         min(best.params, most) * 1e-6,
         min(best.params * 2, most),
     )

@@ -270,6 +270,6 @@ def test_windows_and_bytes():
     layer = 1000 * (16 * 4096 + 2 * (3 * 4096 + 2 * 4096 + 2 * 1024 + 6 * 14336))
     assert full == 1000 * 4 * 2 * 4096 + layer
     assert dots == 1000 * 4 * 2 * (3 * 4096 + 4096 + 2 * 1024 + 2 * 14336) + layer
-    assert none == 6 * layer
+    assert none == 5 * layer
     assert logits_bytes(model, 10_000, 512) == 2 * 4 * 512 * 32_000
     assert logits_bytes(model, 100, None, tensor=4) == 2 * 4 * 100 * 8_000
