@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 TAIL_BYTES = 16 << 10
 BUFFER_BYTES = 16 << 20
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LEASH = Path(__file__).with_name("leash.py")
 
 
 class Trainer:
@@ -21,13 +20,12 @@ class Trainer:
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
         self.child = subprocess.Popen(
-            command,
+            [sys.executable, "-S", str(LEASH), str(os.getpid()), *command],
             env=dict(env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         self._lock = threading.Lock()
         self._unsent = b""
@@ -92,11 +90,6 @@ class Trainer:
         """After the end: takes leftovers of the group along and collects the last output."""
         self.kill()
         self._reader.join(timeout=5)
-
-
-def _die_with_parent() -> None:
-    """The kernel kills the trainer if the agent dies: no orphan holds the accelerator."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def kernel_kills(events: Path = Path("/sys/fs/cgroup/memory.events")) -> int:

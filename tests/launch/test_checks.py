@@ -91,8 +91,13 @@ def test_nothing_of_the_trainer_is_left_behind():
     wait_for(lambda: trainer.code() is not None)
     trainer.finish()
     grandchild = trainer.take_output().decode().strip()
-    state = subprocess.run(["ps", "-o", "stat=", "-p", grandchild], capture_output=True, text=True)
-    assert state.stdout.strip() in ("", "Z")
+
+    def state():
+        shown = subprocess.run(["ps", "-o", "stat=", "-p", grandchild], capture_output=True)
+        return shown.stdout.strip()
+
+    assert int(grandchild) > 1
+    wait_for(lambda: state() in (b"", b"Z"))  # SIGKILL takes a moment
 
 
 def test_the_newest_output_is_kept_if_nobody_takes_it(monkeypatch):
