@@ -17,7 +17,6 @@ from typing import Any
 
 from llm_jax.commands import count
 from llm_jax.commands.progress import ProgressReporter
-from llm_jax.config import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,125 +40,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.evals import held_out
     from llm_jax.evals.perplexity import Evaluator
     from llm_jax.train.checkpoint import load_run
 
     trained = load_run(args.run, args.step)
     tokenizer = Tokenizer.load(trained.tokenizer_path)
+    texts, dropped = held_out.read_texts(args.text, args.encoding, tokenizer)
+    needs_dataset = args.ngram or not texts
+    dataset = held_out.open_dataset(trained.config, tokenizer) if needs_dataset else None
     with ProgressReporter() as progress:
-        if args.text:
-            texts, dropped = _read_texts(args, tokenizer)
         evaluator = Evaluator(trained.config, trained.params, tokenizer)
-        result: dict[str, Any] = {"step": trained.step, "tasks": {}}
-        if not args.text:
-            dataset = _dataset(trained, tokenizer)
-            score = evaluator.split(dataset, "validation", progress)
-            result |= {**score.report(), "text": "validation split"}
-            held_out = {"validation": None}
-        else:
-            scores = {
-                name: evaluator.stream(tokens, tokenizer.bos_id, progress)
-                for name, tokens in texts.items()
-            }
-            score = sum(list(scores.values())[1:], start=next(iter(scores.values())))
-            result |= {**score.report(), "text": ", ".join(texts), "dropped": dropped}
-            result["texts"] = {name: score.report() for name, score in scores.items()}
-            held_out = texts
-        if args.ngram:
-            result["ngram"] = _ngram(args.ngram, trained, tokenizer, held_out, evaluator, progress)
+        scores = {
+            name: evaluator.stream(tokens, tokenizer.bos_id, progress)
+            for name, tokens in texts.items()
+        }
+        if dataset is not None and not texts:
+            scores["validation split"] = evaluator.split(dataset, "validation", progress)
+        first, *others = scores.values()
+        result = {
+            "step": trained.step,
+            **sum(others, start=first).report(),
+            "texts": {name: score.report() for name, score in scores.items()},
+            "dropped": dropped,
+            "tasks": {},
+        }
+        if dataset is not None and args.ngram:
+            progress(f"counting {args.ngram}-grams", 0, None)
+            streams = list(texts.values())
+            if not streams:
+                tokens = held_out.split_tokens(dataset, "validation")
+                streams = [held_out.whole_windows(tokens, evaluator.seq_len)]
+            consumed = trained.step * trained.config.batch_tokens
+            result["ngram"] = held_out.ngram_figures(
+                dataset, streams, order=args.ngram, consumed=consumed
+            )
     return result
 
 
 def text(result: dict[str, Any]) -> str:
-    lines = [
-        f"{result['text']} at step {result['step']}: loss {result['loss']:.4f} nats per token, "
-        f"perplexity {result['perplexity']:.2f}, {result['bits_per_byte']:.4f} bits per byte "
-        f"({result['tokens']:,} tokens, {result['bytes']:,} bytes)"
-    ]
-    if "texts" in result and len(result["texts"]) > 1:
-        lines += [
-            f"  {name}: {one['bits_per_byte']:.4f} bits per byte"
-            for name, one in result["texts"].items()
-        ]
-    if result.get("dropped"):
-        lines.append(
-            "documents left out: " + ", ".join(f"{k} {n}" for k, n in result["dropped"].items())
-        )
+    lines = (
+        [f"step {result['step']}, all texts: {_figures(result)}"]
+        if len(result["texts"]) > 1
+        else []
+    )
+    lines += [f"{name}: {_figures(one)}" for name, one in result["texts"].items()]
     for name, one in result.get("ngram", {}).items():
         lines.append(
             f"{one['order']}-gram Kneser-Ney, {name} ({one['trained_tokens']:,} tokens): "
-            f"{one['bits_per_byte']:.4f} bits per byte"
+            f"{_figures(one)}"
         )
+    if result["dropped"]:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in result["dropped"].items())
+        lines.append(f"documents left out: {reasons}")
     return "\n".join(lines)
 
 
-def _read_texts(args: argparse.Namespace, tokenizer: Any) -> tuple[dict[str, Any], dict[str, int]]:
-    """Token stream of each path, and how many documents were dropped for which reason."""
-    from collections import Counter
-
-    import numpy as np
-
-    from llm_jax.data.text import FileSource
-
-    dropped: Counter[str] = Counter()
-    streams = {}
-    for path in args.text:
-        try:
-            source = FileSource(path, args.encoding)
-        except UserError as error:
-            raise UserError(str(error).replace("--input", "--text", 1)) from None
-        documents = [document.text for document in source.documents(dropped)]
-        if not any(documents):
-            why = ", ".join(f"{reason} {n}" for reason, n in dropped.items()) or "it is empty"
-            raise UserError(f"--text {str(path)!r} has no text ({why}): check it and --encoding.")
-        streams[str(path)] = np.concatenate(tokenizer.encode_documents(documents))
-    return streams, {reason: n for reason, n in dropped.items() if n}
-
-
-def _dataset(trained: Any, tokenizer: Any) -> Any:
-    from llm_jax.data.pipeline import TokenDataset
-
-    dataset = TokenDataset.open(trained.config.data.path)
-    if dataset.tokenizer.sha256 != tokenizer.sha256:
-        raise UserError(
-            f"The dataset in {trained.config.data.path} has another tokenizer than the run: build "
-            "it again with the run's tokenizer.model, or evaluate --text."
-        )
-    return dataset
-
-
-def _ngram(
-    order: int,
-    trained: Any,
-    tokenizer: Any,
-    held_out: dict[str, Any],
-    evaluator: Any,
-    progress: Any,
-) -> dict[str, Any]:
-    """Figures of the n-gram model on what the run was evaluated on, by what it was trained on."""
-    from llm_jax.evals import ngram
-    from llm_jax.evals.perplexity import split_tokens
-    from llm_jax.evals.score import Score
-
-    dataset = _dataset(trained, tokenizer)
-    streams = list(held_out.values())
-    if "validation" in held_out:
-        tokens = split_tokens(dataset, "validation")
-        # The same targets as the run's: whole windows only.
-        streams = [tokens[: (len(tokens) - 1) // evaluator.seq_len * evaluator.seq_len + 1]]
-    consumed = trained.step * trained.config.batch_tokens
-    sizes = {"whole train split": dataset.num_tokens("train")}
-    if 1 < consumed < sizes["whole train split"]:
-        sizes["as many tokens as the run"] = consumed
-    figures = {}
-    for name, size in sizes.items():
-        progress(f"counting {order}-grams", size, None)
-        tokens = split_tokens(dataset, "train", size)
-        model = ngram.train(
-            tokens, order=order, vocab_size=tokenizer.vocab_size, bos_id=tokenizer.bos_id
-        )
-        score = Score(0.0, 0, 0)
-        for stream in streams:
-            score += model.score(stream, tokenizer)
-        figures[name] = {"order": order, "trained_tokens": size, **score.report()}
-    return figures
+def _figures(one: dict[str, Any]) -> str:
+    return (
+        f"loss {one['loss']:.4f} nats per token, perplexity {one['perplexity']:.2f}, "
+        f"{one['bits_per_byte']:.4f} bits per byte "
+        f"({one['tokens']:,} tokens, {one['bytes']:,} bytes)"
+    )

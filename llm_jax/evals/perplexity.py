@@ -94,14 +94,3 @@ def windows(tokens: np.ndarray, seq_len: int, batch_size: int, bos_id: int) -> I
         index = starts[first : first + batch_size, None] + np.arange(seq_len + 1)
         # A target of <s> is never counted, so what is filled up counts nothing.
         yield split_documents(padded[index], bos_id)
-
-
-def split_tokens(dataset: TokenDataset, split: str, count: int | None = None) -> np.ndarray:
-    """The first `count` tokens of a split's stream (all by default), (n,) int32."""
-    end = dataset.num_tokens(split) if count is None else min(count, dataset.num_tokens(split))
-    step = 2**20
-    parts = [
-        dataset.read(split, np.array([start]), min(step, end - start))[0]
-        for start in range(0, end, step)
-    ]
-    return np.concatenate(parts)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llm_jax.config import UserError
 from llm_jax.data.pipeline import TokenDataset
 from llm_jax.evals import ngram
-from llm_jax.evals.perplexity import split_tokens
+from llm_jax.evals.held_out import split_tokens
 
 BOS, EOS = 0, 1
 

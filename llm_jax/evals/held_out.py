@@ -1,0 +1,97 @@
+"""The texts that a run is evaluated on as token streams, and what an n-gram model makes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm_jax.config import RunConfig, UserError
+from llm_jax.data.pipeline import TokenDataset
+from llm_jax.data.text import FileSource
+from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.evals import ngram
+from llm_jax.evals.score import Score
+
+
+def open_dataset(config: RunConfig, tokenizer: Tokenizer) -> TokenDataset:
+    """The run's dataset; raises `UserError` if it is gone or has got another tokenizer."""
+    dataset = TokenDataset.open(config.data.path)
+    if dataset.tokenizer.sha256 != tokenizer.sha256:
+        raise UserError(
+            f"The dataset in {config.data.path} has another tokenizer than the run: build it again "
+            "with the run's tokenizer.model, or evaluate --text."
+        )
+    return dataset
+
+
+def read_texts(
+    paths: Iterable[Path], encoding: str, tokenizer: Tokenizer
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The stream `<s> document </s> …` of each path, (n,) int32, and reason → documents dropped.
+
+    Text is taken as it is, without cleaning.
+
+    Raises:
+      UserError: a path that does not exist, or that holds no text.
+    """
+    dropped: Counter[str] = Counter()
+    streams = {}
+    for path in paths:
+        try:
+            source = FileSource(path, encoding)
+        except UserError as error:
+            raise UserError(str(error).replace("--input", "--text", 1)) from None
+        documents = [document.text for document in source.documents(dropped)]
+        if not any(documents):
+            why = ", ".join(f"{reason} {n}" for reason, n in dropped.items() if n) or "it is empty"
+            raise UserError(f"--text {str(path)!r} has no text ({why}): check it and --encoding.")
+        streams[str(path)] = np.concatenate(tokenizer.encode_documents(documents))
+    return streams, {reason: n for reason, n in dropped.items() if n}
+
+
+def split_tokens(dataset: TokenDataset, split: str, count: int | None = None) -> np.ndarray:
+    """The first `count` tokens of a split's stream (all by default), (n,) int32."""
+    end = dataset.num_tokens(split) if count is None else min(count, dataset.num_tokens(split))
+    step = 2**20
+    parts = [
+        dataset.read(split, np.array([start]), min(step, end - start))[0]
+        for start in range(0, end, step)
+    ]
+    return np.concatenate(parts)
+
+
+def whole_windows(tokens: np.ndarray, seq_len: int) -> np.ndarray:
+    """The part of a split that `Evaluator.split` predicts: as many whole windows as there are."""
+    return tokens[: (len(tokens) - 1) // seq_len * seq_len + 1]
+
+
+def ngram_figures(
+    dataset: TokenDataset, held_out: list[np.ndarray], *, order: int, consumed: int
+) -> dict[str, Any]:
+    """What the n-gram model scores on `held_out`, by what it was trained on.
+
+    Args:
+      consumed: tokens that the run has read. If they are fewer than the train split, a second
+        model is trained on the first so many tokens of it, whose documents lie in random order.
+    """
+    tokenizer = dataset.tokenizer
+    sizes = {"whole train split": dataset.num_tokens("train")}
+    if 1 < consumed < sizes["whole train split"]:
+        sizes["as many tokens as the run"] = consumed
+    figures = {}
+    for name, size in sizes.items():
+        model = ngram.train(
+            split_tokens(dataset, "train", size),
+            order=order,
+            vocab_size=tokenizer.vocab_size,
+            bos_id=tokenizer.bos_id,
+        )
+        score = Score(0.0, 0, 0)
+        for stream in held_out:
+            score += model.score(stream, tokenizer)
+        figures[name] = {"order": order, "trained_tokens": size, **score.report()}
+    return figures

@@ -1,0 +1,112 @@
+"""Gradients, and one step of AdamW, are those of transformers and torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from llm_jax.config import Llama3Rope, ModelConfig, OptimConfig, YarnRope
+from llm_jax.convert.families import family_of
+from llm_jax.convert.hf_config import to_hf
+from llm_jax.convert.hf_export import write_weights
+from llm_jax.convert.tensors import DTYPES, tensors
+from llm_jax.model import transformer
+from llm_jax.train import step
+from llm_jax.train.state import optimizer_of
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+BASE = tiny.model_config(vocab_size=600)
+MODELS = {
+    "llama": dataclasses.replace(
+        BASE, qkv_bias=True, out_bias=True, mlp_bias=True, rope_scaling=Llama3Rope(
+            factor=8.0, original_max_seq_len=16
+        ),
+    ),
+    "qwen3": dataclasses.replace(
+        BASE, qk_norm=True, tie_embeddings=True, sliding_window=7,
+        rope_scaling=YarnRope(factor=4.0, original_max_seq_len=16),
+    ),
+    "gpt2": dataclasses.replace(
+        BASE, activation="gelu", norm="layernorm", positions="learned", num_kv_heads=8, head_dim=4,
+        qkv_bias=True, out_bias=True, mlp_bias=True, tie_embeddings=True,
+    ),
+}  # fmt: skip
+OPTIM = OptimConfig(
+    learning_rate=1e-2, warmup_steps=0, weight_decay=0.3, b1=0.8, b2=0.9, eps=1e-6, clip_norm=1e9
+)
+B, T = 2, 48
+
+
+def batch_of(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    tokens = rng.integers(3, 600, (B, T + 1)).astype(np.int32)
+    return {
+        "inputs": tokens[:, :-1],
+        "targets": tokens[:, 1:],
+        "segments": np.ones((B, T), np.int32),
+        "positions": np.tile(np.arange(T, dtype=np.int32), (B, 1)),
+    }
+
+
+def worst(model: ModelConfig, tree, theirs: dict) -> float:
+    """Largest difference over all tensors, each relative to its tensor's largest value."""
+    named = tensors(model, family_of(model))
+    assert {tensor.name for tensor in named} == set(theirs)
+    errors = []
+    for tensor in named:
+        wanted = theirs[tensor.name].detach().numpy()
+        found = tensor.read(jax.device_get(tree), DTYPES["float32"])
+        errors.append(np.abs(found - wanted).max() / np.abs(wanted).max())
+    return max(errors)
+
+
+def decays(name: str, parameter) -> bool:
+    """Matrices and the token table decay; norms, biases and learned positions do not."""
+    return parameter.ndim == 2 and not name.endswith("wpe.weight")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_and_one_adamw_step(name, tokenizer, tmp_path):
+    model = MODELS[name]
+    params = tiny.perturbed(transformer.init(model, jax.random.key(0)))
+    config = tiny.run_config(model=model, optim=OPTIM)
+    batch = batch_of(np.random.default_rng(0))
+
+    (tmp_path / "config.json").write_text(json.dumps(to_hf(model, tokenizer, "float32")))
+    write_weights(tmp_path, model, params, "float32")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.float32, attn_implementation="eager"
+    )
+    groups = {True: [], False: []}
+    for key, parameter in theirs.named_parameters():
+        groups[decays(key, parameter)].append(parameter)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": groups[True], "weight_decay": OPTIM.weight_decay},
+            {"params": groups[False], "weight_decay": 0.0},
+        ],
+        lr=OPTIM.learning_rate,
+        betas=(OPTIM.b1, OPTIM.b2),
+        eps=OPTIM.eps,
+    )
+    logits = theirs(torch.from_numpy(batch["inputs"].astype(np.int64))).logits
+    loss = torch.nn.functional.cross_entropy(
+        logits.reshape(-1, 600), torch.from_numpy(batch["targets"].astype(np.int64)).reshape(-1)
+    )
+    loss.backward()
+
+    grads, metrics = jax.jit(lambda p, b: step.gradients(p, b, config))(params, batch)
+    assert float(metrics["loss"]) == pytest.approx(loss.item(), abs=1e-5)
+    assert worst(model, grads, {k: p.grad for k, p in theirs.named_parameters()}) <= 1e-4
+
+    optimizer.step()
+    state = {"params": params, "opt": optimizer_of(config).init(params), "step": np.int32(0)}
+    token_bytes = np.ones(600, np.int32)
+    after, _ = jax.jit(lambda s, b: step.train_step(s, b, config, token_bytes))(state, batch)
+    assert worst(model, after["params"], dict(theirs.named_parameters())) <= 1e-4
