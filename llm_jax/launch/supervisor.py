@@ -175,7 +175,16 @@ def supervise(out: str, say: Callable[[str], None]) -> Outcome:
 
 
 def supervise_in_background(out: str, log: str) -> int:
-    """Starts a supervisor that outlives this process; returns its process number."""
+    """Starts a supervisor that outlives this process, and waits until it has taken the job.
+
+    Returns:
+      Its process number.
+
+    Raises:
+      UserError: it ended at once; the sentence is the last line it wrote.
+    """
+    folder = open_folder(out)
+    before = folder.names("launch/leases").keys()
     with Path(log).open("ab") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "llm_jax.launch.supervisor", out],
@@ -184,6 +193,12 @@ def supervise_in_background(out: str, log: str) -> int:
             stderr=output,
             start_new_session=True,
         )
+    while child.poll() is None and folder.names("launch/leases").keys() == before:
+        time.sleep(0.1)
+    if child.poll():
+        last = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        words = "".join(last).removeprefix("error: ")
+        raise UserError(f"The supervisor ended at once: {words}")
     return child.pid
 
 

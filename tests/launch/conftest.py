@@ -28,6 +28,12 @@ def bucket(monkeypatch):
     server.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Agents and supervisors are processes of their own, and find the package from any folder."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
 @pytest.fixture
 def run_json(tmp_path):
     """Path of a valid run of 40 steps."""

@@ -107,6 +107,14 @@ def test_a_detached_job_goes_on_by_itself(spec_file, tmp_path, capsys, monkeypat
     assert final_state(tmp_path / "out") == undisturbed()
 
 
+def test_a_supervisor_that_cannot_start_is_said(spec_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llm_jax.py").write_text("raise SystemExit('error: a broken installation.')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code, _, err = call(capsys, "run", "--spec", spec_file(), "--detach")
+    assert (code, err) == (2, "error: The supervisor ended at once: a broken installation.\n")
+
+
 def test_logs_follow_to_the_end(spec_file, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = spec_file("kill:0:9", env={"FAKE_STEP_SECONDS": "0.05"})
