@@ -180,6 +180,8 @@ def _discounts(adjusted: np.ndarray) -> np.ndarray:
 
 
 def _look_up(keys: np.ndarray, context: np.ndarray, tokens: np.ndarray, V: int) -> np.ndarray:
+    if len(keys) == 0:  # no document is as long as this order
+        return np.full(len(tokens), UNSEEN)
     wanted = context * V + tokens
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where((context != UNSEEN) & (keys[at] == wanted), at, UNSEEN)

@@ -1,0 +1,148 @@
+"""`eval`, `generate`, `export`, `import` through the command line, on a run of random weights."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+import tiny
+
+from llm_jax.cli import main
+from llm_jax.config import DataConfig
+from llm_jax.convert.hf_import import write_run
+from llm_jax.data.pipeline import TokenDataset
+from llm_jax.model import transformer
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_dataset, tmp_path_factory) -> Path:
+    dataset = TokenDataset.open(tiny_dataset)
+    # The vocabulary is padded, as the hardware likes it.
+    model = tiny.model_config(vocab_size=dataset.tokenizer.vocab_size + 8, max_seq_len=96)
+    config = tiny.run_config(
+        out=tmp_path_factory.mktemp("run") / "run",
+        model=model,
+        data=DataConfig(path=str(tiny_dataset), seq_len=64, batch_size=8),
+    )
+    folder = Path(config.out)
+    folder.mkdir()
+    params = tiny.perturbed(transformer.init(model, jax.random.key(0)))
+    write_run(folder, config, jax.device_get(params), dataset.tokenizer)
+    return folder
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in argv])
+    captured = capsys.readouterr()
+    code = stopped.value.code
+    assert isinstance(code, int)
+    return code, captured.out, captured.err
+
+
+def call_json(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
+    code, out, err = call(capsys, *argv, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_eval_of_the_validation_split_and_of_a_text(run_folder, tiny_dataset, tmp_path, capsys):
+    made = call_json(capsys, "eval", run_folder, "--ngram", 3)
+    # Random weights know less than chance over the vocabulary; a trigram knows far more.
+    assert made["loss"] > 5
+    assert made["tasks"] == {}
+    gram = made["ngram"]["whole train split"]
+    assert gram["bits_per_byte"] < 0.7 * made["bits_per_byte"]
+    assert (gram["tokens"], gram["bytes"]) == (made["tokens"], made["bytes"])
+    text = tmp_path / "猫.txt"
+    text.write_text("吾輩は猫である。\n", encoding="cp932")
+    one = call_json(capsys, "eval", run_folder, "--text", text, "--encoding", "cp932")
+    assert one["bytes"] == len("吾輩は猫である。\n".encode())
+    code, _, err = call(capsys, "eval", run_folder, "--text", text)
+    assert code == 2
+    assert "not utf-8 1" in err
+
+
+def test_generate(run_folder, tmp_path, capsys):
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("猫", encoding="utf-8")
+    words = ["generate", run_folder, "--prompt", "def", "--prompt-file", prompt, "--max-tokens", 20]
+    made = call_json(capsys, *words, "--temperature", 0)
+    assert [sample["prompt"] for sample in made["samples"]] == ["def", "猫"]
+    assert made["text"] == made["samples"][0]["text"]
+    assert made["tokens"] == sum(len(sample["ids"]) for sample in made["samples"])
+    assert made["tokens_per_second"] > 0
+    assert call_json(capsys, *words, "--temperature", 0)["text"] == made["text"]
+    beams = call_json(
+        capsys, "generate", run_folder, "--prompt", "def", "--max-tokens", 20, "--beams", 1
+    )
+    assert beams["samples"][0]["ids"] == made["samples"][0]["ids"]
+
+
+def test_export_import_and_export_again(run_folder, tmp_path, capsys):
+    pytest.importorskip("transformers")
+    out, back, again = tmp_path / "hf", tmp_path / "back", tmp_path / "again"
+    made = call_json(capsys, "export", run_folder, "--to", "hf", out)
+    assert made["format"] == "hf"
+    assert made["max_logit_difference"] <= 1e-4
+    assert sorted(made["files"]) == sorted(path.name for path in out.iterdir())
+    assert "none recorded" in (out / "README.md").read_text()
+    assert call_json(capsys, "import", out, back)["max_logit_difference"] <= 1e-4
+    prompt = ["--prompt", "def", "--max-tokens", 10, "--temperature", 0]
+    wanted = call_json(capsys, "generate", run_folder, *prompt)["text"]
+    assert call_json(capsys, "generate", back, *prompt)["text"] == wanted
+    code, said, _ = call(
+        capsys, "export", back, "--to", "hf", again, "--dtype", "bfloat16", "--no-check"
+    )
+    assert code == 0
+    assert "not compared" in said
+    assert (again / "model.safetensors").stat().st_size < 0.6 * (
+        out / "model.safetensors"
+    ).stat().st_size
+    code, _, err = call(capsys, "export", run_folder, "--to", "hf", out)
+    assert code == 2
+    assert "is not empty" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["eval", "nowhere"], "There is no run"),
+        (["eval", "RUN", "--step", 7], "no checkpoint of step 7"),
+        (["generate", "RUN", "--max-tokens", 500], "more than the model's context of 96"),
+        (["generate", "RUN", "--top-p", 0], "--top-p is 0.0"),
+        (["generate", "RUN", "--prompt-file", "nowhere"], "cannot be read"),
+        (["generate", "RUN", "--prompt", "a", "--prompt", "b", "--beams", 2], "takes one prompt"),
+        (["export", "RUN", "--to", "onnx", "out"], "the only format is hf"),
+        (["import", "nowhere", "out"], "There is no folder"),
+        (["import", "RUN", "out"], "There is no .*config.json"),
+    ],
+)
+def test_mistakes_are_one_sentence(run_folder, words, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *[run_folder if word == "RUN" else word for word in words])
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert re.search(sentence, err.splitlines()[-1])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [("export", ["RUN", "--to", "hf", "out"]), ("import", ["RUN", "out"])],
+)
+def test_without_transformers_the_way_out_is_named(
+    run_folder, verb, words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    code, _, err = call(capsys, verb, *[run_folder if word == "RUN" else word for word in words])
+    assert code == 2
+    assert "pip install 'llm-jax[hf]'" in err
+    assert "--no-check" in err
