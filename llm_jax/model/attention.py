@@ -152,7 +152,7 @@ def _spans(T: int, shape: Shape) -> list[tuple[slice, slice]]:
 
 def _scores(q_BKtH, k_BKSH, segments_BT, rows, keys, shape):
     """Masked float32 scores of the G·t query rows of a block, and d(score)/d(q·k)."""
-    B, K, rows_of_all_groups, _ = q_BKtH.shape
+    rows_of_all_groups = q_BKtH.shape[2]
     scores_BKtS = _capped(_dot(q_BKtH, k_BKSH, 3, 3) * shape.scale, shape.softcap)
     slope = jnp.asarray(shape.scale, jnp.float32)
     if shape.softcap is not None:

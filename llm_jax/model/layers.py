@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig
 from llm_jax.model.rope import apply_rope
@@ -37,18 +38,22 @@ def zeros(shape: tuple[int, ...], logical: Logical) -> nnx.Param:
     return nnx.Param(jnp.zeros(shape, jnp.float32), logical=logical)
 
 
-@jax.custom_vjp
 def dense(x: jax.Array, w: jax.Array) -> jax.Array:
-    """x (…, D) times w (D, F).
+    """x (…, D) times w (D, F), named "dense" for the remat policies.
 
     The gradients are those of `einsum`, written so that no operand is transposed in memory: JAX's
     own rule costs XLA on CPU a copy of every activation (benchmarks/train_step.py).
     """
+    return checkpoint_name(_dense(x, w), "dense")
+
+
+@jax.custom_vjp
+def _dense(x: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.einsum("...D,DF->...F", x, w)
 
 
 def _dense_fwd(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return dense(x, w), (x, w)
+    return _dense(x, w), (x, w)
 
 
 def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -59,7 +64,7 @@ def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Arra
     return dx, dw
 
 
-dense.defvjp(_dense_fwd, lambda saved, dy: dense_gradients(saved[0], saved[1], dy))
+_dense.defvjp(_dense_fwd, lambda saved, dy: dense_gradients(saved[0], saved[1], dy))
 
 
 class Norm(nnx.Module):

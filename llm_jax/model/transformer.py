@@ -30,13 +30,16 @@ from llm_jax.model.attention import (
 )
 from llm_jax.model.layers import Attend, Block, Cache, Norm, normal
 from llm_jax.model.rope import rope_table
-from llm_jax.parallel.mesh import constrain, gather_fsdp
+from llm_jax.parallel.mesh import GATHERED, constrain, gather_fsdp
 
 Params = dict[str, Any]
 
+# What the forward pass keeps for the backward pass. Even "none" gathers weights a second time:
+# kept, the gathered weights of all layers would be the whole model on every device.
 REMAT_POLICIES = {
+    "none": jax.checkpoint_policies.save_anything_except_these_names(GATHERED),
+    "dots": jax.checkpoint_policies.save_only_these_names("dense"),
     "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 
 
@@ -177,10 +180,8 @@ def _blocks(
         arrays = jax.tree.map(gather_fsdp, arrays, axes)
         return nnx.merge(graphdef, arrays)(x_BTD, rope, attend, window, cache)
 
-    if compute.remat != "none":
-        policy = REMAT_POLICIES[compute.remat]
-        layer = jax.checkpoint(layer, policy=policy, static_argnums=(3,), prevent_cse=False)
-
+    policy = REMAT_POLICIES[compute.remat]
+    layer = jax.checkpoint(layer, policy=policy, static_argnums=(3,), prevent_cse=False)
     scanned = L // period * period if compute.scan_layers else 0
     parts: list[Cache] = []
     if scanned:

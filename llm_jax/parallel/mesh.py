@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from llm_jax.config import ParallelConfig, RunConfig, require
@@ -37,6 +38,9 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
 }
 
 Logical = tuple[str | None, ...]
+
+GATHERED = "gathered"
+"""Name of gathered weights for the remat policies."""
 
 
 def make_mesh(parallel: ParallelConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -124,7 +128,8 @@ def gather_fsdp(x: jax.Array, logical: Logical) -> jax.Array:
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
-    return jax.lax.with_sharding_constraint(x, spec(logical, without=("fsdp",)))
+    gathered = jax.lax.with_sharding_constraint(x, spec(logical, without=("fsdp",)))
+    return checkpoint_name(gathered, GATHERED)
 
 
 def batch_shards() -> int:
