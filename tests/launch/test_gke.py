@@ -1,6 +1,9 @@
 """JobSets: manifests against the schemas, and the verbs against a local API server."""
 
 import json
+import os
+import re
+import signal
 import sys
 
 import pytest
@@ -126,8 +129,10 @@ def test_the_verbs(cluster, bucket, gke_spec, tmp_path, capsys, monkeypatch):
     code, planned = call(capsys, "launch", "run", "--spec", "spec.json", "--dry-run")
     assert code == 0 and cluster.jobsets == {}
 
-    code, _ = call(capsys, "launch", "run", "--spec", "spec.json", "--detach")
-    assert code == 0
+    with pytest.raises(SystemExit) as left:
+        main(["launch", "run", "--spec", "spec.json", "--detach"])
+    assert left.value.code == 0
+    supervisor = int(re.search(r"process (\d+) of this machine", capsys.readouterr().err).group(1))
     wait_for(lambda: cluster.jobsets, 60)
     assert cluster.jobsets["fake"] == planned["actions"][-1]["manifest"]
     assert call(capsys, "launch", "status", spec.out)[1]["state"] == "waiting"
@@ -146,6 +151,7 @@ def test_the_verbs(cluster, bucket, gke_spec, tmp_path, capsys, monkeypatch):
     assert (code, stopped["state"], stopped["billable"]) == (0, "stopped", [])
     assert cluster.jobsets == {}
     assert call(capsys, "launch", "stop", spec.out)[1] == stopped
+    os.kill(supervisor, signal.SIGTERM)  # it would look again in 15 s only
 
 
 def test_list_shows_our_jobs_only(cluster, gke_spec, capsys):
