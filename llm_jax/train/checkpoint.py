@@ -12,6 +12,7 @@ temporary name and renames it when it is whole: an interrupted save never looks 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import shutil
 from collections.abc import Iterator
@@ -22,8 +23,10 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, from_json, to_dict, to_json
+from llm_jax.model import transformer
 from llm_jax.train.state import State
 
 FORMAT = 1
@@ -143,12 +146,7 @@ class Checkpointer:
                 f"The run in {self.config.out} was trained with another architecture "
                 f"({'; '.join(changes)}): restore these fields, or choose another `out`."
             )
-        if meta["tokenizer_sha256"] != self.tokenizer_sha256:
-            raise ConfigError(
-                f"The run in {self.config.out} was trained with another tokenizer "
-                f"({meta['tokenizer_sha256'][:12]}, now {self.tokenizer_sha256[:12]}): use the "
-                "dataset it was trained on, or choose another `out`."
-            )
+        check_tokenizer(self.config.out, meta["tokenizer_sha256"], self.tokenizer_sha256)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -164,6 +162,19 @@ class Checkpointer:
                 f"A checkpoint could not be written to {self.folder} ({reason}); {survives}: free "
                 "space or mend the disk, then run the same command to go on from there."
             ) from error
+
+
+def check_tokenizer(out: str, saved: str, now: str) -> None:
+    """Raises `ConfigError` unless both SHA-256 digests are the same."""
+    if saved != now:
+        raise ConfigError(
+            f"The run in {out} was trained with another tokenizer ({saved[:12]}, now {now[:12]}): "
+            "use the dataset it was trained on, or choose another `out`."
+        )
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def differences(old: Any, new: Any, where: str) -> list[str]:
@@ -198,7 +209,7 @@ class Run:
 
 
 def load_run(folder: str | Path, step: int | None = None) -> Run:
-    """The parameters of a run's checkpoint `step` (the newest by default), on the host's devices.
+    """The parameters of a run's checkpoint `step` (the newest by default), on one device.
 
     Raises:
       UserError: no run, no checkpoint, or not that one.
@@ -216,7 +227,13 @@ def load_run(folder: str | Path, step: int | None = None) -> Run:
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise UserError(f"The run has no checkpoint of step {step}: it has {known}.")
-        restore = ocp.args.Composite(params=ocp.args.StandardRestore())
+        # The devices it was saved on may not exist here, so the target names its own.
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        shapes = jax.eval_shape(lambda: transformer.init(config.model, jax.random.key(0)))
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes
+        )
+        restore = ocp.args.Composite(params=ocp.args.StandardRestore(target))
         params = manager.restore(step, args=restore)["params"]
     return Run(config, step, params, folder / "tokenizer.model")
 
@@ -225,7 +242,8 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
     """Makes `config.out` the folder of this run, or checks that it is; returns what has changed.
 
     Raises:
-      ConfigError: the folder holds something else, or a run of another name or architecture.
+      ConfigError: the folder holds something else, or a run of another name, architecture
+        or tokenizer.
     """
     out = Path(config.out)
     record = out / "run.json"
@@ -244,7 +262,10 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
                 f"The run in {config.out} has another architecture ({'; '.join(model)}): restore "
                 "these fields, or choose another `out`."
             )
-    elif out.is_dir() and any(not _launchers(path) for path in out.iterdir()):
+        theirs = out / "tokenizer.model"
+        if theirs.is_file():
+            check_tokenizer(config.out, file_sha256(theirs), file_sha256(tokenizer_path))
+    elif out.is_dir() and any(not _expected(path) for path in out.iterdir()):
         raise ConfigError(
             f"run.out is {config.out}, which is not empty and holds no run: choose another folder."
         )
@@ -254,10 +275,12 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
         temporary.write_text(to_json(config), encoding="utf-8")
         temporary.replace(record)
         if not (out / "tokenizer.model").exists():
-            shutil.copyfile(tokenizer_path, out / "tokenizer.model")
+            shutil.copyfile(tokenizer_path, out / "tokenizer.model.tmp")
+            (out / "tokenizer.model.tmp").replace(out / "tokenizer.model")
     return changes
 
 
-def _launchers(path: Path) -> bool:
-    """Whether a launcher, or the sign of life that it watches, put this into the run's folder."""
-    return path.name == "launch" or path.name.startswith("status.")
+def _expected(path: Path) -> bool:
+    """Whether a launcher, the sign of life that it watches, or a start that was killed or is just
+    happening in another process, put this into the run's folder."""
+    return path.name in ("launch", "run.json.tmp") or path.name.startswith("status.")

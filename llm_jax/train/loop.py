@@ -23,7 +23,7 @@ from llm_jax.train.checkpoint import Checkpointer, claim_folder
 from llm_jax.train.clock import Clock
 from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
 from llm_jax.train.metrics import Log, draw_curve
-from llm_jax.train.platform import peak_flops
+from llm_jax.train.platform import keep_memory, peak_flops
 from llm_jax.train.state import State, abstract_state, init_state
 from llm_jax.train.step import Metrics, compile_train_step
 from llm_jax.train.stop import Stop
@@ -41,8 +41,10 @@ def train(config: RunConfig) -> dict[str, Any]:
     """
     faulthandler.register(signal.SIGUSR1)
     distributed.join()
-    with distributed.leaving_at_once():
-        run = _Run(config)
+    if jax.default_backend() == "cpu":
+        keep_memory()
+    with distributed.leaving_at_once(), Stop() as stop:
+        run = _Run(config, stop)
         try:
             return run.train()
         finally:
@@ -52,8 +54,8 @@ def train(config: RunConfig) -> dict[str, Any]:
 class _Run:
     """What one process holds while it trains."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config, self.stop = config, Stop()
+    def __init__(self, config: RunConfig, stop: Stop) -> None:
+        self.config, self.stop = config, stop
         self.clock = Clock(Path(config.out), jax.process_index())
         self.mesh = make_mesh(config.parallel)
         check_divisible(config, self.mesh)
@@ -89,7 +91,7 @@ class _Run:
 
     def train(self) -> dict[str, Any]:
         config, clock = self.config, self.clock
-        with clock.phase("restore" if self.start else "init"):
+        with clock.phase("restore" if self.start else "startup"):
             state = self._first_state()
         with clock.phase("compile"):
             step_fn = compile_train_step(config, self.mesh, self.token_bytes_V)

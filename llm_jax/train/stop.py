@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,13 +14,21 @@ EXIT_INTERRUPTED = 130
 
 
 class Stop:
-    """Installs handlers for SIGTERM and SIGINT; a second SIGINT ends the process at once."""
+    """Handles SIGTERM and SIGINT while it is entered; a second SIGINT ends the process at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
         if jax.process_count() == 1:  # else SIGTERM belongs to JAX's preemption service
-            signal.signal(signal.SIGTERM, self._note)
-            signal.signal(signal.SIGINT, self._note)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal == signal.SIGINT == number:
