@@ -59,10 +59,10 @@ def export(
         or token ids differ.
     """
     refuse_nonempty(out)
-    if check:
-        parity.require_transformers("pass --no-check to export without the comparison")
     model, params = as_hugging_face_has_it(config.model, params)
     family = family_of(model)
+    if check:
+        parity.require_transformers("pass --no-check to export without the comparison")
     difference = None
     with finished_folder(out) as folder:
         files = write_weights(folder, model, params, dtype)
