@@ -1,0 +1,166 @@
+"""The documentation holds: its commands parse, its links resolve, getting-started runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm_jax.cli import VERBS, Parser, parse, split_verb
+from llm_jax.commands.overrides import _flag_names, override
+from llm_jax.config import load, to_dict
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+# `sh` blocks install or need a network; `text` blocks are no commands.
+SHELLS = ("", "sh", "bash")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?<!`)`llm-jax ([^`<]+)`(?!`)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SHELL_OPERATORS = {"|", ">", "<", "&&", ";"}
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def blocks(page: Path, languages: tuple[str, ...]) -> list[str]:
+    return [code for tag, code in FENCE.findall(page.read_text("utf-8")) if tag in languages]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """What follows `llm-jax` on each command line of the page's shell blocks."""
+    found = []
+    for block in blocks(page, SHELLS):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True) if "llm-jax" in line else []
+            if "llm-jax" in words:
+                words = words[words.index("llm-jax") + 1 :]
+                end = next((i for i, w in enumerate(words) if w in SHELL_OPERATORS), len(words))
+                found.append(words[:end])
+    return found
+
+
+def verb_flags(verb: str) -> set[str]:
+    """Every flag that the verb declares."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--json")
+    importlib.import_module(f"llm_jax.commands.{VERBS[verb][0]}").add_arguments(parser)
+    return {flag for flag in parser._option_string_actions if flag.startswith("--")}
+
+
+def config_flags(recipe: str = "tiny") -> set[str]:
+    return _flag_names(to_dict(load(recipe)))
+
+
+def check_overrides(verb: str, args: argparse.Namespace) -> None:
+    """The flags are fields; where the config exists, their values are valid too."""
+    if args.config.endswith(".json"):  # written by an earlier command
+        names = {flag for flag in args.overrides if flag.startswith("--")}
+        assert names <= config_flags(), names - config_flags()
+    else:
+        override(args.config, args.overrides, verb=verb, about="")
+
+
+@pages
+def test_every_command_parses(page: Path) -> None:
+    for words in commands(page):
+        verb, rest = split_verb(words)
+        _, args = parse(verb, rest)
+        if hasattr(args, "overrides"):
+            check_overrides(verb, args)
+
+
+@pages
+def test_every_command_inside_a_sentence_exists(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text("utf-8"))
+    for line in INLINE.findall(prose):
+        words = re.sub(r"\s+", " ", line).split()
+        if words[0] in ("VERB", "--help"):
+            continue
+        verb, rest = split_verb(words)
+        known = verb_flags(verb) | {"--help"} | (config_flags() if verb == "train" else set())
+        used = {word for word in rest if word.startswith("--")}
+        assert used <= known, f"`llm-jax {line}`: {used - known}"
+
+
+@pages
+def test_links_resolve(page: Path) -> None:
+    for link in LINK.findall(page.read_text("utf-8")):
+        if not re.match(r"[a-z]+:", link):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name} links to {link}"
+            assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of the page's headings, as mkdocs makes them."""
+    text = FENCE.sub("", page.read_text("utf-8"))
+    plain = (
+        re.sub(r"[^\w\s-]", "", h).strip().lower() for h in re.findall(r"^#+ (.*)$", text, re.M)
+    )
+    return {re.sub(r"[-\s]+", "-", heading) for heading in plain}
+
+
+def test_command_line_page_lists_every_verb_and_flag() -> None:
+    sections = dict(
+        re.findall(
+            r"^## (.*?)\n(.*?)(?=^## |\Z)", (ROOT / "docs/cli.md").read_text("utf-8"), re.M | re.S
+        )
+    )
+    assert list(sections) == list(VERBS)
+    for verb, section in sections.items():
+        rows = "\n".join(line.split(" | ")[0] for line in section.splitlines() if line[:2] == "| ")
+        named = set(re.findall(r"--[a-z][a-z-]*", rows))
+        assert named == verb_flags(verb) - {"--json"}, verb
+
+
+def test_readme_lists_every_verb() -> None:
+    section = (ROOT / "README.md").read_text("utf-8").split("## Verbs")[1].split("##")[0]
+    first_cells = " ".join(line.split("|")[1] for line in section.splitlines() if line[:3] == "| `")
+    assert re.findall(r"`([^`]+)`", first_cells) == list(VERBS)
+
+
+def test_file_map_names_what_exists_and_every_folder() -> None:
+    section = (ROOT / "README.md").read_text("utf-8").split("## File map")[1]
+    named, parents = set(), [ROOT]
+    for line in FENCE.findall(section)[0][1].splitlines():
+        indent, name = re.match(r"( *)(\S+)", line).groups()  # type: ignore[union-attr]
+        path = parents[len(indent) // 2] / name
+        parents[len(indent) // 2 + 1 :] = [path]
+        assert path.is_dir() if name.endswith("/") else path.is_file(), path
+        named.add(path)
+    folders = {path.parent for path in (ROOT / "llm_jax").rglob("*.py")}
+    assert folders <= named, folders - named
+
+
+@pytest.mark.slow
+def test_getting_started_runs(tmp_path: Path) -> None:
+    """The guide's bash blocks, as one script in an empty folder."""
+    script = "set -euo pipefail\n" + "\n".join(blocks(ROOT / "docs/getting-started.md", ("bash",)))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    lines = (tmp_path / "runs/first/metrics.jsonl").read_text("utf-8").splitlines()
+    losses = {r["step"]: r["loss"] for r in map(json.loads, lines) if r["split"] == "validation"}
+    assert set(losses) == {20, 30}
+    assert losses[30] < losses[20] < math.log(4096)
+    assert "Resuming runs/first after step 20" in done.stderr
+    difference = re.search(r"largest logit difference from transformers (\S+)", done.stdout)
+    assert difference and float(difference[1]) < 1e-4
+    assert json.loads((tmp_path / "planned.json").read_text("utf-8"))["steps"] > 0
