@@ -52,6 +52,7 @@ def _positive(owner: str, obj: Any, *names: str) -> None:
     for name in names:
         value = getattr(obj, name)
         require(value > 0, f"{owner}.{name} is {value}: it must be above 0.")
+        require(value < math.inf, f"{owner}.{name} is {value}: it must be a finite number.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,9 @@ class Llama3Rope:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
 
+    def __post_init__(self) -> None:
+        _check_rope_scaling(self, "low_freq_factor", "high_freq_factor")
+
 
 @dataclass(frozen=True, kw_only=True)
 class YarnRope:
@@ -74,6 +78,17 @@ class YarnRope:
     original_max_seq_len: int = 32768
     beta_fast: float = 32.0
     beta_slow: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_rope_scaling(self, "beta_slow", "beta_fast")
+
+
+def _check_rope_scaling(scaling: Llama3Rope | YarnRope, low: str, high: str) -> None:
+    owner = "model.rope_scaling"
+    _positive(owner, scaling, "factor", "original_max_seq_len", low, high)
+    factor, least, most = scaling.factor, getattr(scaling, low), getattr(scaling, high)
+    require(factor >= 1, f"{owner}.factor is {factor}: it must be 1 or more.")
+    require(most > least, f"{owner}.{high} is {most}: it must be above {low} = {least}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +158,8 @@ class ModelConfig:
             _positive("model", self, "sliding_window")
         for name in ("attn_softcap", "logit_softcap", "attn_scale"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"model.{name} is {value}: give a number above 0.")
+            valid = value is None or 0 < value < math.inf
+            require(valid, f"model.{name} is {value}: give a finite number above 0.")
         require(
             not (self.norm_plus_one and self.norm == "layernorm"),
             "model.norm_plus_one goes with model.norm = 'rmsnorm' only.",
@@ -229,6 +245,7 @@ class OptimConfig:
         for name in ("warmup_steps", "weight_decay", "z_loss"):
             value = getattr(self, name)
             require(value >= 0, f"optim.{name} is {value}: it must not be negative.")
+            require(value < math.inf, f"optim.{name} is {value}: it must be a finite number.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,7 +358,7 @@ def from_json(text: str, cls: type[T]) -> T:
     """Inverse of `to_json`; raises `ConfigError` on unknown keys, missing keys and wrong types."""
     try:
         raw = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of over 4300 digits, endless nesting
         raise ConfigError(
             f"The config is not JSON ({error}): pass a recipe or a run.json."
         ) from None
@@ -372,17 +389,18 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, dict) and len(options) > 1:
             kinds = {a.kind: a for a in options}
             kind = value.get("kind")
-            require(kind in kinds, f"{where}.kind is {kind!r}: {nearest(str(kind), kinds)}")
+            known = isinstance(kind, str) and kind in kinds
+            require(known, f"{where}.kind is {kind!r}: {nearest(str(kind), kinds)}")
             return from_dict(value, kinds[kind], where)
         return _convert(value, options[0], where)
     if origin is Literal:
-        known = ", ".join(repr(a) for a in args)
-        require(value in args, f"{where} is {value!r}: choose one of {known}.")
+        choices = ", ".join(repr(a) for a in args)
+        require(value in args, f"{where} is {value!r}: choose one of {choices}.")
         return value
     if dataclasses.is_dataclass(hint):
         return from_dict(value, hint, where)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 1 << 1023 else math.inf
     right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     require(right, f"{where} is {value!r}: it must be of type {hint.__name__}.")
     if hint is float:
@@ -399,7 +417,10 @@ def load(reference: str) -> RunConfig:
     path = Path(reference)
     if path.suffix == ".json":
         require(path.is_file(), f"There is no config file {reference!r}: check the path.")
-        return from_json(path.read_text(encoding="utf-8"), RunConfig)
+        try:
+            return from_json(path.read_text(encoding="utf-8"), RunConfig)
+        except UnicodeDecodeError:
+            raise ConfigError(f"The config is not UTF-8 ({reference}): pass a run.json.") from None
     if path.suffix != ".py":
         recipes = {p.stem: p for folder in recipe_folders() for p in sorted(folder.glob("*.py"))}
         require(
@@ -407,11 +428,25 @@ def load(reference: str) -> RunConfig:
         )
         path = recipes[reference]
     require(path.is_file(), f"There is no recipe file {reference!r}: check the path.")
-    made = runpy.run_path(str(path))
-    require("config" in made, f"The recipe {path} has no function config() -> RunConfig: add it.")
-    config = made["config"]()
+    config = _run_recipe(path)
     require(isinstance(config, RunConfig), f"config() in {path} did not return a RunConfig.")
     return config
+
+
+def _run_recipe(path: Path) -> Any:
+    """What config() in the Python file `path` returns."""
+    try:
+        made = runpy.run_path(str(path))
+        require(
+            "config" in made, f"The recipe {path} has no function config() -> RunConfig: add it."
+        )
+        return made["config"]()
+    except UserError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"The recipe {path} could not be run ({type(error).__name__}: {error}): correct it."
+        ) from error
 
 
 def recipe_folders() -> list[Path]:

@@ -1,0 +1,156 @@
+"""The schedules by their numbers, what decays by name, clipping, accumulation, and learning."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from tiny import (
+    BOS,
+    device_batch,
+    model_config,
+    optim_config,
+    packed_batch,
+    parameters,
+    relative_error,
+    run_config,
+    state_on,
+)
+
+from llm_jax.config import DataConfig, OptimConfig, ParallelConfig, RunConfig
+from llm_jax.data.pipeline import split_documents
+from llm_jax.model import transformer
+from llm_jax.parallel.mesh import make_mesh
+from llm_jax.train.optimizer import decay_mask, learning_rate, make_optimizer
+from llm_jax.train.step import compile_train_step
+
+
+def rates(steps: int, **changes: Any) -> list[float]:
+    schedule = learning_rate(OptimConfig(**({"learning_rate": 1.0} | changes)), steps)
+    return [float(schedule(step)) for step in range(steps)]
+
+
+def test_cosine_by_numbers() -> None:
+    found = rates(104, warmup_steps=4, final_fraction=0.1)
+    assert found[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert found[54] == pytest.approx(0.55)
+    assert found[29] == pytest.approx(0.1 + 0.9 * (1 + np.cos(np.pi / 4)) / 2)
+    assert found[103] == pytest.approx(0.1, abs=3e-4)
+    assert all(a > b for a, b in itertools.pairwise(found[4:]))
+
+
+def test_warmup_stable_decay_by_numbers() -> None:
+    found = rates(100, schedule="wsd", warmup_steps=9, decay_fraction=0.2, final_fraction=0.0)
+    assert found[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert found[9:81] == pytest.approx([1.0] * 72)
+    assert found[81:] == pytest.approx([1 - i / 20 for i in range(1, 20)])
+
+
+def test_schedules_without_warmup_and_without_stable_part() -> None:
+    assert rates(10, warmup_steps=0)[0] == pytest.approx(1.0)
+    found = rates(10, schedule="wsd", warmup_steps=5, decay_fraction=1.0, final_fraction=0.5)
+    assert found[5] == pytest.approx(1.0)
+    assert found[9] == pytest.approx(1 - 0.5 * 4 / 10)
+    assert rates(1, warmup_steps=0) == pytest.approx([1.0])
+
+
+GPT2 = {"norm": "layernorm", "positions": "learned", "activation": "gelu"}
+BIASES = {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
+
+
+def test_matrices_decay_and_nothing_else() -> None:
+    model = model_config(**GPT2, **BIASES, qk_norm=True)
+    mask = decay_mask(transformer.logical_axes(model))
+    decaying = {
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, decays in jax.tree_util.tree_leaves_with_path(mask)
+        if decays
+    }
+    assert decaying == {
+        "embed.tokens",
+        "unembed",
+        *(f"blocks.attn.{name}" for name in "qkvo"),
+        "blocks.mlp.up",
+        "blocks.mlp.down",
+    }
+
+
+def test_update_is_adamw_after_clipping() -> None:
+    """One update against Loshchilov & Hutter's algorithm 2, written out."""
+    model = model_config(num_layers=1)
+    optim = OptimConfig(learning_rate=0.1, warmup_steps=0, weight_decay=0.5, clip_norm=0.7)
+    params = parameters(model)
+    grads = parameters(model, seed=1)
+    tx = make_optimizer(optim, 10, transformer.logical_axes(model))
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state = tx.update(grads, state, params)
+    rate = rates(10, warmup_steps=0)[1] * 0.1
+    norm = np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(grads)))
+    assert norm > 0.7
+    mask = decay_mask(transformer.logical_axes(model))
+
+    def wanted(grad: np.ndarray, param: np.ndarray, decays: bool) -> np.ndarray:
+        clipped = grad * 0.7 / norm  # twice the same gradient: bias-corrected moments are g and g²
+        direction = clipped / (np.abs(clipped) + optim.eps)
+        return -rate * (direction + 0.5 * param * decays)
+
+    assert relative_error(updates, jax.tree.map(wanted, grads, params, mask)) < 1e-3
+    moments = optax.tree_utils.tree_get(state, "nu")
+    assert {leaf.dtype for leaf in jax.tree.leaves(moments)} == {np.dtype("float32")}
+
+
+def mesh_of_one() -> Any:
+    return make_mesh(ParallelConfig(), jax.devices()[:1])
+
+
+def steps(config: RunConfig, count: int, host: Any = None) -> list[dict[str, float]]:
+    """Metrics of `count` steps on one batch, of several documents a row by default."""
+    mesh = mesh_of_one()
+    step = compile_train_step(config, mesh, np.full(config.model.vocab_size, 3, np.int32))
+    state = state_on(config, mesh)
+    host = host or packed_batch(config.data.batch_size, config.data.seq_len)
+    batch = device_batch(host, mesh)
+    found = []
+    for _ in range(count):
+        state, metrics = step(state, batch)
+        found.append({name: float(value) for name, value in metrics.items()})
+    return found
+
+
+def test_accumulation_changes_nothing() -> None:
+    """The rows have different numbers of targets, so a mean of means would differ."""
+    data = DataConfig(seq_len=16, batch_size=8)
+    whole, parts = (
+        steps(run_config(data=data, optim=optim_config(accumulate=n)), 5) for n in (1, 4)
+    )
+    for a, b in zip(whole, parts, strict=True):
+        assert b == pytest.approx(a, rel=1e-5)
+    assert whole[4]["loss"] < whole[0]["loss"] - 0.1
+
+
+def test_metrics_by_their_definitions() -> None:
+    config = run_config(data=DataConfig(seq_len=16, batch_size=8))
+    targets = packed_batch(8, 16)["targets"]
+    first = steps(config, 1)[0]
+    assert first["count"] == (targets >= 0).sum() < targets.size
+    assert first["bits_per_byte"] == pytest.approx(first["loss"] / np.log(2) / 3, rel=1e-6)
+    assert first["learning_rate"] == pytest.approx(1e-3)
+    assert first["grad_norm"] > 0.1
+
+
+def test_one_batch_is_learnt_by_heart() -> None:
+    config = run_config(
+        steps=300,
+        data=DataConfig(seq_len=16, batch_size=2),
+        optim=OptimConfig(learning_rate=1e-2, warmup_steps=10, weight_decay=0.0),
+    )
+    # Documents that begin alike could not be learnt by heart: here each row is a part of one.
+    tokens = np.random.default_rng(0).integers(3, 64, (2, 17), dtype=np.int32)
+    found = steps(config, 300, split_documents(tokens, BOS))
+    assert found[0]["loss"] > 3
+    assert found[-1]["loss"] < 0.01
