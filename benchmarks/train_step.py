@@ -25,6 +25,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from llm_jax.commands.train import environment
+
 SIZES = {
     "S": {"layers": 6, "width": 384, "heads": 6, "ffn": 1024, "batch": 8},
     "M": {"layers": 12, "width": 768, "heads": 12, "ffn": 2048, "batch": 4},
@@ -39,13 +41,10 @@ TUNED = {
 
 
 def our_step(size: dict, dtype: str) -> Callable[[], float]:
-    from llm_jax import config as c
-    from llm_jax.train.platform import keep_memory
-
-    keep_memory()
     import jax
     import numpy as np
 
+    from llm_jax import config as c
     from llm_jax.parallel.mesh import make_mesh
     from llm_jax.train.feed import to_device
     from llm_jax.train.state import init_state
@@ -174,7 +173,7 @@ def main() -> None:
     if args.worker:
         return worker(args.worker, size, args.dtype)
 
-    ours = Contender("ours", args, {})
+    ours = Contender("ours", args, environment())
     references = [Contender("hf", args, {}), Contender("hf allocator-tuned", args, TUNED)]
     contenders = [ours, *references]
     peaks = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -94,7 +95,15 @@ def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
     return module, args
 
 
+def restart_with(environment: dict[str, str]) -> None:
+    """Starts this program again, in place, with the variables of `environment` that are not set."""
+    missing = {name: value for name, value in environment.items() if name not in os.environ}
+    if missing:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
+    is_program = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
@@ -105,12 +114,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         verb, rest = split_verb(argv)
         module, args = parse(verb, rest)
+        if is_program and hasattr(module, "environment"):
+            restart_with(module.environment())
         result = module.run(args)
         exit_code = result.pop("exit_code", 0)
         print(json.dumps(result) if args.json else module.text(result))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

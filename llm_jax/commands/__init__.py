@@ -6,7 +6,8 @@ A verb's module has a docstring whose first line is its help, and three function
   `run(args) -> dict`       does the work; the dict is what `--json` prints;
   `text(result) -> str`     the same result for a person.
 
-A module that sets `OVERRIDES = True` gets the flags that it did not declare in `args.overrides`.
+It may have `environment() -> dict`, variables that the program must have been started with, and a
+module that sets `OVERRIDES = True` gets the flags that it did not declare in `args.overrides`.
 """
 
 from __future__ import annotations

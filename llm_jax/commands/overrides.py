@@ -44,7 +44,7 @@ def override(reference: str | None, flags: list[str], *, verb: str, about: str) 
                 description=about,
                 default=config,
                 args=flags,
-                config=(tyro.conf.AvoidSubcommands,),
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
                 console_outputs=asks_help,
             )
     except SystemExit as end:

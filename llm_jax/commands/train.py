@@ -8,11 +8,25 @@ CONFIG is a recipe's name (configs/), its path, or a run.json; every scalar fiel
 from __future__ import annotations
 
 import argparse
+import glob
+import os
+import sys
 from typing import Any
 
 from llm_jax.commands.overrides import override
 
 OVERRIDES = True
+
+
+def environment() -> dict[str, str]:
+    """What the process must have been started with: on a CPU, glibc asks for huge pages.
+
+    XLA frees a step's temporaries and takes them again; with pages of 4 KiB the kernel faults in
+    hundreds of thousands of them at every step (benchmarks/train_step.py).
+    """
+    accelerators = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*")
+    cpu = os.environ.get("JAX_PLATFORMS") == "cpu" or not any(map(glob.glob, accelerators))
+    return {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if cpu and sys.platform == "linux" else {}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

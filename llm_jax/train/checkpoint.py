@@ -27,7 +27,7 @@ from jax.sharding import SingleDeviceSharding
 
 from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, from_json, to_dict, to_json
 from llm_jax.model import transformer
-from llm_jax.train.state import State
+from llm_jax.train.state import State, fresh_optimizer
 
 FORMAT = 1
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece")
@@ -124,16 +124,20 @@ class Checkpointer:
             "meta"
         ]
         self._check(meta)
-        made = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract["params"]),
-                opt=ocp.args.StandardRestore(plain(abstract["opt"])),
-            ),
-        )
+        items = {"params": ocp.args.StandardRestore(abstract["params"])}
+        if self.has_optimizer(step):
+            items["opt"] = ocp.args.StandardRestore(plain(abstract["opt"]))
+        made = self._manager.restore(step, args=ocp.args.Composite(**items))
+        if self.has_optimizer(step):
+            opt = unplain(made["opt"], abstract["opt"])
+        else:
+            opt = fresh_optimizer(self.config, abstract, made["params"])
         counter = jax.device_put(np.int32(step), abstract["step"].sharding)
-        opt = unplain(made["opt"], abstract["opt"])
         return {"params": made["params"], "opt": opt, "step": counter}
+
+    def has_optimizer(self, step: int) -> bool:
+        """Whether the checkpoint can be gone on from as it was; imported weights cannot."""
+        return (self.folder / str(step) / "opt").exists()
 
     def close(self) -> None:
         self._manager.close()
@@ -218,7 +222,7 @@ def load_run(folder: str | Path, step: int | None = None) -> Run:
     if not (folder / "run.json").is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
     config = from_json((folder / "run.json").read_text(encoding="utf-8"), RunConfig)
-    options = ocp.CheckpointManagerOptions(read_only=True)
+    options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
     with ocp.CheckpointManager(folder / "checkpoints", options=options) as manager:
         steps = sorted(manager.all_steps())
         if not steps:

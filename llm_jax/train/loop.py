@@ -23,7 +23,7 @@ from llm_jax.train.checkpoint import Checkpointer, claim_folder
 from llm_jax.train.clock import Clock
 from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
 from llm_jax.train.metrics import Log, draw_curve
-from llm_jax.train.platform import keep_memory, peak_flops
+from llm_jax.train.platform import peak_flops
 from llm_jax.train.state import State, abstract_state, init_state
 from llm_jax.train.step import Metrics, compile_train_step
 from llm_jax.train.stop import Stop
@@ -41,8 +41,6 @@ def train(config: RunConfig) -> dict[str, Any]:
     """
     faulthandler.register(signal.SIGUSR1)
     distributed.join()
-    if jax.default_backend() == "cpu":
-        keep_memory()
     with distributed.leaving_at_once(), Stop() as stop:
         run = _Run(config, stop)
         try:
@@ -64,7 +62,8 @@ class _Run:
         self.batches = local_batches(self.dataset, config, self.mesh, "train")
         changes = claim_folder(config, self.dataset.path / "tokenizer.model")
         self.checkpointer = Checkpointer(config, self.dataset.tokenizer.sha256)
-        self.start = self.checkpointer.latest_step or 0
+        saved = self.checkpointer.latest_step
+        self.resuming, self.start = saved is not None, saved or 0
         self.log = Log(Path(config.out), config.steps, self.start, quiet=jax.process_index() != 0)
         self.flops_per_token = token_flops(config.model, config.data.seq_len).train
         with self.clock.phase("compile"):
@@ -84,14 +83,16 @@ class _Run:
         epochs = config.steps / self.batches.steps_per_epoch
         if epochs > 1:
             self.log.say(f"The training split is read {epochs:.1f} times.")
-        if self.start:
-            self.log.say(f"Resuming {config.out} after step {self.start}.")
+        if self.resuming:
+            self.log.say(f"Going on in {config.out} after step {self.start}.")
+            if not self.checkpointer.has_optimizer(self.start):
+                self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
         for change in changes:
             self.log.say(f"Changed since the run began: {change}")
 
     def train(self) -> dict[str, Any]:
         config, clock = self.config, self.clock
-        with clock.phase("restore" if self.start else "startup"):
+        with clock.phase("restore" if self.resuming else "startup"):
             state = self._first_state()
         with clock.phase("compile"):
             step_fn = compile_train_step(config, self.mesh, self.token_bytes_V)
@@ -129,7 +130,7 @@ class _Run:
         return step % every == 0 or step == self.config.steps
 
     def _first_state(self) -> State:
-        if not self.start:
+        if not self.resuming:
             return init_state(self.config, self.mesh)
         return self.checkpointer.restore(abstract_state(self.config, self.mesh), self.start)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 
 import jax
@@ -47,17 +45,6 @@ def init_compiler_options(mesh: Mesh) -> dict[str, int]:
     """
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     return {"xla_backend_optimization_level": 1} if on_cpu else {}
-
-
-def keep_memory() -> None:
-    """Lets glibc keep freed memory: XLA on CPU frees a step's temporaries and takes them again, and
-    each time the kernel would fault in every page (benchmarks/train_step.py)."""
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc's malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
-        for option, value in ((-1, 2**31 - 1), (-2, 2**28), (-3, 2**31 - 1)):
-            mallopt(option, value)
 
 
 def measured_matmul_peak(dtype: str, size: int = 1024, repeats: int = 8) -> float:

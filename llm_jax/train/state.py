@@ -68,3 +68,9 @@ def init_state(config: RunConfig, mesh: Mesh) -> State:
         compiler_options=init_compiler_options(mesh),
     )
     return make(jax.random.key(config.seed))
+
+
+def fresh_optimizer(config: RunConfig, abstract: State, params: Any) -> Any:
+    """Optimizer state for parameters that come without one, sharded as `abstract` says."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract["opt"])
+    return jax.jit(optimizer_of(config).init, out_shardings=shardings)(params)

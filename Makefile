@@ -1,0 +1,43 @@
+# Each target works on a fresh machine: it makes .venv and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORPUS ?=
+CORPUS_FLAGS ?=
+OUT ?= quickstart
+
+.PHONY: quickstart test check check-static docs clean
+
+$(VENV)/.hf: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[hf]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[hf,launch-gcp,launch-gke,dev]'
+	touch $@ $(VENV)/.hf
+
+# From text to a Hugging Face model. CORPUS=folder takes other text than the embedded one.
+quickstart: $(VENV)/.hf
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/quickstart.sh '$(OUT)' '$(CORPUS)' $(CORPUS_FLAGS)
+
+# The whole suite.
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+# The fast core: lint, types, import layers, fast tests.
+check: check-static
+	$(BIN)/pytest -m 'not slow'
+
+check-static: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) site
