@@ -21,6 +21,8 @@ from llm_jax.config import UserError, nearest
 VERBS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "a compute budget to a model, a mesh, a cost and a run.json"),
     "fit": ("fit", "losses of runs to a scaling law with intervals"),
+    "ladder": ("ladder", "small runs on your own text to a law that predicts larger ones"),
+    "report": ("report", "predicted against measured loss, speed and cost of a run"),
     "tokenizer train": ("tokenizer_train", "train a SentencePiece tokenizer on text"),
     "tokenizer encode": ("tokenizer_encode", "text to token ids"),
     "tokenizer decode": ("tokenizer_decode", "token ids to text"),
@@ -120,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         exit_code = result.pop("exit_code", 0)
         print(json.dumps(result) if args.json else module.text(result))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if error.abandons_threads:
+            os._exit(error.exit_code)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import logging
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +33,10 @@ from llm_jax.model import transformer
 from llm_jax.train.state import State, fresh_optimizer
 
 FORMAT = 1
+# Orbax logs, with a traceback for each of its threads, the errors that it raises as well.
+logging.getLogger("absl").addFilter(
+    lambda record: not (record.exc_info and "orbax" in record.pathname)
+)
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece")
 
 
@@ -140,7 +147,8 @@ class Checkpointer:
         return (self.folder / str(step) / "opt").exists()
 
     def close(self) -> None:
-        self._manager.close()
+        with self._explained():
+            self._manager.close()
 
     def _check(self, meta: dict[str, Any]) -> None:
         saved = from_dict(meta["config"], RunConfig)
@@ -154,18 +162,37 @@ class Checkpointer:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns a failed write into one sentence that says what survives."""
+        """Turns a failed write into `FileTrouble`."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            whole = ocp.path.step.standard_name_format().find_all(self.folder)
-            good = max((found.step for found in whole), default=None)
-            survives = "there is none before it" if good is None else f"checkpoint {good} is whole"
-            reason = str(error).splitlines()[0][:200]
-            raise UserError(
-                f"A checkpoint could not be written to {self.folder} ({reason}); {survives}: free "
-                "space or mend the disk, then run the same command to go on from there."
-            ) from error
+            raise FileTrouble(self.config.out, error) from error
+
+
+class FileTrouble(UserError):
+    """A full disk, a lost mount, a missing right: one sentence that says what survives.
+
+    Writes that Orbax has begun cannot be finished, so the program leaves without waiting for them.
+    """
+
+    abandons_threads = True
+
+    def __init__(self, out: str, error: Exception) -> None:
+        whole = ocp.path.step.standard_name_format().find_all(Path(out).absolute() / "checkpoints")
+        good = max((found.step for found in whole), default=None)
+        kept = "it has no checkpoint yet" if good is None else f"its checkpoint {good} is whole"
+        super().__init__(
+            f"The run in {out} could not read or write a file ({reason(error)}); {kept}: free "
+            "space or mend the disk, then run the same command to go on from there."
+        )
+
+
+def reason(error: Exception) -> str:
+    """What the system says in one line, such as "No space left on device"."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way to pass an errno on
+    if isinstance(error, OSError) or code is None:
+        return " ".join(str(error).split())[:200]
+    return os.strerror(int(code[1]))
 
 
 def check_tokenizer(out: str, saved: str, now: str) -> None:

@@ -7,6 +7,7 @@ step it has just dispatched: it reads the metrics of the one before.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import signal
 import time
@@ -19,7 +20,7 @@ from llm_jax.config import RunConfig
 from llm_jax.parallel.mesh import check_divisible, make_mesh
 from llm_jax.plan.counts import token_flops, total_parameters
 from llm_jax.train import distributed
-from llm_jax.train.checkpoint import Checkpointer, claim_folder
+from llm_jax.train.checkpoint import Checkpointer, FileTrouble, claim_folder
 from llm_jax.train.clock import Clock
 from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
 from llm_jax.train.metrics import Log, draw_curve
@@ -29,6 +30,8 @@ from llm_jax.train.step import Metrics, compile_train_step
 from llm_jax.train.stop import Stop
 from llm_jax.train.validation import Validation
 
+STDERR = 2
+
 
 def train(config: RunConfig) -> dict[str, Any]:
     """Trains `config`, going on from the newest checkpoint in `config.out` if there is one.
@@ -37,16 +40,17 @@ def train(config: RunConfig) -> dict[str, Any]:
       The run's last figures, and `exit_code`: 0 when all steps are done.
 
     Raises:
-      ConfigError, UserError: before anything is written, unless a checkpoint cannot be.
+      ConfigError, UserError: before anything is written.
+      FileTrouble: the disk is full or broken; the checkpoints before are whole.
     """
-    faulthandler.register(signal.SIGUSR1)
+    faulthandler.register(signal.SIGUSR1, file=STDERR)
     distributed.join()
     with distributed.leaving_at_once(), Stop() as stop:
-        run = _Run(config, stop)
         try:
-            return run.train()
-        finally:
-            run.close()
+            with contextlib.closing(_Run(config, stop)) as run:
+                return run.train()
+        except OSError as error:
+            raise FileTrouble(config.out, error) from error
 
 
 class _Run:

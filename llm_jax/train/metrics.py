@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 METRICS_FILE = "metrics.jsonl"
+FLUSH_SECONDS = 10.0
 
 
 class Log:
@@ -27,7 +31,7 @@ class Log:
             return
         forget_after(out / METRICS_FILE, start)
         self._file = (out / METRICS_FILE).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)
+        self._board = Board(out / "tensorboard", start)
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -51,9 +55,7 @@ class Log:
             return
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
-        for name, value in record.items():
-            if isinstance(value, float):
-                self._board.add_scalar(f"{record['split']}/{name}", value, record["step"])
+        self._board.write(record)
         self.say(line)
 
     def advance(self, step: int) -> None:
@@ -67,6 +69,33 @@ class Log:
         self._progress.stop()
         self._file.close()
         self._board.close()
+
+
+class Board:
+    """A TensorBoard event file, written by the caller's thread so that a full disk is its error."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        self._flushed = time.monotonic()
+        # Tells TensorBoard to forget what an earlier start measured after step `start`.
+        begin = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begin))
+
+    def write(self, record: dict[str, Any]) -> None:
+        scalars = [
+            Summary.Value(tag=f"{record['split']}/{name}", simple_value=value)
+            for name, value in record.items()
+            if isinstance(value, float) and name != "time"
+        ]
+        summary = Summary(value=scalars)
+        self._writer.write_event(Event(wall_time=time.time(), step=record["step"], summary=summary))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._flushed = time.monotonic()
+            self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
