@@ -27,6 +27,8 @@ class UserError(Exception):
     """A user's mistake: one sentence that names the field, the value and the way out."""
 
     exit_code = 2
+    abandons_threads = False
+    """Whether threads are left that nobody can wait for, so that the process has to end at once."""
 
 
 class ConfigError(UserError):
