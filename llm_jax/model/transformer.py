@@ -99,6 +99,11 @@ def logical_axes(config: ModelConfig) -> Params:
     return {**_declare(Ends, config)[1], "blocks": stacked}
 
 
+def attention_kind(compute: ComputeConfig) -> str:
+    """Which implementation `compute.attention` stands for."""
+    return "blockwise" if compute.attention == "auto" else compute.attention
+
+
 def packed_attend(config: ModelConfig, compute: ComputeConfig, segments_BT: jax.Array) -> Attend:
     """Causal attention within the documents of packed sequences, for training and evaluation.
 
@@ -111,7 +116,7 @@ def packed_attend(config: ModelConfig, compute: ComputeConfig, segments_BT: jax.
     def attend(
         q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, window: int | None, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        if compute.attention == "reference":
+        if attention_kind(compute) == "reference":
             mask_BTT = causal_mask(segments_BT, slice(0, T), slice(0, T), window)
             return reference_attention(
                 q_BTNH, k_BTKH, v_BTKH, mask_BTT, scale=scale, softcap=config.attn_softcap

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
+from llm_jax.model.transformer import attention_kind
 from llm_jax.parallel.mesh import check_divisible, make_mesh
 from llm_jax.plan.counts import token_flops, total_parameters
 from llm_jax.train import distributed
@@ -82,7 +83,7 @@ class _Run:
             f"{config.name}: {total_parameters(config.model) / 1e6:.2f} M parameters, "
             f"{config.steps} steps of {config.batch_tokens} tokens, "
             f"{config.batch_tokens * config.steps / 1e6:.1f} M tokens in all; mesh {shape}; "
-            f"attention {config.compute.attention}, {config.compute.dtype}; {peak_source}"
+            f"{attention_kind(config.compute)} attention, {config.compute.dtype}; {peak_source}"
         )
         epochs = config.steps / self.batches.steps_per_epoch
         if epochs > 1:
