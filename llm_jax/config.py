@@ -304,6 +304,34 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanRecord:
+    """What `llm-jax plan` promised of the run; `llm-jax report` holds it against what came."""
+
+    params: int
+    tokens: int
+    """The size and the data that were promised for; a run changed since has no promise."""
+    step_seconds: float
+    """Expected time of a step; it lies between the two below."""
+    step_seconds_low: float
+    step_seconds_high: float
+    hours: float
+    """Wall time with restarts."""
+    machine: str
+    usd: float | None = None
+    law: str | None = None
+    loss: float | None = None
+    """Validation loss in nats per token, None where no law speaks of losses."""
+    loss_low: float | None = None
+    loss_high: float | None = None
+    """Ends of the 90% interval."""
+    law_text: str | None = None
+    """The text that the law was fitted on, if it is another than the run's or not known."""
+
+    def __post_init__(self) -> None:
+        _positive("plan", self, "params", "tokens", "step_seconds", "hours")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One training run."""
 
@@ -321,6 +349,8 @@ class RunConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    plan: PlanRecord | None = None
+    """Of a run that was planned; training does not look at it."""
 
     def __post_init__(self) -> None:
         _positive("run", self, "steps", "log_every")

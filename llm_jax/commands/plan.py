@@ -23,6 +23,7 @@ UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "deadline_hours": "chip-hours",
 }
 """Budget flag → the unit in which the planner counts it."""
+DATA = "data/stdlib"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,25 +53,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--law", default="besiroglu-2024", help="name or file (default: "
                       "besiroglu-2024)")  # fmt: skip
     what.add_argument("--law-only", action="store_true", help="the law's optimum and nothing else")
-    what.add_argument("--family", default="llama", help="llama, qwen, gpt2 (default: llama)")
+    what.add_argument("--family", help="llama, qwen, gpt2 (default: the law file's, or llama)")
     what.add_argument("--params", type=number, help="fix the size, such as 7B")
     what.add_argument("--tokens", type=number, help="fix the training tokens, such as 1T")
     what.add_argument("--unique-tokens", type=number, help="different tokens that exist")
     what.add_argument("--inference-tokens", type=number, default=0.0, help="tokens to be served "
                       "over the model's life, paid from the budget (default: 0)")  # fmt: skip
-    what.add_argument("--seq-len", type=count, help="tokens a sequence (default: by size)")
-    what.add_argument("--vocab-size", type=count, help="(default: the family's, or smaller)")
+    what.add_argument("--seq-len", type=count, help="tokens a sequence (default: the law file's, "
+                      "or by size)")  # fmt: skip
+    what.add_argument("--vocab-size", type=count, help="(default: that of --data, of the law file, "
+                      "or the family's)")  # fmt: skip
     what.add_argument("--batch-tokens", type=number, help="tokens a step (default: by rule)")
     what.add_argument(
         "--rule",
-        default="step-law",
-        help="batch and learning rate: step-law, deepseek, olmo, nanochat (default: step-law)",
+        help="batch and learning rate: step-law, deepseek, olmo, nanochat, small (default: the law "
+        "file's, or step-law)",
     )
     out = parser.add_argument_group("output")
     out.add_argument("--write", type=Path, metavar="RUN.JSON", help="config for train")
     out.add_argument("--report", type=Path, metavar="PLAN.HTML", help="one self-contained page")
     out.add_argument("--name", default="planned", help="name of the run (default: planned)")
-    out.add_argument("--data", default="data/stdlib", help="dataset folder (default: data/stdlib)")
+    out.add_argument("--data", help="dataset folder; if it is there, its vocabulary and tokens "
+                     f"count (default: {DATA}, unseen)")  # fmt: skip
+    out.add_argument("--out", help="folder of the run in RUN.JSON (default: runs/NAME)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -80,7 +85,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.law_only and args.flops is None:
         raise UserError("--law-only speaks of FLOPs alone: give --flops.")
-    request = _request(args)
+    text = _text(args.data) if args.data else None
+    request = _request(args, text)
     if args.law_only:
         check(request)
         best = law_optimum(request, request.amount)
@@ -93,8 +99,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         }
     made = plan(request)
     found = result(made)
+    recipe = request.recipe
+    same = text is not None and recipe is not None and recipe.fingerprint == text.fingerprint
+    law_text = recipe.text if recipe and not same else None
+    if text and law_text:
+        found["warnings"].append(
+            f"The law was fitted on other text ({law_text}) than {args.data} ({text.name}): the "
+            "sizes are a guess for it, and the loss is no prediction. `llm-jax ladder` fits one."
+        )
     if args.write:
-        _write(args.write, to_json(run_config(made, name=args.name, data=args.data)))
+        config = run_config(
+            made, name=args.name, data=args.data or DATA, out=args.out, law_text=law_text
+        )
+        _write(args.write, to_json(config))
         found["written"] = str(args.write)
     if args.report:
         from llm_jax.plan.report import page
@@ -104,9 +121,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _request(args: argparse.Namespace):
+def _text(folder: str):
+    """The dataset in `folder`, None if nothing is there yet."""
+    from llm_jax.plan import text
+
+    return text.read(folder) if Path(folder).exists() else None
+
+
+def _request(args: argparse.Namespace, text):
     """The flags as a `Request`; refuses no budget, several, and a deadline without chips."""
     from llm_jax.plan import hardware, lawfile
+    from llm_jax.plan.hyperparameters import DEFAULT
+    from llm_jax.plan.laws import Parametric
     from llm_jax.plan.local import local_chip
     from llm_jax.plan.request import Request
 
@@ -128,19 +154,27 @@ def _request(args: argparse.Namespace):
             raise UserError(f"--deadline-hours is {amount:g}: it must be above 0.")
         amount *= chips
     overhead = args.restart_overhead
+    law = lawfile.load(args.law)
+    parametric = isinstance(law, Parametric)
+    recipe = law.recipe if isinstance(law, Parametric) else None
+    vocab_size = text.vocab_size if text else recipe.vocab_size if recipe else None
     return Request(
         budget=UNIT[given[0]],
         amount=amount,
         chip=local_chip(args.remeasure) if local else hardware.chip(args.chip),
-        law=lawfile.load(args.law),
+        law=law,
         chips=chips,
+        family=args.family or (recipe.family if recipe else "llama"),
+        rule=args.rule or (recipe.rule if recipe else DEFAULT),
+        seq_len=args.seq_len or (recipe.seq_len if recipe else None),
+        vocab_size=args.vocab_size or vocab_size,
+        unique_tokens=args.unique_tokens or (text.tokens if text and parametric else None),
         restart_overhead=(0.0 if local else 0.05) if overhead is None else overhead,
         **{
             name: getattr(args, name)
             for name in (
-                "family", "params", "tokens", "unique_tokens", "inference_tokens", "seq_len",
-                "vocab_size", "batch_tokens", "rule", "usd_per_hour", "spot_discount", "watts",
-                "pue", "carbon",
+                "params", "tokens", "inference_tokens", "batch_tokens", "usd_per_hour",
+                "spot_discount", "watts", "pue", "carbon",
             )
         },
     )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llm_jax.config import ModelConfig, UserError, nearest
+from llm_jax.plan.search import root
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"rope_theta": 500_000.0, "norm_eps": 1e-5},
@@ -18,7 +19,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "qkv_bias": True,
         "out_bias": True,
         "mlp_bias": True,
-        "tie_embeddings": True,
     },
 }
 """What makes a family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025), GPT-2."""
@@ -31,6 +31,10 @@ VOCABULARIES = {
 EMBEDDING_SHARE = 0.25
 """Largest share of the parameters that embeddings may take before a smaller vocabulary is used."""
 TOLERANCE = 0.02
+SMALL = 2e7
+"""Parameters below which heads of 32 or 16 make widths fine enough to meet a size within 2%."""
+TIED = 4e9
+"""Parameters below which input and output embeddings are one: Llama 3.2 (1B and 3B), Qwen3."""
 
 
 def default_seq_len(params: float) -> int:
@@ -44,9 +48,10 @@ def default_seq_len(params: float) -> int:
 def ideal_aspect(params: float) -> float:
     """Width over depth: 64 at 100M (GPT-2, GPT-3 small) rising to 128 at 7B (GPT-3, Llama).
 
-    Loss hardly depends on it between 50 and 150 (Kaplan et al. 2020, figure 5).
+    Loss hardly depends on it between 50 and 150 (Kaplan et al. 2020, figure 5). Downwards it falls
+    to 32 at 1.4M, so that the smallest models keep a few layers.
     """
-    return 64 * 2 ** min(1.0, max(0.0, math.log(params / 1e8) / math.log(70)))
+    return 64 * 2 ** min(1.0, max(-1.0, math.log(params / 1e8) / math.log(70)))
 
 
 def ffn_ratio(family: str, width: int) -> float:
@@ -56,31 +61,50 @@ def ffn_ratio(family: str, width: int) -> float:
     return 3.5 if width >= 2048 else 8 / 3
 
 
-def shapes(family: str, params: float) -> Iterator[tuple[int, int, int, int]]:
+def shapes(
+    family: str, params: float, vocab_size: int | None
+) -> Iterator[tuple[int, int, int, int]]:
     """(layers, width, heads, head size) around a size: widths that are whole heads.
 
     12·L·D² is the size of the blocks of a plain Transformer (Kaplan et al. 2020); shapes whose
-    blocks are far from `params` are left out before anything is counted.
+    blocks are far from `params` are left out before anything is counted. Small models are mostly
+    embeddings, V·D of them.
     """
     aspect = ideal_aspect(params)
-    # params ≈ (4 + 3·ratio)·L·D² with L = D/aspect.
-    centre = (params * aspect / 12) ** (1 / 3)
-    for head in (64, 128):
+    embedded = (vocab_size or VOCABULARIES[family][-1]) if params < SMALL else 0
+    centre = _width(params, aspect, embedded)
+    for head in (16, 32) if params < SMALL else (64, 128):
         step = max(head, _width_step(centre))
         first = max(step, int(centre / 2 // step * step))
         for width in range(first, int(centre * 2) + step, step):
-            if (width >= 1024) != (head == 128):
+            if head != _head(width, params):
                 continue
             middle = width / aspect
             stride = max(1, int(middle / 32))
-            for layers in range(max(1, int(middle * 0.7)), int(middle * 1.4) + 2, stride):
-                if 0.2 < 12 * layers * width**2 / params < 2:
+            most = int(middle * (1.4 if params >= SMALL else 3.0)) + 2
+            for layers in range(max(1, int(middle * 0.7)), most, stride):
+                if 0.2 < 12 * layers * width**2 / (params - embedded * width or 1) < 2:
                     yield layers, width, width // head, head
+
+
+def _head(width: int, params: float) -> int:
+    """128 from a width of 1,024 on, 64 below; in small models 32, or 16 if 32 does not divide."""
+    if params < SMALL:
+        return 16 if width % 32 else 32
+    return 128 if width >= 1024 else 64
+
+
+def _width(params: float, aspect: float, embedded: int) -> float:
+    """The width at which V·D + 12·L·D², with L = D/aspect, is `params`."""
+    plain = (params * aspect / 12) ** (1 / 3)
+    if not embedded:
+        return plain
+    return root(lambda d: embedded * d + 12 * d**3 / aspect - params, 0.0, plain)
 
 
 def _width_step(width: float) -> int:
     """Steps of the width: heads divide by 4 from a width of 2,048 on, by 8 from 4,096."""
-    for limit, step in ((512, 64), (1024, 128), (2048, 256), (4096, 512), (16384, 1024)):
+    for limit, step in ((96, 16), (512, 32), (1024, 128), (2048, 256), (4096, 512), (16384, 1024)):
         if width < limit:
             return step
     return 2048
@@ -115,10 +139,10 @@ def choose(
         raise UserError(f"There is no family {family!r}: {nearest(family, FAMILIES)}")
     aspect = ideal_aspect(params)
     best: tuple[tuple[float, ...], ModelConfig] | None = None
-    for layers, width, heads, head in shapes(family, params):
+    for layers, width, heads, head in shapes(family, params, vocab_size):
         vocabulary = vocab_size or _vocabulary(family, params, width)
         for model in _with_ffn(
-            family, layers, width, heads, head, seq_len, vocabulary, size_of, target
+            family, params, layers, width, heads, head, seq_len, vocabulary, size_of, target
         ):
             error = abs(size_of(model) / target - 1)
             bend = abs(math.log(width / layers / aspect))
@@ -137,15 +161,20 @@ def choose(
 
 
 def _vocabulary(family: str, params: float, width: int) -> int:
-    tables = 2 if family == "llama" or (family == "qwen" and params > 4e9) else 1
+    tables = 1 if _tied(family, params) else 2
     for size in VOCABULARIES[family]:
         if tables * size * width <= EMBEDDING_SHARE * params:
             return size
     return VOCABULARIES[family][-1]
 
 
+def _tied(family: str, params: float) -> bool:
+    return family == "gpt2" or params < TIED
+
+
 def _with_ffn(
     family: str,
+    params: float,
     layers: int,
     width: int,
     heads: int,
@@ -160,7 +189,6 @@ def _with_ffn(
     Below a width of 512, where a layer more or less is a large step, within 75%.
     """
     unit = 512 if width >= 8192 else 256 if width >= 2048 else 128 if width >= 512 else 32
-    tie = {"tie_embeddings": True} if family == "qwen" and target < 4e9 else {}
 
     def build(d_ff: int) -> ModelConfig:
         return ModelConfig(
@@ -172,7 +200,8 @@ def _with_ffn(
             head_dim=head,
             d_ff=d_ff,
             max_seq_len=seq_len,
-            **{**FAMILIES[family], **tie},
+            tie_embeddings=_tied(family, params),
+            **FAMILIES[family],
         )
 
     usual = ffn_ratio(family, width) * width

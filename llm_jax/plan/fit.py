@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from llm_jax.config import UserError
-from llm_jax.plan.laws import Counts, Fitted, Parametric
+from llm_jax.plan.laws import Counts, Fitted, Parametric, Recipe
 
 DELTA = 1e-3
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
@@ -232,6 +232,7 @@ def fit(
     counts: Counts = "all",
     bootstraps: int = 4000,
     seed: int = 0,
+    recipe: Recipe | None = None,
 ) -> Parametric:
     """The law of `runs` with `bootstraps` draws, each the fit of a sample with replacement.
 
@@ -265,6 +266,7 @@ def fit(
         beta=float(beta),
         draws=tuple(tuple(map(float, row)) for row in draws),
         residual=float(np.sqrt((residual**2).sum() / max(1, n - 5))),
+        recipe=recipe,
     )
 
 

@@ -22,6 +22,10 @@ class HyperParameters:
     learning_rate: float
     source: str
     warnings: tuple[str, ...] = ()
+    warmup: float = 0.02
+    """Share of the steps, at most 2,000."""
+    final: float = 0.1
+    """Learning rate at the end over its peak."""
 
 
 def step_law(params: float, tokens: float, flops: float) -> HyperParameters:
@@ -74,7 +78,32 @@ def nanochat(params: float, tokens: float, flops: float) -> HyperParameters:
     return HyperParameters(batch, rate, "nanochat's scaling (Power Lines, Bergsma et al. 2025)")
 
 
-RULES = {"step-law": step_law, "deepseek": deepseek, "olmo": olmo, "nanochat": nanochat}
+def small(params: float, tokens: float, flops: float) -> HyperParameters:
+    """Models of up to some millions of parameters on a CPU: batch 2,048, lr = .005·(N/.8M)^(−1/3).
+
+    The published rules were fitted on models a hundred times larger. The learning rate falls with
+    the width (N ∝ width³) from .005 at a width of 128.
+    """
+    outside = not 2e4 <= params <= 2e7
+    return HyperParameters(
+        2048,
+        0.005 * (params / 8e5) ** (-1 / 3),
+        "the rule for small models, measured here (docs/log.md)",
+        ("The rule `small` was measured on models of 0.05M to 3M; this one is outside.",)
+        if outside
+        else (),
+        warmup=0.05,
+        final=0.02,
+    )
+
+
+RULES = {
+    "step-law": step_law,
+    "deepseek": deepseek,
+    "olmo": olmo,
+    "nanochat": nanochat,
+    "small": small,
+}
 DEFAULT = "step-law"
 
 

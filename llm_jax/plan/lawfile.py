@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import ConfigError, UserError, from_dict
-from llm_jax.plan.laws import Fitted, Law, Parametric
+from llm_jax.config import ConfigError, UserError, from_dict, nearest
+from llm_jax.plan.hyperparameters import RULES
+from llm_jax.plan.laws import Fitted, Law, Parametric, Recipe
 from llm_jax.plan.presets import PRESETS, preset
 
 VERSION = 1
@@ -37,6 +38,7 @@ class LawFile:
     """Smallest and largest value among the runs."""
     draws: list
     """Bootstrap draws [E, A, B, α, β]."""
+    recipe: Recipe | None = None
 
 
 def write(law: Parametric, path: Path) -> None:
@@ -53,6 +55,7 @@ def write(law: Parametric, path: Path) -> None:
         params=list(law.fitted.params),
         tokens=list(law.fitted.tokens),
         draws=[[float(f"{x:.8g}") for x in draw] for draw in law.draws[::step]],
+        recipe=law.recipe,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -94,6 +97,7 @@ def read(path: Path) -> Parametric:
         beta=record.beta,
         draws=tuple(tuple(draw) for draw in record.draws),
         residual=record.residual,
+        recipe=record.recipe,
     )
 
 
@@ -112,6 +116,8 @@ def _check(record: LawFile, path: Path) -> None:
         value = getattr(record, key)
         if not (_numbers(value, 2) and 0 < value[0] <= value[1]):
             refuse(f"law.{key} is {value!r}: give [smallest, largest], both above 0.")
+    if record.recipe is not None and record.recipe.rule not in RULES:
+        refuse(f"law.recipe.rule is {record.recipe.rule!r}: {nearest(record.recipe.rule, RULES)}")
     if not all(_numbers(draw, 5) for draw in record.draws):
         refuse("law.draws must hold lists of five numbers [E, A, B, alpha, beta].")
 

@@ -45,6 +45,21 @@ class Fitted:
         ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the runs of a fit were trained: the losses of a law hold for such runs alone."""
+
+    rule: str
+    """Batch, learning rate and schedule, as in `hyperparameters.RULES`."""
+    family: str
+    seq_len: int
+    vocab_size: int
+    text: str
+    """The text in words, such as `Python 3.11.7 standard library`."""
+    fingerprint: str
+    """Of the dataset."""
+
+
 @dataclass(frozen=True)
 class Optimum:
     """The compute-optimal point of a budget; `loss` is None where the law predicts no loss."""
@@ -108,6 +123,8 @@ class Parametric(Law):
     """Bootstrap draws (E, A, B, α, β) of a fit; they carry the correlations of the five."""
     residual: float = 0.0
     """Standard deviation of the fit's residuals in ln L."""
+    recipe: Recipe | None = None
+    """None where the runs were trained in different ways, or it is not known how."""
 
     @property
     def a(self) -> float:

@@ -13,12 +13,14 @@ from llm_jax.config import (
     ModelConfig,
     OptimConfig,
     ParallelConfig,
+    PlanRecord,
     RunConfig,
 )
 from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, ffn_ratio
 from llm_jax.plan.counts import parameters
 from llm_jax.plan.curve import candidates, flat_range
-from llm_jax.plan.layout import COST_SLACK
+from llm_jax.plan.hyperparameters import HyperParameters
+from llm_jax.plan.layout import COST_SLACK, Execution
 from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.planner import Plan
 
@@ -176,30 +178,90 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
     return said
 
 
-def run_config(plan: Plan, *, name: str, data: str) -> RunConfig:
-    """The run that `train` and `preflight` take unchanged; `data` is the dataset's folder."""
-    run, steps = plan.execution, plan.steps
-    every = max(1, min(steps // 10, round(1800 / run.time.expected)))
+EVAL_TOKENS = 131_072
+"""Least validation text that a loss is measured on: its error is then below 1% of a nat."""
+
+
+def run_config(
+    plan: Plan, *, name: str, data: str, out: str | None = None, law_text: str | None = None
+) -> RunConfig:
+    """The run that `train` and `preflight` take unchanged; `data` is the dataset's folder.
+
+    `law_text` is the text of the law, where it is another than that in `data`.
+    """
+    return training(
+        plan.model,
+        plan.execution,
+        plan.hyper,
+        steps=plan.steps,
+        seq_len=plan.seq_len,
+        name=name,
+        data=data,
+        out=out or f"runs/{name}",
+        record=_record(plan, law_text),
+    )
+
+
+def _record(plan: Plan, law_text: str | None) -> PlanRecord:
+    time = plan.execution.time
+    low, high = plan.interval or (None, None)
+    return PlanRecord(
+        params=plan.params,
+        tokens=plan.tokens,
+        step_seconds=time.expected,
+        step_seconds_low=time.low,
+        step_seconds_high=time.high,
+        hours=plan.hours,
+        machine=plan.execution.machine.name,
+        usd=plan.usd,
+        law=plan.law.name,
+        loss=plan.loss,
+        loss_low=low,
+        loss_high=high,
+        law_text=law_text,
+    )
+
+
+def training(
+    model: ModelConfig,
+    run: Execution,
+    hyper: HyperParameters,
+    *,
+    steps: int,
+    seq_len: int,
+    name: str,
+    data: str,
+    out: str,
+    record: PlanRecord | None,
+) -> RunConfig:
+    """The config of a run; `run` is where and how it is executed."""
+    every = max(1, min(steps // 4, round(1800 / run.time.expected)))
+    batch_tokens = run.batch_sequences * seq_len
     return RunConfig(
         name=name,
-        out=f"runs/{name}",
+        out=out,
         steps=steps,
-        model=plan.model,
+        log_every=max(1, min(10, steps // 20)),
+        model=model,
         compute=ComputeConfig(
             dtype="float32" if run.layout.dtype == "float32" else "bfloat16",
             remat=run.layout.remat,
+            # Written-out layers are faster on a CPU, and few enough to compile.
+            scan_layers=run.machine.chip.kind != "cpu",
         ),
-        data=DataConfig(path=data, seq_len=plan.seq_len, batch_size=run.batch_sequences),
+        data=DataConfig(path=data, seq_len=seq_len, batch_size=run.batch_sequences),
         optim=OptimConfig(
-            learning_rate=float(f"{plan.hyper.learning_rate:.4g}"),
-            warmup_steps=min(2000, max(1, steps // 50)),
+            learning_rate=float(f"{hyper.learning_rate:.4g}"),
+            warmup_steps=min(2000, max(1, round(hyper.warmup * steps))),
+            final_fraction=hyper.final,
             accumulate=run.layout.accumulate,
         ),
         parallel=ParallelConfig(
             data=run.layout.data, fsdp=run.layout.fsdp, tensor=run.layout.tensor
         ),
         checkpoint=CheckpointConfig(every=every),
-        eval=EvalConfig(every=every),
+        eval=EvalConfig(every=every, batches=max(8, -(-EVAL_TOKENS // batch_tokens))),
+        plan=record,
     )
 
 

@@ -178,10 +178,10 @@ def plan(request: Request) -> Plan:
 
 def _first_guess(request: Request) -> float:
     hours = request.amount / (request.price or 1.0 if request.budget == "usd" else 1.0)
-    return hours * 3600 * request.chip.peak(_dtype(request.chip)) * 0.4
+    return hours * 3600 * request.chip.peak(training_dtype(request.chip)) * 0.4
 
 
-def _dtype(chip: Chip) -> Literal["float32", "bfloat16"]:
+def training_dtype(chip: Chip) -> Literal["float32", "bfloat16"]:
     """CPUs train in float32: plain bfloat16 is slower there."""
     return "float32" if chip.kind == "cpu" else "bfloat16"
 
@@ -258,7 +258,7 @@ def _design(request: Request, flops: float) -> Plan:
         batch_tokens=max(hyper.batch_tokens, seq_len),
         seq_len=seq_len,
         loss_chunk=LOSS_CHUNK,
-        dtype=_dtype(request.chip),
+        dtype=training_dtype(request.chip),
     )
     return Plan(
         request=request,

@@ -10,41 +10,11 @@ from typing import Any
 from llm_jax.config import UserError
 from llm_jax.plan import charts
 from llm_jax.plan.hardware import CHIPS, Chip
+from llm_jax.plan.html import document, figure, listing, section, table
 from llm_jax.plan.output import describe
 from llm_jax.plan.planner import Plan, plan
 from llm_jax.plan.table import duration, gigabytes, money, short
 
-STYLE = """
-:root { color-scheme: light; --ink: #1f2933; --soft: #616e7c; --line: #e4e7eb; --accent: #d9480f; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f5f7fa; color: var(--ink); line-height: 1.5;
-  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", "Hiragino Sans", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 36px 28px 64px; background: white; }
-header { border-bottom: 3px solid var(--ink); padding-bottom: 16px; margin-bottom: 20px; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em; }
-h2 { font-size: 19px; margin: 40px 0 10px; }
-h3 { font-size: 15px; margin: 0 0 4px; }
-p, li { max-width: 84ch; } .soft { color: var(--soft); margin: 0; }
-.tiles { display: grid; grid-template-columns: repeat(6, 1fr); gap: 12px; margin: 22px 0; }
-.tile { border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; }
-.tile b { display: block; font-size: 22px; font-weight: 650; white-space: nowrap; }
-.tile span { color: var(--soft); font-size: 12.5px; display: block; }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 20px; }
-figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: 14px; }
-figure svg { width: 100%; height: auto; }
-figcaption { color: var(--soft); font-size: 13px; margin-top: 4px; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; }
-th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-th { font-weight: 600; color: var(--soft); } td.n { text-align: right; white-space: nowrap; }
-tr.chosen td { background: #fff4e6; font-weight: 600; }
-.warn { background: #fff9db; border-left: 4px solid #f08c00; padding: 10px 18px; margin: 18px 0; }
-.warn ul, ul.plain { margin: 4px 0; padding-left: 20px; }
-small { color: var(--soft); }
-@media (max-width: 860px) { .tiles { grid-template-columns: repeat(2, 1fr); }
-  .pair { grid-template-columns: 1fr; } }
-@media print { body { background: white; } main { padding: 0; } figure { break-inside: avoid; } }
-"""
 UNITS = {
     "bf16_flops": (1e12, "TFLOP/s"),
     "f32_flops": (1e12, "TFLOP/s"),
@@ -68,46 +38,13 @@ def page(made: Plan, found: dict[str, Any]) -> str:
         _warnings(found["warnings"]),
         _law_charts(made),
         _machine_charts(made),
-        _section("Cost", _costs(made) + _chips(made)),
-        _section("The run", _run_table(made, found)),
-        _section("Why each choice", _list(found["reasons"])),
-        _section("Other sizes for the same compute", _candidates(found)),
-        _section("Every constant and where it is from", _sources(made)),
+        section("Cost", _costs(made) + _chips(made)),
+        section("The run", _runtable(made, found)),
+        section("Why each choice", listing(found["reasons"])),
+        section("Other sizes for the same compute", _candidates(found)),
+        section("Every constant and where it is from", _sources(made)),
     ]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>\n"
-
-
-def _list(items: list[str]) -> str:
-    return f'<ul class="plain">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>'
-
-
-def _table(rows: list[list[str]], head: list[str], chosen: int | None = None) -> str:
-    """Cells are escaped; every column but the first is a number if its heading ends with ' #'."""
-    numeric = [title.endswith(" #") for title in head]
-
-    def cell(text: str, number: bool) -> str:
-        return f"<td{' class=n' if number else ''}>{escape(text)}</td>"
-
-    top = "".join(
-        f"<th{' style=text-align:right' if number else ''}>{escape(title.removesuffix(' #'))}</th>"
-        for title, number in zip(head, numeric, strict=True)
-    )
-    body = "".join(
-        f"<tr{' class=chosen' if i == chosen else ''}>"
-        + "".join(cell(text, number) for text, number in zip(row, numeric, strict=True))
-        + "</tr>"
-        for i, row in enumerate(rows)
-    )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return document(title, sections)
 
 
 def _header(made: Plan, found: dict[str, Any], title: str) -> str:
@@ -143,25 +80,23 @@ def _header(made: Plan, found: dict[str, Any], title: str) -> str:
 
 
 def _warnings(items: list[str]) -> str:
-    return f'<div class="warn"><h3>Know before you spend</h3>{_list(items)}</div>' if items else ""
-
-
-def _figure(drawing: str, caption: str) -> str:
-    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+    return (
+        f'<div class="warn"><h3>Know before you spend</h3>{listing(items)}</div>' if items else ""
+    )
 
 
 def _law_charts(made: Plan) -> str:
     if made.loss is None:
         return ""
-    return _section(
+    return section(
         "What the budget buys",
         '<div class="pair">'
-        + _figure(
+        + figure(
             charts.svg(charts.surface, made),
             "Predicted loss over model size and data. Along the dashed line the compute is this "
             "budget's; the best point of each budget lies on the orange line.",
         )
-        + _figure(
+        + figure(
             charts.svg(charts.isoflop, made),
             "Loss against size at the same compute. In the grey range the loss costs at most 1% "
             "more compute than at the optimum.",
@@ -171,20 +106,20 @@ def _law_charts(made: Plan) -> str:
 
 
 def _machine_charts(made: Plan) -> str:
-    return _section(
+    return section(
         "How it runs",
         '<div class="pair">'
-        + _figure(
+        + figure(
             charts.svg(charts.roofline, made),
             f"Roofline of a device. The step is bound by {made.execution.time.bound}.",
         )
-        + _figure(
+        + figure(
             charts.svg(charts.seconds, made),
             "Seconds that each resource needs. The step lies between all overlapped and nothing "
             "overlapped.",
         )
         + '</div><div style="height:20px"></div>'
-        + _figure(
+        + figure(
             charts.svg(charts.memory, made, (12.4, 2.3)),
             "Memory of one device by part, estimated; `llm-jax preflight` measures it with the "
             "real compiler.",
@@ -209,7 +144,7 @@ def _costs(made: Plan) -> str:
         ["CO₂e", "not known" if made.co2_kg is None else f"{made.co2_kg:,.0f} kg",
          f"energy × {request.carbon} kg/kWh"],
     ]  # fmt: skip
-    return _table(rows, ["", "Amount #", "How"])
+    return table(rows, ["", "Amount #", "How"])
 
 
 def _chips(made: Plan) -> str:
@@ -231,7 +166,7 @@ def _chips(made: Plan) -> str:
              f"{other.mfu:.0%}", f"{other.chip_hours:,.0f}", money(other.usd), energy]
         )  # fmt: skip
     head = ["Machine", "Chips #", "Time #", "MFU #", "Chip-hours #", "Cost #", "Energy #"]
-    return '<h3 style="margin-top:22px">The same compute on other chips</h3>' + _table(
+    return '<h3 style="margin-top:22px">The same compute on other chips</h3>' + table(
         rows, head, chosen
     )
 
@@ -249,7 +184,7 @@ def _same_run(made: Plan, chip: Chip) -> Plan | None:
         return None
 
 
-def _run_table(made: Plan, found: dict[str, Any]) -> str:
+def _runtable(made: Plan, found: dict[str, Any]) -> str:
     run, mesh, memory = made.execution, found["mesh"], found["memory_bytes"]
     epochs = "" if made.epochs is None else f", {made.epochs:.2f} epochs"
     parts = ", ".join(f"{k} {short(v)}" for k, v in found["params_by_part"].items() if v)
@@ -268,7 +203,7 @@ def _run_table(made: Plan, found: dict[str, Any]) -> str:
         ["Memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} a device"],
         ["Utilisation", f"MFU {made.mfu:.1%}, HFU {made.hfu:.1%}"],
     ]  # fmt: skip
-    return _table(rows, ["", ""])
+    return table(rows, ["", ""])
 
 
 def _candidates(found: dict[str, Any]) -> str:
@@ -287,7 +222,7 @@ def _candidates(found: dict[str, Any]) -> str:
         )
     head = ["Parameters #", "Tokens #", "Tokens a parameter #", "Loss #", "90% interval #",
             "Compute wasted #"]  # fmt: skip
-    return _table(rows, head, len(rows) // 2 if len(rows) == 9 else None)
+    return table(rows, head, len(rows) // 2 if len(rows) == 9 else None)
 
 
 def _sources(made: Plan) -> str:
@@ -315,4 +250,4 @@ def _sources(made: Plan) -> str:
         ["PUE", f"{request.pue}", "Google's fleet, environmental report 2023"],
         ["carbon", f"{request.carbon} kg CO₂e/kWh", "world average of 2023, Ember"],
     ]  # fmt: skip
-    return _table(rows, ["Constant", "Value #", "Source"])
+    return table(rows, ["Constant", "Value #", "Source"])

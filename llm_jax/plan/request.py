@@ -9,7 +9,7 @@ from typing import Literal
 from llm_jax.config import UserError
 from llm_jax.plan import hyperparameters
 from llm_jax.plan.hardware import Chip
-from llm_jax.plan.laws import Law
+from llm_jax.plan.laws import Law, Parametric, Recipe
 
 BudgetKind = Literal["flops", "usd", "chip-hours"]
 
@@ -45,6 +45,11 @@ class Request:
     """Energy of the data centre over that of the chips (Google's fleet, 2023)."""
     carbon: float = 0.48
     """kg CO₂e per kWh (world average of 2023, Ember)."""
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """How the law's runs were trained, if its file says so."""
+        return self.law.recipe if isinstance(self.law, Parametric) else None
 
     @property
     def price(self) -> float | None:

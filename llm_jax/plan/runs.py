@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,16 +107,32 @@ def read_folder(folder: Path, counts: Counts) -> Curve:
 def validation_losses(metrics: Path) -> list[tuple[float, float]]:
     """(tokens, loss) of each validation line; the last line of a step counts after a resume."""
     by_step: dict[int, tuple[float, float]] = {}
-    for number, line in enumerate(metrics.read_text(encoding="utf-8").splitlines(), 1):
+    for record in records(metrics, "validation"):
+        loss = record["loss"]
+        if not (isinstance(loss, int | float) and math.isfinite(loss)):
+            raise UserError(
+                f"{metrics}, step {record['step']}: the loss is {loss}: leave out this run."
+            )
+        by_step[record["step"]] = (float(record["tokens"]), float(loss))
+    return list(by_step.values())
+
+
+def records(metrics: Path, split: str) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl` about `split`, in order; a last line that a kill has cut off
+    is left out.
+
+    Raises:
+      UserError: a line before the last is no JSON.
+    """
+    found = []
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
+            if number == len(lines):
+                break
             raise UserError(f"{metrics}, line {number} is not JSON: repair the file.") from None
-        if record.get("split") == "validation":
-            loss = record["loss"]
-            if not (isinstance(loss, int | float) and math.isfinite(loss)):
-                raise UserError(
-                    f"{metrics}, line {number}: the loss is {loss}: leave out this run."
-                )
-            by_step[record["step"]] = (float(record["tokens"]), float(loss))
-    return list(by_step.values())
+        if record.get("split") == split:
+            found.append(record)
+    return found

@@ -1,0 +1,194 @@
+"""Measure a scaling law on your own text: nine small runs, their fit, and a prediction tested.
+
+The runs are three sizes times three amounts of data, each with its own full decay of the learning
+rate. The largest is held out: the law of the other eight must predict it. The law that is written
+is then fitted to all nine. Stopped and started again, finished runs are kept.
+
+example: llm-jax ladder --data data/mine --minutes 15 --chip local --out ladder
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from llm_jax.commands import count, number
+from llm_jax.config import RunConfig, UserError, from_dict, to_dict, to_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help="dataset folder, of `llm-jax data build`")
+    parser.add_argument("--flops", type=number, help="budget of all runs together")
+    parser.add_argument("--minutes", type=number, help="the same as time, with --chip")
+    parser.add_argument("--chip", default="local", help="where the runs are trained, one chip: "
+                        "`local` is measured (default: local)")  # fmt: skip
+    parser.add_argument("--remeasure", action="store_true", help="measure `local` again")
+    parser.add_argument("--family", default="llama", help="llama, qwen, gpt2 (default: llama)")
+    parser.add_argument("--seq-len", type=count, default=512, help="(default: 512)")
+    parser.add_argument("--rule", default="small", help="batch and learning rate (default: small)")
+    parser.add_argument("--name", default="ladder", help="name of the law (default: ladder)")
+    parser.add_argument("--bootstraps", type=count, default=4000, help="(default: 4000)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("ladder"), help="folder of runs and law (default: ladder)"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.plan.ladder_fit import law_of_ladder
+
+    configs, recipe = _planned(args)
+    for place, config in enumerate(configs, 1):
+        _train(config, f"run {place} of {len(configs)}")
+    return law_of_ladder(
+        [Path(config.out) for config in configs],
+        recipe=recipe,
+        name=args.name,
+        bootstraps=args.bootstraps,
+        out=args.out,
+    )
+
+
+def _planned(args: argparse.Namespace):
+    """The configs of the runs, from the folder if it holds this ladder, else planned now."""
+    from llm_jax.plan import hardware, text
+    from llm_jax.plan.hyperparameters import RULES
+    from llm_jax.plan.ladder import LadderRequest, plan_ladder
+    from llm_jax.plan.laws import Recipe
+    from llm_jax.plan.local import local_chip
+    from llm_jax.plan.presets import PRESETS
+
+    if (args.flops is None) == (args.minutes is None):
+        raise UserError("A ladder takes one budget: give --flops or --minutes.")
+    if args.name in PRESETS:
+        raise UserError(f"--name {args.name!r} is the name of a published law: choose another.")
+    if args.rule not in RULES:
+        from llm_jax.config import nearest
+
+        raise UserError(f"--rule is {args.rule!r}: {nearest(args.rule, RULES)}")
+    source = text.read(args.data)
+    recipe = Recipe(
+        rule=args.rule,
+        family=args.family,
+        seq_len=args.seq_len,
+        vocab_size=source.vocab_size,
+        text=source.name,
+        fingerprint=source.fingerprint,
+    )
+    asked = {"flops": args.flops, "minutes": args.minutes, "chip": args.chip, **asdict(recipe)}
+    record = args.out / "ladder.json"
+    if record.is_file():
+        return _recorded(record, asked), recipe
+    if args.out.is_dir() and any(args.out.iterdir()):
+        raise UserError(
+            f"--out {str(args.out)!r} is not empty and holds no ladder: choose another."
+        )
+    local = args.chip == "local"
+    rungs = plan_ladder(
+        LadderRequest(
+            text=source,
+            chip=local_chip(args.remeasure) if local else hardware.chip(args.chip),
+            flops=args.flops,
+            minutes=args.minutes,
+            family=args.family,
+            seq_len=args.seq_len,
+            rule=args.rule,
+        )
+    )
+    configs = [replace(r.config, out=str(args.out / r.config.name)) for r in rungs]
+    minutes = sum(rung.seconds for rung in rungs) / 60
+    print(
+        f"{len(rungs)} runs, {sum(rung.flops for rung in rungs):.3g} FLOPs, about {minutes:.1f} "
+        "minutes of training steps.",
+        file=sys.stderr,
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    _write(record, json.dumps({"asked": asked, "runs": [to_dict(c) for c in configs]}, indent=2))
+    return configs, recipe
+
+
+def _recorded(record: Path, asked: dict[str, Any]) -> list[RunConfig]:
+    """The runs of the ladder in the folder; raises `UserError` if it was asked for otherwise."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        before, runs = found["asked"], [from_dict(raw, RunConfig) for raw in found["runs"]]
+    except (ValueError, KeyError, TypeError, UserError) as error:
+        raise UserError(f"{record} cannot be read ({error}): choose another --out.") from None
+    changed = [f"{key} {before.get(key)!r} → {asked[key]!r}" for key in asked
+               if before.get(key) != asked[key]]  # fmt: skip
+    if changed:
+        raise UserError(
+            f"{record.parent} holds a ladder that was asked for otherwise ({'; '.join(changed)}): "
+            "give the same flags, or another --out."
+        )
+    return runs
+
+
+def _train(config: RunConfig, which: str) -> None:
+    """Trains `config` in a process of its own, unless its folder holds the finished run.
+
+    Raises:
+      UserError: the run failed.
+      KeyboardInterrupt: it was interrupted, after it has saved where it is.
+    """
+    from llm_jax.plan.outcome import finished
+
+    if finished(Path(config.out), config.steps):
+        print(f"{which}, {config.name}: done before", file=sys.stderr)
+        return
+    file = Path(config.out).with_suffix(".json")
+    _write(file, to_json(config))
+    print(f"{which}, {config.name}", file=sys.stderr, flush=True)
+    # Standard output belongs to this verb's own result.
+    child = subprocess.Popen(
+        [sys.executable, "-m", "llm_jax", "train", str(file), "--json"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        child.wait()  # the terminal has interrupted it too, and it is saving
+        raise
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise UserError(
+            f"Run {config.name} of the ladder ended with exit code {code} (its reason is above): "
+            "mend it and run the same command, which keeps the finished runs."
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def text(result: dict[str, Any]) -> str:
+    lines = ["  parameters     tokens  measured  law of all  difference"]
+    for row in result["runs"]:
+        error = row["predicted"] / row["loss"] - 1
+        lines.append(
+            f"  {row['params']:>10,} {row['tokens']:>10,}  {row['loss']:>8.4f}  "
+            f"{row['predicted']:>10.4f}  {error:>+9.2%}"
+        )
+    held = result["held_out"]
+    low, high = held["interval"]
+    lines += [
+        "",
+        f"The largest run, predicted from the others: {held['predicted']:.4f} (90%: {low:.4f} to "
+        f"{high:.4f}), measured {held['measured']:.4f}, {held['error']:+.2%}.",
+        "",
+        f"L = {result['E']:.3f} + {result['A']:.4g}/N^{result['alpha']:.3f} + "
+        f"{result['B']:.4g}/D^{result['beta']:.3f}, "
+        f"best N grows as C^{result['a']:.2f}.",
+        *(f"note: {note}" for note in result["warnings"]),
+        "",
+        f"Wrote {result['law']} and {result['figure']}.",
+        f"Next: llm-jax plan --law {result['law']} --chip local --chips 1 --deadline-hours 0.05",
+    ]
+    return "\n".join(lines)

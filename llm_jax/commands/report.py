@@ -1,0 +1,50 @@
+"""Report a run: predicted against measured loss, step time, throughput and cost.
+
+The prediction is what `llm-jax plan --write` has put into the run's config. Writes report.html (one
+self-contained page) and report.png into the run's folder, or into --out.
+
+example: llm-jax report quickstart/run
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    parser.add_argument("--out", type=Path, help="folder for the files (default: RUN)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.plan.outcome import compare, curves
+
+    found = compare(args.run)
+    from llm_jax.plan.outcome_page import draw, page
+
+    folder = args.out or args.run
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = curves(args.run)
+    html, picture = folder / "report.html", folder / "report.png"
+    temporary = html.with_name(html.name + ".tmp")
+    temporary.write_text(page(found, lines), encoding="utf-8")
+    temporary.replace(html)
+    temporary = picture.with_name("report.tmp.png")
+    draw(found, lines, temporary)
+    temporary.replace(picture)
+    return {**found, "html": str(html), "png": str(picture)}
+
+
+def text(result: dict[str, Any]) -> str:
+    from llm_jax.plan.outcome_page import rows
+
+    table = [["", "predicted", "measured", "difference"], *rows(result)]
+    widths = [max(len(row[i]) for row in table) for i in range(4)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3))])
+        for row in table
+    ]
+    lines += [f"note: {warning}" for warning in result["warnings"]]
+    return "\n".join([*lines, "", f"Wrote {result['html']} and {result['png']}."])

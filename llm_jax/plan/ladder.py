@@ -1,0 +1,152 @@
+"""A ladder of small runs whose losses determine a scaling law.
+
+Three sizes times three amounts of data, both in equal ratios: 6·N·D is then the same along each
+diagonal, so that the grid holds IsoFLOP curves of one, two and three runs, and both sums of
+L = E + A/N^α + B/D^β vary on their own. Every run has its own full decay of the learning rate
+(Hoffmann et al. 2022, section 3.1). The largest is held out of the fit that is to predict it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import product
+
+from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig, UserError
+from llm_jax.plan import architecture, hyperparameters, layout, output
+from llm_jax.plan.counts import non_embedding_parameters, token_flops, total_parameters
+from llm_jax.plan.hardware import Chip
+from llm_jax.plan.planner import LOSS_CHUNK, training_dtype
+from llm_jax.plan.text import Text
+
+STEP = 2.5
+"""Ratio of neighbouring sizes and amounts of data; a larger one determines the exponents better and
+leaves less of the budget to the small runs, but reaches further down."""
+TOKENS_PER_PARAM = 4.0
+"""On the diagonal; the corners have STEP² times more and less, 25 and 0.6."""
+LEAST_STEPS = 60
+"""Fewer are mostly warm-up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderRequest:
+    """What a ladder is asked for; `flops` or `minutes` is the budget of all its runs together."""
+
+    text: Text
+    chip: Chip
+    flops: float | None = None
+    minutes: float | None = None
+    family: str = "llama"
+    seq_len: int = 512
+    rule: str = "small"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One run of a ladder."""
+
+    config: RunConfig
+    params: int
+    tokens: int
+    flops: float
+    """Exact FLOPs of training."""
+    seconds: float
+    """Expected time of its steps."""
+
+
+def plan_ladder(request: LadderRequest) -> list[Rung]:
+    """The nine runs that spend the budget, cheapest first; `out` of their configs is their name.
+
+    Raises:
+      UserError: the budget is too small, or its runs would read the text more than once.
+    """
+    for flag, value in (("--minutes", request.minutes), ("--flops", request.flops)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"{flag} is {value:g}: it must be a finite number above 0.")
+    # 6·N·D is not exact, and small models run slower than large ones: the tokens make it even.
+    rough = _grid(request, 1.0)
+    if request.minutes is not None:
+        ratio = request.minutes * 60 / sum(rung.seconds for rung in rough)
+    else:
+        ratio = (request.flops or 0.0) / sum(rung.flops for rung in rough)
+    rungs = _grid(request, ratio)
+    most = max(rung.tokens for rung in rungs)
+    if most > request.text.tokens:
+        raise UserError(
+            f"The longest run would read {most:,} tokens and {request.text.path} has "
+            f"{request.text.tokens:,}: give a smaller budget, or more text, since repeated text "
+            "is worth less."
+        )
+    return sorted(rungs, key=lambda rung: rung.flops)
+
+
+def _grid(request: LadderRequest, ratio: float) -> list[Rung]:
+    """Sizes N₃/STEP², N₃/STEP, N₃ times their tokens, where 6·ΣN·ΣD is about the budget.
+
+    `ratio` stretches all tokens.
+    """
+    flops = request.flops
+    if request.minutes is not None:
+        peak = request.chip.peak(training_dtype(request.chip))
+        flops = request.minutes * 60 * peak * request.chip.attainable
+    shares = [STEP**-power for power in (2, 1, 0)]
+    largest = math.sqrt((flops or 0.0) / (6 * TOKENS_PER_PARAM)) / sum(shares)
+    sizes = [largest * share for share in shares]
+    data = [ratio * TOKENS_PER_PARAM * size for size in sizes]
+    return [_rung(request, params, tokens) for params, tokens in product(sizes, data)]
+
+
+def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
+    text, seq_len = request.text, request.seq_len
+    too_small = UserError(
+        f"The budget leaves {params:.3g} parameters and {tokens:.3g} tokens to a run, too little "
+        "to learn from: raise --flops or --minutes."
+    )
+    if params < text.vocab_size * 16:
+        raise too_small
+    model = architecture.choose(
+        request.family,
+        total_parameters,
+        params,
+        params=params,
+        seq_len=seq_len,
+        vocab_size=text.vocab_size,
+    )
+    per_token = token_flops(model, seq_len).train
+    hyper = hyperparameters.recommend(
+        request.rule, non_embedding_parameters(model), tokens, per_token * tokens
+    )
+    run = layout.choose(
+        model,
+        request.chip,
+        1,
+        tokens=tokens,
+        batch_tokens=max(hyper.batch_tokens, seq_len),
+        seq_len=seq_len,
+        loss_chunk=LOSS_CHUNK,
+        dtype=training_dtype(request.chip),
+    )
+    batch_tokens = run.batch_sequences * seq_len
+    steps = round(tokens / batch_tokens)
+    if steps < LEAST_STEPS:
+        raise too_small
+    size = total_parameters(model)
+    name = f"{size / 1e6:.3g}M-{steps * batch_tokens / 1e6:.3g}M"
+    config = output.training(
+        model,
+        run,
+        hyper,
+        steps=steps,
+        seq_len=seq_len,
+        name=name,
+        data=text.path,
+        out=name,
+        record=None,
+    )
+    config = replace(
+        config,
+        checkpoint=CheckpointConfig(every=config.checkpoint.every, keep_last=1),
+        eval=EvalConfig(every=steps, batches=config.eval.batches),
+    )
+    actual = steps * batch_tokens
+    return Rung(config, size, actual, per_token * actual, steps * run.time.expected)

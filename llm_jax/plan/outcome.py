@@ -1,0 +1,128 @@
+"""What a run came to, beside what its plan promised: loss, step time, throughput, cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from llm_jax.config import PlanRecord, RunConfig, UserError, from_json
+from llm_jax.plan.counts import total_parameters
+from llm_jax.plan.runs import records
+
+METRICS = "metrics.jsonl"
+
+
+def finished(folder: Path, steps: int) -> bool:
+    """Whether the run folder holds a validation loss of step number `steps`."""
+    file = folder / METRICS
+    return file.is_file() and any(r["step"] == steps for r in records(file, "validation"))
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The config in a run folder; raises `UserError` if there is none."""
+    file = folder / "run.json"
+    if not file.is_file():
+        raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
+    return from_json(file.read_text(encoding="utf-8"), RunConfig)
+
+
+def compare(folder: Path) -> dict[str, Any]:
+    """Predicted against measured figures of the run in `folder`, None where one of both is missing.
+
+    Losses are in nats per token on the validation batches, times in seconds. The measured time is
+    that of training steps: compilation, evaluation and saving are not in it.
+
+    Raises:
+      UserError: no run, or one that has measured nothing yet.
+    """
+    config, file = read_config(folder), folder / METRICS
+    steps = records(file, "train") if file.is_file() else []
+    losses = records(file, "validation") if file.is_file() else []
+    if not steps or not losses:
+        raise UserError(f"The run in {str(folder)!r} has measured nothing yet: train it first.")
+    last, rates = losses[-1], [record["tokens_per_second"] for record in steps]
+    seconds, before = 0.0, 0
+    for record in steps:
+        seconds += (record["tokens"] - before) / record["tokens_per_second"]
+        before = record["tokens"]
+    plan, done = config.plan, last["step"] == config.steps
+    warnings = _warnings(config, last["step"])
+    kept = plan is not None and _kept(config, plan)
+    loss = plan.loss if plan and kept and done else None
+    predicted = plan.step_seconds * config.steps if plan and kept else None
+    measured_step = median(config.batch_tokens / rate for rate in rates)
+    return {
+        "name": config.name,
+        "params": total_parameters(config.model),
+        "step": last["step"],
+        "steps": config.steps,
+        "tokens": last["tokens"],
+        "predicted_loss": loss,
+        "predicted_loss_interval": [plan.loss_low, plan.loss_high] if plan and loss else None,
+        "measured_loss": last["loss"],
+        "loss_error": _error(loss, last["loss"]),
+        "measured_bits_per_byte": last["bits_per_byte"],
+        "predicted_step_seconds": plan.step_seconds if plan and kept else None,
+        "predicted_step_seconds_range": [plan.step_seconds_low, plan.step_seconds_high]
+        if plan and kept
+        else None,
+        "measured_step_seconds": measured_step,
+        "step_seconds_error": _error(plan.step_seconds if plan and kept else None, measured_step),
+        "predicted_seconds": predicted,
+        "measured_seconds": seconds,
+        "seconds_error": _error(predicted if done else None, seconds),
+        "predicted_tokens_per_second": config.batch_tokens / plan.step_seconds
+        if plan and kept
+        else None,
+        "measured_tokens_per_second": before / seconds,
+        "mfu": median(record["mfu"] for record in steps),
+        "predicted_usd": plan.usd if plan and kept else None,
+        "measured_usd": plan.usd * seconds / 3600 / plan.hours if plan and plan.usd else None,
+        "machine": plan.machine if plan else None,
+        "law": plan.law if plan else None,
+        "law_text": plan.law_text if plan else None,
+        "warnings": warnings,
+    }
+
+
+def _error(predicted: float | None, measured: float) -> float | None:
+    """(predicted − measured)/measured."""
+    return None if predicted is None else predicted / measured - 1
+
+
+def _kept(config: RunConfig, plan: PlanRecord) -> bool:
+    """Whether the run is still the one that was planned."""
+    now = total_parameters(config.model), config.steps * config.batch_tokens
+    return now == (plan.params, plan.tokens)
+
+
+def _warnings(config: RunConfig, step: int) -> list[str]:
+    plan, found = config.plan, []
+    if plan is None:
+        found.append("The run was not planned with `llm-jax plan`: there is no prediction.")
+    elif not _kept(config, plan):
+        found.append(
+            f"The run was changed after it was planned ({plan.params:,} parameters and "
+            f"{plan.tokens:,} tokens then, {total_parameters(config.model):,} and "
+            f"{config.steps * config.batch_tokens:,} now): the prediction does not hold for it."
+        )
+    elif plan.law_text:
+        found.append(
+            f"The law was fitted on other text ({plan.law_text}): its loss is no prediction for "
+            "this run. `llm-jax ladder` fits a law to a dataset."
+        )
+    if step < config.steps:
+        found.append(f"The run is at step {step:,} of {config.steps:,}: its last loss is no end.")
+    return found
+
+
+def curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """(tokens, loss) of train and validation, and (tokens, seconds a step) as `step`."""
+    config, file = read_config(folder), folder / METRICS
+    train = records(file, "train")
+    return {
+        "train": [(r["tokens"], r["loss"]) for r in train],
+        "validation": [(r["tokens"], r["loss"]) for r in records(file, "validation")],
+        "step": [(r["tokens"], config.batch_tokens / r["tokens_per_second"]) for r in train],
+    }

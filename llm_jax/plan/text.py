@@ -1,0 +1,48 @@
+"""What a dataset folder says of its text: how much there is, and which text it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_jax.config import UserError
+
+
+@dataclass(frozen=True)
+class Text:
+    """A dataset that `llm-jax data build` wrote, as a plan needs it."""
+
+    path: str
+    vocab_size: int
+    tokens: int
+    """Tokens of the train split."""
+    validation_tokens: int
+    bytes_per_token: float
+    name: str
+    """The inputs in words, such as `Python 3.11.7 standard library`."""
+    fingerprint: str
+
+
+def read(path: str | Path) -> Text:
+    """The text of the dataset folder `path`.
+
+    Raises:
+      UserError: there is no finished dataset.
+    """
+    file = Path(path) / "dataset.json"
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+        return Text(
+            path=str(path),
+            vocab_size=info["vocab_size"],
+            tokens=info["splits"]["train"]["tokens"],
+            validation_tokens=info["splits"]["validation"]["tokens"],
+            bytes_per_token=info["bytes"] / info["tokens"],
+            name=", ".join(str(source["input"]) for source in info["sources"]),
+            fingerprint=info["fingerprint"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"There is no dataset in {str(path)!r}: make one with `llm-jax data build`."
+        ) from None
