@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from llm_jax.config import ModelConfig
 from llm_jax.model.layers import dense_gradients
 from llm_jax.model.transformer import logits
-from llm_jax.parallel.mesh import batch_shards, constrain
+from llm_jax.parallel.mesh import batch_shards, constrain, tensor_shards
 
 
 def chunk_length(B: int, T: int, tokens: int) -> int:
@@ -64,9 +64,12 @@ def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss
         x_BcD, targets_Bc = chunk
         logits_BcV = constrain(logits(x_BcD, unembed_DV, config), "batch", "length", "vocab")
         log_z_Bc = jax.nn.logsumexp(logits_BcV, axis=-1)
-        # A comparison instead of a gather keeps the vocabulary split over its mesh axis.
         hit_BcV = jnp.arange(logits_BcV.shape[-1]) == targets_Bc[..., None]
-        picked_Bc = jnp.sum(jnp.where(hit_BcV, logits_BcV, 0.0), axis=-1)
+        if tensor_shards() > 1:  # a gather would collect the vocabulary from its mesh axis
+            picked_Bc = jnp.sum(jnp.where(hit_BcV, logits_BcV, 0.0), axis=-1)
+        else:
+            index_Bc1 = jnp.maximum(targets_Bc, 0)[..., None]
+            picked_Bc = jnp.take_along_axis(logits_BcV, index_Bc1, axis=-1)[..., 0]
         weight_Bc = jnp.where(targets_Bc >= 0, weight, 0.0)
         nll = jnp.sum(weight_Bc * (log_z_Bc - picked_Bc))
         total += nll + z_loss * jnp.sum(weight_Bc * log_z_Bc**2)
