@@ -140,7 +140,7 @@ def _train(config: RunConfig, which: str) -> None:
     if finished(Path(config.out), config.steps):
         print(f"{which}, {config.name}: done before", file=sys.stderr)
         return
-    file = Path(config.out).with_suffix(".json")
+    file = Path(config.out + ".json")
     _write(file, to_json(config))
     print(f"{which}, {config.name}", file=sys.stderr, flush=True)
     # Standard output belongs to this verb's own result.

@@ -79,20 +79,21 @@ def nanochat(params: float, tokens: float, flops: float) -> HyperParameters:
 
 
 def small(params: float, tokens: float, flops: float) -> HyperParameters:
-    """Models of up to some millions of parameters on a CPU: batch 2,048, lr = .005·(N/.8M)^(−1/3).
+    """batch = 2,048, lr = .005·(N/.8M)^(−1/3), at most .005: models of up to some millions.
 
-    The published rules were fitted on models a hundred times larger. The learning rate falls with
-    the width (N ∝ width³) from .005 at a width of 128.
+    The published rules were fitted on models a hundred times larger. The rate falls as the width
+    grows beyond 128, N ∝ width³. Narrower models would learn a little faster at .01, but some stay
+    at the unigrams' loss for ever (docs/log.md).
     """
-    outside = not 2e4 <= params <= 2e7
+    outside = not 1e4 <= params <= 5e6
     return HyperParameters(
         2048,
-        0.005 * (params / 8e5) ** (-1 / 3),
-        "the rule for small models, measured here (docs/log.md)",
-        ("The rule `small` was measured on models of 0.05M to 3M; this one is outside.",)
+        0.005 * min(1.0, (params / 8e5) ** (-1 / 3)),
+        "the rule for small models, measured (docs/log.md)",
+        ("The rule `small` was measured on models of 10K to 1M parameters; this is outside.",)
         if outside
         else (),
-        warmup=0.05,
+        warmup=0.1,
         final=0.02,
     )
 

@@ -24,7 +24,7 @@ STEP = 2.5
 leaves less of the budget to the small runs, but reaches further down."""
 TOKENS_PER_PARAM = 4.0
 """On the diagonal; the corners have STEP² times more and less, 25 and 0.6."""
-LEAST_STEPS = 60
+LEAST_STEPS = 20
 """Fewer are mostly warm-up."""
 
 

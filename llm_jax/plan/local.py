@@ -25,6 +25,9 @@ ATTAINABLE = 0.57
 """Share of the matmul peak that the FLOPs of a training step reach on a CPU: 0.54, 0.57 and 0.59 in
 models of 34M, 17M and 5M parameters, the peak measured between the steps (2026-11, float32)."""
 
+IDLE = 0.7
+"""Least idle share of the machine at which a measurement is kept."""
+
 _JAX_PROGRAM = f"""
 import json, time, jax, jax.numpy as jnp
 found = {{"devices": len(jax.devices()), "platform": jax.default_backend()}}
@@ -81,12 +84,35 @@ def measured(fresh: bool = False) -> Measurement:
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         # No cache, a damaged one, or one of another version: measure, and write it anew.
         cache = {}
+    idle = idle_share()
     found = _measure(cpu)
+    if idle < IDLE:
+        print(
+            f"Other programs use {1 - idle:.0%} of this machine: its speed is measured too low, "
+            "and the figure is not kept.",
+            file=sys.stderr,
+        )
+        return found
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps({**cache, cpu: found.__dict__}, indent=2), encoding="utf-8")
     temporary.replace(path)
     return found
+
+
+def idle_share(seconds: float = 0.3) -> float:
+    """Share of the processors' time that nobody used just now; 1 where Linux does not tell."""
+    stat = Path("/proc/stat")
+    if not stat.is_file():
+        return 1.0
+
+    def times() -> np.ndarray:
+        return np.array(stat.read_text(encoding="ascii").splitlines()[0].split()[1:9], float)
+
+    before = times()
+    time.sleep(seconds)
+    spent = times() - before
+    return float(spent[3:5].sum() / max(spent.sum(), 1.0))  # idle and waiting for a disk
 
 
 def _measure(cpu: str) -> Measurement:

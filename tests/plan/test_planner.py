@@ -299,6 +299,11 @@ def test_local_machine_is_measured_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(local, "SIZE", 256)
     monkeypatch.setattr(local, "_jax_rates", lambda: None)
+    monkeypatch.setattr(local, "idle_share", lambda: 0.2)
+    local.measured()
+    assert "Other programs use 80%" in capsys.readouterr().err
+    assert not local.cache_file().exists()
+    monkeypatch.setattr(local, "idle_share", lambda: 0.9)
     first = local.measured()
     assert first.library.startswith("NumPy")
     assert first.float32 > 1e8

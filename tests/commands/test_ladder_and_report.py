@@ -1,0 +1,202 @@
+"""`plan --write`, `train` and `report` on a real tiny run; a ladder that is stopped and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_jax.cli import main
+from llm_jax.config import RunConfig, from_json, to_json
+from llm_jax.plan import lawfile, text
+from llm_jax.plan.laws import Fitted, Parametric, Recipe
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in argv])
+    captured = capsys.readouterr()
+    code = stopped.value.code
+    assert isinstance(code, int)
+    return code, captured.out, captured.err
+
+
+def law_file(path: Path, fingerprint: str) -> Path:
+    """A law of models of 20,000 parameters on 512 pieces."""
+    law = Parametric(
+        name="tiny",
+        source="test",
+        counts="all",
+        fitted=Fitted((1e9, 1e11), (1e4, 1e5), (1e4, 1e6)),
+        E=2.0,
+        A=100.0,
+        B=300.0,
+        alpha=0.4,
+        beta=0.5,
+        recipe=Recipe(
+            rule="small",
+            family="llama",
+            seq_len=64,
+            vocab_size=512,
+            text="four packages",
+            fingerprint=fingerprint,
+        ),
+    )
+    lawfile.write(law, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def planned_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of some steps that was planned with a law of its own text, and trained."""
+    folder = tmp_path_factory.mktemp("planned")
+    law = law_file(folder / "law.json", text.read(tiny_dataset).fingerprint)
+    argv = ["plan", "--flops", "1.7e10", "--chip", "a100", "--chips", "1", "--tokens", "60000"]
+    argv += ["--law", str(law), "--data", str(tiny_dataset), "--name", "tiny"]
+    argv += ["--out", str(folder / "run"), "--write", str(folder / "run.json")]
+    for words in (argv, ["train", str(folder / "run.json"), "--parallel.data", "8"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 0
+    return folder / "run"
+
+
+def test_the_law_file_brings_its_recipe_and_the_dataset_its_vocabulary(planned_run: Path) -> None:
+    config = from_json((planned_run / "run.json").read_text(), RunConfig)
+    assert config.model.vocab_size == 512
+    assert config.data.seq_len == 64
+    assert config.batch_tokens == 2048
+    assert config.optim.final_fraction == 0.02
+    assert config.plan is not None
+    assert config.plan.law is not None
+    assert config.plan.law.startswith("tiny")
+    assert config.plan.law_text is None
+
+
+def test_report_sets_prediction_beside_measurement(planned_run: Path, capsys, tmp_path) -> None:
+    code, out, _ = call(capsys, "report", planned_run, "--out", tmp_path / "r", "--json")
+    assert code == 0
+    found = json.loads(out)
+    config = from_json((planned_run / "run.json").read_text(), RunConfig)
+    lines = [json.loads(line) for line in (planned_run / "metrics.jsonl").read_text().splitlines()]
+    validation = [line for line in lines if line["split"] == "validation"]
+    assert config.plan is not None
+    assert found["measured_loss"] == validation[-1]["loss"]
+    assert found["predicted_loss"] == config.plan.loss
+    assert found["loss_error"] == pytest.approx(config.plan.loss / validation[-1]["loss"] - 1)
+    assert found["predicted_seconds"] == pytest.approx(config.plan.step_seconds * config.steps)
+    assert found["step"] == found["steps"] == config.steps
+    train = [line for line in lines if line["split"] == "train"]
+    slowest, fastest = (
+        config.steps * config.batch_tokens / pick(line["tokens_per_second"] for line in train)
+        for pick in (min, max)
+    )
+    assert fastest <= found["measured_seconds"] <= slowest
+    assert found["warnings"] == []
+    html = Path(found["html"]).read_text()
+    assert html.count("<svg") == 2
+    assert f"{found['measured_loss']:.4f}" in html
+    assert not re.search(r"""(src|href)=["']https?:""", html)
+    assert Path(found["png"]).read_bytes()[:4] == b"\x89PNG"
+    code, out, _ = call(capsys, "report", planned_run, "--out", tmp_path / "r")
+    assert code == 0
+    assert f"{found['measured_loss']:.4f}" in out
+
+
+def test_report_of_a_run_that_was_changed_or_not_planned(planned_run, capsys, tmp_path) -> None:
+    config = from_json((planned_run / "run.json").read_text(), RunConfig)
+    for changed, sentence in (
+        (replace(config, steps=config.steps + 1), "was changed after it was planned"),
+        (replace(config, plan=None), "was not planned"),
+    ):
+        folder = tmp_path / sentence[:7]
+        folder.mkdir()
+        (folder / "run.json").write_text(to_json(changed))
+        (folder / "metrics.jsonl").write_bytes((planned_run / "metrics.jsonl").read_bytes())
+        code, out, _ = call(capsys, "report", folder, "--json")
+        assert code == 0
+        found = json.loads(out)
+        assert found["predicted_loss"] is None
+        assert found["predicted_seconds"] is None
+        assert sentence in found["warnings"][0]
+
+
+def test_a_law_of_other_text_is_said(tiny_dataset, tmp_path, capsys) -> None:
+    law = law_file(tmp_path / "law.json", "another")
+    code, out, _ = call(
+        capsys, "plan", "--flops", "1.7e10", "--chip", "a100", "--chips", 1, "--tokens", 60000,
+        "--law", law, "--data", tiny_dataset, "--write", tmp_path / "run.json", "--json",
+    )  # fmt: skip
+    assert code == 0
+    assert any("fitted on other text (four packages)" in w for w in json.loads(out)["warnings"])
+    config = from_json((tmp_path / "run.json").read_text(), RunConfig)
+    assert config.plan is not None
+    assert config.plan.law_text == "four packages"
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["report", "nowhere"], "There is no run in 'nowhere'"),
+        (["ladder", "--data", "nowhere", "--flops", "1e13"], "There is no dataset in 'nowhere'"),
+        (["ladder", "--data", "{data}"], "give --flops or --minutes"),
+        (["ladder", "--data", "{data}", "--flops", "1e9", "--minutes", "3"], "one budget"),
+        (["ladder", "--data", "{data}", "--flops", "1e6"], "too little to learn from"),
+        (["ladder", "--data", "{data}", "--flops", "1e16"], "or more text"),
+        (["ladder", "--data", "{data}", "--flops", "1e11", "--rule", "smal"], "did you mean"),
+        (["ladder", "--data", "{data}", "--flops", "1e11", "--chip", "v5x"], "did you mean 'v5p'"),
+        (["ladder", "--data", "{data}", "--flops", "1e11", "--name", "kaplan"], "published law"),
+        (["ladder", "--data", "{data}", "--flops", "1e11", "--out", "{data}"], "not empty"),
+    ],
+)
+def test_bad_input_is_one_sentence(tiny_dataset, tmp_path, monkeypatch, capsys, argv, sentence):
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(data=tiny_dataset) for word in argv]
+    if "--chip" not in words and words[0] == "ladder":
+        words += ["--chip", "a100"]
+    code, out, err = call(capsys, *words)
+    assert code == 2
+    assert sentence in err
+    assert out == ""
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_stopped_ladder_keeps_its_finished_runs(tiny_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ladder"
+    command: list[Any] = [sys.executable, "-m", "llm_jax", "ladder", "--data", tiny_dataset]
+    command += ["--flops", "4e11", "--chip", "a100", "--seq-len", "64", "--out", out, "--json"]
+    command += ["--bootstraps", "50"]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 600
+    while len(done := list(out.glob("*/loss.png"))) < 2:
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGINT)  # as Ctrl-C does
+    assert child.wait(120) == 130
+    before = {path: path.stat().st_mtime_ns for path in done}
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in done} == before
+    assert again.stderr.count("done before") >= 2
+    found = json.loads(again.stdout)
+    assert len(found["runs"]) == 9
+    assert all(1 < row["loss"] < 7 for row in found["runs"])
+    # More data at the largest size is a lower loss.
+    largest = [row["loss"] for row in found["runs"] if row["params"] == found["runs"][-1]["params"]]
+    assert largest == sorted(largest, reverse=True)
+    other = subprocess.run(
+        [*command, "--family", "qwen"], capture_output=True, text=True, check=False
+    )
+    assert other.returncode == 2
+    assert "family 'llama' → 'qwen'" in other.stderr
