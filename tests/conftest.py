@@ -32,6 +32,8 @@ start_fake_devices()
 
 def pytest_configure(config: pytest.Config) -> None:
     """What has been compiled once is kept between runs of the tests, with pytest's own cache."""
+    if not config.pluginmanager.has_plugin("cacheprovider"):
+        return
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -83,8 +83,11 @@ def one_device() -> Any:
 
 
 def cases() -> list[Any]:
-    fast = [(layout, "scan") for layout in LAYOUTS] + [
-        ("data2_fsdp2_tensor2", variant) for variant in ("unrolled", "accumulate")
+    fast = [
+        ("fsdp8", "scan"),
+        ("data2_tensor4", "scan"),
+        ("data2_fsdp2_tensor2", "scan"),
+        ("data2_fsdp2_tensor2", "accumulate"),
     ]
     every = [(layout, variant) for variant in VARIANTS for layout in LAYOUTS]
     return [pytest.param(*c, marks=() if c in fast else pytest.mark.slow) for c in every]

@@ -29,9 +29,10 @@ def full_logits_loss(x: Any, w: Any, targets: Any, weight: Any, model: Any, z_lo
     return weight * jnp.sum(jnp.where(counted, nll + penalty, 0.0))
 
 
-@pytest.mark.parametrize("softcap", [None, 2.0])
-@pytest.mark.parametrize("z_loss", [0.0, 0.05])
-@pytest.mark.parametrize("chunk", [3 * 5, 10_000])
+@pytest.mark.parametrize(
+    ("softcap", "z_loss", "chunk"),
+    [(None, 0.0, 3 * 5), (None, 0.05, 3), (2.0, 0.0, 3 * 10), (2.0, 0.05, 3 * 5), (2.0, 0.05, 999)],
+)
 def test_equals_optax(softcap: float | None, z_loss: float, chunk: int) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((B, T, D), np.float32)

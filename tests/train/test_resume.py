@@ -225,6 +225,7 @@ def test_a_finished_run_does_nothing_more(finished: RunConfig) -> None:
     assert losses(Path(finished.out)) == before
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on(tmp_path: Path, tiny_dataset: Path) -> None:
     short = few_steps(tmp_path / "run", tiny_dataset, steps=2)
     train(short)
