@@ -74,11 +74,30 @@ def test_every_field_is_an_option_here() -> None:
     assert set(vars(BASE)) - covered == set(PLAIN) - {"num_kv_heads"} - {"norm_eps", "rope_theta"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_changes_the_output_and_all_its_parameters_learn(option: str) -> None:
-    model = model_config(**({"num_layers": 3} | OPTIONS[option]))
-    with jax.disable_jit():  # operations are compiled one by one, and most options share them
-        loss, grads = value_and_grad(model, compute_config(), parameters(model))
+    check_output_and_gradients(model_config(**({"num_layers": 3} | OPTIONS[option])))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(
+            ("gelu", "layernorm", "learned", "qkv_bias", "out_bias", "mlp_bias"), id="gpt2"
+        ),
+        pytest.param(("geglu", "post_norm", "norm_plus_one", "window_pattern"), id="gemma"),
+        pytest.param(("qk_norm", "yarn_rope", "tie_embeddings"), id="qwen"),
+    ],
+)
+def test_options_together(options: tuple[str, ...]) -> None:
+    changes = {name: value for option in options for name, value in OPTIONS[option].items()}
+    check_output_and_gradients(model_config(num_layers=3, **changes))
+
+
+def check_output_and_gradients(model: ModelConfig) -> None:
+    """The loss is not the base model's, and every parameter of every layer has a gradient."""
+    loss, grads = value_and_grad(model, compute_config(), parameters(model))
     assert np.isfinite(loss)
     assert abs(loss - base()[0]) > 1e-5
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
