@@ -297,7 +297,7 @@ class EvalConfig:
     every: int = 200
     """Steps between evaluations; the last step is always evaluated."""
     batches: int = 8
-    """Batches of `data.batch_size` from the start of the validation split, or all if fewer."""
+    """Batches of `data.batch_size`, spread over the validation split; all of it if it has fewer."""
 
     def __post_init__(self) -> None:
         _positive("eval", self, "every", "batches")
