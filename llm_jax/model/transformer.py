@@ -28,7 +28,7 @@ from llm_jax.model.attention import (
     causal_mask,
     reference_attention,
 )
-from llm_jax.model.layers import Attend, Block, Cache, Norm, normal
+from llm_jax.model.layers import Attend, Block, Cache, Norm, init_std, normal
 from llm_jax.model.rope import rope_table
 from llm_jax.parallel.mesh import GATHERED, constrain, gather_fsdp
 
@@ -47,14 +47,14 @@ class Ends(nnx.Module):
     """What stands before and after the blocks."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        V, D = config.vocab_size, config.d_model
-        embed = {"tokens": normal(rngs, (V, D), ("vocab", "embed"))}
+        V, D, std = config.vocab_size, config.d_model, init_std(config)
+        embed = {"tokens": normal(rngs, (V, D), ("vocab", "embed"), std)}
         if config.positions == "learned":
-            embed["positions"] = normal(rngs, (config.max_seq_len, D), ("position", "embed"))
+            embed["positions"] = normal(rngs, (config.max_seq_len, D), ("position", "embed"), std)
         self.embed = nnx.Dict(embed)
         self.final_norm = Norm(config, D)
         if not config.tie_embeddings:
-            self.unembed = normal(rngs, (D, V), ("embed", "vocab"))
+            self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std)
 
 
 def init(config: ModelConfig, key: jax.Array) -> Params:
