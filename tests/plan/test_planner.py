@@ -281,7 +281,7 @@ def test_verb_text_and_law_only(capsys):
             "would hold it",
         ),
         (["--flops", "1e19", "--chips", "4096"], "is too small for the 4096"),
-        (["--flops", "1e12"], "No llama architecture"),
+        (["--flops", "1e11"], "No llama architecture"),
         (["--flops", "1e21", "--params", "1B", "--inference-tokens", "1e15"], "costs more than"),
         (["--flops", "1e21", "--law", "deepseek", "--inference-tokens", "1e9"], "cannot weigh"),
         (["--flops", "1e21", "--spot-discount", "1.5"], "--spot-discount is 1.5"),
