@@ -38,8 +38,10 @@ MODELS = {
         qkv_bias=True, out_bias=True, mlp_bias=True, tie_embeddings=True,
     ),
 }  # fmt: skip
+# The first step of AdamW is g / (|g| + eps): a rounding error dg of the gradient moves it by as
+# much as dg / eps, so eps must stand well above float32's rounding of these gradients (1e-8).
 OPTIM = OptimConfig(
-    learning_rate=1e-2, warmup_steps=0, weight_decay=0.3, b1=0.8, b2=0.9, eps=1e-6, clip_norm=1e9
+    learning_rate=1e-2, warmup_steps=0, weight_decay=0.3, b1=0.8, b2=0.9, eps=1e-5, clip_norm=1e9
 )
 B, T = 2, 48
 
