@@ -94,6 +94,52 @@ def _check_rope_scaling(scaling: Llama3Rope | YarnRope, low: str, high: str) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
+class MoeConfig:
+    """Mixture of experts in place of the MLP: a router sends each token to `top_k` of `experts`."""
+
+    experts: int
+    top_k: int
+    d_ff: int
+    """Width of one expert; `model.d_ff` is that of layers without experts."""
+    shared_d_ff: int = 0
+    """Width of the shared experts, which see every token, together (DeepSeekMoE, Dai et al. 2024);
+    0: none."""
+    router: Literal["softmax", "sigmoid"] = "softmax"
+    """How scores become affinities: over all experts, or each for itself (DeepSeek-V3)."""
+    renormalise: bool = True
+    """Divide the affinities of the chosen experts by their sum."""
+    scale: float = 1.0
+    """Factor on the output of the routed experts (DeepSeek-V2)."""
+    dense_layers: int = 0
+    """The first layers keep the dense MLP."""
+    every: int = 1
+    """After them, each `every`-th layer has experts, the last of each group (GLaM: 2)."""
+    capacity_factor: float | None = None
+    """Assignments that an expert takes of a sequence, relative to an even share; those above are
+    dropped and counted. None: nothing is dropped."""
+    balance_loss: float = 0.0
+    """Weight of the load-balancing loss (Switch Transformer, Fedus et al. 2022, eq. 4)."""
+    balance_rate: float = 0.0
+    """Step per update of the bias that balances the choice of experts without a loss
+    (Wang et al. 2024; DeepSeek-V3: 0.001); 0: no bias."""
+    z_loss: float = 0.0
+    """Weight of (log Z)² of the router's scores (ST-MoE, Zoph et al. 2022)."""
+
+    def __post_init__(self) -> None:
+        _positive("model.moe", self, "experts", "top_k", "d_ff", "scale", "every")
+        require(
+            self.top_k <= self.experts,
+            f"model.moe.top_k is {self.top_k}, more than model.moe.experts = {self.experts}: "
+            "choose fewer.",
+        )
+        for name in ("shared_d_ff", "dense_layers", "balance_loss", "balance_rate", "z_loss"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"model.moe.{name} is {value}: it must not be negative.")
+        if self.capacity_factor is not None:
+            _positive("model.moe", self, "capacity_factor")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The architecture of a decoder-only Transformer. Llama, Qwen, Gemma, Mistral and GPT-2 are
     values of this class, not subclasses. Execution choices (dtype, remat …) are `ComputeConfig`.
@@ -138,6 +184,8 @@ class ModelConfig:
     """Keys a local layer sees, its own position included; None: every layer is global."""
     window_pattern: str = "L"
     """Repeated over the layers: L local (sliding window), G global. Used with `sliding_window`."""
+    moe: MoeConfig | None = None
+    """Experts in place of the MLP; None: every layer is dense."""
 
     def __post_init__(self) -> None:
         _positive("model", self, "vocab_size", "num_layers", "d_model", "num_heads", "num_kv_heads")
@@ -166,6 +214,22 @@ class ModelConfig:
             not (self.norm_plus_one and self.norm == "layernorm"),
             "model.norm_plus_one goes with model.norm = 'rmsnorm' only.",
         )
+        if self.moe is not None:
+            require(
+                any(self.moe_layers),
+                f"model.moe.dense_layers is {self.moe.dense_layers} and model.moe.every is "
+                f"{self.moe.every}, which leaves no layer of {self.num_layers} with experts.",
+            )
+            require(not self.mlp_bias, "model.mlp_bias is True: experts have no biases.")
+
+    @property
+    def moe_layers(self) -> tuple[bool, ...]:
+        """Which layers have experts."""
+        if self.moe is None:
+            return (False,) * self.num_layers
+        first, every = self.moe.dense_layers, self.moe.every
+        places = (i - first for i in range(self.num_layers))
+        return tuple(i >= 0 and i % every == every - 1 for i in places)
 
     @property
     def gated(self) -> bool:
@@ -193,8 +257,9 @@ class ComputeConfig:
     """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks."""
     scan_layers: bool = True
     """One compiled block looped over the stacked layers, or every layer written out."""
-    attention: Literal["auto", "reference", "blockwise"] = "auto"
-    """`reference` forms all T×S scores; `blockwise` skips blocks that the mask empties."""
+    attention: Literal["auto", "reference", "blockwise", "splash", "cudnn"] = "auto"
+    """`auto`: `splash` on TPU, `cudnn` on GPU, where they take the model, otherwise `blockwise`,
+    which skips blocks that the mask empties; `reference` forms all T×S scores."""
     loss_chunk: int = 512
     """Tokens whose logits exist at one time per device; bounds the memory of the loss."""
 
@@ -238,9 +303,16 @@ class OptimConfig:
     """Micro-batches that one optimizer step averages over."""
     z_loss: float = 0.0
     """Weight of (log Z)², which keeps logits from drifting (PaLM, Chowdhery et al. 2022 §5)."""
+    spike_limit: float | None = 10.0
+    """A batch is skipped whose loss lies so many robust standard deviations above the median of
+    the losses before; None: never. A loss or gradient that is not finite is skipped in any case."""
+    skip_limit: int = 5
+    """Skipped steps in a row after which the run stops and goes back to a checkpoint before."""
 
     def __post_init__(self) -> None:
-        _positive("optim", self, "learning_rate", "eps", "clip_norm", "accumulate")
+        _positive("optim", self, "learning_rate", "eps", "clip_norm", "accumulate", "skip_limit")
+        if self.spike_limit is not None:
+            _positive("optim", self, "spike_limit")
         for name in ("b1", "b2", "decay_fraction", "final_fraction"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"optim.{name} is {value}: it must lie between 0 and 1.")
@@ -254,19 +326,44 @@ class OptimConfig:
 class ParallelConfig:
     """Sizes of the mesh axes: their product is the number of devices, `data` = -1 the rest."""
 
+    replica: int = 1
+    """Batch is split between slices; the gradients meet over the data-centre network."""
     data: int = -1
     """Batch is split, parameters are replicated."""
     fsdp: int = 1
     """Batch and parameters are both split; weights are gathered where they are used."""
     tensor: int = 1
-    """Heads and ffn width are split (Megatron-LM, Shoeybi et al. 2019)."""
+    """Heads and ffn width are split (Megatron-LM, Shoeybi et al. 2019); between sub-layers the
+    length of the sequences is (Korthikanti et al. 2022)."""
+    context: int = 1
+    """The length of the sequences is split inside of the layers too."""
+    context_kind: Literal["ring", "gather"] = "ring"
+    """`ring`: keys and values go round (Liu et al. 2023); `gather`: they are gathered at once,
+    which is cheap where few heads share them (Llama 3, Grattafiori et al. 2024 §3.3.2)."""
+    expert: int = 1
+    """Experts are split; everywhere else the axis is one more fsdp axis."""
+    pipeline: int = 1
+    """Layers are split into stages."""
+    microbatches: int | None = None
+    """Pieces of a (micro-)batch that follow each other through the stages; None: one per stage."""
+    rounds: int = 1
+    """How often a piece goes round all stages, each of which holds that many groups of layers
+    (Narayanan et al. 2021): more rounds, smaller bubble, more messages."""
 
     def __post_init__(self) -> None:
         require(
             self.data > 0 or self.data == -1,
             f"parallel.data is {self.data}: give a number above 0, or -1 for all other devices.",
         )
-        _positive("parallel", self, "fsdp", "tensor")
+        _positive("parallel", self, "replica", "fsdp", "tensor", "context", "expert", "pipeline")
+        _positive("parallel", self, "rounds")
+        if self.microbatches is not None:
+            _positive("parallel", self, "microbatches")
+            require(
+                self.microbatches % self.pipeline == 0,
+                f"parallel.microbatches is {self.microbatches}, which parallel.pipeline = "
+                f"{self.pipeline} does not divide: make it a multiple.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -212,8 +212,18 @@ class Block(nnx.Module):
         window: int | None,
         cache: Cache,
     ) -> tuple[jax.Array, Cache]:
-        h_BTD, cache = self.attn(self.attn_norm(x_BTD), rope, attend, window, cache)
+        h_BTD, cache = self.attn(_gathered(self.attn_norm(x_BTD)), rope, attend, window, cache)
+        h_BTD = _scattered(h_BTD)
         x_BTD = x_BTD + (self.attn_post_norm(h_BTD) if self.post_norm else h_BTD)
-        h_BTD = self.mlp(self.mlp_norm(x_BTD))
-        x_BTD = x_BTD + (self.mlp_post_norm(h_BTD) if self.post_norm else h_BTD)
-        return constrain(x_BTD, "batch", "length", "act_embed"), cache
+        h_BTD = _scattered(self.mlp(_gathered(self.mlp_norm(x_BTD))))
+        return x_BTD + (self.mlp_post_norm(h_BTD) if self.post_norm else h_BTD), cache
+
+
+def _gathered(x_BTD: jax.Array) -> jax.Array:
+    """Into a sub-layer: sequences that tensor parallelism has split by length are gathered."""
+    return constrain(x_BTD, "batch", "length", "act_embed")
+
+
+def _scattered(x_BTD: jax.Array) -> jax.Array:
+    """Out of one: the partial sums of tensor parallelism are added and split by length."""
+    return constrain(x_BTD, "batch", "stream_length", "act_embed")

@@ -155,12 +155,12 @@ def hidden(
         x_BTD += params["embed"]["positions"].astype(dtype)[positions_BT]
     if config.scale_embeddings:
         x_BTD *= jnp.asarray(math.sqrt(config.d_model), dtype)
-    x_BTD = constrain(x_BTD, "batch", "length", "act_embed")
+    x_BTD = constrain(x_BTD, "batch", "stream_length", "act_embed")
     rope = rope_table(config, positions_BT) if config.positions == "rope" else None
     x_BTD, caches = _blocks(params["blocks"], x_BTD, rope, attend, config, compute, caches)
     ends = {name: leaf for name, leaf in params.items() if name != "blocks"}
     final_norm = nnx.merge(_declare(Ends, config)[0], ends).final_norm
-    return final_norm(x_BTD), caches
+    return constrain(final_norm(x_BTD), "ends_batch", "length", "act_embed"), caches
 
 
 def _blocks(

@@ -9,33 +9,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from llm_jax.config import ParallelConfig, RunConfig, require
+from llm_jax.parallel.devices import arrange
 
-AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")
+AXES = ("replica", "pipeline", "data", "fsdp", "expert", "context", "tensor")
+"""From the axis that communicates least to the one that communicates most."""
+BATCH_AXES = ("replica", "data", "fsdp", "expert")
 
 # Logical axis → mesh axes. `None` is "not split".
 RULES: dict[str, str | tuple[str, ...] | None] = {
-    # Activations: x[B_(data,fsdp), T, D], heads and ffn split over tensor inside a block.
+    # Activations, x[B_(replica,data,fsdp,expert), T_context, D]. Between sub-layers the residual
+    # stream is split over tensor too, along its length (sequence parallelism, Korthikanti et al.
+    # 2022); inside of one, heads and ffn are. Before and after the blocks the stages of a pipeline
+    # share the batch as well.
     "batch": BATCH_AXES,
-    "length": None,
+    "ends_batch": (*BATCH_AXES, "pipeline"),
+    "length": "context",
+    "stream_length": ("context", "tensor"),
     "act_embed": None,
-    # Parameters: fsdp splits the model width, tensor the Megatron dimension.
+    # Parameters: the model width is split by fsdp (and by expert, where that axis does not hold
+    # experts), the Megatron dimension by tensor, layers by pipeline.
     "vocab": "tensor",
-    "embed": "fsdp",
+    "embed": ("fsdp", "expert"),
     "heads": "tensor",
     "kv_heads": "tensor",
     "head_dim": None,
     "mlp": "tensor",
-    "layers": None,
+    "experts": "expert",
+    "expert_embed": "fsdp",
+    "expert_mlp": "tensor",
+    "router": None,
+    "layers": "pipeline",
     "norm": None,
     "position": None,
 }
+GATHERED_AXES = ("embed", "expert_embed")
+"""Logical axes of parameters that are stored split and gathered where they are used."""
 
 Logical = tuple[str | None, ...]
 
@@ -44,69 +59,119 @@ GATHERED = "gathered"
 
 
 def make_mesh(parallel: ParallelConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of `devices` (all devices by default) with axes `AXES`.
+    """The mesh of `devices` (all devices by default) with axes `AXES`, in the network's order.
 
     Axes are Auto, not Explicit: the compiler propagates shardings and constraints are hints with
     force (docs/adr/0001).
 
     Raises:
-      ConfigError: the axis sizes do not multiply to the number of devices.
+      ConfigError: the axis sizes do not multiply to the number of devices, or do not fit slices.
     """
     devices = jax.devices() if devices is None else devices
-    inner = parallel.fsdp * parallel.tensor
+    shape = {axis: getattr(parallel, axis) for axis in AXES}
+    inner = math.prod(size for axis, size in shape.items() if axis != "data")
     count = len(devices)
-    data = parallel.data if parallel.data != -1 else max(count // inner, 1)
+    if shape["data"] == -1:
+        shape["data"] = max(count // inner, 1)
+    product = {axis: size for axis, size in shape.items() if size > 1 or axis == "data"}
     require(
-        data * inner == count,
-        f"parallel.data x fsdp x tensor is {data} x {parallel.fsdp} x {parallel.tensor} = "
-        f"{data * inner}, but there are {count} devices: make the product {count}.",
+        shape["data"] * inner == count,
+        f"parallel.{' x '.join(product)} is {' x '.join(map(str, product.values()))} = "
+        f"{shape['data'] * inner}, but there are {count} devices: make the product {count}.",
     )
-    shape = (data, parallel.fsdp, parallel.tensor)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return Mesh(arrange(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def used_axes(mesh: Mesh) -> dict[str, int]:
+    """The axes of the mesh that have more than one device, and their sizes."""
+    return {axis: size for axis, size in mesh.shape.items() if size > 1}
 
 
 def check_divisible(config: RunConfig, mesh: Mesh) -> None:
     """Raises `ConfigError` where the mesh does not divide what it splits, naming both."""
-    batch_shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    parallel, stages = config.parallel, mesh.shape["pipeline"]
+    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    pieces = parallel.microbatches or stages
     micro = config.data.batch_size // config.optim.accumulate
     require(
-        micro % batch_shards == 0,
-        f"data.batch_size / optim.accumulate is {micro} sequences, which the {batch_shards} batch "
-        f"shards of the mesh (data x fsdp) do not divide: make it a multiple of {batch_shards}.",
+        micro % (shards * pieces) == 0 and pieces % stages == 0,
+        f"data.batch_size / optim.accumulate is {micro} sequences, which the {shards} batch shards "
+        f"of the mesh (replica x data x fsdp x expert)"
+        + (f" times {pieces} microbatches for {stages} pipeline stages" if stages > 1 else "")
+        + f" do not divide: make it a multiple of {shards * math.lcm(pieces, stages)}.",
     )
-    model = config.model
-    for name, axis in SPLIT_FIELDS:
-        size, shards = getattr(model, name), mesh.shape[axis]
+    for field, logical in SPLIT_FIELDS:
+        size = attrgetter(field)(config) if _present(config, field) else None
+        axes = {axis: mesh.shape[axis] for axis in _axes_of(logical) if mesh.shape[axis] > 1}
         require(
-            size % shards == 0,
-            f"model.{name} is {size}, which mesh axis {axis!r} of size {shards} does not divide: "
+            size is None or size % math.prod(axes.values()) == 0,
+            f"{field} is {size}, which mesh axis {_named(axes)} does not divide: "
             f"change one of them.",
         )
 
 
-# Which field of `ModelConfig` is split over which mesh axis by `RULES`.
+def _present(config: RunConfig, field: str) -> bool:
+    """Whether the model has a parameter of that size."""
+    if field == "model.d_ff":
+        return not all(config.model.moe_layers)
+    return config.model.moe is not None or not field.startswith("model.moe.")
+
+
+def _named(axes: dict[str, int]) -> str:
+    return " x ".join(f"{axis!r} of size {size}" for axis, size in axes.items())
+
+
+# Field of the run → the logical axis that it is the size of.
 SPLIT_FIELDS = (
-    ("vocab_size", "tensor"),
-    ("num_heads", "tensor"),
-    ("num_kv_heads", "tensor"),
-    ("d_ff", "tensor"),
-    ("d_model", "fsdp"),
+    ("model.vocab_size", "vocab"),
+    ("model.num_heads", "heads"),
+    ("model.num_kv_heads", "kv_heads"),
+    ("model.d_ff", "mlp"),
+    ("model.d_model", "embed"),
+    ("model.num_layers", "layers"),
+    ("model.moe.experts", "experts"),
+    ("model.moe.d_ff", "expert_mlp"),
+    ("model.moe.shared_d_ff", "mlp"),
+    ("data.seq_len", "stream_length"),
 )
 
 
-def spec(logical: Logical, *, without: Sequence[str] = ()) -> PartitionSpec:
-    """The PartitionSpec of an array with these logical axes, leaving out mesh axes `without`.
+def _axes_of(name: str | None) -> tuple[str, ...]:
+    rule = None if name is None else RULES[name]
+    return (rule,) if isinstance(rule, str) else (rule or ())
+
+
+def spec(logical: Logical) -> PartitionSpec:
+    """The PartitionSpec of an array with these logical axes.
 
     Raises:
       KeyError: a logical axis that the table does not know.
     """
-    entries: list[str | tuple[str, ...] | None] = []
-    for name in logical:
-        rule = None if name is None else RULES[name]
-        axes = (rule,) if isinstance(rule, str) else (rule or ())
-        kept = tuple(axis for axis in axes if axis not in without)
-        entries.append(kept if len(kept) > 1 else kept[0] if kept else None)
-    return PartitionSpec(*entries)
+    axes = [_axes_of(name) for name in logical]
+    return PartitionSpec(*(one if len(one) > 1 else one[0] if one else None for one in axes))
+
+
+def parameter_sharding(
+    mesh: Mesh, path: str, shape: tuple[int, ...], logical: Logical
+) -> NamedSharding:
+    """The sharding of the parameter named `path`.
+
+    Raises:
+      ConfigError: the table has no rule for one of its axes, or a mesh axis does not divide it.
+    """
+    for size, name in zip(shape, logical, strict=True):
+        require(
+            name is None or name in RULES,
+            f"Parameter {path} has logical axis {name!r}, which RULES in parallel/mesh.py does not "
+            "know: add a rule.",
+        )
+        axes = {axis: mesh.shape[axis] for axis in _axes_of(name)}
+        require(
+            size % math.prod(axes.values()) == 0,
+            f"Parameter {path} has {size} along {name!r}, which mesh axis {_named(axes)} does not "
+            "divide: change one of them.",
+        )
+    return NamedSharding(mesh, spec(logical))
 
 
 def sharding(mesh: Mesh, logical: Logical) -> NamedSharding:
@@ -121,24 +186,23 @@ def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
 
 
 def gather_fsdp(x: jax.Array, logical: Logical) -> jax.Array:
-    """Pins a parameter to its sharding without fsdp, which makes the compiler all-gather it here.
+    """Pins a parameter to its sharding without `GATHERED_AXES`: the compiler all-gathers it here.
 
     Called inside the layer, so that under rematerialisation the gathered weight lives for one
     layer only (ZeRO-3, Rajbhandari et al. 2020).
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
-    gathered = jax.lax.with_sharding_constraint(x, spec(logical, without=("fsdp",)))
-    return checkpoint_name(gathered, GATHERED)
+    whole = tuple(None if name in GATHERED_AXES else name for name in logical)
+    return checkpoint_name(jax.lax.with_sharding_constraint(x, spec(whole)), GATHERED)
+
+
+def axis_shards(*axes: str) -> int:
+    """Product of the sizes of these axes of the mesh in context, 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
 
 
 def batch_shards() -> int:
-    """Into how many parts the mesh in context splits the batch."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-
-
-def tensor_shards() -> int:
-    """Size of the mesh axis `tensor` in context."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return 1 if mesh.empty else mesh.shape["tensor"]
+    """Into how many parts the mesh in context splits the batch before and after the blocks."""
+    return axis_shards(*BATCH_AXES, "pipeline")

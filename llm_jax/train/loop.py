@@ -18,7 +18,7 @@ import jax
 
 from llm_jax.config import RunConfig
 from llm_jax.model.transformer import attention_kind
-from llm_jax.parallel.mesh import check_divisible, make_mesh
+from llm_jax.parallel.mesh import check_divisible, make_mesh, used_axes
 from llm_jax.plan.counts import token_flops, total_parameters
 from llm_jax.train import distributed
 from llm_jax.train.checkpoint import Checkpointer, FileTrouble, claim_folder
@@ -78,7 +78,7 @@ class _Run:
         self._introduce(changes, peak_source)
 
     def _introduce(self, changes: list[str], peak_source: str) -> None:
-        config, shape = self.config, dict(self.mesh.shape)
+        config, shape = self.config, used_axes(self.mesh)
         self.log.say(
             f"{config.name}: {total_parameters(config.model) / 1e6:.2f} M parameters, "
             f"{config.steps} steps of {config.batch_tokens} tokens, "

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from llm_jax.config import ModelConfig
 from llm_jax.model.layers import dense_gradients
 from llm_jax.model.transformer import logits
-from llm_jax.parallel.mesh import batch_shards, constrain, tensor_shards
+from llm_jax.parallel.mesh import axis_shards, batch_shards, constrain
 
 
 def chunk_length(B: int, T: int, tokens: int) -> int:
@@ -62,10 +62,10 @@ def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss
     def body(carry, chunk):
         total, plain, dw_DV = carry
         x_BcD, targets_Bc = chunk
-        logits_BcV = constrain(logits(x_BcD, unembed_DV, config), "batch", "length", "vocab")
+        logits_BcV = constrain(logits(x_BcD, unembed_DV, config), "ends_batch", "length", "vocab")
         log_z_Bc = jax.nn.logsumexp(logits_BcV, axis=-1)
         hit_BcV = jnp.arange(logits_BcV.shape[-1]) == targets_Bc[..., None]
-        if tensor_shards() > 1:  # a gather would collect the vocabulary from its mesh axis
+        if axis_shards("tensor") > 1:  # a gather would collect the vocabulary from its mesh axis
             picked_Bc = jnp.sum(jnp.where(hit_BcV, logits_BcV, 0.0), axis=-1)
         else:
             index_Bc1 = jnp.maximum(targets_Bc, 0)[..., None]

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
 from llm_jax.model import transformer
-from llm_jax.parallel.mesh import sharding
+from llm_jax.parallel.mesh import parameter_sharding, sharding
 from llm_jax.train.optimizer import make_optimizer
 from llm_jax.train.platform import init_compiler_options
 
@@ -39,10 +39,12 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     tx = optimizer_of(config)
     shapes = jax.eval_shape(functools.partial(fresh_state, config), jax.random.key(0))
     replicated = sharding(mesh, ())
-    by_param = jax.tree.map(
-        functools.partial(sharding, mesh),
+    by_param = jax.tree_util.tree_map_with_path(
+        lambda path, leaf, logical: parameter_sharding(
+            mesh, "/".join(entry.key for entry in path), leaf.shape, logical
+        ),
+        shapes["params"],
         transformer.logical_axes(config.model),
-        is_leaf=lambda leaf: isinstance(leaf, tuple),
     )
     opt = optax.tree_utils.tree_map_params(
         tx,

@@ -31,7 +31,14 @@ from tiny import (
 )
 
 from llm_jax.config import ConfigError, DataConfig, ParallelConfig, RunConfig
-from llm_jax.parallel.mesh import check_divisible, make_mesh, spec
+from llm_jax.parallel.mesh import (
+    AXES,
+    check_divisible,
+    make_mesh,
+    parameter_sharding,
+    spec,
+    used_axes,
+)
 from llm_jax.train.state import abstract_state, init_state
 from llm_jax.train.step import compile_train_step
 
@@ -42,6 +49,7 @@ LAYOUTS = {
     "fsdp4_tensor2": ParallelConfig(data=1, fsdp=4, tensor=2),
     "data2_fsdp2_tensor2": ParallelConfig(data=2, fsdp=2, tensor=2),
 }
+FSDP = ("fsdp", "expert")
 OPTIM = {"clip_norm": 1e9, "weight_decay": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "scan": {},
@@ -129,30 +137,30 @@ def test_shardings_are_those_of_the_table() -> None:
     state = abstract_state(run_config(), make_mesh(LAYOUTS["data2_fsdp2_tensor2"]))
     found = jax.tree.map(lambda leaf: leaf.sharding.spec, state)
     block = found["params"]["blocks"]
-    assert found["params"]["embed"]["tokens"] == P("tensor", "fsdp")
-    assert found["params"]["unembed"] == P("fsdp", "tensor")
-    assert block["attn"]["q"] == P(None, "fsdp", "tensor", None)
-    assert block["attn"]["k"] == P(None, "fsdp", "tensor", None)
-    assert block["attn"]["o"] == P(None, "tensor", None, "fsdp")
-    assert block["mlp"]["up"] == P(None, "fsdp", "tensor")
-    assert block["mlp"]["down"] == P(None, "tensor", "fsdp")
-    assert block["attn_norm"]["scale"] == P(None, None)
+    assert found["params"]["embed"]["tokens"] == P("tensor", FSDP)
+    assert found["params"]["unembed"] == P(FSDP, "tensor")
+    assert block["attn"]["q"] == P("pipeline", FSDP, "tensor", None)
+    assert block["attn"]["k"] == P("pipeline", FSDP, "tensor", None)
+    assert block["attn"]["o"] == P("pipeline", "tensor", None, FSDP)
+    assert block["mlp"]["up"] == P("pipeline", FSDP, "tensor")
+    assert block["mlp"]["down"] == P("pipeline", "tensor", FSDP)
+    assert block["attn_norm"]["scale"] == P("pipeline", None)
     assert found["step"] == P()
     moments = [
         leaf.spec for leaf in jax.tree.leaves(jax.tree.map(lambda s: s.sharding, state["opt"]))
     ]
     params = jax.tree.leaves(found["params"], is_leaf=lambda leaf: isinstance(leaf, P))
-    for specs in (params, [P("tensor", "fsdp")]):
+    for specs in (params, [P("tensor", FSDP)]):
         assert all(moments.count(one) >= 2 * specs.count(one) for one in specs)
 
 
 @pytest.mark.parametrize(
     ("parallel", "words"),
     [
-        (ParallelConfig(data=3), "3 x 1 x 1 = 3, but there are 8 devices"),
-        (ParallelConfig(fsdp=3), "2 x 3 x 1 = 6, but there are 8 devices"),
-        (ParallelConfig(data=16, tensor=2), "16 x 1 x 2 = 32, but there are 8 devices"),
-        (ParallelConfig(fsdp=16), "1 x 16 x 1 = 16, but there are 8 devices"),
+        (ParallelConfig(data=3), "parallel.data is 3 = 3, but there are 8 devices"),
+        (ParallelConfig(fsdp=3), "data x fsdp is 2 x 3 = 6, but there are 8 devices"),
+        (ParallelConfig(data=16, tensor=2), "16 x 2 = 32, but there are 8 devices"),
+        (ParallelConfig(replica=2, fsdp=16), "2 x 1 x 16 = 32, but there are 8 devices"),
     ],
 )
 def test_a_mesh_of_another_size_is_refused(parallel: ParallelConfig, words: str) -> None:
@@ -162,11 +170,9 @@ def test_a_mesh_of_another_size_is_refused(parallel: ParallelConfig, words: str)
 
 
 def test_minus_one_is_all_other_devices() -> None:
-    assert dict(make_mesh(ParallelConfig(fsdp=2, tensor=2)).shape) == {
-        "data": 2,
-        "fsdp": 2,
-        "tensor": 2,
-    }
+    mesh = make_mesh(ParallelConfig(fsdp=2, tensor=2))
+    assert used_axes(mesh) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert mesh.axis_names == AXES
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,11 @@ def test_a_batch_that_the_mesh_does_not_divide_is_named() -> None:
 
 
 def test_an_axis_that_the_table_does_not_know_fails() -> None:
-    assert spec(("embed", None, "mlp")) == P("fsdp", None, "tensor")
-    assert spec(("embed", "mlp"), without=("fsdp",)) == P(None, "tensor")
-    with pytest.raises(KeyError, match="experts"):
-        spec(("experts", "embed"))
+    assert spec(("embed", None, "mlp")) == P(FSDP, None, "tensor")
+    with pytest.raises(KeyError, match="expert_mpl"):
+        spec(("experts", "expert_mpl"))
+    mesh = make_mesh(ParallelConfig(fsdp=4, tensor=2))
+    with pytest.raises(ConfigError, match=r"Parameter mlp/up has logical axis 'ffn', which RULES"):
+        parameter_sharding(mesh, "mlp/up", (8, 8), ("embed", "ffn"))
+    with pytest.raises(ConfigError, match=r"mlp/up has 6 along 'embed', which mesh axis 'fsdp'"):
+        parameter_sharding(mesh, "mlp/up", (6, 8), ("embed", "mlp"))
