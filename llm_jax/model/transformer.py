@@ -21,16 +21,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from llm_jax.config import ComputeConfig, ModelConfig
-from llm_jax.model.attention import (
-    Shape,
-    block_size,
-    blockwise_attention,
-    causal_mask,
-    reference_attention,
-)
+from llm_jax.model.attention import Shape, block_size
+from llm_jax.model.kernels import attention, attention_choice
 from llm_jax.model.layers import Attend, Block, Cache, Norm, init_std, normal
 from llm_jax.model.rope import rope_table
 from llm_jax.parallel.mesh import GATHERED, constrain, gather_fsdp
+from llm_jax.parallel.platform import platform
 
 Params = dict[str, Any]
 
@@ -99,11 +95,6 @@ def logical_axes(config: ModelConfig) -> Params:
     return {**_declare(Ends, config)[1], "blocks": stacked}
 
 
-def attention_kind(compute: ComputeConfig) -> str:
-    """Which implementation `compute.attention` stands for."""
-    return "blockwise" if compute.attention == "auto" else compute.attention
-
-
 def packed_attend(config: ModelConfig, compute: ComputeConfig, segments_BT: jax.Array) -> Attend:
     """Causal attention within the documents of packed sequences, for training and evaluation.
 
@@ -112,17 +103,13 @@ def packed_attend(config: ModelConfig, compute: ComputeConfig, segments_BT: jax.
     """
     T = segments_BT.shape[1]
     scale = config.attn_scale or 1 / math.sqrt(config.head_dim)
+    kind, _ = attention_choice(config, compute, T, platform())
 
     def attend(
         q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, window: int | None, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        if attention_kind(compute) == "reference":
-            mask_BTT = causal_mask(segments_BT, slice(0, T), slice(0, T), window)
-            return reference_attention(
-                q_BTNH, k_BTKH, v_BTKH, mask_BTT, scale=scale, softcap=config.attn_softcap
-            ), cache
         shape = Shape(scale, config.attn_softcap, window, block_size(T))
-        return blockwise_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, shape), cache
+        return attention(kind, q_BTNH, k_BTKH, v_BTKH, segments_BT, shape), cache
 
     return attend
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
-from llm_jax.model.transformer import attention_kind
+from llm_jax.model.kernels import attention_choice
 from llm_jax.parallel.mesh import check_divisible, make_mesh, used_axes
 from llm_jax.plan.counts import token_flops, total_parameters
 from llm_jax.train import distributed
@@ -79,12 +79,16 @@ class _Run:
 
     def _introduce(self, changes: list[str], peak_source: str) -> None:
         config, shape = self.config, used_axes(self.mesh)
+        device = self.mesh.devices.flat[0].platform
+        attends = attention_choice(config.model, config.compute, config.data.seq_len, device)
         self.log.say(
             f"{config.name}: {total_parameters(config.model) / 1e6:.2f} M parameters, "
             f"{config.steps} steps of {config.batch_tokens} tokens, "
             f"{config.batch_tokens * config.steps / 1e6:.1f} M tokens in all; mesh {shape}; "
-            f"{attention_kind(config.compute)} attention, {config.compute.dtype}; {peak_source}"
+            f"{attends.kind} attention, {config.compute.dtype}; {peak_source}"
         )
+        if attends.reason:
+            self.log.say(f"Not the {device}'s own attention kernel: {attends.reason}.")
         epochs = config.steps / self.batches.steps_per_epoch
         if epochs > 1:
             self.log.say(f"The training split is read {epochs:.1f} times.")

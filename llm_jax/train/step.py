@@ -112,15 +112,15 @@ def compile_train_step(
     config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """`train_step` compiled ahead of its first call for `mesh`, the state donated."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh))
+    state = abstract_state(config, mesh)
     jitted = jax.jit(
         lambda state, batch: train_step(state, batch, config, token_bytes_V),
         donate_argnums=0,
-        out_shardings=(shardings, sharding(mesh, ())),
+        out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, state), sharding(mesh, ())),
         compiler_options=compiler_options(config, mesh),
     )
     with jax.set_mesh(mesh):
-        return jitted.lower(abstract_state(config, mesh), abstract_batch(config, mesh)).compile()
+        return jitted.lower(state, abstract_batch(config, mesh)).compile()
 
 
 def compile_eval_step(
@@ -132,8 +132,8 @@ def compile_eval_step(
         out_shardings=sharding(mesh, ()),
         compiler_options=compiler_options(config, mesh),
     )
+    params = abstract_state(config, mesh)["params"]
     with jax.set_mesh(mesh):
-        params = abstract_state(config, mesh)["params"]
         return jitted.lower(params, abstract_batch(config, mesh, micro=True)).compile()
 
 
