@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from llm_jax.config import ModelConfig, UserError
+from llm_jax.config import ModelConfig, MoeConfig, UserError
 
 
 def options(config: ModelConfig) -> dict[str, object]:
@@ -36,7 +36,21 @@ def options(config: ModelConfig) -> dict[str, object]:
         "sliding_window": "some layers" if len(local) > 1 else "all" if True in local else "none",
         "num_kv_heads": "fewer" if config.num_kv_heads < config.num_heads else "num_heads",
         "head_dim": "d_model/num_heads" if square else "free" if divides else "indivisible",
+        "moe": _experts(config),
     }
+
+
+def _experts(config: ModelConfig) -> str:
+    """Whether the experts are Mixtral's, Qwen3's (which need not be in each layer), or others."""
+    moe = config.moe
+    if moe is None:
+        return "none"
+    mixtral = MoeConfig(experts=moe.experts, top_k=moe.top_k, d_ff=moe.d_ff)
+    computed = dataclasses.replace(moe, balance_loss=0.0, z_loss=0.0)
+    if computed == mixtral:
+        return "mixtral"
+    in_each = dataclasses.replace(computed, renormalise=True, dense_layers=0, every=1)
+    return "qwen" if in_each == mixtral else "free"
 
 
 def _whole(scale: float) -> bool:
@@ -60,6 +74,7 @@ LLAMA: dict[str, tuple[object, ...]] = {
     "sliding_window": ("none",),
     "num_kv_heads": ("fewer", "num_heads"),
     "head_dim": ("d_model/num_heads", "free"),
+    "moe": ("none",),
 }
 ANY_HEAD_DIM = ("d_model/num_heads", "free", "indivisible")
 GEMMA: dict[str, tuple[object, ...]] = {
@@ -119,6 +134,26 @@ FAMILIES = (
             "qkv_bias and out_bias": ("none",),
             "sliding_window": ("some layers",),
             "head_dim": ANY_HEAD_DIM,
+        },
+    ),
+    Family(
+        "mixtral",
+        "MixtralForCausalLM",
+        {
+            "qkv_bias and out_bias": ("none",),
+            "sliding_window": ("none", "all"),
+            "head_dim": ANY_HEAD_DIM,
+            "moe": ("mixtral",),
+        },
+    ),
+    Family(
+        "qwen3_moe",
+        "Qwen3MoeForCausalLM",
+        {
+            "qk_norm": (True,),
+            "sliding_window": ("none", "all"),
+            "head_dim": ANY_HEAD_DIM,
+            "moe": ("mixtral", "qwen"),
         },
     ),
     Family("gemma", "GemmaForCausalLM", {**GEMMA, "head_dim": ANY_HEAD_DIM}),

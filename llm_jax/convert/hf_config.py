@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_jax.config import ConfigError, Llama3Rope, ModelConfig, UserError, YarnRope
+from llm_jax.config import ConfigError, Llama3Rope, ModelConfig, MoeConfig, UserError, YarnRope
 from llm_jax.convert.families import Family, family_named, family_of
 from llm_jax.data.tokenizer import Tokenizer
 
@@ -38,6 +38,22 @@ FROM_ACTIVATIONS = {
     "gelu_pytorch_tanh": "geglu",
     "gelu_new": "geglu",
 }
+# Field of `MoeConfig` → key of config.json.
+EXPERTS = {
+    "mixtral": {
+        "experts": "num_local_experts",
+        "top_k": "num_experts_per_tok",
+        "d_ff": "intermediate_size",
+        "balance_loss": "router_aux_loss_coef",
+    },
+    "qwen3_moe": {
+        "experts": "num_experts",
+        "top_k": "num_experts_per_tok",
+        "d_ff": "moe_intermediate_size",
+        "renormalise": "norm_topk_prob",
+        "balance_loss": "router_aux_loss_coef",
+    },
+}
 # What transformers takes where an old config.json has no such key.
 COMMON_DEFAULTS: dict[str, Any] = {
     "num_key_value_heads": None,
@@ -62,6 +78,24 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen2": {"max_position_embeddings": 32768, "use_sliding_window": False},
     "mistral": {"max_position_embeddings": 131072, "sliding_window": 4096},
     "ministral": {"max_position_embeddings": 131072, "sliding_window": 4096},
+    "mixtral": {
+        "max_position_embeddings": 131072,
+        "rope_theta": 1e6,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "router_aux_loss_coef": 0.001,
+    },
+    "qwen3_moe": {
+        "max_position_embeddings": 32768,
+        "use_sliding_window": False,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 768,
+        "norm_topk_prob": False,
+        "router_aux_loss_coef": 0.001,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": None,
+    },
     "gemma": {**GEMMA_DEFAULTS, "max_position_embeddings": 8192},
     "gemma2": {
         **GEMMA_DEFAULTS,
@@ -88,7 +122,8 @@ HARMLESS = {
     "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
     "summary_use_proj", "task_specific_params", "torch_dtype", "transformers_version",
     "use_cache", "use_sliding_window", "cache_implementation", "hidden_activation", "hidden_act",
-    "output_attentions", "output_hidden_states", "return_dict", "problem_type", "rope_theta",
+    "output_attentions", "output_router_logits", "router_jitter_noise", "output_hidden_states",
+    "return_dict", "problem_type", "rope_theta",
 }  # fmt: skip
 # Keys that are fine with this value only.
 FIXED = {"scale_attn_weights": True, "is_encoder_decoder": False}
@@ -113,7 +148,13 @@ def to_hf(config: ModelConfig, tokenizer: Tokenizer, dtype: str) -> dict[str, An
     made["rope_parameters"] = _rope_to_hf(config)
     act = "hidden_activation" if family.model_type == "gemma2" else "hidden_act"
     made[act] = ACTIVATIONS[config.activation]
-    if family.model_type in ("llama", "qwen3", "gemma", "gemma2"):
+    if config.moe is not None:
+        keys = EXPERTS[family.model_type]
+        made |= {key: getattr(config.moe, name) for name, key in keys.items()}
+    if family.model_type == "qwen3_moe":
+        dense = [i for i, experts in enumerate(config.moe_layers) if not experts]
+        made |= {"decoder_sparse_step": 1, "mlp_only_layers": dense}
+    if family.model_type in ("llama", "qwen3", "qwen3_moe", "gemma", "gemma2"):
         made["attention_bias"] = config.qkv_bias
     if family.model_type == "llama":
         made["mlp_bias"] = config.mlp_bias
@@ -131,7 +172,7 @@ def _windows_to_hf(config: ModelConfig, family: Family) -> dict[str, Any]:
     made: dict[str, Any] = {"sliding_window": config.sliding_window}
     if family.model_type.startswith("qwen"):
         made["use_sliding_window"] = config.sliding_window is not None
-    if family.model_type != "mistral":
+    if family.model_type not in ("mistral", "mixtral", "qwen3_moe"):
         kinds = {True: "full_attention", False: "sliding_attention"}
         made["layer_types"] = [kinds[window is None] for window in config.windows]
     return made
@@ -204,7 +245,9 @@ def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
     fields["qkv_bias"] = kind == "qwen2" or given["attention_bias"]
     fields["out_bias"] = kind != "qwen2" and given["attention_bias"]
     fields["mlp_bias"] = given["mlp_bias"]
-    fields["qk_norm"] = kind == "qwen3"
+    fields["qk_norm"] = kind in ("qwen3", "qwen3_moe")
+    if kind in EXPERTS:
+        fields["moe"] = _moe(given, kind, fields["num_layers"])
     if kind.startswith("gemma"):
         fields |= {"norm_plus_one": True, "scale_embeddings": True}
     if kind == "gemma2":
@@ -215,6 +258,24 @@ def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
             "logit_softcap": given["final_logit_softcapping"],
         }
     return fields | _rope_from_hf(given) | _windows_from_hf(given, fields["num_layers"], family)
+
+
+def _moe(given: dict[str, Any], kind: str, layers: int) -> MoeConfig:
+    """The experts of Mixtral, or of Qwen3, which lists the layers without (`mlp_only_layers`)."""
+    fields = _renamed(given, EXPERTS[kind])
+    if kind == "mixtral":
+        return MoeConfig(**fields)
+    step, without = given["decoder_sparse_step"], given["mlp_only_layers"] or []
+    wanted = tuple(i not in without and (i + 1) % step == 0 for i in range(layers))
+    dense = wanted.index(True) if True in wanted else layers
+    for first, every in ((dense, 1), (0, dense + 1)):
+        places = range(-first, layers - first)
+        if wanted == tuple(i >= 0 and i % every == every - 1 for i in places):
+            return MoeConfig(**fields, dense_layers=first, every=every)
+    raise UserError(
+        f"config.json has mlp_only_layers = {without!r} and decoder_sparse_step = {step!r}: layers "
+        "without experts can only be the first ones, or all but each n-th."
+    )
 
 
 def _attn_scale(query_pre_attn_scalar: float, head_dim: int) -> float | None:
@@ -277,10 +338,10 @@ def _windows_from_hf(given: dict[str, Any], layers: int, family: Family) -> dict
     if window is None or family.model_type in ("llama", "gemma"):
         return {}
     kinds = given["layer_types"]
-    if kinds is None and family.model_type.startswith("qwen"):
+    if kinds is None and family.model_type in ("qwen2", "qwen3"):
         full = given.get("max_window_layers", 28)
         letters = "".join("G" if i < full else "L" for i in range(layers))
-    elif kinds is None:
+    elif kinds is None or family.model_type in EXPERTS:
         letters = ("LG" * layers)[:layers] if family.model_type == "gemma2" else "L" * layers
     else:
         known = {"sliding_attention": "L", "full_attention": "G"}

@@ -60,7 +60,7 @@ def our_logits(params: dict[str, Any], config: ModelConfig, tokens_BT: np.ndarra
     @jax.jit
     def forward(params: dict[str, Any], tokens_BT: jax.Array) -> jax.Array:
         attend = transformer.packed_attend(config, compute, segments_BT)
-        x_BTD, _ = transformer.hidden(params, tokens_BT, positions_BT, attend, config, compute)
+        x_BTD, *_ = transformer.hidden(params, tokens_BT, positions_BT, attend, config, compute)
         return transformer.logits(x_BTD, transformer.unembedding(params, config), config)
 
     with jax.default_matmul_precision("highest"):

@@ -74,30 +74,50 @@ GPT2_NAMES = {
     "final_norm/bias": "transformer.ln_f.bias",
     "unembed": "lm_head.weight",
 }
-NAMES = {"gemma2": GEMMA2_NAMES, "gpt2": GPT2_NAMES}
+MIXTRAL_NAMES = LLAMA_NAMES | {
+    "blocks/moe/router": "model.layers.{}.block_sparse_moe.gate.weight",
+    "blocks/moe/gate": "model.layers.{}.block_sparse_moe.experts.{}.w1.weight",
+    "blocks/moe/down": "model.layers.{}.block_sparse_moe.experts.{}.w2.weight",
+    "blocks/moe/up": "model.layers.{}.block_sparse_moe.experts.{}.w3.weight",
+}
+QWEN3_MOE_NAMES = LLAMA_NAMES | {
+    "blocks/moe/router": "model.layers.{}.mlp.gate.weight",
+    "blocks/moe/gate": "model.layers.{}.mlp.experts.{}.gate_proj.weight",
+    "blocks/moe/up": "model.layers.{}.mlp.experts.{}.up_proj.weight",
+    "blocks/moe/down": "model.layers.{}.mlp.experts.{}.down_proj.weight",
+}
+NAMES = {
+    "gemma2": GEMMA2_NAMES,
+    "gpt2": GPT2_NAMES,
+    "mixtral": MIXTRAL_NAMES,
+    "qwen3_moe": QWEN3_MOE_NAMES,
+}
+PER_EXPERT = ("blocks/moe/gate", "blocks/moe/up", "blocks/moe/down")
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One array of the tree, or one layer of a stacked one."""
+    """One array of the tree, or one layer, or one expert of a layer, of a stacked one."""
 
     path: str
-    layer: int | None
     shape: tuple[int, ...]
-    """Without the layer axis."""
+    """Without the axes of `place`."""
+    place: tuple[int, ...] = ()
+    """Row of the stack, and expert."""
+    layer: int | None = None
 
     def of(self, params: Params) -> np.ndarray:
         array: Any = params
         for key in self.path.split("/"):
             array = array[key]
-        return np.asarray(array if self.layer is None else array[self.layer])
+        return np.asarray(array[self.place] if self.place else array)
 
     @property
     def matrix(self) -> tuple[int, int] | None:
         """(in, out) of a projection, None for tables and vectors."""
         if self.path.startswith("embed/") or self.path.endswith(("_bias", "scale", "bias")):
             return None
-        inputs = 2 if self.path == "blocks/attn/o" else 1
+        inputs = 2 if self.path.endswith("/attn/o") else 1
         return math.prod(self.shape[:inputs]), math.prod(self.shape[inputs:])
 
 
@@ -145,20 +165,35 @@ def tensors(config: ModelConfig, family: Family) -> list[Tensor]:
     """Every tensor of the checkpoint, embedding first, then by layer; a tied matrix once."""
     shapes = flat(jax.eval_shape(lambda: transformer.init(config, jax.random.key(0))))
     names = NAMES.get(family.model_type, LLAMA_NAMES)
-    blocks = {path: shape for path, shape in shapes.items() if path.startswith("blocks/")}
-    leaves = [Leaf(path, None, leaf.shape) for path, leaf in shapes.items() if path not in blocks]
-    for layer in range(config.num_layers):
-        leaves += [Leaf(path, layer, leaf.shape[1:]) for path, leaf in blocks.items()]
-    order = list(names)
-    leaves.sort(key=lambda leaf: (_place(leaf), order.index(leaf.path)))
+    stacks = transformer.layer_stacks(config)
+    leaves: list[Leaf] = []
+    for path, found in shapes.items():
+        stack = path.split("/")[0]
+        if stack not in stacks:
+            leaves.append(Leaf(path, found.shape))
+            continue
+        for row, layer in enumerate(stacks[stack]):
+            if path in PER_EXPERT:
+                experts = range(found.shape[1])
+                leaves += [Leaf(path, found.shape[2:], (row, e), layer) for e in experts]
+            else:
+                leaves.append(Leaf(path, found.shape[1:], (row,), layer))
+    order = {path: i for i, path in enumerate(names)}
+    leaves.sort(key=lambda leaf: (_place(leaf), order[_name_of(leaf)], leaf.place))
     joined: dict[str, list[Leaf]] = {}
     for leaf in leaves:
-        joined.setdefault(names[leaf.path].format(leaf.layer), []).append(leaf)
+        name = names[_name_of(leaf)].format(leaf.layer, *leaf.place[1:])
+        joined.setdefault(name, []).append(leaf)
     linear = family.model_type != "gpt2"
     return [
         Tensor(name, tuple(group), _is_transposed(group[0], linear))
         for name, group in joined.items()
     ]
+
+
+def _name_of(leaf: Leaf) -> str:
+    """Path of the leaf in a table of names: layers without experts have those of dense models."""
+    return leaf.path.replace("dense_blocks/", "blocks/")
 
 
 def _place(leaf: Leaf) -> float:

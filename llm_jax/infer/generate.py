@@ -49,7 +49,7 @@ class Decoder:
         last_B: Any,
     ) -> tuple[jax.Array, Any]:
         """float32 logits (B, V) after column `last_B` of each row, and the caches."""
-        x_BTD, caches = transformer.hidden(
+        x_BTD, caches, _ = transformer.hidden(
             params, tokens_BT, positions_BT, attend, self.model, self.compute, caches
         )
         x_BD = x_BTD[jnp.arange(len(last_B)), last_B]

@@ -156,8 +156,8 @@ class Attention(nnx.Module):
 class Mlp(nnx.Module):
     """SwiGLU or GeGLU (Shazeer 2020), or the two-matrix GELU MLP of GPT-2."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        D, F = config.d_model, config.d_ff
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, d_ff: int | None = None):
+        D, F = config.d_model, d_ff or config.d_ff
         self.config = config
         std = init_std(config)
         self.up = normal(rngs, (D, F), ("embed", "mlp"), std)
@@ -189,41 +189,3 @@ class Mlp(nnx.Module):
         if self.config.mlp_bias:
             y_BTF += getattr(self, f"{name}_bias")[...].astype(x_BTD.dtype)
         return y_BTF
-
-
-class Block(nnx.Module):
-    """Pre-norm residual block; `post_norm` also normalises what each sub-layer adds (Gemma 2)."""
-
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        self.post_norm = config.post_norm
-        self.attn_norm = Norm(config, config.d_model)
-        self.attn = Attention(config, rngs)
-        self.mlp_norm = Norm(config, config.d_model)
-        self.mlp = Mlp(config, rngs)
-        if config.post_norm:
-            self.attn_post_norm = Norm(config, config.d_model)
-            self.mlp_post_norm = Norm(config, config.d_model)
-
-    def __call__(
-        self,
-        x_BTD: jax.Array,
-        rope: tuple[jax.Array, jax.Array] | None,
-        attend: Attend,
-        window: int | None,
-        cache: Cache,
-    ) -> tuple[jax.Array, Cache]:
-        h_BTD, cache = self.attn(_gathered(self.attn_norm(x_BTD)), rope, attend, window, cache)
-        h_BTD = _scattered(h_BTD)
-        x_BTD = x_BTD + (self.attn_post_norm(h_BTD) if self.post_norm else h_BTD)
-        h_BTD = _scattered(self.mlp(_gathered(self.mlp_norm(x_BTD))))
-        return x_BTD + (self.mlp_post_norm(h_BTD) if self.post_norm else h_BTD), cache
-
-
-def _gathered(x_BTD: jax.Array) -> jax.Array:
-    """Into a sub-layer: sequences that tensor parallelism has split by length are gathered."""
-    return constrain(x_BTD, "batch", "length", "act_embed")
-
-
-def _scattered(x_BTD: jax.Array) -> jax.Array:
-    """Out of one: the partial sums of tensor parallelism are added and split by length."""
-    return constrain(x_BTD, "batch", "stream_length", "act_embed")

@@ -45,7 +45,9 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "expert_embed": "fsdp",
     "expert_mlp": "tensor",
     "router": None,
+    "balance": None,
     "layers": "pipeline",
+    "stage": "pipeline",
     "norm": None,
     "position": None,
 }
@@ -100,6 +102,8 @@ def check_divisible(config: RunConfig, mesh: Mesh) -> None:
         + (f" times {pieces} microbatches for {stages} pipeline stages" if stages > 1 else "")
         + f" do not divide: make it a multiple of {shards * math.lcm(pieces, stages)}.",
     )
+    _check_sequences(config, mesh)
+    _check_stages(config, stages)
     for field, logical in SPLIT_FIELDS:
         size = attrgetter(field)(config) if _present(config, field) else None
         axes = {axis: mesh.shape[axis] for axis in _axes_of(logical) if mesh.shape[axis] > 1}
@@ -107,6 +111,48 @@ def check_divisible(config: RunConfig, mesh: Mesh) -> None:
             size is None or size % math.prod(axes.values()) == 0,
             f"{field} is {size}, which mesh axis {_named(axes)} does not divide: "
             f"change one of them.",
+        )
+
+
+def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
+    length, shards, moe = config.data.seq_len, mesh.shape["context"], config.model.moe
+    require(
+        shards == 1 or length % (2 * shards) == 0,
+        f"data.seq_len is {length}, which twice mesh axis 'context' of size {shards} does not "
+        f"divide: make it a multiple of {2 * shards}.",
+    )
+    require(
+        shards == 1 or moe is None or moe.capacity_factor is None,
+        "model.moe.capacity_factor counts within whole sequences, which mesh axis 'context' of "
+        f"size {shards} splits: set it to None, or parallel.context to 1.",
+    )
+    require(
+        shards == 1 or config.compute.attention == "auto",
+        f"compute.attention is {config.compute.attention!r}, but mesh axis 'context' of size "
+        f"{shards} has its own attention (parallel.context_kind): set it to 'auto'.",
+    )
+
+
+def _check_stages(config: RunConfig, stages: int) -> None:
+    model, rounds = config.model, config.parallel.rounds
+    groups = stages * rounds
+    require(
+        stages > 1 or rounds == 1,
+        f"parallel.rounds is {rounds}, but parallel.pipeline is 1: there is nothing to go round.",
+    )
+    if groups == 1:
+        return
+    require(
+        model.num_layers % groups == 0,
+        f"model.num_layers is {model.num_layers}, which mesh axis 'pipeline' of size {stages} and "
+        f"parallel.rounds = {rounds} do not divide: make it a multiple of {groups}.",
+    )
+    size = model.num_layers // groups
+    for name, kinds in (("window_pattern", model.windows), ("moe", model.moe_layers)):
+        require(
+            kinds == kinds[:size] * groups,
+            f"model.{name} makes the {groups} groups of {size} layers differ, but the stages of a "
+            "pipeline compute the same: change parallel.pipeline, parallel.rounds, or the pattern.",
         )
 
 
@@ -128,7 +174,6 @@ SPLIT_FIELDS = (
     ("model.num_kv_heads", "kv_heads"),
     ("model.d_ff", "mlp"),
     ("model.d_model", "embed"),
-    ("model.num_layers", "layers"),
     ("model.moe.experts", "experts"),
     ("model.moe.d_ff", "expert_mlp"),
     ("model.moe.shared_d_ff", "mlp"),
@@ -183,6 +228,12 @@ def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, spec(logical))
+
+
+def constrain_leading(x: jax.Array) -> jax.Array:
+    """Pins the first axis of `x` to the stages of the pipeline and leaves the others free."""
+    free = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec(("stage",)), *free))
 
 
 def gather_fsdp(x: jax.Array, logical: Logical) -> jax.Array:

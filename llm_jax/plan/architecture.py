@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llm_jax.config import ModelConfig, UserError, nearest
+from llm_jax.config import ModelConfig, MoeConfig, UserError, nearest
 from llm_jax.plan.search import root
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"rope_theta": 500_000.0, "norm_eps": 1e-5},
     "qwen": {"rope_theta": 1_000_000.0, "norm_eps": 1e-6, "qk_norm": True},
+    "moe": {"rope_theta": 1_000_000.0, "norm_eps": 1e-5},
     "gpt2": {
         "activation": "gelu",
         "norm": "layernorm",
@@ -21,10 +22,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "mlp_bias": True,
     },
 }
-"""What makes a family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025), GPT-2."""
+"""What makes a family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025), Mixtral (Jiang
+et al. 2024), GPT-2."""
+EXPERTS = {"moe": (8, 2)}
+"""Experts of each layer and how many of them a token uses, of families that have any (Mixtral)."""
+BALANCE_LOSS, ROUTER_Z_LOSS = 0.01, 0.001
+"""Weights of the routers' losses (Fedus et al. 2022, §2.2; Zoph et al. 2022, §4)."""
 VOCABULARIES = {
     "llama": (128_256, 32_000, 8_192, 4_096),
     "qwen": (151_936, 32_000, 8_192, 4_096),
+    "moe": (32_000, 8_192, 4_096),
     "gpt2": (50_304, 32_000, 8_192, 4_096),
 }
 """The family's own, then smaller ones for models that it would dominate."""
@@ -191,6 +198,16 @@ def _with_ffn(
     unit = 512 if width >= 8192 else 256 if width >= 2048 else 128 if width >= 512 else 32
 
     def build(d_ff: int) -> ModelConfig:
+        moe = None
+        if family in EXPERTS:
+            experts, top_k = EXPERTS[family]
+            moe = MoeConfig(
+                experts=experts,
+                top_k=top_k,
+                d_ff=d_ff,
+                balance_loss=BALANCE_LOSS,
+                z_loss=ROUTER_Z_LOSS,
+            )
         return ModelConfig(
             vocab_size=vocabulary,
             num_layers=layers,
@@ -201,6 +218,7 @@ def _with_ffn(
             d_ff=d_ff,
             max_seq_len=seq_len,
             tie_embeddings=_tied(family, params),
+            moe=moe,
             **FAMILIES[family],
         )
 

@@ -1,9 +1,9 @@
 """Exact counts of a model: parameters, FLOPs per token, bytes. Everything from the architecture.
 
 Letters: T sequence length, D model width, F ffn width, N query heads, K key/value heads, H head
-size, L layers, V vocabulary. A multiply-add counts as 2 FLOPs; only matmuls are counted, as in
-Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022 (PaLM, appendix B). The embedding gather is
-no matmul and counts nothing.
+size, L layers, V vocabulary, E experts. A multiply-add counts as 2 FLOPs; only matmuls are counted,
+as in Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022 (PaLM, appendix B). The embedding
+gather is no matmul and counts nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1
 def parameters(model: ModelConfig) -> dict[str, int]:
     """Parameters by part; their sum is the size of the real parameter tree.
 
-    attention: L·(2·D·N·H + 2·D·K·H); mlp: L·3·D·F gated, L·2·D·F plain; unembedding is 0 if tied.
+    attention: L·(2·D·N·H + 2·D·K·H); mlp: 3·D·F gated, 2·D·F plain, of each dense layer; the same
+    of each expert and layer with experts; router: D·E, and E of the balancing bias; unembedding is
+    0 if tied.
     """
-    m = model
+    m, moe = model, model.moe
+    sparse = sum(m.moe_layers)
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
     matrices = 3 if m.gated else 2
     norm = m.d_model * (2 if m.norm == "layernorm" else 1)
@@ -37,7 +40,10 @@ def parameters(model: ModelConfig) -> dict[str, int]:
         "embedding": m.vocab_size * m.d_model,
         "positions": m.max_seq_len * m.d_model if m.positions == "learned" else 0,
         "attention": m.num_layers * 2 * m.d_model * (q_width + kv_width),
-        "mlp": m.num_layers * matrices * m.d_model * m.d_ff,
+        "mlp": (m.num_layers - sparse) * matrices * m.d_model * m.d_ff,
+        "experts": sparse * matrices * m.d_model * moe.experts * moe.d_ff if moe else 0,
+        "shared_experts": sparse * matrices * m.d_model * moe.shared_d_ff if moe else 0,
+        "router": sparse * moe.experts * (m.d_model + (moe.balance_rate > 0)) if moe else 0,
         "biases": m.num_layers * biases,
         "norms": m.num_layers * 2 * norm + norm,
         "post_norms": m.num_layers * 2 * norm if m.post_norm else 0,
@@ -50,10 +56,33 @@ def total_parameters(model: ModelConfig) -> int:
     return sum(parameters(model).values())
 
 
+def active_parameters(model: ModelConfig) -> int:
+    """Those that one token is computed with: of the experts of a layer, the `top_k` chosen ones."""
+    if model.moe is None:
+        return total_parameters(model)
+    experts = parameters(model)["experts"]
+    return total_parameters(model) - experts + experts // model.moe.experts * model.moe.top_k
+
+
 def non_embedding_parameters(model: ModelConfig) -> int:
-    """Without token embedding, learned positions and unembedding (the N of Kaplan et al. 2020)."""
+    """Active ones without token embedding, learned positions and unembedding (the N of Kaplan et
+    al. 2020)."""
     part = parameters(model)
-    return sum(part.values()) - part["embedding"] - part["positions"] - part["unembedding"]
+    return active_parameters(model) - part["embedding"] - part["positions"] - part["unembedding"]
+
+
+def block_parameters(model: ModelConfig) -> int:
+    """Weights of all layers, without norms and biases."""
+    part = parameters(model)
+    names = ("attention", "mlp", "experts", "shared_experts", "router")
+    return sum(part[name] for name in names)
+
+
+def active_ffn_widths(model: ModelConfig) -> list[int]:
+    """Of each layer, the width of the MLPs that a token goes through."""
+    moe = model.moe
+    sparse = moe.top_k * moe.d_ff + moe.shared_d_ff if moe else 0
+    return [sparse if experts else model.d_ff for experts in model.moe_layers]
 
 
 def mean_keys(seq_len: int, window: int | None) -> float:
@@ -70,7 +99,7 @@ class TokenFlops:
     """FLOPs per token of one forward pass by part; `train` and `executed` add the backward pass."""
 
     projections: float
-    """2 × the weights of q, k, v, o and the MLP of every layer."""
+    """2 × the weights of q, k, v, o and the MLP of every layer; of experts, the chosen ones."""
     attention: float
     """Scores and values, 4·N·H·keys per layer, with the keys that the causal mask leaves."""
     attention_full: float
@@ -79,9 +108,10 @@ class TokenFlops:
     """2·D·V, tied or not."""
     last: float
     """The part of `projections` that ends a block, 2·F·D per layer: a recomputed block can leave
-    it out, since its gradient needs its input alone. 0 where a post-norm reads its output."""
+    it out, since its gradient needs its input alone. 0 where a post-norm reads its output, and of
+    experts, since the router's gradient does."""
     six_n: float
-    """6 × all parameters: the rule of thumb C = 6·N·D, shown beside the exact count."""
+    """6 × the active parameters: the rule of thumb C = 6·N·D, shown beside the exact count."""
 
     @property
     def forward(self) -> float:
@@ -118,15 +148,20 @@ class TokenFlops:
 
 def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
     """FLOPs per token at training length `seq_len`."""
-    m, part = model, parameters(model)
+    m = model
     per_key = 4.0 * m.num_heads * m.head_dim
+    biases = sum(m.moe_layers) * m.moe.experts if m.moe and m.moe.balance_rate else 0
+    idle = total_parameters(m) - active_parameters(m)
+    ends = m.num_layers * m.d_ff - sum(m.moe_layers) * m.d_ff
+    if m.moe:
+        ends += sum(m.moe_layers) * m.moe.shared_d_ff
     return TokenFlops(
-        projections=2.0 * (part["attention"] + part["mlp"]),
+        projections=2.0 * (block_parameters(m) - biases - idle),
         attention=sum(per_key * mean_keys(seq_len, window) for window in m.windows),
         attention_full=per_key * seq_len * m.num_layers,
         unembedding=2.0 * m.d_model * m.vocab_size,
-        last=0.0 if m.post_norm else 2.0 * m.num_layers * m.d_ff * m.d_model,
-        six_n=6.0 * sum(part.values()),
+        last=0.0 if m.post_norm else 2.0 * ends * m.d_model,
+        six_n=6.0 * active_parameters(m),
     )
 
 
@@ -159,17 +194,22 @@ def activation_bytes(
       3·D, q and the attention output (2·N·H), k and v (2·K·H), and 6·F; a qk-norm adds its
       inputs twice in float32.
 
+    F is the width of the experts that a token uses, together; each of them adds the token's row
+    going in and coming out, 2·D.
+
     Widths that tensor parallelism splits are divided by `tensor`. The block that is differentiated
     needs what `none` keeps of one layer on top.
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    wide = 2 * m.d_ff if m.gated else m.d_ff
-    split = size * (2 * q_width + 2 * kv_width + 6 * m.d_ff)
+    rows = 2 * m.moe.top_k * sum(m.moe_layers) / m.num_layers if m.moe else 0.0
+    ffn = sum(active_ffn_widths(m)) / m.num_layers
+    wide = 2 * ffn if m.gated else ffn
+    split = size * (2 * q_width + 2 * kv_width + 6 * ffn)
     if m.qk_norm:
         split += 8 * (q_width + kv_width)
-    everything = 16 * m.d_model + size * 3 * m.d_model + split / tensor
-    dots = size * (3 * m.d_model + (q_width + 2 * kv_width + wide) / tensor)
+    everything = 16 * m.d_model + size * (3 + rows) * m.d_model + split / tensor
+    dots = size * ((3 + rows / 2) * m.d_model + (q_width + 2 * kv_width + wide) / tensor)
     kept = {"none": everything, "dots": dots, "full": float(size * m.d_model)}[remat]
     return int(tokens * (m.num_layers * kept + everything))
 

@@ -14,8 +14,8 @@ from llm_jax.plan.counts import (
     DTYPE_BYTES,
     Remat,
     activation_bytes,
+    block_parameters,
     logits_bytes,
-    parameters,
     state_bytes,
     total_parameters,
 )
@@ -61,8 +61,7 @@ def device_bytes(
     params = total_parameters(model)
     state = {key: value // shards for key, value in state_bytes(params).items()}
     state["updates"] = state["params"]
-    part = parameters(model)
-    blocks = part["attention"] + part["mlp"]
+    blocks = block_parameters(model)
     head = model.vocab_size * model.d_model
     gathered = 0
     if layout.fsdp > 1 or layout.dtype != "float32":

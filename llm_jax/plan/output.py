@@ -17,7 +17,7 @@ from llm_jax.config import (
     RunConfig,
 )
 from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, ffn_ratio
-from llm_jax.plan.counts import parameters
+from llm_jax.plan.counts import active_parameters, parameters
 from llm_jax.plan.curve import candidates, flat_range
 from llm_jax.plan.hyperparameters import HyperParameters
 from llm_jax.plan.layout import COST_SLACK, Execution
@@ -41,10 +41,11 @@ def result(plan: Plan) -> dict[str, Any]:
     return {
         "optimum": dataclasses.asdict(plan.optimum),
         "params": plan.params,
+        "active_params": active_parameters(plan.model),
         "tokens": plan.tokens,
-        "tokens_per_param": plan.tokens / plan.params,
+        "tokens_per_param": plan.tokens / active_parameters(plan.model),
         "flops": plan.flops,
-        "flops_6nd": 6 * plan.params * plan.tokens,
+        "flops_6nd": 6 * active_parameters(plan.model) * plan.tokens,
         "loss": plan.loss,
         "loss_interval": None if plan.interval is None else list(plan.interval),
         "epochs": plan.epochs,
@@ -270,5 +271,14 @@ def describe(model: ModelConfig) -> str:
     return (
         f"{model.num_layers} layers, width {model.d_model:,}, {model.num_heads} heads of "
         f"{model.head_dim} ({model.num_kv_heads} key/value), ffn {model.d_ff:,}, vocabulary "
-        f"{model.vocab_size:,}{', tied' if model.tie_embeddings else ''}"
+        f"{model.vocab_size:,}{', tied' if model.tie_embeddings else ''}{_experts(model)}"
+    )
+
+
+def _experts(model: ModelConfig) -> str:
+    if model.moe is None:
+        return ""
+    return (
+        f", {model.moe.experts} experts of which a token uses {model.moe.top_k} "
+        f"({active_parameters(model):,} parameters)"
     )

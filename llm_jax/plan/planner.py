@@ -13,6 +13,7 @@ from llm_jax.config import ComputeConfig, ModelConfig, UserError
 from llm_jax.plan import architecture, hyperparameters, layout
 from llm_jax.plan.counts import (
     TokenFlops,
+    active_parameters,
     non_embedding_parameters,
     token_flops,
     total_parameters,
@@ -57,8 +58,12 @@ class Plan:
 
     @property
     def law_params(self) -> int:
-        """Parameters as the law counts them."""
-        return self.params if self.law.counts == "all" else non_embedding_parameters(self.model)
+        """Parameters as the law counts them; of experts, those that a token uses."""
+        return (
+            active_parameters(self.model)
+            if self.law.counts == "all"
+            else non_embedding_parameters(self.model)
+        )
 
     @property
     def flops(self) -> float:
@@ -129,6 +134,11 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         found = [*self.law.warnings(self.law_params, self.tokens), *self.hyper.warnings]
+        if self.model.moe:
+            found.append(
+                f"The law was fitted on dense models: it is given the {self.law_params:,} "
+                "parameters that a token uses, and says nothing of what the other experts add."
+            )
         return [*found, *self.notes]
 
 
@@ -196,7 +206,7 @@ def _training_cost(made: Plan) -> float:
 
 def _serving_cost(made: Plan) -> float:
     """What serving takes, its FLOPs counted at the price of training FLOPs."""
-    served = 2 * made.params * made.request.inference_tokens
+    served = 2 * active_parameters(made.model) * made.request.inference_tokens
     return _training_cost(made) * served / made.flops
 
 
@@ -229,7 +239,7 @@ def _design(request: Request, flops: float) -> Plan:
     def law_size(model: ModelConfig) -> float:
         if request.params is None and law.counts == "non-embedding":
             return non_embedding_parameters(model)
-        return total_parameters(model)
+        return active_parameters(model)
 
     def flops_size(model: ModelConfig) -> float:
         return token_flops(model, seq_len).train

@@ -13,7 +13,7 @@ from itertools import combinations
 from math import prod
 
 from llm_jax.config import ModelConfig
-from llm_jax.plan.counts import DTYPE_BYTES, TokenFlops, total_parameters
+from llm_jax.plan.counts import DTYPE_BYTES, TokenFlops, active_ffn_widths, total_parameters
 from llm_jax.plan.hardware import Chip, Slice
 from llm_jax.plan.memory import Layout
 
@@ -156,7 +156,12 @@ def step_time(
         sent += volume
     state = 7 * 4 * params / (layout.fsdp * layout.tensor)
     weights = passes * params * size / layout.tensor * layout.accumulate
-    activity = 2 * tokens * size * model.num_layers * (6 * model.d_model + 3 * model.d_ff)
+    activity = (
+        2
+        * tokens
+        * size
+        * (6 * model.num_layers * model.d_model + 3 * sum(active_ffn_widths(model)))
+    )
     return StepTime(
         math=executed / (chip.peak(layout.dtype) * chip.attainable / chip.devices_per_chip),
         hbm=(state + weights + activity / layout.tensor)

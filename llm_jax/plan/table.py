@@ -54,8 +54,9 @@ def plan_table(result: dict[str, Any]) -> str:
     axes = ", ".join(f"{axis} {mesh[axis]}" for axis in ("data", "fsdp", "tensor"))
     low, high = r["step_seconds"]
     energy = "not known" if r["kwh"] is None else f"{r['kwh']:,.4g} kWh, {r['co2_kg']:,.4g} kg CO2e"
+    active = f" ({short(r['active_params'])} active)" if model["moe"] else ""
     rows = [
-        ("model", f"{short(r['params'])} parameters: {model['num_layers']} layers, width "
+        ("model", f"{short(r['params'])} parameters{active}: {model['num_layers']} layers, width "
          f"{model['d_model']}, {model['num_heads']}/{model['num_kv_heads']} heads of "
          f"{model['head_dim']}, ffn {model['d_ff']}, vocabulary {model['vocab_size']:,}"),
         ("data", f"{short(r['tokens'])} tokens, {r['tokens_per_param']:.1f} a parameter"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from llm_jax.config import OptimConfig
@@ -41,16 +42,39 @@ def decay_mask(logical_axes: Any) -> Any:
     """
 
     def decays(axes: tuple[str, ...]) -> bool:
-        return "embed" in axes and not any(name in axes for name in NO_DECAY)
+        return ("embed" in axes or "expert_embed" in axes) and not any(
+            name in axes for name in NO_DECAY
+        )
 
-    return jax.tree.map(decays, logical_axes, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    return jax.tree.map(decays, logical_axes, is_leaf=is_axes)
+
+
+def is_axes(leaf: Any) -> bool:
+    """Whether a node of a tree of logical axes is a leaf of it."""
+    return isinstance(leaf, tuple)
+
+
+def gradient_norm(grads: Any, logical_axes: Any) -> jax.Array:
+    """Global norm of what is differentiated: the balancing biases of experts are not."""
+    norms = jax.tree.map(
+        lambda axes, grad: 0.0 if "balance" in axes else jnp.sum(grad.astype(jnp.float32) ** 2),
+        logical_axes,
+        grads,
+        is_leaf=is_axes,
+    )
+    return jnp.sqrt(sum(jax.tree.leaves(norms)))
 
 
 def make_optimizer(
-    optim: OptimConfig, steps: int, logical_axes: Any
+    optim: OptimConfig, steps: int, logical_axes: Any, balance_rate: float = 0.0
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW with float32 moments (the dtype of the parameters)."""
-    return optax.chain(
+    """Clip by global norm, then AdamW with float32 moments (the dtype of the parameters).
+
+    Args:
+      balance_rate: step of the experts' balancing biases, which move against the sign of their
+        gradient (Wang et al. 2024, algorithm 1); 0 where there are none.
+    """
+    adamw = optax.chain(
         optax.clip_by_global_norm(optim.clip_norm),
         optax.adamw(
             learning_rate(optim, steps),
@@ -61,3 +85,9 @@ def make_optimizer(
             mask=decay_mask(logical_axes),
         ),
     )
+    if not balance_rate:
+        return adamw
+    balance = optax.chain(optax.scale_by_sign(), optax.scale(-balance_rate))
+    kind = lambda axes: "balance" if "balance" in axes else "weights"  # noqa: E731
+    labels = jax.tree.map(kind, logical_axes, is_leaf=is_axes)
+    return optax.partition({"weights": adamw, "balance": balance}, labels)

@@ -25,7 +25,9 @@ State = dict[str, Any]
 
 
 def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
-    return make_optimizer(config.optim, config.steps, transformer.logical_axes(config.model))
+    balance_rate = config.model.moe.balance_rate if config.model.moe else 0.0
+    axes = transformer.logical_axes(config.model)
+    return make_optimizer(config.optim, config.steps, axes, balance_rate)
 
 
 def fresh_state(config: RunConfig, key: jax.Array) -> State:
@@ -48,14 +50,20 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     )
     opt = optax.tree_utils.tree_map_params(
         tx,
-        lambda _, where: where,
+        lambda leaf, where: leaf if _is_masked(leaf) else where,
         shapes["opt"],
         by_param,
+        is_leaf=_is_masked,
         transform_non_params=lambda _: replicated,
     )
     where = {"params": by_param, "opt": opt, "step": replicated}
     attach = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)  # noqa: E731
     return jax.tree.map(attach, shapes, where)
+
+
+def _is_masked(leaf: Any) -> bool:
+    """Whether it stands for a parameter that a part of the optimizer leaves to another."""
+    return isinstance(leaf, optax.MaskedNode)
 
 
 def init_state(config: RunConfig, mesh: Mesh) -> State:

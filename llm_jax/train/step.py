@@ -17,9 +17,12 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
 from llm_jax.model import transformer
-from llm_jax.parallel.mesh import constrain, sharding
+from llm_jax.model.moe import Routing, summary
+from llm_jax.parallel.context import zigzag
+from llm_jax.parallel.mesh import axis_shards, constrain, sharding
+from llm_jax.parallel.pipeline import Schedule
 from llm_jax.train.loss import cross_entropy
-from llm_jax.train.optimizer import learning_rate
+from llm_jax.train.optimizer import gradient_norm, learning_rate
 from llm_jax.train.platform import compiler_options
 from llm_jax.train.state import State, abstract_state, optimizer_of
 
@@ -29,17 +32,49 @@ Metrics = dict[str, jax.Array]
 
 def loss_fn(
     params: Any, batch: Batch, weight: jax.Array, config: RunConfig
-) -> tuple[jax.Array, jax.Array]:
-    """Sum of the targets' losses times `weight`, with z-loss and without it."""
+) -> tuple[jax.Array, tuple[jax.Array, Routing | None]]:
+    """What is differentiated: the sum of the targets' losses times `weight`, z-loss included, and
+    the routers' losses of this micro-batch.
+
+    Returns:
+      That, then the sum without z-loss and routers, and what the routers did.
+    """
     model, compute = config.model, config.compute
-    attend = transformer.packed_attend(model, compute, batch["segments"])
-    x_BTD, _ = transformer.hidden(
-        params, batch["inputs"], batch["positions"], attend, model, compute
+    if axis_shards("context") > 1:
+        batch = in_zigzag(batch)
+        attend = transformer.split_attend(model, config.parallel.context_kind, batch["segments"])
+    else:
+        attend = transformer.packed_attend(model, compute, batch["segments"])
+    x_BTD, _, routing = transformer.hidden(
+        params,
+        batch["inputs"],
+        batch["positions"],
+        attend,
+        model,
+        compute,
+        schedule=schedule_of(config),
     )
     unembed_DV = transformer.unembedding(params, model)
-    return cross_entropy(
+    loss, nats = cross_entropy(
         x_BTD, unembed_DV, batch["targets"], weight, model, compute.loss_chunk, config.optim.z_loss
     )
+    if routing is not None:
+        loss += jnp.sum(routing.loss) / config.optim.accumulate
+    return loss, (nats, routing)
+
+
+def in_zigzag(batch: Batch) -> Batch:
+    """The sequences in the order in which context parallelism has them; the loss does not mind."""
+    order_T = zigzag(batch["inputs"].shape[1], axis_shards("context"))
+    return {name: constrain(x_BT[:, order_T], "batch", "length") for name, x_BT in batch.items()}
+
+
+def schedule_of(config: RunConfig) -> Schedule | None:
+    """The pipeline schedule on the mesh in context, None if it has one stage."""
+    parallel, stages = config.parallel, axis_shards("pipeline")
+    if stages == 1:
+        return None
+    return Schedule(stages, parallel.rounds, parallel.microbatches or stages)
 
 
 def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metrics]:
@@ -49,17 +84,19 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     parts = config.optim.accumulate
     if parts == 1:
-        (_, loss), grads = value_and_grad(params, batch, weight, config)
-        return grads, {"loss": loss, "count": count}
+        (_, made), grads = value_and_grad(params, batch, weight, config)
+        loss, routing = jax.tree.map(lambda leaf: leaf[None], made)
+    else:
 
-    def micro(total: tuple[Any, jax.Array], piece: Batch) -> tuple[Any, None]:
-        (_, loss), grads = value_and_grad(params, piece, weight, config)
-        return (jax.tree.map(jnp.add, total[0], grads), total[1] + loss), None
+        def micro(total: Any, piece: Batch) -> tuple[Any, Any]:
+            (_, made), grads = value_and_grad(params, piece, weight, config)
+            return jax.tree.map(jnp.add, total, grads), made
 
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    pieces = {name: split_batch(x, parts) for name, x in batch.items()}
-    (grads, loss), _ = jax.lax.scan(micro, (zeros, jnp.zeros((), jnp.float32)), pieces)
-    return grads, {"loss": loss, "count": count}
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        pieces = {name: split_batch(x, parts) for name, x in batch.items()}
+        grads, (loss, routing) = jax.lax.scan(micro, zeros, pieces)
+    metrics = {"loss": jnp.sum(loss), "count": count}
+    return grads, metrics if routing is None else metrics | summary(routing)
 
 
 def split_batch(x_BT: jax.Array, parts: int) -> jax.Array:
@@ -87,7 +124,7 @@ def train_step(
     nats = metrics["loss"] * metrics["count"]
     metrics |= {
         "bits_per_byte": nats / jnp.log(2.0) / count_bytes(batch["targets"], token_bytes_V),
-        "grad_norm": optax.global_norm(grads),
+        "grad_norm": gradient_norm(grads, transformer.logical_axes(config.model)),
         "learning_rate": learning_rate(config.optim, config.steps)(state["step"]),
     }
     return {"params": params, "opt": opt, "step": state["step"] + 1}, metrics
@@ -95,7 +132,7 @@ def train_step(
 
 def eval_step(params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray) -> Metrics:
     """Sums over the batch: `nats` of all targets, `count` of targets, `bytes` they stand for."""
-    _, nats = loss_fn(params, batch, jnp.ones((), jnp.float32), config)
+    _, (nats, _) = loss_fn(params, batch, jnp.ones((), jnp.float32), config)
     return {
         "nats": nats,
         "count": jnp.sum(batch["targets"] >= 0),

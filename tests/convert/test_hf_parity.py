@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from llm_jax.config import Llama3Rope, ModelConfig, RunConfig, YarnRope
+from llm_jax.config import Llama3Rope, ModelConfig, MoeConfig, RunConfig, YarnRope
 from llm_jax.convert import hf_export, hf_import, parity
 from llm_jax.model import transformer
 
@@ -47,6 +47,13 @@ OURS = {
     "mistral": dataclasses.replace(LLAMA, sliding_window=7, num_kv_heads=1),
     "mistral-odd-width": dataclasses.replace(LLAMA, d_model=50),
     "ministral": dataclasses.replace(LLAMA, sliding_window=7, window_pattern="LLG"),
+    "mixtral": dataclasses.replace(
+        LLAMA, d_ff=40, moe=MoeConfig(experts=4, top_k=2, d_ff=40, balance_loss=0.02)
+    ),
+    "qwen3_moe": dataclasses.replace(
+        LLAMA, qk_norm=True, tie_embeddings=True,
+        moe=MoeConfig(experts=6, top_k=3, d_ff=24, renormalise=False, dense_layers=1),
+    ),
     "gemma": GEMMA,
     "gemma2": dataclasses.replace(
         GEMMA, post_norm=True, attn_softcap=3.0, logit_softcap=5.0, attn_scale=24**-0.5,
@@ -112,6 +119,12 @@ THEIRS = {
         {**SMALL, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
     ),
     "mistral": ("MistralConfig", {**SMALL, "sliding_window": 6}),
+    "mixtral": ("MixtralConfig", {**SMALL, "num_local_experts": 4, "sliding_window": 6}),
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        {**SMALL, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+         "decoder_sparse_step": 2, "norm_topk_prob": True},
+    ),
     "gemma2": ("Gemma2Config", {**SMALL, "head_dim": 16, "sliding_window": 6}),
     "gpt2": (
         "GPT2Config",

@@ -66,7 +66,7 @@ def test_influence_is_exactly_what_the_masks_allow(
     def outputs(table: Any) -> Any:
         full = params | {"embed": {"tokens": table}}
         attend = transformer.packed_attend(model, compute, text["segments"])
-        x, _ = transformer.hidden(full, text["tokens"], text["positions"], attend, model, compute)
+        x, *_ = transformer.hidden(full, text["tokens"], text["positions"], attend, model, compute)
         return transformer.logits(x, params["unembed"], model)[0] @ mix
 
     jacobian = jax.jit(jax.jacrev(outputs))(params["embed"]["tokens"])

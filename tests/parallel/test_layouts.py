@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tiny import (
     state_on,
 )
 
-from llm_jax.config import ConfigError, DataConfig, ParallelConfig, RunConfig
+from llm_jax.config import ConfigError, DataConfig, MoeConfig, ParallelConfig, RunConfig
 from llm_jax.parallel.mesh import (
     AXES,
     check_divisible,
@@ -49,6 +50,38 @@ LAYOUTS = {
     "fsdp4_tensor2": ParallelConfig(data=1, fsdp=4, tensor=2),
     "data2_fsdp2_tensor2": ParallelConfig(data=2, fsdp=2, tensor=2),
 }
+MOE = MoeConfig(experts=8, top_k=2, d_ff=16, shared_d_ff=32, balance_loss=0.1, z_loss=0.1)
+MODELS = {
+    "dense": model_config(),
+    "dense4": model_config(num_layers=4),
+    "deep": model_config(num_layers=4, sliding_window=5, window_pattern="LG"),
+    "moe": model_config(moe=MOE),
+    "bias": model_config(moe=replace(MOE, router="sigmoid", balance_loss=0.0, balance_rate=0.1)),
+    "mixed": model_config(num_layers=3, moe=replace(MOE, dense_layers=1)),
+    "capacity": model_config(moe=replace(MOE, capacity_factor=1.0)),
+    "softcap": model_config(attn_softcap=1.0, num_heads=4, num_kv_heads=1),
+}
+MORE: dict[str, tuple[str, ParallelConfig]] = {
+    "replica2_fsdp4": ("dense", ParallelConfig(replica=2, data=1, fsdp=4)),
+    "ring4_tensor2": ("deep", ParallelConfig(data=1, context=4, tensor=2)),
+    "gather4_fsdp2": ("softcap", ParallelConfig(data=1, fsdp=2, context=4, context_kind="gather")),
+    "ring8": ("softcap", ParallelConfig(data=1, context=8)),
+    "pipeline2_tensor2": ("deep", ParallelConfig(fsdp=2, pipeline=2, tensor=2, microbatches=4)),
+    "pipeline2_rounds2": ("dense4", ParallelConfig(fsdp=2, pipeline=2, rounds=2, tensor=2)),
+    "pipeline4_rounds1": ("dense4", ParallelConfig(data=2, pipeline=4)),
+    "expert4_tensor2": ("moe", ParallelConfig(data=1, expert=4, tensor=2)),
+    "expert8": ("bias", ParallelConfig(data=1, expert=8)),
+    "moe_fsdp4_tensor2": ("mixed", ParallelConfig(data=1, fsdp=4, tensor=2)),
+    "expert2_fsdp2_ring2": ("mixed", ParallelConfig(data=1, expert=2, fsdp=2, context=2)),
+    "capacity_expert4_data2": ("capacity", ParallelConfig(data=2, expert=4)),
+    "expert2_pipeline2_gather2": (
+        "moe", ParallelConfig(data=1, expert=2, pipeline=2, context=2, context_kind="gather"),
+    ),
+    "capacity_expert2_pipeline2_tensor2": (
+        "capacity", ParallelConfig(data=1, expert=2, pipeline=2, tensor=2),
+    ),
+}  # fmt: skip
+FAST = ("ring4_tensor2", "pipeline2_rounds2", "expert4_tensor2", "expert2_pipeline2_gather2")
 FSDP = ("fsdp", "expert")
 OPTIM = {"clip_norm": 1e9, "weight_decay": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -63,18 +96,21 @@ COLLECTIVE = re.compile(
 )
 
 
-def config_of(variant: str) -> RunConfig:
+def config_of(variant: str, model: str, parallel: ParallelConfig) -> RunConfig:
     data = DataConfig(seq_len=16, batch_size=16)
     fields: dict[str, Any] = {"data": data, "optim": optim_config(**OPTIM)}
+    fields |= {"model": MODELS[model], "parallel": parallel}
     return run_config(**(fields | VARIANTS[variant]))
 
 
-def one_step(variant: str, parallel: ParallelConfig, devices: int) -> Any:
+def one_step(variant: str, parallel: ParallelConfig, devices: int = 8, model: str = "dense") -> Any:
     """Loss, gradients and collectives of the first step; shardings are checked on the way.
 
     Without clipping the first moment after one step is (1 - b1) times the gradient.
     """
-    config, mesh = config_of(variant), make_mesh(parallel, jax.devices()[:devices])
+    config = config_of(variant, model, parallel)
+    mesh = make_mesh(parallel, jax.devices()[:devices])
+    check_divisible(config, mesh)
     step: Any = compile_train_step(config, mesh, np.ones(config.model.vocab_size, np.int32))
     state = state_on(config, mesh)
     before = jax.tree.map(lambda leaf: leaf.sharding, state)
@@ -86,8 +122,8 @@ def one_step(variant: str, parallel: ParallelConfig, devices: int) -> Any:
 
 
 @functools.cache
-def one_device() -> Any:
-    return one_step("scan", ParallelConfig(), 1)
+def one_device(model: str = "dense") -> Any:
+    return one_step("scan", ParallelConfig(), 1, model)
 
 
 def cases() -> list[Any]:
@@ -103,13 +139,25 @@ def cases() -> list[Any]:
 
 @pytest.mark.parametrize(("layout", "variant"), cases())
 def test_layout_agrees_with_one_device(layout: str, variant: str) -> None:
-    loss, grads, collectives = one_step(variant, LAYOUTS[layout], 8)
+    loss, grads, collectives = one_step(variant, LAYOUTS[layout])
     loss_1, grads_1, collectives_1 = one_device()
     assert loss == pytest.approx(loss_1, rel=1e-5)
     assert relative_error(grads, grads_1) < 1e-4
     assert collectives_1 == {}
     if variant == "scan":
         check_collectives(layout, collectives)
+
+
+@pytest.mark.parametrize(
+    "layout", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in MORE]
+)
+def test_other_axes_and_experts_agree_with_one_device(layout: str) -> None:
+    model, parallel = MORE[layout]
+    loss, grads, collectives = one_step("scan", parallel, model=model)
+    loss_1, grads_1, _ = one_device(model)
+    assert loss == pytest.approx(loss_1, rel=1e-5)
+    assert relative_error(grads, grads_1) < 1e-4
+    check_collectives(layout, collectives)
 
 
 def check_collectives(layout: str, found: dict[str, int]) -> None:

@@ -1,0 +1,63 @@
+"""The residual block: attention, then an MLP or a mixture of experts."""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+
+from llm_jax.config import ModelConfig
+from llm_jax.model.layers import Attend, Attention, Cache, Mlp, Norm
+from llm_jax.model.moe import Moe, Routing
+from llm_jax.parallel.mesh import constrain
+
+
+class Block(nnx.Module):
+    """Pre-norm residual block; `post_norm` also normalises what each sub-layer adds (Gemma 2)."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, experts: bool = False):
+        self.post_norm, self.experts = config.post_norm, experts
+        self.attn_norm = Norm(config, config.d_model)
+        self.attn = Attention(config, rngs)
+        self.mlp_norm = Norm(config, config.d_model)
+        if experts:
+            self.moe = Moe(config, rngs)
+        else:
+            self.mlp = Mlp(config, rngs)
+        if config.post_norm:
+            self.attn_post_norm = Norm(config, config.d_model)
+            self.mlp_post_norm = Norm(config, config.d_model)
+
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        rope: tuple[jax.Array, jax.Array] | None,
+        attend: Attend,
+        window: int | None,
+        cache: Cache,
+    ) -> tuple[jax.Array, Cache, Routing | None]:
+        """The residual stream after the block, the cache, and the routing of a block of experts."""
+        h_BTD, cache = self.attn(_gathered(self.attn_norm(x_BTD)), rope, attend, window, cache)
+        h_BTD = _scattered(h_BTD)
+        x_BTD = x_BTD + (self.attn_post_norm(h_BTD) if self.post_norm else h_BTD)
+        h_BTD, routing = _gathered(self.mlp_norm(x_BTD)), None
+        if self.experts:
+            h_BTD, routing = self.moe(h_BTD)
+        else:
+            h_BTD = self.mlp(h_BTD)
+        h_BTD = _scattered(h_BTD)
+        x_BTD = x_BTD + (self.mlp_post_norm(h_BTD) if self.post_norm else h_BTD)
+        return x_BTD, cache, routing
+
+
+def _gathered(x_BTD: jax.Array) -> jax.Array:
+    """Into a sub-layer: sequences that tensor parallelism has split by length are gathered."""
+    return constrain(x_BTD, "batch", "length", "act_embed")
+
+
+def _scattered(x_BTD: jax.Array) -> jax.Array:
+    """Out of one: the partial sums of tensor parallelism are added and split by length."""
+    return constrain(x_BTD, "batch", "stream_length", "act_embed")
+
+
+def expert_block(config: ModelConfig, rngs: nnx.Rngs) -> Block:
+    return Block(config, rngs, experts=True)

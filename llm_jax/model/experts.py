@@ -1,0 +1,205 @@
+"""What routed experts compute, on one device or with the experts split over a mesh axis.
+
+Two ways, chosen by `capacity_factor`:
+
+* dropless: the assignments are sorted by expert and multiplied group by group (MegaBlocks, Gale et
+  al. 2022; `jax.lax.ragged_dot`). Over the mesh axis `expert`, tokens are all-gathered, each device
+  computes what its experts add, and the sums are reduce-scattered.
+* capacity: every expert has a fixed number of slots for each sequence (GShard, Lepikhin et al.
+  2020, algorithm 1, a sequence being a group), so what is dropped does not depend on the mesh. Over
+  `expert`, slots move by all-to-all.
+
+Legend besides the project's: k experts per token, n tokens of a device, r = n·k assignments sorted
+by expert, C slots, F width of one expert.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from llm_jax.config import ModelConfig, MoeConfig
+from llm_jax.parallel.mesh import axis_shards, spec
+
+Weights = tuple[jax.Array | None, jax.Array, jax.Array]
+"""gate (E, D, F), None where the MLP is not gated; up (E, D, F); down (E, F, D)."""
+
+
+class Assignment(NamedTuple):
+    """Which experts see which tokens."""
+
+    expert_BTk: jax.Array
+    """int32."""
+    weight_BTk: jax.Array
+    """float32 factor on the expert's output."""
+    rank_BTk: jax.Array | None = None
+    """int32 place in the expert's queue of the sequence; None: nothing is dropped."""
+
+
+def slots_per_expert(moe: MoeConfig, seq_len: int) -> int:
+    """C: how many assignments of a sequence one expert takes."""
+    assert moe.capacity_factor is not None
+    return max(1, math.ceil(moe.capacity_factor * seq_len * moe.top_k / moe.experts))
+
+
+def ranks_within_expert(expert_BTk: jax.Array) -> jax.Array:
+    """(B, T, k): how many assignments of the same sequence to the same expert come before.
+
+    All first choices come before all second ones, then the order is that of the tokens.
+    """
+    B, T, k = expert_BTk.shape
+
+    def ranks(expert_a: jax.Array) -> jax.Array:
+        order_a = jnp.argsort(expert_a, stable=True)
+        sorted_a = expert_a[order_a]
+        first_a = jnp.searchsorted(sorted_a, sorted_a, side="left")
+        return jnp.zeros_like(expert_a).at[order_a].set(jnp.arange(T * k) - first_a)
+
+    rank_Ba = jax.vmap(ranks)(expert_BTk.swapaxes(1, 2).reshape(B, k * T))
+    return rank_Ba.reshape(B, k, T).swapaxes(1, 2)
+
+
+def apply_experts(
+    x_BTD: jax.Array, assigned: Assignment, weights: Weights, config: ModelConfig
+) -> jax.Array:
+    """Weighted sum of the chosen experts' outputs, (B, T, D) in the dtype of `x_BTD`."""
+    local = functools.partial(_local, config=config)
+    if jax.sharding.get_abstract_mesh().empty:
+        return local(x_BTD, assigned, weights)
+    tokens = spec(("batch", "length", None))
+    into = spec(("experts", None, "expert_mlp"))
+    out_of = spec(("experts", "expert_mlp", None))
+    return jax.shard_map(
+        local,
+        in_specs=(
+            tokens,
+            jax.tree.map(lambda _: tokens, assigned),
+            (None if weights[0] is None else into, into, out_of),
+        ),
+        out_specs=spec(("batch", "stream_length", "act_embed")),
+        check_vma=False,  # fails under the pipeline's vmap
+    )(x_BTD, assigned, weights)
+
+
+def _local(
+    x_BTD: jax.Array, assigned: Assignment, weights: Weights, *, config: ModelConfig
+) -> jax.Array:
+    """One device's part: its tokens, its experts, its columns of their width."""
+    combine = _dropless if assigned.rank_BTk is None else _capacity
+    out_BTD = combine(x_BTD, assigned, weights, config)
+    if jax.sharding.get_abstract_mesh().empty:
+        return out_BTD
+    return jax.lax.psum_scatter(out_BTD, "tensor", scatter_dimension=1, tiled=True)
+
+
+def _dropless(
+    x_BTD: jax.Array, assigned: Assignment, weights: Weights, config: ModelConfig
+) -> jax.Array:
+    split = axis_shards("expert") > 1
+    first: int | jax.Array = 0
+    if split:
+        gather = functools.partial(jax.lax.all_gather, axis_name="expert", axis=0, tiled=True)
+        x_BTD, assigned = gather(x_BTD), jax.tree.map(gather, assigned)
+        first = jax.lax.axis_index("expert") * weights[1].shape[0]
+    k, D = assigned.expert_BTk.shape[-1], x_BTD.shape[-1]
+    expert_nk = assigned.expert_BTk.reshape(-1, k) - first
+    weight_nk = assigned.weight_BTk.reshape(-1, k)
+    out_nD = grouped(x_BTD.reshape(-1, D), expert_nk, weight_nk, weights, config)
+    out_BTD = out_nD.reshape(x_BTD.shape)
+    if split:
+        out_BTD = jax.lax.psum_scatter(out_BTD, "expert", scatter_dimension=0, tiled=True)
+    return out_BTD
+
+
+def grouped(
+    x_nD: jax.Array,
+    expert_nk: jax.Array,
+    weight_nk: jax.Array,
+    weights: Weights,
+    config: ModelConfig,
+) -> jax.Array:
+    """(n, D): what the experts 0 … E-1 of `weights` add; other numbers in `expert_nk` add 0."""
+    k, E = expert_nk.shape[1], weights[1].shape[0]
+    expert_r = expert_nk.reshape(-1)
+    expert_r = jnp.where((expert_r >= 0) & (expert_r < E), expert_r, E)
+    order_r = jnp.argsort(expert_r, stable=True)
+    place_r = jnp.argsort(order_r)
+    sizes_E = jnp.bincount(expert_r, length=E + 1)[:E].astype(jnp.int32)
+    # Rows after the last group belong to no expert; what `ragged_dot` leaves there is not used.
+    used_r1 = (jnp.arange(expert_r.size) < jnp.sum(sizes_E))[:, None]
+    rows_rD = jnp.where(used_r1, _spread(x_nD, order_r, place_r, k), 0)
+    rows_rD = _mlp(rows_rD, weights, config, lambda x, w: jax.lax.ragged_dot(x, w, sizes_E))
+    back_nkD = _permute(jnp.where(used_r1, rows_rD, 0), place_r, order_r).reshape(
+        -1, k, x_nD.shape[1]
+    )
+    return jnp.einsum("nkD,nk->nD", back_nkD, weight_nk.astype(x_nD.dtype))
+
+
+def _capacity(
+    x_BTD: jax.Array, assigned: Assignment, weights: Weights, config: ModelConfig
+) -> jax.Array:
+    assert config.moe is not None and assigned.rank_BTk is not None
+    B, T, D = x_BTD.shape
+    E, k = config.moe.experts, config.moe.top_k
+    C = slots_per_expert(config.moe, T)
+    kept_BTk = assigned.rank_BTk < C
+    slot_BTk = jnp.where(kept_BTk, assigned.expert_BTk * C + assigned.rank_BTk, E * C)
+    # Token of each slot; T, a row of zeros, in an empty one. The last slot takes what is dropped.
+    token_Ba = jnp.broadcast_to(jnp.arange(T)[:, None], (T, k)).reshape(-1)
+    token_Bs = jax.vmap(lambda slot_a: jnp.full(E * C + 1, T).at[slot_a].set(token_Ba))(
+        slot_BTk.reshape(B, -1)
+    )[:, :-1]
+    padded = jnp.pad(x_BTD, ((0, 0), (0, 1), (0, 0)))
+    slots_BECD = jax.vmap(jnp.take, (0, 0, None))(padded, token_Bs, 0).reshape(B, E, C, D)
+    split = axis_shards("expert") > 1
+    move = functools.partial(jax.lax.all_to_all, axis_name="expert", tiled=True)
+    if split:
+        slots_BECD = move(slots_BECD, split_axis=1, concat_axis=0)
+    slots_BECD = _mlp(slots_BECD, weights, config, lambda x, w: jnp.einsum("BECi,Eio->BECo", x, w))
+    if split:
+        slots_BECD = move(slots_BECD, split_axis=0, concat_axis=1)
+    padded = jnp.pad(slots_BECD.reshape(B, E * C, D), ((0, 0), (0, 1), (0, 0)))
+    back = jax.vmap(jnp.take, (0, 0, None))(padded, slot_BTk.reshape(B, -1), 0)
+    weight_BTk = assigned.weight_BTk.astype(x_BTD.dtype)
+    return jnp.einsum("BTkD,BTk->BTD", back.reshape(B, T, k, D), weight_BTk)
+
+
+def _mlp(x, weights: Weights, config: ModelConfig, dot):
+    """The experts' MLP, `dot` being the product of each row with its expert's matrix."""
+    gate, up, down = weights
+    named = lambda x, w: checkpoint_name(dot(x, w), "dense")  # noqa: E731 (as in layers.dense)
+    h = named(x, up)
+    if gate is not None:
+        g = named(x, gate)
+        h *= jax.nn.silu(g) if config.activation == "swiglu" else jax.nn.gelu(g, approximate=True)
+    else:
+        h = jax.nn.gelu(h, approximate=True)
+    return named(h, down)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _spread(x_nD: jax.Array, order_r: jax.Array, place_r: jax.Array, k: int) -> jax.Array:
+    """Row of each assignment, sorted by expert. Its gradient gathers too, where JAX's scatters."""
+    return x_nD[order_r // k]
+
+
+def _spread_bwd(k, place_r, dy_rD):
+    return dy_rD[place_r].reshape(-1, k, dy_rD.shape[-1]).sum(axis=1), None, None
+
+
+_spread.defvjp(lambda x, order, place, k: (_spread(x, order, place, k), place), _spread_bwd)
+
+
+@jax.custom_vjp
+def _permute(x_rD: jax.Array, order_r: jax.Array, inverse_r: jax.Array) -> jax.Array:
+    return x_rD[order_r]
+
+
+_permute.defvjp(
+    lambda x, order, inverse: (x[order], inverse), lambda inverse, dy: (dy[inverse], None, None)
+)

@@ -1,0 +1,236 @@
+"""Context parallelism: causal attention over sequences whose length is split over `context`.
+
+A sequence is cut into 2c chunks for c devices; device i holds chunks i and 2c-1-i ("zigzag"). Under
+the causal mask each device then has the same work with each visitor: two pairs of chunks, three
+with its own. Queries stay where they are. Keys and values either go round the ring, one neighbour a
+step (Ring Attention, Liu et al. 2023; balanced: Brandon et al. 2023, Llama 3), or are gathered at
+once (Llama 3, Grattafiori et al. 2024 §3.3.2). Both fold one source of keys after the other into
+the softmax (Milakov & Gimelshein 2018), and recompute the scores in the backward pass.
+
+Legend: c devices, t rows of a chunk, R blocks of r query rows (2·t = R·r), S keys of a chunk,
+K key/value heads, G query heads for each.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm_jax.parallel.mesh import axis_shards, spec
+
+MASKED = -(2.0**30)
+ROWS = 512
+"""Most query rows whose scores exist at one time."""
+AXIS = "context"
+
+
+class Rule(NamedTuple):
+    """What is known of the attention when it is compiled."""
+
+    scale: float
+    softcap: float | None
+    window: int | None
+    kind: Literal["ring", "gather"]
+
+
+def zigzag(seq_len: int, shards: int) -> np.ndarray:
+    """The position in the text of each row, (T,), when device i of `shards` has the i-th part."""
+    chunks = np.arange(seq_len).reshape(2 * shards, -1)
+    order = [chunk for i in range(shards) for chunk in (i, 2 * shards - 1 - i)]
+    return chunks[order].reshape(-1)
+
+
+def context_attention(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array, rule: Rule
+) -> jax.Array:
+    """Attention within documents of sequences in `zigzag` order; (B, T, N, H), as `q_BTNH`.
+
+    Equal numbers in `segments_BT` see each other; a row sees those before it in the text.
+    """
+    return jax.shard_map(
+        functools.partial(_local, rule=rule),
+        in_specs=(
+            spec(("batch", "length", "heads", None)),
+            spec(("batch", "length", "kv_heads", None)),
+            spec(("batch", "length", "kv_heads", None)),
+            spec(("batch", "length")),
+        ),
+        out_specs=spec(("batch", "length", "heads", None)),
+        check_vma=False,
+    )(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+
+
+def _local(q_BTNH, k_BTKH, v_BTKH, segments_BT, *, rule: Rule):
+    B, T, N, H = q_BTNH.shape
+    K, t = k_BTKH.shape[2], T // 2
+    r = next(size for size in range(min(t, ROWS), 0, -1) if t % size == 0)
+    q_RBKGrH = q_BTNH.reshape(B, T // r, r, K, N // K, H).transpose(1, 0, 3, 4, 2, 5)
+    k_2BKSH, v_2BKSH = (x.reshape(B, 2, t, K, H).transpose(1, 0, 3, 2, 4) for x in (k_BTKH, v_BTKH))
+    seg_RBr = segments_BT.reshape(B, T // r, r).swapaxes(0, 1)
+    seg_2BS = segments_BT.reshape(B, 2, t).swapaxes(0, 1)
+    out_RBKGrH = _attend(q_RBKGrH, seg_RBr, (k_2BKSH, v_2BKSH, seg_2BS), rule)
+    return out_RBKGrH.transpose(1, 0, 4, 2, 3, 5).reshape(B, T, N, H)
+
+
+def _starts(device, count: int):
+    """Position in the text of the first row of each of a device's `count` equal pieces."""
+    c = axis_shards(AXIS)
+    piece = jnp.arange(count)
+    half = count // 2
+    return jnp.where(piece < half, device * half + piece, (2 * c - 2 - device) * half + piece)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _attend(q_RBKGrH, seg_RBr, own, rule):
+    return _forward(q_RBKGrH, seg_RBr, own, rule)[0]
+
+
+def _forward(q_RBKGrH, seg_RBr, own, rule):
+    me = jax.lax.axis_index(AXIS)
+    R, r = q_RBKGrH.shape[0], q_RBKGrH.shape[4]
+    row_R = _starts(me, R) * r
+
+    def visit(state: Any, source: Any, device: Any) -> Any:
+        def rows(_: None, xs: Any) -> Any:
+            q, seg, row, out, log_z = xs
+            for k, v, seg_k, key in _chunks(source, device):
+
+                def fold(out, log_z, q=q, seg=seg, row=row, k=k, v=v, seg_k=seg_k, key=key):
+                    scores, _ = _scores(q, k, seg, seg_k, row, key, rule)
+                    new = jnp.logaddexp(log_z, jax.nn.logsumexp(scores, axis=-1))
+                    probs = jnp.exp(scores - new[..., None])
+                    add = jnp.einsum("BKGrS,BKSH->BKGrH", probs.astype(v.dtype), v)
+                    return out * jnp.exp(log_z - new)[..., None] + add, new
+
+                needed = _sees(row, r, key, k.shape[2], rule)
+                out, log_z = jax.lax.cond(needed, fold, lambda *state: state, out, log_z)
+            return None, (out, log_z)
+
+        return jax.lax.scan(rows, None, (q_RBKGrH, seg_RBr, row_R, *state))[1]
+
+    empty = jnp.zeros(q_RBKGrH.shape, jnp.float32), jnp.full(q_RBKGrH.shape[:-1], MASKED)
+    out, log_z = _over_sources(visit, empty, own, rule)
+    out = out.astype(q_RBKGrH.dtype)
+    return out, (q_RBKGrH, seg_RBr, own, out, log_z)
+
+
+def _over_sources(visit, state, own, rule: Rule):
+    """`visit(state, source, device)` for every device's keys; a ring begins with one's own."""
+    me, c = jax.lax.axis_index(AXIS), axis_shards(AXIS)
+    if rule.kind == "gather":
+        everything = jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS), own)
+        step = lambda state, xs: (visit(state, *xs), None)  # noqa: E731
+        return jax.lax.scan(step, state, (everything, jnp.arange(c)))[0]
+
+    def turn(carry, i):
+        state, source = carry
+        source = _pass_on(source)
+        return (visit(state, source, (me - i) % c), source), None
+
+    state = visit(state, own, me)
+    return jax.lax.scan(turn, (state, own), jnp.arange(1, c))[0][0]
+
+
+def _backward(rule, saved, dout_RBKGrH):
+    q_RBKGrH, seg_RBr, own, out_RBKGrH, log_z_RBKGr = saved
+    me, c = jax.lax.axis_index(AXIS), axis_shards(AXIS)
+    R, r = q_RBKGrH.shape[0], q_RBKGrH.shape[4]
+    dtype = q_RBKGrH.dtype
+    delta_RBKGr = jnp.sum(dout_RBKGrH.astype(jnp.float32) * out_RBKGrH, axis=-1)
+    rows = (q_RBKGrH, seg_RBr, _starts(me, R) * r, dout_RBKGrH, delta_RBKGr, log_z_RBKGr)
+
+    def visit(dq: Any, source: Any, dkv: Any, device: Any) -> Any:
+        def one(dkv: Any, xs: Any) -> Any:
+            q, seg, row, dout, delta, log_z, dq = xs
+            found = []
+            for (k, v, seg_k, key), (dk, dv) in zip(
+                _chunks(source, device), zip(*dkv, strict=True), strict=True
+            ):
+
+                def pull(
+                    dq, dk, dv, q=q, seg=seg, row=row, dout=dout, delta=delta, log_z=log_z,
+                    k=k, v=v, seg_k=seg_k, key=key,
+                ):  # fmt: skip
+                    scores, slope = _scores(q, k, seg, seg_k, row, key, rule)
+                    probs = jnp.exp(scores - log_z[..., None])
+                    dprobs = _einsum("BKGrH,BKSH->BKGrS", dout, v)
+                    dscores = (probs * (dprobs - delta[..., None]) * slope).astype(dtype)
+                    dq += _einsum("BKGrS,BKSH->BKGrH", dscores, k)
+                    dk += _einsum("BKGrS,BKGrH->BKSH", dscores, q)
+                    dv += _einsum("BKGrS,BKGrH->BKSH", probs.astype(dtype), dout)
+                    return dq, dk, dv
+
+                needed = _sees(row, r, key, k.shape[2], rule)
+                dq, dk, dv = jax.lax.cond(needed, pull, lambda *state: state, dq, dk, dv)
+                found.append((dk, dv))
+            return tuple(jnp.stack(pair) for pair in zip(*found, strict=True)), dq
+
+        dkv, dq = jax.lax.scan(one, dkv, (*rows, dq))
+        return dq, dkv
+
+    dq = jnp.zeros(q_RBKGrH.shape, jnp.float32)
+    nothing = tuple(jnp.zeros(x.shape, jnp.float32) for x in own[:2])
+    if rule.kind == "gather":
+        everything = jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS), own)
+        step = lambda dq, xs: visit(dq, xs[0], nothing, xs[1])  # noqa: E731
+        dq, dkv = jax.lax.scan(step, dq, (everything, jnp.arange(c)))
+        dkv = jax.tree.map(lambda x: jax.lax.psum_scatter(x, AXIS, scatter_dimension=0), dkv)
+    else:
+
+        def turn(carry, i):
+            dq, source, dkv = carry
+            source, dkv = _pass_on((source, dkv))
+            dq, dkv = visit(dq, source, dkv, (me - i) % c)
+            return (dq, source, dkv), None
+
+        dq, dkv = visit(dq, own, nothing, me)
+        (dq, _, dkv), _ = jax.lax.scan(turn, (dq, own, dkv), jnp.arange(1, c))
+        dkv = _pass_on(dkv)  # the gradients have gone round with their keys; one step is left home
+    dk, dv = (x.astype(dtype) for x in dkv)
+    return dq.astype(dtype), None, (dk, dv, None)
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _pass_on(tree):
+    """Everything to the next device of the ring."""
+    c = axis_shards(AXIS)
+    ring = [(i, (i + 1) % c) for i in range(c)]
+    return jax.tree.map(lambda x: jax.lax.ppermute(x, AXIS, ring), tree)
+
+
+def _chunks(source, device):
+    """(keys, values, segments, position in the text) of the two chunks of a device."""
+    k_2BKSH, v_2BKSH, seg_2BS = source
+    start_2 = _starts(device, 2) * k_2BKSH.shape[3]
+    return [(k_2BKSH[b], v_2BKSH[b], seg_2BS[b], start_2[b]) for b in range(2)]
+
+
+def _sees(row, rows: int, key, keys: int, rule: Rule):
+    """Whether any of `rows` query rows from `row` on may see any of `keys` keys from `key` on."""
+    seen = key <= row + rows - 1
+    return seen if rule.window is None else seen & (row - (key + keys - 1) < rule.window)
+
+
+def _scores(q, k, seg, seg_k, row, key, rule: Rule):
+    """Masked float32 scores (B, K, G, r, S), and d(score)/d(q·k)."""
+    scores = _einsum("BKGrH,BKSH->BKGrS", q, k) * rule.scale
+    slope = jnp.asarray(rule.scale, jnp.float32)
+    if rule.softcap is not None:
+        scores = rule.softcap * jnp.tanh(scores / rule.softcap)
+        slope = rule.scale * (1 - (scores / rule.softcap) ** 2)
+    distance = row + jnp.arange(q.shape[3])[:, None] - key - jnp.arange(k.shape[2])
+    mask = distance >= 0
+    if rule.window is not None:
+        mask &= distance < rule.window
+    mask = mask & (seg[:, :, None] == seg_k[:, None, :])
+    return jnp.where(mask[:, None, None], scores, MASKED), slope
+
+
+def _einsum(formula: str, a, b):
+    return jnp.einsum(formula, a, b, preferred_element_type=jnp.float32)
