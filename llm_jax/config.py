@@ -439,6 +439,8 @@ class RunConfig:
     seed: int = 0
     """Seed of the initial parameters."""
     log_every: int = 10
+    wandb: str | None = None
+    """Project of Weights & Biases that measurements go to as well; needs the extra `wandb`."""
     model: ModelConfig
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     data: DataConfig = field(default_factory=DataConfig)

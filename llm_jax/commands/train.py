@@ -41,10 +41,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
+    loss = (
+        f"validation loss {result['loss']:.4f}, {result['bits_per_byte']:.4f} bits per byte"
+        if result["loss"] is not None
+        else "not evaluated"
+    )
     lines = [
-        f"step {result['step']}: validation loss {result['loss']:.4f}, "
-        f"{result['bits_per_byte']:.4f} bits per byte, {result['tokens']:,} tokens",
-        f"checkpoint {result['checkpoint']}",
+        f"step {result['step']}: {loss}, {result['tokens']:,} tokens",
+        f"checkpoint {result['checkpoint'] or 'none'}",
     ]
     if result["tokens_per_second"]:
         lines.insert(

@@ -3,7 +3,11 @@
     <out>/run.json, <out>/tokenizer.model
     <out>/checkpoints/<step>/params    tree of the model
     <out>/checkpoints/<step>/opt       optimizer state, nested dicts with the names of its fields
+    <out>/checkpoints/<step>/guard     what the guard remembers of the losses
     <out>/checkpoints/<step>/meta      config, step, data order, tokenizer hash, library versions
+
+    <out>/checkpoints/<step>/manifest.json  sizes and checksums of these files
+    <out>/damaged/<step>               a checkpoint whose files were no longer what was written
 
 No NNX or optax object is stored, so the files outlive both libraries. Orbax writes a step under a
 temporary name and renames it when it is whole: an interrupted save never looks like a checkpoint.
@@ -12,7 +16,6 @@ temporary name and renames it when it is whole: an interrupted save never looks 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -26,16 +29,26 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 
-from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, from_json, to_dict, to_json
+from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, from_json, to_dict
 from llm_jax.model import transformer
+from llm_jax.train.guard import fresh_guard
+from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, write_manifest
+from llm_jax.train.run_folder import check_tokenizer, differences
 from llm_jax.train.state import State, fresh_optimizer
 
 FORMAT = 1
 # Orbax logs, with a traceback for each of its threads, the errors that it raises as well.
+# It also warns whoever opens a folder read-only that it is read-only.
 logging.getLogger("absl").addFilter(
-    lambda record: not (record.exc_info and "orbax" in record.pathname)
+    lambda record: (
+        not (
+            "orbax" in record.pathname
+            and (record.exc_info or record.msg.startswith("Given directory is read only"))
+        )
+    )
 )
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece")
 
@@ -72,20 +85,27 @@ def _key(entry: Any) -> str:
 
 
 class Checkpointer:
-    """Saves and restores the training state of one run."""
+    """Saves and restores the training state of one run.
+
+    Attributes:
+      notes: what there was to say about the checkpoints found: damaged ones, moved away.
+    """
 
     def __init__(self, config: RunConfig, tokenizer_sha256: str) -> None:
         self.config = config
         self.tokenizer_sha256 = tokenizer_sha256
         self.folder = Path(config.out).absolute() / "checkpoints"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.notes = set_damaged_aside(self.folder)
         policy = config.checkpoint
         options = ocp.CheckpointManagerOptions(
             max_to_keep=policy.keep_last,
             keep_period=policy.keep_every,
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._before_rename),
         )
+        self._saving = 0
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     @property
@@ -111,10 +131,19 @@ class Checkpointer:
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(state["params"]),
             opt=ocp.args.StandardSave(plain(state["opt"])),
+            guard=ocp.args.StandardSave(state["guard"]),
             meta=ocp.args.JsonSave(meta),
         )
         with self._explained():
+            self._manager.wait_until_finished()  # `_saving` is of one save at a time
+            self._saving = step
             self._manager.save(step, args=args)
+
+    def _before_rename(self) -> None:
+        """Orbax calls this, on its thread, when all hosts have written their files."""
+        if jax.process_index() == 0:
+            for folder in self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+                write_manifest(folder)
 
     def wait(self) -> None:
         """Returns when everything saved is on disk; raises as `save` does."""
@@ -134,17 +163,27 @@ class Checkpointer:
         items = {"params": ocp.args.StandardRestore(abstract["params"])}
         if self.has_optimizer(step):
             items["opt"] = ocp.args.StandardRestore(plain(abstract["opt"]))
+        if self._holds(step, "guard"):
+            items["guard"] = ocp.args.StandardRestore(abstract["guard"])
         made = self._manager.restore(step, args=ocp.args.Composite(**items))
         if self.has_optimizer(step):
             opt = unplain(made["opt"], abstract["opt"])
         else:
             opt = fresh_optimizer(self.config, abstract, made["params"])
         counter = jax.device_put(np.int32(step), abstract["step"].sharding)
-        return {"params": made["params"], "opt": opt, "step": counter}
+        if "guard" in items:
+            guard = made["guard"]
+        else:
+            place = lambda leaf, where: jax.device_put(np.asarray(leaf), where.sharding)  # noqa: E731
+            guard = jax.tree.map(place, fresh_guard(), abstract["guard"])
+        return {"params": made["params"], "opt": opt, "guard": guard, "step": counter}
 
     def has_optimizer(self, step: int) -> bool:
         """Whether the checkpoint can be gone on from as it was; imported weights cannot."""
-        return (self.folder / str(step) / "opt").exists()
+        return self._holds(step, "opt")
+
+    def _holds(self, step: int, item: str) -> bool:
+        return (self.folder / str(step) / item).exists()
 
     def close(self) -> None:
         with self._explained():
@@ -169,6 +208,53 @@ class Checkpointer:
             raise FileTrouble(self.config.out, error) from error
 
 
+def saved_steps(folder: Path) -> list[int]:
+    """Steps of the whole checkpoints in a `checkpoints` folder, newest first."""
+    found = ocp.path.step.standard_name_format().find_all(folder)
+    return sorted((one.step for one in found), reverse=True)
+
+
+def forget_after(folder: Path, step: int) -> int:
+    """Deletes the checkpoints after `step`; returns the newest of the others, 0 if none is left.
+
+    One process does it, when nothing is being saved.
+    """
+    for newer in saved_steps(folder):
+        if newer > step:
+            shutil.rmtree(folder / str(newer))
+    return next(iter(saved_steps(folder)), 0)
+
+
+def set_damaged_aside(folder: Path) -> list[str]:
+    """Moves the newest checkpoints out of `folder` until the newest is as it was written.
+
+    Each process reads its share of the files. Returns a sentence for each checkpoint.
+    """
+    notes = []
+    for step in saved_steps(folder):
+        place = first_damage(folder / str(step), jax.process_index(), jax.process_count())
+        # -1 for a manifest that cannot be read; a process that found nothing says so by a 2^30.
+        mine = np.int32(2**30 if place is None else place)
+        worst = int(np.min(multihost_utils.process_allgather(mine)))
+        if worst == 2**30:
+            if not (folder / str(step) / MANIFEST).exists():
+                notes.append(f"Checkpoint {step} has no {MANIFEST}: it is used unchecked.")
+            break
+        why = damage_sentence(folder / str(step), worst)
+        aside = folder.parent / "damaged" / str(step)
+        if jax.process_index() == 0:
+            aside.parent.mkdir(exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            (folder / str(step)).rename(aside)
+        notes.append(
+            f"Checkpoint {step} is damaged ({why}): it was moved to {aside}, and the one before "
+            "is used."
+        )
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("damaged checkpoints are aside")
+    return notes
+
+
 class FileTrouble(UserError):
     """A full disk, a lost mount, a missing right: one sentence that says what survives.
 
@@ -178,9 +264,8 @@ class FileTrouble(UserError):
     abandons_threads = True
 
     def __init__(self, out: str, error: Exception) -> None:
-        whole = ocp.path.step.standard_name_format().find_all(Path(out).absolute() / "checkpoints")
-        good = max((found.step for found in whole), default=None)
-        kept = "it has no checkpoint yet" if good is None else f"its checkpoint {good} is whole"
+        whole = saved_steps(Path(out).absolute() / "checkpoints")
+        kept = f"its checkpoint {whole[0]} is whole" if whole else "it has no checkpoint yet"
         super().__init__(
             f"The run in {out} could not read or write a file ({reason(error)}); {kept}: free "
             "space or mend the disk, then run the same command to go on from there."
@@ -193,40 +278,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) or code is None:
         return " ".join(str(error).split())[:200]
     return os.strerror(int(code[1]))
-
-
-def check_tokenizer(out: str, saved: str, now: str) -> None:
-    """Raises `ConfigError` unless both SHA-256 digests are the same."""
-    if saved != now:
-        raise ConfigError(
-            f"The run in {out} was trained with another tokenizer ({saved[:12]}, now {now[:12]}): "
-            "use the dataset it was trained on, or choose another `out`."
-        )
-
-
-def file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def differences(old: Any, new: Any, where: str) -> list[str]:
-    """Fields in which two configs of one class differ, as `where.field old → new`."""
-    a, b = to_dict(old), to_dict(new)
-    found: list[str] = []
-    for name in a:
-        if (
-            isinstance(a[name], dict)
-            and isinstance(b[name], dict)
-            and a[name].keys() == b[name].keys()
-        ):
-            inner = [
-                f"{where}.{name}.{k} {v!r} → {b[name][k]!r}"
-                for k, v in a[name].items()
-                if v != b[name][k]
-            ]
-            found += inner
-        elif a[name] != b[name]:
-            found.append(f"{where}.{name} {a[name]!r} → {b[name]!r}")
-    return found
 
 
 @dataclass(frozen=True)
@@ -267,51 +318,3 @@ def load_run(folder: str | Path, step: int | None = None) -> Run:
         restore = ocp.args.Composite(params=ocp.args.StandardRestore(target))
         params = manager.restore(step, args=restore)["params"]
     return Run(config, step, params, folder / "tokenizer.model")
-
-
-def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
-    """Makes `config.out` the folder of this run, or checks that it is; returns what has changed.
-
-    Raises:
-      ConfigError: the folder holds something else, or a run of another name, architecture
-        or tokenizer.
-    """
-    out = Path(config.out)
-    record = out / "run.json"
-    changes: list[str] = []
-    if record.is_file():
-        old = from_json(record.read_text(encoding="utf-8"), RunConfig)
-        if old.name != config.name:
-            raise ConfigError(
-                f"run.out is {config.out}, which belongs to run {old.name!r}, not {config.name!r}: "
-                "choose another folder."
-            )
-        changes = differences(old, config, "run")
-        model = [change for change in changes if change.startswith("run.model.")]
-        if model:
-            raise ConfigError(
-                f"The run in {config.out} has another architecture ({'; '.join(model)}): restore "
-                "these fields, or choose another `out`."
-            )
-        theirs = out / "tokenizer.model"
-        if theirs.is_file():
-            check_tokenizer(config.out, file_sha256(theirs), file_sha256(tokenizer_path))
-    elif out.is_dir() and any(not _expected(path) for path in out.iterdir()):
-        raise ConfigError(
-            f"run.out is {config.out}, which is not empty and holds no run: choose another folder."
-        )
-    if jax.process_index() == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        temporary = out / "run.json.tmp"
-        temporary.write_text(to_json(config), encoding="utf-8")
-        temporary.replace(record)
-        if not (out / "tokenizer.model").exists():
-            shutil.copyfile(tokenizer_path, out / "tokenizer.model.tmp")
-            (out / "tokenizer.model.tmp").replace(out / "tokenizer.model")
-    return changes
-
-
-def _expected(path: Path) -> bool:
-    """Whether a launcher, the sign of life that it watches, or a start that was killed or is just
-    happening in another process, put this into the run's folder."""
-    return path.name in ("launch", "run.json.tmp") or path.name.startswith("status.")

@@ -1,4 +1,4 @@
-"""Where a run's wall time goes, by phase: the numbers behind goodput, and a sign of life.
+"""Where a start's wall time goes, by phase: the numbers behind goodput, and a sign of life.
 
 The phase and the step are kept in `status.<process>.json` of the run's folder, which is what a
 launcher's watchdog looks at.
@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from llm_jax.train.goodput import Start, accounted, goodput, read_starts, write_starts
+
 STATUS_SECONDS = 1.0
 
 
@@ -22,40 +24,72 @@ class Clock:
     def __init__(self, out: Path, process: int) -> None:
         self._start = time.perf_counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._status = out / f"status.{process}.json"
+        self._out, self._process = out, process
         self._written = 0.0
         self._phase, self._step = "startup", 0
+        self._opened: float | None = None
+        """When the phase began; None between phases."""
+        self._before: list[Start] | None = None
+        """Earlier starts of the run; None until its folder is known to be this run's."""
+        self._record = Start(time.time(), time.time())
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        start, before = time.perf_counter(), self._phase
+        before, self._opened = self._phase, time.perf_counter()
         self._enter(name)
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - start
+            self.seconds[name] += time.perf_counter() - self._opened
+            self._opened = None
             self._enter(before)
 
+    def begin(self, step: int) -> None:
+        """Everything until now was start-up of a run that goes on from `step`."""
+        self.seconds["startup"] += self.stepping
+        self._before = read_starts(self._out)
+        self._step = self._record.first = step
+        self._enter(self._phase)
+
     def stepped(self, step: int) -> None:
-        """Notes that `step` was dispatched; the file is rewritten once a second."""
+        """Notes that `step` was dispatched; the files are rewritten once a second."""
         self._step = step
         if self._phase != "step" or time.perf_counter() - self._written > STATUS_SECONDS:
             self._enter("step")
 
     def _enter(self, phase: str) -> None:
         self._phase, self._written = phase, time.perf_counter()
-        if self._status.parent.is_dir():  # before the folder is claimed nobody can look
+        if self._out.is_dir():  # before the folder is claimed nobody can look
             record = {"phase": phase, "step": self._step, "time": time.time()}
-            temporary = self._status.with_suffix(".tmp")
+            status = self._out / f"status.{self._process}.json"
+            temporary = status.with_suffix(".tmp")
             temporary.write_text(json.dumps(record), encoding="utf-8")
-            temporary.replace(self._status)
+            temporary.replace(status)
+            if self._process == 0 and self._before is not None:
+                write_starts(self._out, self._starts())
+
+    def _starts(self) -> list[Start]:
+        self._record.seen, self._record.step = time.time(), self._step
+        self._record.seconds = {**self.seconds, "step": self.stepping}
+        if self._opened is not None:
+            self._record.seconds[self._phase] = self.seconds[self._phase] + self._open_seconds
+        return [*(self._before or []), self._record]
+
+    @property
+    def _open_seconds(self) -> float:
+        return 0.0 if self._opened is None else time.perf_counter() - self._opened
 
     @property
     def stepping(self) -> float:
-        """Seconds spent on training steps."""
-        return time.perf_counter() - self._start - sum(self.seconds.values())
+        """Seconds spent on training steps since this start."""
+        known = sum(self.seconds.values()) + self._open_seconds
+        return time.perf_counter() - self._start - known
+
+    def account(self) -> dict[str, float]:
+        """Seconds of the whole run, all starts together (see `goodput.accounted`)."""
+        return accounted(self._starts())
 
     @property
     def goodput(self) -> float:
-        """Fraction of all wall time spent on training steps."""
-        return self.stepping / (time.perf_counter() - self._start)
+        """Fraction of the run's wall time, all starts together, in steps that count."""
+        return goodput(self._starts())

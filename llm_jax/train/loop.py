@@ -10,28 +10,31 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import signal
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from llm_jax.config import RunConfig
-from llm_jax.model.kernels import attention_choice
-from llm_jax.parallel.mesh import check_divisible, make_mesh, used_axes
-from llm_jax.plan.counts import token_flops, total_parameters
+from llm_jax.parallel.mesh import check_divisible, make_mesh
 from llm_jax.train import distributed
-from llm_jax.train.checkpoint import Checkpointer, FileTrouble, claim_folder
+from llm_jax.train.checkpoint import Checkpointer, FileTrouble
 from llm_jax.train.clock import Clock
 from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
 from llm_jax.train.metrics import Log, draw_curve
 from llm_jax.train.platform import peak_flops
+from llm_jax.train.reporter import Reporter, measured_before
+from llm_jax.train.rollback import batches_from, read_rollbacks, roll_back
+from llm_jax.train.run_folder import claim_folder
 from llm_jax.train.state import State, abstract_state, init_state
-from llm_jax.train.step import Metrics, compile_train_step
+from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
+from llm_jax.train.trace import Trace
 from llm_jax.train.validation import Validation
 
 STDERR = 2
+StepFunction = Callable[[State, Batch], tuple[State, Metrics]]
 
 
 def train(config: RunConfig) -> dict[str, Any]:
@@ -43,6 +46,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     Raises:
       ConfigError, UserError: before anything is written.
       FileTrouble: the disk is full or broken; the checkpoints before are whole.
+      Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
     faulthandler.register(signal.SIGUSR1, file=STDERR)
     distributed.join()
@@ -58,82 +62,103 @@ class _Run:
     """What one process holds while it trains."""
 
     def __init__(self, config: RunConfig, stop: Stop) -> None:
-        self.config, self.stop = config, stop
-        self.clock = Clock(Path(config.out), jax.process_index())
+        self.config, self.stop, self.out = config, stop, Path(config.out)
+        self.clock = Clock(self.out, jax.process_index())
         self.mesh = make_mesh(config.parallel)
         check_divisible(config, self.mesh)
         self.dataset = open_dataset(config)
-        self.token_bytes_V = padded_token_bytes(self.dataset, config)
         self.batches = local_batches(self.dataset, config, self.mesh, "train")
         changes = claim_folder(config, self.dataset.path / "tokenizer.model")
+        self.rollbacks = read_rollbacks(self.out)
         self.checkpointer = Checkpointer(config, self.dataset.tokenizer.sha256)
         saved = self.checkpointer.latest_step
         self.resuming, self.start = saved is not None, saved or 0
-        self.log = Log(Path(config.out), config.steps, self.start, quiet=jax.process_index() != 0)
-        self.flops_per_token = token_flops(config.model, config.data.seq_len).train
-        with self.clock.phase("compile"):
-            self.peak, peak_source = peak_flops(config, self.mesh)
-        self.last: dict[str, Any] = {}
-        self._mark = (self.start, 0.0)
-        self._introduce(changes, peak_source)
+        self.done = self.start
+        self.clock.begin(self.start)
+        self.log = Log(config, self.start, quiet=jax.process_index() != 0)
+        self.reporter = Reporter(config, self.log, self.clock)
+        self.trace = Trace(self.out, self.log.say)
+        self._say_what_was_found(changes)
 
-    def _introduce(self, changes: list[str], peak_source: str) -> None:
-        config, shape = self.config, used_axes(self.mesh)
-        device = self.mesh.devices.flat[0].platform
-        attends = attention_choice(config.model, config.compute, config.data.seq_len, device)
-        self.log.say(
-            f"{config.name}: {total_parameters(config.model) / 1e6:.2f} M parameters, "
-            f"{config.steps} steps of {config.batch_tokens} tokens, "
-            f"{config.batch_tokens * config.steps / 1e6:.1f} M tokens in all; mesh {shape}; "
-            f"{attends.kind} attention, {config.compute.dtype}; {peak_source}"
-        )
-        if attends.reason:
-            self.log.say(f"Not the {device}'s own attention kernel: {attends.reason}.")
-        epochs = config.steps / self.batches.steps_per_epoch
-        if epochs > 1:
-            self.log.say(f"The training split is read {epochs:.1f} times.")
-        if self.resuming:
-            self.log.say(f"Going on in {config.out} after step {self.start}.")
-            if not self.checkpointer.has_optimizer(self.start):
-                self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
+    def _say_what_was_found(self, changes: list[str]) -> None:
+        say = self.log.say
+        for note in self.checkpointer.notes:
+            say(note)
         for change in changes:
-            self.log.say(f"Changed since the run began: {change}")
+            say(f"Changed since the run began: {change}")
+        for back in self.rollbacks:
+            say(f"{back.batches} batches are left out after step {back.step}: {back.why}.")
+        if self.resuming:
+            say(f"Going on in {self.config.out} after step {self.start}.")
+            if not self.checkpointer.has_optimizer(self.start):
+                say("The checkpoint holds weights alone: the optimizer starts afresh.")
 
     def train(self) -> dict[str, Any]:
-        config, clock = self.config, self.clock
-        with clock.phase("restore" if self.resuming else "startup"):
-            state = self._first_state()
-        with clock.phase("compile"):
-            step_fn = compile_train_step(config, self.mesh, self.token_bytes_V)
-            validation = Validation(self.dataset, config, self.mesh)
-        self._mark = (self.start, clock.stepping)
+        config, clock, reporter = self.config, self.clock, self.reporter
+        measured = measured_before(self.out, self.start) if self.resuming else None
+        if self.start >= config.steps and measured:
+            reporter.last = measured
+            self.log.say(f"The run is finished: all its {config.steps} steps are done.")
+            return self._result()
+        with self.stop.leaving_at_once():
+            with clock.phase("compile"):
+                peak = peak_flops(config, self.mesh)
+            reporter.introduce(self.mesh, peak, self.batches.steps_per_epoch)
+            with clock.phase("restore" if self.resuming else "startup"):
+                state = self._first_state()
+            with clock.phase("compile"):
+                token_bytes_V = padded_token_bytes(self.dataset, config)
+                step_fn = compile_train_step(config, self.mesh, token_bytes_V)
+                validation = Validation(self.dataset, config, self.mesh)
+        if self.resuming and not measured and self._due(self.start, config.eval.every):
+            self._evaluate(validation, state)  # a request to stop had interrupted it
+        state = self._steps(step_fn, validation, state)
+        if self.done:
+            self._save(state)
+        if "loss" not in reporter.last and self.stop.signal is None:
+            self._evaluate(validation, state)
+        with clock.phase("save"):
+            self.checkpointer.wait()
+        if jax.process_index() == 0:
+            draw_curve(self.out)
+        return self._result()
+
+    def _steps(self, step_fn: StepFunction, validation: Validation, state: State) -> State:
+        config, reporter = self.config, self.reporter
         pending: tuple[int, Metrics] | None = None
-        done = self.start
-        with self.batches.iterate(self.start) as source:
+        reporter.begin(self.start)
+        with contextlib.closing(batches_from(self.batches, self.start, self.rollbacks)) as source:
             for index, local in source:
-                if index >= config.steps or self.stop.requested(done):
+                if index >= config.steps or self.stop.requested():
                     break
+                self.trace.before(index, state["step"])
                 state, metrics = step_fn(state, to_device(local, self.mesh))
-                done = index + 1
+                self.done = step = index + 1
                 if pending:
-                    self._report(*pending)
-                pending = (done, metrics) if self._due(done, config.log_every) else None
-                evaluates = self._due(done, config.eval.every)
-                if evaluates or self._due(done, config.checkpoint.every):
-                    jax.block_until_ready(metrics)  # so that the step is not timed as evaluation
+                    self._account(*pending)
+                pending = (step, metrics)
+                evaluates = self._due(step, config.eval.every)
+                saves = self._due(step, config.checkpoint.every)
+                if evaluates or saves:
+                    self._account(*pending)  # so that the step is not timed as evaluation
+                    pending = None
                 if evaluates:
-                    self._report_validation(done, validation, state)
-                if self._due(done, config.checkpoint.every):
-                    self._save(state, done)
-                clock.stepped(done)
-                self.log.advance(done)
+                    self._evaluate(validation, state)
+                if saves and not reporter.streak:
+                    self._save(state)
+                self.clock.stepped(step)
+                self.log.advance(step)
         if pending:
-            self._report(*pending)
-        if done > self.start:
-            self._save(state, done)
-        if "loss" not in self.last:
-            self._report_validation(done, validation, state)
-        return self._finish(done)
+            self._account(*pending)
+        return state
+
+    def _account(self, step: int, metrics: Metrics) -> None:
+        """Reads the metrics of `step`, which by now has dispatched the next; may roll back."""
+        reporter = self.reporter
+        reporter.account(step, metrics, self._due(step, self.config.log_every))
+        if reporter.streak >= self.config.optim.skip_limit:
+            self.checkpointer.wait()
+            raise roll_back(self.out, step, reporter.streak, reporter.why)
 
     def _due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.config.steps
@@ -143,62 +168,35 @@ class _Run:
             return init_state(self.config, self.mesh)
         return self.checkpointer.restore(abstract_state(self.config, self.mesh), self.start)
 
-    def _save(self, state: State, step: int) -> None:
-        if self.checkpointer.latest_step != step:
+    def _save(self, state: State) -> None:
+        if self.checkpointer.latest_step != self.done:
             with self.clock.phase("save"):
-                self.checkpointer.save(state, step)
+                self.checkpointer.save(state, self.done)
 
-    def _report(self, step: int, metrics: Metrics) -> None:
-        """Reads the metrics of `step` from the device, which by now has dispatched the next."""
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        stepping = self.clock.stepping
-        steps, seconds = step - self._mark[0], stepping - self._mark[1]
-        self._mark = (step, stepping)
-        rate = steps * self.config.batch_tokens / seconds
-        mfu = rate * self.flops_per_token / self.peak
-        del values["count"]
-        record = {"split": "train", "step": step, "tokens": step * self.config.batch_tokens}
-        record |= values | {"tokens_per_second": rate, "mfu": mfu, "time": time.time()}
-        self.last |= {"train_loss": values["loss"], "tokens_per_second": rate, "mfu": mfu}
-        self.log.write(
-            record,
-            f"step {step}/{self.config.steps}  loss {values['loss']:.4f}  "
-            f"bits/byte {values['bits_per_byte']:.3f}  grad {values['grad_norm']:.2f}  "
-            f"lr {values['learning_rate']:.2e}  {rate:,.0f} tokens/s  MFU {mfu:.0%}",
-        )
-
-    def _report_validation(self, step: int, validation: Validation, state: State) -> None:
+    def _evaluate(self, validation: Validation, state: State) -> None:
         with self.clock.phase("eval"):
-            values = validation.measure(state["params"])
-        self.last |= values
-        record = {"split": "validation", "step": step, "tokens": step * self.config.batch_tokens}
-        self.log.write(
-            record | values,
-            f"step {step}/{self.config.steps}  validation loss {values['loss']:.4f}  "
-            f"bits/byte {values['bits_per_byte']:.4f}",
-        )
+            values = validation.measure(state["params"], self.stop.requested)
+        if values:
+            self.reporter.validation(self.done, values)
 
-    def _finish(self, done: int) -> dict[str, Any]:
-        with self.clock.phase("save"):
-            self.checkpointer.wait()
-        if jax.process_index() == 0:
-            draw_curve(Path(self.config.out))
-        finished = done == self.config.steps
+    def _result(self) -> dict[str, Any]:
+        last, done = self.reporter.last, self.done
+        saved = done or self.resuming
         return {
             "step": done,
-            "loss": self.last["loss"],
-            "bits_per_byte": self.last["bits_per_byte"],
-            "train_loss": self.last.get("train_loss"),
+            "loss": last.get("loss"),
+            "bits_per_byte": last.get("bits_per_byte"),
+            "train_loss": last.get("train_loss"),
             "tokens": done * self.config.batch_tokens,
-            "tokens_per_second": self.last.get("tokens_per_second"),
-            "mfu": self.last.get("mfu"),
+            "tokens_per_second": last.get("tokens_per_second"),
+            "mfu": last.get("mfu"),
             "goodput": self.clock.goodput,
-            "seconds": {name: round(value, 3) for name, value in self.clock.seconds.items()}
-            | {"step": round(self.clock.stepping, 3)},
-            "checkpoint": str(self.checkpointer.folder / str(done)),
-            "exit_code": 0 if finished else self.stop.exit_code,
+            "seconds": {name: round(value, 3) for name, value in self.clock.account().items()},
+            "checkpoint": str(self.checkpointer.folder / str(done)) if saved else None,
+            "exit_code": 0 if done >= self.config.steps else self.stop.exit_code,
         }
 
     def close(self) -> None:
+        self.trace.close(self.done)
         self.log.close()
         self.checkpointer.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from llm_jax.config import ConfigError, RunConfig, to_dict
+
 METRICS_FILE = "metrics.jsonl"
 FLUSH_SECONDS = 10.0
 
@@ -22,16 +26,19 @@ FLUSH_SECONDS = 10.0
 class Log:
     """Writes each record to every sink; with several processes, process 0 alone.
 
-    A record is a flat dict with `split` ("train" or "validation"), `step`, `tokens` and figures.
+    A record is a flat dict with `split` ("train", "validation", or "skipped" for a step that the
+    guard did not take), `step`, `tokens` and figures.
     """
 
-    def __init__(self, out: Path, steps: int, start: int, quiet: bool) -> None:
+    def __init__(self, config: RunConfig, start: int, quiet: bool) -> None:
         self._quiet = quiet
         if quiet:
             return
+        out, steps = Path(config.out), config.steps
         forget_after(out / METRICS_FILE, start)
         self._file = (out / METRICS_FILE).open("a", encoding="utf-8")
         self._board = Board(out / "tensorboard", start)
+        self._wandb = WandB(config) if config.wandb else None
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -56,6 +63,8 @@ class Log:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         self._board.write(record)
+        if self._wandb:
+            self._wandb.write(record)
         self.say(line)
 
     def advance(self, step: int) -> None:
@@ -69,6 +78,40 @@ class Log:
         self._progress.stop()
         self._file.close()
         self._board.close()
+        if self._wandb:
+            self._wandb.close()
+
+
+class WandB:
+    """A run of Weights & Biases in the project `config.wandb`; a resumed run is one there too."""
+
+    def __init__(self, config: RunConfig) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise ConfigError(
+                f"wandb is {config.wandb!r}, and the package is not installed: "
+                "pip install 'llm-jax[wandb]'."
+            ) from None
+        out = Path(config.out).absolute()
+        same = hashlib.sha256(f"{socket.gethostname()}:{out}".encode()).hexdigest()[:16]
+        self._run = wandb.init(
+            project=config.wandb,
+            name=config.name,
+            id=same,
+            resume="allow",
+            dir=out,
+            config=to_dict(config),
+        )
+        # Its own step must only grow, and a resumed run measures some steps again.
+        self._run.define_metric("*", step_metric="step")
+
+    def write(self, record: dict[str, Any]) -> None:
+        named = {f"{record['split']}/{k}": v for k, v in record.items() if isinstance(v, float)}
+        self._run.log(named | {"step": record["step"], "tokens": record["tokens"]})
+
+    def close(self) -> None:
+        self._run.finish()
 
 
 class Board:

@@ -1,6 +1,7 @@
 """The training state as one tree, first as shapes, then as arrays.
 
-    {"params": tree of the model, "opt": optax state, "step": int32 number of updates made}
+    {"params": tree of the model, "opt": optax state, "guard": what `guard` remembers of the losses,
+     "step": int32 number of steps made, those included that the guard skipped}
 
 One abstract state serves sharded initialisation, restore, preflight and memory accounting.
 """
@@ -18,6 +19,7 @@ from jax.sharding import Mesh
 from llm_jax.config import RunConfig
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import parameter_sharding, sharding
+from llm_jax.train.guard import fresh_guard
 from llm_jax.train.optimizer import make_optimizer
 from llm_jax.train.platform import init_compiler_options
 
@@ -33,7 +35,8 @@ def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
 def fresh_state(config: RunConfig, key: jax.Array) -> State:
     params = transformer.init(config.model, key)
     opt = optimizer_of(config).init(params)
-    return {"params": params, "opt": opt, "step": jnp.zeros((), jnp.int32)}
+    step = jnp.zeros((), jnp.int32)
+    return {"params": params, "opt": opt, "guard": fresh_guard(), "step": step}
 
 
 def abstract_state(config: RunConfig, mesh: Mesh) -> State:
@@ -56,7 +59,8 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
         is_leaf=_is_masked,
         transform_non_params=lambda _: replicated,
     )
-    where = {"params": by_param, "opt": opt, "step": replicated}
+    guard = jax.tree.map(lambda _: replicated, shapes["guard"])
+    where = {"params": by_param, "opt": opt, "guard": guard, "step": replicated}
     attach = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)  # noqa: E731
     return jax.tree.map(attach, shapes, where)
 

@@ -21,6 +21,7 @@ from llm_jax.model.moe import Routing, summary
 from llm_jax.parallel.context import zigzag
 from llm_jax.parallel.mesh import axis_shards, constrain, sharding
 from llm_jax.parallel.pipeline import Schedule
+from llm_jax.train.guard import judge
 from llm_jax.train.loss import cross_entropy
 from llm_jax.train.optimizer import gradient_norm, learning_rate
 from llm_jax.train.platform import compiler_options
@@ -116,18 +117,30 @@ def train_step(
 
     Returns:
       The next state, and float32 scalars: `loss` (nats per target), `bits_per_byte`, `grad_norm`
-      (before clipping), `learning_rate`, `count` (targets in the batch).
+      (before clipping), `learning_rate`, `count` (targets in the batch); and int32 `skipped`
+      steps so far and the `streak` of them that this step ends (see `guard`).
     """
     grads, metrics = gradients(state["params"], batch, config)
-    updates, opt = optimizer_of(config).update(grads, state["opt"], state["params"])
-    params = optax.apply_updates(state["params"], updates)
+    grad_norm = gradient_norm(grads, transformer.logical_axes(config.model))
+    take, guard = judge(state["guard"], metrics["loss"], grad_norm, config.optim.spike_limit)
+
+    def update() -> tuple[Any, Any]:
+        updates, opt = optimizer_of(config).update(grads, state["opt"], state["params"])
+        return optax.apply_updates(state["params"], updates), opt
+
+    # A select between old and new arrays would keep a second copy of the parameters in memory.
+    params, opt = jax.lax.cond(take, update, lambda: (state["params"], state["opt"]))
     nats = metrics["loss"] * metrics["count"]
+    # The schedule advances with the updates that were made.
+    made = state["step"] - state["guard"]["skipped"]
     metrics |= {
         "bits_per_byte": nats / jnp.log(2.0) / count_bytes(batch["targets"], token_bytes_V),
-        "grad_norm": gradient_norm(grads, transformer.logical_axes(config.model)),
-        "learning_rate": learning_rate(config.optim, config.steps)(state["step"]),
+        "grad_norm": grad_norm,
+        "learning_rate": learning_rate(config.optim, config.steps)(made),
+        "skipped": guard["skipped"],
+        "streak": guard["streak"],
     }
-    return {"params": params, "opt": opt, "step": state["step"] + 1}, metrics
+    return {"params": params, "opt": opt, "guard": guard, "step": state["step"] + 1}, metrics
 
 
 def eval_step(params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray) -> Metrics:

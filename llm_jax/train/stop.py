@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import sys
+import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -19,6 +24,7 @@ class Stop:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
+        self._polls = 0
 
     def __enter__(self) -> Stop:
         if jax.process_count() == 1:  # else SIGTERM belongs to JAX's preemption service
@@ -35,12 +41,44 @@ class Stop:
             raise KeyboardInterrupt
         self.signal = number
 
-    def requested(self, step: int) -> bool:
-        """Whether to stop after `step`: with several processes, all hear it at the same step."""
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-            self.signal = self.signal or signal.SIGTERM
+    @contextlib.contextmanager
+    def leaving_at_once(self) -> Iterator[None]:
+        """While nothing has been trained yet, a signal ends the process within the moment.
+
+        Python runs handlers between its own instructions, and a compilation of many minutes is one;
+        but its C code writes the signal's number to a pipe, where a thread can read it. With
+        several processes it is the launcher's agent that does this.
+        """
+        if not self._before:
+            yield
+            return
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, args=(reader,), daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.close(writer)  # ends the thread
+
+    def _listen(self, reader: int) -> None:
+        while number := os.read(reader, 1):
+            if number[0] in self._before:
+                self.signal = number[0]
+                print("stopped before the first step: there is nothing to save", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(self.exit_code)
+        os.close(reader)
+
+    def requested(self) -> bool:
+        """Whether to stop now: all processes that ask equally often hear it at the same time."""
+        if self.signal is not None and jax.process_count() > 1:
             return True
-        return jax.process_count() == 1 and self.signal is not None
+        self._polls += 1
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(self._polls):
+            self.signal = self.signal or signal.SIGTERM
+        return self.signal is not None
 
     @property
     def exit_code(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jax.sharding import Mesh
 from llm_jax.config import RunConfig
 from llm_jax.data.pipeline import TokenDataset
 from llm_jax.train.feed import local_batches, padded_token_bytes, to_device
-from llm_jax.train.step import compile_eval_step
+from llm_jax.train.step import Metrics, compile_eval_step
 
 
 class Validation:
@@ -26,9 +27,18 @@ class Validation:
         # Not the first ones: documents lie one after the other, and differ.
         self._batches = [batches.at(i * whole // count) for i in range(count)]
 
-    def measure(self, params: Any) -> dict[str, float]:
-        """`loss` in nats per target and `bits_per_byte` of text."""
-        made = [self._step(params, to_device(batch, self._mesh)) for batch in self._batches]
+    def measure(self, params: Any, interrupted: Callable[[], bool]) -> dict[str, float] | None:
+        """`loss` in nats per target and `bits_per_byte` of text.
+
+        None if `interrupted`, which is asked before each batch, said so.
+        """
+        made: list[Metrics] = []
+        for batch in self._batches:
+            if interrupted():
+                return None
+            made.append(self._step(params, to_device(batch, self._mesh)))
+            # Else all would be under way at once, and the question would always come too early.
+            jax.block_until_ready(made[-1])
         sums = jax.tree.map(lambda *leaves: float(sum(leaves)), *jax.device_get(made))
         return {
             "loss": sums["nats"] / sums["count"],

@@ -17,6 +17,7 @@ from llm_jax.convert.hf_export import write_weights
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.model import transformer
 from llm_jax.train import step
+from llm_jax.train.guard import fresh_guard
 from llm_jax.train.state import optimizer_of
 
 torch = pytest.importorskip("torch")
@@ -108,7 +109,8 @@ def test_gradients_and_one_adamw_step(name, tokenizer, tmp_path):
     assert worst(model, grads, {k: p.grad for k, p in theirs.named_parameters()}) <= 1e-4
 
     optimizer.step()
-    state = {"params": params, "opt": optimizer_of(config).init(params), "step": np.int32(0)}
+    opt = optimizer_of(config).init(params)
+    state = {"params": params, "opt": opt, "guard": fresh_guard(), "step": np.int32(0)}
     token_bytes = np.ones(600, np.int32)
     after, _ = jax.jit(lambda s, b: step.train_step(s, b, config, token_bytes))(state, batch)
     assert worst(model, after["params"], dict(theirs.named_parameters())) <= 1e-4

@@ -1,0 +1,77 @@
+"""What a checkpoint's files were when they were written, so that damage shows before it is used.
+
+`<step>/manifest.json` holds the size and the SHA-256 of each file of the checkpoint's items. It is
+written while the checkpoint still has its temporary name, and so is there whenever the checkpoint
+is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+
+
+def write_manifest(folder: Path) -> None:
+    """Reads the files below the subfolders of `folder` back, and writes what they are."""
+    held = {name: [path.stat().st_size, file_sha256(path)] for name, path in _files(folder)}
+    (folder / MANIFEST).write_text(json.dumps(held, indent=1), encoding="utf-8")
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    # Files of the folder itself are Orbax's own notes, which it rewrites when it commits.
+    found = ((path.relative_to(folder).as_posix(), path) for path in folder.glob("*/**/*"))
+    return sorted((name, path) for name, path in found if path.is_file())
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def first_damage(folder: Path, share: int = 0, shares: int = 1) -> int | None:
+    """Place in the manifest of the first damaged file, None if all are whole.
+
+    Looks at the files number `share`, `share + shares`, …: each process of a run at its own. -1 if
+    the manifest cannot be read. A checkpoint without one counts as whole.
+    """
+    if not (folder / MANIFEST).exists():
+        return None
+    held = _read(folder)
+    if held is None:
+        return -1
+    for place in range(share, len(held), shares):
+        if _damage(folder, *held[place]):
+            return place
+    return None
+
+
+def damage_sentence(folder: Path, place: int) -> str:
+    """Words for what `first_damage` has found."""
+    held = _read(folder)
+    if held is None or place < 0:
+        return f"its {MANIFEST} cannot be read"
+    name, size, digest = held[place]
+    return f"{name} {_damage(folder, name, size, digest) or 'could not be read by a host'}"
+
+
+def _read(folder: Path) -> list[tuple[str, int, str]] | None:
+    try:
+        held = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return sorted((str(name), int(size), str(digest)) for name, (size, digest) in held.items())
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _damage(folder: Path, name: str, size: int, digest: str) -> str | None:
+    try:
+        found = (folder / name).stat().st_size
+        if found != size:
+            return f"has {found} bytes instead of {size}"
+        return None if file_sha256(folder / name) == digest else "has another checksum"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"

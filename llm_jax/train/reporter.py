@@ -1,0 +1,127 @@
+"""What a run says: its introduction, the figures of each step, the steps that were skipped."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig
+from llm_jax.model.kernels import attention_choice
+from llm_jax.parallel.mesh import used_axes
+from llm_jax.plan.counts import token_flops, total_parameters
+from llm_jax.train.clock import Clock
+from llm_jax.train.metrics import METRICS_FILE, Log, read_metrics
+from llm_jax.train.step import Metrics
+
+
+class Reporter:
+    """Reads measurements from the device, and hands them to the log.
+
+    Attributes:
+      last: the newest figures: `loss` and `bits_per_byte` held out, `train_loss`,
+        `tokens_per_second`, `mfu`.
+      streak, why: skipped steps in a row up to the newest one read, and the reason for that.
+    """
+
+    def __init__(self, config: RunConfig, log: Log, clock: Clock) -> None:
+        self.config, self.log, self.clock = config, log, clock
+        self.last: dict[str, Any] = {}
+        self.streak, self.why = 0, ""
+        self._flops_per_token = token_flops(config.model, config.data.seq_len).train
+        self._peak = 0.0
+        self._mark = (0, 0.0)
+
+    def introduce(self, mesh: Mesh, peak: tuple[float, str], steps_per_epoch: int) -> None:
+        """Says what is about to be trained; `peak` as `platform.peak_flops` gives it."""
+        config, device = self.config, mesh.devices.flat[0].platform
+        self._peak, source = peak
+        attends = attention_choice(config.model, config.compute, config.data.seq_len, device)
+        self.log.say(
+            f"{config.name}: {total_parameters(config.model) / 1e6:.2f} M parameters, "
+            f"{config.steps} steps of {config.batch_tokens} tokens, "
+            f"{config.batch_tokens * config.steps / 1e6:.1f} M tokens in all; "
+            f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
+        )
+        if attends.reason:
+            self.log.say(f"Not the {device}'s own attention kernel: {attends.reason}.")
+        epochs = config.steps / steps_per_epoch
+        if epochs > 1:
+            self.log.say(f"The training split is read {epochs:.1f} times.")
+
+    def begin(self, step: int) -> None:
+        """Steps are timed from here on."""
+        self._mark = (step, self.clock.stepping)
+
+    def account(self, step: int, metrics: Metrics, due: bool) -> None:
+        """Reads the metrics of `step` from the device; `due`: they are reported."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        del values["count"]
+        self.streak = int(values.pop("streak"))
+        if self.streak:
+            self._skipped(step, values)
+        elif due:
+            self._report(step, values)
+
+    def _report(self, step: int, values: dict[str, float]) -> None:
+        stepping = self.clock.stepping
+        steps, seconds = step - self._mark[0], stepping - self._mark[1]
+        self._mark = (step, stepping)
+        rate = steps * self.config.batch_tokens / seconds
+        mfu = rate * self._flops_per_token / self._peak
+        speed = {"tokens_per_second": rate, "mfu": mfu}
+        self.last |= {"train_loss": values["loss"]} | speed
+        record = values | speed | {"goodput": self.clock.goodput, "time": time.time()}
+        self.log.write(
+            self._record("train", step) | record,
+            f"step {step}/{self.config.steps}  loss {values['loss']:.4f}  "
+            f"bits/byte {values['bits_per_byte']:.3f}  grad {values['grad_norm']:.2f}  "
+            f"lr {values['learning_rate']:.2e}  {rate:,.0f} tokens/s  MFU {mfu:.0%}",
+        )
+
+    def _skipped(self, step: int, values: dict[str, float]) -> None:
+        self.why = skip_reason(values["loss"], values["grad_norm"])
+        self.log.write(
+            self._record("skipped", step) | {"why": self.why, "skipped": values["skipped"]},
+            f"step {step}/{self.config.steps}  SKIPPED: {self.why}; parameters and moments stay as "
+            f"they were ({self.streak} in a row, {values['skipped']:.0f} in all)",
+        )
+
+    def validation(self, step: int, values: dict[str, float]) -> None:
+        """Reports the held-out `loss` and `bits_per_byte` after `step`."""
+        self.last |= values
+        self.log.write(
+            self._record("validation", step) | values,
+            f"step {step}/{self.config.steps}  validation loss {values['loss']:.4f}  "
+            f"bits/byte {values['bits_per_byte']:.4f}",
+        )
+
+    def _record(self, split: str, step: int) -> dict[str, Any]:
+        return {"split": split, "step": step, "tokens": step * self.config.batch_tokens}
+
+
+def skip_reason(loss: float, grad_norm: float) -> str:
+    """Why the guard did not take a step of this loss and gradient norm."""
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    if not math.isfinite(grad_norm):
+        return f"the gradient's norm is {grad_norm}"
+    return f"the loss is {loss:.4f}, far above those before"
+
+
+def measured_before(out: Path, step: int) -> dict[str, float] | None:
+    """What an earlier start measured after `step`: `loss` and `bits_per_byte` held out, and the
+    last `train_loss`; None if it did not. All processes get the same kind of answer."""
+    records = list(read_metrics(out / METRICS_FILE))
+    here = [r for r in records if r["split"] == "validation" and r["step"] == step]
+    trained = [r["loss"] for r in records if r["split"] == "train"]
+    if not multihost_utils.broadcast_one_to_all(np.bool_(bool(here))):
+        return None
+    found = {name: here[-1][name] for name in ("loss", "bits_per_byte")} if here else {}
+    return found | ({"train_loss": trained[-1]} if trained else {})
