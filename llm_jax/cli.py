@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "tokenizer decode": ("tokenizer_decode", "token ids to text"),
     "data build": ("data_build", "files to a tokenised tfds dataset with provenance"),
     "data inspect": ("data_inspect", "what a built dataset holds"),
+    "preflight": ("preflight", "compile the train step for a TPU slice: memory, collectives"),
     "train": ("train", "train a recipe, or resume its run"),
     "eval": ("eval", "loss and bits per byte of a run on held-out text"),
     "generate": ("generate", "continue a prompt"),

@@ -1,0 +1,80 @@
+"""Compile the exact train step for a TPU slice, without a TPU: does it fit, what does it exchange.
+
+Reports the peak memory by part, the collectives by kind and mesh axis, rooflines and XLA's own
+estimate. --fix tries what makes it fit: recomputation, smaller micro-batches, more sharding.
+--search looks for the fastest mesh, recomputation and micro-batch. --write takes what they found
+into a run.json. Every field of the config has a flag, such as --parallel.fsdp 64.
+
+example: llm-jax preflight llama3_8b --topology v5p-128
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from llm_jax.commands.overrides import override
+from llm_jax.config import UserError, to_json
+
+OVERRIDES = True
+
+
+def environment() -> dict[str, str]:
+    """Compiling leaves the accelerators of this machine alone."""
+    return {"JAX_PLATFORMS": "cpu"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="recipe or run.json")
+    parser.add_argument("--topology", metavar="NAME", help="TPU slice, such as v5p-128, v5e-256 or "
+                        "v5p:4x4x4")  # fmt: skip
+    parser.add_argument("--slices", type=int, default=1, help="slices over DCN (default: 1)")
+    parser.add_argument("--fix", action="store_true", help="if it does not fit, try what does")
+    parser.add_argument("--search", action="store_true", help="find the fastest mesh that fits")
+    parser.add_argument(
+        "--write", type=Path, metavar="RUN.JSON", help="what --fix or --search chose"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    config = override(args.config, args.overrides, verb="preflight", about=__doc__ or "")
+    if args.topology is None:
+        raise UserError("llm-jax preflight needs --topology: a TPU slice such as v5p-128.")
+    if args.write and not (args.fix or args.search):
+        raise UserError("--write takes what --fix or --search chose: give one of them.")
+    from llm_jax.preflight.cache import measured
+    from llm_jax.preflight.remedy import fix
+    from llm_jax.preflight.search import search
+    from llm_jax.preflight.topology import find, require_compiler
+
+    machine = find(args.topology, args.slices)
+    require_compiler()
+    chosen = config
+    if args.search:
+        made = search(config, machine)
+    else:
+        found = measured(config, machine)
+        made = {"found": found, "config": config if found["fits"] else None}
+        if args.fix and not found["fits"]:
+            made = fix(config, machine, found)
+    result = made["found"] | {k: v for k, v in made.items() if k not in ("found", "config")}
+    chosen = made["config"]
+    if args.write and chosen is not None:
+        _write(args.write, to_json(chosen))
+        result["written"] = str(args.write)
+    return result | {"exit_code": 0 if result["fits"] else 1}
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def text(result: dict[str, Any]) -> str:
+    from llm_jax.preflight.table import lines
+
+    return "\n".join(lines(result))

@@ -1,0 +1,1 @@
+"""Proof before the launch: the very train step, compiled for TPUs that are not attached."""

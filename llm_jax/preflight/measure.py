@@ -1,0 +1,192 @@
+"""Compiles the train step of a config for TPUs that are not attached, and reads what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig, UserError
+from llm_jax.model.kernels import attention_choice
+from llm_jax.parallel.mesh import BATCH_AXES, check_divisible, make_mesh, used_axes
+from llm_jax.plan.counts import token_flops
+from llm_jax.plan.layout import Machine
+from llm_jax.plan.memory import HEADROOM, Layout, device_bytes
+from llm_jax.plan.roofline import step_time
+from llm_jax.preflight import exchanges
+from llm_jax.preflight.hlo import Program
+from llm_jax.preflight.topology import devices
+from llm_jax.train.state import abstract_state
+from llm_jax.train.step import abstract_batch, compile_train_step
+
+CLOCK = {"v4": 1.05e9, "v5e": 1.5e9, "v5p": 1.75e9}
+"""Hz, from the peak of chips whose 128 × 128 matrix units are published (TPU documentation)."""
+LONG = 60.0
+"""Seconds from which a compile is announced."""
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
+    """What `llm-jax preflight` reports; see its documentation for the fields.
+
+    Raises:
+      UserError: no TPU compiler.
+      ConfigError: a mesh that does not fill the machine, or that does not divide what it splits.
+    """
+    mesh = make_mesh(config.parallel, devices(machine))
+    check_divisible(config, mesh)
+    expected = expected_seconds(config)
+    if expected > LONG:
+        print(
+            f"Compiling {config.name} for {machine.name} takes about {expected / 60:.0f} minutes.",
+            file=sys.stderr,
+            flush=True,
+        )
+    attention = attention_choice(config.model, config.compute, config.data.seq_len, "tpu")
+    capacity = int(machine.chip.hbm_bytes / machine.chip.devices_per_chip)
+    found: dict[str, Any] = {
+        "name": config.name,
+        "topology": machine.name,
+        "torus": machine.piece.topology,
+        "slices": machine.slices,
+        "chips": machine.chips,
+        "devices": machine.devices,
+        "mesh": used_axes(mesh),
+        "batch": {"sequences": config.data.batch_size, "tokens": config.batch_tokens},
+        "accumulate": config.optim.accumulate,
+        "remat": config.compute.remat,
+        "attention": attention.kind,
+        "attention_reason": attention.reason,
+        "hbm_capacity": capacity,
+        "hbm_limit": int((1 - HEADROOM) * capacity),
+        "planned_bytes": planned_bytes(config, mesh),
+    }
+    start = time.monotonic()
+    try:
+        compiled: Any = compile_train_step(config, mesh, np.ones(config.model.vocab_size, np.int32))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        found["compile_seconds"] = time.monotonic() - start
+        return found | _too_large(str(error), argument_bytes(config, mesh))
+    found["compile_seconds"] = time.monotonic() - start
+    found["hbm_bytes"] = hbm_bytes(compiled)
+    found["fits"] = found["hbm_bytes"]["peak"] <= found["hbm_limit"]
+    return found | _program(compiled, config, machine, mesh)
+
+
+def _program(compiled: Any, config: RunConfig, machine: Machine, mesh: Mesh) -> dict[str, Any]:
+    """Collectives and times of the compiled step."""
+    program = Program(compiled.as_text())
+    found = exchanges.by_axes(program.collectives(), mesh)
+    layout = layout_of(config, mesh)
+    rough = step_time(
+        config.model,
+        token_flops(config.model, config.data.seq_len),
+        machine.chip,
+        machine.piece,
+        machine.slices,
+        layout,
+        config.batch_tokens,
+    )
+    comms = exchanges.seconds(found, machine, layout)
+    busy = max(rough.math, rough.hbm)
+    counts: dict[str, int] = {}
+    for one in found:
+        counts[one.kind] = counts.get(one.kind, 0) + one.count
+    clock = CLOCK.get(machine.chip.name)
+    cycles = program.estimated_cycles()
+    return {
+        "collectives": counts,
+        "collectives_by_axis": [dataclasses.asdict(one) for one in found],
+        "collective_bytes": sum(one.bytes for one in found),
+        "step_seconds": [max(busy, comms), busy + comms],
+        "roofline_seconds": {"math": rough.math, "hbm": rough.hbm, "collectives": comms},
+        "xla": {
+            "optimal_seconds": compiled.cost_analysis().get("optimal_seconds"),
+            "cycles": cycles,
+            "seconds": cycles / clock if clock else None,
+        },
+    }
+
+
+def hbm_bytes(compiled: Any) -> dict[str, int]:
+    """Bytes a device by part: the peak is arguments + output − aliased + temp + generated code."""
+    stats = compiled.memory_analysis()
+    parts = {
+        "arguments": stats.argument_size_in_bytes,
+        "output": stats.output_size_in_bytes,
+        "aliased": stats.alias_size_in_bytes,
+        "temp": stats.temp_size_in_bytes,
+        "generated_code": stats.generated_code_size_in_bytes,
+    }
+    peak = sum(parts.values()) - 2 * parts["aliased"]
+    return {"peak": peak, **parts}
+
+
+def _too_large(message: str, arguments: int) -> dict[str, Any]:
+    """What the compiler says of a program that does not fit, with the arguments it does not count.
+
+    It says `Used 64.2G of 15.75G hbm`, or `required for HLO temporaries (60.76G) exceeds`.
+    """
+    used = re.search(r"Used ([\d.]+)([KMGT]?) of ", message)
+    temp = re.search(r"temporaries \(([\d.]+)([KMGT]?)\) exceeds", message)
+    if used:
+        parts = {"peak": int(float(used.group(1)) * UNITS[used.group(2)])}
+    elif temp:
+        size = int(float(temp.group(1)) * UNITS[temp.group(2)])
+        parts = {"peak": arguments + size, "arguments": arguments, "temp": size}
+    else:
+        raise UserError(f"The TPU compiler ran out of memory: {message.splitlines()[0]}")
+    return {"fits": False, "hbm_bytes": parts}
+
+
+def argument_bytes(config: RunConfig, mesh: Mesh) -> int:
+    """Bytes of the state and the batch on one device, before layouts pad them."""
+    leaves = jax.tree.leaves((abstract_state(config, mesh), abstract_batch(config, mesh)))
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves
+    )
+
+
+def layout_of(config: RunConfig, mesh: Mesh) -> Layout:
+    """The mesh as the planner sees it: replicas and stages count as data, other axes as fsdp."""
+    size = mesh.shape
+    return Layout(
+        data=size["replica"] * size["data"] * size["pipeline"],
+        fsdp=size["fsdp"] * size["expert"] * size["context"],
+        tensor=size["tensor"],
+        accumulate=config.optim.accumulate,
+        remat=config.compute.remat,
+        dtype=config.compute.dtype,
+    )
+
+
+def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
+    """The planner's prediction by part, None for axes that it does not plan."""
+    shape = mesh.shape
+    if shape["pipeline"] * shape["context"] * shape["expert"] > 1:
+        return None
+    shards = math.prod(shape[axis] for axis in BATCH_AXES)
+    micro = config.data.batch_size // config.optim.accumulate // shards * config.data.seq_len
+    parts = device_bytes(config.model, layout_of(config, mesh), micro, config.compute.loss_chunk)
+    return {**parts, "total": sum(parts.values())}
+
+
+def expected_seconds(config: RunConfig) -> float:
+    """How long a compile takes, from those of docs/scale.md on two cores.
+
+    The time goes with the number of layers that are written out, whose tiles the compiler searches
+    one by one; a scan has one, or a period of the window pattern.
+    """
+    model = config.model
+    period = len(model.window_pattern) if model.sliding_window else 1
+    bodies = period if config.compute.scan_layers else model.num_layers
+    return 15 + bodies * (90 if model.d_model >= 2048 else 25 if model.d_model >= 1024 else 5)

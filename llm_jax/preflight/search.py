@@ -1,0 +1,112 @@
+"""The best mesh, recomputation and micro-batch for a machine: rooflines rank, XLA judges."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from llm_jax.config import RunConfig, UserError
+from llm_jax.plan.counts import token_flops
+from llm_jax.plan.layout import Machine, layouts
+from llm_jax.plan.memory import HEADROOM, Layout, device_bytes
+from llm_jax.plan.roofline import step_time
+from llm_jax.preflight.cache import measured
+
+COMPILED = 3
+"""Candidates that the compiler confirms."""
+DOUBT = 1.15
+"""A candidate is left out only if the planner's bytes exceed the room by this factor; the planner
+is within 10% of the compiler (docs/scale.md)."""
+
+
+def search(config: RunConfig, machine: Machine) -> dict[str, Any]:
+    """The fastest candidate that the compiler fits, with the batch of the config kept.
+
+    Returns:
+      `ranked` (how many were compared), `tried` (one dict a compile: `mesh`, `remat`, `accumulate`,
+      `planned_seconds`, `step_seconds`, `peak`, `fits`), `config` (None if none fits), `found`.
+
+    Raises:
+      UserError: no mesh of the machine splits the batch and the model, or none can fit.
+    """
+    ranked = candidates(config, machine)
+    if not ranked:
+        raise UserError(
+            f"No mesh on {machine.name} splits {config.data.batch_size} sequences and the model "
+            "so that it fits: take more chips, or another data.batch_size."
+        )
+    tried, best = [], None
+    for seconds, candidate in ranked[:COMPILED]:
+        found = measured(candidate, machine)
+        tried.append(
+            {
+                "mesh": found["mesh"],
+                "remat": candidate.compute.remat,
+                "accumulate": candidate.optim.accumulate,
+                "planned_seconds": seconds,
+                "step_seconds": found.get("step_seconds"),
+                "peak": found["hbm_bytes"]["peak"],
+                "fits": found["fits"],
+            }
+        )
+        if found["fits"] and (best is None or _middle(found) < _middle(best[1])):
+            best = candidate, found
+    chosen, found = best or (None, found)
+    return {"ranked": len(ranked), "tried": tried, "config": chosen, "found": found}
+
+
+def _middle(found: dict[str, Any]) -> float:
+    return sum(found["step_seconds"]) / 2
+
+
+def candidates(config: RunConfig, machine: Machine) -> list[tuple[float, RunConfig]]:
+    """(expected seconds a step, config) of what may fit, the fastest first.
+
+    Of each mesh and recomputation only the largest micro-batch that may fit is kept: smaller ones
+    gather the weights more often for nothing.
+    """
+    flops = token_flops(config.model, config.data.seq_len)
+    room = DOUBT * (1 - HEADROOM) * machine.chip.hbm_bytes / machine.chip.devices_per_chip
+    found = []
+    for layout in layouts(config.model, machine, config.compute.dtype):
+        sequences = config.data.batch_size
+        if sequences % layout.batch_shards:
+            continue
+        per_shard = sequences // layout.batch_shards
+        for accumulate in (n for n in range(1, per_shard + 1) if per_shard % n == 0):
+            tokens = per_shard // accumulate * config.data.seq_len
+            parts = device_bytes(config.model, layout, tokens, config.compute.loss_chunk)
+            if sum(parts.values()) <= room:
+                layout = dataclasses.replace(layout, accumulate=accumulate)
+                time = step_time(
+                    config.model,
+                    flops,
+                    machine.chip,
+                    machine.piece,
+                    machine.slices,
+                    layout,
+                    config.batch_tokens,
+                )
+                found.append((time.expected, _with(config, machine, layout)))
+                break
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _with(config: RunConfig, machine: Machine, layout: Layout) -> RunConfig:
+    """`config` on the mesh of `layout`; what lies between slices is the axis `replica`."""
+    parallel = dataclasses.replace(
+        config.parallel,
+        replica=machine.slices,
+        data=layout.data // machine.slices,
+        fsdp=layout.fsdp,
+        tensor=layout.tensor,
+        context=1,
+        expert=1,
+        pipeline=1,
+    )
+    return dataclasses.replace(
+        config,
+        parallel=parallel,
+        compute=dataclasses.replace(config.compute, remat=layout.remat),
+        optim=dataclasses.replace(config.optim, accumulate=layout.accumulate),
+    )

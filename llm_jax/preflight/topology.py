@@ -1,0 +1,104 @@
+"""TPU slices by name, as devices that compile but do not run."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from llm_jax.config import UserError
+from llm_jax.plan.hardware import CHIPS, Chip, Slice
+from llm_jax.plan.layout import Machine
+
+INSTALL = 'pip install "llm-jax[tpu]"'
+MEGACORE = ("v4", "v5p")
+"""Chips whose two cores JAX sees as one device: their compiler configuration is `megacore`."""
+QUIET = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_STDERR_LOG_LEVEL": "3",
+}
+"""Environment in which libtpu does not look for a machine, and does not say that it found none."""
+
+
+def find(name: str, slices: int = 1) -> Machine:
+    """`slices` slices of the accelerator type `v5p-128` or `v5e-256`, or the torus `v5p:4x4x4`.
+
+    v4, v5p and tpu7x names count cores, two a chip; v5e and v6e names count chips.
+
+    Raises:
+      UserError: no such slice; the sentence names the legal ones nearest to it.
+    """
+    found = re.fullmatch(r"(?:(\d+)x\s*)?([a-z0-9]+?)(?:(-)(\d+)|:([\dx]+))", name.strip())
+    said = {"v5litepod": "v5e", "v5lite": "v5e", "v7x": "tpu7x"}
+    kind = said.get(found.group(2), found.group(2)) if found else name
+    chip = CHIPS.get(kind)
+    if not found or chip is None or not chip.torus:
+        tpus = [_short(c, c.slices[4]) for c in CHIPS.values() if c.torus]
+        raise UserError(
+            f"There is no TPU topology {name!r}: name a slice such as {', '.join(tpus)}, or its "
+            "torus such as v5p:4x4x4."
+        )
+    count = int(found.group(1) or 1) * slices
+    if count < 1:
+        raise UserError(f"--slices is {slices}: give 1 or more.")
+    wanted = found.group(4) or found.group(5)
+    for piece in chip.slices:
+        if wanted in (piece.topology, str(piece.chips * chip.cores_in_name)):
+            return Machine(chip, piece, count)
+    raise UserError(f"There is no TPU slice {name!r}: the nearest are {near(chip, wanted)}.")
+
+
+def near(chip: Chip, wanted: str) -> str:
+    """The four legal slices nearest in size to `wanted`, cores or a torus."""
+    size = 1
+    for number in wanted.split("x"):
+        size *= max(int(number or 1), 1)
+    if "x" not in wanted:
+        size //= chip.cores_in_name
+    close = sorted(chip.slices, key=lambda piece: abs(math.log(piece.chips / max(size, 1))))[:4]
+    ordered = sorted(close, key=lambda piece: piece.chips)
+    return ", ".join(f"{_short(chip, piece)} ({piece.topology})" for piece in ordered)
+
+
+def _short(chip: Chip, piece: Slice) -> str:
+    return f"{chip.name}-{piece.chips * chip.cores_in_name}"
+
+
+def require_compiler() -> None:
+    """Raises `UserError` if libtpu, the TPU compiler, is not installed."""
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(f"The TPU compiler (libtpu) is not installed: {INSTALL}.")
+
+
+def devices(machine: Machine) -> tuple[jax.Device, ...]:
+    """Devices of `machine` to build a mesh from; nothing can be put on them.
+
+    Raises:
+      UserError: no TPU compiler.
+    """
+    require_compiler()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    shape = machine.piece.shape
+    options: dict[str, Any] = {}
+    if machine.chip.name in MEGACORE:
+        options["chip_config_name"] = "megacore"
+    if machine.piece.chips < 4:  # less than one host
+        options["chips_per_host_bounds"] = [*shape, 1, 1][:3]
+    if machine.slices > 1:
+        options["num_slices"] = machine.slices
+    found = topologies.get_topology_desc(
+        platform="tpu",
+        topology_name=f"{machine.chip.name}:{machine.piece.topology}",
+        **options,
+    )
+    return tuple(found.devices)
