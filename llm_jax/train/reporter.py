@@ -13,9 +13,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
-from llm_jax.model.kernels import attention_choice
+from llm_jax.model.kernels import Choice, attention_choice
 from llm_jax.parallel.mesh import used_axes
-from llm_jax.plan.counts import token_flops, total_parameters
+from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
 from llm_jax.train.clock import Clock
 from llm_jax.train.metrics import METRICS_FILE, Log, read_metrics
 from llm_jax.train.step import Metrics
@@ -43,8 +43,12 @@ class Reporter:
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
         attends = attention_choice(config.model, config.compute, config.data.seq_len, device)
+        if mesh.shape["context"] > 1:
+            attends = Choice(f"{config.parallel.context_kind} (split by length)")
+        size, active = total_parameters(config.model), active_parameters(config.model)
+        of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
         self.log.say(
-            f"{config.name}: {total_parameters(config.model) / 1e6:.2f} M parameters, "
+            f"{config.name}: {size / 1e6:.2f} M parameters{of_these}, "
             f"{config.steps} steps of {config.batch_tokens} tokens, "
             f"{config.batch_tokens * config.steps / 1e6:.1f} M tokens in all; "
             f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
@@ -77,12 +81,14 @@ class Reporter:
         mfu = rate * self._flops_per_token / self._peak
         speed = {"tokens_per_second": rate, "mfu": mfu}
         self.last |= {"train_loss": values["loss"]} | speed
+        dropped = values.get("moe_dropped", 0.0)
         record = values | speed | {"goodput": self.clock.goodput, "time": time.time()}
         self.log.write(
             self._record("train", step) | record,
             f"step {step}/{self.config.steps}  loss {values['loss']:.4f}  "
             f"bits/byte {values['bits_per_byte']:.3f}  grad {values['grad_norm']:.2f}  "
-            f"lr {values['learning_rate']:.2e}  {rate:,.0f} tokens/s  MFU {mfu:.0%}",
+            f"lr {values['learning_rate']:.2e}  {rate:,.0f} tokens/s  MFU {mfu:.0%}"
+            + (f"  {dropped:.1%} of the assignments to experts dropped" if dropped else ""),
         )
 
     def _skipped(self, step: int, values: dict[str, float]) -> None:
