@@ -284,8 +284,14 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019) with global-norm clipping and a schedule in steps."""
+    """The optimizer, with global-norm clipping and a schedule in steps."""
 
+    kind: Literal["adamw", "muon", "adafactor"] = "adamw"
+    """`adamw` (Loshchilov & Hutter 2019). `muon`: the blocks' matrices move along their
+    orthogonalised momentum, scaled to AdamW's step sizes (Jordan et al. 2024, Liu et al. 2025), all
+    else by AdamW. `adafactor`: second moments by row and column (Shazeer & Stern 2018)."""
+    moment_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the first moment; the second, whose steps bfloat16 would swallow, stays float32."""
     learning_rate: float = 3e-4
     schedule: Literal["cosine", "wsd"] = "cosine"
     """`wsd`: warm-up, stable, linear decay over the last `decay_fraction` (Hu et al. 2024)."""

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--law", default="besiroglu-2024", help="name or file (default: "
                       "besiroglu-2024)")  # fmt: skip
     what.add_argument("--law-only", action="store_true", help="the law's optimum and nothing else")
-    what.add_argument("--family", help="llama, qwen, gpt2 (default: the law file's, or llama)")
+    what.add_argument("--family", help="llama, qwen, moe, gpt2 (default: the law file's, or llama)")
     what.add_argument("--params", type=number, help="fix the size, such as 7B")
     what.add_argument("--tokens", type=number, help="fix the training tokens, such as 1T")
     what.add_argument("--unique-tokens", type=number, help="different tokens that exist")

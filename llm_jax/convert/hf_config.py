@@ -230,6 +230,8 @@ def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
 def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
     kind = family.model_type
     given = {**COMMON_DEFAULTS, **DEFAULTS[kind], **raw}
+    if kind == "qwen3_moe" and "num_local_experts" in given:  # what transformers 5 calls it
+        given["num_experts"] = given.pop("num_local_experts")
     _refuse_unknown(given, {*RENAMED.values(), *COMMON_DEFAULTS, *DEFAULTS[kind]})
     fields = _renamed(given, RENAMED)
     fields["num_kv_heads"] = fields["num_kv_heads"] or fields["num_heads"]

@@ -21,6 +21,7 @@ from llm_jax.convert.families import family_of
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.model.stack import layer_stacks
 
 Params = dict[str, Any]
 
@@ -88,10 +89,11 @@ def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelCon
     """
     if not model.qkv_bias or model.out_bias:
         return model, params
-    zeros = np.zeros((model.num_layers, model.d_model), np.float32)
-    attn = {**params["blocks"]["attn"], "o_bias": zeros}
-    blocks = {**params["blocks"], "attn": attn}
-    return dataclasses.replace(model, out_bias=True), {**params, "blocks": blocks}
+    made = dict(params)
+    for stack, layers in layer_stacks(model).items():
+        zeros = np.zeros((len(layers), model.d_model), np.float32)
+        made[stack] = {**params[stack], "attn": {**params[stack]["attn"], "o_bias": zeros}}
+    return dataclasses.replace(model, out_bias=True), made
 
 
 def write_weights(

@@ -18,6 +18,7 @@ import numpy as np
 from llm_jax.config import ModelConfig
 from llm_jax.convert.families import Family
 from llm_jax.model import transformer
+from llm_jax.model.stack import layer_stacks
 
 Params = dict[str, Any]
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -165,7 +166,7 @@ def tensors(config: ModelConfig, family: Family) -> list[Tensor]:
     """Every tensor of the checkpoint, embedding first, then by layer; a tied matrix once."""
     shapes = flat(jax.eval_shape(lambda: transformer.init(config, jax.random.key(0))))
     names = NAMES.get(family.model_type, LLAMA_NAMES)
-    stacks = transformer.layer_stacks(config)
+    stacks = layer_stacks(config)
     leaves: list[Leaf] = []
     for path, found in shapes.items():
         stack = path.split("/")[0]

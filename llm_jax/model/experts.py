@@ -6,8 +6,8 @@ Two ways, chosen by `capacity_factor`:
   al. 2022; `jax.lax.ragged_dot`). Over the mesh axis `expert`, tokens are all-gathered, each device
   computes what its experts add, and the sums are reduce-scattered.
 * capacity: every expert has a fixed number of slots for each sequence (GShard, Lepikhin et al.
-  2020, algorithm 1, a sequence being a group), so what is dropped does not depend on the mesh. Over
-  `expert`, slots move by all-to-all.
+  2020, a sequence being a group), so what is dropped does not depend on the mesh. Over `expert`,
+  slots move by all-to-all.
 
 Legend besides the project's: k experts per token, n tokens of a device, r = n·k assignments sorted
 by expert, C slots, F width of one expert.
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig, MoeConfig
-from llm_jax.parallel.mesh import axis_shards, spec
+from llm_jax.parallel.mesh import AXES, GATHERED, axes_of, axis_shards, spec
 
 Weights = tuple[jax.Array | None, jax.Array, jax.Array]
 """gate (E, D, F), None where the MLP is not gated; up (E, D, F); down (E, F, D)."""
@@ -50,7 +50,8 @@ def slots_per_expert(moe: MoeConfig, seq_len: int) -> int:
 def ranks_within_expert(expert_BTk: jax.Array) -> jax.Array:
     """(B, T, k): how many assignments of the same sequence to the same expert come before.
 
-    All first choices come before all second ones, then the order is that of the tokens.
+    In the order of the tokens, so that none depends on a later one; GShard serves all first choices
+    before second ones, which a language model must not.
     """
     B, T, k = expert_BTk.shape
 
@@ -60,8 +61,7 @@ def ranks_within_expert(expert_BTk: jax.Array) -> jax.Array:
         first_a = jnp.searchsorted(sorted_a, sorted_a, side="left")
         return jnp.zeros_like(expert_a).at[order_a].set(jnp.arange(T * k) - first_a)
 
-    rank_Ba = jax.vmap(ranks)(expert_BTk.swapaxes(1, 2).reshape(B, k * T))
-    return rank_Ba.reshape(B, k, T).swapaxes(1, 2)
+    return jax.vmap(ranks)(expert_BTk.reshape(B, T * k)).reshape(B, T, k)
 
 
 def apply_experts(
@@ -69,11 +69,11 @@ def apply_experts(
 ) -> jax.Array:
     """Weighted sum of the chosen experts' outputs, (B, T, D) in the dtype of `x_BTD`."""
     local = functools.partial(_local, config=config)
-    if jax.sharding.get_abstract_mesh().empty:
+    if axis_shards(*AXES) == 1:
         return local(x_BTD, assigned, weights)
     tokens = spec(("batch", "length", None))
-    into = spec(("experts", None, "expert_mlp"))
-    out_of = spec(("experts", "expert_mlp", None))
+    into = spec(("experts", "expert_embed", "expert_mlp"))
+    out_of = spec(("experts", "expert_mlp", "expert_embed"))
     return jax.shard_map(
         local,
         in_specs=(
@@ -91,10 +91,21 @@ def _local(
 ) -> jax.Array:
     """One device's part: its tokens, its experts, its columns of their width."""
     combine = _dropless if assigned.rank_BTk is None else _capacity
+    if split := axes_of("expert_embed"):  # gathered here, so that gradients are reduce-scattered
+        gate, up, down = weights
+        weights = (
+            None if gate is None else _whole(gate, split, 1),
+            _whole(up, split, 1),
+            _whole(down, split, 2),
+        )
     out_BTD = combine(x_BTD, assigned, weights, config)
-    if jax.sharding.get_abstract_mesh().empty:
+    if axis_shards("tensor") == 1:
         return out_BTD
     return jax.lax.psum_scatter(out_BTD, "tensor", scatter_dimension=1, tiled=True)
+
+
+def _whole(w: jax.Array, split: tuple[str, ...], axis: int) -> jax.Array:
+    return checkpoint_name(jax.lax.all_gather(w, split, axis=axis, tiled=True), GATHERED)
 
 
 def _dropless(

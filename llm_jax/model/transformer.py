@@ -164,7 +164,7 @@ def hidden(
         x_BTD, routing = run_stages(stacks, x_BTD, rope, attend, config, compute, schedule)
     ends = {name: leaf for name, leaf in params.items() if name not in stacks}
     final_norm = nnx.merge(declare(Ends, config)[0], ends).final_norm
-    return constrain(final_norm(x_BTD), "ends_batch", "length", "act_embed"), caches, routing
+    return constrain(final_norm(x_BTD), "ends_batch", "stream_length", "act_embed"), caches, routing
 
 
 def unembedding(params: Params, config: ModelConfig) -> jax.Array:

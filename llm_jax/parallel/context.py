@@ -178,7 +178,9 @@ def _backward(rule, saved, dout_RBKGrH):
         everything = jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS), own)
         step = lambda dq, xs: visit(dq, xs[0], nothing, xs[1])  # noqa: E731
         dq, dkv = jax.lax.scan(step, dq, (everything, jnp.arange(c)))
-        dkv = jax.tree.map(lambda x: jax.lax.psum_scatter(x, AXIS, scatter_dimension=0), dkv)
+        dkv = jax.tree.map(
+            lambda x: jax.lax.psum_scatter(x.reshape(-1, *x.shape[2:]), AXIS, tiled=True), dkv
+        )
     else:
 
         def turn(carry, i):

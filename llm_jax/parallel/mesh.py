@@ -7,6 +7,7 @@ whose columns are split over Y.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from operator import attrgetter
@@ -51,8 +52,9 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "norm": None,
     "position": None,
 }
-GATHERED_AXES = ("embed", "expert_embed")
-"""Logical axes of parameters that are stored split and gathered where they are used."""
+GATHERED_AXES = ("embed",)
+"""Logical axes of parameters that are stored split and gathered at the beginning of their layer.
+(Experts gather theirs, "expert_embed", themselves.)"""
 
 Logical = tuple[str | None, ...]
 
@@ -244,8 +246,21 @@ def gather_fsdp(x: jax.Array, logical: Logical) -> jax.Array:
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
+    return checkpoint_name(_gather(x, logical), GATHERED)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _gather(x: jax.Array, logical: Logical) -> jax.Array:
     whole = tuple(None if name in GATHERED_AXES else name for name in logical)
-    return checkpoint_name(jax.lax.with_sharding_constraint(x, spec(whole)), GATHERED)
+    return jax.lax.with_sharding_constraint(x, spec(whole))
+
+
+# JAX's own gradient would gather the gradient as well: here it is pinned to the parameter's
+# sharding, so that the sum over devices is a reduce-scatter.
+_gather.defvjp(
+    lambda x, logical: (_gather(x, logical), None),
+    lambda logical, _, dx: (jax.lax.with_sharding_constraint(dx, spec(logical)),),
+)
 
 
 def axis_shards(*axes: str) -> int:
@@ -254,6 +269,6 @@ def axis_shards(*axes: str) -> int:
     return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
 
 
-def batch_shards() -> int:
-    """Into how many parts the mesh in context splits the batch before and after the blocks."""
-    return axis_shards(*BATCH_AXES, "pipeline")
+def axes_of(*logical: str) -> tuple[str, ...]:
+    """The mesh axes in context that split these logical axes over more than one device."""
+    return tuple(a for name in logical for a in _axes_of(name) if axis_shards(a) > 1)

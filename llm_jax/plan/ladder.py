@@ -14,7 +14,7 @@ from itertools import product
 
 from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig, UserError
 from llm_jax.plan import architecture, hyperparameters, layout, output
-from llm_jax.plan.counts import non_embedding_parameters, token_flops, total_parameters
+from llm_jax.plan.counts import active_parameters, non_embedding_parameters, token_flops
 from llm_jax.plan.hardware import Chip
 from llm_jax.plan.planner import LOSS_CHUNK, training_dtype
 from llm_jax.plan.text import Text
@@ -106,7 +106,7 @@ def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
         raise too_small
     model = architecture.choose(
         request.family,
-        total_parameters,
+        active_parameters,
         params,
         params=params,
         seq_len=seq_len,
@@ -130,7 +130,7 @@ def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
     steps = round(tokens / batch_tokens)
     if steps < LEAST_STEPS:
         raise too_small
-    size = total_parameters(model)
+    size = active_parameters(model)
     name = f"{size / 1e6:.3g}M-{steps * batch_tokens / 1e6:.3g}M"
     config = output.training(
         model,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import RunConfig, UserError, from_json
-from llm_jax.plan.counts import non_embedding_parameters, total_parameters
+from llm_jax.plan.counts import active_parameters, non_embedding_parameters
 from llm_jax.plan.fit import Runs
 from llm_jax.plan.laws import Counts
 
@@ -97,7 +97,7 @@ def read_folder(folder: Path, counts: Counts) -> Curve:
         if not file.is_file():
             raise UserError(f"{folder} is no run folder: it has no {file.name}.")
     model = from_json(config_file.read_text(encoding="utf-8"), RunConfig).model
-    size = total_parameters(model) if counts == "all" else non_embedding_parameters(model)
+    size = active_parameters(model) if counts == "all" else non_embedding_parameters(model)
     points = validation_losses(metrics_file)
     if not points:
         raise UserError(f"{metrics_file} holds no validation loss: evaluate the run first.")

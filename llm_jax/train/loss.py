@@ -3,6 +3,10 @@
 The gradient of a chunk is made while its logits are there, in the forward pass, so the backward
 pass has nothing to recompute: the loss is the last thing that a model computes, and its gradient is
 scaled by one number only.
+
+Over a mesh each device does this for its tokens and its part of the vocabulary (Megatron-LM,
+Shoeybi et al. 2019, §3). The sums over the vocabulary are exchanged chunk by chunk; the gradient of
+the unembedding is added up on each device and exchanged once.
 """
 
 from __future__ import annotations
@@ -15,13 +19,12 @@ import jax.numpy as jnp
 from llm_jax.config import ModelConfig
 from llm_jax.model.layers import dense_gradients
 from llm_jax.model.transformer import logits
-from llm_jax.parallel.mesh import axis_shards, batch_shards, constrain
+from llm_jax.parallel.mesh import AXES, axes_of, axis_shards, spec
 
 
 def chunk_length(B: int, T: int, tokens: int) -> int:
-    """The largest divisor c of T for which a device's part of the batch has B·c <= `tokens`."""
-    local = max(B // batch_shards(), 1)
-    limit = max(tokens // local, 1)
+    """The largest divisor c of T with B·c <= `tokens`; B, T of one device's part of the batch."""
+    limit = max(tokens // B, 1)
     return max(c for c in range(1, T + 1) if T % c == 0 and c <= limit)
 
 
@@ -51,7 +54,30 @@ def cross_entropy(
 
 
 def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss, with_grad):
+    local = functools.partial(
+        _local, config=config, chunk_tokens=chunk_tokens, z_loss=z_loss, with_grad=with_grad
+    )
+    if axis_shards(*AXES) == 1:
+        return local(x_BTD, unembed_DV, targets_BT, weight)
+    x, w, targets = (
+        spec(axes)
+        for axes in (("ends_batch", "length", None), (None, "vocab"), ("ends_batch", "length"))
+    )
+    grads = spec(("ends_batch", "stream_length", None)), spec(("embed", "vocab"))
+    return jax.shard_map(
+        local,
+        in_specs=(x, w, targets, spec(())),
+        out_specs=((spec(()), spec(())), grads if with_grad else (None, None)),
+        check_vma=False,
+    )(x_BTD, unembed_DV, targets_BT, weight)
+
+
+def _local(x_BTD, unembed_DV, targets_BT, weight, *, config, chunk_tokens, z_loss, with_grad):
+    """Loss of all devices, and the gradients of the tokens and the vocabulary of this one."""
     B, T, D = x_BTD.shape
+    V = unembed_DV.shape[1]
+    over_vocab, over_tokens = axes_of("vocab"), axes_of("ends_batch", "length")
+    first = jax.lax.axis_index(over_vocab) * V if over_vocab else 0
     c = chunk_length(B, T, chunk_tokens)
     unembed_DV = unembed_DV.astype(x_BTD.dtype)
     xs = (
@@ -62,14 +88,18 @@ def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss
     def body(carry, chunk):
         total, plain, dw_DV = carry
         x_BcD, targets_Bc = chunk
-        logits_BcV = constrain(logits(x_BcD, unembed_DV, config), "ends_batch", "length", "vocab")
+        logits_BcV = logits(x_BcD, unembed_DV, config)
+        index_Bc1 = (targets_Bc - first)[..., None]
+        hit_BcV = jnp.arange(V) == index_Bc1
+        picked_Bc1 = jnp.take_along_axis(logits_BcV, jnp.clip(index_Bc1, 0, V - 1), axis=-1)
+        picked_Bc = picked_Bc1[..., 0]
         log_z_Bc = jax.nn.logsumexp(logits_BcV, axis=-1)
-        hit_BcV = jnp.arange(logits_BcV.shape[-1]) == targets_Bc[..., None]
-        if axis_shards("tensor") > 1:  # a gather would collect the vocabulary from its mesh axis
-            picked_Bc = jnp.sum(jnp.where(hit_BcV, logits_BcV, 0.0), axis=-1)
-        else:
-            index_Bc1 = jnp.maximum(targets_Bc, 0)[..., None]
-            picked_Bc = jnp.take_along_axis(logits_BcV, index_Bc1, axis=-1)[..., 0]
+        if over_vocab:
+            mine_Bc = (index_Bc1[..., 0] >= 0) & (index_Bc1[..., 0] < V)
+            top_Bc = jax.lax.pmax(log_z_Bc, over_vocab)
+            sums = jnp.exp(log_z_Bc - top_Bc), jnp.where(mine_Bc, picked_Bc, 0.0)
+            z_Bc, picked_Bc = jax.lax.psum(sums, over_vocab)
+            log_z_Bc = top_Bc + jnp.log(z_Bc)
         weight_Bc = jnp.where(targets_Bc >= 0, weight, 0.0)
         nll = jnp.sum(weight_Bc * (log_z_Bc - picked_Bc))
         total += nll + z_loss * jnp.sum(weight_Bc * log_z_Bc**2)
@@ -87,7 +117,17 @@ def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss
     zero = jnp.zeros((), jnp.float32)
     dw_DV = jnp.zeros(unembed_DV.shape, jnp.float32) if with_grad else None
     (total, plain, dw_DV), dx = jax.lax.scan(body, (zero, zero, dw_DV), xs)
-    dx_BTD = dx.swapaxes(0, 1).reshape(B, T, D) if with_grad else None
+    if over_tokens:
+        total, plain = jax.lax.psum((total, plain), over_tokens)
+    if not with_grad:
+        return (total, plain), (None, None)
+    dx_BTD = dx.swapaxes(0, 1).reshape(B, T, D)
+    if over_vocab:
+        dx_BTD = jax.lax.psum_scatter(dx_BTD, over_vocab, scatter_dimension=1, tiled=True)
+    if split := axes_of("embed"):
+        dw_DV = jax.lax.psum_scatter(dw_DV, split, scatter_dimension=0, tiled=True)
+    if whole := tuple(axis for axis in over_tokens if axis not in split):
+        dw_DV = jax.lax.psum(dw_DV, whole)
     return (total, plain), (dx_BTD, dw_DV)
 
 

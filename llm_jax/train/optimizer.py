@@ -1,12 +1,14 @@
-"""AdamW from optax, with the schedule, the clipping and the decay mask of the config."""
+"""Optimizers from optax, with the schedule, the clipping and the decay mask of the config."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from llm_jax.config import OptimConfig
 
@@ -68,26 +70,68 @@ def gradient_norm(grads: Any, logical_axes: Any) -> jax.Array:
 def make_optimizer(
     optim: OptimConfig, steps: int, logical_axes: Any, balance_rate: float = 0.0
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW with float32 moments (the dtype of the parameters).
+    """Clip by global norm, find a direction, decay the matrices, step by the schedule.
 
     Args:
       balance_rate: step of the experts' balancing biases, which move against the sign of their
         gradient (Wang et al. 2024, algorithm 1); 0 where there are none.
     """
-    adamw = optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(optim.clip_norm),
-        optax.adamw(
-            learning_rate(optim, steps),
-            b1=optim.b1,
-            b2=optim.b2,
-            eps=optim.eps,
-            weight_decay=optim.weight_decay,
-            mask=decay_mask(logical_axes),
-        ),
+        direction(optim, logical_axes),
+        optax.add_decayed_weights(optim.weight_decay, decay_mask(logical_axes)),
+        optax.scale_by_learning_rate(learning_rate(optim, steps)),
     )
     if not balance_rate:
-        return adamw
+        return optimizer
     balance = optax.chain(optax.scale_by_sign(), optax.scale(-balance_rate))
     kind = lambda axes: "balance" if "balance" in axes else "weights"  # noqa: E731
     labels = jax.tree.map(kind, logical_axes, is_leaf=is_axes)
-    return optax.partition({"weights": adamw, "balance": balance}, labels)
+    return optax.partition({"weights": optimizer, "balance": balance}, labels)
+
+
+def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransformation:
+    """What the learning rate is multiplied with; about 1 per element, or 0.2 for `muon`."""
+    adam = optax.scale_by_adam(optim.b1, optim.b2, optim.eps, mu_dtype=optim.moment_dtype)
+    if optim.kind == "adamw":
+        return adam
+    if optim.kind == "adafactor":
+        return optax.chain(
+            optax.scale_by_factored_rms(),
+            optax.clip_by_block_rms(1.0),
+            optax.ema(optim.b1, accumulator_dtype=optim.moment_dtype),
+        )
+    labels = jax.tree.map(
+        lambda axes: "rest" if muon_axes(axes) is None else "matrices",
+        logical_axes,
+        is_leaf=is_axes,
+    )
+    numbers = jax.tree.map(
+        lambda axes: muon_axes(axes) or optax.MaskedNode(), logical_axes, is_leaf=is_axes
+    )
+    muon = optax.chain(
+        optax.contrib.scale_by_muon(mu_dtype=optim.moment_dtype, weight_dimension_numbers=numbers),
+        optax.stateless(lambda updates, _: jax.tree.map(_like_adam, updates, numbers)),
+    )
+    return optax.partition({"matrices": muon, "rest": adam}, labels)
+
+
+def muon_axes(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | None:
+    """(input axes, output axes) of a matrix of a block, None for all else and for routers.
+
+    Layers and experts are separate matrices; the heads of a projection are one.
+    """
+    width = [i for i, name in enumerate(axes) if name in ("embed", "expert_embed")]
+    if "layers" not in axes or "router" in axes or not width:
+        return None
+    other = tuple(
+        i for i, name in enumerate(axes) if name not in ("layers", "experts") and i not in width
+    )
+    sides = (tuple(width), other) if width[0] < other[0] else (other, tuple(width))
+    return optax.contrib.MuonDimensionNumbers(*sides)
+
+
+def _like_adam(update: jax.Array, numbers: optax.contrib.MuonDimensionNumbers) -> jax.Array:
+    """Root mean square 0.2, that of AdamW's updates (Liu et al. 2025, eq. 4)."""
+    sides = [math.prod(update.shape[i] for i in axes) for axes in numbers]
+    return 0.2 * math.sqrt(max(sides)) * update

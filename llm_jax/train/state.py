@@ -9,12 +9,13 @@ One abstract state serves sharded initialisation, restore, preflight and memory 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from llm_jax.config import RunConfig
 from llm_jax.model import transformer
@@ -53,7 +54,7 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     )
     opt = optax.tree_utils.tree_map_params(
         tx,
-        lambda leaf, where: leaf if _is_masked(leaf) else where,
+        lambda leaf, where: leaf if _is_masked(leaf) else _like(leaf, where),
         shapes["opt"],
         by_param,
         is_leaf=_is_masked,
@@ -63,6 +64,19 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     where = {"params": by_param, "opt": opt, "guard": guard, "step": replicated}
     attach = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)  # noqa: E731
     return jax.tree.map(attach, shapes, where)
+
+
+def _like(leaf: jax.ShapeDtypeStruct, where: NamedSharding) -> NamedSharding:
+    """The sharding of a parameter for its moment; Adafactor's rows and columns are replicated."""
+    sizes = [math.prod(where.mesh.shape[a] for a in _names(axes)) for axes in where.spec]
+    fits = len(sizes) == leaf.ndim and all(
+        size % shards == 0 for size, shards in zip(leaf.shape, sizes, strict=True)
+    )
+    return where if fits else NamedSharding(where.mesh, PartitionSpec())
+
+
+def _names(axes: Any) -> tuple[str, ...]:
+    return axes if isinstance(axes, tuple) else () if axes is None else (axes,)
 
 
 def _is_masked(leaf: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from llm_jax.config import Llama3Rope, ModelConfig, UserError
+from llm_jax.config import Llama3Rope, ModelConfig, MoeConfig, UserError
 from llm_jax.convert.parity import our_logits
 from llm_jax.infer.beam import beam_search
 from llm_jax.infer.cache import decode_attend, empty_cache, prefill_attend
@@ -31,6 +31,9 @@ MODELS = {
     ),
     "llama3-rope-qk-norm": tiny.model_config(
         qk_norm=True, rope_scaling=Llama3Rope(original_max_seq_len=8)
+    ),
+    "experts": tiny.model_config(
+        num_layers=3, moe=MoeConfig(experts=4, top_k=2, d_ff=16, shared_d_ff=8, dense_layers=1)
     ),
     "gpt2": tiny.model_config(
         activation="gelu", norm="layernorm", positions="learned", qkv_bias=True, out_bias=True,

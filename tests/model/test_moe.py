@@ -21,10 +21,9 @@ from tiny import (
 )
 
 from llm_jax.config import ConfigError, ModelConfig, MoeConfig, from_json, to_json
-from llm_jax.model import transformer
 from llm_jax.model.experts import ranks_within_expert
 from llm_jax.model.moe import balance, route
-from llm_jax.model.stack import block_of, declare
+from llm_jax.model.stack import block_of, declare, layer_stacks
 from llm_jax.train.optimizer import make_optimizer
 from llm_jax.train.step import gradients
 
@@ -182,9 +181,9 @@ def test_bias_takes_part_in_the_choice_only_and_moves_against_the_load() -> None
     assert updates["bias"][0] > 0
 
 
-def test_first_choices_come_first_in_the_queue() -> None:
-    expert_BTk = jnp.array([[[0, 1], [0, 1], [1, 0], [0, 1]]])
-    assert ranks_within_expert(expert_BTk).tolist() == [[[0, 1], [1, 2], [0, 3], [2, 3]]]
+def test_tokens_queue_in_their_order() -> None:
+    expert_BTk = jnp.array([[[0, 1], [0, 2], [1, 0]]])
+    assert ranks_within_expert(expert_BTk).tolist() == [[[0, 0], [1, 0], [1, 2]]]
 
 
 def test_dropped_assignments_are_counted_and_do_nothing() -> None:
@@ -198,11 +197,23 @@ def test_dropped_assignments_are_counted_and_do_nothing() -> None:
     assert used_T.tolist() == [True] * 8 + [False] * 8
 
 
+@pytest.mark.parametrize("capacity_factor", [None, 0.5])
+def test_no_token_depends_on_a_later_one(capacity_factor: float | None) -> None:
+    model = model_config(moe=replace(PLAIN, capacity_factor=capacity_factor), num_layers=1)
+    call, params = layer_of(model, parameters(model))
+    x_BTD = hidden_states(1)
+    other_BTD = x_BTD.at[:, 8:].set(hidden_states(1, seed=2)[:, 8:])
+    layer = jax.jit(lambda x_BTD: call(params, x_BTD)[0])
+    out_BTD, changed_BTD = layer(x_BTD), layer(other_BTD)
+    assert np.allclose(out_BTD[:, :8], changed_BTD[:, :8], atol=1e-6)
+    assert not np.allclose(out_BTD[:, 8:], changed_BTD[:, 8:], atol=1e-2)
+
+
 def test_stacks_of_layers_with_and_without_experts() -> None:
     moe = MoeConfig(experts=4, top_k=2, d_ff=24, dense_layers=1, every=2)
     model = model_config(moe=moe, num_layers=6)
     assert model.moe_layers == (False, False, True, False, True, False)
-    assert transformer.layer_stacks(model) == {"blocks": [2, 4], "dense_blocks": [0, 1, 3, 5]}
+    assert layer_stacks(model) == {"blocks": [2, 4], "dense_blocks": [0, 1, 3, 5]}
     assert from_json(to_json(model), ModelConfig) == model
 
 

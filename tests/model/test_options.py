@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from tiny import compute_config, model_config, packed_batch, parameters, relative_error, run_config
 
-from llm_jax.config import ComputeConfig, Llama3Rope, ModelConfig, YarnRope, load, recipe_folders
+from llm_jax.config import (
+    ComputeConfig,
+    Llama3Rope,
+    ModelConfig,
+    MoeConfig,
+    YarnRope,
+    load,
+    recipe_folders,
+)
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import RULES
 from llm_jax.plan.counts import total_parameters
@@ -41,6 +49,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "attn_softcap": {"attn_softcap": 0.5},
     "logit_softcap": {"logit_softcap": 0.5},
     "sliding_window": {"sliding_window": 2},
+    "moe": {"moe": MoeConfig(experts=4, top_k=2, d_ff=32, shared_d_ff=16, balance_rate=0.1)},
     "window_pattern": {"sliding_window": 2, "window_pattern": "LG"},
 }
 PLAIN = {f: v for f, v in vars(BASE).items() if isinstance(v, int) and not isinstance(v, bool)}

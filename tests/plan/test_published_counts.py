@@ -2,9 +2,10 @@
 
 import pytest
 
-from llm_jax.config import ModelConfig
+from llm_jax.config import ModelConfig, load
 from llm_jax.plan.counts import (
     activation_bytes,
+    active_parameters,
     kv_cache_bytes,
     logits_bytes,
     mean_keys,
@@ -273,3 +274,19 @@ def test_windows_and_bytes():
     assert none == 5 * layer
     assert logits_bytes(model, 10_000, 512) == 2 * 4 * 512 * 32_000
     assert logits_bytes(model, 100, None, tensor=4) == 2 * 4 * 100 * 8_000
+
+
+def test_mixtral_8x7b():
+    """Jiang et al. 2024, table 1, and the published checkpoint: 46.7B, 12.9B active."""
+    model = load("mixtral_8x7b").model
+    assert total_parameters(model) == 46_702_792_704
+    assert active_parameters(model) == 12_879_925_248
+
+
+def test_deepseek_moe_16b():
+    """Dai et al. 2024, §5: 16.4B parameters, 2.8B active; the published checkpoint's exact size."""
+    model = load("deepseek_moe_16b").model
+    assert total_parameters(model) == 16_375_728_128
+    assert active_parameters(model) == pytest.approx(2.8e9, rel=0.02)
+    flops = token_flops(model, 4096)
+    assert flops.projections + flops.unembedding == pytest.approx(2 * 2.62e9, rel=0.01)

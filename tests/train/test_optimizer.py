@@ -21,11 +21,11 @@ from tiny import (
     state_on,
 )
 
-from llm_jax.config import DataConfig, OptimConfig, ParallelConfig, RunConfig
+from llm_jax.config import DataConfig, MoeConfig, OptimConfig, ParallelConfig, RunConfig
 from llm_jax.data.pipeline import split_documents
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.train.optimizer import decay_mask, learning_rate, make_optimizer
+from llm_jax.train.optimizer import decay_mask, learning_rate, make_optimizer, muon_axes
 from llm_jax.train.step import compile_train_step
 
 
@@ -104,13 +104,89 @@ def test_update_is_adamw_after_clipping() -> None:
     assert {leaf.dtype for leaf in jax.tree.leaves(moments)} == {np.dtype("float32")}
 
 
+SMALL_TREE = {"matrix": ("layers", "embed", "mlp"), "scale": ("layers", "norm")}
+
+
+def first_update(kind: Any, shape: tuple[int, ...], **changes: Any) -> tuple[Any, Any, Any]:
+    """Update, gradient and state of the first step on a matrix per layer and a vector."""
+    optim = OptimConfig(kind=kind, learning_rate=1.0, warmup_steps=0, weight_decay=0.0, **changes)
+    rng = np.random.default_rng(0)
+    grads = {
+        "matrix": rng.standard_normal(shape, np.float32),
+        "scale": rng.standard_normal((shape[0], 4), np.float32),
+    }
+    tx = make_optimizer(optim, 10, SMALL_TREE)
+    updates, state = jax.jit(tx.update)(grads, tx.init(grads), grads)
+    return updates, grads, state
+
+
+def test_muon_moves_along_orthogonal_matrices_and_vectors_by_adam() -> None:
+    """Newton-Schulz leaves singular values near 1 (Jordan et al. 2024); Liu et al. scale them."""
+    updates, grads, _ = first_update("muon", (2, 16, 32))
+    for update, grad in zip(updates["matrix"], grads["matrix"], strict=True):
+        left, _, right = np.linalg.svd(grad, full_matrices=False)
+        aligned = left.T @ np.asarray(-update / (0.2 * np.sqrt(32))) @ right.T
+        values = np.diag(aligned)
+        assert values.min() > 0.6 and values.max() < 1.3
+        assert np.abs(aligned - np.diag(values)).max() < 1e-4
+    assert np.allclose(updates["scale"], -np.sign(grads["scale"]), atol=1e-5)
+
+
+def test_muon_takes_heads_together_and_experts_apart() -> None:
+    axes = transformer.logical_axes(model_config(moe=MoeConfig(experts=2, top_k=1, d_ff=8)))
+    attn, moe = axes["blocks"]["attn"], axes["blocks"]["moe"]
+    assert muon_axes(attn["q"]) == ((1,), (2, 3))
+    assert muon_axes(attn["o"]) == ((1, 2), (3,))
+    assert muon_axes(moe["up"]) == ((2,), (3,))
+    assert muon_axes(moe["down"]) == ((2,), (3,))
+    others = (moe["router"], axes["embed"]["tokens"], axes["unembed"])
+    assert [muon_axes(one) for one in others] == [None] * 3
+
+
+def test_adafactor_divides_by_rows_and_columns() -> None:
+    """Shazeer & Stern 2018, algorithm 4: the first step, where the second moments are g²."""
+    updates, grads, state = first_update("adafactor", (2, 128, 130), clip_norm=1e9)
+    square = grads["matrix"].astype(np.float64) ** 2
+    rows, columns = square.mean(axis=2, keepdims=True), square.mean(axis=1, keepdims=True)
+    wanted = grads["matrix"] / np.sqrt(rows * columns / rows.mean(axis=1, keepdims=True))
+    wanted /= max(1.0, np.sqrt((wanted**2).mean()))
+    assert relative_error(updates["matrix"], -wanted) < 1e-4
+    moments = optax.tree_utils.tree_get(state, "v_row"), optax.tree_utils.tree_get(state, "v_col")
+    assert [moment["matrix"].shape for moment in moments] == [(2, 128), (2, 130)]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor"])
+def test_moments_in_bfloat16(kind: Any) -> None:
+    _, _, state = first_update(kind, (2, 128, 130), moment_dtype="bfloat16")
+    name = "ema" if kind == "adafactor" else "mu"
+    found = optax.tree_utils.tree_get_all_with_path(state, name)
+    assert {leaf.dtype for leaf in jax.tree.leaves([moment for _, moment in found])} == {
+        np.dtype("bfloat16")
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["muon", "adafactor"])
+def test_other_optimizers_learn_on_a_mesh(kind: Any) -> None:
+    optim = optim_config(kind=kind, learning_rate=3e-3)
+    data = DataConfig(seq_len=16, batch_size=8)
+    moe = MoeConfig(experts=4, top_k=2, d_ff=16, balance_rate=0.01)
+    config = run_config(optim=optim, data=data, model=model_config(moe=moe))
+    alone = steps(config, 5)
+    split = steps(config, 5, mesh=make_mesh(ParallelConfig(data=1, fsdp=2, expert=2, tensor=2)))
+    assert split[4]["loss"] == pytest.approx(alone[4]["loss"], rel=1e-3)
+    assert alone[4]["loss"] < alone[0]["loss"] - 0.1
+
+
 def mesh_of_one() -> Any:
     return make_mesh(ParallelConfig(), jax.devices()[:1])
 
 
-def steps(config: RunConfig, count: int, host: Any = None) -> list[dict[str, float]]:
+def steps(
+    config: RunConfig, count: int, host: Any = None, mesh: Any = None
+) -> list[dict[str, float]]:
     """Metrics of `count` steps on one batch, of several documents a row by default."""
-    mesh = mesh_of_one()
+    mesh = mesh or mesh_of_one()
     step = compile_train_step(config, mesh, np.full(config.model.vocab_size, 3, np.int32))
     state = state_on(config, mesh)
     host = host or packed_batch(config.data.batch_size, config.data.seq_len)
