@@ -20,12 +20,13 @@ def arrange(shape: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
 
     On TPU, `mesh_utils` lays the axes along the links of the torus, and may split a physical axis.
     Devices of several slices become a hybrid mesh: `DCN_AXES` go over the slices, all other axes
-    stay inside of one.
+    stay inside of one. Other devices keep their order.
 
     Raises:
       ConfigError: the slices do not fill `DCN_AXES`, or an axis would leave its slice.
     """
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    on_tpu = devices[0].platform == "tpu"
+    slices = len({device.slice_index for device in devices}) if on_tpu else 1
     if slices == 1:
         return mesh_utils.create_device_mesh(
             tuple(shape.values()), devices, allow_split_physical_axes=True

@@ -257,12 +257,19 @@ def training(
             final_fraction=hyper.final,
             accumulate=run.layout.accumulate,
         ),
-        parallel=ParallelConfig(
-            data=run.layout.data, fsdp=run.layout.fsdp, tensor=run.layout.tensor
-        ),
+        parallel=_parallel(run),
         checkpoint=CheckpointConfig(every=every),
         eval=EvalConfig(every=every, batches=max(8, -(-EVAL_TOKENS // batch_tokens))),
         plan=record,
+    )
+
+
+def _parallel(run: Execution) -> ParallelConfig:
+    """The mesh of a layout, whose data axis spans the TPU slices: those are the replicas."""
+    layout, machine = run.layout, run.machine
+    replica = machine.slices if machine.chip.torus else 1
+    return ParallelConfig(
+        replica=replica, data=layout.data // replica, fsdp=layout.fsdp, tensor=layout.tensor
     )
 
 

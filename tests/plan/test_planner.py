@@ -248,6 +248,18 @@ def test_verb_json_run_and_report(tmp_path, capsys):
         assert text in html
 
 
+def test_verb_writes_slices_as_replicas(tmp_path, capsys):
+    config = tmp_path / "run.json"
+    flags = ("--flops", "1e23", "--chip", "v6e", "--chips", "512", "--write", str(config))
+    assert verb(capsys, *flags, "--family", "moe")[0] == 0
+    run = from_json(config.read_text(), RunConfig)
+    axes = run.parallel
+    assert axes.replica == 2
+    assert axes.replica * axes.data * axes.fsdp * axes.tensor == 512
+    assert run.model.moe.experts == 8
+    assert run.model.moe.d_ff == run.model.d_ff
+
+
 def test_verb_text_and_law_only(capsys):
     code, out, _ = verb(capsys, "--flops", "1e22")
     assert code == 0
