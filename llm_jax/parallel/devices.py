@@ -26,7 +26,8 @@ def arrange(shape: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
       ConfigError: the slices do not fill `DCN_AXES`, or an axis would leave its slice.
     """
     on_tpu = devices[0].platform == "tpu"
-    slices = len({device.slice_index for device in devices}) if on_tpu else 1
+    # Devices of one slice that is compiled for, not attached, do not say which slice it is.
+    slices = len({getattr(device, "slice_index", 0) for device in devices}) if on_tpu else 1
     if slices == 1:
         return mesh_utils.create_device_mesh(
             tuple(shape.values()), devices, allow_split_physical_axes=True

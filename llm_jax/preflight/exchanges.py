@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from llm_jax.parallel.devices import DCN_AXES
 from llm_jax.plan.layout import Machine
@@ -30,7 +30,7 @@ class Exchange:
     """Of the whole arrays that one device takes part in: gathered, or to be reduced."""
 
 
-def by_axes(collectives: Iterable[Collective], mesh: Mesh) -> list[Exchange]:
+def by_axes(collectives: Iterable[Collective], mesh: Mesh | AbstractMesh) -> list[Exchange]:
     """Sums over `collectives`, the largest first; those within one device are left out."""
     sums: dict[tuple[str, tuple[str, ...]], tuple[int, int]] = {}
     for one in collectives:
@@ -42,11 +42,11 @@ def by_axes(collectives: Iterable[Collective], mesh: Mesh) -> list[Exchange]:
     return sorted(found, key=lambda exchange: -exchange.bytes)
 
 
-def axes_of(groups: np.ndarray, mesh: Mesh) -> tuple[str, ...]:
+def axes_of(groups: np.ndarray, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
     """The mesh axes along which the devices of a group differ."""
     if groups.size == 0:
         return ()
-    places = np.stack(np.unravel_index(groups, mesh.devices.shape), axis=-1)
+    places = np.stack(np.unravel_index(groups, mesh.axis_sizes), axis=-1)
     varies = (places != places[:, :1]).any(axis=(0, 1))
     return tuple(name for name, found in zip(mesh.axis_names, varies, strict=True) if found)
 

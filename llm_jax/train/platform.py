@@ -26,13 +26,24 @@ DEVICE_KINDS = {
 }
 
 
-def compiler_options(config: RunConfig, mesh: Mesh) -> dict[str, str | bool]:
+TPU_OPTIONS: dict[str, str | bool | int] = {
+    # MiB from which a matmul and its reduce-scatter become a loop of partial matmuls and
+    # permutations (collective matmul, Wang et al. 2023): never. Over an fsdp axis of 32 the parts
+    # are too small, and XLA's own estimate of the step grows by 40% (docs/scale.md).
+    "xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000,
+}
+
+
+def compiler_options(config: RunConfig, mesh: Mesh) -> dict[str, str | bool | int]:
     """XLA options for the train and eval step on the mesh's platform.
 
     CPU: the YNN library makes single float32 dots slower, and bfloat16 ones faster
     (benchmarks/train_step.py).
     """
-    if mesh.devices.flat[0].platform == "cpu" and config.compute.dtype == "float32":
+    platform = mesh.devices.flat[0].platform
+    if platform == "tpu":
+        return TPU_OPTIONS
+    if platform == "cpu" and config.compute.dtype == "float32":
         return {"xla_cpu_experimental_ynn_fusion_type": ""}
     return {}
 

@@ -162,6 +162,13 @@ def compile_train_step(
     config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """`train_step` compiled ahead of its first call for `mesh`, the state donated."""
+    return lower_train_step(config, mesh, token_bytes_V).compile()
+
+
+def lower_train_step(
+    config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
+) -> jax.stages.Lowered:
+    """`train_step` traced for `mesh`, whose devices need not be attached; not compiled yet."""
     state = abstract_state(config, mesh)
     jitted = jax.jit(
         lambda state, batch: train_step(state, batch, config, token_bytes_V),
@@ -170,7 +177,7 @@ def compile_train_step(
         compiler_options=compiler_options(config, mesh),
     )
     with jax.set_mesh(mesh):
-        return jitted.lower(state, abstract_batch(config, mesh)).compile()
+        return jitted.lower(state, abstract_batch(config, mesh))
 
 
 def compile_eval_step(
