@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,9 @@ from llm_jax.model.splash import splash_attention, splash_refusal
 
 KERNELS = {"tpu": "splash", "gpu": "cudnn"}
 """Platform → the kernel that `auto` prefers there."""
+
+
+GATHERED_SPLASH = "splash over gathered keys"
 
 
 class Choice(NamedTuple):
@@ -47,6 +50,19 @@ def attention_choice(
         f"compute.attention is {asked!r}, but {refusal}: choose 'auto' or 'blockwise'.",
     )
     return Choice("blockwise", refusal) if refusal else Choice(kernel)
+
+
+def split_choice(
+    model: ModelConfig, kind: Literal["ring", "gather"], seq_len: int, shards: int, platform: str
+) -> Choice:
+    """The attention of sequences whose length is split into `shards` parts, by `context_kind`."""
+    plain = f"{kind} (plain, over split sequences)"
+    if platform != "tpu":
+        return Choice(plain)
+    if kind == "ring":
+        return Choice(plain, "the ring folds its own blocks")
+    refusal = splash_refusal(model, seq_len // (2 * shards))
+    return Choice(plain, refusal) if refusal else Choice(GATHERED_SPLASH)
 
 
 def _refusal(

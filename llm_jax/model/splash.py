@@ -8,19 +8,24 @@ splash_attention`; it sees one device's part of the arrays, so it runs under `sh
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel as kernel,
 )
 from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_mask as masks,
 )
+from jax.sharding import NamedSharding
 
 from llm_jax.config import ModelConfig
 from llm_jax.model.attention import Shape
-from llm_jax.parallel.mesh import spec
+from llm_jax.parallel.context import zigzag
+from llm_jax.parallel.mesh import axis_shards, spec
 from llm_jax.parallel.platform import platform
 
 LANES = 128
@@ -66,23 +71,79 @@ def _local(
 ) -> jax.Array:
     """The kernel on what one device holds, one sequence after another."""
     _, T, N, _ = q_BTNH.shape
-    window = None if shape.window is None or shape.window >= T else shape.window
-    mask = (
-        masks.CausalMask((T, T))
-        if window is None
-        else masks.LocalMask((T, T), (window - 1, 0), offset=0)
-    )
-    attend = kernel.make_splash_mha(
-        masks.MultiHeadMask([mask] * N),
-        block_sizes=_block_sizes(T),
+    attend = _kernel(_mask(T, shape.window), N, _block_sizes(T), shape)
+    segments = kernel.SegmentIds(q=segments_BT, kv=segments_BT)
+    return _of_sequences(attend, q_BTNH, k_BTKH, v_BTKH, segments, shape)
+
+
+def gathered_splash_attention(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array, shape: Shape
+) -> jax.Array:
+    """The same for sequences in `zigzag` order whose length is split over the mesh axis `context`.
+
+    Every device's queries see the gathered keys, in the order of the text (Grattafiori et al. 2024,
+    §3.3.2). The kernel knows the queries' places, so that it skips what the causal mask empties.
+    """
+    T, shards = q_BTNH.shape[1], axis_shards("context")
+    chunk = T // (2 * shards)
+    mask = _mask(T, shape.window)
+    order_T = zigzag(T, shards)
+    mask.q_sequence = order_T.astype(np.int32)
+    heads = q_BTNH.shape[2] // axis_shards("tensor")
+    attend = _kernel(mask, heads, _block_sizes(chunk), shape, shards)
+    chunks_in_text = np.argsort(order_T[::chunk])
+
+    def whole(x: jax.Array) -> jax.Array:
+        x = jax.lax.all_gather(x, "context", axis=1, tiled=True)
+        chunks = x.reshape(x.shape[0], 2 * shards, chunk, *x.shape[2:])[:, chunks_in_text]
+        return chunks.reshape(x.shape)
+
+    def local(attend, q_BTNH, k_BTKH, v_BTKH, segments_BT):
+        segments = kernel.SegmentIds(q=segments_BT, kv=whole(segments_BT))
+        return _of_sequences(attend, q_BTNH, whole(k_BTKH), whole(v_BTKH), segments, shape)
+
+    rows = NamedSharding(jax.sharding.get_abstract_mesh(), spec((None, "length")))
+    q_spec = spec(("batch", "length", "heads", "head_dim"))
+    kv_spec = spec(("batch", "length", "kv_heads", "head_dim"))
+    return jax.shard_map(
+        local,
+        in_specs=(
+            attend.manual_sharding_spec(rows), q_spec, kv_spec, kv_spec, spec(("batch", "length"))
+        ),
+        out_specs=q_spec,
+        check_vma=False,
+    )(attend, q_BTNH, k_BTKH, v_BTKH, segments_BT)  # fmt: skip
+
+
+def _mask(T: int, window: int | None) -> masks.CausalMask | masks.LocalMask:
+    if window is None or window >= T:
+        return masks.CausalMask((T, T))
+    return masks.LocalMask((T, T), (window - 1, 0), offset=0)
+
+
+def _kernel(
+    mask: masks.Mask, heads: int, blocks: kernel.BlockSizes, shape: Shape, shards: int = 1
+) -> kernel.SplashAttentionKernel:
+    return kernel.make_splash_mha(
+        masks.MultiHeadMask([mask] * heads),
+        block_sizes=blocks,
         head_shards=1,
-        q_seq_shards=1,
+        q_seq_shards=shards,
         attn_logits_soft_cap=shape.softcap,
         interpret=platform() == "cpu",
     )
+
+
+def _of_sequences(
+    attend: Callable[..., Any],
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segments: kernel.SegmentIds,
+    shape: Shape,
+) -> jax.Array:
     q_BNTH = (q_BTNH * jnp.asarray(shape.scale, q_BTNH.dtype)).swapaxes(1, 2)
-    segments = kernel.SegmentIds(q=segments_BT, kv=segments_BT)
-    out_BNTH = jax.vmap(attend)(q_BNTH, k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2), segments)
+    out_BNTH = jax.vmap(attend)(q_BNTH, k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments)
     return out_BNTH.swapaxes(1, 2)
 
 

@@ -21,10 +21,11 @@ from flax import nnx
 
 from llm_jax.config import ComputeConfig, ModelConfig
 from llm_jax.model.attention import Shape, block_size
-from llm_jax.model.kernels import attention, attention_choice
+from llm_jax.model.kernels import GATHERED_SPLASH, attention, attention_choice, split_choice
 from llm_jax.model.layers import Attend, Cache, Norm, init_std, normal
 from llm_jax.model.moe import Routing
 from llm_jax.model.rope import rope_table
+from llm_jax.model.splash import gathered_splash_attention
 from llm_jax.model.stack import (
     arrays_of,
     block_of,
@@ -35,7 +36,7 @@ from llm_jax.model.stack import (
     run_stages,
 )
 from llm_jax.parallel.context import Rule, context_attention
-from llm_jax.parallel.mesh import constrain, gather_fsdp
+from llm_jax.parallel.mesh import axis_shards, constrain, gather_fsdp
 from llm_jax.parallel.pipeline import Schedule
 from llm_jax.parallel.platform import platform
 
@@ -106,7 +107,9 @@ def split_attend(
     config: ModelConfig, kind: Literal["ring", "gather"], segments_BT: jax.Array
 ) -> Attend:
     """The same for sequences in `zigzag` order whose length is split over the mesh."""
+    T = segments_BT.shape[1]
     scale = config.attn_scale or 1 / math.sqrt(config.head_dim)
+    choice = split_choice(config, kind, T, axis_shards("context"), platform())
 
     def attend(
         segments_BT: jax.Array,
@@ -116,6 +119,9 @@ def split_attend(
         window: int | None,
         cache: Cache,
     ) -> tuple[jax.Array, Cache]:
+        if choice.kind == GATHERED_SPLASH:
+            shape = Shape(scale, config.attn_softcap, window, block_size(T))
+            return gathered_splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, shape), cache
         rule = Rule(scale, config.attn_softcap, window, kind)
         return context_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, rule), cache
 

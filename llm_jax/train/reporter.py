@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
-from llm_jax.model.kernels import Choice, attention_choice
+from llm_jax.model.kernels import attention_choice, split_choice
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
 from llm_jax.train.clock import Clock
@@ -43,8 +43,9 @@ class Reporter:
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
         attends = attention_choice(config.model, config.compute, config.data.seq_len, device)
-        if mesh.shape["context"] > 1:
-            attends = Choice(f"{config.parallel.context_kind} (split by length)")
+        if (shards := mesh.shape["context"]) > 1:
+            kind, length = config.parallel.context_kind, config.data.seq_len
+            attends = split_choice(config.model, kind, length, shards, device)
         size, active = total_parameters(config.model), active_parameters(config.model)
         of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
         self.log.say(

@@ -13,7 +13,8 @@ from tiny import model_config, relative_error
 from llm_jax.config import ComputeConfig, ConfigError, ParallelConfig
 from llm_jax.model import splash
 from llm_jax.model.attention import Shape, causal_mask, reference_attention
-from llm_jax.model.kernels import Choice, attention_choice
+from llm_jax.model.kernels import Choice, attention_choice, split_choice
+from llm_jax.parallel.context import zigzag
 from llm_jax.parallel.mesh import make_mesh
 
 B, T, N, K, H = 2, 256, 4, 2, 64
@@ -127,3 +128,37 @@ def test_what_a_kernel_cannot_do_is_said(
 def test_a_kernel_of_another_platform_is_refused() -> None:
     with pytest.raises(ConfigError, match="splash does not run on a cpu"):
         attention_choice(model_config(), ComputeConfig(attention="splash"), 256, "cpu")
+
+
+@pytest.mark.parametrize("window", [pytest.param(None, marks=pytest.mark.slow), 150])
+def test_gathered_keys_equal_the_whole(window: int | None) -> None:
+    """The length over two devices in zigzag order, heads over two more."""
+    args, shape = inputs(), Shape(SCALE, 1.5, window, 128)
+    args = [jnp.concatenate([x, x], axis=1) for x in args]
+    weights = np.random.default_rng(1).standard_normal((B, 2 * T, N, H), np.float32)
+    order = zigzag(2 * T, 2)
+
+    def split(q: Any, k: Any, v: Any) -> Any:
+        parts = (x[:, order] for x in (q, k, v, args[3]))
+        out = splash.gathered_splash_attention(*parts, shape)[:, np.argsort(order)]
+        return (out * weights).sum(), out
+
+    def whole(q: Any, k: Any, v: Any) -> Any:
+        mask = causal_mask(args[3], slice(0, 2 * T), slice(0, 2 * T), window)
+        out = reference_attention(q, k, v, mask, scale=shape.scale, softcap=shape.softcap)
+        return (out * weights).sum(), out
+
+    with jax.set_mesh(make_mesh(ParallelConfig(data=2, context=2, tensor=2))):
+        (_, out), grads = jax.jit(jax.value_and_grad(split, (0, 1, 2), has_aux=True))(*args[:3])
+    (_, right), wanted = jax.jit(jax.value_and_grad(whole, (0, 1, 2), has_aux=True))(*args[:3])
+    assert relative_error(out, right) < 1e-5
+    assert relative_error(grads, wanted) < 1e-5
+
+
+def test_split_sequences_take_the_kernel_on_a_tpu_where_they_can() -> None:
+    model = model_config(head_dim=128)
+    assert split_choice(model, "gather", 1024, 4, "tpu") == Choice("splash over gathered keys")
+    plain = split_choice(model, "gather", 512, 4, "tpu")
+    assert plain.reason == "splash attention takes sequences of a multiple of 128 tokens, not 64"
+    assert split_choice(model, "ring", 1024, 4, "tpu").kind == "ring (plain, over split sequences)"
+    assert split_choice(model, "gather", 1024, 4, "cpu").reason == ""

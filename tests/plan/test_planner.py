@@ -12,7 +12,7 @@ from llm_jax.cli import main
 from llm_jax.config import RunConfig, UserError, from_json, to_json
 from llm_jax.plan import local
 from llm_jax.plan.architecture import FAMILIES, choose
-from llm_jax.plan.counts import token_flops, total_parameters
+from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
 from llm_jax.plan.curve import candidates, flat_range
 from llm_jax.plan.hardware import CHIPS, chip
 from llm_jax.plan.layout import Machine, machines
@@ -61,13 +61,14 @@ def test_every_plan_is_sound_and_meets_its_flops(exponent, name, family):
     try:
         made = plan(request(amount=10**exponent, chip=chip(name), family=family))
     except UserError as refusal:
-        # More than 30B parameters do not fit one slice of the small chips.
+        # More than 30B parameters do not fit one slice of the small chips; with eight experts, of
+        # which a token uses two, that is a smaller budget.
         assert "would hold it" in str(refusal)
-        assert exponent > 23
+        assert exponent > (22 if family == "moe" else 23)
         return
     assert_sound(made)
     assert made.flops == pytest.approx(10**exponent, rel=0.02)
-    assert made.params == pytest.approx(made.optimum.params, rel=0.02)
+    assert active_parameters(made.model) == pytest.approx(made.optimum.params, rel=0.02)
 
 
 @settings(deadline=None, max_examples=15)
