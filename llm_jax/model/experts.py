@@ -145,9 +145,8 @@ def grouped(
     used_r1 = (jnp.arange(expert_r.size) < jnp.sum(sizes_E))[:, None]
     rows_rD = jnp.where(used_r1, _spread(x_nD, order_r, place_r, k), 0)
     rows_rD = _mlp(rows_rD, weights, config, lambda x, w: jax.lax.ragged_dot(x, w, sizes_E))
-    back_nkD = _permute(jnp.where(used_r1, rows_rD, 0), place_r, order_r).reshape(
-        -1, k, x_nD.shape[1]
-    )
+    back_rD = _permute(jnp.where(used_r1, rows_rD, 0), place_r, order_r)
+    back_nkD = back_rD.reshape(-1, k, x_nD.shape[1])
     return jnp.einsum("nkD,nk->nD", back_nkD, weight_nk.astype(x_nD.dtype))
 
 
