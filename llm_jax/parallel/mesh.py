@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from operator import attrgetter
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from llm_jax.config import ParallelConfig, RunConfig, require
+from llm_jax.config import ParallelConfig, require
 from llm_jax.parallel.devices import arrange
 
 AXES = ("replica", "pipeline", "data", "fsdp", "expert", "context", "tensor")
@@ -91,99 +90,8 @@ def used_axes(mesh: Mesh) -> dict[str, int]:
     return {axis: size for axis, size in mesh.shape.items() if size > 1}
 
 
-def check_divisible(config: RunConfig, mesh: Mesh) -> None:
-    """Raises `ConfigError` where the mesh does not divide what it splits, naming both."""
-    parallel, stages = config.parallel, mesh.shape["pipeline"]
-    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    pieces = parallel.microbatches or stages
-    micro = config.data.batch_size // config.optim.accumulate
-    require(
-        micro % (shards * pieces) == 0 and pieces % stages == 0,
-        f"data.batch_size / optim.accumulate is {micro} sequences, which the {shards} batch shards "
-        f"of the mesh (replica x data x fsdp x expert)"
-        + (f" times {pieces} microbatches for {stages} pipeline stages" if stages > 1 else "")
-        + f" do not divide: make it a multiple of {shards * math.lcm(pieces, stages)}.",
-    )
-    _check_sequences(config, mesh)
-    _check_stages(config, stages)
-    for field, logical in SPLIT_FIELDS:
-        size = attrgetter(field)(config) if _present(config, field) else None
-        axes = {axis: mesh.shape[axis] for axis in _axes_of(logical) if mesh.shape[axis] > 1}
-        require(
-            size is None or size % math.prod(axes.values()) == 0,
-            f"{field} is {size}, which mesh axis {_named(axes)} does not divide: "
-            f"change one of them.",
-        )
-
-
-def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
-    length, shards, moe = config.data.seq_len, mesh.shape["context"], config.model.moe
-    require(
-        shards == 1 or length % (2 * shards) == 0,
-        f"data.seq_len is {length}, which twice mesh axis 'context' of size {shards} does not "
-        f"divide: make it a multiple of {2 * shards}.",
-    )
-    require(
-        shards == 1 or moe is None or moe.capacity_factor is None,
-        "model.moe.capacity_factor counts within whole sequences, which mesh axis 'context' of "
-        f"size {shards} splits: set it to None, or parallel.context to 1.",
-    )
-    require(
-        shards == 1 or config.compute.attention == "auto",
-        f"compute.attention is {config.compute.attention!r}, but mesh axis 'context' of size "
-        f"{shards} has its own attention (parallel.context_kind): set it to 'auto'.",
-    )
-
-
-def _check_stages(config: RunConfig, stages: int) -> None:
-    model, rounds = config.model, config.parallel.rounds
-    groups = stages * rounds
-    require(
-        stages > 1 or rounds == 1,
-        f"parallel.rounds is {rounds}, but parallel.pipeline is 1: there is nothing to go round.",
-    )
-    if groups == 1:
-        return
-    require(
-        model.num_layers % groups == 0,
-        f"model.num_layers is {model.num_layers}, which mesh axis 'pipeline' of size {stages} and "
-        f"parallel.rounds = {rounds} do not divide: make it a multiple of {groups}.",
-    )
-    size = model.num_layers // groups
-    for name, kinds in (("window_pattern", model.windows), ("moe", model.moe_layers)):
-        require(
-            kinds == kinds[:size] * groups,
-            f"model.{name} makes the {groups} groups of {size} layers differ, but the stages of a "
-            "pipeline compute the same: change parallel.pipeline, parallel.rounds, or the pattern.",
-        )
-
-
-def _present(config: RunConfig, field: str) -> bool:
-    """Whether the model has a parameter of that size."""
-    if field == "model.d_ff":
-        return not all(config.model.moe_layers)
-    return config.model.moe is not None or not field.startswith("model.moe.")
-
-
-def _named(axes: dict[str, int]) -> str:
-    return " x ".join(f"{axis!r} of size {size}" for axis, size in axes.items())
-
-
-# Field of the run → the logical axis that it is the size of.
-SPLIT_FIELDS = (
-    ("model.vocab_size", "vocab"),
-    ("model.num_heads", "heads"),
-    ("model.num_kv_heads", "kv_heads"),
-    ("model.d_ff", "mlp"),
-    ("model.d_model", "embed"),
-    ("model.moe.experts", "experts"),
-    ("model.moe.d_ff", "expert_mlp"),
-    ("model.moe.shared_d_ff", "mlp"),
-    ("data.seq_len", "stream_length"),
-)
-
-
-def _axes_of(name: str | None) -> tuple[str, ...]:
+def mesh_axes(name: str | None) -> tuple[str, ...]:
+    """The mesh axes that the table splits a logical axis over."""
     rule = None if name is None else RULES[name]
     return (rule,) if isinstance(rule, str) else (rule or ())
 
@@ -194,8 +102,12 @@ def spec(logical: Logical) -> PartitionSpec:
     Raises:
       KeyError: a logical axis that the table does not know.
     """
-    axes = [_axes_of(name) for name in logical]
+    axes = [mesh_axes(name) for name in logical]
     return PartitionSpec(*(one if len(one) > 1 else one[0] if one else None for one in axes))
+
+
+def in_words(axes: dict[str, int]) -> str:
+    return " x ".join(f"{axis!r} of size {size}" for axis, size in axes.items())
 
 
 def parameter_sharding(
@@ -212,11 +124,11 @@ def parameter_sharding(
             f"Parameter {path} has logical axis {name!r}, which RULES in parallel/mesh.py does not "
             "know: add a rule.",
         )
-        axes = {axis: mesh.shape[axis] for axis in _axes_of(name)}
+        axes = {axis: mesh.shape[axis] for axis in mesh_axes(name)}
         require(
             size % math.prod(axes.values()) == 0,
-            f"Parameter {path} has {size} along {name!r}, which mesh axis {_named(axes)} does not "
-            "divide: change one of them.",
+            f"Parameter {path} has {size} along {name!r}, which mesh axis {in_words(axes)} does "
+            "not divide: change one of them.",
         )
     return NamedSharding(mesh, spec(logical))
 
@@ -271,4 +183,4 @@ def axis_shards(*axes: str) -> int:
 
 def axes_of(*logical: str) -> tuple[str, ...]:
     """The mesh axes in context that split these logical axes over more than one device."""
-    return tuple(a for name in logical for a in _axes_of(name) if axis_shards(a) > 1)
+    return tuple(a for name in logical for a in mesh_axes(name) if axis_shards(a) > 1)

@@ -17,7 +17,8 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
-from llm_jax.parallel.mesh import check_divisible, make_mesh
+from llm_jax.parallel.check import check_divisible
+from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train import distributed
 from llm_jax.train.checkpoint import Checkpointer, FileTrouble
 from llm_jax.train.clock import Clock

@@ -12,8 +12,9 @@ from tiny import compute_config, model_config, packed_batch, relative_error, run
 
 from llm_jax.config import ConfigError, DataConfig, MoeConfig, ParallelConfig
 from llm_jax.model.attention import causal_mask, reference_attention
+from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.context import Rule, context_attention, zigzag
-from llm_jax.parallel.mesh import check_divisible, make_mesh
+from llm_jax.parallel.mesh import make_mesh
 
 SLOTS = MoeConfig(experts=4, top_k=1, d_ff=8, capacity_factor=1.0)
 B, T, N, K, H = 2, 48, 4, 2, 8

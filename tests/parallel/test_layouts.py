@@ -32,9 +32,9 @@ from tiny import (
 )
 
 from llm_jax.config import ConfigError, DataConfig, MoeConfig, ParallelConfig, RunConfig
+from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import (
     AXES,
-    check_divisible,
     make_mesh,
     parameter_sharding,
     spec,
@@ -249,6 +249,38 @@ def test_a_batch_that_the_mesh_does_not_divide_is_named() -> None:
     with pytest.raises(ConfigError, match=r"accumulate is 4 sequences, which the 8 batch shards"):
         check_divisible(config, make_mesh(ParallelConfig(data=4, fsdp=2)))
     check_divisible(config, make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2)))
+
+
+@pytest.mark.parametrize(
+    ("model", "parallel", "words"),
+    [
+        ("mixed", ParallelConfig(pipeline=2), "num_layers is 3, which mesh axis 'pipeline' of"),
+        (
+            "deep",
+            ParallelConfig(pipeline=4),
+            "the 4 groups of 1 layers differ",
+        ),
+        ("dense", ParallelConfig(rounds=2), "parallel.rounds is 2, but parallel.pipeline is 1"),
+        ("dense", ParallelConfig(data=4, pipeline=2, microbatches=6), "6 microbatches for 2"),
+        ("moe", ParallelConfig(data=1, fsdp=2, tensor=4), "num_heads"),
+        (
+            "odd",
+            ParallelConfig(data=2, expert=4),
+            "experts is 6, which mesh axis",
+        ),
+    ],
+)
+def test_what_stages_and_experts_cannot_split_is_named(
+    model: str, parallel: ParallelConfig, words: str
+) -> None:
+    models = MODELS | {
+        "odd": model_config(moe=replace(MOE, experts=6)),
+        "moe": model_config(moe=MOE, num_heads=6, num_kv_heads=6),
+    }
+    config = run_config(model=models[model], parallel=parallel)
+    with pytest.raises(ConfigError) as error:
+        check_divisible(config, make_mesh(parallel))
+    assert words in str(error.value)
 
 
 def test_an_axis_that_the_table_does_not_know_fails() -> None:

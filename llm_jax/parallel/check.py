@@ -1,0 +1,99 @@
+"""Whether a mesh divides what a run asks it to split, before anything is compiled."""
+
+from __future__ import annotations
+
+import math
+from operator import attrgetter
+
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig, require
+from llm_jax.parallel.mesh import BATCH_AXES, in_words, mesh_axes
+
+
+def check_divisible(config: RunConfig, mesh: Mesh) -> None:
+    """Raises `ConfigError` where the mesh does not divide what it splits, naming both."""
+    parallel, stages = config.parallel, mesh.shape["pipeline"]
+    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    pieces = (parallel.microbatches or stages) if stages > 1 else 1
+    micro = config.data.batch_size // config.optim.accumulate
+    require(
+        micro % (shards * pieces) == 0 and pieces % stages == 0,
+        f"data.batch_size / optim.accumulate is {micro} sequences, which the {shards} batch shards "
+        f"of the mesh (replica x data x fsdp x expert)"
+        + (f" times {pieces} microbatches for {stages} pipeline stages" if stages > 1 else "")
+        + f" do not divide: make it a multiple of {shards * math.lcm(pieces, stages)}.",
+    )
+    _check_sequences(config, mesh)
+    _check_stages(config, stages)
+    for field, logical in SPLIT_FIELDS:
+        size = attrgetter(field)(config) if _present(config, field) else None
+        axes = {axis: mesh.shape[axis] for axis in mesh_axes(logical) if mesh.shape[axis] > 1}
+        require(
+            size is None or size % math.prod(axes.values()) == 0,
+            f"{field} is {size}, which mesh axis {in_words(axes)} does not divide: "
+            f"change one of them.",
+        )
+
+
+def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
+    length, shards, moe = config.data.seq_len, mesh.shape["context"], config.model.moe
+    require(
+        shards == 1 or length % (2 * shards) == 0,
+        f"data.seq_len is {length}, which twice mesh axis 'context' of size {shards} does not "
+        f"divide: make it a multiple of {2 * shards}.",
+    )
+    require(
+        shards == 1 or moe is None or moe.capacity_factor is None,
+        "model.moe.capacity_factor counts within whole sequences, which mesh axis 'context' of "
+        f"size {shards} splits: set it to None, or parallel.context to 1.",
+    )
+    require(
+        shards == 1 or config.compute.attention == "auto",
+        f"compute.attention is {config.compute.attention!r}, but mesh axis 'context' of size "
+        f"{shards} has its own attention (parallel.context_kind): set it to 'auto'.",
+    )
+
+
+def _check_stages(config: RunConfig, stages: int) -> None:
+    model, rounds = config.model, config.parallel.rounds
+    groups = stages * rounds
+    require(
+        stages > 1 or rounds == 1,
+        f"parallel.rounds is {rounds}, but parallel.pipeline is 1: there is nothing to go round.",
+    )
+    if groups == 1:
+        return
+    require(
+        model.num_layers % groups == 0,
+        f"model.num_layers is {model.num_layers}, which mesh axis 'pipeline' of size {stages} and "
+        f"parallel.rounds = {rounds} do not divide: make it a multiple of {groups}.",
+    )
+    size = model.num_layers // groups
+    for name, kinds in (("window_pattern", model.windows), ("moe", model.moe_layers)):
+        require(
+            kinds == kinds[:size] * groups,
+            f"model.{name} makes the {groups} groups of {size} layers differ, but the stages of a "
+            "pipeline compute the same: change parallel.pipeline, parallel.rounds, or the pattern.",
+        )
+
+
+def _present(config: RunConfig, field: str) -> bool:
+    """Whether the model has a parameter of that size."""
+    if field == "model.d_ff":
+        return not all(config.model.moe_layers)
+    return config.model.moe is not None or not field.startswith("model.moe.")
+
+
+# Field of the run → the logical axis that it is the size of.
+SPLIT_FIELDS = (
+    ("model.vocab_size", "vocab"),
+    ("model.num_heads", "heads"),
+    ("model.num_kv_heads", "kv_heads"),
+    ("model.d_ff", "mlp"),
+    ("model.d_model", "embed"),
+    ("model.moe.experts", "experts"),
+    ("model.moe.d_ff", "expert_mlp"),
+    ("model.moe.shared_d_ff", "mlp"),
+    ("data.seq_len", "stream_length"),
+)
