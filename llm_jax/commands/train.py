@@ -16,17 +16,22 @@ from typing import Any
 from llm_jax.commands.overrides import override
 
 OVERRIDES = True
+KEEP = 32 << 30
+"""Bytes up to which glibc keeps what is freed."""
 
 
 def environment() -> dict[str, str]:
-    """What the process must have been started with: on a CPU, glibc asks for huge pages.
+    """What the process must have been started with: on a CPU, how glibc keeps memory.
 
-    XLA frees a step's temporaries and takes them again; with pages of 4 KiB the kernel faults in
-    hundreds of thousands of them at every step (benchmarks/train_step.py).
+    XLA frees a step's temporaries and takes them again at the next. By default glibc gives them
+    back to the kernel, which hands them out again in zeroed pages of 4 KiB, hundreds of thousands
+    at every step; so it shall keep them, in huge pages (benchmarks/train_step.py).
     """
     accelerators = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*")
     cpu = os.environ.get("JAX_PLATFORMS") == "cpu" or not any(map(glob.glob, accelerators))
-    return {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if cpu and sys.platform == "linux" else {}
+    tunables = {"hugetlb": 1, "mmap_threshold": KEEP, "trim_threshold": KEEP}
+    value = ":".join(f"glibc.malloc.{name}={number}" for name, number in tunables.items())
+    return {"GLIBC_TUNABLES": value} if cpu and sys.platform == "linux" else {}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from llm_jax.config import ComputeConfig, ModelConfig
 from llm_jax.model.block import Block, expert_block
 from llm_jax.model.layers import Attend, Cache
 from llm_jax.model.moe import Routing
-from llm_jax.parallel.mesh import GATHERED, gather_fsdp
+from llm_jax.parallel.mesh import GATHERED, GATHERED_AXES, axes_of, gather_fsdp
 from llm_jax.parallel.pipeline import Schedule, pipeline
 
 Params = dict[str, Any]
@@ -88,8 +88,10 @@ def run_layers(
         arrays = jax.tree.map(gather_fsdp, arrays, axes)
         return nnx.merge(graphdef, arrays)(x_BTD, rope, attend, config.windows[index], cache)
 
-    policy = REMAT_POLICIES[compute.remat]
-    layer = jax.checkpoint(layer, policy=policy, static_argnums=(3,), prevent_cse=False)
+    # Where nothing is gathered and nothing recomputed, `checkpoint` would only copy what it saves.
+    if compute.remat != "none" or axes_of(*GATHERED_AXES):
+        policy = REMAT_POLICIES[compute.remat]
+        layer = jax.checkpoint(layer, policy=policy, static_argnums=(3,), prevent_cse=False)
     cache_parts: list[Cache] = []
     routing_parts: list[Routing] = []
     for span in _spans(config, compute.scan_layers):

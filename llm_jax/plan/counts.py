@@ -14,6 +14,7 @@ from typing import Literal
 from llm_jax.config import ModelConfig
 
 Remat = Literal["none", "dots", "full"]
+NEWTON_SCHULZ_STEPS = 5
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
 
 
@@ -163,6 +164,33 @@ def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
         last=0.0 if m.post_norm else 2.0 * ends * m.d_model,
         six_n=6.0 * active_parameters(m),
     )
+
+
+def update_flops(model: ModelConfig, optimizer: str) -> int:
+    """FLOPs of the optimizer's matmuls in one step: 0 but for `muon`.
+
+    Muon makes each matrix of the blocks orthogonal in 5 Newton-Schulz steps of XXᵀ, its square, and
+    the product of both with X: 4·a²·b + 2·a³ each for a matrix a x b, a <= b (Jordan et al. 2024).
+    """
+    if optimizer != "muon":
+        return 0
+    m, moe = model, model.moe
+    sparse = sum(m.moe_layers)
+    gates = 3 if m.gated else 2
+    width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
+    others = {width: 2 * m.num_layers}
+    for size, count in (
+        (kv_width, 2 * m.num_layers),
+        (m.d_ff, gates * (m.num_layers - sparse)),
+        (moe.d_ff if moe else 0, gates * sparse * moe.experts if moe else 0),
+        (moe.shared_d_ff if moe else 0, gates * sparse),
+    ):
+        others[size] = others.get(size, 0) + count
+    total = 0
+    for size, count in others.items():
+        a, b = sorted((size, m.d_model))
+        total += count * NEWTON_SCHULZ_STEPS * (4 * a * a * b + 2 * a**3)
+    return total
 
 
 def state_bytes(

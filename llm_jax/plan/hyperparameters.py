@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from llm_jax.config import UserError, nearest
 
@@ -16,7 +17,7 @@ REFERENCE_BATCH, REFERENCE_PARAMS = 2**19, 12 * 12 * 768**2 + 768 * 32768
 
 @dataclass(frozen=True)
 class HyperParameters:
-    """Peak learning rate of AdamW and tokens per step, with their source and any warning."""
+    """Peak learning rate and tokens per step, with their source and any warning."""
 
     batch_tokens: float
     learning_rate: float
@@ -26,6 +27,8 @@ class HyperParameters:
     """Share of the steps, at most 2,000."""
     final: float = 0.1
     """Learning rate at the end over its peak."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What the learning rate belongs to."""
 
 
 def step_law(params: float, tokens: float, flops: float) -> HyperParameters:
@@ -79,22 +82,22 @@ def nanochat(params: float, tokens: float, flops: float) -> HyperParameters:
 
 
 def small(params: float, tokens: float, flops: float) -> HyperParameters:
-    """batch = 2,048, lr = .005·(N/.8M)^(−1/3), at most .005: models of up to some millions.
+    """Muon, batch = 2,048, lr = .007·(N/.8M)^(−1/3), at most .007: models of up to some millions.
 
     The published rules were fitted on models a hundred times larger. The rate falls as the width
-    grows beyond 128, N ∝ width³. Narrower models would learn a little faster at .01, but some stay
-    at the unigrams' loss for ever (docs/log.md).
+    grows beyond 128, N ∝ width³ (docs/log.md).
     """
     outside = not 1e4 <= params <= 5e6
     return HyperParameters(
         2048,
-        0.005 * min(1.0, (params / 8e5) ** (-1 / 3)),
+        0.007 * min(1.0, (params / 8e5) ** (-1 / 3)),
         "the rule for small models, measured (docs/log.md)",
         ("The rule `small` was measured on models of 10K to 1M parameters; this is outside.",)
         if outside
         else (),
-        warmup=0.1,
+        warmup=0.05,
         final=0.02,
+        optimizer="muon",
     )
 
 

@@ -14,7 +14,12 @@ from itertools import product
 
 from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig, UserError
 from llm_jax.plan import architecture, hyperparameters, layout, output
-from llm_jax.plan.counts import active_parameters, non_embedding_parameters, token_flops
+from llm_jax.plan.counts import (
+    active_parameters,
+    non_embedding_parameters,
+    token_flops,
+    update_flops,
+)
 from llm_jax.plan.hardware import Chip
 from llm_jax.plan.planner import LOSS_CHUNK, training_dtype
 from llm_jax.plan.text import Text
@@ -125,6 +130,7 @@ def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
         seq_len=seq_len,
         loss_chunk=LOSS_CHUNK,
         dtype=training_dtype(request.chip),
+        update_flops=update_flops(model, hyper.optimizer),
     )
     batch_tokens = run.batch_sequences * seq_len
     steps = round(tokens / batch_tokens)

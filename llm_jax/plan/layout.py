@@ -115,6 +115,7 @@ def execute(
     seq_len: int,
     loss_chunk: int,
     dtype: str,
+    update_flops: float = 0.0,
 ) -> Execution | None:
     """The fastest way to run on `machine`, or None if nothing fits or the batch is too small.
 
@@ -133,7 +134,14 @@ def execute(
             continue
         layout, memory = found
         time = step_time(
-            model, flops, machine.chip, machine.piece, machine.slices, layout, sequences * seq_len
+            model,
+            flops,
+            machine.chip,
+            machine.piece,
+            machine.slices,
+            layout,
+            sequences * seq_len,
+            update_flops,
         )
         if best is None or time.expected / sequences < best.time.expected / best.batch_sequences:
             best = Execution(machine, layout, sequences, time, memory)
@@ -171,6 +179,7 @@ def choose(
     seq_len: int,
     loss_chunk: int,
     dtype: str,
+    update_flops: float = 0.0,
 ) -> Execution:
     """The fastest machine that costs at most 5% more than the cheapest, and takes under 90 days.
 
@@ -190,6 +199,7 @@ def choose(
                 seq_len=seq_len,
                 loss_chunk=loss_chunk,
                 dtype=dtype,
+                update_flops=update_flops,
             )
         )
     ]

@@ -252,6 +252,7 @@ def training(
         ),
         data=DataConfig(path=data, seq_len=seq_len, batch_size=run.batch_sequences),
         optim=OptimConfig(
+            kind=hyper.optimizer,
             learning_rate=float(f"{hyper.learning_rate:.4g}"),
             warmup_steps=min(2000, max(1, round(hyper.warmup * steps))),
             final_fraction=hyper.final,

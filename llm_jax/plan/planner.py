@@ -17,6 +17,7 @@ from llm_jax.plan.counts import (
     non_embedding_parameters,
     token_flops,
     total_parameters,
+    update_flops,
 )
 from llm_jax.plan.hardware import Chip
 from llm_jax.plan.hyperparameters import HyperParameters
@@ -269,6 +270,7 @@ def _design(request: Request, flops: float) -> Plan:
         seq_len=seq_len,
         loss_chunk=LOSS_CHUNK,
         dtype=training_dtype(request.chip),
+        update_flops=update_flops(model, hyper.optimizer),
     )
     return Plan(
         request=request,

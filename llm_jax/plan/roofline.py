@@ -122,10 +122,12 @@ def step_time(
     slices: int,
     layout: Layout,
     batch_tokens: int,
+    update_flops: float = 0.0,
 ) -> StepTime:
     """Seconds of one step of `batch_tokens` tokens.
 
-    math: tokens × executed FLOPs over the attainable peak. fsdp: per micro-batch the weights are
+    math: tokens × executed FLOPs, and `update_flops` that the optimizer's matmuls take on every
+    device, over the attainable peak. fsdp: per micro-batch the weights are
     gathered for the forward and for the backward pass, and gradients reduce-scattered, 3·P/Y
     values. data: the gradients are all-reduced once. tensor: per layer two all-reduces of the
     activations forward, two backward, and two more where the block is recomputed. hbm: weights
@@ -136,7 +138,7 @@ def step_time(
     links = network(chip, piece, slices, layout)
     tokens = batch_tokens / layout.batch_shards
     passes = 2 if layout.remat == "none" else 3
-    executed = batch_tokens / layout.devices * flops.executed(layout.remat)
+    executed = batch_tokens / layout.devices * flops.executed(layout.remat) + update_flops
 
     fsdp = tensor = data = sent = 0.0
     if layout.fsdp > 1:

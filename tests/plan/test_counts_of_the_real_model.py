@@ -18,8 +18,9 @@ from llm_jax.config import (
 from llm_jax.config import recipe_folders as folders
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.plan.counts import token_flops, total_parameters
+from llm_jax.plan.counts import token_flops, total_parameters, update_flops
 from llm_jax.plan.memory import Layout, device_bytes
+from llm_jax.train.optimizer import is_axes, muon_axes
 from llm_jax.train.step import compile_train_step, gradients
 
 BASE = {
@@ -130,3 +131,23 @@ def test_memory_is_the_compiler_s_within_a_quarter(remat):
     layout = Layout(data=1, fsdp=1, tensor=1, accumulate=1, remat=remat, dtype="float32")
     ours = sum(device_bytes(model, layout, 2 * 512, 512).values())
     assert ours == pytest.approx(real, rel=0.25)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "experts", "head size of its own"])
+def test_flops_of_muon_are_those_of_the_matrices_that_it_orthogonalises(name):
+    model = ModelConfig(**BASE | VARIANTS[name])
+    shapes = jax.eval_shape(lambda key: transformer.init(model, key), jax.random.key(0))
+    axes = jax.tree.leaves(transformer.logical_axes(model), is_leaf=is_axes)
+    wanted = 0
+    for names, leaf in zip(axes, jax.tree.leaves(shapes), strict=True):
+        if (numbers := muon_axes(names)) is None:
+            continue
+        sides = [
+            int(np.prod([leaf.shape[i] for i in side]))
+            for side in (numbers.reduction_axis, numbers.output_axis)
+        ]
+        a, b = sorted(sides)
+        gram, square, product = 2 * a * a * b, 2 * a**3, 2 * a * a * b
+        wanted += leaf.size // (a * b) * 5 * (gram + square + product)
+    assert update_flops(model, "muon") == wanted > 0
+    assert update_flops(model, "adamw") == 0
