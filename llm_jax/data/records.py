@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def write_records(folder: Path, streams: Mapping[str, np.ndarray], record_tokens
     """
     builder = Tokens(streams, record_tokens, data_dir=folder, file_format="array_record")
     try:
-        prepare(builder, messages=io.StringIO())
+        with tempfile.TemporaryDirectory() as nothing_to_download:
+            prepare(builder, messages=io.StringIO(), download_dir=nothing_to_download)
     except RuntimeError as error:  # array_record's name for a failing disk
         raise OSError(str(error)) from error

@@ -141,6 +141,7 @@ class FileSource:
             yield self.path
             return
         for folder, subfolders, names in os.walk(self.path):
+            subfolders[:] = [name for name in subfolders if name != "__pycache__"]  # byte code
             visible = sorted(name for name in subfolders if not name.startswith("."))
             dropped["hidden"] += len(subfolders) - len(visible)
             subfolders[:] = visible

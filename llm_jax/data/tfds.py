@@ -24,7 +24,7 @@ def load_tfds() -> ModuleType:
     return tensorflow_datasets
 
 
-def prepare(builder: Any, messages: TextIO) -> None:
+def prepare(builder: Any, messages: TextIO, download_dir: str | None = None) -> None:
     """`builder.download_and_prepare()`, which prints to stdout, where only results belong."""
     with contextlib.redirect_stdout(messages):
-        builder.download_and_prepare()
+        builder.download_and_prepare(download_dir=download_dir)

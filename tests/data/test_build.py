@@ -78,6 +78,8 @@ def test_drops_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
         "g.bin": b"\0",
     }.items():
         (folder / name).write_bytes(raw)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "a.pyc").write_bytes(b"not text, and not the user's")
     spec = spec_of(folder, tokenizer, cleaner=Cleaner(min_chars=6))
     info, built_before = build(spec, tmp_path / "out", silent)
     assert not built_before
@@ -90,6 +92,8 @@ def test_drops_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
         "not a text file's suffix": 1,
     }
     assert {info["splits"][split]["documents"] for split in ("train", "validation")} == {1}
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert made == ["dataset.json", "tokenizer.model", "tokens"]
 
 
 def test_cp932_corpus_and_a_trained_tokenizer(tmp_path: Path) -> None:
