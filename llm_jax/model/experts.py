@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -144,7 +145,7 @@ def grouped(
     # Rows after the last group belong to no expert; what `ragged_dot` leaves there is not used.
     used_r1 = (jnp.arange(expert_r.size) < jnp.sum(sizes_E))[:, None]
     rows_rD = jnp.where(used_r1, _spread(x_nD, order_r, place_r, k), 0)
-    rows_rD = _mlp(rows_rD, weights, config, lambda x, w: jax.lax.ragged_dot(x, w, sizes_E))
+    rows_rD = _mlp(rows_rD, weights, config, lambda x, w: _ragged_dot(x, w, sizes_E))
     back_rD = _permute(jnp.where(used_r1, rows_rD, 0), place_r, order_r)
     back_nkD = back_rD.reshape(-1, k, x_nD.shape[1])
     return jnp.einsum("nkD,nk->nD", back_nkD, weight_nk.astype(x_nD.dtype))
@@ -190,6 +191,41 @@ def _mlp(x, weights: Weights, config: ModelConfig, dot):
     else:
         h = jax.nn.gelu(h, approximate=True)
     return named(h, down)
+
+
+def _ragged_product(
+    over_a: int, over_b: int, groups: list[int]
+) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """`ragged_dot` of rows with a matrix per group, contracting axis `over_a` with `over_b`.
+
+    XLA for TPU compiles no batched ragged products, and a pipeline's `vmap` makes such, of size 1
+    on each device: they run one after another.
+    """
+    contracted = ((over_a,), (over_b,))
+    numbers = jax.lax.RaggedDotDimensionNumbers((contracted, ((), ())), [0], groups)
+    return jax.custom_batching.sequential_vmap(
+        lambda a, b, sizes_E: jax.lax.ragged_dot_general(a, b, sizes_E, numbers)
+    )
+
+
+_product = _ragged_product(1, 1, [0])
+_product_with_transposed = _ragged_product(1, 2, [0])
+_sum_by_group = _ragged_product(0, 0, [])
+
+
+@jax.custom_vjp
+def _ragged_dot(x_rD: jax.Array, w_EDF: jax.Array, sizes_E: jax.Array) -> jax.Array:
+    """(r, F): each row times the matrix of its group; the rows are sorted by group."""
+    return _product(x_rD, w_EDF, sizes_E)
+
+
+def _ragged_dot_bwd(saved, dy_rF):
+    x_rD, w_EDF, sizes_E = saved
+    dx_rD = _product_with_transposed(dy_rF, w_EDF, sizes_E)
+    return dx_rD, _sum_by_group(x_rD, dy_rF, sizes_E), None
+
+
+_ragged_dot.defvjp(lambda x, w, sizes: (_product(x, w, sizes), (x, w, sizes)), _ragged_dot_bwd)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
