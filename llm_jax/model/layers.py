@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig
 from llm_jax.model.rope import apply_rope
-from llm_jax.parallel.mesh import Logical, constrain
+from llm_jax.parallel.mesh import Logical, axes_of, constrain
 
 
 def init_std(config: ModelConfig) -> float:
@@ -65,9 +65,10 @@ def _dense_fwd(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, 
 def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Gradients of `dense` by x (…, D) and by w (D, F), from dy (…, F)."""
     dx = jax.lax.dot_general(dy, w, (((dy.ndim - 1,), (1,)), ((), ())))
-    x_rD, dy_rF = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    dw = jax.lax.dot_general(x_rD, dy_rF, (((0,), (0,)), ((), ())))
-    return dx, dw
+    if not axes_of("length"):  # merged with the batch, a split length would be gathered
+        x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    rows = tuple(range(x.ndim - 1))
+    return dx, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
 
 
 _dense.defvjp(_dense_fwd, lambda saved, dy: dense_gradients(saved[0], saved[1], dy))
