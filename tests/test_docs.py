@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,25 @@ def test_getting_started_runs(tmp_path: Path) -> None:
     difference = re.search(r"largest logit difference from transformers (\S+)", done.stdout)
     assert difference and float(difference[1]) < 1e-4
     assert json.loads((tmp_path / "planned.json").read_text("utf-8"))["steps"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    find_spec("libtpu") is None, reason="needs the TPU compiler: pip install libtpu"
+)
+def test_preflight_guide_runs(tmp_path: Path) -> None:
+    script = "set -euo pipefail\n" + "\n".join(blocks(ROOT / "docs/preflight.md", ("bash",)))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "fits: peak" in done.stdout
+    assert "heads of a multiple of 64, not 32" in done.stdout
+    found = json.loads((tmp_path / "step.json").read_text("utf-8"))
+    assert found["fits"]
+    assert found["mesh"] == {"fsdp": 2, "tensor": 2}

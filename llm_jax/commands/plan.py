@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = parser.add_argument_group("output")
     out.add_argument("--write", type=Path, metavar="RUN.JSON", help="config for train")
     out.add_argument("--report", type=Path, metavar="PLAN.HTML", help="one self-contained page")
+    out.add_argument("--verify", action="store_true", help="compile the plan's step for its TPUs")
     out.add_argument("--name", default="planned", help="name of the run (default: planned)")
     out.add_argument("--data", help="dataset folder; if it is there, its vocabulary and tokens "
                      f"count (default: {DATA}, unseen)")  # fmt: skip
@@ -107,10 +109,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"The law was fitted on other text ({law_text}) than {args.data} ({text.name}): the "
             "sizes are a guess for it, and the loss is no prediction. `llm-jax ladder` fits one."
         )
+    config = run_config(
+        made, name=args.name, data=args.data or DATA, out=args.out, law_text=law_text
+    )
+    if args.verify:
+        found["verified"] = _verify(config, made.execution.machine)
     if args.write:
-        config = run_config(
-            made, name=args.name, data=args.data or DATA, out=args.out, law_text=law_text
-        )
         _write(args.write, to_json(config))
         found["written"] = str(args.write)
     if args.report:
@@ -119,6 +123,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         _write(args.report, page(made, found))
         found["report"] = str(args.report)
     return found
+
+
+def _verify(config, machine) -> dict[str, Any]:
+    """What the TPU compiler says of the plan; see the documentation of `llm-jax preflight`."""
+    if not machine.chip.torus:
+        raise UserError(
+            f"--verify compiles for TPUs, not for {machine.chip.name}: choose a TPU with --chip."
+        )
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # compiling leaves accelerators alone
+    from llm_jax.preflight.cache import measured
+
+    return measured(config, machine)
 
 
 def _text(folder: str):
@@ -191,4 +207,10 @@ def _write(path: Path, text: str) -> None:
 def text(result: dict[str, Any]) -> str:
     from llm_jax.plan.table import law_table, plan_table
 
-    return plan_table(result) if "params" in result else law_table(result)
+    if "params" not in result:
+        return law_table(result)
+    if "verified" not in result:
+        return plan_table(result)
+    from llm_jax.preflight.table import lines
+
+    return "\n".join([plan_table(result), "", *lines(result["verified"])])

@@ -225,8 +225,10 @@ def activation_bytes(
     F is the width of the experts that a token uses, together; each of them adds the token's row
     going in and coming out, 2·D.
 
-    Widths that tensor parallelism splits are divided by `tensor`. The block that is differentiated
-    needs what `none` keeps of one layer on top.
+    Widths that tensor parallelism splits are divided by `tensor`, and so is what stands between
+    sub-layers, whose sequences are split (Korthikanti et al. 2022): a block's input, the inputs of
+    its norms, the outputs of o and down. The block that is differentiated needs what `none` keeps
+    of one layer on top.
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
@@ -236,9 +238,10 @@ def activation_bytes(
     split = size * (2 * q_width + 2 * kv_width + 6 * ffn)
     if m.qk_norm:
         split += 8 * (q_width + kv_width)
-    everything = 16 * m.d_model + size * (3 + rows) * m.d_model + split / tensor
-    dots = size * ((3 + rows / 2) * m.d_model + (q_width + 2 * kv_width + wide) / tensor)
-    kept = {"none": everything, "dots": dots, "full": float(size * m.d_model)}[remat]
+    everything = 16 * m.d_model / tensor + size * (3 + rows) * m.d_model + split / tensor
+    between = 3 * m.d_model / tensor + rows / 2 * m.d_model
+    dots = size * (between + (q_width + 2 * kv_width + wide) / tensor)
+    kept = {"none": everything, "dots": dots, "full": size * m.d_model / tensor}[remat]
     return int(tokens * (m.num_layers * kept + everything))
 
 

@@ -55,7 +55,9 @@ def device_bytes(
 
     `updates` are what the optimizer makes of the gradients before it adds them. Gathered weights,
     in `dtype`, are those of two layers (the one that computes, and the one that is fetched) and of
-    the unembedding; without recomputation the backward pass keeps those of every layer.
+    the unembedding; without recomputation the backward pass keeps those of every layer. With the
+    logits stands the unembedding's float32 gradient, which each device adds up for itself over the
+    chunks before it is exchanged.
     """
     shards = layout.fsdp * layout.tensor
     params = total_parameters(model)
@@ -67,13 +69,14 @@ def device_bytes(
     if layout.fsdp > 1 or layout.dtype != "float32":
         held = blocks if layout.remat == "none" else 2 * blocks // model.num_layers
         gathered = (held + head) * DTYPE_BYTES[layout.dtype] // layout.tensor
+    unsummed = 4 * head // layout.tensor if layout.batch_shards > 1 else 0
     return {
         **state,
         "gathered_weights": gathered,
         "activations": activation_bytes(
             model, micro_tokens, layout.remat, layout.dtype, tensor=layout.tensor
         ),
-        "logits": logits_bytes(model, micro_tokens, loss_chunk, tensor=layout.tensor),
+        "logits": logits_bytes(model, micro_tokens, loss_chunk, tensor=layout.tensor) + unsummed,
     }
 
 

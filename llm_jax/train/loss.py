@@ -64,12 +64,15 @@ def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss
         for axes in (("ends_batch", "length", None), (None, "vocab"), ("ends_batch", "length"))
     )
     grads = spec(("ends_batch", "stream_length", None)), spec(("embed", "vocab"))
-    return jax.shard_map(
+    sums, grads = jax.shard_map(
         local,
         in_specs=(x, w, targets, spec(())),
         out_specs=((spec(()), spec(())), grads if with_grad else (None, None)),
         check_vma=False,
     )(x_BTD, unembed_DV, targets_BT, weight)
+    # The unembedding's gradient is exchanged before the blocks' backward pass begins: the unreduced
+    # one, 4·D·V bytes, would live through it.
+    return sums, jax.lax.optimization_barrier(grads)
 
 
 def _local(x_BTD, unembed_DV, targets_BT, weight, *, config, chunk_tokens, z_loss, with_grad):
