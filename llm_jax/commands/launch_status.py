@@ -1,31 +1,52 @@
 """What a launched job is doing, and why it stopped if it did.
 
-Example:
+Examples:
   llm-jax launch status runs/demo
+  llm-jax launch status runs/demo --watch
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
+
+GOING = ("waiting", "running", "stopping", "preempted")
+WATCH_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", help="output folder of the job")
+    parser.add_argument("--watch", action="store_true", help="keep showing it until it has ended")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch.job import status
 
-    return status(args.out)
+    result = status(args.out)
+    if args.watch:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(Text(text(result)), console=Console(stderr=True), transient=True) as live:
+            while result["state"] in GOING:
+                time.sleep(WATCH_SECONDS)
+                result = status(args.out)
+                live.update(Text(text(result)))
+    return result
 
 
 def text(result: dict[str, Any]) -> str:
+    from llm_jax.launch.progress import progress_line
+
     step = f", step {result['step']}" if result["step"] >= 0 else ""
     phase = f" ({result['phase']})" if result["phase"] and result["state"] == "running" else ""
     lines = [f"{result['job']} on {result['backend']}: {result['state']}{step}{phase}"]
     if result["detail"]:
         lines.append(result["detail"])
+    if result["progress"]:
+        lines.append(progress_line(result["progress"]))
     for attempt in result["attempts"]:
         lines.append(f"  attempt {attempt['attempt']}  {attempt['state']}  {attempt['cause']}")
     if result["cause"]:

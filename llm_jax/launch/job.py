@@ -16,6 +16,7 @@ from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import decide, root_cause, sentence
 from llm_jax.launch.folder import Folder, check_writable, open_folder
+from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
     attempts,
     load_job,
@@ -94,6 +95,7 @@ def status(out: str) -> dict[str, Any]:
         "phase": next((r["phase"] for r in reports if r), None),
         "attempts": [_attempt(a) for a in history],
         "cause": decision.cause,
+        "progress": progress(folder),
     }
 
 

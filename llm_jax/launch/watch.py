@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ANNOUNCE_SECONDS = 10.0
 PEER_SECONDS = 5.0  # a trainer leaves by itself when a peer is lost; after this it is killed
 DUMP_SECONDS = 2.0  # for faulthandler to write the stacks of all threads
+# Phases that come before the first step: a trainer that compiles for minutes hears no signal, and
+# has nothing to save.
+NOTHING_TO_LOSE = ("startup", "restore", "compile")
 
 
 class Watch:
@@ -52,7 +55,9 @@ class Watch:
                     self.complained = True
             why = self.reason_to_end(now)
             if why:
-                self.end()
+                if why[0] != "preempted":
+                    self.dump_stacks()
+                self.trainer.kill()
                 return why
         return None
 
@@ -81,6 +86,8 @@ class Watch:
 
     def reason_to_end(self, now: float) -> tuple[Kind, str] | None:
         grace = self.agent.spec.grace_seconds
+        if self.asked is not None and self.watchdog.phase in NOTHING_TO_LOSE:
+            return "preempted", "stopped before the first step"
         if self.asked is not None and now - self.asked > grace:
             return "killed", f"had not saved {grace:.0f} s after the request to stop"
         deserted = self.peer_gone is not None and now - self.peer_gone > self.peer_patience
@@ -90,13 +97,12 @@ class Watch:
             return "peer", "lost a peer"
         return ("hang", self.watchdog.sentence()) if self.watchdog.hung(now) else None
 
-    def end(self) -> None:
-        """Asks faulthandler for the stacks of all threads, then kills."""
+    def dump_stacks(self) -> None:
+        """Asks faulthandler for the stacks of all threads, and lets it write them."""
         self.trainer.send(signal.SIGUSR1)
         until = time.monotonic() + DUMP_SECONDS
         while self.trainer.code() is None and time.monotonic() < until:
             time.sleep(0.05)
-        self.trainer.kill()
 
 
 def store_output(agent: Agent, attempt: str, trainer: Trainer) -> None:

@@ -34,6 +34,7 @@ from jax.sharding import SingleDeviceSharding
 
 from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, from_json, to_dict
 from llm_jax.model import transformer
+from llm_jax.train import distributed
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, write_manifest
 from llm_jax.train.run_folder import check_tokenizer, differences
@@ -201,10 +202,12 @@ class Checkpointer:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns a failed write into `FileTrouble`."""
+        """Turns a failed write into `FileTrouble`; a lost peer is none."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
+            if distributed.is_peer_lost(error):
+                raise
             raise FileTrouble(self.config.out, error) from error
 
 
@@ -250,8 +253,7 @@ def set_damaged_aside(folder: Path) -> list[str]:
             f"Checkpoint {step} is damaged ({why}): it was moved to {aside}, and the one before "
             "is used."
         )
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("damaged checkpoints are aside")
+    distributed.wait_for_all("damaged checkpoints are aside")
     return notes
 
 
@@ -261,6 +263,7 @@ class FileTrouble(UserError):
     Writes that Orbax has begun cannot be finished, so the program leaves without waiting for them.
     """
 
+    exit_code = 1  # not that of a wrong usage: a launcher starts it again
     abandons_threads = True
 
     def __init__(self, out: str, error: Exception) -> None:

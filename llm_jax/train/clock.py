@@ -51,6 +51,10 @@ class Clock:
         self._step = self._record.first = step
         self._enter(self._phase)
 
+    def close(self) -> None:
+        """Leaves the account of time as it is now."""
+        self._enter(self._phase)
+
     def stepped(self, step: int) -> None:
         """Notes that `step` was dispatched; the files are rewritten once a second."""
         self._step = step

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator
 
 import jax
+from jax.experimental import multihost_utils
 
 from llm_jax.config import UserError
 
@@ -45,6 +46,18 @@ def join() -> None:
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
 
 
+def is_peer_lost(error: BaseException) -> bool:
+    """Whether the error is that of a collective, or of a barrier, that another process has left."""
+    several = jax.process_count() > 1
+    return several and isinstance(error, RuntimeError) and bool(PEER_SIGNS.search(str(error)))
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come to the call of that name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
     """With several processes, an error ends this one without waiting for the others at a barrier.
@@ -61,8 +74,7 @@ def leaving_at_once() -> Iterator[None]:
             code = error.exit_code
         else:
             traceback.print_exc()
-            lost = isinstance(error, jax.errors.JaxRuntimeError) and PEER_SIGNS.search(str(error))
-            code = EXIT_PEER_LOST if lost else 1
+            code = EXIT_PEER_LOST if is_peer_lost(error) else 1
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

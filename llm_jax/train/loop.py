@@ -111,6 +111,7 @@ class _Run:
                 token_bytes_V = padded_token_bytes(self.dataset, config)
                 step_fn = compile_train_step(config, self.mesh, token_bytes_V)
                 validation = Validation(self.dataset, config, self.mesh)
+                distributed.wait_for_all("all have compiled")  # no part of anyone's first step
         if self.resuming and not measured and self._due(self.start, config.eval.every):
             self._evaluate(validation, state)  # a request to stop had interrupted it
         state = self._steps(step_fn, validation, state)
@@ -120,8 +121,9 @@ class _Run:
             self._evaluate(validation, state)
         with clock.phase("save"):
             self.checkpointer.wait()
-        if jax.process_index() == 0:
-            draw_curve(self.out)
+            if jax.process_index() == 0:
+                draw_curve(self.out)
+            distributed.wait_for_all("all is written")  # no part of anyone's last step
         return self._result()
 
     def _steps(self, step_fn: StepFunction, validation: Validation, state: State) -> State:
@@ -199,5 +201,6 @@ class _Run:
 
     def close(self) -> None:
         self.trace.close(self.done)
+        self.clock.close()
         self.log.close()
         self.checkpointer.close()

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import ConfigError, RunConfig, from_json, to_dict, to_json
+from llm_jax.train import distributed
 from llm_jax.train.manifest import file_sha256
 
 
@@ -43,6 +44,7 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
         raise ConfigError(
             f"run.out is {config.out}, which is not empty and holds no run: choose another folder."
         )
+    distributed.wait_for_all("the folder is checked")
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
         temporary = out / "run.json.tmp"
@@ -51,6 +53,7 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
         if not (out / "tokenizer.model").exists():
             shutil.copyfile(tokenizer_path, out / "tokenizer.model.tmp")
             (out / "tokenizer.model.tmp").replace(out / "tokenizer.model")
+    distributed.wait_for_all("the folder is claimed")
     return changes
 
 

@@ -1,0 +1,198 @@
+"""Damaged checkpoints, rollbacks, signals before the first step, and the account of time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+from tiny import VOCAB, model_config, run_config
+
+from llm_jax.config import CheckpointConfig, EvalConfig
+from llm_jax.data.pipeline import Batches
+from llm_jax.train import step as step_module
+from llm_jax.train.checkpoint import forget_after, saved_steps, set_damaged_aside
+from llm_jax.train.goodput import Start, accounted, goodput
+from llm_jax.train.loop import train
+from llm_jax.train.manifest import damage_sentence, first_damage, write_manifest
+from llm_jax.train.metrics import read_metrics
+from llm_jax.train.rollback import Diverged, Rollback, batches_from, read_rollbacks
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    """A folder that looks like a whole checkpoint of two files."""
+    made = folder / str(step)
+    (made / "params" / "d").mkdir(parents=True)
+    (made / "params" / "d" / "one").write_bytes(b"1" * 100)
+    (made / "params" / "two").write_bytes(b"2" * 100)
+    (made / "_CHECKPOINT_METADATA").write_text("Orbax rewrites this")
+    write_manifest(made)
+    return made
+
+
+def damage(made: Path, how: str) -> str:
+    """Does it, and returns the words for it."""
+    file = made / "params" / "two"
+    if how == "short":
+        file.write_bytes(b"2" * 99)
+        return "params/two has 99 bytes instead of 100"
+    if how == "flipped":
+        file.write_bytes(b"2" * 50 + b"3" + b"2" * 49)
+        return "params/two has another checksum"
+    if how == "missing":
+        file.unlink()
+        return "params/two is missing"
+    (made / "manifest.json").write_text('{"params/two": 1}')
+    return "its manifest.json cannot be read"
+
+
+@pytest.mark.parametrize("how", ["short", "flipped", "missing", "manifest"])
+def test_damage_is_found_and_set_aside(how: str, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for step in (5, 10, 15):
+        (checkpoint(folder, step) / "_CHECKPOINT_METADATA").write_text("rewritten")
+    assert set_damaged_aside(folder) == []
+    words = [damage(folder / str(step), how) for step in (15, 10)]
+    assert damage_sentence(folder / "15", first_damage(folder / "15") or 0) == words[0]
+    if how != "manifest":  # each host looks at its own files: the second of these two is damaged
+        assert [first_damage(folder / "15", host, 2) for host in (0, 1)] == [None, 1]
+    notes = set_damaged_aside(folder)
+    assert [note.split(":")[0] for note in notes] == [
+        f"Checkpoint {step} is damaged ({word})" for step, word in zip((15, 10), words, strict=True)
+    ]
+    assert saved_steps(folder) == [5]
+    assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["10", "15"]
+
+
+def test_a_checkpoint_without_a_manifest_is_used_and_said(tmp_path: Path) -> None:
+    (checkpoint(tmp_path / "checkpoints", 3) / "manifest.json").unlink()
+    (note,) = set_damaged_aside(tmp_path / "checkpoints")
+    assert note == "Checkpoint 3 has no manifest.json: it is used unchecked."
+    assert saved_steps(tmp_path / "checkpoints") == [3]
+
+
+def test_forgetting_checkpoints(tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        checkpoint(tmp_path, step)
+    assert forget_after(tmp_path, 5) == 4
+    assert saved_steps(tmp_path) == [4, 2]
+    assert forget_after(tmp_path, 1) == 0
+
+
+def test_time_is_accounted_over_starts() -> None:
+    starts = [
+        Start(0, 100, first=0, step=10, seconds={"compile": 50, "step": 40, "save": 10}),
+        # Steps 9 and 10 were lost, and 30 s passed.
+        Start(130, 200, first=8, step=8, seconds={"compile": 70}),
+        Start(210, 300, first=8, step=20, seconds={"compile": 10, "step": 80}),
+    ]
+    total = accounted(starts)
+    assert total == {
+        "productive": pytest.approx(40 * 0.8 + 80),
+        "lost": pytest.approx(8),
+        "idle": 40,
+        "compile": 130,
+        "save": 10,
+    }
+    assert sum(total.values()) == 300
+    assert goodput(starts) == pytest.approx(112 / 300)
+
+
+class Numbered:
+    """Batches that are their own numbers."""
+
+    def iterate(self, start: int) -> Any:
+        import contextlib
+        import itertools
+
+        return contextlib.nullcontext((n, n) for n in itertools.count(start))
+
+
+def test_rollbacks_leave_batches_out() -> None:
+    backs = [Rollback(4, 3, "x"), Rollback(4, 1, "y"), Rollback(6, 10, "z")]
+    for start in (0, 4, 5, 6):
+        source = batches_from(Numbered(), start, backs)  # type: ignore[arg-type]
+        found = dict(next(source) for _ in range(8 - start))
+        whole = {0: 0, 1: 1, 2: 2, 3: 3, 4: 8, 5: 9, 6: 20, 7: 21}
+        assert found == {step: whole[step] for step in range(start, 8)}
+
+
+IN_C = """
+import hashlib, sys
+from llm_jax.train.stop import Stop
+with Stop() as stop, stop.leaving_at_once():
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # as long as a large compilation
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_while_it_compiles(number: int, code: int) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", IN_C], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout and child.stdout.readline() == "ready\n"
+    child.send_signal(number)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == code
+    assert "stopped before the first step: there is nothing to save" in err
+
+
+@pytest.mark.slow
+def test_too_many_skipped_steps_go_back(
+    tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches 6, 7 and 8 are bad; the run is that of the same data without batches 6, 7, 8."""
+    mark, bad, run, loss_fn = 10**6, (6, 7, 8), Batches.run, step_module.loss_fn
+
+    def marked(self: Batches, first: int, count: int) -> Any:
+        made = run(self, first, count)
+        for number, batch in enumerate(made, first):
+            if self.seed is not None and number in bad:
+                batch["positions"] = batch["positions"] + mark
+        return made
+
+    def poisoned(params: Any, batch: Any, weight: Any, config: Any) -> Any:
+        wrong = jnp.max(batch["positions"]) >= mark
+        batch = batch | {"positions": batch["positions"] % mark}
+        return loss_fn(params, batch, weight * jnp.where(wrong, jnp.nan, 1.0), config)
+
+    monkeypatch.setattr(Batches, "run", marked)
+    monkeypatch.setattr(step_module, "loss_fn", poisoned)
+    config = run_config(
+        tmp_path / "run",
+        tiny_dataset,
+        steps=12,
+        model=model_config(vocab_size=VOCAB, num_layers=1),
+        checkpoint=CheckpointConfig(every=2),
+        eval=EvalConfig(every=100, batches=1),
+    )
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, skip_limit=3))
+    with pytest.raises(Diverged, match="goes back to checkpoint 6 and leaves out the 3 batches"):
+        train(config)
+    out = tmp_path / "run"
+    assert read_rollbacks(out) == [Rollback(6, 3, "the loss is nan")]
+    assert saved_steps(out / "checkpoints")[0] == 6
+    result = train(config)
+    assert (result["step"], result["exit_code"]) == (12, 0)
+    assert result["seconds"]["lost"] > 0
+    records = list(read_metrics(out / "metrics.jsonl"))
+    assert [r["step"] for r in records if r["split"] == "train"] == list(range(1, 13))
+    assert not [r for r in records if r["split"] == "skipped"]  # forgotten with what was undone
+    # The newest checkpoint is damaged: the next start says so, and repeats the steps since.
+    victim = next(p for p in (out / "checkpoints/12/params").rglob("*") if p.stat().st_size > 50)
+    victim.write_bytes(victim.read_bytes()[:-1])
+    before = {r["step"]: r["loss"] for r in records if r["split"] == "train"}
+    assert train(config)["step"] == 12
+    assert (out / "damaged" / "12").is_dir()
+    after = {
+        r["step"]: r["loss"] for r in read_metrics(out / "metrics.jsonl") if r["split"] == "train"
+    }
+    assert after == before
+    assert json.loads((out / "checkpoints/12/manifest.json").read_text())

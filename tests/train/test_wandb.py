@@ -1,0 +1,46 @@
+"""The Weights & Biases sink, against a stand-in for its client."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tiny import run_config
+
+from llm_jax.config import ConfigError
+from llm_jax.train.metrics import Log
+
+
+def test_records_go_to_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, Any]] = []
+    run = SimpleNamespace(
+        define_metric=lambda name, step_metric: seen.append(("metric", (name, step_metric))),
+        log=lambda values: seen.append(("log", values)),
+        finish=lambda: seen.append(("finish", None)),
+    )
+
+    def init(**fields: Any) -> Any:
+        seen.append(("init", fields))
+        return run
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))  # type: ignore[arg-type]
+    for _ in range(2):
+        log = Log(run_config(tmp_path, wandb="pretraining"), start=0, quiet=False)
+        record = {"split": "train", "step": 3, "tokens": 384, "loss": 2.5, "why": "text"}
+        log.write(record, "step 3")
+        log.close()
+    first, second = (value for kind, value in seen if kind == "init")
+    assert first["project"] == "pretraining" and first["config"]["steps"] == 20
+    assert first["id"] == second["id"] and first["resume"] == "allow"
+    assert ("metric", ("*", "step")) in seen
+    assert ("log", {"train/loss": 2.5, "step": 3, "tokens": 384}) in seen
+    assert seen[-1] == ("finish", None)
+
+
+def test_without_the_package_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"not installed: pip install 'llm-jax\[wandb\]'"):
+        Log(run_config(tmp_path, wandb="pretraining"), start=0, quiet=False)
