@@ -100,7 +100,7 @@ BAD_JSON = '{"name": "x"}'
         (["train", "tiny", "--optim.learning-rate", "inf"], 78, "optim.learning_rate is inf: it"),
         (["train", "tiny", "--data.seq-len", "999"], 78, "data.seq_len is 999, longer than model"),
         (["train", "tiny", "--data.path", "nowhere"], 2, "There is no dataset in 'nowhere'"),
-        (["train", "tiny", "--parallel.fsdp", "3"], 78, "parallel.data x fsdp x tensor is 2 x 3"),
+        (["train", "tiny", "--parallel.fsdp", "3"], 78, "parallel.data x fsdp is 2 x 3"),
         (["train", "tiny", "--data.batch-size", "6"], 78, "data.batch_size / optim.accumulate is"),
     ],
 )
