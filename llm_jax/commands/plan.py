@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--unique-tokens", type=number, help="different tokens that exist")
     what.add_argument("--inference-tokens", type=number, default=0.0, help="tokens to be served "
                       "over the model's life, paid from the budget (default: 0)")  # fmt: skip
+    serve = parser.add_argument_group("serving by cost, with --inference-tokens")
+    serve.add_argument("--serve-chip", help="where the model will serve; its tokens are weighed by "
+                       "price and utilisation (default: like training)")  # fmt: skip
+    serve.add_argument("--serve-usd-per-hour", type=number, help="per chip (default: list price)")
+    serve.add_argument("--prompt-share", type=number, default=0.5, help="of tokens (default: 0.5)")
+    serve.add_argument("--prefill-mfu", type=number, default=0.5, help="(default: 0.5)")
+    serve.add_argument("--decode-mfu", type=number, default=0.01, help="(default: 0.01)")
     what.add_argument("--seq-len", type=count, help="tokens a sequence (default: the law file's, "
                       "or by size)")  # fmt: skip
     what.add_argument("--vocab-size", type=count, help="(default: that of --data, of the law file, "
@@ -150,7 +157,7 @@ def _request(args: argparse.Namespace, text):
     from llm_jax.plan.hyperparameters import DEFAULT
     from llm_jax.plan.laws import Parametric
     from llm_jax.plan.local import local_chip
-    from llm_jax.plan.request import Request
+    from llm_jax.plan.request import Request, Serving, at_serving_price
 
     given = [name for name in UNIT if getattr(args, name) is not None]
     flags = ["--" + name.replace("_", "-") for name in given]
@@ -174,7 +181,7 @@ def _request(args: argparse.Namespace, text):
     parametric = isinstance(law, Parametric)
     recipe = law.recipe if isinstance(law, Parametric) else None
     vocab_size = text.vocab_size if text else recipe.vocab_size if recipe else None
-    return Request(
+    request = Request(
         budget=UNIT[given[0]],
         amount=amount,
         chip=local_chip(args.remeasure) if local else hardware.chip(args.chip),
@@ -194,6 +201,16 @@ def _request(args: argparse.Namespace, text):
             )
         },
     )  # fmt: skip
+    if args.serve_chip is None:
+        return request
+    serving = Serving(
+        chip=hardware.chip(args.serve_chip),
+        usd_per_hour=args.serve_usd_per_hour,
+        prompt_share=args.prompt_share,
+        prefill_mfu=args.prefill_mfu,
+        decode_mfu=args.decode_mfu,
+    )
+    return at_serving_price(request, serving)
 
 
 def _write(path: Path, text: str) -> None:

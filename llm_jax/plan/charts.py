@@ -131,9 +131,9 @@ def memory(axes: Axes, plan: Plan) -> None:
 
 def roofline(axes: Axes, plan: Plan) -> None:
     """Attainable FLOP/s against FLOPs per byte for memory and network; the step sits on both."""
-    chip, time = plan.request.chip, plan.execution.time
+    chip, time, layout = plan.request.chip, plan.execution.time, plan.execution.layout
     peak = _device_peak(chip, plan)
-    work = time.math * peak * chip.attainable
+    work = plan.batch_tokens / layout.devices * plan.flops_per_token.executed(layout.remat)
     reached = work / time.expected
     roofs = [("memory", chip.hbm_bandwidth / chip.devices_per_chip, time.hbm, "#1c4e80")]
     if time.comms > 0:

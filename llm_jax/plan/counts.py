@@ -111,6 +111,9 @@ class TokenFlops:
     """The part of `projections` that ends a block, 2·F·D per layer: a recomputed block can leave
     it out, since its gradient needs its input alone. 0 where a post-norm reads its output, and of
     experts, since the router's gradient does."""
+    softmax: float
+    """Not FLOPs but exponentials of both passes: V in the loss, N·keys of each layer twice, since
+    the scores are formed again in the backward pass."""
     six_n: float
     """6 × the active parameters: the rule of thumb C = 6·N·D, shown beside the exact count."""
 
@@ -150,18 +153,19 @@ class TokenFlops:
 def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
     """FLOPs per token at training length `seq_len`."""
     m = model
-    per_key = 4.0 * m.num_heads * m.head_dim
     biases = sum(m.moe_layers) * m.moe.experts if m.moe and m.moe.balance_rate else 0
     idle = total_parameters(m) - active_parameters(m)
     ends = m.num_layers * m.d_ff - sum(m.moe_layers) * m.d_ff
     if m.moe:
         ends += sum(m.moe_layers) * m.moe.shared_d_ff
+    scores = m.num_heads * sum(mean_keys(seq_len, window) for window in m.windows)
     return TokenFlops(
         projections=2.0 * (block_parameters(m) - biases - idle),
-        attention=sum(per_key * mean_keys(seq_len, window) for window in m.windows),
-        attention_full=per_key * seq_len * m.num_layers,
+        attention=4.0 * m.head_dim * scores,
+        attention_full=4.0 * m.num_heads * m.head_dim * seq_len * m.num_layers,
         unembedding=2.0 * m.d_model * m.vocab_size,
         last=0.0 if m.post_norm else 2.0 * ends * m.d_model,
+        softmax=m.vocab_size + 2.0 * scores,
         six_n=6.0 * active_parameters(m),
     )
 

@@ -77,6 +77,9 @@ class Chip:
     """Only where training in float32 is meant (CPUs)."""
     int8_flops: float | None = None
     fp8_flops: float | None = None
+    softmax_rate: float | None = None
+    """Elements of softmaxes per second, where these take turns with the matmuls (CPUs); None where
+    other units do them meanwhile."""
     usd_per_hour: float | None = None
     watts: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_jax.config import UserError, nearest
+from llm_jax.config import OptimConfig, UserError, nearest
 
 REFERENCE_BATCH, REFERENCE_PARAMS = 2**19, 12 * 12 * 768**2 + 768 * 32768
 """nanochat's reference run d12: its batch, and its parameters (12 blocks and the unembedding)."""
@@ -29,6 +29,8 @@ class HyperParameters:
     """Learning rate at the end over its peak."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """What the learning rate belongs to."""
+    b2: float = OptimConfig.b2
+    weight_decay: float = OptimConfig.weight_decay
 
 
 def step_law(params: float, tokens: float, flops: float) -> HyperParameters:

@@ -21,6 +21,8 @@ import numpy as np
 from llm_jax.plan.hardware import Chip
 
 SIZE, ROUNDS = 2048, 10
+ROWS = 512
+"""Of SIZE scores each; about what a chunk of the loss holds."""
 ATTAINABLE = 0.57
 """Share of the matmul peak that the FLOPs of a training step reach on a CPU: 0.54, 0.57 and 0.59 in
 models of 34M, 17M and 5M parameters, the peak measured between the steps (2026-11, float32)."""
@@ -30,28 +32,34 @@ IDLE = 0.7
 
 _JAX_PROGRAM = f"""
 import json, time, jax, jax.numpy as jnp
+def best(work, *operands):
+    work = jax.jit(work)
+    work(*operands).block_until_ready()
+    times = []
+    for _ in range({ROUNDS}):
+        start = time.perf_counter()
+        work(*operands).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return min(times)
 found = {{"devices": len(jax.devices()), "platform": jax.default_backend()}}
 for name in ("float32", "bfloat16"):
     x = jnp.ones(({SIZE}, {SIZE}), name)
-    multiply = jax.jit(lambda a, b: a @ b)
-    multiply(x, x).block_until_ready()
-    best = 1e9
-    for _ in range({ROUNDS}):
-        start = time.perf_counter()
-        multiply(x, x).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    found[name] = 2 * {SIZE}**3 / best
+    found[name] = 2 * {SIZE}**3 / best(jnp.matmul, x, x)
+scores = jax.random.normal(jax.random.key(0), ({ROWS}, {SIZE}))
+found["softmax"] = scores.size / best(jax.nn.softmax, scores)
 print(json.dumps(found))
 """
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Rates of this machine: FLOP/s of large matmuls, bytes/s of a copy, bytes of memory."""
+    """Rates of this machine: FLOP/s of large matmuls, elements/s of softmaxes, bytes/s of a copy,
+    bytes of memory."""
 
     cpu: str
     float32: float
     bfloat16: float
+    softmax: float
     bandwidth: float
     memory: float
     library: str
@@ -120,11 +128,12 @@ def _measure(cpu: str) -> Measurement:
     library = "JAX" if rates else "NumPy, since JAX could not be started"
     if rates is None:
         rate = _numpy_rate()
-        rates = {"float32": rate, "bfloat16": rate}
+        rates = {"float32": rate, "bfloat16": rate, "softmax": _numpy_softmax_rate()}
     return Measurement(
         cpu=cpu,
         float32=rates["float32"],
         bfloat16=rates["bfloat16"],
+        softmax=rates["softmax"],
         bandwidth=_copy_rate(),
         memory=float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         library=library,
@@ -149,6 +158,16 @@ def _jax_rates() -> dict[str, float] | None:
 def _numpy_rate() -> float:
     x = np.ones((SIZE, SIZE), np.float32)
     return 2 * SIZE**3 / _best(lambda: x @ x)
+
+
+def _numpy_softmax_rate() -> float:
+    x = np.random.default_rng(0).standard_normal((ROWS, SIZE), np.float32)
+
+    def softmax() -> None:
+        weights = np.exp(x - x.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+
+    return x.size / _best(softmax)
 
 
 def _copy_rate() -> float:
@@ -179,6 +198,7 @@ def local_chip(fresh: bool = False) -> Chip:
         kind="cpu",
         bf16_flops=found.bfloat16,
         f32_flops=found.float32,
+        softmax_rate=found.softmax,
         hbm_bytes=found.memory,
         hbm_bandwidth=found.bandwidth,
         ici_bandwidth=found.bandwidth,
@@ -191,6 +211,7 @@ def local_chip(fresh: bool = False) -> Chip:
         sources={
             "bf16_flops": source,
             "f32_flops": source,
+            "softmax_rate": source,
             "hbm_bandwidth": source,
             "hbm_bytes": memory,
             "attainable": "share of the matmul peak that training steps reach on CPUs (2026-11)",

@@ -136,10 +136,12 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         fixed = "--params" if request.params is not None else "--tokens"
         said.append(f"The size is what {fixed} fixes; the budget decides the rest.")
     if request.inference_tokens:
+        weighed = " at the price of training" if request.serving else ""
         said.append(
-            f"Serving {request.inference_tokens:.3g} tokens is paid from the same budget, which "
-            "makes a smaller model on more tokens the better buy (Sardana & Frankle 2023)."
+            f"Serving {request.inference_tokens:.3g} tokens{weighed} is paid from the same budget, "
+            "which makes a smaller model on more tokens the better buy (Sardana & Frankle 2023)."
         )
+        said.append(request.serving)
     if flat is not None:
         said.append(
             f"The optimum is flat: from {flat[0]:.3g} to {flat[1]:.3g} parameters the same loss "
@@ -170,13 +172,14 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         f"The backward pass {kept.get(run.layout.remat, 'recomputes each block')}: the least "
         f"recomputation that leaves {HEADROOM:.0%} of the memory free."
     )
+    softmaxes = " and with softmaxes after it" if request.chip.softmax_rate is not None else ""
     said.append(
         f"A step is bound by {time.bound}: math {time.math:.3g} s at "
-        f"{request.chip.attainable:.0%} of the peak, memory {time.hbm:.3g} s, communication "
-        f"{time.comms:.3g} s (fsdp {time.fsdp:.2g}, tensor {time.tensor:.2g}, "
+        f"{request.chip.attainable:.0%} of the peak{softmaxes}, memory {time.hbm:.3g} s, "
+        f"communication {time.comms:.3g} s (fsdp {time.fsdp:.2g}, tensor {time.tensor:.2g}, "
         f"data {time.data:.2g})."
     )
-    return said
+    return [sentence for sentence in said if sentence]
 
 
 EVAL_TOKENS = 131_072
@@ -256,6 +259,8 @@ def training(
             learning_rate=float(f"{hyper.learning_rate:.4g}"),
             warmup_steps=min(2000, max(1, round(hyper.warmup * steps))),
             final_fraction=hyper.final,
+            b2=hyper.b2,
+            weight_decay=hyper.weight_decay,
             accumulate=run.layout.accumulate,
         ),
         parallel=_parallel(run),

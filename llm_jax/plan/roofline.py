@@ -77,6 +77,7 @@ class StepTime:
     """Seconds of one optimizer step by resource; communication by mesh axis."""
 
     math: float
+    """Matmuls, and softmaxes where these take turns with them."""
     hbm: float
     fsdp: float
     tensor: float
@@ -127,11 +128,12 @@ def step_time(
     """Seconds of one step of `batch_tokens` tokens.
 
     math: tokens × executed FLOPs, and `update_flops` that the optimizer's matmuls take on every
-    device, over the attainable peak. fsdp: per micro-batch the weights are
-    gathered for the forward and for the backward pass, and gradients reduce-scattered, 3·P/Y
-    values. data: the gradients are all-reduced once. tensor: per layer two all-reduces of the
-    activations forward, two backward, and two more where the block is recomputed. hbm: weights
-    read in each pass, optimizer state read and written, activations written and read.
+    device, over the attainable peak; on a CPU, the elements of the softmaxes over their rate.
+    fsdp: per micro-batch the weights are gathered for the forward and for the backward pass, and
+    gradients reduce-scattered, 3·P/Y values. data: the gradients are all-reduced once. tensor:
+    per layer two all-reduces of the activations forward, two backward, and two more where the
+    block is recomputed. hbm: weights read in each pass, optimizer state read and written,
+    activations written and read.
     """
     size = DTYPE_BYTES[layout.dtype]
     params = total_parameters(model)
@@ -164,8 +166,11 @@ def step_time(
         * size
         * (6 * model.num_layers * model.d_model + 3 * sum(active_ffn_widths(model)))
     )
+    math = executed / (chip.peak(layout.dtype) * chip.attainable / chip.devices_per_chip)
+    if chip.softmax_rate is not None:
+        math += batch_tokens / layout.devices * flops.softmax / chip.softmax_rate
     return StepTime(
-        math=executed / (chip.peak(layout.dtype) * chip.attainable / chip.devices_per_chip),
+        math=math,
         hbm=(state + weights + activity / layout.tensor)
         / (chip.hbm_bandwidth / chip.devices_per_chip),
         fsdp=fsdp,

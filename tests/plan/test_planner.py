@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.cli import main
-from llm_jax.config import RunConfig, UserError, from_json, to_json
+from llm_jax.config import ModelConfig, RunConfig, UserError, from_json, to_json
 from llm_jax.plan import local
 from llm_jax.plan.architecture import FAMILIES, choose
 from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
@@ -20,7 +20,7 @@ from llm_jax.plan.memory import HEADROOM, Layout
 from llm_jax.plan.output import result, run_config
 from llm_jax.plan.planner import plan
 from llm_jax.plan.presets import PRESETS, preset
-from llm_jax.plan.request import Request
+from llm_jax.plan.request import Request, Serving, at_serving_price
 from llm_jax.plan.roofline import network, step_time
 
 LAW = preset("besiroglu-2024")
@@ -111,6 +111,40 @@ def test_inference_makes_a_smaller_model_on_the_same_budget():
     assert served.params < 0.7 * plain.params
     total = served.flops + 2 * served.params * 1e13
     assert total == pytest.approx(1e23, rel=0.02)
+
+
+def test_serving_by_cost_weighs_its_tokens(capsys):
+    """At 40% of the peak and the price of training, which reaches 70%: 1.75 times its FLOPs' cost;
+    generating at 4% on half of the tokens: (1.75 + 17.5)/2."""
+    served = request(budget="usd", amount=1e6, inference_tokens=1e12)
+    same = Serving(chip=chip("v5p"), prompt_share=1.0, prefill_mfu=0.4)
+    assert at_serving_price(served, same).inference_tokens == pytest.approx(1.75e12)
+    mixed = dataclasses.replace(same, prompt_share=0.5, decode_mfu=0.04)
+    assert at_serving_price(served, mixed).inference_tokens == pytest.approx(9.625e12)
+    flags = ["--usd", "1e6", "--inference-tokens", "1T", "--serve-chip", "v5p"]
+    flags += ["--prompt-share", "0.5", "--prefill-mfu", "0.4", "--decode-mfu", "0.04"]
+    code, out, _ = verb(capsys, *flags, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["params"] == plan(at_serving_price(served, mixed)).params
+    assert found["params"] < plan(served).params
+    assert any("costs 9.62 times one of training" in reason for reason in found["reasons"])
+
+
+def test_softmaxes_take_their_time_on_a_cpu():
+    """V + 2·L·N·(T+1)/2 elements a token: 100 + 2·2·4·64.5 = 1,132, at 1e9 a second."""
+    model = ModelConfig(
+        vocab_size=100, num_layers=2, d_model=64, num_heads=4, num_kv_heads=2, head_dim=16,
+        d_ff=128, max_seq_len=128,
+    )  # fmt: skip
+    flops = token_flops(model, 128)
+    mesh = Layout(data=1, fsdp=1, tensor=1, accumulate=1, remat="none", dtype="float32")
+    slow = dataclasses.replace(chip("a100"), softmax_rate=1e9)
+    with_them, without = (
+        step_time(model, flops, each, each.slices[0], 1, mesh, 1000).math
+        for each in (slow, chip("a100"))
+    )
+    assert with_them - without == pytest.approx(1132e-6)
 
 
 def test_unique_tokens_count_epochs_and_warn():
@@ -298,6 +332,24 @@ def test_verb_text_and_law_only(capsys):
         (["--flops", "1e21", "--params", "1B", "--inference-tokens", "1e15"], "costs more than"),
         (["--flops", "1e21", "--law", "deepseek", "--inference-tokens", "1e9"], "cannot weigh"),
         (["--flops", "1e21", "--spot-discount", "1.5"], "--spot-discount is 1.5"),
+        (["--usd", "1e5", "--serve-chip", "v5e"], "give --inference-tokens too"),
+        (
+            [
+                "--usd",
+                "1e5",
+                "--inference-tokens",
+                "1T",
+                "--serve-chip",
+                "v5e",
+                "--decode-mfu",
+                "0",
+            ],
+            "--decode-mfu is 0",
+        ),
+        (
+            ["--usd", "1e5", "--inference-tokens", "1T", "--serve-chip", "v4"],
+            "give --serve-usd-per-hour",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, argv, sentence):
