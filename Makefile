@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 CORPUS ?=
 CORPUS_FLAGS ?=
 OUT ?= quickstart
+MINUTES ?= 3
 
 .PHONY: quickstart test check check-static docs clean
 
@@ -18,9 +19,10 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[hf,launch-gcp,launch-gke,dev]'
 	touch $@ $(VENV)/.hf
 
-# From text to a Hugging Face model. CORPUS=folder takes other text than the embedded one.
+# From text to a Hugging Face model. CORPUS=folder takes other text than the embedded one, MINUTES=n
+# another time to train.
 quickstart: $(VENV)/.hf
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/quickstart.sh '$(OUT)' '$(CORPUS)' $(CORPUS_FLAGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" MINUTES='$(MINUTES)' bash launch/quickstart.sh '$(OUT)' '$(CORPUS)' $(CORPUS_FLAGS)
 
 # The whole suite.
 test: $(VENV)/.dev

@@ -33,6 +33,7 @@ from llm_jax.train.step import compile_train_step
 
 # name: layers, width, head size, ffn width, vocabulary, sequence, batch
 SIZES = {
+    "0.5M": (3, 64, 32, 256, 4096, 512, 2),
     "1M": (3, 128, 32, 256, 4096, 512, 4),
     "5M": (4, 256, 64, 704, 4096, 256, 8),
     "17M": (6, 384, 64, 1024, 8192, 512, 4),

@@ -37,7 +37,9 @@ def config() -> RunConfig:
         # Written out, layers compile in seconds at this size and run faster than a scan on a CPU.
         compute=ComputeConfig(dtype="float32", remat="none", scan_layers=False),
         data=DataConfig(seq_len=512, batch_size=4),
-        optim=OptimConfig(learning_rate=5e-3, warmup_steps=50, final_fraction=0.02),
+        optim=OptimConfig(
+            kind="muon", learning_rate=7e-3, warmup_steps=50, final_fraction=0.02
+        ),
         checkpoint=CheckpointConfig(every=100),
         eval=EvalConfig(every=100, batches=16),
     )

@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# From text to a Hugging Face model: the verbs that a user would type, one after the other.
-# Interrupted and started again, each step goes on where it was.
+# From some minutes of this machine to a Hugging Face model: the verbs that a user would type, one
+# after the other. Interrupted and started again, each step goes on where it was.
 #
-#   bash launch/quickstart.sh OUT [CORPUS [flags of `data build` …]]
+#   [MINUTES=3] bash launch/quickstart.sh OUT [CORPUS [flags of `data build` …]]
 set -euo pipefail
 
 out=$1
+minutes=${MINUTES:-3}
+laws=$(cd "$(dirname "$0")/../configs/laws" && pwd)
 corpus=${2:-}
 shift $(($# < 2 ? $# : 2))
+
+hours=$(python3 -c 'import sys; print(float(sys.argv[1]) / 60)' "$minutes" 2>/dev/null) || {
+    echo "MINUTES is '$minutes': give a number of minutes to train for." >&2
+    exit 2
+}
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() {
@@ -24,34 +31,49 @@ fi
 say "1. Text → tokenizer and dataset"
 run llm-jax data build "${source[@]}" --vocab-size 4096 --out "$out/data"
 
-say "2. Train"
-run llm-jax train quickstart --data.path "$out/data" --out "$out/run"
+say "2. $minutes minutes on this machine → model, tokens, predicted loss"
+if [ -e "$out/run.json" ]; then
+    echo "$out/run.json is already there."
+else
+    run llm-jax plan --chip local --chips 1 --deadline-hours "$hours" --remeasure \
+        --law "$laws/stdlib.json" --data "$out/data" --name quickstart --out "$out/run" \
+        --write "$out/run.json" --report "$out/plan.html"
+fi
 
-say "3. Held-out bits per byte, and what a 5-gram model makes of the same text"
+say "3. Train"
+run llm-jax train "$out/run.json"
+
+say "4. Held-out bits per byte, and what a 5-gram model makes of the same text"
 run llm-jax eval "$out/run" --ngram 5
 
-say "4. Samples"
+say "5. Samples"
 if [ -n "$corpus" ]; then
     run llm-jax generate "$out/run" --max-tokens 120 --temperature 0.8 --top-p 0.95
 else
     run llm-jax generate "$out/run" --prompt 'def read' --max-tokens 120 --temperature 0.8 --top-p 0.95
 fi
 
-say "5. Hugging Face"
+say "6. Hugging Face"
 if [ -e "$out/hf/config.json" ]; then
     echo "$out/hf is already there."
 else
     run llm-jax export "$out/run" --to hf "$out/hf"
 fi
 
+say "7. Predicted against measured"
+run llm-jax report "$out/run"
+
 say "Made"
 cat <<END
   $out/data           the tokenised dataset, with its tokenizer and provenance
-  $out/run            checkpoints, metrics.jsonl, loss.png, tensorboard/
+  $out/plan.html      why this model, and what it was predicted to reach
+  $out/run            checkpoints, metrics.jsonl, loss.png, tensorboard/, report.html
   $out/hf             the model for transformers, vLLM, llama.cpp
 
 Next:
-  llm-jax train quickstart --data.path $out/data --out $out/longer --steps 5000
+  llm-jax plan --chip local --chips 1 --deadline-hours 0.5 --law $laws/stdlib.json \\
+      --data $out/data --name longer --out $out/longer --write $out/longer.json
+  llm-jax ladder --data $out/data --minutes 15 --out $out/ladder    # a law of this text
   llm-jax generate $out/run --prompt 'class'
   llm-jax plan --usd 1000 --chip v5e
 END

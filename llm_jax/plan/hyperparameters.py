@@ -84,15 +84,16 @@ def nanochat(params: float, tokens: float, flops: float) -> HyperParameters:
 
 
 def small(params: float, tokens: float, flops: float) -> HyperParameters:
-    """Muon, batch = 2,048, lr = .007·(N/.8M)^(−1/3), at most .007: models of up to some millions.
+    """Muon, batch = 1,024, lr = .005·(N/.8M)^(−1/3), at most .005: models of up to some millions.
 
-    The published rules were fitted on models a hundred times larger. The rate falls as the width
-    grows beyond 128, N ∝ width³ (docs/log.md).
+    The published rules were fitted on models a hundred times larger. Such small batches want second
+    moments that remember long, and more decay (docs/log.md). The rate falls as the width grows
+    beyond 128, N ∝ width³.
     """
     outside = not 1e4 <= params <= 5e6
     return HyperParameters(
-        2048,
-        0.007 * min(1.0, (params / 8e5) ** (-1 / 3)),
+        1024,
+        0.005 * min(1.0, (params / 8e5) ** (-1 / 3)),
         "the rule for small models, measured (docs/log.md)",
         ("The rule `small` was measured on models of 10K to 1M parameters; this is outside.",)
         if outside
@@ -100,6 +101,8 @@ def small(params: float, tokens: float, flops: float) -> HyperParameters:
         warmup=0.05,
         final=0.02,
         optimizer="muon",
+        b2=0.998,
+        weight_decay=0.3,
     )
 
 

@@ -75,7 +75,7 @@ def test_the_law_file_brings_its_recipe_and_the_dataset_its_vocabulary(planned_r
     config = from_json((planned_run / "run.json").read_text(), RunConfig)
     assert config.model.vocab_size == 512
     assert config.data.seq_len == 64
-    assert config.batch_tokens == 2048
+    assert config.batch_tokens == 1024
     assert config.optim.final_fraction == 0.02
     assert config.plan is not None
     assert config.plan.law is not None

@@ -70,7 +70,7 @@ def test_each_rung_is_a_run_with_its_own_decay():
         assert total_parameters(config.model) == rung.params
         assert config.steps * config.batch_tokens == rung.tokens
         assert rung.flops == token_flops(config.model, 512).train * rung.tokens
-        assert config.batch_tokens == 2048
+        assert config.batch_tokens == 1024
         assert config.optim.warmup_steps == round(0.05 * config.steps)
         assert config.optim.final_fraction == 0.02
         assert config.eval.every == config.steps
