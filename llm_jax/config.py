@@ -381,9 +381,26 @@ class CheckpointConfig:
     keep_last: int = 2
     keep_every: int | None = None
     """Also keep for ever each checkpoint whose step this divides."""
+    local: str | None = None
+    """Folder on each host's own disk for checkpoints between those in `out`: for runs whose `out`
+    is too slow to save in often. A host that is replaced loses it."""
+    local_every: int | None = None
+    """Steps between checkpoints in `local`; below `every`."""
 
     def __post_init__(self) -> None:
         _positive("checkpoint", self, "every", "keep_last")
+        require(
+            (self.local is None) == (self.local_every is None),
+            f"checkpoint.local is {self.local!r} and checkpoint.local_every is "
+            f"{self.local_every!r}: give both, or none.",
+        )
+        if self.local_every is not None:
+            _positive("checkpoint", self, "local_every")
+            require(
+                self.local_every < self.every,
+                f"checkpoint.local_every is {self.local_every}, and checkpoint.every is "
+                f"{self.every}: checkpoints on the host's own disk come between the others.",
+            )
         if self.keep_every is not None:
             _positive("checkpoint", self, "keep_every")
             require(
