@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         planned = job.actions(spec, load(spec.config), first=0)
         return {"job": spec.name, "actions": [action.describe() for action in planned]}
     back = driver(spec)
-    resolved, first = job.prepare(spec, back)
+    resolved, first = job.prepare(spec, back, _say)
     if back.resource().state in ("waiting", "running"):
         held, _ = load_job(open_folder(spec.out))
         require(

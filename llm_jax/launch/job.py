@@ -15,7 +15,7 @@ from llm_jax.config import RunConfig, UserError, load
 from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import decide, root_cause, sentence
-from llm_jax.launch.folder import Folder, check_writable, open_folder
+from llm_jax.launch.folder import Folder, check_bucket, check_writable, open_folder
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
     attempts,
@@ -34,8 +34,13 @@ def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
     return [*folder_actions(spec, run, first), *driver(spec).render(first)]
 
 
-def prepare(spec: JobSpec, back: Driver) -> tuple[RunConfig, int]:
+def prepare(
+    spec: JobSpec, back: Driver, say: Callable[[str], None] = lambda text: None
+) -> tuple[RunConfig, int]:
     """Checks the job against the world; creates nothing but a probe in the output folder.
+
+    Args:
+      say: hears of what could not be checked.
 
     Returns:
       The run that will be trained, and the incarnation that this launch begins with.
@@ -46,6 +51,9 @@ def prepare(spec: JobSpec, back: Driver) -> tuple[RunConfig, int]:
     run = load(spec.config)
     folder = open_folder(spec.out)
     check_writable(folder)
+    unseen = check_bucket(folder)
+    if unseen:
+        say(f"warning: {unseen}")
     _check_owner(folder, spec, run)
     back.check()
     return run, next_incarnation(folder)

@@ -1,5 +1,6 @@
 """`launch run / status / logs / stop / list` through the command line, and its refusals."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -210,5 +211,10 @@ def test_the_skypilot_file(make_spec, tmp_path, monkeypatch):
         "infra": "gcp/us-central1",
     }
     assert (task["num_nodes"], task["workdir"]) == (2, str(tmp_path))
+    assert task["file_mounts"] == {"/gcs/b": {"source": "gs://b", "mode": "MOUNT"}}
     assert "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK" in task["run"]
     assert "python3 -m llm_jax.launch.agent gs://b/run" in task["run"]
+    (action,) = driver(dataclasses.replace(spec, accelerator="v5e-8", slices=1)).render(0)
+    resources = yaml.safe_load(action.text)["resources"]
+    assert resources["accelerators"] == "tpu-v5litepod-8"
+    assert resources["accelerator_args"] == {"runtime_version": "v2-alpha-tpuv5-lite"}
