@@ -81,7 +81,7 @@ class _Run:
         self.clock.begin(self.start)
         self.log = Log(config, self.start, quiet=jax.process_index() != 0)
         self.reporter = Reporter(config, self.log, self.clock)
-        self.trace = Trace(self.out, self.log.say)
+        self.trace = Trace(config, self.log.say)
         self.reporter.found(self.checkpointer, changes, self.rollbacks, saved)
 
     def train(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class _Run:
             for index, local in source:
                 if index >= config.steps or self.stop.requested():
                     break
-                self.trace.before(index, state["step"])
+                self.trace.before(index + 1, state["step"])
                 state, metrics = step_fn(state, to_device(local, self.mesh))
                 self.done = step = index + 1
                 if pending:
