@@ -41,14 +41,16 @@ def text(result: dict[str, Any]) -> str:
     from llm_jax.launch.progress import progress_line
 
     step = f", step {result['step']}" if result["step"] >= 0 else ""
-    phase = f" ({result['phase']})" if result["phase"] and result["state"] == "running" else ""
+    phase = f" ({result['phase'] or 'trainers are starting'})"
+    phase = phase if result["state"] == "running" else ""
     lines = [f"{result['job']} on {result['backend']}: {result['state']}{step}{phase}"]
     if result["detail"]:
         lines.append(result["detail"])
     if result["progress"]:
         lines.append(progress_line(result["progress"]))
     for attempt in result["attempts"]:
-        lines.append(f"  attempt {attempt['attempt']}  {attempt['state']}  {attempt['cause']}")
+        state = "under way" if attempt["state"] == "open" else attempt["state"]
+        lines.append(f"  attempt {attempt['attempt']}  {state}  {attempt['cause']}".rstrip())
     if result["cause"]:
         lines.append(f"cause: {result['cause']}")
     return "\n".join(lines)

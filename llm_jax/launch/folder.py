@@ -220,10 +220,15 @@ def _client(address: str) -> Any:
         ) from None
     try:
         return storage.Client()
-    except (DefaultCredentialsError, OSError) as error:
+    except DefaultCredentialsError:
         raise UserError(
-            f"{address} needs Google Cloud credentials, and there are none "
-            f"({str(error).splitlines()[0]}): run gcloud auth application-default login."
+            f"{address} needs Google Cloud credentials, and there are none: run gcloud auth "
+            "application-default login."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{address} needs a Google Cloud project ({str(error).splitlines()[0]}): run gcloud "
+            "config set project PROJECT."
         ) from None
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, load
+from llm_jax.config import RunConfig, UserError, load, require
 from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import decide, root_cause, sentence
@@ -35,12 +36,16 @@ def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
 
 
 def prepare(
-    spec: JobSpec, back: Driver, say: Callable[[str], None] = lambda text: None
+    spec: JobSpec,
+    back: Driver,
+    say: Callable[[str], None] = lambda text: None,
+    run: RunConfig | None = None,
 ) -> tuple[RunConfig, int]:
     """Checks the job against the world; creates nothing but a probe in the output folder.
 
     Args:
       say: hears of what could not be checked.
+      run: what is to be trained, if it is not `spec.config` as it is.
 
     Returns:
       The run that will be trained, and the incarnation that this launch begins with.
@@ -48,7 +53,8 @@ def prepare(
     Raises:
       UserError: one sentence on the first thing that would go wrong.
     """
-    run = load(spec.config)
+    run = run or load(spec.config)
+    _check_data(spec, run)
     folder = open_folder(spec.out)
     check_writable(folder)
     unseen = check_bucket(folder)
@@ -57,6 +63,17 @@ def prepare(
     _check_owner(folder, spec, run)
     back.check()
     return run, next_incarnation(folder)
+
+
+def _check_data(spec: JobSpec, run: RunConfig) -> None:
+    """Raises `ConfigError` if hosts that share this machine's files would find no dataset."""
+    if spec.trainer or spec.backend.kind not in ("local", "slurm"):
+        return
+    require(
+        (Path(run.data.path) / "dataset.json").is_file(),
+        f"data.path is {run.data.path!r}, where there is no dataset: make one with `llm-jax data "
+        "build`, or name another with --set data.path=FOLDER.",
+    )
 
 
 def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:
@@ -142,7 +159,8 @@ def stop(out: str, say: Callable[[str], None]) -> dict[str, Any]:
     if not stop_requested(folder):
         write_json(folder, "launch/stop.json", {"time": time.time()})
     if back.resource().state == "running":
-        say(f"asked {spec.hosts} hosts to save and leave, for up to {spec.grace_seconds:.0f} s")
+        hosts = f"{spec.hosts} host{'s' * (spec.hosts > 1)}"
+        say(f"asked {hosts} to save and leave, for up to {spec.grace_seconds:.0f} s")
         _wait_for_agents(folder, spec, first, back)
     back.remove()
     return {

@@ -89,7 +89,9 @@ class Supervisor:
                 self.sleep(self.poll)
                 continue
             blind = 0.0
-            seen = resource.state + (f": {resource.detail}" if resource.detail else "")
+            words = {"absent": "starting", "ended": "all hosts have left"}
+            seen = words.get(resource.state, resource.state)
+            seen += f": {resource.detail}" if resource.detail else ""
             if seen != last:
                 self.say(seen)
                 last = seen
