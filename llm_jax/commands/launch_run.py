@@ -13,7 +13,7 @@ import argparse
 import json
 import signal
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch import job
     from llm_jax.launch.backends import driver
     from llm_jax.launch.folder import open_folder
-    from llm_jax.launch.records import load_job
+    from llm_jax.launch.records import load_job, read_json
 
     spec = job_spec(args)
     trained = _trained(spec, args.set or [])
@@ -159,9 +159,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     back = driver(spec)
     resolved, first = job.prepare(spec, back, _say, trained)
     if back.resource().state in ("waiting", "running"):
-        held, _ = load_job(open_folder(spec.out))
+        folder = open_folder(spec.out)
+        held, _ = load_job(folder)
+        trains = read_json(folder, "launch/run.json")
         require(
-            to_dict(held) == to_dict(spec),
+            to_dict(held) == to_dict(spec) and trains == to_dict(replace(resolved, out=spec.out)),
             f"The job {spec.name} is running with another specification: stop it first.",
         )
         _say("already running: supervising it from here")

@@ -17,6 +17,7 @@ from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import decide, root_cause, sentence
 from llm_jax.launch.folder import Folder, check_bucket, check_writable, open_folder
+from llm_jax.launch.lease import is_supervised
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
     attempts,
@@ -112,7 +113,7 @@ def status(out: str) -> dict[str, Any]:
     return {
         "job": spec.name,
         "backend": spec.backend.kind,
-        "state": _state(resource, decision.action, stop_requested(folder), bool(history)),
+        "state": _state(resource, decision.action, folder, bool(history)),
         "detail": resource.detail,
         "out": folder.address,
         "hosts": spec.hosts,
@@ -124,14 +125,19 @@ def status(out: str) -> dict[str, Any]:
     }
 
 
-def _state(resource: Resource, action: str, stop: bool, tried: bool) -> str:
+def _state(resource: Resource, action: str, folder: Folder, tried: bool) -> str:
+    stop = stop_requested(folder)
     if resource.state in ("waiting", "running", "preempted"):
         return "stopping" if stop else resource.state
     if action == "finished":
         return "finished"
     if stop:
         return "stopped"
-    if action == "stop" or resource.state == "failed":
+    if action == "stop":
+        return "failed"
+    if is_supervised(folder):  # which is about to make the next allocation
+        return "waiting"
+    if resource.state == "failed":
         return "failed"
     return "interrupted" if tried else "not started"
 
