@@ -39,7 +39,7 @@ CHECKPOINT_EVERY, LOCAL_EVERY = 6, 2
 POISONED = (3, 9, 18, 19)
 """Steps whose batches are poisoned, in both runs."""
 DISK_MEGABYTES = 64
-PATIENCE = 240.0
+PATIENCE = 600.0
 
 
 def trainer(path: str) -> None:
@@ -135,7 +135,7 @@ class Job:
             retries=5,
             backoff_seconds=0.1,
             grace_seconds=30,
-            limits=Limits(step=15, save=30, heartbeat=60),
+            limits=Limits(step=20, save=60, heartbeat=60),
             env={
                 "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
                 "--xla_backend_optimization_level=0",
