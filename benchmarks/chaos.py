@@ -5,7 +5,8 @@
 
 The trainer is the real one, under the local back end: 2 hosts x 2 CPU devices, gloo. The run is
 made twice, without and with faults, and the final parameters, moments and losses are compared bit
-for bit. A few batches of both runs are poisoned: their gradients are not numbers.
+for bit. A few batches of both runs are poisoned: their gradients are not numbers. The disturbed run
+keeps checkpoints on its hosts' own disks as well, between those in its folder.
 
 Printed: for each fault the step, the cause that the job named, seconds until an exit record told
 of it (detected), and seconds until training was beyond the step where it happened (recovered). The
@@ -21,6 +22,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -33,11 +35,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HOSTS, STEPS_PER_FAULT, FIRST_FAULT = 2, 16, 6
-CHECKPOINT_EVERY = 4
+CHECKPOINT_EVERY, LOCAL_EVERY = 6, 2
 POISONED = (3, 9, 18, 19)
 """Steps whose batches are poisoned, in both runs."""
 DISK_MEGABYTES = 64
-PATIENCE = 240.0
+PATIENCE = 600.0
 
 
 def trainer(path: str) -> None:
@@ -87,7 +89,7 @@ def dataset(folder: Path) -> Path:
     return folder
 
 
-def run_config(out: Path, data: Path, steps: int):
+def run_config(out: Path, data: Path, steps: int, disk: Path | None):
     from llm_jax import config as c
 
     return c.RunConfig(
@@ -102,7 +104,11 @@ def run_config(out: Path, data: Path, steps: int):
         compute=c.ComputeConfig(dtype="float32", remat="none"),
         data=c.DataConfig(path=str(data), seq_len=32, batch_size=8),
         optim=c.OptimConfig(warmup_steps=2),
-        checkpoint=c.CheckpointConfig(every=CHECKPOINT_EVERY),
+        checkpoint=c.CheckpointConfig(
+            every=CHECKPOINT_EVERY,
+            local=str(disk) if disk else None,
+            local_every=LOCAL_EVERY if disk else None,
+        ),
         eval=c.EvalConfig(every=20, batches=2),
     )  # fmt: skip
 
@@ -110,13 +116,15 @@ def run_config(out: Path, data: Path, steps: int):
 class Job:
     """One job of the local back end, supervised by a thread."""
 
-    def __init__(self, folder: Path, out: Path, data: Path, steps: int, cache: Path) -> None:
+    def __init__(
+        self, folder: Path, out: Path, data: Path, steps: int, disk: Path | None = None
+    ) -> None:
         from llm_jax import config
         from llm_jax.launch.spec import JobSpec, Limits
 
-        self.out, self.steps = out, steps
+        self.out, self.steps, self.disk = out, steps, disk
         path = folder / "run.json"
-        path.write_text(config.to_json(run_config(out, data, steps)))
+        path.write_text(config.to_json(run_config(out, data, steps, disk)))
         self.spec = JobSpec(
             name="chaos",
             config=str(path),
@@ -127,11 +135,11 @@ class Job:
             retries=5,
             backoff_seconds=0.1,
             grace_seconds=30,
-            limits=Limits(step=15, save=30, heartbeat=60),
+            limits=Limits(step=20, save=60, heartbeat=60),
             env={
                 "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
                 "--xla_backend_optimization_level=0",
-                "JAX_COMPILATION_CACHE_DIR": str(cache),
+                "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
             },
@@ -223,7 +231,9 @@ class Faults:
         os.kill(self.job.agent(self.dice.randrange(HOSTS)), signal.SIGKILL)
 
     def corrupt(self) -> None:
-        """Damages the newest checkpoint, and has it read."""
+        """Loses host 1's own disk, damages the newest checkpoint in the folder, has that read."""
+        for lost in self.job.disk.glob("*/1"):
+            shutil.rmtree(lost, ignore_errors=True)
         steps = self.job.out / "checkpoints"
         newest = max((p for p in steps.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
         files = sorted(p for p in newest.glob("params/**/*") if p.is_file() and p.stat().st_size)
@@ -246,6 +256,13 @@ class Faults:
         gone = lambda: not any(map(running, processes)) or self.job.exits() != before  # noqa: E731
         until(gone, "the trainers go on with a full disk")
         filler.unlink()
+
+    def corrupt_local(self) -> None:
+        """Damages what host 1 has on its own disk: all go on from a step that every host has."""
+        for file in self.job.disk.glob("*/1/*/shards/*"):
+            with contextlib.suppress(OSError):
+                file.write_bytes(file.read_bytes()[:-1])
+        self.kill_worker()
 
     def lose_shard(self) -> str:
         """The run must end, and say which file; then the file comes back, and it is run again."""
@@ -403,19 +420,24 @@ def main() -> None:
         data = dataset(folder / "data")
         steps = FIRST_FAULT + args.faults * STEPS_PER_FAULT + STEPS_PER_FAULT
         started = time.monotonic()
-        calm = Job(folder, folder / "calm", data, steps, folder / "cache")
+        calm = Job(folder, folder / "calm", data, steps)
         calm.launch()
         calm.finish()
         middle = time.monotonic()
-        job = Job(folder, folder / "disk" / "run", data, steps, folder / "cache")
+        job = Job(folder, folder / "disk" / "run", data, steps, folder / "local")
         job.launch()
         done = disturb(job, Faults(job, data, dice), schedule(args.faults, dice, kinds))
         job.finish()
         compare(calm.out, job.out)
-        report(done, steps, middle - started, time.monotonic() - middle)
+        report(done, job, middle - started, time.monotonic() - middle)
 
 
-def report(done: list[dict], steps: int, calm: float, disturbed: float) -> None:
+def report(done: list[dict], job: Job, calm: float, disturbed: float) -> None:
+    from llm_jax.train.goodput import accounted, goodput, read_starts
+
+    starts = read_starts(job.out)
+    logs = (job.out / "launch/attempts").glob("*/host.0.log")
+    near = sum("on the hosts' own disks is used" in path.read_text() for path in logs)
     by_kind = {
         kind: {
             name: round(statistics.median(d[name] for d in done if d["fault"] == kind), 2)
@@ -427,8 +449,12 @@ def report(done: list[dict], steps: int, calm: float, disturbed: float) -> None:
         json.dumps(
             {
                 "faults": len(done),
-                "steps": steps,
+                "steps": job.steps,
                 "bitwise_equal": True,
+                "starts": len(starts),
+                "starts_from_own_disks": near,
+                "goodput": round(goodput(starts), 3),
+                "seconds": {name: round(value, 1) for name, value in accounted(starts).items()},
                 "seconds_without_faults": round(calm, 1),
                 "seconds_with_faults": round(disturbed, 1),
                 "median_seconds": by_kind,

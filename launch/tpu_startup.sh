@@ -4,6 +4,7 @@
 set -u
 
 home=${LLM_JAX_HOME:-/opt/llm-jax}
+mounts=${LLM_JAX_GCS_MOUNT:-/gcs}
 metadata_host=${GCE_METADATA_HOST:-metadata.google.internal}
 
 attribute() {
@@ -38,10 +39,27 @@ install_code() {
   python3 -m uv pip install --quiet --python "$home/venv/bin/python" "$home/code[tpu,launch-gcp]"
 }
 
+mount_buckets() {
+  # Bucket b appears at /gcs/b. Nothing is cached about names: hosts must see at once what another
+  # has written.
+  mountpoint --quiet "$mounts" && return
+  if ! command -v gcsfuse > /dev/null; then
+    key=/usr/share/keyrings/cloud.google.asc
+    packages=https://packages.cloud.google.com/apt
+    curl --silent --fail --location --output "$key" "$packages/doc/apt-key.gpg" || return
+    echo "deb [signed-by=$key] $packages gcsfuse-$(lsb_release --codename --short) main" \
+      > /etc/apt/sources.list.d/gcsfuse.list || return
+    apt-get -qq update && apt-get -qq install --yes gcsfuse || return
+  fi
+  mkdir -p "$mounts"
+  gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 "$mounts"
+}
+
 run_agent() {
   if [ -n "$image" ]; then
     docker run --rm --name llm-jax --privileged --network host \
       --env LLM_JAX_INCARNATION --env LLM_JAX_WORKER --env LLM_JAX_SLICE \
+      --volume "$mounts:$mounts:rslave" \
       "$image" python3 -m llm_jax.launch.agent "$out" &
   else
     "$home/venv/bin/python" -m llm_jax.launch.agent "$out" &
@@ -70,6 +88,7 @@ if [ -n "$image" ]; then
 else
   until install_code; do say "could not install the code, trying again"; sleep 30; done
 fi
+until mount_buckets; do say "could not mount the buckets, trying again"; sleep 30; done
 
 while :; do
   run_agent

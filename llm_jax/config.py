@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import runpy
 import types
 import typing
@@ -381,9 +382,26 @@ class CheckpointConfig:
     keep_last: int = 2
     keep_every: int | None = None
     """Also keep for ever each checkpoint whose step this divides."""
+    local: str | None = None
+    """Folder on each host's own disk for checkpoints between those in `out`: for runs whose `out`
+    is too slow to save in often. A host that is replaced loses it."""
+    local_every: int | None = None
+    """Steps between checkpoints in `local`; below `every`."""
 
     def __post_init__(self) -> None:
         _positive("checkpoint", self, "every", "keep_last")
+        require(
+            (self.local is None) == (self.local_every is None),
+            f"checkpoint.local is {self.local!r} and checkpoint.local_every is "
+            f"{self.local_every!r}: give both, or none.",
+        )
+        if self.local_every is not None:
+            _positive("checkpoint", self, "local_every")
+            require(
+                self.local_every < self.every,
+                f"checkpoint.local_every is {self.local_every}, and checkpoint.every is "
+                f"{self.every}: checkpoints on the host's own disk come between the others.",
+            )
         if self.keep_every is not None:
             _positive("checkpoint", self, "keep_every")
             require(
@@ -447,6 +465,8 @@ class RunConfig:
     log_every: int = 10
     wandb: str | None = None
     """Project of Weights & Biases that measurements go to as well; needs the extra `wandb`."""
+    profile: str | None = None
+    """Steps `first:last` of which a profile is written to `<out>/profile`."""
     model: ModelConfig
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -475,6 +495,19 @@ class RunConfig:
             f"optim.warmup_steps is {self.optim.warmup_steps}, more than the {self.steps} steps of "
             "the run: shorten it.",
         )
+        if self.profile is not None:
+            first, last = self.profiled_steps or (0, 0)
+            require(
+                1 <= first <= last <= self.steps,
+                f"run.profile is {self.profile!r}: write first:last, two of the steps 1 to "
+                f"{self.steps}, such as 10:14.",
+            )
+
+    @property
+    def profiled_steps(self) -> tuple[int, int] | None:
+        """First and last step of `profile`; None if there is none, or if it is not understood."""
+        match = re.fullmatch(r"(\d{1,18}):(\d{1,18})", self.profile or "")
+        return (int(match[1]), int(match[2])) if match else None
 
     @property
     def batch_tokens(self) -> int:

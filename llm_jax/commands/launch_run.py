@@ -13,11 +13,12 @@ import argparse
 import json
 import signal
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import ConfigError, UserError, from_dict, require, to_dict
+from llm_jax.commands.overrides import override
+from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, require, to_dict
 from llm_jax.launch import spec as specs
 from llm_jax.launch.spec import JobSpec
 
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--from", dest="from_", metavar="FILE", help="run.json that `llm-jax plan --write` wrote")
     add("--name", help="name of the job (default: that of the run)")
     add("--config", help="recipe or run.json")
+    add("--set", action="append", metavar="FIELD=VALUE", help="field of the run: data.path=texts")
     add("--out", help="folder of the run, or gs://bucket/folder (default: that of the run)")
     add("--accelerator", help="v5p-128, v6e-64, h100-8, cpu-2, … (default cpu-1)")
     add("--slices", type=int, help="TPU slices, or GPU and CPU machines (default 1)")
@@ -102,6 +104,16 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _trained(spec: JobSpec, fields: list[str]) -> RunConfig:
+    """The run that `spec.config` names, with `fields` such as `data.path=texts` set."""
+    flags = []
+    for text in fields:
+        name, equals, value = text.partition("=")
+        require(bool(equals), f"--set is {text!r}: write FIELD=VALUE, such as data.path=texts.")
+        flags += [f"--{name}", value]
+    return override(spec.config, flags, verb="train", about="")
+
+
 def _set_backend(raw: dict[str, Any], args: argparse.Namespace) -> None:
     """Puts the flags of the chosen back end into its part; others are refused."""
     held = raw.get("backend", {"kind": "local"})
@@ -134,22 +146,24 @@ def _defaults_of_the_run(raw: dict[str, Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.config import load
     from llm_jax.launch import job
     from llm_jax.launch.backends import driver
     from llm_jax.launch.folder import open_folder
-    from llm_jax.launch.records import load_job
+    from llm_jax.launch.records import load_job, read_json
 
     spec = job_spec(args)
+    trained = _trained(spec, args.set or [])
     if args.dry_run:
-        planned = job.actions(spec, load(spec.config), first=0)
+        planned = job.actions(spec, trained, first=0)
         return {"job": spec.name, "actions": [action.describe() for action in planned]}
     back = driver(spec)
-    resolved, first = job.prepare(spec, back)
+    resolved, first = job.prepare(spec, back, _say, trained)
     if back.resource().state in ("waiting", "running"):
-        held, _ = load_job(open_folder(spec.out))
+        folder = open_folder(spec.out)
+        held, _ = load_job(folder)
+        trains = read_json(folder, "launch/run.json")
         require(
-            to_dict(held) == to_dict(spec),
+            to_dict(held) == to_dict(spec) and trains == to_dict(replace(resolved, out=spec.out)),
             f"The job {spec.name} is running with another specification: stop it first.",
         )
         _say("already running: supervising it from here")

@@ -8,8 +8,13 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
-from typing import Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 GOING = ("waiting", "running", "stopping", "preempted")
 WATCH_SECONDS = 2.0
@@ -26,29 +31,53 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = status(args.out)
     if args.watch:
         from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
 
-        with Live(Text(text(result)), console=Console(stderr=True), transient=True) as live:
+        console = Console(stderr=True, highlight=False)
+        show = _live(console) if console.is_terminal else _lines(console)
+        with contextlib.closing(show):
+            next(show)
             while result["state"] in GOING:
+                show.send(text(result))
                 time.sleep(WATCH_SECONDS)
                 result = status(args.out)
-                live.update(Text(text(result)))
     return result
+
+
+def _live(console: Console) -> Generator[None, str, None]:
+    """Replaces what it showed before by what it is sent."""
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=console, transient=True) as live:
+        while True:
+            live.update(Text((yield)))
+
+
+def _lines(console: Console) -> Generator[None, str, None]:
+    """Prints what it is sent where it differs from what it was sent before."""
+    before: set[str] = set()
+    while True:
+        now = (yield).splitlines()
+        for line in now:
+            if line not in before:
+                console.print(line, markup=False, soft_wrap=True)
+        before = set(now)
 
 
 def text(result: dict[str, Any]) -> str:
     from llm_jax.launch.progress import progress_line
 
     step = f", step {result['step']}" if result["step"] >= 0 else ""
-    phase = f" ({result['phase']})" if result["phase"] and result["state"] == "running" else ""
+    phase = f" ({result['phase'] or 'trainers are starting'})"
+    phase = phase if result["state"] == "running" else ""
     lines = [f"{result['job']} on {result['backend']}: {result['state']}{step}{phase}"]
     if result["detail"]:
         lines.append(result["detail"])
     if result["progress"]:
         lines.append(progress_line(result["progress"]))
     for attempt in result["attempts"]:
-        lines.append(f"  attempt {attempt['attempt']}  {attempt['state']}  {attempt['cause']}")
+        state = "under way" if attempt["state"] == "open" else attempt["state"]
+        lines.append(f"  attempt {attempt['attempt']}  {state}  {attempt['cause']}".rstrip())
     if result["cause"]:
         lines.append(f"cause: {result['cause']}")
     return "\n".join(lines)

@@ -40,9 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     config = override(args.config, args.overrides, verb="train", about=__doc__ or "")
+    from llm_jax.train import distributed
     from llm_jax.train.loop import train
 
-    return train(config)
+    result = train(config)
+    with distributed.leaving_at_once():
+        distributed.leave(result["exit_code"])
+    return result
 
 
 def text(result: dict[str, Any]) -> str:
@@ -61,4 +65,8 @@ def text(result: dict[str, Any]) -> str:
             f"{result['tokens_per_second']:,.0f} tokens/s, MFU {result['mfu']:.1%}, "
             f"goodput {result['goodput']:.1%}",
         )
+    total = sum(result["seconds"].values()) or 1.0
+    shares = sorted(((s / total, name) for name, s in result["seconds"].items()), reverse=True)
+    spent = ", ".join(f"{name} {share:.0%}" for share, name in shares if share >= 0.005)
+    lines.append(f"time {total:,.0f} s: {spent}")
     return "\n".join(lines)

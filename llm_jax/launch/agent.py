@@ -12,6 +12,7 @@ replace it; 78 the records say that starting again is no use.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError
-from llm_jax.launch import checks
+from llm_jax.launch import checks, mount
 from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED, classify, decide, sentence
 from llm_jax.launch.checks import Refused
 from llm_jax.launch.folder import Folder, open_folder
@@ -34,6 +35,7 @@ from llm_jax.launch.records import (
     attempts,
     load_job,
     next_attempt,
+    read_json,
     record_exit,
     stop_requested,
     trainer_status,
@@ -138,12 +140,17 @@ class Agent:
 
     def train(self, attempt: str, presence: dict, lead: dict) -> ExitRecord:
         self.folder.delete(f"status.{self.process}.json")
-        run = self.folder.read("launch/run.json")
+        run = read_json(self.folder, "launch/run.json")
         if run is None:
             return self.record("config", "launch/run.json is missing", None, None)
+        root = mount.mount_root(self.env)
+        try:
+            mount.check_mounts(run, self.folder, root)
+        except Refused as error:
+            return self.record("refused", str(error), None, None)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "run.json"
-            path.write_bytes(run)
+            path.write_text(json.dumps(mount.as_files(run, root)), encoding="utf-8")
             train = self.spec.trainer or [sys.executable, "-m", "llm_jax", "train"]
             kills = kernel_kills()
             trainer = Trainer([*train, str(path)], self.trainer_environment(lead))

@@ -39,7 +39,7 @@ def classify(code: int, log_tail: str) -> tuple[Kind, str]:
     if code == FINISHED:
         return "finished", "finished"
     if code == PREEMPTED:
-        return "preempted", "stopped for a preemption, state saved"
+        return "preempted", "told to stop, state saved"
     if code in (CONFIG, USAGE):
         return "config", _last_error(log_tail) or "a configuration that can never run"
     if code == PEER_LOST:

@@ -220,11 +220,45 @@ def _client(address: str) -> Any:
         ) from None
     try:
         return storage.Client()
-    except (DefaultCredentialsError, OSError) as error:
+    except DefaultCredentialsError:
         raise UserError(
-            f"{address} needs Google Cloud credentials, and there are none "
-            f"({str(error).splitlines()[0]}): run gcloud auth application-default login."
+            f"{address} needs Google Cloud credentials, and there are none: run gcloud auth "
+            "application-default login."
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"{address} needs a Google Cloud project ({str(error).splitlines()[0]}): run gcloud "
+            "config set project PROJECT."
+        ) from None
+
+
+def check_bucket(folder: Folder) -> str | None:
+    """Makes sure that the folder's bucket can rename folders in one step, as checkpoints need.
+
+    Returns:
+      A sentence if the bucket's kind could not be seen, None otherwise.
+
+    Raises:
+      UserError: it is a flat bucket.
+    """
+    if not isinstance(folder, BucketFolder):
+        return None
+    name = folder.bucket.name
+    try:
+        with _as_os_error():
+            folder.bucket.reload()
+    except OSError as error:
+        return (
+            f"could not see whether gs://{name} has a hierarchical namespace, which checkpoints "
+            f"need: {error}"
+        )
+    if not folder.bucket.hierarchical_namespace_enabled:
+        raise UserError(
+            f"The bucket gs://{name} has no hierarchical namespace, and a checkpoint needs it to "
+            "appear in one step: make one with gcloud storage buckets create gs://NAME "
+            "--enable-hierarchical-namespace --uniform-bucket-level-access."
+        )
+    return None
 
 
 def check_writable(folder: Folder) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, load
+from llm_jax.config import RunConfig, UserError, load, require
 from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import decide, root_cause, sentence
-from llm_jax.launch.folder import Folder, check_writable, open_folder
+from llm_jax.launch.folder import Folder, check_bucket, check_writable, open_folder
+from llm_jax.launch.lease import is_supervised
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
     attempts,
@@ -34,8 +36,17 @@ def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
     return [*folder_actions(spec, run, first), *driver(spec).render(first)]
 
 
-def prepare(spec: JobSpec, back: Driver) -> tuple[RunConfig, int]:
+def prepare(
+    spec: JobSpec,
+    back: Driver,
+    say: Callable[[str], None] = lambda text: None,
+    run: RunConfig | None = None,
+) -> tuple[RunConfig, int]:
     """Checks the job against the world; creates nothing but a probe in the output folder.
+
+    Args:
+      say: hears of what could not be checked.
+      run: what is to be trained, if it is not `spec.config` as it is.
 
     Returns:
       The run that will be trained, and the incarnation that this launch begins with.
@@ -43,12 +54,27 @@ def prepare(spec: JobSpec, back: Driver) -> tuple[RunConfig, int]:
     Raises:
       UserError: one sentence on the first thing that would go wrong.
     """
-    run = load(spec.config)
+    run = run or load(spec.config)
+    _check_data(spec, run)
     folder = open_folder(spec.out)
     check_writable(folder)
+    unseen = check_bucket(folder)
+    if unseen:
+        say(f"warning: {unseen}")
     _check_owner(folder, spec, run)
     back.check()
     return run, next_incarnation(folder)
+
+
+def _check_data(spec: JobSpec, run: RunConfig) -> None:
+    """Raises `ConfigError` if hosts that share this machine's files would find no dataset."""
+    if spec.trainer or spec.backend.kind not in ("local", "slurm"):
+        return
+    require(
+        (Path(run.data.path) / "dataset.json").is_file(),
+        f"data.path is {run.data.path!r}, where there is no dataset: make one with `llm-jax data "
+        "build`, or name another with --set data.path=FOLDER.",
+    )
 
 
 def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:
@@ -87,7 +113,7 @@ def status(out: str) -> dict[str, Any]:
     return {
         "job": spec.name,
         "backend": spec.backend.kind,
-        "state": _state(resource, decision.action, stop_requested(folder), bool(history)),
+        "state": _state(resource, decision.action, folder, bool(history)),
         "detail": resource.detail,
         "out": folder.address,
         "hosts": spec.hosts,
@@ -99,14 +125,19 @@ def status(out: str) -> dict[str, Any]:
     }
 
 
-def _state(resource: Resource, action: str, stop: bool, tried: bool) -> str:
+def _state(resource: Resource, action: str, folder: Folder, tried: bool) -> str:
+    stop = stop_requested(folder)
     if resource.state in ("waiting", "running", "preempted"):
         return "stopping" if stop else resource.state
     if action == "finished":
         return "finished"
     if stop:
         return "stopped"
-    if action == "stop" or resource.state == "failed":
+    if action == "stop":
+        return "failed"
+    if is_supervised(folder):  # which is about to make the next allocation
+        return "waiting"
+    if resource.state == "failed":
         return "failed"
     return "interrupted" if tried else "not started"
 
@@ -134,7 +165,8 @@ def stop(out: str, say: Callable[[str], None]) -> dict[str, Any]:
     if not stop_requested(folder):
         write_json(folder, "launch/stop.json", {"time": time.time()})
     if back.resource().state == "running":
-        say(f"asked {spec.hosts} hosts to save and leave, for up to {spec.grace_seconds:.0f} s")
+        hosts = f"{spec.hosts} host{'s' * (spec.hosts > 1)}"
+        say(f"asked {hosts} to save and leave, for up to {spec.grace_seconds:.0f} s")
         _wait_for_agents(folder, spec, first, back)
     back.remove()
     return {

@@ -102,6 +102,20 @@ class Lease:
         self.folder.write(self.name, self._content(released=True))
 
 
+def is_supervised(folder: Folder) -> bool:
+    """Whether a supervisor seems to be alive, for those who only look.
+
+    On another machine it is known by the time that it wrote last, and clocks differ.
+    """
+    number = _highest(folder)
+    content = (read_json(folder, _name(number)) if number >= 0 else None) or {"released": True}
+    if content.get("released"):
+        return False
+    if content.get("hostname") == socket.gethostname():
+        return _alive(content.get("pid"))
+    return time.time() - float(content.get("time", 0)) < 2 * EXPIRES
+
+
 def _name(number: int) -> str:
     return f"launch/leases/{number:06d}.json"
 

@@ -210,17 +210,24 @@ def check_backend(spec: JobSpec) -> None:
             f"job.image and job.code do not go with the {backend.kind} back end: it runs the "
             "llm_jax that is installed there.",
         )
-    if isinstance(backend, Tpu):
+    if isinstance(backend, Tpu) or (isinstance(backend, SkyPilot) and of.kind == "tpu"):
         require(
             of.chip in TPU_RUNTIME,
-            f"job.accelerator is {spec.accelerator!r}, which queued resources do not offer: "
-            f"use {', '.join(TPU_RUNTIME)}"
+            f"job.accelerator is {spec.accelerator!r}, which the {backend.kind} back end does not "
+            f"offer: use {', '.join(TPU_RUNTIME)}"
             + (" (tpu7x runs on the gke back end)." if of.chip == "tpu7x" else "."),
         )
+    if isinstance(backend, Tpu):
         require(
             spec.capacity != "flex-start",
             "job.capacity is 'flex-start', which the tpu back end does not offer: "
             "use the gke back end, or 'spot'.",
+        )
+    if isinstance(backend, SkyPilot):
+        require(
+            spec.capacity in ("on-demand", "spot"),
+            f"job.capacity is {spec.capacity!r}, which the skypilot back end does not offer: "
+            "use 'on-demand' or 'spot'.",
         )
     if isinstance(backend, Gke):
         require(spec.image is not None, "job.image is missing: pods run a container image.")

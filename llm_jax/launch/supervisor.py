@@ -17,7 +17,7 @@ from typing import Literal
 
 from llm_jax.config import UserError
 from llm_jax.launch.backends import Driver, Resource, driver
-from llm_jax.launch.cause import Decision, decide
+from llm_jax.launch.cause import Decision, decide, root_cause, sentence
 from llm_jax.launch.folder import Folder, open_folder
 from llm_jax.launch.lease import Lease, LeaseLost
 from llm_jax.launch.records import (
@@ -59,6 +59,8 @@ class Supervisor:
         self.incarnation = first
         self.refusals = 0
         """Allocations in a row that failed before any host started."""
+        self.told: set[str] = set()
+        """Attempts whose end was said."""
 
     def run(self) -> Outcome:
         """Supervises until the end. Raises `UserError` if another supervisor is alive."""
@@ -78,6 +80,7 @@ class Supervisor:
                 if stop_requested(self.folder):
                     return Outcome("stopped", "on request")
                 resource = self.back.resource()
+                self._tell()
                 if resource.state == "running" and self._over():
                     resource = Resource("ended")
             except (UserError, OSError) as error:
@@ -89,7 +92,9 @@ class Supervisor:
                 self.sleep(self.poll)
                 continue
             blind = 0.0
-            seen = resource.state + (f": {resource.detail}" if resource.detail else "")
+            words = {"absent": "starting", "ended": "all hosts have left"}
+            seen = words.get(resource.state, resource.state)
+            seen += f": {resource.detail}" if resource.detail else ""
             if seen != last:
                 self.say(seen)
                 last = seen
@@ -99,6 +104,19 @@ class Supervisor:
             outcome = self._replace(resource, lease)
             if outcome:
                 return outcome
+
+    def _tell(self) -> None:
+        """Says how attempts ended that the agents start again by themselves."""
+        names = self.folder.names("launch/attempts")
+        ended = {name.split("/")[2] for name in names if name.endswith(".exit.json")}
+        if ended <= self.told:
+            return
+        for attempt in attempts(self.folder, self.spec.hosts, self.first):
+            whole = len(attempt.exits) == self.spec.hosts and attempt.name not in self.told
+            cause = root_cause(attempt)
+            if whole:
+                self.told.add(attempt.name)
+                self.say(f"attempt {attempt.name}: {sentence(cause) if cause else 'finished'}")
 
     def _over(self) -> bool:
         """Whether all agents have left although their hosts still run, as TPU VMs do."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Trainer:
         self._dropped = 0
         self.tail = b""
         """The last output, for finding the cause."""
+        self.heard = time.monotonic()
+        """When it wrote something last."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -40,6 +43,7 @@ class Trainer:
         descriptor = self.child.stdout.fileno()
         while data := os.read(descriptor, 1 << 16):
             with self._lock:
+                self.heard = time.monotonic()
                 self.tail = (self.tail + data)[-TAIL_BYTES:]
                 self._unsent += data
                 excess = len(self._unsent) - BUFFER_BYTES

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ANNOUNCE_SECONDS = 10.0
 PEER_SECONDS = 5.0  # a trainer leaves by itself when a peer is lost; after this it is killed
-DUMP_SECONDS = 2.0  # for faulthandler to write the stacks of all threads
+DUMP_SECONDS = 2.0  # for faulthandler to write the stacks of all threads; then it is silent
+SILENT_SECONDS = 0.3
 # Phases that come before the first step: a trainer that compiles for minutes hears no signal, and
 # has nothing to save.
 NOTHING_TO_LOSE = ("startup", "restore", "compile")
@@ -99,10 +100,16 @@ class Watch:
 
     def dump_stacks(self) -> None:
         """Asks faulthandler for the stacks of all threads, and lets it write them."""
+        if self.trainer.is_stopped():
+            return  # it would hear of it when it goes on
+        before = self.trainer.heard
         self.trainer.send(signal.SIGUSR1)
         until = time.monotonic() + DUMP_SECONDS
         while self.trainer.code() is None and time.monotonic() < until:
             time.sleep(0.05)
+            heard = self.trainer.heard
+            if heard > before and time.monotonic() - heard > SILENT_SECONDS:
+                return
 
 
 def store_output(agent: Agent, attempt: str, trainer: Trainer) -> None:

@@ -18,8 +18,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
-import os
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,9 +34,11 @@ from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, from_js
 from llm_jax.model import transformer
 from llm_jax.train import distributed
 from llm_jax.train.guard import fresh_guard
+from llm_jax.train.local import LocalCheckpoints
 from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, write_manifest
 from llm_jax.train.run_folder import check_tokenizer, differences
 from llm_jax.train.state import State, fresh_optimizer
+from llm_jax.train.trouble import FileTrouble
 
 FORMAT = 1
 # Orbax logs, with a traceback for each of its threads, the errors that it raises as well.
@@ -108,11 +108,33 @@ class Checkpointer:
         )
         self._saving = 0
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._local = LocalCheckpoints(config) if policy.local else None
+        self._near: int | None = None
+        """Step to restore from the hosts' own disks, if that is ahead of the run's folder."""
 
     @property
     def latest_step(self) -> int | None:
-        """Newest whole checkpoint, None if there is none."""
+        """Newest whole checkpoint in the run's folder, None if there is none."""
         return self._manager.latest_step()
+
+    def newest(self, abstract: State) -> int | None:
+        """Newest whole checkpoint, on the hosts' own disks or in the run's folder.
+
+        Args:
+          abstract: what it is to be restored to.
+        """
+        saved = self.latest_step
+        if self._local:
+            self._local.look(abstract)
+            ahead = [step for step in self._local.usable if saved is None or step > saved]
+            self._near = ahead[0] if ahead else None
+            if ahead:
+                there = "no checkpoint" if saved is None else f"checkpoint {saved}"
+                self.notes.append(
+                    f"Checkpoint {ahead[0]} on the hosts' own disks is used: the run's folder has "
+                    f"{there}."
+                )
+        return saved if self._near is None else self._near
 
     def save(self, state: State, step: int) -> None:
         """Starts saving; arrays are copied before this returns, files are written after.
@@ -135,8 +157,8 @@ class Checkpointer:
             guard=ocp.args.StandardSave(state["guard"]),
             meta=ocp.args.JsonSave(meta),
         )
+        self.wait()  # `_saving` is of one save at a time
         with self._explained():
-            self._manager.wait_until_finished()  # `_saving` is of one save at a time
             self._saving = step
             self._manager.save(step, args=args)
 
@@ -146,10 +168,22 @@ class Checkpointer:
             for folder in self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
                 write_manifest(folder)
 
+    def save_near(self, state: State, step: int) -> None:
+        """Saves on the hosts' own disks; a disk that fails is said, and the run goes on."""
+        assert self._local is not None
+        self._local.save(state, step)
+
     def wait(self) -> None:
         """Returns when everything saved is on disk; raises as `save` does."""
         with self._explained():
             self._manager.wait_until_finished()
+        if self._local and (saved := self.latest_step) is not None:
+            self._local.forget(saved)
+
+    def forget_near(self) -> None:
+        """Deletes what is on this host's own disk, so that nobody goes on from there."""
+        if self._local:
+            self._local.forget()
 
     def restore(self, abstract: State, step: int) -> State:
         """The state of `step`, on the mesh and shardings of `abstract`.
@@ -157,6 +191,8 @@ class Checkpointer:
         Raises:
           ConfigError: the checkpoint holds another architecture or belongs to another tokenizer.
         """
+        if self._local and step == self._near:
+            return self._local.restore(abstract, step)
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
             "meta"
         ]
@@ -181,12 +217,14 @@ class Checkpointer:
 
     def has_optimizer(self, step: int) -> bool:
         """Whether the checkpoint can be gone on from as it was; imported weights cannot."""
-        return self._holds(step, "opt")
+        return step == self._near or self._holds(step, "opt")
 
     def _holds(self, step: int, item: str) -> bool:
         return (self.folder / str(step) / item).exists()
 
     def close(self) -> None:
+        if self._local:
+            self._local.wait()
         with self._explained():
             self._manager.close()
 
@@ -208,7 +246,7 @@ class Checkpointer:
         except (OSError, ValueError, RuntimeError) as error:
             if distributed.is_peer_lost(error):
                 raise
-            raise FileTrouble(self.config.out, error) from error
+            raise FileTrouble(self.config.out, error, saved_steps(self.folder)) from error
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -255,32 +293,6 @@ def set_damaged_aside(folder: Path) -> list[str]:
         )
     distributed.wait_for_all("damaged checkpoints are aside")
     return notes
-
-
-class FileTrouble(UserError):
-    """A full disk, a lost mount, a missing right: one sentence that says what survives.
-
-    Writes that Orbax has begun cannot be finished, so the program leaves without waiting for them.
-    """
-
-    exit_code = 1  # not that of a wrong usage: a launcher starts it again
-    abandons_threads = True
-
-    def __init__(self, out: str, error: Exception) -> None:
-        whole = saved_steps(Path(out).absolute() / "checkpoints")
-        kept = f"its checkpoint {whole[0]} is whole" if whole else "it has no checkpoint yet"
-        super().__init__(
-            f"The run in {out} could not read or write a file ({reason(error)}); {kept}: free "
-            "space or mend the disk, then run the same command to go on from there."
-        )
-
-
-def reason(error: Exception) -> str:
-    """What the system says in one line, such as "No space left on device"."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way to pass an errno on
-    if isinstance(error, OSError) or code is None:
-        return " ".join(str(error).split())[:200]
-    return os.strerror(int(code[1]))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from pathlib import Path
 from llm_jax.train.goodput import Start, accounted, goodput, read_starts, write_starts
 
 STATUS_SECONDS = 1.0
+# Where a write takes long, it is made so seldom that all of them take at most 2% of the time.
+WRITES_APART = 50
+SELDOMEST = 30.0
 
 
 class Clock:
@@ -25,7 +28,7 @@ class Clock:
         self._start = time.perf_counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._out, self._process = out, process
-        self._written = 0.0
+        self._written, self._every = 0.0, STATUS_SECONDS
         self._phase, self._step = "startup", 0
         self._opened: float | None = None
         """When the phase began; None between phases."""
@@ -56,9 +59,10 @@ class Clock:
         self._enter(self._phase)
 
     def stepped(self, step: int) -> None:
-        """Notes that `step` was dispatched; the files are rewritten once a second."""
+        """Notes that `step` was dispatched; the files are rewritten once a second, or as often as
+        the storage is fast enough for."""
         self._step = step
-        if self._phase != "step" or time.perf_counter() - self._written > STATUS_SECONDS:
+        if self._phase != "step" or time.perf_counter() - self._written > self._every:
             self._enter("step")
 
     def _enter(self, phase: str) -> None:
@@ -71,6 +75,8 @@ class Clock:
             temporary.replace(status)
             if self._process == 0 and self._before is not None:
                 write_starts(self._out, self._starts())
+            took = time.perf_counter() - self._written
+            self._every = min(max(STATUS_SECONDS, WRITES_APART * took), SELDOMEST)
 
     def _starts(self) -> list[Start]:
         self._record.seen, self._record.step = time.time(), self._step

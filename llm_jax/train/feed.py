@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, require
-from llm_jax.data.pipeline import Batches, TokenDataset
+from llm_jax.data.pipeline import RECORDS_FOLDER, Batches, TokenDataset
 from llm_jax.parallel.mesh import sharding
 from llm_jax.train.step import Batch
 
@@ -18,6 +21,7 @@ VOCAB_MULTIPLE = 128
 def open_dataset(config: RunConfig) -> TokenDataset:
     """The run's dataset; raises `ConfigError` if the model has not its vocabulary."""
     dataset = TokenDataset.open(config.data.path)
+    _check_files(dataset.path / RECORDS_FOLDER)
     have = dataset.tokenizer.vocab_size
     rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
     require(
@@ -27,6 +31,20 @@ def open_dataset(config: RunConfig) -> TokenDataset:
         + (f", or to {rounded} for a multiple of {VOCAB_MULTIPLE}." if rounded != have else "."),
     )
     return dataset
+
+
+def _check_files(folder: Path) -> None:
+    """Raises `ConfigError` if a file of the token records is missing: tfds finds out in mid-run."""
+    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    for split in info["splits"]:
+        count, name = len(split["shardLengths"]), split["name"]
+        for number in range(count):
+            file = f"{info['name']}-{name}.{info['fileFormat']}-{number:05d}-of-{count:05d}"
+            require(
+                (folder / file).is_file(),
+                f"data.path holds a dataset whose file {folder / file} is missing: restore it, or "
+                "build the dataset again.",
+            )
 
 
 def padded_token_bytes(dataset: TokenDataset, config: RunConfig) -> np.ndarray:

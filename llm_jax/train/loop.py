@@ -20,7 +20,7 @@ from llm_jax.config import RunConfig
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train import distributed
-from llm_jax.train.checkpoint import Checkpointer, FileTrouble
+from llm_jax.train.checkpoint import Checkpointer, saved_steps
 from llm_jax.train.clock import Clock
 from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
 from llm_jax.train.metrics import Log, draw_curve
@@ -32,6 +32,7 @@ from llm_jax.train.state import State, abstract_state, init_state
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
 from llm_jax.train.trace import Trace
+from llm_jax.train.trouble import FileTrouble
 from llm_jax.train.validation import Validation
 
 STDERR = 2
@@ -56,7 +57,8 @@ def train(config: RunConfig) -> dict[str, Any]:
             with contextlib.closing(_Run(config, stop)) as run:
                 return run.train()
         except OSError as error:
-            raise FileTrouble(config.out, error) from error
+            whole = saved_steps(Path(config.out) / "checkpoints")
+            raise FileTrouble(config.out, error, whole) from error
 
 
 class _Run:
@@ -72,27 +74,15 @@ class _Run:
         changes = claim_folder(config, self.dataset.path / "tokenizer.model")
         self.rollbacks = read_rollbacks(self.out)
         self.checkpointer = Checkpointer(config, self.dataset.tokenizer.sha256)
-        saved = self.checkpointer.latest_step
+        self.abstract = abstract_state(config, self.mesh)
+        saved = self.checkpointer.newest(self.abstract)
         self.resuming, self.start = saved is not None, saved or 0
         self.done = self.start
         self.clock.begin(self.start)
         self.log = Log(config, self.start, quiet=jax.process_index() != 0)
         self.reporter = Reporter(config, self.log, self.clock)
-        self.trace = Trace(self.out, self.log.say)
-        self._say_what_was_found(changes)
-
-    def _say_what_was_found(self, changes: list[str]) -> None:
-        say = self.log.say
-        for note in self.checkpointer.notes:
-            say(note)
-        for change in changes:
-            say(f"Changed since the run began: {change}")
-        for back in self.rollbacks:
-            say(f"{back.batches} batches are left out after step {back.step}: {back.why}.")
-        if self.resuming:
-            say(f"Going on in {self.config.out} after step {self.start}.")
-            if not self.checkpointer.has_optimizer(self.start):
-                say("The checkpoint holds weights alone: the optimizer starts afresh.")
+        self.trace = Trace(config, self.log.say)
+        self.reporter.found(self.checkpointer, changes, self.rollbacks, saved)
 
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter
@@ -134,7 +124,7 @@ class _Run:
             for index, local in source:
                 if index >= config.steps or self.stop.requested():
                     break
-                self.trace.before(index, state["step"])
+                self.trace.before(index + 1, state["step"])
                 state, metrics = step_fn(state, to_device(local, self.mesh))
                 self.done = step = index + 1
                 if pending:
@@ -142,13 +132,16 @@ class _Run:
                 pending = (step, metrics)
                 evaluates = self._due(step, config.eval.every)
                 saves = self._due(step, config.checkpoint.every)
-                if evaluates or saves:
+                near = self._due(step, config.checkpoint.local_every) and not saves
+                if evaluates or saves or near:
                     self._account(*pending)  # so that the step is not timed as evaluation
                     pending = None
                 if evaluates:
                     self._evaluate(validation, state)
                 if saves and not reporter.streak:
                     self._save(state)
+                elif near and not reporter.streak:
+                    self._save_near(state)
                 self.clock.stepped(step)
                 self.log.advance(step)
         if pending:
@@ -161,20 +154,25 @@ class _Run:
         reporter.account(step, metrics, self._due(step, self.config.log_every))
         if reporter.streak >= self.config.optim.skip_limit:
             self.checkpointer.wait()
+            self.checkpointer.forget_near()
             raise roll_back(self.out, step, reporter.streak, reporter.why)
 
-    def _due(self, step: int, every: int) -> bool:
-        return step % every == 0 or step == self.config.steps
+    def _due(self, step: int, every: int | None) -> bool:
+        return every is not None and (step % every == 0 or step == self.config.steps)
 
     def _first_state(self) -> State:
         if not self.resuming:
             return init_state(self.config, self.mesh)
-        return self.checkpointer.restore(abstract_state(self.config, self.mesh), self.start)
+        return self.checkpointer.restore(self.abstract, self.start)
 
     def _save(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
             with self.clock.phase("save"):
                 self.checkpointer.save(state, self.done)
+
+    def _save_near(self, state: State) -> None:
+        with self.clock.phase("save"):
+            self.checkpointer.save_near(state, self.done)
 
     def _evaluate(self, validation: Validation, state: State) -> None:
         with self.clock.phase("eval"):
@@ -183,20 +181,11 @@ class _Run:
             self.reporter.validation(self.done, values)
 
     def _result(self) -> dict[str, Any]:
-        last, done = self.reporter.last, self.done
-        saved = done or self.resuming
-        return {
-            "step": done,
-            "loss": last.get("loss"),
-            "bits_per_byte": last.get("bits_per_byte"),
-            "train_loss": last.get("train_loss"),
-            "tokens": done * self.config.batch_tokens,
-            "tokens_per_second": last.get("tokens_per_second"),
-            "mfu": last.get("mfu"),
-            "goodput": self.clock.goodput,
-            "seconds": {name: round(value, 3) for name, value in self.clock.account().items()},
-            "checkpoint": str(self.checkpointer.folder / str(done)) if saved else None,
-            "exit_code": 0 if done >= self.config.steps else self.stop.exit_code,
+        saved = self.done or self.resuming
+        over = self.done >= self.config.steps
+        return self.reporter.result(self.done) | {
+            "checkpoint": str(self.checkpointer.folder / str(self.done)) if saved else None,
+            "exit_code": 0 if over else self.stop.exit_code,
         }
 
     def close(self) -> None:

@@ -36,7 +36,9 @@ class Log:
             return
         out, steps = Path(config.out), config.steps
         forget_after(out / METRICS_FILE, start)
-        self._file = (out / METRICS_FILE).open("a", encoding="utf-8")
+        self._path = out / METRICS_FILE
+        self._file = self._path.open("a", encoding="utf-8")
+        self._opened = time.monotonic()
         self._board = Board(out / "tensorboard", start)
         self._wandb = WandB(config) if config.wandb else None
         self._console = Console(stderr=True, highlight=False)
@@ -62,6 +64,11 @@ class Log:
             return
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
+        if time.monotonic() - self._opened > FLUSH_SECONDS:
+            # NFS and mounted buckets show others what was written when a file is closed.
+            self._file.close()
+            self._file = self._path.open("a", encoding="utf-8")
+            self._opened = time.monotonic()
         self._board.write(record)
         if self._wandb:
             self._wandb.write(record)

@@ -16,8 +16,10 @@ from llm_jax.config import RunConfig
 from llm_jax.model.kernels import attention_choice, split_choice
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
+from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.clock import Clock
 from llm_jax.train.metrics import METRICS_FILE, Log, read_metrics
+from llm_jax.train.rollback import Rollback
 from llm_jax.train.step import Metrics
 
 
@@ -37,6 +39,25 @@ class Reporter:
         self._flops_per_token = token_flops(config.model, config.data.seq_len).train
         self._peak = 0.0
         self._mark = (0, 0.0)
+
+    def found(
+        self,
+        checkpointer: Checkpointer,
+        changes: list[str],
+        rollbacks: list[Rollback],
+        step: int | None,
+    ) -> None:
+        """Says what was found in the run's folder: `step` is the checkpoint gone on from."""
+        for note in checkpointer.notes:
+            self.log.say(note)
+        for change in changes:
+            self.log.say(f"Changed since the run began: {change}")
+        for back in rollbacks:
+            self.log.say(f"{back.batches} batches are left out after step {back.step}: {back.why}.")
+        if step is not None:
+            self.log.say(f"Going on in {self.config.out} after step {step}.")
+            if not checkpointer.has_optimizer(step):
+                self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
 
     def introduce(self, mesh: Mesh, peak: tuple[float, str], steps_per_epoch: int) -> None:
         """Says what is about to be trained; `peak` as `platform.peak_flops` gives it."""
@@ -108,6 +129,21 @@ class Reporter:
             f"step {step}/{self.config.steps}  validation loss {values['loss']:.4f}  "
             f"bits/byte {values['bits_per_byte']:.4f}",
         )
+
+    def result(self, step: int) -> dict[str, Any]:
+        """The run's last figures, when `step` was its last."""
+        last = self.last
+        return {
+            "step": step,
+            "loss": last.get("loss"),
+            "bits_per_byte": last.get("bits_per_byte"),
+            "train_loss": last.get("train_loss"),
+            "tokens": step * self.config.batch_tokens,
+            "tokens_per_second": last.get("tokens_per_second"),
+            "mfu": last.get("mfu"),
+            "goodput": self.clock.goodput,
+            "seconds": {name: round(value, 3) for name, value in self.clock.account().items()},
+        }
 
     def _record(self, split: str, step: int) -> dict[str, Any]:
         return {"split": split, "step": step, "tokens": step * self.config.batch_tokens}

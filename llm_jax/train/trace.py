@@ -1,50 +1,63 @@
-"""A profile of a few steps when SIGUSR2 asks for one, for TensorBoard or xprof."""
+"""A profile of a few steps, for TensorBoard or xprof: of those that `profile` names in the config,
+and of the next five when SIGUSR2 asks for one."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import jax
 
+from llm_jax.config import RunConfig
+
 STEPS = 5
 
 
 class Trace:
-    """Writes `<out>/profile/`; with several processes, of those that got the signal."""
+    """Writes `<out>/profile/`; after a signal, of the processes that got it."""
 
-    def __init__(self, out: Path, say: Callable[[str], None]) -> None:
-        self._folder, self._say = out / "profile", say
+    def __init__(self, config: RunConfig, say: Callable[[str], None]) -> None:
+        self._folder, self._say = f"{config.out}/profile", say
+        self._planned = config.profiled_steps
         self._asked = False
-        self._until: int | None = None
+        self._open: tuple[int, int] | None = None
+        """First and last step of the profile that is being taken."""
         self._before = signal.signal(signal.SIGUSR2, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
 
     def before(self, step: int, state: Any) -> None:
-        """Called before `step` is dispatched; begins or ends the profile there.
+        """Called before `step` is dispatched; ends a profile there, or begins one.
 
         Args:
           state: what the step before will have made; its end is waited for.
         """
-        if self._until is None and self._asked:
-            self._asked, self._until = False, step + STEPS
+        if self._open and step > self._open[1]:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(str(self._folder))
-        elif step == self._until:
-            jax.block_until_ready(state)
-            self._end(step)
+            self._end(step - 1)
+        if self._open:
+            return
+        if self._planned and self._planned[0] <= step <= self._planned[1]:
+            self._begin((step, self._planned[1]), state)
+        elif self._asked:
+            self._begin((step, step + STEPS - 1), state)
+
+    def _begin(self, steps: tuple[int, int], state: Any) -> None:
+        self._asked, self._open = False, steps
+        jax.block_until_ready(state)
+        jax.profiler.start_trace(self._folder)
 
     def _end(self, step: int) -> None:
-        self._until = None
+        assert self._open is not None
         jax.profiler.stop_trace()
-        self._say(f"Profile of the steps before step {step} in {self._folder}.")
+        self._say(f"Profile of steps {self._open[0]} to {step} in {self._folder}.")
+        self._open = None
 
     def close(self, step: int) -> None:
-        if self._until is not None:
+        """Ends a profile that is still open after `step`, the last one."""
+        if self._open:
             self._end(step)
         signal.signal(signal.SIGUSR2, self._before)

@@ -67,7 +67,7 @@ def make_spec(run_json, tmp_path):
             "grace_seconds": 10,
             "backoff_seconds": 0.1,
             "rendezvous_seconds": 30,
-            "limits": Limits(startup=20, step=2, save=5, heartbeat=20),
+            "limits": Limits(startup=20, step=1, save=5, heartbeat=20),
             "env": env,
         }
         return JobSpec(**fields | changes)

@@ -12,6 +12,7 @@ class Bucket(BaseHTTPRequestHandler):
     """The part of the Cloud Storage JSON API that the client uses for small objects."""
 
     objects: ClassVar[dict] = {}  # name -> (generation, content)
+    hierarchical = True
     clock = 0
     lock = threading.Lock()
 
@@ -58,6 +59,10 @@ class Bucket(BaseHTTPRequestHandler):
                 names = sorted(n for n in self.objects if n.startswith(query["prefix"][0]))
                 self.answer(200, {"items": [self.resource(n) for n in names]})
                 return
+            if url.path.endswith("/storage/v1/b/b"):
+                space = {"hierarchicalNamespace": {"enabled": self.hierarchical}}
+                self.answer(200, {"name": "b"} | space)
+                return
             name = urllib.parse.unquote(url.path.rpartition("/o/")[2])
             if name in self.objects:
                 self.answer(200, self.objects[name][1], "application/octet-stream")
@@ -69,3 +74,34 @@ class Bucket(BaseHTTPRequestHandler):
         with self.lock:
             found = self.objects.pop(name, None)
         self.answer(204 if found else 404)
+
+
+class FilesAsObjects:
+    """Stands for `Bucket.objects` where the bucket is mounted: a folder's files are its objects."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __iter__(self):
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return (path.relative_to(self.folder).as_posix() for path in files)
+
+    def __contains__(self, name):
+        return (self.folder / name).is_file()
+
+    def __getitem__(self, name):
+        path = self.folder / name
+        return path.stat().st_mtime_ns, path.read_bytes()
+
+    def __setitem__(self, name, value):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".new.{path.name}")
+        temporary.write_bytes(value[1])
+        temporary.replace(path)
+
+    def pop(self, name, default):
+        if name not in self:
+            return default
+        (self.folder / name).unlink()
+        return name

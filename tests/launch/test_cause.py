@@ -21,7 +21,7 @@ def attempt(*exits, number=0, hosts=None):
     ("code", "log", "kind", "words"),
     [
         (0, "", "finished", "finished"),
-        (75, "", "preempted", "stopped for a preemption, state saved"),
+        (75, "", "preempted", "told to stop, state saved"),
         (76, "anything", "peer", "lost a peer"),
         (78, "x\nerror: data.path is 'x': build it.\n", "config", "data.path is 'x': build it"),
         (1, "jaxlib.XlaRuntimeError: RESOURCE_EXHAUSTED: HbmOom", "memory", "out of memory"),

@@ -108,6 +108,11 @@ def test_a_multislice_manifest_says_what_gke_needs(gke_spec):
     assert pod["containers"][0]["resources"] == {"limits": {"google.com/tpu": "4"}}
     assert pod["hostNetwork"] and pod["dnsPolicy"] == "ClusterFirstWithHostNet"
     assert pod["terminationGracePeriodSeconds"] == 40
+    (volume,) = pod["volumes"]
+    assert volume["csi"]["driver"] == "gcsfuse.csi.storage.gke.io"
+    assert volume["csi"]["volumeAttributes"]["bucketName"] == "_"
+    assert volume["csi"]["volumeAttributes"]["hostNetworkPodKSA"] == "true"
+    assert pod["containers"][0]["volumeMounts"] == [{"name": "gcs", "mountPath": "/gcs"}]
     rules = job["podFailurePolicy"]["rules"]
     assert rules[0]["onExitCodes"]["values"] == [78]
 

@@ -39,6 +39,10 @@ GCLOUD = """#!/bin/bash
 echo "gcloud $*" >> "$LOG"
 if [ "$1 $2" = "storage cp" ]; then cp "$BUNDLE" "$4"; fi
 """
+GCSFUSE = """#!/bin/bash
+echo "gcsfuse $*" >> "$LOG"
+"""
+MOUNTPOINT = "#!/bin/bash\nexit 1\n"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -70,8 +74,13 @@ def machine(tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     bin_ = tmp_path / "bin"
     bin_.mkdir()
-    for name, text in {"python3.13": PYTHON, "gcloud": GCLOUD, "docker": GCLOUD}.items():
-        (bin_ / name).write_text(text.replace("gcloud", name) if name == "docker" else text)
+    programs = {
+        "python3.13": PYTHON,
+        "gcloud": GCLOUD,
+        "docker": GCLOUD.replace("gcloud", "docker"),
+    }
+    for name, text in (programs | {"gcsfuse": GCSFUSE, "mountpoint": MOUNTPOINT}).items():
+        (bin_ / name).write_text(text)
         (bin_ / name).chmod(0o755)
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "pyproject.toml").write_text("")
@@ -80,6 +89,7 @@ def machine(tmp_path):
         "PATH": f"{bin_}:{os.environ['PATH']}",
         "GCE_METADATA_HOST": f"127.0.0.1:{server.server_port}",
         "LLM_JAX_HOME": str(tmp_path / "home"),
+        "LLM_JAX_GCS_MOUNT": str(tmp_path / "gcs"),
         "LLM_JAX_RESTART_SECONDS": "0",
         "LLM_JAX_GIVE_BACK_SECONDS": "0",
         "LOG": str(tmp_path / "log"),
@@ -111,6 +121,9 @@ def test_it_installs_restarts_and_gives_back(machine):
     log = machine.log()
     assert "gcloud storage cp gs://b/run/launch/code.tar.gz" in log
     assert "code[tpu,launch-gcp]" in log
+    (mount,) = [line for line in log.splitlines() if line.startswith("gcsfuse")]
+    assert mount.startswith("gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 ")
+    assert mount.endswith("/gcs") and log.index(mount) < log.index("agent slice")
     assert log.count("python -m llm_jax.launch.agent gs://b/run\n") == 3
     assert log.count("agent slice=0 worker=0 incarnation=4\n") == 3
     assert log.count(DELETE) == 1
@@ -135,6 +148,7 @@ def test_an_image_is_pulled_and_run(machine):
     assert "gcloud auth configure-docker europe-docker.pkg.dev --quiet" in log
     assert "docker pull europe-docker.pkg.dev/p/r/llm-jax:1" in log
     assert "docker run --rm --name llm-jax --privileged --network host" in log
+    assert "/gcs:rslave europe-docker.pkg.dev/p/r/llm-jax:1 python3 -m llm_jax.launch" in log
     assert "storage cp" not in log
 
 

@@ -1,5 +1,6 @@
 """`launch run / status / logs / stop / list` through the command line, and its refusals."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -101,10 +102,22 @@ def test_a_signal_to_run_saves_and_leaves_with_75(spec_file, tmp_path, number):
 
 def test_a_detached_job_goes_on_by_itself(spec_file, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _, _ = call(capsys, "run", "--spec", spec_file(), "--detach")
-    assert code == 0
-    wait_for(lambda: job.status(str(tmp_path / "out"))["state"] == "finished", 30)
+    path = spec_file(env={"FAKE_STEP_SECONDS": "0.1"})
+    code, ran, _ = call(capsys, "run", "--spec", path, "--detach")
+    assert code == 0 and ran["state"] in ("waiting", "running")
+    code, watched, shown = call(capsys, "status", str(tmp_path / "out"), "--watch")
+    assert (code, watched["state"], watched["step"]) == (0, "finished", 40)
+    assert "fake on local: running, step" in shown
+    lines = shown.splitlines()
+    assert len(set(lines)) == len(lines) > 1  # said once, and said again as it gets on
     assert final_state(tmp_path / "out") == undisturbed()
+
+
+def test_what_is_trained_can_be_set(capsys, run_json):
+    words = ["--config", run_json, "--set", "steps=30", "--set", "data.path=texts", "--dry-run"]
+    code, planned, _ = call(capsys, "run", *words)
+    run = json.loads(planned["actions"][0]["text"])
+    assert (code, run["steps"], run["data"]["path"]) == (0, 30, "texts")
 
 
 def test_a_supervisor_that_cannot_start_is_said(spec_file, tmp_path, capsys, monkeypatch):
@@ -147,6 +160,9 @@ def test_the_run_gives_name_and_folder(capsys, run_json):
     assert planned["actions"][0]["folder"] == "unused"
 
 
+DATA = ("--set", "data.path=DATA")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
@@ -155,7 +171,15 @@ def test_the_run_gives_name_and_folder(capsys, run_json):
         (["run", "--config", "RUN", "--zone", "z"], 78, "--zone does not go with the local"),
         (["run", "--config", "RUN", "--env", "A"], 78, "write NAME=VALUE"),
         (["run", "--config", "RUN", "--backend", "tpu"], 78, "job.backend.project is missing"),
-        (["run", "--config", "RUN", "--out", "/proc/x"], 2, "/proc/x cannot be written"),
+        (["run", "--config", "RUN"], 78, "data.path is 'data/stdlib', where there is no dataset"),
+        (["run", "--config", "RUN", "--set", "steps"], 78, "--set is 'steps': write FIELD=VALUE"),
+        (["run", "--config", "RUN", "--set", "stepz=1"], 2, "did you mean '--steps'?"),
+        (
+            ["run", "--config", "RUN", *DATA, "--accelerator", "h100-1"],
+            2,
+            "this machine has no GPU: use",
+        ),
+        (["run", "--config", "RUN", *DATA, "--out", "/proc/x"], 2, "/proc/x cannot be written"),
         (["run", "--config", "RUN", "--out", "gs://b/x"], 2, "needs a local folder"),
         (["status", "nowhere"], 2, "holds no job: give the output folder"),
         (["logs", "nowhere"], 2, "holds no job"),
@@ -166,6 +190,8 @@ def test_the_run_gives_name_and_folder(capsys, run_json):
 )
 def test_one_sentence(words, code, sentence, run_json, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "DATA").mkdir()
+    (tmp_path / "DATA" / "dataset.json").write_text("{}")
     words = [run_json if word == "RUN" else word for word in words]
     left, result, err = call(capsys, *words)
     assert (left, result) == (code, None)
@@ -210,5 +236,10 @@ def test_the_skypilot_file(make_spec, tmp_path, monkeypatch):
         "infra": "gcp/us-central1",
     }
     assert (task["num_nodes"], task["workdir"]) == (2, str(tmp_path))
+    assert task["file_mounts"] == {"/gcs/b": {"source": "gs://b", "mode": "MOUNT"}}
     assert "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK" in task["run"]
     assert "python3 -m llm_jax.launch.agent gs://b/run" in task["run"]
+    (action,) = driver(dataclasses.replace(spec, accelerator="v5e-8", slices=1)).render(0)
+    resources = yaml.safe_load(action.text)["resources"]
+    assert resources["accelerators"] == "tpu-v5litepod-8"
+    assert resources["accelerator_args"] == {"runtime_version": "v2-alpha-tpuv5-lite"}

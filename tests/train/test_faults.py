@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from tiny import VOCAB, model_config, run_config
 
 from llm_jax.config import CheckpointConfig, EvalConfig
 from llm_jax.data.pipeline import Batches
+from llm_jax.train import clock as clock_module
 from llm_jax.train import step as step_module
 from llm_jax.train.checkpoint import forget_after, saved_steps, set_damaged_aside
 from llm_jax.train.goodput import Start, accounted, goodput
@@ -102,6 +104,34 @@ def test_time_is_accounted_over_starts() -> None:
     }
     assert sum(total.values()) == 300
     assert goodput(starts) == pytest.approx(112 / 300)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 101), (0.1, 21), (10.0, 5)])
+def test_slow_storage_is_written_to_less_often(
+    seconds: float, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100 s of steps, on storage where each report takes `seconds`."""
+    now = [0.0]
+    written: list[float] = []
+
+    def write(out: Path, starts: list[Start]) -> None:
+        now[0] += seconds
+        written.append(now[0])
+
+    fake = SimpleNamespace(perf_counter=lambda: now[0], time=lambda: now[0])
+    monkeypatch.setattr(clock_module, "time", fake)
+    monkeypatch.setattr(clock_module, "write_starts", write)
+    clock = clock_module.Clock(tmp_path, 0)
+    clock.begin(0)
+    step = 0
+    while now[0] < 100:
+        now[0] += 0.05
+        step += 1
+        clock.stepped(step)
+    assert most * 0.7 < len(written) <= most
+    assert json.loads((tmp_path / "status.0.json").read_text())["step"] > 0
+    if seconds == 0.1:
+        assert sum(seconds for _ in written) / now[0] <= 0.025
 
 
 class Numbered:

@@ -66,3 +66,10 @@ def test_the_old_checkpoint_survives_and_the_run_goes_on(
     assert f" {out} after step {survivor.step}." in again.stderr
     steps = [r["step"] for r in read_metrics(out / "metrics.jsonl") if r["split"] == "train"]
     assert steps == list(range(1, 25))
+
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    last = refused.stderr.splitlines()[-1]
+    assert last.startswith(f"error: The run in {out} could not read or write a file (")
+    assert "Read-only file system" in last and "its checkpoint 24 is whole" in last

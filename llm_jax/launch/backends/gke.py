@@ -16,6 +16,7 @@ from llm_jax.launch.accelerators import GKE_GPU_LABEL, GKE_TPU_LABEL
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
 from llm_jax.launch.cause import CONFIG
+from llm_jax.launch.mount import FUSE_OPTIONS, ROOT
 from llm_jax.launch.spec import Gke, JobSpec
 
 GROUP, VERSION, PLURAL = "jobset.x-k8s.io", "v1alpha2", "jobsets"
@@ -64,7 +65,10 @@ def manifest(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
             ]
         },
         "template": {
-            "metadata": {"labels": {LABEL: spec.name}},
+            "metadata": {
+                "labels": {LABEL: spec.name},
+                "annotations": {"gke-gcsfuse/volumes": "true"},
+            },
             "spec": pod(spec, backend, incarnation),
         },
     }
@@ -104,11 +108,13 @@ def pod(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
         "image": spec.image,
         "command": ["python3", "-m", "llm_jax.launch.agent", spec.out],
         "env": [{"name": "LLM_JAX_INCARNATION", "value": str(incarnation)}, *_identity()],
+        "volumeMounts": [{"name": "gcs", "mountPath": ROOT}],
     }
     made: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": int(spec.grace_seconds) + 30,
         "containers": [container],
+        "volumes": [_buckets(host_network=of.kind == "tpu")],
     }
     if of.kind == "tpu":
         selector["cloud.google.com/gke-tpu-accelerator"] = GKE_TPU_LABEL[of.chip]
@@ -136,6 +142,18 @@ def pod(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
     if backend.service_account is not None:
         made["serviceAccountName"] = backend.service_account
     return made
+
+
+def _buckets(host_network: bool) -> dict[str, Any]:
+    """All buckets that the service account may see, as folders (GKE: Cloud Storage FUSE CSI driver,
+    volume attributes)."""
+    attributes = {"bucketName": "_", "mountOptions": ",".join(FUSE_OPTIONS)}
+    if host_network:  # else the driver cannot tell whose pod it is
+        attributes["hostNetworkPodKSA"] = "true"
+    return {
+        "name": "gcs",
+        "csi": {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": attributes},
+    }
 
 
 def _toleration(key: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from llm_jax.launch.records import read_json, write_json
 from llm_jax.launch.spec import JobSpec
 
 PIDS = "launch/local.json"
+DEVICES = {"tpu": ("accel*", "vfio/[0-9]*"), "gpu": ("nvidia[0-9]*",)}
 GONE = -1  # it ended, and since it was not our child nobody knows how
 
 
@@ -59,6 +60,18 @@ class Driver:
         return render(self.spec, incarnation)
 
     def check(self) -> None:
+        of = self.spec.slice_type
+        here = sum(len([*Path("/dev").glob(names)]) for names in DEVICES.get(of.kind, ()))
+        if of.kind in DEVICES and here < of.chips_per_host:
+            devices = f"{here or 'no'} {of.kind.upper()}{'s' * (here > 1)}"
+            raise UserError(
+                f"job.accelerator is {self.spec.accelerator!r}, and this machine has {devices}: "
+                "use cpu-1, or another back end."
+            )
+        self._check_machine()
+
+    def _check_machine(self) -> None:
+        """Raises `UserError` if the job's processes are on another machine."""
         held = read_json(self.folder, PIDS)
         if held and held["hostname"] != socket.gethostname():
             raise UserError(
@@ -114,7 +127,7 @@ class Driver:
     def remove(self) -> None:
         pids = self._pids()
         if pids:
-            self.check()
+            self._check_machine()
         for number, patience in (
             (signal.SIGTERM, self.spec.grace_seconds + 10),
             (signal.SIGKILL, 10),

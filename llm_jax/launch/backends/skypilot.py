@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.launch.accelerators import TPU_RUNTIME, gce_type
 from llm_jax.launch.actions import Action, WriteLocalFile
 from llm_jax.launch.backends import Resource
+from llm_jax.launch.mount import ROOT
 from llm_jax.launch.spec import JobSpec, SkyPilot
 
 GPU_NAMES = {"a100": "A100-80GB", "h100": "H100", "h200": "H200", "b200": "B200"}
@@ -18,8 +20,10 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
     backend, of = spec.backend, spec.slice_type
     assert isinstance(backend, SkyPilot)
     resources: dict[str, Any] = {"use_spot": spec.capacity == "spot"}
+    bucket = spec.out.removeprefix("gs://").partition("/")[0]
     if of.kind == "tpu":
-        resources["accelerators"] = f"tpu-{of.name}"
+        resources["accelerators"] = f"tpu-{gce_type(of)}"
+        resources["accelerator_args"] = {"runtime_version": TPU_RUNTIME[of.chip]}
     elif of.kind == "gpu":
         resources["accelerators"] = f"{GPU_NAMES[of.chip]}:{of.chips_per_host}"
     else:
@@ -35,6 +39,7 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
         # SkyPilot counts a TPU slice as one node, and runs the command on each of its hosts.
         "num_nodes": 1 if of.kind == "tpu" else spec.slices,
         "envs": {"LLM_JAX_INCARNATION": str(incarnation)},
+        "file_mounts": {f"{ROOT}/{bucket}": {"source": f"gs://{bucket}", "mode": "MOUNT"}},
         "run": "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK\n"
         f"python3 -m llm_jax.launch.agent {spec.out}\n",
     }

@@ -1,13 +1,15 @@
-"""The Weights & Biases sink, against a stand-in for its client."""
+"""The sinks beside metrics.jsonl: Weights & Biases against a stand-in, TensorBoard for real."""
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tiny import run_config
 
 from llm_jax.config import ConfigError
@@ -44,3 +46,21 @@ def test_without_the_package_one_sentence(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"not installed: pip install 'llm-jax\[wandb\]'"):
         Log(run_config(tmp_path, wandb="pretraining"), start=0, quiet=False)
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    """TFRecord framing: length (8 bytes), its checksum (4), the event, its checksum (4)."""
+    log = Log(run_config(tmp_path), start=2, quiet=False)
+    log.write({"split": "train", "step": 3, "tokens": 384, "loss": 2.5, "why": "text"}, "step 3")
+    log.write({"split": "validation", "step": 3, "tokens": 384, "loss": 2.75}, "step 3")
+    log.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    data, events = path.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        events.append(Event.FromString(data[12 : 12 + length]))
+        data = data[12 + length + 4 :]
+    scalars = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
+    assert scalars == [(3, "train/loss", 2.5), (3, "validation/loss", 2.75)]
+    # What an earlier start had measured after step 2 is to be forgotten.
+    assert [e.step for e in events if e.session_log.status == SessionLog.START] == [3]

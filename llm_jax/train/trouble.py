@@ -1,0 +1,34 @@
+"""What goes wrong with files, in one sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from llm_jax.config import UserError
+
+
+class FileTrouble(UserError):
+    """A full disk, a lost mount, a missing right: one sentence that says what survives.
+
+    Writes that Orbax has begun cannot be finished, so the program leaves without waiting for them.
+    """
+
+    exit_code = 1  # not that of a wrong usage: a launcher starts it again
+    abandons_threads = True
+
+    def __init__(self, out: str, error: Exception, whole: list[int]) -> None:
+        """`whole`: steps of the checkpoints in `out`, newest first."""
+        kept = f"its checkpoint {whole[0]} is whole" if whole else "it has no checkpoint yet"
+        super().__init__(
+            f"The run in {out} could not read or write a file ({reason(error)}); {kept}: free "
+            "space or mend the disk, then run the same command to go on from there."
+        )
+
+
+def reason(error: Exception) -> str:
+    """What the system says in one line, such as "No space left on device"."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way to pass an errno on
+    if isinstance(error, OSError) or code is None:
+        return " ".join(str(error).split())[:200]
+    return os.strerror(int(code[1]))
