@@ -6,6 +6,8 @@ CORPUS ?=
 CORPUS_FLAGS ?=
 OUT ?= quickstart
 MINUTES ?= 3
+# Compiling takes one core of each worker, and up to 2 GB.
+PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: quickstart test check check-static docs clean
 
@@ -26,11 +28,11 @@ quickstart: $(VENV)/.hf
 
 # The whole suite.
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(PYTEST)
 
 # The fast core: lint, types, import layers, fast tests.
 check: check-static
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 check-static: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -17,12 +17,19 @@ from llm_jax.data.text import FileSource
 def start_fake_devices() -> None:
     """Eight CPU devices, and machine code that is not optimised: compiling is most of the work.
 
-    XLA reads its flags once, here; programs that tests start do not inherit them.
+    XLA reads its flags once, here; programs that tests start do not inherit them. Until JAX 0.10,
+    XLA has older emitters of loops too, which compile the train step of 8 devices in half the time
+    of those over MLIR; later ones end the process at this flag.
     """
+    # Also of the programs that tests start: an installed libtpu chooses no platform here.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")
     before = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = (
         f"{before} --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     )
+    if jax.__version_info__ < (0, 11):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
     assert jax.device_count() == 8
     os.environ["XLA_FLAGS"] = before
 
@@ -31,10 +38,14 @@ start_fake_devices()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What has been compiled once is kept between runs of the tests, with pytest's own cache."""
+    """What has been compiled once is kept between runs of the tests, with pytest's own cache.
+
+    Each worker of pytest-xdist has a folder: JAX writes its entries in place.
+    """
     if not config.pluginmanager.has_plugin("cacheprovider"):
         return
-    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+    name = f"jax-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir(name)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 

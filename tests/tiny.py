@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -84,24 +83,19 @@ def device_batch(host: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
     return to_device(host, mesh)
 
 
-def parameters(config: ModelConfig, seed: int = 0) -> Any:
-    """Random values for every leaf, biases too, norms around 1; nothing is compiled."""
+def parameters(config: ModelConfig, seed: int = 0, size: float = 0.2) -> Any:
+    """Random values of deviation `size` for every leaf, biases too, norms around 1.
+
+    Nothing is compiled: `transformer.init` takes longer than most of what is tested with it.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, leaf: Any) -> np.ndarray:
         middle = np.float32(path[-1].key == "scale")
-        return middle + 0.2 * rng.standard_normal(leaf.shape, np.float32)
+        return middle + np.float32(size) * rng.standard_normal(leaf.shape, np.float32)
 
     shapes = jax.eval_shape(lambda: transformer.init(config, jax.random.key(0)))
     return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-def perturbed(params: Any, seed: int = 0, size: float = 0.1) -> Any:
-    """`params` with noise on every leaf, so that biases and norms are not at 0 and 1."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf + size * rng.standard_normal(leaf.shape), jnp.float32), params
-    )
 
 
 def state_on(config: RunConfig, mesh: Mesh) -> Any:

@@ -16,7 +16,6 @@ from llm_jax.cli import main
 from llm_jax.config import DataConfig
 from llm_jax.convert.hf_import import write_run
 from llm_jax.data.pipeline import TokenDataset
-from llm_jax.model import transformer
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def run_folder(tiny_dataset, tmp_path_factory) -> Path:
     )
     folder = Path(config.out)
     folder.mkdir()
-    params = tiny.perturbed(transformer.init(model, jax.random.key(0)))
+    params = tiny.parameters(model, size=0.1)
     write_run(folder, config, jax.device_get(params), dataset.tokenizer)
     return folder
 

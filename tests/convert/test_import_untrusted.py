@@ -15,14 +15,13 @@ from safetensors.numpy import load_file, save_file
 
 from llm_jax.config import UserError
 from llm_jax.convert import hf_config, hf_export, hf_import, shards
-from llm_jax.model import transformer
 
 MODEL = tiny.model_config(vocab_size=600)
 
 
 @pytest.fixture(scope="module")
 def params():
-    return tiny.perturbed(transformer.init(MODEL, jax.random.key(0)))
+    return tiny.parameters(MODEL, size=0.1)
 
 
 @pytest.fixture(scope="module")

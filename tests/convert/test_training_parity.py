@@ -15,7 +15,6 @@ from llm_jax.convert.families import family_of
 from llm_jax.convert.hf_config import to_hf
 from llm_jax.convert.hf_export import write_weights
 from llm_jax.convert.tensors import DTYPES, tensors
-from llm_jax.model import transformer
 from llm_jax.train import step
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.state import optimizer_of
@@ -77,7 +76,7 @@ def decays(name: str, parameter) -> bool:
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_and_one_adamw_step(name, tokenizer, tmp_path):
     model = MODELS[name]
-    params = tiny.perturbed(transformer.init(model, jax.random.key(0)))
+    params = tiny.parameters(model, size=0.1)
     config = tiny.run_config(model=model, optim=OPTIM)
     batch = batch_of(np.random.default_rng(0))
 

@@ -16,7 +16,6 @@ from llm_jax.data.pipeline import IGNORED, TokenDataset
 from llm_jax.evals.held_out import read_texts, split_tokens, whole_windows
 from llm_jax.evals.perplexity import Evaluator, windows
 from llm_jax.evals.score import Score
-from llm_jax.model import transformer
 
 SILENT = lambda phase, done, total: None  # noqa: E731
 
@@ -32,7 +31,7 @@ def trained(dataset):
     model = tiny.model_config(vocab_size=dataset.tokenizer.vocab_size)
     data = DataConfig(path=str(dataset.path), seq_len=48, batch_size=3)
     config = tiny.run_config(model=model, data=data)
-    params = tiny.perturbed(transformer.init(model, jax.random.key(0)))
+    params = tiny.parameters(model, size=0.1)
     return config, params, Evaluator(config, params, dataset.tokenizer)
 
 

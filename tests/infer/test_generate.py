@@ -17,7 +17,6 @@ from llm_jax.infer.beam import beam_search
 from llm_jax.infer.cache import decode_attend, empty_cache, prefill_attend
 from llm_jax.infer.generate import Decoder, generate
 from llm_jax.infer.sampling import GREEDY, Sampling
-from llm_jax.model import transformer
 
 MODELS = {
     "gqa": tiny.model_config(),
@@ -44,7 +43,7 @@ NO_EOS = -5
 
 
 def params_of(model: ModelConfig):
-    return tiny.perturbed(transformer.init(model, jax.random.key(0)))
+    return jax.device_put(tiny.parameters(model, size=0.1))
 
 
 def decoder_of(model: ModelConfig, sampling: Sampling = GREEDY, eos_id: int = NO_EOS, **compute):
@@ -141,7 +140,7 @@ def test_a_prompt_beyond_the_context_is_one_sentence():
 
 def test_beam_search_with_every_beam_finds_the_likeliest_continuation():
     model = tiny.model_config(vocab_size=5, num_layers=1)
-    params = tiny.perturbed(transformer.init(model, jax.random.key(0)), size=0.5)
+    params = jax.device_put(tiny.parameters(model, size=0.5))
     prompt, eos, n = [1, 3], 2, 3
 
     candidates = list(itertools.product(range(5), repeat=n))

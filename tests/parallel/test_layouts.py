@@ -81,7 +81,7 @@ MORE: dict[str, tuple[str, ParallelConfig]] = {
         "capacity", ParallelConfig(data=1, expert=2, pipeline=2, tensor=2),
     ),
 }  # fmt: skip
-FAST = ("ring4_tensor2", "pipeline2_rounds2", "expert4_tensor2", "expert2_pipeline2_gather2")
+FAST = ("ring4_tensor2", "pipeline2_rounds2", "expert4_tensor2")
 FSDP = ("fsdp", "expert")
 OPTIM = {"clip_norm": 1e9, "weight_decay": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {

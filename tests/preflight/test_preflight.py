@@ -74,13 +74,8 @@ def verb(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str
 
 
 @compiles
-@pytest.mark.parametrize(
-    "layout",
-    [
-        pytest.param(name, marks=() if name == "fsdp4_tensor2" else pytest.mark.slow)
-        for name in LAYOUTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_collectives_of_a_layout(layout: str) -> None:
     found = measure.measure(small(LAYOUTS[layout]), find("v5e-8"))
     assert found["fits"]

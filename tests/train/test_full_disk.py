@@ -33,7 +33,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_old_checkpoint_survives_and_the_run_goes_on(
-    small_disk: Path, tiny_dataset: Path, tmp_path: Path
+    small_disk: Path, tiny_dataset: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     out = small_disk / "run"
     config = run_config(
@@ -47,7 +47,7 @@ def test_the_old_checkpoint_survives_and_the_run_goes_on(
     path = tmp_path / "run.json"
     path.write_text(to_json(config))
     command = [sys.executable, "-m", "llm_jax", "train", str(path), "--json"]
-    full = subprocess.run(command, capture_output=True, text=True)
+    full = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert full.returncode == 1, full.stderr
     assert full.stdout == ""
     last = full.stderr.splitlines()[-1]
@@ -61,7 +61,7 @@ def test_the_old_checkpoint_survives_and_the_run_goes_on(
     assert f"; its checkpoint {survivor.step} is whole: free space" in last
 
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert f" {out} after step {survivor.step}." in again.stderr
     steps = [r["step"] for r in read_metrics(out / "metrics.jsonl") if r["split"] == "train"]

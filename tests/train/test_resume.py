@@ -56,17 +56,6 @@ def losses(out: Path, split: str = "train") -> dict[int, float]:
     return found
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of the programs: they share compiled code, so that each starts in seconds."""
-    cache = tmp_path_factory.mktemp("compiled")
-    return os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
-
-
 def start(config: RunConfig, environment: dict[str, str], devices: int = 1) -> subprocess.Popen:
     path = Path(config.out).parent / f"{Path(config.out).name}.json"
     path.write_text(to_json(config), encoding="utf-8")
