@@ -33,6 +33,9 @@ OTHER_CODE = {".kt", ".scala", ".jl", ".r", ".hs", ".ml"}
 TEXT_SUFFIXES = PROSE | SYSTEMS_CODE | SCRIPTS | OTHER_CODE
 JSONL_SUFFIXES = {".jsonl", ".ndjson"}
 STDLIB_SUFFIXES = (".py", ".txt", ".rst")
+NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"}
+"""Folders that are left out. Tests are two thirds of the text, repeat themselves, and are not on
+every machine: Debian has them in a package of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +164,11 @@ class FileSource:
 @dataclass(frozen=True)
 class StdlibSource:
     """The running Python's standard library: sources with their docstrings, `.txt` and `.rst`
-    files, tests included, and the language reference in `pydoc_data/topics.py` topic by topic.
+    files, and the language reference in `pydoc_data/topics.py` topic by topic.
 
-    Left out: installed packages, byte code, binary and numeric test data, and `_sysconfigdata*`,
-    which holds this machine's compiler flags. Source files are decoded by PEP 263; those in no
-    encoding that Python accepts (test cases of bad encodings) are dropped and counted.
+    Left out: its tests, installed packages, byte code, and `_sysconfigdata*`, which holds this
+    machine's compiler flags. Source files are decoded by PEP 263; those in no encoding that Python
+    accepts are dropped and counted.
     """
 
     licence = "PSF-2.0"
@@ -206,9 +209,7 @@ class StdlibSource:
 
     def _files(self) -> Iterator[Path]:
         for folder, subfolders, names in os.walk(_stdlib()):
-            subfolders[:] = sorted(
-                set(subfolders) - {"site-packages", "dist-packages", "__pycache__"}
-            )
+            subfolders[:] = sorted(set(subfolders) - NOT_THE_LIBRARY)
             for name in sorted(names):
                 if name.endswith(STDLIB_SUFFIXES) and not name.startswith("_sysconfigdata"):
                     yield Path(folder, name)

@@ -40,6 +40,9 @@ EMBEDDING_SHARE = 0.25
 TOLERANCE = 0.02
 SMALL = 2e7
 """Parameters below which heads of 32 or 16 make widths fine enough to meet a size within 2%."""
+LEAST_LAYERS = 3
+"""With fewer, no head can copy what came after an earlier occurrence (induction heads take two
+layers, Olsson et al. 2022); a ladder of sizes that can and cannot has no law (docs/log.md)."""
 TIED = 4e9
 """Parameters below which input and output embeddings are one: Llama 3.2 (1B and 3B), Qwen3."""
 
@@ -88,8 +91,8 @@ def shapes(
                 continue
             middle = width / aspect
             stride = max(1, int(middle / 32))
-            most = int(middle * (1.4 if params >= SMALL else 3.0)) + 2
-            for layers in range(max(1, int(middle * 0.7)), most, stride):
+            most = max(int(middle * (1.4 if params >= SMALL else 3.0)), LEAST_LAYERS) + 2
+            for layers in range(max(LEAST_LAYERS, int(middle * 0.7)), most, stride):
                 if 0.2 < 12 * layers * width**2 / (params - embedded * width or 1) < 2:
                     yield layers, width, width // head, head
 
@@ -136,7 +139,7 @@ def choose(
     """The architecture of `family` whose `size_of` (parameters, or FLOPs per token) meets `target`.
 
     Among shapes within 2% the one whose width over depth is nearest the usual; the ffn width, a
-    multiple of 128 (32 in small models, 512 in large), closes what is left. `params` is the
+    multiple of 128 (16 or 32 in small models, 512 in large), closes what is left. `params` is the
     rough size.
 
     Raises:
@@ -195,7 +198,8 @@ def _with_ffn(
 
     Below a width of 512, where a layer more or less is a large step, within 75%.
     """
-    unit = 512 if width >= 8192 else 256 if width >= 2048 else 128 if width >= 512 else 32
+    units = ((8192, 512), (2048, 256), (512, 128), (128, 32), (0, 16))
+    unit = next(size for least, size in units if width >= least)
 
     def build(d_ff: int) -> ModelConfig:
         moe = None

@@ -148,7 +148,7 @@ def at_serving_price(request: Request, serving: Serving) -> Request:
     )
     said = (
         f"A FLOP of serving on {serving.chip.name} at {price:g} $ an hour, "
-        f"{serving.prefill_mfu:.0%} of its peak for prompts and {serving.decode_mfu:.0%} for what is generated, costs "
-        f"{weighed / tokens:.3g} times one of training."
+        f"{serving.prefill_mfu:.0%} of its peak for prompts and {serving.decode_mfu:.0%} for what "
+        f"is generated, costs {weighed / tokens:.3g} times one of training."
     )
     return replace(request, inference_tokens=weighed, serving=said)

@@ -95,6 +95,7 @@ def test_stdlib_holds_sources_and_the_language_reference() -> None:
     assert by_name["argparse.py"].licence == "PSF-2.0"
     assert by_name["pydoc_data/topics.py#assert"].text.startswith('The "assert" statement')
     assert not any("site-packages" in name or "_sysconfigdata" in name for name in by_name)
+    assert not any({"test", "tests", "idle_test"} & set(Path(name).parts) for name in by_name)
     assert sum(len(document.text) for document in documents) > 5_000_000
     assert set(dropped) <= {"undecodable source"}
     assert [d.source for d in read(StdlibSource())[0]] == [d.source for d in documents]
