@@ -29,7 +29,7 @@ def noted(self, first, count):
             for number, batch in enumerate(made, first):
                 rows = batch["inputs"]
                 sums = [zlib.crc32(row.tobytes()) for row in rows]
-                file.write(json.dumps([number, self.host * len(rows), sums]) + "\\n")
+                file.write(json.dumps([number, int(self._rows[0]), sums]) + "\\n")
     return made
 
 Batches.run = noted
