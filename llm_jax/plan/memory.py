@@ -34,6 +34,10 @@ class Layout:
     accumulate: int
     remat: Remat
     dtype: str
+    expert: int = 1
+    """The factor of `fsdp` over which whole experts are split, and their tokens gathered."""
+    context: int = 1
+    """The factor of `data` over which the length of sequences is split, and keys gathered."""
 
     @property
     def devices(self) -> int:

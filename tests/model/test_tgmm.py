@@ -26,7 +26,8 @@ def test_the_kernel_sums_over_each_groups_rows(sizes: tuple[int, ...]) -> None:
     for e, size in enumerate(sizes):
         rows = slice(start, start + size)
         expected = np.asarray(x[rows], np.float32).T @ np.asarray(dy[rows], np.float32)
-        np.testing.assert_allclose(np.asarray(found[e], np.float32), expected, atol=0.02, rtol=0.005)
+        made = np.asarray(found[e], np.float32)
+        np.testing.assert_allclose(made, expected, atol=0.02, rtol=0.005)
         start += size
 
 
