@@ -193,12 +193,16 @@ def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
 
 
 def expected_seconds(config: RunConfig) -> float:
-    """How long a compile takes, from those of docs/scale.md on two cores.
+    """How long a compile takes on two idle cores, from those of docs/scale.md.
 
     The time goes with the number of layers that are written out, whose tiles the compiler searches
-    one by one; a scan has one, or a period of the window pattern.
+    one by one; a scan has one, or a period of the window pattern, and dense layers before those
+    with experts are a scan of their own. A layer of experts takes a third more.
     """
-    model = config.model
+    model, moe = config.model, config.model.moe
     period = len(model.window_pattern) if model.sliding_window else 1
     bodies = period if config.compute.scan_layers else model.num_layers
-    return 15 + bodies * (90 if model.d_model >= 2048 else 25 if model.d_model >= 1024 else 5)
+    layer = 90 if model.d_model >= 2048 else 25 if model.d_model >= 1024 else 5
+    if moe is None:
+        return 15 + bodies * layer
+    return 15 + (bodies * 4 / 3 + (moe.dense_layers > 0)) * layer
