@@ -25,7 +25,9 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig, MoeConfig
+from llm_jax.model import tgmm
 from llm_jax.parallel.mesh import AXES, GATHERED, axes_of, axis_shards, spec
+from llm_jax.parallel.platform import platform
 
 Weights = tuple[jax.Array | None, jax.Array, jax.Array]
 """gate (E, D, F), None where the MLP is not gated; up (E, D, F); down (E, F, D)."""
@@ -210,7 +212,14 @@ def _ragged_product(
 
 _product = _ragged_product(1, 1, [0])
 _product_with_transposed = _ragged_product(1, 2, [0])
-_sum_by_group = _ragged_product(0, 0, [])
+_plain_sum_by_group = _ragged_product(0, 0, [])
+
+
+def _sum_by_group(x_rD: jax.Array, dy_rF: jax.Array, sizes_E: jax.Array) -> jax.Array:
+    """(E, D, F): the gradient of each group's matrix."""
+    if platform() == "tpu" and tgmm.takes(x_rD.shape[0], x_rD.dtype):
+        return jax.custom_batching.sequential_vmap(tgmm.sum_by_group)(x_rD, dy_rF, sizes_E)
+    return _plain_sum_by_group(x_rD, dy_rF, sizes_E)
 
 
 @jax.custom_vjp

@@ -65,7 +65,7 @@ def _dense_fwd(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, 
 def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Gradients of `dense` by x (…, D) and by w (D, F), from dy (…, F)."""
     dx = jax.lax.dot_general(dy, w, (((dy.ndim - 1,), (1,)), ((), ())))
-    if not axes_of("length"):  # merged with the batch, a split length would be gathered
+    if not axes_of("stream_length"):  # merged with the batch, a split length would be gathered
         x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     rows = tuple(range(x.ndim - 1))
     return dx, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))

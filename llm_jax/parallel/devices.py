@@ -25,9 +25,7 @@ def arrange(shape: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
     Raises:
       ConfigError: the slices do not fill `DCN_AXES`, or an axis would leave its slice.
     """
-    on_tpu = devices[0].platform == "tpu"
-    # Devices of one slice that is compiled for, not attached, do not say which slice it is.
-    slices = len({getattr(device, "slice_index", 0) for device in devices}) if on_tpu else 1
+    slices = slice_count(devices)
     if slices == 1:
         return mesh_utils.create_device_mesh(
             tuple(shape.values()), devices, allow_split_physical_axes=True
@@ -37,6 +35,14 @@ def arrange(shape: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
     return mesh_utils.create_hybrid_device_mesh(
         inside, tuple(over_dcn.values()), devices, allow_split_physical_axes=True
     )
+
+
+def slice_count(devices: Sequence[jax.Device]) -> int:
+    """How many TPU slices `devices` lie in; 1 where they are no TPUs."""
+    if devices[0].platform != "tpu":
+        return 1
+    # Devices of one slice that is compiled for, not attached, do not say which slice it is.
+    return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def dcn_sizes(shape: dict[str, int], slices: int) -> dict[str, int]:

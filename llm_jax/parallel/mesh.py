@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from llm_jax.config import ParallelConfig, require
-from llm_jax.parallel.devices import arrange
+from llm_jax.parallel.devices import arrange, slice_count
 
 AXES = ("replica", "pipeline", "data", "fsdp", "expert", "context", "tensor")
 """From the axis that communicates least to the one that communicates most."""
@@ -77,10 +77,13 @@ def make_mesh(parallel: ParallelConfig, devices: Sequence[jax.Device] | None = N
     if shape["data"] == -1:
         shape["data"] = max(count // inner, 1)
     product = {axis: size for axis, size in shape.items() if size > 1 or axis == "data"}
+    slices = slice_count(devices)
+    between = f", parallel.replica being {slices} for the {slices} slices" if slices > 1 else ""
     require(
         shape["data"] * inner == count,
         f"parallel.{' x '.join(product)} is {' x '.join(map(str, product.values()))} = "
-        f"{shape['data'] * inner}, but there are {count} devices: make the product {count}.",
+        f"{shape['data'] * inner}, but there are {count} devices: make the product {count}"
+        f"{between}.",
     )
     return Mesh(arrange(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 

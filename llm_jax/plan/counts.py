@@ -215,38 +215,63 @@ def state_bytes(
 def activation_bytes(
     model: ModelConfig, tokens: int, remat: Remat, dtype: str, *, tensor: int = 1
 ) -> int:
-    """Bytes that the forward pass keeps for the backward pass, `tokens` per device.
+    """Bytes that the forward pass keeps for the backward pass, `tokens` per device, and the
+    `working_bytes` of the block that is differentiated.
 
     Per token and layer, with blockwise attention (no T×S scores survive a block):
 
     * `full`: the block's input, D in `dtype`.
     * `dots`: that, and in `dtype` the outputs of the weight matmuls: q (N·H), k and v (2·K·H), o
       and down (2·D), up and gate (F or 2·F).
-    * `none`: what JAX's differentiation of the block saves: 4·D float32 (two norms) and in `dtype`
-      3·D, q and the attention output (2·N·H), k and v (2·K·H), and 6·F; a qk-norm adds its
-      inputs twice in float32.
+    * `none`: all of `working_bytes`.
 
     F is the width of the experts that a token uses, together; each of them adds the token's row
-    going in and coming out, 2·D.
-
-    Widths that tensor parallelism splits are divided by `tensor`, and so is what stands between
-    sub-layers, whose sequences are split (Korthikanti et al. 2022): a block's input, the inputs of
-    its norms, the outputs of o and down. The block that is differentiated needs what `none` keeps
-    of one layer on top.
+    going in and coming out, 2·D. Widths that tensor parallelism splits are divided by `tensor`, and
+    so is what stands between sub-layers, whose sequences are split (Korthikanti et al. 2022).
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    rows = 2 * m.moe.top_k * sum(m.moe_layers) / m.num_layers if m.moe else 0.0
+    rows = m.moe.top_k * sum(m.moe_layers) / m.num_layers if m.moe else 0.0
     ffn = sum(active_ffn_widths(m)) / m.num_layers
     wide = 2 * ffn if m.gated else ffn
+    working = working_bytes(model, tokens, dtype, tensor=tensor)
+    between = 3 * m.d_model / tensor + rows * m.d_model
+    dots = size * (between + (q_width + 2 * kv_width + wide) / tensor)
+    kept = {"dots": dots, "full": size * m.d_model / tensor}
+    if remat == "none":
+        return (m.num_layers + 1) * working
+    return int(tokens * m.num_layers * kept[remat]) + working
+
+
+def working_bytes(
+    model: ModelConfig,
+    tokens: int,
+    dtype: str,
+    *,
+    tensor: int = 1,
+    expert: int = 1,
+    context: int = 1,
+) -> int:
+    """Bytes that JAX's differentiation of one block saves, `tokens` per device.
+
+    4·D float32 (two norms) and in `dtype` 3·D, q and the attention's output (2·N·H), k and v
+    (2·K·H), and 6·F; a qk-norm adds its inputs twice in float32. A device of `expert` that share
+    the experts has the rows of all of them; one of `context` gathers k and v, and their gradients.
+    """
+    m, size = model, DTYPE_BYTES[dtype]
+    q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
+    sparse = sum(m.moe_layers) / m.num_layers
+    rows, routed = 0.0, 0.0
+    if m.moe:
+        rows = 2 * expert * m.moe.top_k * sparse
+        routed = (expert - 1) * m.moe.top_k * m.moe.d_ff * sparse
+    ffn = sum(active_ffn_widths(m)) / m.num_layers + routed
     split = size * (2 * q_width + 2 * kv_width + 6 * ffn)
     if m.qk_norm:
         split += 8 * (q_width + kv_width)
-    everything = 16 * m.d_model / tensor + size * (3 + rows) * m.d_model + split / tensor
-    between = 3 * m.d_model / tensor + rows / 2 * m.d_model
-    dots = size * (between + (q_width + 2 * kv_width + wide) / tensor)
-    kept = {"none": everything, "dots": dots, "full": size * m.d_model / tensor}[remat]
-    return int(tokens * (m.num_layers * kept + everything))
+    if context > 1:
+        split += size * 4 * kv_width * context
+    return int(tokens * (16 * m.d_model / tensor + size * (3 + rows) * m.d_model + split / tensor))
 
 
 def logits_bytes(model: ModelConfig, tokens: int, chunk: int | None, *, tensor: int = 1) -> int:

@@ -16,12 +16,18 @@ from llm_jax.plan.counts import (
     activation_bytes,
     block_parameters,
     logits_bytes,
+    parameters,
     state_bytes,
     total_parameters,
+    working_bytes,
 )
 
 HEADROOM = 0.10
 """Share of a device's memory left free: compilers pad, and allocators fragment."""
+SLACK = 1.45
+"""What the TPU compiler holds in the backward pass of a block, as a multiple of what JAX's
+differentiation saves: gradients beside what they belong to, and exchanges that are under way.
+Between 1.3 and 1.6 for the programs of docs/scale.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,10 @@ class Layout:
     accumulate: int
     remat: Remat
     dtype: str
+    expert: int = 1
+    """The factor of `fsdp` over which whole experts are split, and their tokens gathered."""
+    context: int = 1
+    """The factor of `data` over which the length of sequences is split, and keys gathered."""
 
     @property
     def devices(self) -> int:
@@ -47,37 +57,64 @@ class Layout:
 def device_bytes(
     model: ModelConfig, layout: Layout, micro_tokens: int, loss_chunk: int
 ) -> dict[str, int]:
-    """Bytes per device by part.
+    """Bytes per device by part, at the moment of the step that needs most.
 
     Args:
       micro_tokens: tokens of one micro-batch on one device.
       loss_chunk: tokens whose logits exist at one time.
 
-    `updates` are what the optimizer makes of the gradients before it adds them. Gathered weights,
-    in `dtype`, are those of two layers (the one that computes, and the one that is fetched) and of
-    the unembedding; without recomputation the backward pass keeps those of every layer. With the
-    logits stands the unembedding's float32 gradient, which each device adds up for itself over the
-    chunks before it is exchanged.
+    Parameters and moments are always there. Three moments are compared, and the parts of the
+    largest are returned; a part that is not there then is 0.
+
+    * The loss: what the blocks keep, a chunk's logits, the gathered unembedding in `dtype`, and its
+      float32 gradient, which each device adds up for itself before it is exchanged.
+    * The backward pass: what the blocks keep, gradients, and the block that is differentiated, with
+      the gathered weights of two (the one that computes, and the one that is fetched), or of all
+      without recomputation.
+    * The update: gradients, and what the optimizer makes of them before it adds them.
     """
     shards = layout.fsdp * layout.tensor
     params = total_parameters(model)
     state = {key: value // shards for key, value in state_bytes(params).items()}
-    state["updates"] = state["params"]
-    blocks = block_parameters(model)
+    grads = state.pop("grads")
+    if layout.accumulate > 1:  # the sum over micro-batches is there besides the new ones
+        state["summed_grads"] = grads
     head = model.vocab_size * model.d_model
-    gathered = 0
-    if layout.fsdp > 1 or layout.dtype != "float32":
-        held = blocks if layout.remat == "none" else 2 * blocks // model.num_layers
-        gathered = (held + head) * DTYPE_BYTES[layout.dtype] // layout.tensor
+    cast = layout.dtype != "float32"
+    size = DTYPE_BYTES[layout.dtype]
+    own = params * size // shards if cast else 0  # all layers' own parts are cast before the scan
+    gathers = layout.fsdp > 1 or cast
     unsummed = 4 * head // layout.tensor if layout.batch_shards > 1 else 0
-    return {
-        **state,
-        "gathered_weights": gathered,
-        "activations": activation_bytes(
-            model, micro_tokens, layout.remat, layout.dtype, tensor=layout.tensor
-        ),
-        "logits": logits_bytes(model, micro_tokens, loss_chunk, tensor=layout.tensor) + unsummed,
+    split = {"tensor": layout.tensor}
+    working = working_bytes(
+        model, micro_tokens, layout.dtype, expert=layout.expert, context=layout.context, **split
+    )
+    kept = activation_bytes(model, micro_tokens, layout.remat, layout.dtype, **split)
+    kept -= working_bytes(model, micro_tokens, layout.dtype, **split)
+    nothing = dict.fromkeys(("grads", "updates", "gathered_weights", "activations", "logits"), 0)
+    loss = {
+        "gathered_weights": own + gathers * size * head // layout.tensor,
+        "activations": kept,
+        "logits": logits_bytes(model, micro_tokens, loss_chunk, tensor=layout.tensor)
+        + unsummed
+        + 2 * size * model.d_model * micro_tokens,
     }
+    backward = {
+        "grads": grads,
+        "gathered_weights": own + gathers * _gathered(model, layout),
+        "activations": kept + int(SLACK * working),
+    }
+    update = {"grads": grads, "updates": state["params"]}
+    largest = max((loss, backward, update), key=lambda parts: sum(parts.values()))
+    return {**state, **nothing, **largest}
+
+
+def _gathered(model: ModelConfig, layout: Layout) -> int:
+    """Bytes of the weights that the backward pass holds whole, but for `tensor` and `expert`."""
+    experts = parameters(model)["experts"]
+    blocks = block_parameters(model) - experts + experts // layout.expert
+    held = blocks if layout.remat == "none" else 2 * blocks // model.num_layers
+    return held * DTYPE_BYTES[layout.dtype] // layout.tensor
 
 
 def fits(parts: dict[str, int], capacity: float) -> bool:

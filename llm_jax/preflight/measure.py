@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, UserError
-from llm_jax.model.kernels import attention_choice
+from llm_jax.model.kernels import Choice, attention_choice, split_choice
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import BATCH_AXES, make_mesh, used_axes
 from llm_jax.plan.counts import token_flops
@@ -50,7 +50,7 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
             file=sys.stderr,
             flush=True,
         )
-    attention = attention_choice(config.model, config.compute, config.data.seq_len, "tpu")
+    attention = _attention(config, mesh)
     capacity = int(machine.chip.hbm_bytes / machine.chip.devices_per_chip)
     found: dict[str, Any] = {
         "name": config.name,
@@ -81,6 +81,14 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
     found["hbm_bytes"] = hbm_bytes(compiled)
     found["fits"] = found["hbm_bytes"]["peak"] <= found["hbm_limit"]
     return found | _program(compiled, config, machine, mesh)
+
+
+def _attention(config: RunConfig, mesh: Mesh) -> Choice:
+    """The implementation that the step uses, and why."""
+    length, shards = config.data.seq_len, mesh.shape["context"]
+    if shards > 1:
+        return split_choice(config.model, config.parallel.context_kind, length, shards, "tpu")
+    return attention_choice(config.model, config.compute, length, "tpu")
 
 
 def _program(compiled: Any, config: RunConfig, machine: Machine, mesh: Mesh) -> dict[str, Any]:
@@ -158,36 +166,43 @@ def argument_bytes(config: RunConfig, mesh: Mesh) -> int:
 
 
 def layout_of(config: RunConfig, mesh: Mesh) -> Layout:
-    """The mesh as the planner sees it: replicas and stages count as data, other axes as fsdp."""
+    """The mesh as the planner sees it: parameters are split by fsdp, expert and tensor alone."""
     size = mesh.shape
     return Layout(
-        data=size["replica"] * size["data"] * size["pipeline"],
-        fsdp=size["fsdp"] * size["expert"] * size["context"],
+        data=size["replica"] * size["data"] * size["pipeline"] * size["context"],
+        fsdp=size["fsdp"] * size["expert"],
         tensor=size["tensor"],
         accumulate=config.optim.accumulate,
         remat=config.compute.remat,
         dtype=config.compute.dtype,
+        expert=size["expert"],
+        context=size["context"],
     )
 
 
 def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
-    """The planner's prediction by part, None for axes that it does not plan."""
+    """The planner's prediction by part, None for a pipeline, which it does not plan."""
     shape = mesh.shape
-    if shape["pipeline"] * shape["context"] * shape["expert"] > 1:
+    if shape["pipeline"] > 1:
         return None
     shards = math.prod(shape[axis] for axis in BATCH_AXES)
-    micro = config.data.batch_size // config.optim.accumulate // shards * config.data.seq_len
+    length = config.data.seq_len // shape["context"]
+    micro = config.data.batch_size // config.optim.accumulate // shards * length
     parts = device_bytes(config.model, layout_of(config, mesh), micro, config.compute.loss_chunk)
     return {**parts, "total": sum(parts.values())}
 
 
 def expected_seconds(config: RunConfig) -> float:
-    """How long a compile takes, from those of docs/scale.md on two cores.
+    """How long a compile takes on two idle cores, from those of docs/scale.md.
 
     The time goes with the number of layers that are written out, whose tiles the compiler searches
-    one by one; a scan has one, or a period of the window pattern.
+    one by one; a scan has one, or a period of the window pattern, and dense layers before those
+    with experts are a scan of their own. A layer of experts takes a third more.
     """
-    model = config.model
+    model, moe = config.model, config.model.moe
     period = len(model.window_pattern) if model.sliding_window else 1
     bodies = period if config.compute.scan_layers else model.num_layers
-    return 15 + bodies * (90 if model.d_model >= 2048 else 25 if model.d_model >= 1024 else 5)
+    layer = 90 if model.d_model >= 2048 else 25 if model.d_model >= 1024 else 5
+    if moe is None:
+        return 15 + bodies * layer
+    return 15 + (bodies * 4 / 3 + (moe.dense_layers > 0)) * layer

@@ -22,6 +22,7 @@ from llm_jax.config import (
     ComputeConfig,
     ConfigError,
     DataConfig,
+    MoeConfig,
     ParallelConfig,
     RunConfig,
     from_json,
@@ -44,6 +45,41 @@ LAYOUTS = {
     "fsdp4_tensor2": ParallelConfig(data=1, fsdp=4, tensor=2),
     "data2_fsdp4": ParallelConfig(data=2, fsdp=4),
 }
+"""Layouts of a dense model whose parameters are split by fsdp and tensor alone."""
+EXPERTS = MoeConfig(experts=8, top_k=2, d_ff=512, balance_loss=0.01)
+OTHERS: dict[str, tuple[dict[str, Any], int]] = {
+    "fsdp4_tensor2_one_sequence": (
+        {
+            "parallel": ParallelConfig(data=1, fsdp=4, tensor=2),
+            "data": DataConfig(seq_len=256, batch_size=4),
+        },
+        1,
+    ),
+    "fsdp4_context2_ring": ({"parallel": ParallelConfig(data=1, fsdp=4, context=2)}, 1),
+    "fsdp4_context2_gather": (
+        {"parallel": ParallelConfig(data=1, fsdp=4, context=2, context_kind="gather")},
+        1,
+    ),
+    "fsdp4_pipeline2": ({"parallel": ParallelConfig(data=1, fsdp=4, pipeline=2)}, 1),
+    "replica2_fsdp4": ({"parallel": ParallelConfig(data=1, replica=2, fsdp=4)}, 2),
+    "moe_fsdp8": ({"moe": EXPERTS, "parallel": ParallelConfig(data=1, fsdp=8)}, 1),
+    "moe_fsdp4_tensor2": (
+        {"moe": EXPERTS, "parallel": ParallelConfig(data=1, fsdp=4, tensor=2)},
+        1,
+    ),
+    "moe_fsdp2_expert4": (
+        {"moe": EXPERTS, "parallel": ParallelConfig(data=1, fsdp=2, expert=4)},
+        1,
+    ),
+    "moe_capacity_fsdp2_expert4": (
+        {
+            "moe": dataclasses.replace(EXPERTS, capacity_factor=1.25),
+            "parallel": ParallelConfig(data=1, fsdp=2, expert=4),
+        },
+        1,
+    ),
+}
+"""Name → (what differs from `small`, slices of v5e-8 or, of two, v5e-4)."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +92,7 @@ def small(parallel: ParallelConfig = ParallelConfig(), **changes: Any) -> RunCon
     fields: dict[str, Any] = {
         "model": model_config(
             vocab_size=1024, d_model=512, num_heads=4, num_kv_heads=2, head_dim=128, d_ff=1024,
-            max_seq_len=8192,
+            max_seq_len=8192, moe=changes.pop("moe", None),
         ),
         "compute": ComputeConfig(),
         "data": DataConfig(seq_len=256, batch_size=16),
@@ -99,6 +135,36 @@ def test_collectives_of_a_layout(layout: str) -> None:
     # the compiler all-reduces whole only what is small.
     assert moved["all-gather", "fsdp"] > 1.5 * size / 12 * 2 / LAYOUTS[layout].tensor
     assert moved.get(("all-reduce", "fsdp"), 0) < moved["reduce-scatter", "fsdp"] / 2
+
+
+@compiles
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(name, marks=() if name == "moe_fsdp2_expert4" else pytest.mark.slow)
+        for name in OTHERS
+    ],
+)
+def test_collectives_of_other_layouts(layout: str) -> None:
+    changes, slices = OTHERS[layout]
+    config = small(**changes)
+    found = measure.measure(config, find("v5e-8" if slices == 1 else "v5e-4", slices))
+    assert found["fits"]
+    check_golden(layout, found["collectives_by_axis"])
+    moved = {(one["kind"], *one["axes"]): one["bytes"] for one in found["collectives_by_axis"]}
+    p = config.parallel
+    if p.replica > 1:  # gradients meet over DCN
+        assert any("replica" in axes for kind, *axes in moved if kind == "all-reduce")
+    if p.context > 1:  # keys and values
+        kind = "collective-permute" if p.context_kind == "ring" else "all-gather"
+        assert moved[kind, "context"] > 0
+    if p.pipeline > 1:
+        assert moved["collective-permute", "pipeline"] > 0
+    if p.expert > 1:  # tokens come to their experts, and what they make goes back
+        kind = "all-to-all" if config.model.moe.capacity_factor else "all-gather"
+        assert moved[kind, "expert"] > 0
+    # The activations of all devices never come together (docs/log.md, 2026-11-24).
+    assert not any(kind == "all-gather" and len(axes) > 1 for kind, *axes in moved)
 
 
 def check_golden(layout: str, found: list[dict[str, Any]]) -> None:
@@ -286,6 +352,10 @@ def test_results_are_kept_by_what_decides_the_program(monkeypatch: pytest.Monkey
             "model.num_heads is 4, which mesh axis 'tensor' of size 8 does not divide",
         ),
         (["--topology", "v5e-8", "--slices", "2", "--parallel.fsdp", "16"], "parallel.replica 2"),
+        (
+            ["--topology", "v5e-8", "--slices", "2", "--parallel.fsdp", "3"],
+            "make the product 16, parallel.replica being 2 for the 2 slices",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(
