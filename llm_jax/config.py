@@ -252,7 +252,8 @@ class ComputeConfig:
     """How the architecture is executed; none of it changes what the parameters mean."""
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Dtype of activations and matmul operands; parameters and reductions stay float32."""
+    """Dtype of activations and matmul operands; reductions are float32, and what is stored between
+    steps is said by `optim`."""
     remat: Literal["none", "dots", "full"] = "full"
     """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks."""
     scan_layers: bool = True
@@ -290,8 +291,15 @@ class OptimConfig:
     """`adamw` (Loshchilov & Hutter 2019). `muon`: the blocks' matrices move along their
     orthogonalised momentum, scaled to AdamW's step sizes (Jordan et al. 2024, Liu et al. 2025), all
     else by AdamW. `adafactor`: second moments by row and column (Shazeer & Stern 2018)."""
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrices between steps; norms, biases and routers are always float32. The update is
+    computed in float32 whatever the state is stored in, and rounded stochastically to bfloat16."""
+    grad_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrices' gradients, and of their sum over micro-batches. `bfloat16` differentiates by
+    a bfloat16 copy of the matrices, which is also what is gathered over fsdp."""
     moment_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the first moment; the second, whose steps bfloat16 would swallow, stays float32."""
+    """Of the first moment."""
+    second_moment_dtype: Literal["float32", "bfloat16"] = "float32"
     learning_rate: float = 3e-4
     schedule: Literal["cosine", "wsd"] = "cosine"
     """`wsd`: warm-up, stable, linear decay over the last `decay_fraction` (Hu et al. 2024)."""
@@ -469,6 +477,12 @@ class RunConfig:
             self.data.batch_size % self.optim.accumulate == 0,
             f"data.batch_size is {self.data.batch_size}, which optim.accumulate = "
             f"{self.optim.accumulate} does not divide: choose a divisor of it.",
+        )
+        require(
+            self.optim.grad_dtype == "float32"
+            or "bfloat16" in (self.compute.dtype, self.optim.param_dtype),
+            "optim.grad_dtype is 'bfloat16', but compute.dtype and optim.param_dtype are 'float32': "
+            "set one of them to 'bfloat16' too.",
         )
         require(
             self.optim.warmup_steps <= self.steps,

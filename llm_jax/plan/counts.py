@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_jax.config import ModelConfig
+from llm_jax.config import ModelConfig, OptimConfig
 
 Remat = Literal["none", "dots", "full"]
 NEWTON_SCHULZ_STEPS = 5
@@ -193,18 +193,29 @@ def update_flops(model: ModelConfig, optimizer: str) -> int:
     return total
 
 
-def state_bytes(
-    params: int,
-    *,
-    param: str = "float32",
-    grad: str = "float32",
-    moments: tuple[str, ...] = ("float32", "float32"),
-) -> dict[str, int]:
-    """Bytes of parameters, gradients and optimizer moments, before any sharding."""
+def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
+    """Bytes of parameters, gradients and optimizer moments, before any sharding.
+
+    Norms, biases and routers are float32 always. Moments: two of each parameter; for `muon` the first alone of the blocks' matrices; for
+    `adafactor` the first, and of the second at most 1/64, its rows and columns of 128 or more.
+    """
+    part = parameters(model)
+    total = sum(part.values())
+    fixed = sum(part[name] for name in ("router", "biases", "norms", "post_norms", "qk_norm"))
+    first = DTYPE_BYTES[optim.moment_dtype]
+    second = DTYPE_BYTES[optim.second_moment_dtype]
+    moe = model.moe
+    biases = sum(model.moe_layers) * moe.experts if moe and moe.balance_rate else 0
+    moved = total - biases  # balancing biases have no moments
+    seconds = moved
+    if optim.kind == "muon":
+        seconds -= block_parameters(model) - part["router"]
+    elif optim.kind == "adafactor":
+        seconds = moved // 64
     return {
-        "params": params * DTYPE_BYTES[param],
-        "grads": params * DTYPE_BYTES[grad],
-        "moments": params * sum(DTYPE_BYTES[dtype] for dtype in moments),
+        "params": fixed * 4 + (total - fixed) * DTYPE_BYTES[optim.param_dtype],
+        "grads": fixed * 4 + (total - fixed) * DTYPE_BYTES[optim.grad_dtype],
+        "moments": moved * first + seconds * second,
     }
 
 

@@ -1,7 +1,7 @@
 """Bytes per device of one training step, part by part, before any compiler has seen it.
 
-Parameters are float32 with float32 AdamW moments; gradients are float32; compute runs in
-`dtype`. Parameters, gradients and moments are split over fsdp × tensor, activations over the
+Parameters, gradients and moments have the dtypes of `OptimConfig`; compute runs in `dtype`.
+Parameters, gradients and moments are split over fsdp × tensor, activations over the
 batch axes, and inside of a block over tensor.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_jax.config import ModelConfig
+from llm_jax.config import ModelConfig, OptimConfig
 from llm_jax.plan.counts import (
     DTYPE_BYTES,
     Remat,
@@ -45,13 +45,18 @@ class Layout:
 
 
 def device_bytes(
-    model: ModelConfig, layout: Layout, micro_tokens: int, loss_chunk: int
+    model: ModelConfig,
+    layout: Layout,
+    micro_tokens: int,
+    loss_chunk: int,
+    optim: OptimConfig | None = None,
 ) -> dict[str, int]:
     """Bytes per device by part.
 
     Args:
       micro_tokens: tokens of one micro-batch on one device.
       loss_chunk: tokens whose logits exist at one time.
+      optim: what is stored, and in which dtypes; float32 AdamW by default.
 
     `updates` are what the optimizer makes of the gradients before it adds them. Gathered weights,
     in `dtype`, are those of two layers (the one that computes, and the one that is fetched) and of
@@ -60,13 +65,13 @@ def device_bytes(
     chunks before it is exchanged.
     """
     shards = layout.fsdp * layout.tensor
-    params = total_parameters(model)
-    state = {key: value // shards for key, value in state_bytes(params).items()}
-    state["updates"] = state["params"]
+    optim = optim or OptimConfig()
+    state = {key: value // shards for key, value in state_bytes(model, optim).items()}
+    state["updates"] = 4 * total_parameters(model) // shards
     blocks = block_parameters(model)
     head = model.vocab_size * model.d_model
     gathered = 0
-    if layout.fsdp > 1 or layout.dtype != "float32":
+    if layout.fsdp > 1 or layout.dtype != optim.param_dtype:
         held = blocks if layout.remat == "none" else 2 * blocks // model.num_layers
         gathered = (held + head) * DTYPE_BYTES[layout.dtype] // layout.tensor
     unsummed = 4 * head // layout.tensor if layout.batch_shards > 1 else 0

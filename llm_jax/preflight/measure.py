@@ -177,7 +177,9 @@ def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
         return None
     shards = math.prod(shape[axis] for axis in BATCH_AXES)
     micro = config.data.batch_size // config.optim.accumulate // shards * config.data.seq_len
-    parts = device_bytes(config.model, layout_of(config, mesh), micro, config.compute.loss_chunk)
+    parts = device_bytes(
+        config.model, layout_of(config, mesh), micro, config.compute.loss_chunk, config.optim
+    )
     return {**parts, "total": sum(parts.values())}
 
 

@@ -92,14 +92,14 @@ def make_optimizer(
 
 def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransformation:
     """What the learning rate is multiplied with; about 1 per element, or 0.2 for `muon`."""
-    adam = optax.scale_by_adam(optim.b1, optim.b2, optim.eps, mu_dtype=optim.moment_dtype)
+    adam = optax.scale_by_adam(optim.b1, optim.b2, optim.eps)
     if optim.kind == "adamw":
         return adam
     if optim.kind == "adafactor":
         return optax.chain(
             optax.scale_by_factored_rms(),
             optax.clip_by_block_rms(1.0),
-            optax.ema(optim.b1, accumulator_dtype=optim.moment_dtype),
+            optax.ema(optim.b1),
         )
     labels = jax.tree.map(
         lambda axes: "rest" if muon_axes(axes) is None else "matrices",
@@ -110,7 +110,7 @@ def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransforma
         lambda axes: muon_axes(axes) or optax.MaskedNode(), logical_axes, is_leaf=is_axes
     )
     muon = optax.chain(
-        optax.contrib.scale_by_muon(mu_dtype=optim.moment_dtype, weight_dimension_numbers=numbers),
+        optax.contrib.scale_by_muon(weight_dimension_numbers=numbers),
         optax.stateless(lambda updates, _: jax.tree.map(_like_adam, updates, numbers)),
     )
     return optax.partition({"matrices": muon, "rest": adam}, labels)

@@ -23,6 +23,7 @@ from llm_jax.parallel.mesh import parameter_sharding, sharding
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.optimizer import make_optimizer
 from llm_jax.train.platform import init_compiler_options
+from llm_jax.train.precision import as_matrices, as_moments, stored_like, wide
 
 State = dict[str, Any]
 
@@ -34,10 +35,20 @@ def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
 
 
 def fresh_state(config: RunConfig, key: jax.Array) -> State:
+    axes = transformer.logical_axes(config.model)
     params = transformer.init(config.model, key)
-    opt = optimizer_of(config).init(params)
+    opt = as_moments(optimizer_of(config).init(params), config.optim)
+    params = as_matrices(params, config.optim.param_dtype, axes)
     step = jnp.zeros((), jnp.int32)
     return {"params": params, "opt": opt, "guard": fresh_guard(), "step": step}
+
+
+def updated(config: RunConfig, grads: Any, state: State) -> tuple[Any, Any]:
+    """Parameters and optimizer state after one update, computed in float32, stored as before."""
+    params = wide(state["params"])
+    updates, opt = optimizer_of(config).update(wide(grads), wide(state["opt"]), params)
+    made = optax.apply_updates(params, updates), opt
+    return stored_like(made, (state["params"], state["opt"]), config.seed, state["step"])
 
 
 def abstract_state(config: RunConfig, mesh: Mesh) -> State:
@@ -101,4 +112,5 @@ def init_state(config: RunConfig, mesh: Mesh) -> State:
 def fresh_optimizer(config: RunConfig, abstract: State, params: Any) -> Any:
     """Optimizer state for parameters that come without one, sharded as `abstract` says."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract["opt"])
-    return jax.jit(optimizer_of(config).init, out_shardings=shardings)(params)
+    init = lambda params: as_moments(optimizer_of(config).init(wide(params)), config.optim)  # noqa: E731
+    return jax.jit(init, out_shardings=shardings)(params)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_jax.config import ModelConfig, load
+from llm_jax.config import ModelConfig, OptimConfig, load
 from llm_jax.plan.counts import (
     activation_bytes,
     active_parameters,
@@ -253,9 +253,9 @@ def test_scaling_book_llama3_70b():
 
 def test_scaling_book_state_bytes():
     """Chapter 6: 140 GB of bf16 parameters and 560 GB of two float32 moments for 70B."""
-    state = state_bytes(70_000_000_000, param="bfloat16", grad="bfloat16")
-    assert state["params"] == 140e9
-    assert state["moments"] == 560e9
+    state = state_bytes(LLAMA3_70B, OptimConfig(param_dtype="bfloat16", grad_dtype="bfloat16"))
+    assert state["params"] == state["grads"] == pytest.approx(140e9, rel=0.01)
+    assert state["moments"] == pytest.approx(560e9, rel=0.01)
 
 
 def test_windows_and_bytes():

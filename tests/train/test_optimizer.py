@@ -155,16 +155,6 @@ def test_adafactor_divides_by_rows_and_columns() -> None:
     assert [moment["matrix"].shape for moment in moments] == [(2, 128), (2, 130)]
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor"])
-def test_moments_in_bfloat16(kind: Any) -> None:
-    _, _, state = first_update(kind, (2, 128, 130), moment_dtype="bfloat16")
-    name = "ema" if kind == "adafactor" else "mu"
-    found = optax.tree_utils.tree_get_all_with_path(state, name)
-    assert {leaf.dtype for leaf in jax.tree.leaves([moment for _, moment in found])} == {
-        np.dtype("bfloat16")
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["muon", "adafactor"])
 def test_other_optimizers_learn_on_a_mesh(kind: Any) -> None:
