@@ -287,10 +287,12 @@ class DataConfig:
 class OptimConfig:
     """The optimizer, with global-norm clipping and a schedule in steps."""
 
-    kind: Literal["adamw", "muon", "adafactor"] = "adamw"
+    kind: Literal["adamw", "muon", "adafactor", "schedule_free"] = "adamw"
     """`adamw` (Loshchilov & Hutter 2019). `muon`: the blocks' matrices move along their
     orthogonalised momentum, scaled to AdamW's step sizes (Jordan et al. 2024, Liu et al. 2025), all
-    else by AdamW. `adafactor`: second moments by row and column (Shazeer & Stern 2018)."""
+    else by AdamW. `adafactor`: second moments by row and column (Shazeer & Stern 2018).
+    `schedule_free`: AdamW whose average over the steps takes the place of momentum and of a decay
+    of the learning rate (Defazio et al. 2024); the average is what is evaluated and exported."""
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the matrices between steps; norms, biases and routers are always float32. The update is
     computed in float32 whatever the state is stored in, and rounded stochastically to bfloat16."""
@@ -301,8 +303,9 @@ class OptimConfig:
     """Of the first moment."""
     second_moment_dtype: Literal["float32", "bfloat16"] = "float32"
     learning_rate: float = 3e-4
-    schedule: Literal["cosine", "wsd"] = "cosine"
-    """`wsd`: warm-up, stable, linear decay over the last `decay_fraction` (Hu et al. 2024)."""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    """`wsd`: warm-up, stable, linear decay over the last `decay_fraction` (Hu et al. 2024).
+    `constant`: warm-up alone; `schedule_free` goes with no other."""
     warmup_steps: int = 100
     decay_fraction: float = 0.2
     final_fraction: float = 0.1
@@ -334,6 +337,27 @@ class OptimConfig:
             value = getattr(self, name)
             require(value >= 0, f"optim.{name} is {value}: it must not be negative.")
             require(value < math.inf, f"optim.{name} is {value}: it must be a finite number.")
+        if self.kind == "schedule_free":
+            self._check_schedule_free()
+
+    def _check_schedule_free(self) -> None:
+        end = "while optim.kind is 'schedule_free'"
+        require(
+            self.schedule == "constant",
+            f"optim.schedule is {self.schedule!r} {end}, which averages instead of decaying: set "
+            "it to 'constant'.",
+        )
+        require(self.b1 > 0, f"optim.b1 is {self.b1} {end}: it must be above 0.")
+        require(
+            self.param_dtype == "float32",
+            f"optim.param_dtype is {self.param_dtype!r} {end}, whose average is the difference of "
+            "two sets of parameters: it must be 'float32'.",
+        )
+        require(
+            self.moment_dtype == "float32",
+            f"optim.moment_dtype is {self.moment_dtype!r} {end}, which keeps no first moment: "
+            "leave it out; optim.second_moment_dtype may be 'bfloat16'.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -481,8 +505,8 @@ class RunConfig:
         require(
             self.optim.grad_dtype == "float32"
             or "bfloat16" in (self.compute.dtype, self.optim.param_dtype),
-            "optim.grad_dtype is 'bfloat16', but compute.dtype and optim.param_dtype are 'float32': "
-            "set one of them to 'bfloat16' too.",
+            "optim.grad_dtype is 'bfloat16', but compute.dtype and optim.param_dtype are "
+            "'float32': set one of them to 'bfloat16' too.",
         )
         require(
             self.optim.warmup_steps <= self.steps,

@@ -196,8 +196,9 @@ def update_flops(model: ModelConfig, optimizer: str) -> int:
 def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
     """Bytes of parameters, gradients and optimizer moments, before any sharding.
 
-    Norms, biases and routers are float32 always. Moments: two of each parameter; for `muon` the first alone of the blocks' matrices; for
-    `adafactor` the first, and of the second at most 1/64, its rows and columns of 128 or more.
+    Norms, biases and routers are float32 always. Moments: two of each parameter; for `muon` the
+    first alone of the blocks' matrices; for `adafactor` the first, and of the second at most 1/64,
+    its rows and columns of 128 or more; for `schedule_free` the second, and the iterate z.
     """
     part = parameters(model)
     total = sum(part.values())
@@ -215,7 +216,7 @@ def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
     return {
         "params": fixed * 4 + (total - fixed) * DTYPE_BYTES[optim.param_dtype],
         "grads": fixed * 4 + (total - fixed) * DTYPE_BYTES[optim.grad_dtype],
-        "moments": moved * first + seconds * second,
+        "moments": moved * first + seconds * second,  # z of `schedule_free` is float32 as well
     }
 
 

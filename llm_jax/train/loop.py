@@ -28,7 +28,7 @@ from llm_jax.train.platform import peak_flops
 from llm_jax.train.reporter import Reporter, measured_before
 from llm_jax.train.rollback import batches_from, read_rollbacks, roll_back
 from llm_jax.train.run_folder import claim_folder
-from llm_jax.train.state import State, abstract_state, init_state
+from llm_jax.train.state import State, abstract_state, init_state, judged_parameters
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
 from llm_jax.train.trace import Trace
@@ -178,7 +178,7 @@ class _Run:
 
     def _evaluate(self, validation: Validation, state: State) -> None:
         with self.clock.phase("eval"):
-            values = validation.measure(state["params"], self.stop.requested)
+            values = validation.measure(judged_parameters(state), self.stop.requested)
         if values:
             self.reporter.validation(self.done, values)
 

@@ -96,7 +96,8 @@ def stochastic_round(x: jax.Array, seed: jax.Array) -> jax.Array:
 def random_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """uint32 of `shape`: a hash of each element's place in the whole array and of `seed`.
 
-    `lowbias32` of Wellons 2018, two multiplications and three shifts (nullprogram.com/blog/2018/07/31).
+    Two multiplications and three shifts: `lowbias32`, Wellons 2018
+    (nullprogram.com/blog/2018/07/31).
     """
     places = (jax.lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in range(len(shape)))
     start = jnp.zeros(shape, jnp.uint32)

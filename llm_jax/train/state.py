@@ -21,7 +21,12 @@ from llm_jax.config import RunConfig
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import parameter_sharding, sharding
 from llm_jax.train.guard import fresh_guard
-from llm_jax.train.optimizer import make_optimizer
+from llm_jax.train.optimizer import (
+    is_masked,
+    is_schedule_free,
+    make_optimizer,
+    schedule_free_average,
+)
 from llm_jax.train.platform import init_compiler_options
 from llm_jax.train.precision import as_matrices, as_moments, stored_like, wide
 
@@ -51,6 +56,15 @@ def updated(config: RunConfig, grads: Any, state: State) -> tuple[Any, Any]:
     return stored_like(made, (state["params"], state["opt"]), config.seed, state["step"])
 
 
+def judged_parameters(state: State) -> Any:
+    """Those that the model is evaluated by: the parameters, or what `schedule_free` averaged."""
+    nodes = jax.tree.leaves(state["opt"], is_leaf=is_schedule_free)
+    for found in filter(is_schedule_free, nodes):
+        averaged = schedule_free_average(state["params"], found.b1, found.z)
+        return jax.device_put(averaged, jax.tree.map(lambda leaf: leaf.sharding, state["params"]))
+    return state["params"]
+
+
 def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     """The state as `ShapeDtypeStruct`s with their shardings on `mesh`; nothing is allocated."""
     tx = optimizer_of(config)
@@ -65,10 +79,10 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     )
     opt = optax.tree_utils.tree_map_params(
         tx,
-        lambda leaf, where: leaf if _is_masked(leaf) else _like(leaf, where),
+        lambda leaf, where: leaf if is_masked(leaf) else _like(leaf, where),
         shapes["opt"],
         by_param,
-        is_leaf=_is_masked,
+        is_leaf=is_masked,
         transform_non_params=lambda _: replicated,
     )
     guard = jax.tree.map(lambda _: replicated, shapes["guard"])
@@ -88,11 +102,6 @@ def _like(leaf: jax.ShapeDtypeStruct, where: NamedSharding) -> NamedSharding:
 
 def _names(axes: Any) -> tuple[str, ...]:
     return axes if isinstance(axes, tuple) else () if axes is None else (axes,)
-
-
-def _is_masked(leaf: Any) -> bool:
-    """Whether it stands for a parameter that a part of the optimizer leaves to another."""
-    return isinstance(leaf, optax.MaskedNode)
 
 
 def init_state(config: RunConfig, mesh: Mesh) -> State:

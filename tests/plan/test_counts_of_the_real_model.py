@@ -79,11 +79,13 @@ def test_parameters_of_every_recipe_are_exact():
 BFLOAT16 = {"param_dtype": "bfloat16", "moment_dtype": "bfloat16"}
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor"])
+@pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor", "schedule_free"])
 @pytest.mark.parametrize("dtypes", [{}, BFLOAT16, {"second_moment_dtype": "bfloat16"}])
 @pytest.mark.parametrize("name", ["llama", "bias", "balancing bias"])
 def test_bytes_of_the_state_are_exact(name, dtypes, kind):
     """But for counters. Adafactor's second moments are a bound: rows and columns of 128 or more."""
+    if kind == "schedule_free":
+        dtypes = {"schedule": "constant", "second_moment_dtype": "bfloat16"}
     config = dataclasses.replace(
         run_of(ModelConfig(**{**BASE, **VARIANTS[name]})),
         optim=OptimConfig(kind=kind, warmup_steps=1, **dtypes),
