@@ -251,7 +251,7 @@ def test_the_average_is_what_is_evaluated_and_handed_over(
     tmp_path: Path, tiny_dataset: Path
 ) -> None:
     """`schedule_free` stores the y that it trains at; x = (y - (1 - b1)·z)/b1 is the model."""
-    optim = optim_config(kind="schedule_free", schedule="constant", learning_rate=3e-2)
+    optim = optim_config(kind="schedule_free", schedule="constant", learning_rate=3e-2, b1=0.5)
     config = few_steps(tmp_path / "run", tiny_dataset, optim=optim)
     result = train(config)
     saved = ocp.StandardCheckpointer().restore(Path(result["checkpoint"]) / "params")
@@ -266,7 +266,7 @@ def test_the_average_is_what_is_evaluated_and_handed_over(
     found = validation.measure(jax.device_put(handed, where), lambda: False)
     assert found is not None and found["loss"] == pytest.approx(result["loss"], rel=1e-6)
     wrong = validation.measure(jax.device_put(saved, where), lambda: False)
-    assert wrong is not None and wrong["loss"] != pytest.approx(result["loss"], rel=1e-4)
+    assert wrong is not None and wrong["loss"] != pytest.approx(result["loss"], rel=1e-5)
 
 
 def test_a_finished_run_does_nothing_more(finished: RunConfig) -> None:
