@@ -254,8 +254,9 @@ class ComputeConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of activations and matmul operands; reductions are float32, and what is stored between
     steps is said by `optim`."""
-    remat: Literal["none", "dots", "full"] = "full"
-    """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks."""
+    remat: Literal["none", "dots", "full", "offload"] = "full"
+    """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks. With
+    `offload` it recomputes whole blocks too, and their inputs wait in the host's memory."""
     scan_layers: bool = True
     """One compiled block looped over the stacked layers, or every layer written out."""
     attention: Literal["auto", "reference", "blockwise", "splash", "cudnn"] = "auto"
@@ -501,6 +502,11 @@ class RunConfig:
             self.data.batch_size % self.optim.accumulate == 0,
             f"data.batch_size is {self.data.batch_size}, which optim.accumulate = "
             f"{self.optim.accumulate} does not divide: choose a divisor of it.",
+        )
+        require(
+            self.compute.remat != "offload" or self.parallel.pipeline == 1,
+            f"compute.remat is 'offload', which parallel.pipeline = {self.parallel.pipeline} does "
+            "not go with: set it to 'full'.",
         )
         require(
             self.optim.grad_dtype == "float32"

@@ -13,7 +13,7 @@ from typing import Literal
 
 from llm_jax.config import ModelConfig, OptimConfig
 
-Remat = Literal["none", "dots", "full"]
+Remat = Literal["none", "dots", "full", "offload"]
 NEWTON_SCHULZ_STEPS = 5
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
 
@@ -134,12 +134,13 @@ class TokenFlops:
         Blockwise attention always forms its scores again in the backward pass, half of its
         forward FLOPs (FlashAttention, Dao et al. 2022, algorithm 4). `full` recomputes every
         block besides, all but its last matmul; `dots` keeps the outputs of weight matmuls and
-        recomputes attention.
+        recomputes attention; `offload` recomputes as `full` does.
         """
         return {
             "none": 0.5 * self.attention,
             "dots": 1.5 * self.attention,
             "full": 1.5 * self.attention + self.projections - self.last,
+            "offload": 1.5 * self.attention + self.projections - self.last,
         }[remat]
 
     def executed(self, remat: Remat) -> float:
@@ -227,7 +228,7 @@ def activation_bytes(
 
     Per token and layer, with blockwise attention (no T×S scores survive a block):
 
-    * `full`: the block's input, D in `dtype`.
+    * `full`: the block's input, D in `dtype`; `offload`: nothing, the host has it.
     * `dots`: that, and in `dtype` the outputs of the weight matmuls: q (N·H), k and v (2·K·H), o
       and down (2·D), up and gate (F or 2·F).
     * `none`: what JAX's differentiation of the block saves: 4·D float32 (two norms) and in `dtype`
@@ -253,7 +254,8 @@ def activation_bytes(
     everything = 16 * m.d_model / tensor + size * (3 + rows) * m.d_model + split / tensor
     between = 3 * m.d_model / tensor + rows / 2 * m.d_model
     dots = size * (between + (q_width + 2 * kv_width + wide) / tensor)
-    kept = {"none": everything, "dots": dots, "full": size * m.d_model / tensor}[remat]
+    full = size * m.d_model / tensor
+    kept = {"none": everything, "dots": dots, "full": full, "offload": 0.0}[remat]
     return int(tokens * (m.num_layers * kept + everything))
 
 

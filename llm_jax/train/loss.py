@@ -122,7 +122,7 @@ def _local(x_BTD, unembed_DV, targets_BT, weight, *, config, chunk_tokens, z_los
     (total, plain, dw_DV), dx = jax.lax.scan(body, (zero, zero, dw_DV), xs)
     if over_tokens:
         total, plain = jax.lax.psum((total, plain), over_tokens)
-    if not with_grad:
+    if dw_DV is None:
         return (total, plain), (None, None)
     dx_BTD = dx.swapaxes(0, 1).reshape(B, T, D)
     if over_vocab:

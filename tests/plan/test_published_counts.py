@@ -265,10 +265,12 @@ def test_windows_and_bytes():
     assert mean_keys(4, 2) == (1 + 2 + 2 + 2) / 4
     model = llama(4096, 14336, 4, 32, 8, 32_000, sliding_window=512, window_pattern="LG")
     assert kv_cache_bytes(model, 2048, 3) == 2 * 2 * (512 + 2048) * 8 * 128 * 2 * 3
-    full, dots, none = (
-        activation_bytes(model, 1000, remat, "bfloat16") for remat in ("full", "dots", "none")
+    full, dots, none, offload = (
+        activation_bytes(model, 1000, remat, "bfloat16")
+        for remat in ("full", "dots", "none", "offload")
     )
     layer = 1000 * (16 * 4096 + 2 * (3 * 4096 + 2 * 4096 + 2 * 1024 + 6 * 14336))
+    assert offload == layer
     assert full == 1000 * 4 * 2 * 4096 + layer
     assert dots == 1000 * 4 * 2 * (3 * 4096 + 4096 + 2 * 1024 + 2 * 14336) + layer
     assert none == 5 * layer
