@@ -257,6 +257,9 @@ class ComputeConfig:
     remat: Literal["none", "dots", "full", "offload"] = "full"
     """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks. With
     `offload` it recomputes whole blocks too, and their inputs wait in the host's memory."""
+    quantize: Literal["none", "int8", "fp8"] = "none"
+    """Rounds the operands of the blocks' weight matmuls in the forward pass of training, all but
+    those of routed experts; needs the extra `quantize`."""
     scan_layers: bool = True
     """One compiled block looped over the stacked layers, or every layer written out."""
     attention: Literal["auto", "reference", "blockwise", "splash", "cudnn"] = "auto"

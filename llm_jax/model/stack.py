@@ -98,7 +98,8 @@ def run_layers(
             x_BTD = checkpoint_name(x_BTD, BLOCK_INPUT)
         graphdef, axes = declare(block_of(stack_of[index], config), config)
         arrays = jax.tree.map(gather_fsdp, arrays, axes)
-        return nnx.merge(graphdef, arrays)(x_BTD, rope, attend, config.windows[index], cache)
+        block = nnx.merge(graphdef, arrays)
+        return block(x_BTD, rope, attend, config.windows[index], cache, compute.quantize)
 
     # Where nothing is gathered and nothing recomputed, `checkpoint` would only copy what it saves.
     if compute.remat != "none" or axes_of(*GATHERED_AXES):

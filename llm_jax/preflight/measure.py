@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, UserError
 from llm_jax.model.kernels import attention_choice
+from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import BATCH_AXES, make_mesh, used_axes
 from llm_jax.plan.counts import token_flops
@@ -43,6 +44,7 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
     """
     mesh = make_mesh(config.parallel, devices(machine))
     check_divisible(config, mesh)
+    require_library(config.compute)
     expected = expected_seconds(config)
     if expected > LONG:
         print(

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
+from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train import distributed
@@ -67,6 +68,7 @@ class _Run:
         self.clock = Clock(self.out, jax.process_index())
         self.mesh = make_mesh(config.parallel)
         check_divisible(config, self.mesh)
+        require_library(config.compute)
         self.dataset = open_dataset(config)
         self.batches = local_batches(self.dataset, config, self.mesh, "train")
         changes = claim_folder(config, self.dataset.path / "tokenizer.model")

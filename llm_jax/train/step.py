@@ -6,6 +6,7 @@ nothing is to be predicted), `segments` and `positions`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -149,7 +150,13 @@ def train_step(
 
 
 def eval_step(params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray) -> Metrics:
-    """Sums over the batch: `nats` of all targets, `count` of targets, `bytes` they stand for."""
+    """Sums over the batch: `nats` of all targets, `count` of targets, `bytes` they stand for.
+
+    Nothing is quantised: it is the model that will be handed over.
+    """
+    config = dataclasses.replace(
+        config, compute=dataclasses.replace(config.compute, quantize="none")
+    )
     _, (nats, _) = loss_fn(params, batch, jnp.ones((), jnp.float32), config)
     return {
         "nats": nats,
