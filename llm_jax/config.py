@@ -253,9 +253,14 @@ class ComputeConfig:
     """How the architecture is executed; none of it changes what the parameters mean."""
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Dtype of activations and matmul operands; parameters and reductions stay float32."""
-    remat: Literal["none", "dots", "full"] = "full"
-    """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks."""
+    """Dtype of activations and matmul operands; reductions are float32, and what is stored between
+    steps is said by `optim`."""
+    remat: Literal["none", "dots", "full", "offload"] = "full"
+    """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks. With
+    `offload` it recomputes whole blocks too, and their inputs wait in the host's memory."""
+    quantize: Literal["none", "int8", "fp8"] = "none"
+    """Rounds the operands of the blocks' weight matmuls in the forward pass of training, all but
+    those of routed experts; needs the extra `quantize`."""
     scan_layers: bool = True
     """One compiled block looped over the stacked layers, or every layer written out."""
     attention: Literal["auto", "reference", "blockwise", "splash", "cudnn"] = "auto"
@@ -287,15 +292,25 @@ class DataConfig:
 class OptimConfig:
     """The optimizer, with global-norm clipping and a schedule in steps."""
 
-    kind: Literal["adamw", "muon", "adafactor"] = "adamw"
+    kind: Literal["adamw", "muon", "adafactor", "schedule_free"] = "adamw"
     """`adamw` (Loshchilov & Hutter 2019). `muon`: the blocks' matrices move along their
     orthogonalised momentum, scaled to AdamW's step sizes (Jordan et al. 2024, Liu et al. 2025), all
-    else by AdamW. `adafactor`: second moments by row and column (Shazeer & Stern 2018)."""
+    else by AdamW. `adafactor`: second moments by row and column (Shazeer & Stern 2018).
+    `schedule_free`: AdamW whose average over the steps takes the place of momentum and of a decay
+    of the learning rate (Defazio et al. 2024); the average is what is evaluated and exported."""
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrices between steps; norms, biases and routers are always float32. The update is
+    computed in float32 whatever the state is stored in, and rounded stochastically to bfloat16."""
+    grad_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrices' gradients, and of their sum over micro-batches. `bfloat16` differentiates by
+    a bfloat16 copy of the matrices, which is also what is gathered over fsdp."""
     moment_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the first moment; the second, whose steps bfloat16 would swallow, stays float32."""
+    """Of the first moment."""
+    second_moment_dtype: Literal["float32", "bfloat16"] = "float32"
     learning_rate: float = 3e-4
-    schedule: Literal["cosine", "wsd"] = "cosine"
-    """`wsd`: warm-up, stable, linear decay over the last `decay_fraction` (Hu et al. 2024)."""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    """`wsd`: warm-up, stable, linear decay over the last `decay_fraction` (Hu et al. 2024).
+    `constant`: warm-up alone; `schedule_free` goes with no other."""
     warmup_steps: int = 100
     decay_fraction: float = 0.2
     final_fraction: float = 0.1
@@ -327,6 +342,27 @@ class OptimConfig:
             value = getattr(self, name)
             require(value >= 0, f"optim.{name} is {value}: it must not be negative.")
             require(value < math.inf, f"optim.{name} is {value}: it must be a finite number.")
+        if self.kind == "schedule_free":
+            self._check_schedule_free()
+
+    def _check_schedule_free(self) -> None:
+        end = "while optim.kind is 'schedule_free'"
+        require(
+            self.schedule == "constant",
+            f"optim.schedule is {self.schedule!r} {end}, which averages instead of decaying: set "
+            "it to 'constant'.",
+        )
+        require(self.b1 > 0, f"optim.b1 is {self.b1} {end}: it must be above 0.")
+        require(
+            self.param_dtype == "float32",
+            f"optim.param_dtype is {self.param_dtype!r} {end}, whose average is the difference of "
+            "two sets of parameters: it must be 'float32'.",
+        )
+        require(
+            self.moment_dtype == "float32",
+            f"optim.moment_dtype is {self.moment_dtype!r} {end}, which keeps no first moment: "
+            "leave it out; optim.second_moment_dtype may be 'bfloat16'.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -489,6 +525,17 @@ class RunConfig:
             self.data.batch_size % self.optim.accumulate == 0,
             f"data.batch_size is {self.data.batch_size}, which optim.accumulate = "
             f"{self.optim.accumulate} does not divide: choose a divisor of it.",
+        )
+        require(
+            self.compute.remat != "offload" or self.parallel.pipeline == 1,
+            f"compute.remat is 'offload', which parallel.pipeline = {self.parallel.pipeline} does "
+            "not go with: set it to 'full'.",
+        )
+        require(
+            self.optim.grad_dtype == "float32"
+            or "bfloat16" in (self.compute.dtype, self.optim.param_dtype),
+            "optim.grad_dtype is 'bfloat16', but compute.dtype and optim.param_dtype are "
+            "'float32': set one of them to 'bfloat16' too.",
         )
         require(
             self.optim.warmup_steps <= self.steps,

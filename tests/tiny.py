@@ -103,7 +103,10 @@ def state_on(config: RunConfig, mesh: Mesh) -> Any:
     abstract = abstract_state(config, mesh)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.device_put(zeros | {"params": parameters(config.model)}, shardings)
+    params = jax.tree.map(
+        lambda leaf, like: leaf.astype(like.dtype), parameters(config.model), abstract["params"]
+    )
+    return jax.device_put(zeros | {"params": params}, shardings)
 
 
 def relative_error(found: Any, wanted: Any, least: float = 1e-30) -> float:

@@ -43,7 +43,14 @@ class Evaluator:
         self._config = dataclasses.replace(
             config,
             data=dataclasses.replace(config.data, batch_size=self.batch_size),
-            optim=dataclasses.replace(config.optim, accumulate=1, z_loss=0.0),
+            # Parameters come in float32, whatever the run stores.
+            optim=dataclasses.replace(
+                config.optim,
+                accumulate=1,
+                z_loss=0.0,
+                param_dtype="float32",
+                grad_dtype="float32",
+            ),
         )
         self._step = compile_eval_step(self._config, self._mesh, np.pad(token_bytes, (0, padding)))
         where = jax.tree.map(

@@ -34,16 +34,18 @@ class Block(nnx.Module):
         attend: Attend,
         window: int | None,
         cache: Cache,
+        quantize: str = "none",
     ) -> tuple[jax.Array, Cache, Routing | None]:
         """The residual stream after the block, the cache, and the routing of a block of experts."""
-        h_BTD, cache = self.attn(_gathered(self.attn_norm(x_BTD)), rope, attend, window, cache)
+        h_BTD = _gathered(self.attn_norm(x_BTD))
+        h_BTD, cache = self.attn(h_BTD, rope, attend, window, cache, quantize)
         h_BTD = _scattered(h_BTD)
         x_BTD = x_BTD + (self.attn_post_norm(h_BTD) if self.post_norm else h_BTD)
         h_BTD, routing = _gathered(self.mlp_norm(x_BTD)), None
         if self.experts:
-            h_BTD, routing = self.moe(h_BTD)
+            h_BTD, routing = self.moe(h_BTD, quantize)
         else:
-            h_BTD = self.mlp(h_BTD)
+            h_BTD = self.mlp(h_BTD, quantize)
         h_BTD = _scattered(h_BTD)
         x_BTD = x_BTD + (self.mlp_post_norm(h_BTD) if self.post_norm else h_BTD)
         return x_BTD, cache, routing

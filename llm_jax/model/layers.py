@@ -7,6 +7,7 @@ N(0, σ²/2L) (GPT-2, Radford et al. 2019).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig
+from llm_jax.model.quantize import quantized_product
 from llm_jax.model.rope import apply_rope
 from llm_jax.parallel.mesh import Logical, axes_of, constrain
 
@@ -44,22 +46,28 @@ def zeros(shape: tuple[int, ...], logical: Logical) -> nnx.Param:
     return nnx.Param(jnp.zeros(shape, jnp.float32), logical=logical)
 
 
-def dense(x: jax.Array, w: jax.Array) -> jax.Array:
+def dense(x: jax.Array, w: jax.Array, quantize: str = "none") -> jax.Array:
     """x (…, D) times w (D, F), named "dense" for the remat policies.
+
+    `quantize` rounds both to 8 bits first (`model/quantize.py`); the gradients are the same.
 
     The gradients are those of `einsum`, written so that no operand is transposed in memory: JAX's
     own rule costs XLA on CPU a copy of every activation (benchmarks/train_step.py).
     """
-    return checkpoint_name(_dense(x, w), "dense")
+    return checkpoint_name(_dense(x, w, quantize), "dense")
 
 
-@jax.custom_vjp
-def _dense(x: jax.Array, w: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dense(x: jax.Array, w: jax.Array, quantize: str) -> jax.Array:
+    if quantize != "none":
+        return quantized_product(x, w, quantize)
     return jnp.einsum("...D,DF->...F", x, w)
 
 
-def _dense_fwd(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _dense(x, w), (x, w)
+def _dense_fwd(
+    x: jax.Array, w: jax.Array, quantize: str
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _dense(x, w, quantize), (x, w)
 
 
 def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -71,7 +79,7 @@ def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Arra
     return dx, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
 
 
-_dense.defvjp(_dense_fwd, lambda saved, dy: dense_gradients(saved[0], saved[1], dy))
+_dense.defvjp(_dense_fwd, lambda _, saved, dy: dense_gradients(saved[0], saved[1], dy))
 
 
 class Norm(nnx.Module):
@@ -127,9 +135,10 @@ class Attention(nnx.Module):
         attend: Attend,
         window: int | None,
         cache: Cache,
+        quantize: str = "none",
     ) -> tuple[jax.Array, Cache]:
         config, dtype = self.config, x_BTD.dtype
-        q_BTNH, k_BTKH, v_BTKH = (self._heads(x_BTD, w) for w in (self.q, self.k, self.v))
+        q_BTNH, k_BTKH, v_BTKH = (self._heads(x_BTD, w, quantize) for w in (self.q, self.k, self.v))
         if config.qkv_bias:
             q_BTNH += self.q_bias[...].astype(dtype)
             k_BTKH += self.k_bias[...].astype(dtype)
@@ -143,14 +152,14 @@ class Attention(nnx.Module):
         v_BTKH = constrain(v_BTKH, "batch", "length", "kv_heads", "head_dim")
         out_BTNH, cache = attend(q_BTNH, k_BTKH, v_BTKH, window, cache)
         w_nD = self.o[...].reshape(-1, config.d_model).astype(dtype)
-        out_BTD = dense(out_BTNH.reshape(*x_BTD.shape[:2], -1), w_nD)
+        out_BTD = dense(out_BTNH.reshape(*x_BTD.shape[:2], -1), w_nD, quantize)
         if config.out_bias:
             out_BTD += self.o_bias[...].astype(dtype)
         return out_BTD, cache
 
-    def _heads(self, x_BTD: jax.Array, w_DNH: nnx.Param) -> jax.Array:
+    def _heads(self, x_BTD: jax.Array, w_DNH: nnx.Param, quantize: str) -> jax.Array:
         D, N, H = w_DNH.shape
-        y_BTn = dense(x_BTD, w_DNH[...].reshape(D, N * H).astype(x_BTD.dtype))
+        y_BTn = dense(x_BTD, w_DNH[...].reshape(D, N * H).astype(x_BTD.dtype), quantize)
         return y_BTn.reshape(*x_BTD.shape[:2], N, H)
 
 
@@ -172,21 +181,21 @@ class Mlp(nnx.Module):
             if config.gated:
                 self.gate_bias = zeros((F,), ("mlp",))
 
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, quantize: str = "none") -> jax.Array:
         config, dtype = self.config, x_BTD.dtype
-        up_BTF = self._project(x_BTD, "up")
+        up_BTF = self._project(x_BTD, "up", quantize)
         if config.activation == "gelu":
             h_BTF = jax.nn.gelu(up_BTF, approximate=True)
         elif config.activation == "geglu":
-            h_BTF = jax.nn.gelu(self._project(x_BTD, "gate"), approximate=True) * up_BTF
+            h_BTF = jax.nn.gelu(self._project(x_BTD, "gate", quantize), approximate=True) * up_BTF
         else:
-            h_BTF = jax.nn.silu(self._project(x_BTD, "gate")) * up_BTF
+            h_BTF = jax.nn.silu(self._project(x_BTD, "gate", quantize)) * up_BTF
         h_BTF = constrain(h_BTF, "batch", "length", "mlp")
-        out_BTD = dense(h_BTF, self.down[...].astype(dtype))
+        out_BTD = dense(h_BTF, self.down[...].astype(dtype), quantize)
         return out_BTD + self.down_bias[...].astype(dtype) if config.mlp_bias else out_BTD
 
-    def _project(self, x_BTD: jax.Array, name: str) -> jax.Array:
-        y_BTF = dense(x_BTD, getattr(self, name)[...].astype(x_BTD.dtype))
+    def _project(self, x_BTD: jax.Array, name: str, quantize: str) -> jax.Array:
+        y_BTF = dense(x_BTD, getattr(self, name)[...].astype(x_BTD.dtype), quantize)
         if self.config.mlp_bias:
             y_BTF += getattr(self, f"{name}_bias")[...].astype(x_BTD.dtype)
         return y_BTF

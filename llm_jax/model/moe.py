@@ -69,8 +69,11 @@ class Moe(nnx.Module):
         if moe.shared_d_ff:
             self.shared = Mlp(config, rngs, moe.shared_d_ff)
 
-    def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, Routing]:
-        """The experts' outputs of each token, weighted by the router; same shape and dtype."""
+    def __call__(self, x_BTD: jax.Array, quantize: str = "none") -> tuple[jax.Array, Routing]:
+        """The experts' outputs of each token, weighted by the router; same shape and dtype.
+
+        `quantize` is about the shared experts alone.
+        """
         moe, dtype = self.moe, x_BTD.dtype
         scores_BTE = jnp.einsum(
             "BTD,DE->BTE", x_BTD.astype(jnp.float32), self.router[...], precision="highest"
@@ -91,7 +94,7 @@ class Moe(nnx.Module):
             self.config,
         )
         if moe.shared_d_ff:
-            out_BTD += self.shared(x_BTD)
+            out_BTD += self.shared(x_BTD, quantize)
         return out_BTD, balance(scores_BTE, affinity_BTE, assigned, bias_E, moe, dropped)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ComputeConfig, ModelConfig
 from llm_jax.model.block import Block, expert_block
@@ -21,12 +22,21 @@ from llm_jax.parallel.pipeline import Schedule, pipeline
 
 Params = dict[str, Any]
 
+BLOCK_INPUT = "block_input"
+"""Name of what `offload` moves to the host."""
+
 # What the forward pass keeps for the backward pass. Even "none" gathers weights a second time:
 # kept, the gathered weights of all layers would be the whole model on every device.
 REMAT_POLICIES = {
     "none": jax.checkpoint_policies.save_anything_except_these_names(GATHERED),
     "dots": jax.checkpoint_policies.save_only_these_names("dense"),
     "full": jax.checkpoint_policies.nothing_saveable,
+    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=[BLOCK_INPUT],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
 }
 
 
@@ -84,9 +94,12 @@ def run_layers(
     stack_of = {i: name for name, layers in layer_stacks(config).items() for i in layers}
 
     def layer(x_BTD: jax.Array, arrays: Params, cache: Cache, index: int) -> Any:
+        if compute.remat == "offload":
+            x_BTD = checkpoint_name(x_BTD, BLOCK_INPUT)
         graphdef, axes = declare(block_of(stack_of[index], config), config)
         arrays = jax.tree.map(gather_fsdp, arrays, axes)
-        return nnx.merge(graphdef, arrays)(x_BTD, rope, attend, config.windows[index], cache)
+        block = nnx.merge(graphdef, arrays)
+        return block(x_BTD, rope, attend, config.windows[index], cache, compute.quantize)
 
     # Where nothing is gathered and nothing recomputed, `checkpoint` would only copy what it saves.
     if compute.remat != "none" or axes_of(*GATHERED_AXES):

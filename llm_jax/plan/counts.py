@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_jax.config import ModelConfig
+from llm_jax.config import ModelConfig, OptimConfig
 
-Remat = Literal["none", "dots", "full"]
+Remat = Literal["none", "dots", "full", "offload"]
 NEWTON_SCHULZ_STEPS = 5
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
 
@@ -137,12 +137,13 @@ class TokenFlops:
         Blockwise attention always forms its scores again in the backward pass, half of its
         forward FLOPs (FlashAttention, Dao et al. 2022, algorithm 4). `full` recomputes every
         block besides, all but its last matmul; `dots` keeps the outputs of weight matmuls and
-        recomputes attention.
+        recomputes attention; `offload` recomputes as `full` does.
         """
         return {
             "none": 0.5 * self.attention,
             "dots": 1.5 * self.attention,
             "full": 1.5 * self.attention + self.projections - self.last,
+            "offload": 1.5 * self.attention + self.projections - self.last,
         }[remat]
 
     def executed(self, remat: Remat) -> float:
@@ -197,18 +198,30 @@ def update_flops(model: ModelConfig, optimizer: str) -> int:
     return total
 
 
-def state_bytes(
-    params: int,
-    *,
-    param: str = "float32",
-    grad: str = "float32",
-    moments: tuple[str, ...] = ("float32", "float32"),
-) -> dict[str, int]:
-    """Bytes of parameters, gradients and optimizer moments, before any sharding."""
+def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
+    """Bytes of parameters, gradients and optimizer moments, before any sharding.
+
+    Norms, biases and routers are float32 always. Moments: two of each parameter; for `muon` the
+    first alone of the blocks' matrices; for `adafactor` the first, and of the second at most 1/64,
+    its rows and columns of 128 or more; for `schedule_free` the second, and the iterate z.
+    """
+    part = parameters(model)
+    total = sum(part.values())
+    fixed = sum(part[name] for name in ("router", "biases", "norms", "post_norms", "qk_norm"))
+    first = DTYPE_BYTES[optim.moment_dtype]
+    second = DTYPE_BYTES[optim.second_moment_dtype]
+    moe = model.moe
+    biases = sum(model.moe_layers) * moe.experts if moe and moe.balance_rate else 0
+    moved = total - biases  # balancing biases have no moments
+    seconds = moved
+    if optim.kind == "muon":
+        seconds -= block_parameters(model) - part["router"]
+    elif optim.kind == "adafactor":
+        seconds = moved // 64
     return {
-        "params": params * DTYPE_BYTES[param],
-        "grads": params * DTYPE_BYTES[grad],
-        "moments": params * sum(DTYPE_BYTES[dtype] for dtype in moments),
+        "params": fixed * 4 + (total - fixed) * DTYPE_BYTES[optim.param_dtype],
+        "grads": fixed * 4 + (total - fixed) * DTYPE_BYTES[optim.grad_dtype],
+        "moments": moved * first + seconds * second,  # z of `schedule_free` is float32 as well
     }
 
 
@@ -220,7 +233,7 @@ def activation_bytes(
 
     Per token and layer, with blockwise attention (no T×S scores survive a block):
 
-    * `full`: the block's input, D in `dtype`.
+    * `full`: the block's input, D in `dtype`; `offload`: nothing, the host has it.
     * `dots`: that, and in `dtype` the outputs of the weight matmuls: q (N·H), k and v (2·K·H), o
       and down (2·D), up and gate (F or 2·F).
     * `none`: all of `working_bytes`.
@@ -237,7 +250,7 @@ def activation_bytes(
     working = working_bytes(model, tokens, dtype, tensor=tensor)
     between = 3 * m.d_model / tensor + rows * m.d_model
     dots = size * (between + (q_width + 2 * kv_width + wide) / tensor)
-    kept = {"dots": dots, "full": size * m.d_model / tensor}
+    kept = {"dots": dots, "full": size * m.d_model / tensor, "offload": 0.0}
     if remat == "none":
         return (m.num_layers + 1) * working
     return int(tokens * m.num_layers * kept[remat]) + working

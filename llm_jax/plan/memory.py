@@ -1,7 +1,7 @@
 """Bytes per device of one training step, part by part, before any compiler has seen it.
 
-Parameters are float32 with float32 AdamW moments; gradients are float32; compute runs in
-`dtype`. Parameters, gradients and moments are split over fsdp × tensor, activations over the
+Parameters, gradients and moments have the dtypes of `OptimConfig`; compute runs in `dtype`.
+Parameters, gradients and moments are split over fsdp × tensor, activations over the
 batch axes, and inside of a block over tensor.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_jax.config import ModelConfig
+from llm_jax.config import ModelConfig, OptimConfig
 from llm_jax.plan.counts import (
     DTYPE_BYTES,
     Remat,
@@ -55,13 +55,18 @@ class Layout:
 
 
 def device_bytes(
-    model: ModelConfig, layout: Layout, micro_tokens: int, loss_chunk: int
+    model: ModelConfig,
+    layout: Layout,
+    micro_tokens: int,
+    loss_chunk: int,
+    optim: OptimConfig | None = None,
 ) -> dict[str, int]:
     """Bytes per device by part, at the moment of the step that needs most.
 
     Args:
       micro_tokens: tokens of one micro-batch on one device.
       loss_chunk: tokens whose logits exist at one time.
+      optim: what is stored, and in which dtypes; float32 AdamW by default.
 
     Parameters and moments are always there. Three moments are compared, and the parts of the
     largest are returned; a part that is not there then is 0.
@@ -74,15 +79,16 @@ def device_bytes(
     * The update: gradients, and what the optimizer makes of them before it adds them.
     """
     shards = layout.fsdp * layout.tensor
-    params = total_parameters(model)
-    state = {key: value // shards for key, value in state_bytes(params).items()}
+    optim = optim or OptimConfig()
+    state = {key: value // shards for key, value in state_bytes(model, optim).items()}
     grads = state.pop("grads")
     if layout.accumulate > 1:  # the sum over micro-batches is there besides the new ones
         state["summed_grads"] = grads
     head = model.vocab_size * model.d_model
-    cast = layout.dtype != "float32"
+    cast = layout.dtype != optim.param_dtype
     size = DTYPE_BYTES[layout.dtype]
-    own = params * size // shards if cast else 0  # all layers' own parts are cast before the scan
+    # All layers' own parts are cast before the scan.
+    own = total_parameters(model) * size // shards if cast else 0
     gathers = layout.fsdp > 1 or cast
     unsummed = 4 * head // layout.tensor if layout.batch_shards > 1 else 0
     split = {"tensor": layout.tensor}
@@ -104,7 +110,7 @@ def device_bytes(
         "gathered_weights": own + gathers * _gathered(model, layout),
         "activations": kept + int(SLACK * working),
     }
-    update = {"grads": grads, "updates": state["params"]}
+    update = {"grads": grads, "updates": 4 * total_parameters(model) // shards}
     largest = max((loss, backward, update), key=lambda parts: sum(parts.values()))
     return {**state, **nothing, **largest}
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, UserError
 from llm_jax.model.kernels import Choice, attention_choice, split_choice
+from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import BATCH_AXES, make_mesh, used_axes
 from llm_jax.plan.counts import token_flops
@@ -43,6 +44,7 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
     """
     mesh = make_mesh(config.parallel, devices(machine))
     check_divisible(config, mesh)
+    require_library(config.compute)
     expected = expected_seconds(config)
     if expected > LONG:
         print(
@@ -188,7 +190,9 @@ def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
     shards = math.prod(shape[axis] for axis in BATCH_AXES)
     length = config.data.seq_len // shape["context"]
     micro = config.data.batch_size // config.optim.accumulate // shards * length
-    parts = device_bytes(config.model, layout_of(config, mesh), micro, config.compute.loss_chunk)
+    parts = device_bytes(
+        config.model, layout_of(config, mesh), micro, config.compute.loss_chunk, config.optim
+    )
     return {**parts, "total": sum(parts.values())}
 
 

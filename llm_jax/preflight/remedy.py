@@ -45,7 +45,8 @@ def remedies(config: RunConfig, machine: Machine) -> Iterator[tuple[str, RunConf
         words.append(word)
         return ", ".join(words), config
 
-    for remat in REMATS[REMATS.index(config.compute.remat) + 1 :]:
+    known = config.compute.remat in REMATS  # `offload` recomputes as much as there is
+    for remat in REMATS[REMATS.index(config.compute.remat) + 1 :] if known else ():
         words = [word for word in words if "compute.remat" not in word]
         yield changed(
             f"compute.remat {remat}", compute=dataclasses.replace(config.compute, remat=remat)

@@ -36,8 +36,9 @@ from llm_jax.train import distributed
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.local import LocalCheckpoints
 from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, write_manifest
+from llm_jax.train.optimizer import is_schedule_free, schedule_free_average
 from llm_jax.train.run_folder import check_tokenizer, differences
-from llm_jax.train.state import State, fresh_optimizer
+from llm_jax.train.state import State, fresh_optimizer, optimizer_of
 from llm_jax.train.trouble import FileTrouble
 
 FORMAT = 1
@@ -297,7 +298,8 @@ def set_damaged_aside(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model as `eval`, `generate` and `export` need it."""
+    """A trained model as `eval`, `generate` and `export` need it: float32 parameters, for
+    `schedule_free` the average."""
 
     config: RunConfig
     step: int
@@ -332,4 +334,28 @@ def load_run(folder: str | Path, step: int | None = None) -> Run:
         )
         restore = ocp.args.Composite(params=ocp.args.StandardRestore(target))
         params = manager.restore(step, args=restore)["params"]
+        if (folder / "checkpoints" / str(step) / "opt").exists():
+            params = _judged(manager, step, config, params)
     return Run(config, step, params, folder / "tokenizer.model")
+
+
+def _judged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params: Any) -> Any:
+    """`params` of a checkpoint, averaged if the optimizer does; of its state z and b1 are read."""
+    opt = jax.eval_shape(optimizer_of(config).init, params)
+    nodes = jax.tree_util.tree_leaves_with_path(opt, is_leaf=is_schedule_free)
+    averages = [(path, node) for path, node in nodes if is_schedule_free(node)]
+    if not averages:
+        return params
+    path, node = averages[0]
+    wanted = {"b1": node.b1, "z": node.z}
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)  # noqa: E731
+    target = plain(jax.tree.map(place, wanted))
+    for entry in reversed(path):
+        target = {_key(entry): target}
+    arguments = ocp.checkpoint_utils.construct_restore_args(target)
+    restore = ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)
+    made = manager.restore(step, args=ocp.args.Composite(opt=restore))["opt"]
+    for entry in path:
+        made = made[_key(entry)]
+    return schedule_free_average(params, **unplain(made, wanted))

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
+from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train import distributed
@@ -28,7 +29,7 @@ from llm_jax.train.platform import peak_flops
 from llm_jax.train.reporter import Reporter, measured_before
 from llm_jax.train.rollback import batches_from, read_rollbacks, roll_back
 from llm_jax.train.run_folder import claim_folder
-from llm_jax.train.state import State, abstract_state, init_state
+from llm_jax.train.state import State, abstract_state, init_state, judged_parameters
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
 from llm_jax.train.trace import Trace
@@ -69,6 +70,7 @@ class _Run:
         self.clock = Clock(self.out, jax.process_index())
         self.mesh = make_mesh(config.parallel)
         check_divisible(config, self.mesh)
+        require_library(config.compute)
         self.dataset = open_dataset(config)
         self.batches = local_batches(self.dataset, config, self.mesh, "train")
         changes = claim_folder(config, self.dataset.path / "tokenizer.model")
@@ -176,7 +178,7 @@ class _Run:
 
     def _evaluate(self, validation: Validation, state: State) -> None:
         with self.clock.phase("eval"):
-            values = validation.measure(state["params"], self.stop.requested)
+            values = validation.measure(judged_parameters(state), self.stop.requested)
         if values:
             self.reporter.validation(self.done, values)
 

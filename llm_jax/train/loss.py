@@ -42,7 +42,7 @@ def cross_entropy(
 
     Args:
       x_BTD: final hidden states.
-      unembed_DV: float32.
+      unembed_DV: its gradient, summed in float32, has its dtype.
       targets_BT: int32; -1 is not counted.
       weight: float32 scalar, 1/number of targets for a mean.
       chunk_tokens: most tokens whose logits exist at one time on a device.
@@ -78,7 +78,7 @@ def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss
 def _local(x_BTD, unembed_DV, targets_BT, weight, *, config, chunk_tokens, z_loss, with_grad):
     """Loss of all devices, and the gradients of the tokens and the vocabulary of this one."""
     B, T, D = x_BTD.shape
-    V = unembed_DV.shape[1]
+    V, stored = unembed_DV.shape[1], unembed_DV.dtype
     over_vocab, over_tokens = axes_of("vocab"), axes_of("ends_batch", "length")
     first = jax.lax.axis_index(over_vocab) * V if over_vocab else 0
     c = chunk_length(B, T, chunk_tokens)
@@ -122,7 +122,7 @@ def _local(x_BTD, unembed_DV, targets_BT, weight, *, config, chunk_tokens, z_los
     (total, plain, dw_DV), dx = jax.lax.scan(body, (zero, zero, dw_DV), xs)
     if over_tokens:
         total, plain = jax.lax.psum((total, plain), over_tokens)
-    if not with_grad:
+    if dw_DV is None:
         return (total, plain), (None, None)
     dx_BTD = dx.swapaxes(0, 1).reshape(B, T, D)
     if over_vocab:
@@ -131,7 +131,7 @@ def _local(x_BTD, unembed_DV, targets_BT, weight, *, config, chunk_tokens, z_los
         dw_DV = jax.lax.psum_scatter(dw_DV, split, scatter_dimension=0, tiled=True)
     if whole := tuple(axis for axis in over_tokens if axis not in split):
         dw_DV = jax.lax.psum(dw_DV, whole)
-    return (total, plain), (dx_BTD, dw_DV)
+    return (total, plain), (dx_BTD, dw_DV.astype(stored))
 
 
 def _fwd(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss):
@@ -141,7 +141,7 @@ def _fwd(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss):
 def _bwd(config, chunk_tokens, z_loss, residuals, cotangents):
     dx_BTD, dw_DV = residuals
     scale = cotangents[0]
-    return (dx_BTD * scale.astype(dx_BTD.dtype), dw_DV * scale, None, None)
+    return (dx_BTD * scale.astype(dx_BTD.dtype), dw_DV * scale.astype(dw_DV.dtype), None, None)
 
 
 cross_entropy.defvjp(_fwd, _bwd)

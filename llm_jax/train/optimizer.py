@@ -21,6 +21,7 @@ def learning_rate(optim: OptimConfig, steps: int) -> optax.Schedule:
 
     cosine: linear warm-up, then half a cosine to `final_fraction` of the peak (Loshchilov & Hutter
     2017). wsd: warm-up, constant, then linear to `final_fraction` (Hu et al. 2024, MiniCPM).
+    constant: warm-up, then the peak.
     """
     peak, final = optim.learning_rate, optim.learning_rate * optim.final_fraction
     warmup = optim.warmup_steps
@@ -31,6 +32,8 @@ def learning_rate(optim: OptimConfig, steps: int) -> optax.Schedule:
             optax.cosine_decay_schedule(peak, max(steps - warmup, 1), optim.final_fraction)
         )
         return optax.join_schedules(parts, [warmup])
+    if optim.schedule == "constant":
+        return optax.join_schedules([*parts, optax.constant_schedule(peak)], [warmup])
     decay = max(round(steps * optim.decay_fraction), 1)
     start = max(steps - decay, warmup)
     parts += [optax.constant_schedule(peak), optax.linear_schedule(peak, final, decay)]
@@ -76,12 +79,16 @@ def make_optimizer(
       balance_rate: step of the experts' balancing biases, which move against the sign of their
         gradient (Wang et al. 2024, algorithm 1); 0 where there are none.
     """
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(optim.clip_norm),
+    rate = learning_rate(optim, steps)
+    step = optax.chain(
         direction(optim, logical_axes),
         optax.add_decayed_weights(optim.weight_decay, decay_mask(logical_axes)),
-        optax.scale_by_learning_rate(learning_rate(optim, steps)),
+        optax.scale_by_learning_rate(rate),
     )
+    if optim.kind == "schedule_free":
+        # It counts from 1, the schedule from 0.
+        step = optax.contrib.schedule_free(step, lambda count: rate(count - 1), optim.b1)
+    optimizer = optax.chain(optax.clip_by_global_norm(optim.clip_norm), step)
     if not balance_rate:
         return optimizer
     balance = optax.chain(optax.scale_by_sign(), optax.scale(-balance_rate))
@@ -92,14 +99,16 @@ def make_optimizer(
 
 def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransformation:
     """What the learning rate is multiplied with; about 1 per element, or 0.2 for `muon`."""
-    adam = optax.scale_by_adam(optim.b1, optim.b2, optim.eps, mu_dtype=optim.moment_dtype)
+    adam = optax.scale_by_adam(optim.b1, optim.b2, optim.eps)
     if optim.kind == "adamw":
         return adam
+    if optim.kind == "schedule_free":  # Adam without a first moment
+        return optax.scale_by_rms(optim.b2, optim.eps, eps_in_sqrt=False, bias_correction=True)
     if optim.kind == "adafactor":
         return optax.chain(
             optax.scale_by_factored_rms(),
             optax.clip_by_block_rms(1.0),
-            optax.ema(optim.b1, accumulator_dtype=optim.moment_dtype),
+            optax.ema(optim.b1),
         )
     labels = jax.tree.map(
         lambda axes: "rest" if muon_axes(axes) is None else "matrices",
@@ -110,10 +119,31 @@ def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransforma
         lambda axes: muon_axes(axes) or optax.MaskedNode(), logical_axes, is_leaf=is_axes
     )
     muon = optax.chain(
-        optax.contrib.scale_by_muon(mu_dtype=optim.moment_dtype, weight_dimension_numbers=numbers),
+        optax.contrib.scale_by_muon(weight_dimension_numbers=numbers),
         optax.stateless(lambda updates, _: jax.tree.map(_like_adam, updates, numbers)),
     )
     return optax.partition({"matrices": muon, "rest": adam}, labels)
+
+
+def is_schedule_free(node: Any) -> bool:
+    return isinstance(node, optax.contrib.ScheduleFreeState)
+
+
+def is_masked(node: Any) -> bool:
+    """Whether it stands for a parameter that a part of the optimizer leaves to another."""
+    return isinstance(node, optax.MaskedNode)
+
+
+@jax.jit
+def schedule_free_average(params: Any, b1: jax.Array, z: Any) -> Any:
+    """x, the average that is evaluated, of the trained y (`params`) and the iterate z.
+
+    (y - (1 - b1)·z)/b1; parameters that are masked in z, balancing biases, stay as they are.
+    """
+    own = jax.tree.map(lambda z, y: z if is_masked(z) else y, z, params, is_leaf=is_masked)
+    state = optax.contrib.ScheduleFreeState(b1, None, None, None, None, z)
+    x = optax.contrib.schedule_free_eval_params(state, own)
+    return jax.tree.map(lambda x, y: y if is_masked(x) else x, x, params, is_leaf=is_masked)
 
 
 def muon_axes(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | None:

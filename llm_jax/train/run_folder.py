@@ -37,6 +37,11 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
                 f"The run in {config.out} has another architecture ({'; '.join(model)}): restore "
                 "these fields, or choose another `out`."
             )
+        if old.optim.kind != config.optim.kind and any(out.glob("checkpoints/*/opt")):
+            raise ConfigError(
+                f"optim.kind is {config.optim.kind!r}, but the run in {config.out} holds the state "
+                f"of {old.optim.kind!r}: restore it, or choose another `out`."
+            )
         theirs = out / "tokenizer.model"
         if theirs.is_file():
             check_tokenizer(config.out, file_sha256(theirs), file_sha256(tokenizer_path))

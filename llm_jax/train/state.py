@@ -21,8 +21,14 @@ from llm_jax.config import RunConfig
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import parameter_sharding, sharding
 from llm_jax.train.guard import fresh_guard
-from llm_jax.train.optimizer import make_optimizer
+from llm_jax.train.optimizer import (
+    is_masked,
+    is_schedule_free,
+    make_optimizer,
+    schedule_free_average,
+)
 from llm_jax.train.platform import init_compiler_options
+from llm_jax.train.precision import as_matrices, as_moments, stored_like, wide
 
 State = dict[str, Any]
 
@@ -34,10 +40,29 @@ def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
 
 
 def fresh_state(config: RunConfig, key: jax.Array) -> State:
+    axes = transformer.logical_axes(config.model)
     params = transformer.init(config.model, key)
-    opt = optimizer_of(config).init(params)
+    opt = as_moments(optimizer_of(config).init(params), config.optim)
+    params = as_matrices(params, config.optim.param_dtype, axes)
     step = jnp.zeros((), jnp.int32)
     return {"params": params, "opt": opt, "guard": fresh_guard(), "step": step}
+
+
+def updated(config: RunConfig, grads: Any, state: State) -> tuple[Any, Any]:
+    """Parameters and optimizer state after one update, computed in float32, stored as before."""
+    params = wide(state["params"])
+    updates, opt = optimizer_of(config).update(wide(grads), wide(state["opt"]), params)
+    made = optax.apply_updates(params, updates), opt
+    return stored_like(made, (state["params"], state["opt"]), config.seed, state["step"])
+
+
+def judged_parameters(state: State) -> Any:
+    """Those that the model is evaluated by: the parameters, or what `schedule_free` averaged."""
+    nodes = jax.tree.leaves(state["opt"], is_leaf=is_schedule_free)
+    for found in filter(is_schedule_free, nodes):
+        averaged = schedule_free_average(state["params"], found.b1, found.z)
+        return jax.device_put(averaged, jax.tree.map(lambda leaf: leaf.sharding, state["params"]))
+    return state["params"]
 
 
 def abstract_state(config: RunConfig, mesh: Mesh) -> State:
@@ -54,10 +79,10 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     )
     opt = optax.tree_utils.tree_map_params(
         tx,
-        lambda leaf, where: leaf if _is_masked(leaf) else _like(leaf, where),
+        lambda leaf, where: leaf if is_masked(leaf) else _like(leaf, where),
         shapes["opt"],
         by_param,
-        is_leaf=_is_masked,
+        is_leaf=is_masked,
         transform_non_params=lambda _: replicated,
     )
     guard = jax.tree.map(lambda _: replicated, shapes["guard"])
@@ -79,11 +104,6 @@ def _names(axes: Any) -> tuple[str, ...]:
     return axes if isinstance(axes, tuple) else () if axes is None else (axes,)
 
 
-def _is_masked(leaf: Any) -> bool:
-    """Whether it stands for a parameter that a part of the optimizer leaves to another."""
-    return isinstance(leaf, optax.MaskedNode)
-
-
 def init_state(config: RunConfig, mesh: Mesh) -> State:
     """A fresh state, each array created on the devices that hold it.
 
@@ -101,4 +121,5 @@ def init_state(config: RunConfig, mesh: Mesh) -> State:
 def fresh_optimizer(config: RunConfig, abstract: State, params: Any) -> Any:
     """Optimizer state for parameters that come without one, sharded as `abstract` says."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract["opt"])
-    return jax.jit(optimizer_of(config).init, out_shardings=shardings)(params)
+    init = lambda params: as_moments(optimizer_of(config).init(wide(params)), config.optim)  # noqa: E731
+    return jax.jit(init, out_shardings=shardings)(params)

@@ -6,13 +6,13 @@ nothing is to be predicted), `segments` and `positions`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
@@ -25,7 +25,8 @@ from llm_jax.train.guard import judge
 from llm_jax.train.loss import cross_entropy
 from llm_jax.train.optimizer import gradient_norm, learning_rate
 from llm_jax.train.platform import compiler_options
-from llm_jax.train.state import State, abstract_state, optimizer_of
+from llm_jax.train.precision import as_matrices
+from llm_jax.train.state import State, abstract_state, updated
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -79,7 +80,14 @@ def schedule_of(config: RunConfig) -> Schedule | None:
 
 
 def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metrics]:
-    """Gradient of the mean loss over the batch's targets, summed over its micro-batches."""
+    """Gradient of the mean loss over the batch's targets, summed over its micro-batches.
+
+    It has the dtype of the parameters, their matrices in `optim.grad_dtype`, if that is narrower or
+    there is something to sum.
+    """
+    dtype, axes = config.optim.grad_dtype, transformer.logical_axes(config.model)
+    if dtype == "bfloat16":
+        params = as_matrices(params, dtype, axes)
     count = jnp.sum(batch["targets"] >= 0)
     weight = 1.0 / jnp.maximum(count, 1).astype(jnp.float32)
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
@@ -91,9 +99,9 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
 
         def micro(total: Any, piece: Batch) -> tuple[Any, Any]:
             (_, made), grads = value_and_grad(params, piece, weight, config)
-            return jax.tree.map(jnp.add, total, grads), made
+            return jax.tree.map(lambda a, b: (a + b).astype(a.dtype), total, grads), made
 
-        zeros = jax.tree.map(jnp.zeros_like, params)
+        zeros = as_matrices(jax.tree.map(jnp.zeros_like, params), dtype, axes)
         pieces = {name: split_batch(x, parts) for name, x in batch.items()}
         grads, (loss, routing) = jax.lax.scan(micro, zeros, pieces)
     metrics = {"loss": jnp.sum(loss), "count": count}
@@ -124,12 +132,10 @@ def train_step(
     grad_norm = gradient_norm(grads, transformer.logical_axes(config.model))
     take, guard = judge(state["guard"], metrics["loss"], grad_norm, config.optim.spike_limit)
 
-    def update() -> tuple[Any, Any]:
-        updates, opt = optimizer_of(config).update(grads, state["opt"], state["params"])
-        return optax.apply_updates(state["params"], updates), opt
-
     # A select between old and new arrays would keep a second copy of the parameters in memory.
-    params, opt = jax.lax.cond(take, update, lambda: (state["params"], state["opt"]))
+    params, opt = jax.lax.cond(
+        take, lambda: updated(config, grads, state), lambda: (state["params"], state["opt"])
+    )
     nats = metrics["loss"] * metrics["count"]
     # The schedule advances with the updates that were made.
     made = state["step"] - state["guard"]["skipped"]
@@ -144,7 +150,13 @@ def train_step(
 
 
 def eval_step(params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray) -> Metrics:
-    """Sums over the batch: `nats` of all targets, `count` of targets, `bytes` they stand for."""
+    """Sums over the batch: `nats` of all targets, `count` of targets, `bytes` they stand for.
+
+    Nothing is quantised: it is the model that will be handed over.
+    """
+    config = dataclasses.replace(
+        config, compute=dataclasses.replace(config.compute, quantize="none")
+    )
     _, (nats, _) = loss_fn(params, batch, jnp.ones((), jnp.float32), config)
     return {
         "nats": nats,

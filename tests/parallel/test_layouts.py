@@ -89,6 +89,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "unrolled": {"compute": compute_config(scan_layers=False)},
     "accumulate": {"optim": optim_config(**OPTIM, accumulate=2)},
     "remat": {"compute": compute_config(remat="full")},
+    "offload": {"compute": compute_config(remat="offload")},
 }
 GOLDEN = Path(__file__).with_name("collectives.json")
 COLLECTIVE = re.compile(
@@ -132,6 +133,7 @@ def cases() -> list[Any]:
         ("data2_tensor4", "scan"),
         ("data2_fsdp2_tensor2", "scan"),
         ("data2_fsdp2_tensor2", "accumulate"),
+        ("data2_fsdp2_tensor2", "offload"),
     ]
     every = [(layout, variant) for variant in VARIANTS for layout in LAYOUTS]
     return [pytest.param(*c, marks=() if c in fast else pytest.mark.slow) for c in every]

@@ -1,5 +1,7 @@
 """The planner's counts against the model that trains: parameters exactly, FLOPs, memory."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +20,10 @@ from llm_jax.config import (
 from llm_jax.config import recipe_folders as folders
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.plan.counts import token_flops, total_parameters, update_flops
+from llm_jax.plan.counts import state_bytes, token_flops, total_parameters, update_flops
 from llm_jax.plan.memory import Layout, device_bytes
 from llm_jax.train.optimizer import is_axes, muon_axes
+from llm_jax.train.state import abstract_state
 from llm_jax.train.step import compile_train_step, gradients
 
 BASE = {
@@ -71,6 +74,30 @@ def test_parameters_of_every_recipe_are_exact():
     for name in sorted(names):
         model = load(name).model
         assert total_parameters(model) == real_size(model), name
+
+
+BFLOAT16 = {"param_dtype": "bfloat16", "moment_dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor", "schedule_free"])
+@pytest.mark.parametrize("dtypes", [{}, BFLOAT16, {"second_moment_dtype": "bfloat16"}])
+@pytest.mark.parametrize("name", ["llama", "bias", "balancing bias"])
+def test_bytes_of_the_state_are_exact(name, dtypes, kind):
+    """But for counters. Adafactor's second moments are a bound: rows and columns of 128 or more."""
+    if kind == "schedule_free":
+        dtypes = {"schedule": "constant", "second_moment_dtype": "bfloat16"}
+    config = dataclasses.replace(
+        run_of(ModelConfig(**{**BASE, **VARIANTS[name]})),
+        optim=OptimConfig(kind=kind, warmup_steps=1, **dtypes),
+    )
+    state = abstract_state(config, make_mesh(ParallelConfig(), jax.devices()[:1]))
+    counted = state_bytes(config.model, config.optim)
+    size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree) if x.size > 3)  # noqa: E731
+    assert counted["params"] == size(state["params"])
+    if kind == "adafactor":
+        assert counted["moments"] == pytest.approx(size(state["opt"]), rel=0.03)
+    else:
+        assert counted["moments"] == size(state["opt"])
 
 
 def run_of(model: ModelConfig, **compute) -> RunConfig:

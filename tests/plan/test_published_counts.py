@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_jax.config import ModelConfig, load
+from llm_jax.config import ModelConfig, OptimConfig, load
 from llm_jax.plan.counts import (
     activation_bytes,
     active_parameters,
@@ -253,9 +253,9 @@ def test_scaling_book_llama3_70b():
 
 def test_scaling_book_state_bytes():
     """Chapter 6: 140 GB of bf16 parameters and 560 GB of two float32 moments for 70B."""
-    state = state_bytes(70_000_000_000, param="bfloat16", grad="bfloat16")
-    assert state["params"] == 140e9
-    assert state["moments"] == 560e9
+    state = state_bytes(LLAMA3_70B, OptimConfig(param_dtype="bfloat16", grad_dtype="bfloat16"))
+    assert state["params"] == state["grads"] == pytest.approx(140e9, rel=0.01)
+    assert state["moments"] == pytest.approx(560e9, rel=0.01)
 
 
 def test_windows_and_bytes():
@@ -265,10 +265,12 @@ def test_windows_and_bytes():
     assert mean_keys(4, 2) == (1 + 2 + 2 + 2) / 4
     model = llama(4096, 14336, 4, 32, 8, 32_000, sliding_window=512, window_pattern="LG")
     assert kv_cache_bytes(model, 2048, 3) == 2 * 2 * (512 + 2048) * 8 * 128 * 2 * 3
-    full, dots, none = (
-        activation_bytes(model, 1000, remat, "bfloat16") for remat in ("full", "dots", "none")
+    full, dots, none, offload = (
+        activation_bytes(model, 1000, remat, "bfloat16")
+        for remat in ("full", "dots", "none", "offload")
     )
     layer = 1000 * (16 * 4096 + 2 * (3 * 4096 + 2 * 4096 + 2 * 1024 + 6 * 14336))
+    assert offload == layer
     assert full == 1000 * 4 * 2 * 4096 + layer
     assert dots == 1000 * 4 * 2 * (3 * 4096 + 4096 + 2 * 1024 + 2 * 14336) + layer
     assert none == 5 * layer

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from tiny import model_config, run_config
 
@@ -34,7 +35,8 @@ from llm_jax.preflight import cache, measure
 from llm_jax.preflight.remedy import remedies
 from llm_jax.preflight.search import candidates
 from llm_jax.preflight.table import lines
-from llm_jax.preflight.topology import find
+from llm_jax.preflight.topology import devices, find
+from llm_jax.train.step import compile_train_step
 
 GOLDEN = Path(__file__).with_name("collectives.json")
 compiles = pytest.mark.skipif(
@@ -283,6 +285,35 @@ def test_out_of_memory_in_the_users_terms(
     assert "DOES NOT FIT: peak" in said
     assert "most is activations" in said
     assert "--compute.remat full" in said
+
+
+@compiles
+@pytest.mark.slow
+def test_offload_leaves_the_inputs_of_the_blocks_on_the_host() -> None:
+    """32 layers x 4,096 tokens x 512 bfloat16 a device are 128 MiB."""
+    model = dataclasses.replace(small().model, num_layers=32)
+    temp, host = {}, {}
+    for remat in ("full", "offload"):
+        config = small(
+            ParallelConfig(data=1, fsdp=4),
+            model=model,
+            compute=ComputeConfig(remat=remat),
+            data=DataConfig(seq_len=4096, batch_size=4),
+        )
+        mesh = make_mesh(config.parallel, devices(find("v5e-4")))
+        step: Any = compile_train_step(config, mesh, np.ones(model.vocab_size, np.int32))
+        stats = step.memory_analysis()
+        temp[remat], host[remat] = stats.temp_size_in_bytes, stats.host_temp_size_in_bytes
+    assert host == {"full": 0, "offload": 2**27}
+    print(temp, host)
+    # What is left then is the update's peak, to which the inputs do not add.
+    assert temp["full"] - temp["offload"] > 2**26
+
+
+def test_remedies_of_a_run_that_offloads_recompute_no_more() -> None:
+    config = dataclasses.replace(load("llama3_8b"), compute=ComputeConfig(remat="offload"))
+    words, _ = next(remedies(config, find("v5p-128")))
+    assert words == "optim.accumulate 2"
 
 
 def test_remedies_come_in_the_order_of_their_cost() -> None:

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -21,11 +22,24 @@ from tiny import (
     state_on,
 )
 
-from llm_jax.config import DataConfig, MoeConfig, OptimConfig, ParallelConfig, RunConfig
+from llm_jax.config import (
+    ConfigError,
+    DataConfig,
+    MoeConfig,
+    OptimConfig,
+    ParallelConfig,
+    RunConfig,
+)
 from llm_jax.data.pipeline import split_documents
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.train.optimizer import decay_mask, learning_rate, make_optimizer, muon_axes
+from llm_jax.train.optimizer import (
+    decay_mask,
+    learning_rate,
+    make_optimizer,
+    muon_axes,
+    schedule_free_average,
+)
 from llm_jax.train.step import compile_train_step
 
 
@@ -48,6 +62,11 @@ def test_warmup_stable_decay_by_numbers() -> None:
     assert found[:3] == pytest.approx([0.1, 0.2, 0.3])
     assert found[9:81] == pytest.approx([1.0] * 72)
     assert found[81:] == pytest.approx([1 - i / 20 for i in range(1, 20)])
+
+
+def test_constant_after_the_warmup() -> None:
+    found = rates(6, schedule="constant", warmup_steps=3)
+    assert found == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
 
 
 def test_schedules_without_warmup_and_without_stable_part() -> None:
@@ -155,20 +174,62 @@ def test_adafactor_divides_by_rows_and_columns() -> None:
     assert [moment["matrix"].shape for moment in moments] == [(2, 128), (2, 130)]
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor"])
-def test_moments_in_bfloat16(kind: Any) -> None:
-    _, _, state = first_update(kind, (2, 128, 130), moment_dtype="bfloat16")
-    name = "ema" if kind == "adafactor" else "mu"
-    found = optax.tree_utils.tree_get_all_with_path(state, name)
-    assert {leaf.dtype for leaf in jax.tree.leaves([moment for _, moment in found])} == {
-        np.dtype("bfloat16")
+def test_schedule_free_by_its_equations() -> None:
+    """Defazio et al. 2024, eq. 8-10 with algorithm 1's weights, written out for three steps."""
+    rate, b1, b2 = 0.1, 0.9, 0.95
+    optim = OptimConfig(
+        kind="schedule_free", schedule="constant", learning_rate=rate, warmup_steps=1, b1=b1, b2=b2,
+        weight_decay=0.5, clip_norm=1e9,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    draw = lambda: {  # noqa: E731
+        "matrix": rng.standard_normal((2, 8, 4), np.float32),
+        "scale": rng.standard_normal((2, 4), np.float32),
     }
+    y = draw()
+    tx = make_optimizer(optim, 10, SMALL_TREE)
+    state, params = tx.init(y), jax.tree.map(jnp.asarray, y)
+    z, x = dict(y), dict(y)
+    second = {name: np.zeros_like(leaf) for name, leaf in y.items()}
+    total = 0.0
+    for step in range(3):
+        grads = draw()
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        gamma = rate / 2 if step == 0 else rate
+        total += gamma**2
+        for name, grad in grads.items():
+            second[name] = b2 * second[name] + (1 - b2) * grad**2
+            found = grad / (np.sqrt(second[name] / (1 - b2 ** (step + 1))) + optim.eps)
+            found += 0.5 * y[name] * (name == "matrix")
+            z[name] = z[name] - gamma * found
+            x[name] = x[name] + gamma**2 / total * (z[name] - x[name])
+            y[name] = (1 - b1) * z[name] + b1 * x[name]
+    assert relative_error(params, y) < 1e-5
+    average = schedule_free_average(params, state[1].b1, state[1].z)
+    assert relative_error(average, x) < 1e-5
+    assert relative_error(params, x) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schedule": "cosine"}, "optim.schedule is 'cosine' while .* set it to 'constant'"),
+        ({"b1": 0.0}, "optim.b1 is 0.0 while .* above 0"),
+        ({"param_dtype": "bfloat16"}, "optim.param_dtype is 'bfloat16' while .* 'float32'"),
+        ({"moment_dtype": "bfloat16"}, "optim.moment_dtype is 'bfloat16' while .* leave it out"),
+    ],
+)
+def test_what_schedule_free_does_not_go_with(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        OptimConfig(**({"kind": "schedule_free", "schedule": "constant"} | changes))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["muon", "adafactor"])
+@pytest.mark.parametrize("kind", ["muon", "adafactor", "schedule_free"])
 def test_other_optimizers_learn_on_a_mesh(kind: Any) -> None:
-    optim = optim_config(kind=kind, learning_rate=3e-3)
+    schedule = "constant" if kind == "schedule_free" else "cosine"
+    optim = optim_config(kind=kind, schedule=schedule, learning_rate=3e-3)
     data = DataConfig(seq_len=16, batch_size=8)
     moe = MoeConfig(experts=4, top_k=2, d_ff=16, balance_rate=0.01)
     config = run_config(optim=optim, data=data, model=model_config(moe=moe))

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 import pytest
-from tiny import VOCAB, model_config, run_config
+from tiny import VOCAB, model_config, optim_config, relative_error, run_config
 
 from llm_jax.config import (
     CheckpointConfig,
@@ -30,9 +31,13 @@ from llm_jax.config import (
 )
 from llm_jax.data.build import BuildSpec, VocabSpec, build
 from llm_jax.data.text import FileSource
+from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.checkpoint import load_run
+from llm_jax.train.feed import open_dataset
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import Log, read_metrics
+from llm_jax.train.state import abstract_state
+from llm_jax.train.validation import Validation
 
 STEPS = 60
 
@@ -207,6 +212,52 @@ def test_sigterm_between_checkpoints(
     assert losses(tmp_path / "run") == losses(Path(finished.out))
 
 
+BFLOAT16 = dict.fromkeys(("param_dtype", "moment_dtype", "second_moment_dtype"), "bfloat16")
+STATES = {
+    "bfloat16": optim_config(**BFLOAT16),
+    "schedule_free": optim_config(kind="schedule_free", schedule="constant"),
+    "muon": optim_config(kind="muon", **BFLOAT16),
+}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [pytest.param(name, marks=() if i == 0 else pytest.mark.slow) for i, name in enumerate(STATES)],
+)
+def test_every_state_goes_on_bitwise(state: str, tmp_path: Path, tiny_dataset: Path) -> None:
+    """A run whose checkpoints after step 4 are gone makes steps 5 and 6 again."""
+    config = few_steps(tmp_path / "run", tiny_dataset, optim=STATES[state])
+    train(config)
+    end, before = load_run(config.out).params, losses(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6")
+    assert train(config)["step"] == 6
+    assert losses(tmp_path / "run") == before
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), load_run(config.out).params, end)
+    assert all(jax.tree.leaves(same))
+
+
+def test_the_average_is_what_is_evaluated_and_handed_over(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    """`schedule_free` stores the y that it trains at; x = (y - (1 - b1)·z)/b1 is the model."""
+    optim = optim_config(kind="schedule_free", schedule="constant", learning_rate=3e-2, b1=0.5)
+    config = few_steps(tmp_path / "run", tiny_dataset, optim=optim)
+    result = train(config)
+    saved = ocp.StandardCheckpointer().restore(Path(result["checkpoint"]) / "params")
+    state = ocp.StandardCheckpointer().restore(Path(result["checkpoint"]) / "opt")["1"]
+    x = jax.tree.map(lambda y, z: (y - (1 - optim.b1) * z) / optim.b1, saved, state["z"])
+    handed = load_run(config.out).params
+    assert relative_error(handed, x) < 1e-6
+    assert relative_error(handed, saved) > 1e-2
+    mesh = make_mesh(config.parallel)
+    validation = Validation(open_dataset(config), config, mesh)
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh)["params"])
+    found = validation.measure(jax.device_put(handed, where), lambda: False)
+    assert found is not None and found["loss"] == pytest.approx(result["loss"], rel=1e-6)
+    wrong = validation.measure(jax.device_put(saved, where), lambda: False)
+    assert wrong is not None and wrong["loss"] != pytest.approx(result["loss"], rel=1e-5)
+
+
 def test_a_finished_run_does_nothing_more(finished: RunConfig) -> None:
     before = losses(Path(finished.out))
     result = train(finished)
@@ -311,6 +362,7 @@ def test_a_run_of_eight_devices_is_read_on_one(
             "another architecture (run.model.num_layers 1 → 2)",
         ),
         ({"name": "other"}, "belongs to run 'test', not 'other'"),
+        ({"optim": optim_config(kind="muon")}, "optim.kind is 'muon', but the run in"),
     ],
 )
 def test_another_run_is_refused(finished: RunConfig, changes: dict[str, Any], words: str) -> None:
