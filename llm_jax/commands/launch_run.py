@@ -154,6 +154,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     spec = job_spec(args)
     trained = _trained(spec, args.set or [])
     if args.dry_run:
+        job.check_mesh(spec, trained)
         planned = job.actions(spec, trained, first=0)
         return {"job": spec.name, "actions": [action.describe() for action in planned]}
     back = driver(spec)

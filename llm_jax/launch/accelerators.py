@@ -28,6 +28,12 @@ class Accelerator:
     topology: str
     """TPU torus such as `4x4x4`; empty for machines."""
 
+    @property
+    def devices(self) -> int:
+        """JAX devices of one slice; a chip of tpu7x is two."""
+        per_chip = CHIPS[self.chip].devices_per_chip if self.chip in CHIPS else 1
+        return self.hosts * self.chips_per_host * per_chip
+
 
 # GKE node labels (cloud.google.com/gke-tpu-accelerator): GKE documentation, "TPUs in GKE".
 GKE_TPU_LABEL = {

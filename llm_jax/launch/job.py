@@ -6,6 +6,7 @@ prints and what is applied.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -55,6 +56,7 @@ def prepare(
       UserError: one sentence on the first thing that would go wrong.
     """
     run = run or load(spec.config)
+    check_mesh(spec, run)
     _check_data(spec, run)
     folder = open_folder(spec.out)
     check_writable(folder)
@@ -64,6 +66,23 @@ def prepare(
     _check_owner(folder, spec, run)
     back.check()
     return run, next_incarnation(folder)
+
+
+def check_mesh(spec: JobSpec, run: RunConfig) -> None:
+    """Raises `ConfigError` unless the run's mesh has the devices of `spec`: found out on the hosts,
+    it would have cost money."""
+    count = spec.slices * spec.slice_type.devices
+    axes = ("replica", "pipeline", "fsdp", "expert", "context", "tensor")
+    inner = math.prod(getattr(run.parallel, axis) for axis in axes)
+    data = run.parallel.data
+    planned = f" It was planned for {run.plan.machine}." if run.plan else ""
+    require(
+        count % inner == 0 if data == -1 else data * inner == count,
+        f"The run's mesh has {inner if data == -1 else data * inner} devices"
+        f"{' or a multiple of them' if data == -1 else ''}, and {spec.slices} x "
+        f"{spec.accelerator} has {count}: change job.accelerator, job.slices or the run's "
+        f"parallel axes.{planned}",
+    )
 
 
 def _check_data(spec: JobSpec, run: RunConfig) -> None:

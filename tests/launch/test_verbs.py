@@ -161,6 +161,7 @@ def test_the_run_gives_name_and_folder(capsys, run_json):
 
 
 DATA = ("--set", "data.path=DATA")
+TWO = ("--slices", "2", "--dry-run")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,16 @@ DATA = ("--set", "data.path=DATA")
         (["run", "--config", "RUN", "--zone", "z"], 78, "--zone does not go with the local"),
         (["run", "--config", "RUN", "--env", "A"], 78, "write NAME=VALUE"),
         (["run", "--config", "RUN", "--backend", "tpu"], 78, "job.backend.project is missing"),
+        (
+            ["run", "--config", "RUN", "--set", "parallel.fsdp=3", *TWO],
+            78,
+            "mesh has 3 devices or a",
+        ),
+        (
+            ["run", "--config", "RUN", "--set", "parallel.data=4", *TWO],
+            78,
+            "2 x cpu-1 has 2: change",
+        ),
         (["run", "--config", "RUN"], 78, "data.path is 'data/stdlib', where there is no dataset"),
         (["run", "--config", "RUN", "--set", "steps"], 78, "--set is 'steps': write FIELD=VALUE"),
         (["run", "--config", "RUN", "--set", "stepz=1"], 2, "did you mean '--steps'?"),
