@@ -31,6 +31,7 @@ from llm_jax.config import (
 )
 from llm_jax.data.build import BuildSpec, VocabSpec, build
 from llm_jax.data.text import FileSource
+from llm_jax.evals.perplexity import Evaluator
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.checkpoint import load_run
 from llm_jax.train.feed import open_dataset
@@ -227,13 +228,17 @@ STATES = {
 def test_every_state_goes_on_bitwise(state: str, tmp_path: Path, tiny_dataset: Path) -> None:
     """A run whose checkpoints after step 4 are gone makes steps 5 and 6 again."""
     config = few_steps(tmp_path / "run", tiny_dataset, optim=STATES[state])
-    train(config)
+    result = train(config)
     end, before = load_run(config.out).params, losses(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "6")
     assert train(config)["step"] == 6
     assert losses(tmp_path / "run") == before
     same = jax.tree.map(lambda a, b: bool((a == b).all()), load_run(config.out).params, end)
     assert all(jax.tree.leaves(same))
+    dataset = open_dataset(config)
+    evaluator = Evaluator(config, load_run(config.out).params, dataset.tokenizer)
+    whole = evaluator.split(dataset, "validation", lambda phase, done, total: None).report()["loss"]
+    assert whole == pytest.approx(result["loss"], rel=0.1)
 
 
 def test_the_average_is_what_is_evaluated_and_handed_over(
