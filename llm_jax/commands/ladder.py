@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", default="llama", help="llama, qwen, moe, gpt2 (default: llama)")
     parser.add_argument("--seq-len", type=count, default=512, help="(default: 512)")
     parser.add_argument("--rule", default="small", help="batch and learning rate (default: small)")
+    parser.add_argument("--step", type=number, default=2.5, help="ratio of neighbouring sizes, and "
+                        "of amounts of data (default: 2.5)")  # fmt: skip
     parser.add_argument("--name", default="ladder", help="name of the law (default: ladder)")
     parser.add_argument("--bootstraps", type=count, default=4000, help="(default: 4000)")
     parser.add_argument(
@@ -79,7 +81,8 @@ def _planned(args: argparse.Namespace):
         text=source.name,
         fingerprint=source.fingerprint,
     )
-    asked = {"flops": args.flops, "minutes": args.minutes, "chip": args.chip, **asdict(recipe)}
+    asked = {name: getattr(args, name) for name in ("flops", "minutes", "chip", "step")}
+    asked |= asdict(recipe)
     record = args.out / "ladder.json"
     if record.is_file():
         return _recorded(record, asked), recipe
@@ -97,6 +100,7 @@ def _planned(args: argparse.Namespace):
             family=args.family,
             seq_len=args.seq_len,
             rule=args.rule,
+            step=args.step,
         )
     )
     configs = [replace(r.config, out=str(args.out / r.config.name)) for r in rungs]

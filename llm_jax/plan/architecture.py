@@ -41,8 +41,8 @@ TOLERANCE = 0.02
 SMALL = 2e7
 """Parameters below which heads of 32 or 16 make widths fine enough to meet a size within 2%."""
 LEAST_LAYERS = 3
-"""With fewer, no head can copy what came after an earlier occurrence (induction heads take two
-layers, Olsson et al. 2022); a ladder of sizes that can and cannot has no law (docs/log.md)."""
+"""Taken where the size allows it. Copying what followed an earlier occurrence takes two layers
+(induction heads, Olsson et al. 2022): sizes that can and sizes that cannot have no common law."""
 TIED = 4e9
 """Parameters below which input and output embeddings are one: Llama 3.2 (1B and 3B), Qwen3."""
 
@@ -92,7 +92,7 @@ def shapes(
             middle = width / aspect
             stride = max(1, int(middle / 32))
             most = max(int(middle * (1.4 if params >= SMALL else 3.0)), LEAST_LAYERS) + 2
-            for layers in range(max(LEAST_LAYERS, int(middle * 0.7)), most, stride):
+            for layers in range(max(1, int(middle * 0.7)), most, stride):
                 if 0.2 < 12 * layers * width**2 / (params - embedded * width or 1) < 2:
                     yield layers, width, width // head, head
 
@@ -157,8 +157,9 @@ def choose(
             error = abs(size_of(model) / target - 1)
             bend = abs(math.log(width / layers / aspect))
             stretch = abs(math.log(model.d_ff / width / ffn_ratio(family, width)))
+            shallow = max(0, LEAST_LAYERS - layers)
             power = 0.02 * (width % 512 != 0) if width >= 1024 else 0.0
-            rank = (max(0.0, error - TOLERANCE / 2), bend + 2 * stretch + power + error)
+            rank = (max(0.0, error - TOLERANCE / 2), bend + 2 * stretch + shallow + power + error)
             if best is None or rank < best[0]:
                 best = (rank, model)
     if best is None or best[0][0] > TOLERANCE / 2:

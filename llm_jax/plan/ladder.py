@@ -24,12 +24,11 @@ from llm_jax.plan.hardware import Chip
 from llm_jax.plan.planner import LOSS_CHUNK, training_dtype
 from llm_jax.plan.text import Text
 
-STEP = 1.6
-"""Ratio of neighbouring sizes and amounts of data. A larger one determines the exponents better and
-leaves less of the budget to the small runs, but reaches down to runs that end before the model has
-learnt to copy: on the standard library, 2.5 did (docs/log.md)."""
+STEP = 2.5
+"""Ratio of neighbouring sizes and amounts of data, if none is asked for. A larger one determines
+the exponents better and leaves less of the budget to the small runs, but reaches further down."""
 TOKENS_PER_PARAM = 5.0
-"""On the diagonal; the corners have STEP² times more and less, 13 and 2."""
+"""On the diagonal; the corners have step² times more and less, 31 and 0.8."""
 LEAST_STEPS = 20
 """Fewer are mostly warm-up."""
 
@@ -45,6 +44,7 @@ class LadderRequest:
     family: str = "llama"
     seq_len: int = 512
     rule: str = "small"
+    step: float = STEP
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
     Raises:
       UserError: the budget is too small, or its runs would read the text more than once.
     """
+    if not 1.2 <= request.step <= 10:
+        raise UserError(f"--step is {request.step:g}: give a ratio between 1.2 and 10.")
     for flag, value in (("--minutes", request.minutes), ("--flops", request.flops)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{flag} is {value:g}: it must be a finite number above 0.")
@@ -87,7 +89,7 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
 
 
 def _grid(request: LadderRequest, ratio: float) -> list[Rung]:
-    """Sizes N₃/STEP², N₃/STEP, N₃ times their tokens, where 6·ΣN·ΣD is about the budget.
+    """Sizes N₃/step², N₃/step, N₃ times their tokens, where 6·ΣN·ΣD is about the budget.
 
     `ratio` stretches all tokens.
     """
@@ -95,7 +97,7 @@ def _grid(request: LadderRequest, ratio: float) -> list[Rung]:
     if request.minutes is not None:
         peak = request.chip.peak(training_dtype(request.chip))
         flops = request.minutes * 60 * peak * request.chip.attainable
-    shares = [STEP**-power for power in (2, 1, 0)]
+    shares = [request.step**-power for power in (2, 1, 0)]
     largest = math.sqrt((flops or 0.0) / (6 * TOKENS_PER_PARAM)) / sum(shares)
     sizes = [largest * share for share in shares]
     data = [ratio * TOKENS_PER_PARAM * size for size in sizes]

@@ -90,6 +90,7 @@ def test_minutes_are_the_sum_of_expected_step_times():
         ({"flops": 0.0}, "--flops is 0"),
         ({"minutes": -1.0}, "--minutes is -1"),
         ({"flops": 1e12}, "too little to learn from"),
+        ({"flops": 6e13, "step": 0.5}, "--step is 0.5: give a ratio between"),
         ({"flops": 1e15}, "give a smaller budget, or more text"),
         ({"flops": 6e13, "family": "lama"}, "did you mean 'llama'"),
     ],
