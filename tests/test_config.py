@@ -135,7 +135,7 @@ def broken(**changes: Any) -> str:
         ({"data": [1]}, "run.data is [1]: it must be an object with named fields."),
         (
             {"compute__remat": "some"},
-            "run.compute.remat is 'some': choose one of 'none', 'dots', 'full'.",
+            "run.compute.remat is 'some': choose one of 'none', 'dots', 'full', 'offload'.",
         ),
         ({"compute__remat": []}, "run.compute.remat is []: choose one of"),
         (
