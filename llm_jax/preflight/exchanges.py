@@ -34,7 +34,7 @@ def by_axes(collectives: Iterable[Collective], mesh: Mesh | AbstractMesh) -> lis
     """Sums over `collectives`, the largest first; those within one device are left out."""
     sums: dict[tuple[str, tuple[str, ...]], tuple[int, int]] = {}
     for one in collectives:
-        axes = axes_of(one.groups, mesh)
+        axes = slice_axes(one.kind, mesh) if one.between_slices else axes_of(one.groups, mesh)
         if axes:
             count, size = sums.get((one.kind, axes), (0, 0))
             sums[one.kind, axes] = count + one.times, size + one.times * one.bytes
@@ -49,6 +49,15 @@ def axes_of(groups: np.ndarray, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
     places = np.stack(np.unravel_index(groups, mesh.axis_sizes), axis=-1)
     varies = (places != places[:, :1]).any(axis=(0, 1))
     return tuple(name for name, found in zip(mesh.axis_names, varies, strict=True) if found)
+
+
+def slice_axes(kind: str, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
+    """The mesh axis of an exchange between slices: `replica` adds up, `pipeline` hands on. Where
+    there is one of the two only, it is that."""
+    spanning = [axis for axis in DCN_AXES if mesh.shape[axis] > 1]
+    if len(spanning) > 1:
+        spanning = ["replica" if kind == "all-reduce" else "pipeline"]
+    return tuple(spanning)
 
 
 def seconds(exchanges: Iterable[Exchange], machine: Machine, layout: Layout) -> float:

@@ -27,6 +27,7 @@ _INSTRUCTION = re.compile(r"^ +(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _OPCODE = re.compile(r"(?<=[\s)}\]])([a-z][\w\-]*)\(")
 _CALLED = re.compile(r"(?:calls|body|to_apply|called_computations?)=\{?%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_MEGASCALE = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 _ARRAY = re.compile(r"\b(pred|bf16|[suf]\d+\w*)\[([\d,]*)\]")
 
 
@@ -57,6 +58,8 @@ class Collective:
     (pairs, 2)."""
     name: str
     """Where it comes from in the traced program, such as `jit(step)/while/body/dot_general`."""
+    between_slices: bool = False
+    """Over the data-centre network; `groups` is empty then."""
 
 
 def array_bytes(type_text: str) -> list[int]:
@@ -137,10 +140,13 @@ class Program:
         TPU programs carry a collective that overlaps with compute as a chain of fusions (start,
         the computing ones, done), all of which hold a copy of it: a chain counts once. A fusion
         named all-reduce-scatter is a reduce-scatter, written as an all-reduce and a slice.
+        Exchanges between slices begin with a send to the host's Megascale runtime.
         """
         found, chains = [], set()
         for name, count in self.times.items():
             for one in self.computations[name]:
+                if one.opcode == "send" and (transfer := _MEGASCALE.search(one.rest)):
+                    found.append(_between_slices(one, transfer.group(1), count))
                 kind = one.opcode.removesuffix("-start")
                 if kind not in KINDS:
                     continue
@@ -175,6 +181,19 @@ class Program:
                 if found := re.search(r'"estimated_cycles":"(\d+)"', one.rest):
                     total += count * int(found.group(1))
         return total
+
+
+def _between_slices(send: Instruction, transfer: str, count: int) -> Collective:
+    """The exchange that begins with `send`, whose type is (array, u32[] counter, token)."""
+    where = re.search(r'_xla_host_transfer_rendezvous="([^"]*)"', send.rest)
+    return Collective(
+        transfer.lower().replace("_", "-"),
+        array_bytes(send.type)[0],
+        count,
+        np.zeros((0, 0), int),
+        where.group(1) if where else send.name,
+        between_slices=True,
+    )
 
 
 def _instruction(name: str, text: str) -> Instruction:

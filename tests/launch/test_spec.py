@@ -72,7 +72,10 @@ def test_json_round_trip(backend):
         (lambda: tpu(out="/tmp/x"), "give a gs://bucket/folder"),
         (lambda: tpu(image=None), "needs one of them"),
         (lambda: tpu(accelerator="tpu7x-128"), r"tpu7x runs on the gke back end"),
-        (lambda: tpu(accelerator="h100-8"), "'h100-8', which the tpu back end does not offer: use v4"),
+        (
+            lambda: tpu(accelerator="h100-8"),
+            "'h100-8', which the tpu back end does not offer: use v4",
+        ),
         (lambda: tpu(capacity="flex-start"), "use the gke back end"),
         (lambda: tpu(capacity="reserved"), "a reservation goes with capacity 'reserved'"),
         (lambda: tpu(backend=Gke(), image=None, code="."), "job.image is missing"),

@@ -70,6 +70,25 @@ def test_loops_and_chains_are_counted_once_each_time() -> None:
     assert names["collective-permute"] == "jit(step)/ring"
 
 
+def test_exchanges_between_slices_are_sends_to_the_host() -> None:
+    """Shortened from a step of two slices: the 128 KiB of a layer's gradients, in a loop of 3."""
+    send = (
+        "  %send.1 = (f32[128,8,32]{2,1,0}, u32[], token[]) send(%arg, %after), channel_id=5, "
+        "is_host_transfer=true, frontend_attributes="
+        '{_xla_host_transfer_handler_name="xla_megascale_runtime",'
+        '_xla_host_transfer_rendezvous="psum.17_0",_xla_megascale_target="{1,2}x{0:3}",'
+        '_xla_megascale_transfer_type="ALL_REDUCE"}\n'
+    )
+    place = "  ROOT %tuple = (s32[], bf16[32,8]) tuple("
+    program = Program(TEXT.replace(place, send + place))
+    both = jax.sharding.AbstractMesh((2, 2, 4, 2), ("replica", "pipeline", "fsdp", "tensor"))
+    one = jax.sharding.AbstractMesh((1, 2, 4, 2), ("replica", "pipeline", "fsdp", "tensor"))
+    sent = [x for x in program.collectives() if x.between_slices]
+    assert [x.name for x in sent] == ["psum.17_0"]
+    assert by_axes(sent, both) == [Exchange("all-reduce", ("replica",), 3, 3 * 128 * 8 * 32 * 4)]
+    assert by_axes(sent, one)[0].axes == ("pipeline",)
+
+
 def test_a_loop_without_a_constant_limit_is_refused() -> None:
     text = TEXT.replace("constant(3)", "parameter(1)")
     with pytest.raises(ValueError, match=r"the loop while\.1 has the limits \[\]"):
