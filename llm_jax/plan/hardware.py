@@ -80,6 +80,8 @@ class Chip:
     softmax_rate: float | None = None
     """Elements of softmaxes per second, where these take turns with the matmuls (CPUs); None where
     other units do them meanwhile."""
+    step_overhead: float | None = None
+    """Seconds of every step besides, where they are known and matter (CPUs)."""
     usd_per_hour: float | None = None
     watts: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

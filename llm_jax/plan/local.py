@@ -26,6 +26,9 @@ ROWS = 512
 ATTAINABLE = 0.57
 """Share of the matmul peak that the FLOPs of a training step reach on a CPU: 0.54, 0.57 and 0.59 in
 models of 34M, 17M and 5M parameters, the peak measured between the steps (2026-11, float32)."""
+STEP_OVERHEAD = 0.010
+"""Seconds of a step beside matmuls and softmaxes: 8 to 13 ms in models of 0.46M and 0.73M parameters
+with heads of 32, batches of 1,024 tokens (2026-11, docs/log.md)."""
 
 IDLE = 0.7
 """Least idle share of the machine at which a measurement is kept."""
@@ -199,6 +202,7 @@ def local_chip(fresh: bool = False) -> Chip:
         bf16_flops=found.bfloat16,
         f32_flops=found.float32,
         softmax_rate=found.softmax,
+        step_overhead=STEP_OVERHEAD,
         hbm_bytes=found.memory,
         hbm_bandwidth=found.bandwidth,
         ici_bandwidth=found.bandwidth,
@@ -214,6 +218,7 @@ def local_chip(fresh: bool = False) -> Chip:
             "softmax_rate": source,
             "hbm_bandwidth": source,
             "hbm_bytes": memory,
+            "step_overhead": "measured with small models on two CPU cores (2026-11)",
             "attainable": "share of the matmul peak that training steps reach on CPUs (2026-11)",
             **dict.fromkeys(("ici_bandwidth", "ici_axes", "dcn_bandwidth", "pcie_bandwidth"), one),
             **dict.fromkeys(
