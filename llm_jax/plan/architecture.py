@@ -158,12 +158,10 @@ def choose(
             bend = abs(math.log(width / layers / aspect))
             stretch = abs(math.log(model.d_ff / width / ffn_ratio(family, width)))
             shallow = max(0, LEAST_LAYERS - layers)
-            narrow = 0.5 * (head < 32)  # a third slower on a CPU (docs/log.md)
+            narrow = float(head < 32)  # a third slower on a CPU (docs/log.md)
             power = 0.02 * (width % 512 != 0) if width >= 1024 else 0.0
-            rank = (
-                max(0.0, error - TOLERANCE / 2),
-                bend + 2 * stretch + shallow + narrow + power + error,
-            )
+            form = bend + 2 * stretch + shallow + narrow + power
+            rank = (max(0.0, error - TOLERANCE / 2), form + error)
             if best is None or rank < best[0]:
                 best = (rank, model)
     if best is None or best[0][0] > TOLERANCE / 2:

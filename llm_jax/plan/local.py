@@ -27,8 +27,8 @@ ATTAINABLE = 0.57
 """Share of the matmul peak that the FLOPs of a training step reach on a CPU: 0.54, 0.57 and 0.59 in
 models of 34M, 17M and 5M parameters, the peak measured between the steps (2026-11, float32)."""
 STEP_OVERHEAD = 0.010
-"""Seconds of a step beside matmuls and softmaxes: 8 to 13 ms in models of 0.46M and 0.73M parameters
-with heads of 32, batches of 1,024 tokens (2026-11, docs/log.md)."""
+"""Seconds of a step beside matmuls and softmaxes: 8 to 13 ms in models of 0.46M and 0.73M
+parameters with heads of 32, batches of 1,024 tokens (2026-11, docs/log.md)."""
 
 IDLE = 0.7
 """Least idle share of the machine at which a measurement is kept."""
