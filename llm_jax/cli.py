@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from llm_jax import __version__
 from llm_jax.config import UserError, nearest
+from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
 
 # Verb → (module in llm_jax.commands, its one line of help).
 VERBS: dict[str, tuple[str, str]] = {
@@ -119,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         module, args = parse(verb, rest)
         if is_program and hasattr(module, "environment"):
             restart_with(module.environment())
+        if is_program and not maybe_tpu():
+            os.environ.update(WITHOUT_TPU | os.environ)
         result = module.run(args)
         exit_code = result.pop("exit_code", 0)
         print(json.dumps(result) if args.json else module.text(result))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from tiny import run_config
 from llm_jax import __version__
 from llm_jax.cli import VERBS, main
 from llm_jax.config import to_json
+from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
 
 
 def call(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -157,3 +160,23 @@ def test_flags_override_and_the_rest_stays(
     code, said, _ = call(["train", str(out / "run.json")], capsys)
     assert code == 0
     assert said.startswith(f"step 2: validation loss {result['loss']:.4f}, ")
+
+
+def test_an_installed_tpu_compiler_is_silent_without_a_tpu(tmp_path: Path) -> None:
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed")
+    if maybe_tpu():
+        pytest.skip("there may be a TPU here")
+    code = (
+        "import jax\nfrom llm_jax.cli import main\n"
+        "try: main()\nexcept SystemExit: print(jax.devices()[0].platform)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("JAX_PLATFORMS", *WITHOUT_TPU)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "generate", str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "cpu\n"
+    assert re.fullmatch(r"error: There is no run in [^\n]+\n", done.stderr)

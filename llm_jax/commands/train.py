@@ -8,12 +8,12 @@ CONFIG is a recipe's name (configs/), its path, or a run.json; every scalar fiel
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import sys
 from typing import Any
 
 from llm_jax.commands.overrides import override
+from llm_jax.plan.devices import maybe_accelerator
 
 OVERRIDES = True
 KEEP = 32 << 30
@@ -27,8 +27,7 @@ def environment() -> dict[str, str]:
     back to the kernel, which hands them out again in zeroed pages of 4 KiB, hundreds of thousands
     at every step; so it shall keep them, in huge pages (benchmarks/train_step.py).
     """
-    accelerators = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*")
-    cpu = os.environ.get("JAX_PLATFORMS") == "cpu" or not any(map(glob.glob, accelerators))
+    cpu = os.environ.get("JAX_PLATFORMS") == "cpu" or not maybe_accelerator()
     tunables = {"hugetlb": 1, "mmap_threshold": KEEP, "trim_threshold": KEEP}
     value = ":".join(f"glibc.malloc.{name}={number}" for name, number in tunables.items())
     return {"GLIBC_TUNABLES": value} if cpu and sys.platform == "linux" else {}

@@ -13,8 +13,7 @@ from typing import Any
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import attempt_folder, read_json, write_json
 from llm_jax.launch.spec import JobSpec, Local
-
-DEVICE_FILES = ("/dev/accel", "/dev/vfio/")  # TPU devices of older and newer VM images
+from llm_jax.plan.devices import TPU_FILES
 
 
 class Refused(Exception):
@@ -94,7 +93,7 @@ def check_devices(processes: Path = Path("/proc")) -> None:
         except OSError:
             continue  # it has ended, or belongs to someone else
         for device in held:
-            if device.startswith(DEVICE_FILES):
+            if device.startswith(TPU_FILES):
                 raise Refused(f"process {pid} still holds {device}: end it")
 
 

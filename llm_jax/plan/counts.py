@@ -256,7 +256,7 @@ def activation_bytes(
     return int(tokens * m.num_layers * kept[remat]) + working
 
 
-def working_bytes(
+def working_parts(
     model: ModelConfig,
     tokens: int,
     dtype: str,
@@ -264,27 +264,41 @@ def working_bytes(
     tensor: int = 1,
     expert: int = 1,
     context: int = 1,
-) -> int:
-    """Bytes that JAX's differentiation of one block saves, `tokens` per device.
+) -> dict[str, int]:
+    """Bytes that JAX's differentiation of one block saves, `tokens` per device, by what they are.
 
-    4·D float32 (two norms) and in `dtype` 3·D, q and the attention's output (2·N·H), k and v
-    (2·K·H), and 6·F; a qk-norm adds its inputs twice in float32. A device of `expert` that share
-    the experts has the rows of all of them; one of `context` gathers k and v, and their gradients.
+    * `sequences`: 3·D in `dtype`, of all tokens even where `tensor` splits the sequences outside.
+    * `between`: 4·D float32 (two norms).
+    * `inside`: in `dtype` q and the attention's output (2·N·H), k and v (2·K·H), and 6·F; a qk-norm
+      adds its inputs twice in float32. A device of `context` that share a sequence gathers its k
+      and v, and their gradients.
+    * `routed`: the rows that experts read and write. A device of `expert` that share the experts
+      has those of all of them.
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    sparse = sum(m.moe_layers) / m.num_layers
-    rows, routed = 0.0, 0.0
-    if m.moe:
-        rows = 2 * expert * m.moe.top_k * sparse
-        routed = (expert - 1) * m.moe.top_k * m.moe.d_ff * sparse
-    ffn = sum(active_ffn_widths(m)) / m.num_layers + routed
-    split = size * (2 * q_width + 2 * kv_width + 6 * ffn)
+    inside = size * (2 * q_width + 2 * kv_width + 6 * sum(active_ffn_widths(m)) / m.num_layers)
     if m.qk_norm:
-        split += 8 * (q_width + kv_width)
+        inside += 8 * (q_width + kv_width)
     if context > 1:
-        split += size * 4 * kv_width * context
-    return int(tokens * (16 * m.d_model / tensor + size * (3 + rows) * m.d_model + split / tensor))
+        inside += size * 4 * kv_width * context
+    routed = 0.0
+    if m.moe:
+        wide = 6 * (expert - 1) * m.moe.d_ff / tensor
+        chosen = m.moe.top_k * sum(m.moe_layers) / m.num_layers
+        routed = size * chosen * (2 * expert * m.d_model + wide)
+    parts = {
+        "sequences": size * 3 * m.d_model,
+        "between": 16 * m.d_model / tensor,
+        "inside": inside / tensor,
+        "routed": routed,
+    }
+    return {part: int(tokens * each) for part, each in parts.items()}
+
+
+def working_bytes(model: ModelConfig, tokens: int, dtype: str, *, tensor: int = 1) -> int:
+    """Sum of `working_parts`."""
+    return sum(working_parts(model, tokens, dtype, tensor=tensor).values())
 
 
 def logits_bytes(model: ModelConfig, tokens: int, chunk: int | None, *, tensor: int = 1) -> int:

@@ -20,14 +20,15 @@ from llm_jax.plan.counts import (
     state_bytes,
     total_parameters,
     working_bytes,
+    working_parts,
 )
 
 HEADROOM = 0.10
 """Share of a device's memory left free: compilers pad, and allocators fragment."""
-SLACK = 1.45
+SLACK = {"sequences": 10 / 3, "between": 1.0, "inside": 1.3, "routed": 1.0}
 """What the TPU compiler holds in the backward pass of a block, as a multiple of what JAX's
-differentiation saves: gradients beside what they belong to, and exchanges that are under way.
-Between 1.3 and 1.6 for the programs of docs/scale.md."""
+differentiation saves: gradients beside what they belong to, and sequences on their way from and to
+the other devices of `tensor`. Fitted to the nine programs of docs/scale.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def device_bytes(
     gathers = layout.fsdp > 1 or cast
     unsummed = 4 * head // layout.tensor if layout.batch_shards > 1 else 0
     split = {"tensor": layout.tensor}
-    working = working_bytes(
+    working = working_parts(
         model, micro_tokens, layout.dtype, expert=layout.expert, context=layout.context, **split
     )
     kept = activation_bytes(model, micro_tokens, layout.remat, layout.dtype, **split)
@@ -108,7 +109,7 @@ def device_bytes(
     backward = {
         "grads": grads,
         "gathered_weights": own + gathers * _gathered(model, layout),
-        "activations": kept + int(SLACK * working),
+        "activations": kept + int(sum(SLACK[part] * held for part, held in working.items())),
     }
     update = {"grads": grads, "updates": 4 * total_parameters(model) // shards}
     largest = max((loss, backward, update), key=lambda parts: sum(parts.values()))

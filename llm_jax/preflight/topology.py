@@ -12,21 +12,13 @@ import jax
 from jax.experimental import topologies
 
 from llm_jax.config import UserError
+from llm_jax.plan.devices import WITHOUT_TPU
 from llm_jax.plan.hardware import CHIPS, Chip, Slice
 from llm_jax.plan.layout import Machine
 
 INSTALL = 'pip install "llm-jax[tpu]"'
 MEGACORE = ("v4", "v5p")
 """Chips whose two cores JAX sees as one device: their compiler configuration is `megacore`."""
-QUIET = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
-    "TPU_MIN_LOG_LEVEL": "3",
-    "TPU_STDERR_LOG_LEVEL": "3",
-}
-"""Environment in which libtpu does not look for a machine, and does not say that it found none."""
 
 
 def find(name: str, slices: int = 1) -> Machine:
@@ -86,7 +78,7 @@ def devices(machine: Machine) -> tuple[jax.Device, ...]:
       UserError: no TPU compiler.
     """
     require_compiler()
-    for name, value in QUIET.items():
+    for name, value in {**WITHOUT_TPU, "ALLOW_MULTIPLE_LIBTPU_LOAD": "true"}.items():
         os.environ.setdefault(name, value)
     shape = machine.piece.shape
     options: dict[str, Any] = {}

@@ -15,15 +15,18 @@ from llm_jax.preflight.measure import planned_bytes
 
 COMPILED = {
     # llm-jax preflight COMMAND --json: bytes a device
-    "llama3_8b --topology v5p-128": 15_115_119_360,
+    "llama3_8b --topology v5p-128": 15_112_877_952,
     "llama3_8b --topology v5e-256 --parallel.fsdp 128 --data.batch-size 256": 6_553_100_288,
+    "llama3_8b --topology v6e-256 --parallel.fsdp 128 --data.batch-size 256": 7_701_510_752,
     "llama3_8b --topology v5p-128 --model.max-seq-len 131072 --data.seq-len 131072 "
     "--data.batch-size 8 --parallel.fsdp 8 --parallel.tensor 1 --parallel.context 8 "
     "--parallel.context-kind gather": 31_504_610_752,
-    # Before the experts' weight gradients had a kernel of their own.
-    "mixtral_8x7b --topology v5p-512": 22_064_100_384,
-    # On 2026-11-23, read from the report for people.
-    "llama3_70b --topology v5p-512": 45_300_000_000,
+    "mixtral_8x7b --topology v5p-512": 22_063_336_544,
+    "deepseek_moe_16b --topology v5p-512 --parallel.fsdp 32 --optim.accumulate 9": 13_597_659_232,
+    "llama3_70b --topology v5p-512": 45_274_387_104,
+    "llama3_70b --topology v5p-512 --slices 2 --parallel.replica 2 "
+    "--data.batch-size 1024": 50_167_059_840,
+    "llama3_405b --topology v5p-4096": 70_834_559_072,
 }
 
 
