@@ -100,9 +100,9 @@ def install(folder: Path, python: str) -> Path:
 
 
 def maxtext(interpreter: Path, out: Path) -> dict[str, Any]:
-    from llm_jax.preflight.topology import QUIET
+    from llm_jax.plan.devices import WITHOUT_TPU
 
-    environment = os.environ | QUIET | {"JAX_PLATFORMS": "cpu"}
+    environment = os.environ | WITHOUT_TPU | {"JAX_PLATFORMS": "cpu"}
     environment.pop("PYTHONPATH", None)
     subprocess.run(
         [interpreter, "-c", DRIVER, out, *FLAGS], check=True, env=environment, stdout=sys.stderr

@@ -281,11 +281,55 @@ class DataConfig:
     seq_len: int = 1024
     batch_size: int = 8
     """Sequences per optimizer step over all hosts and accumulation steps."""
+    ramp_from: int | None = None
+    """Sequences of the first step; doubled in equal parts of `ramp_steps` up to `batch_size`."""
+    ramp_steps: int = 0
+    """Steps with smaller batches than `batch_size`."""
     seed: int = 0
     """Seed of the order; the batch of a step depends on this seed and the step alone."""
 
     def __post_init__(self) -> None:
         _positive("data", self, "seq_len", "batch_size")
+        start, doublings = self.ramp_from, self._doublings
+        if start is None:
+            require(
+                self.ramp_steps == 0,
+                f"data.ramp_steps is {self.ramp_steps}, and data.ramp_from is not set: say with "
+                "how many sequences to begin.",
+            )
+            return
+        _positive("data", self, "ramp_from")
+        require(
+            doublings > 0 and start << doublings == self.batch_size,
+            f"data.ramp_from is {start}, which doublings do not lead to data.batch_size = "
+            f"{self.batch_size}: take its half, quarter, eighth …",
+        )
+        require(
+            self.ramp_steps >= doublings,
+            f"data.ramp_steps is {self.ramp_steps}, fewer than the {doublings} doublings from "
+            f"{start} to {self.batch_size} sequences: raise it.",
+        )
+
+    @property
+    def _doublings(self) -> int:
+        return (self.batch_size // max(self.ramp_from or self.batch_size, 1)).bit_length() - 1
+
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """(step, sequences): how many a batch holds from that step (counted from 0) on."""
+        doublings = self._doublings
+        return tuple(
+            (self.ramp_steps * k // max(doublings, 1), self.batch_size >> (doublings - k))
+            for k in range(doublings + 1)
+        )
+
+    def sequences(self, steps: int) -> int:
+        """Sequences that the first `steps` steps read."""
+        ends = [first for first, _ in self.stages[1:]] + [steps]
+        return sum(
+            size * max(min(end, steps) - first, 0)
+            for (first, size), end in zip(self.stages, ends, strict=True)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -526,6 +570,18 @@ class RunConfig:
             f"data.batch_size is {self.data.batch_size}, which optim.accumulate = "
             f"{self.optim.accumulate} does not divide: choose a divisor of it.",
         )
+        micro = self.data.batch_size // self.optim.accumulate
+        require(
+            (self.data.ramp_from or micro) % micro == 0,
+            f"data.ramp_from is {self.data.ramp_from}, no multiple of the {micro} sequences of a "
+            "micro-batch (data.batch_size / optim.accumulate): raise one of data.ramp_from and "
+            "optim.accumulate.",
+        )
+        require(
+            self.data.ramp_steps < self.steps,
+            f"data.ramp_steps is {self.data.ramp_steps}, not fewer than the {self.steps} steps of "
+            "the run: lower it.",
+        )
         require(
             self.compute.remat != "offload" or self.parallel.pipeline == 1,
             f"compute.remat is 'offload', which parallel.pipeline = {self.parallel.pipeline} does "
@@ -558,8 +614,12 @@ class RunConfig:
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens per optimizer step."""
+        """Tokens per optimizer step, after a ramp."""
         return self.data.batch_size * self.data.seq_len
+
+    def tokens(self, steps: int) -> int:
+        """Tokens that the first `steps` steps read."""
+        return self.data.sequences(steps) * self.data.seq_len
 
 
 def to_dict(config: Any) -> dict[str, Any]:

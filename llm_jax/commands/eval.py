@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if not streams:
                 tokens = held_out.split_tokens(dataset, "validation")
                 streams = [held_out.whole_windows(tokens, evaluator.seq_len)]
-            consumed = trained.step * trained.config.batch_tokens
+            consumed = trained.config.tokens(trained.step)
             result["ngram"] = held_out.ngram_figures(
                 dataset, streams, order=args.ngram, consumed=consumed
             )

@@ -14,6 +14,13 @@ from llm_jax.config import RunConfig
 from llm_jax.data.pipeline import INFO_FILE
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 
+OPTIMIZERS = {
+    "adamw": "AdamW",
+    "muon": "Muon",
+    "adafactor": "Adafactor",
+    "schedule_free": "schedule-free AdamW",
+}
+
 
 def model_card(
     config: RunConfig, step: int, params: dict[str, Any], architecture: str, run: Path
@@ -63,9 +70,9 @@ def _training(config: RunConfig, step: int, run: Path) -> list[str]:
         return ["| training | none recorded: initial or imported weights |"]
     rows = [
         f"| training | {step:,} steps of {config.batch_tokens:,} tokens, "
-        f"{step * config.batch_tokens:,} in all, sequences of {config.data.seq_len:,} |",
-        f"| optimizer | AdamW, peak learning rate {config.optim.learning_rate:g}, "
-        f"{config.optim.schedule} schedule |",
+        f"{config.tokens(step):,} in all, sequences of {config.data.seq_len:,} |",
+        f"| optimizer | {OPTIMIZERS[config.optim.kind]}, peak learning rate "
+        f"{config.optim.learning_rate:g}, {config.optim.schedule} schedule |",
     ]
     measured = [
         record

@@ -149,6 +149,8 @@ class Batches:
       seed: order of the windows; None is one pass in order, whose last step is filled up with
         sequences that have no target.
       host, hosts: this host reads rows host·B/hosts … of each global batch.
+      offset: step n begins with sequence n·B + offset of the order, where steps before had other
+        batches than B.
 
     Raises:
       UserError: an unknown split, a split shorter than one window, B not divisible by `hosts`.
@@ -164,6 +166,7 @@ class Batches:
         seed: int | None,
         host: int = 0,
         hosts: int = 1,
+        offset: int = 0,
     ) -> None:
         tokens = dataset.num_tokens(split)
         if seq_len >= tokens:
@@ -183,6 +186,7 @@ class Batches:
         self.seed = seed
         self.windows = (tokens - 1) // seq_len
         self._rows = np.arange(batch_size // hosts, dtype=np.int64) + host * (batch_size // hosts)
+        self._rows += offset
 
     @property
     def steps_per_epoch(self) -> int:

@@ -25,7 +25,7 @@ def progress(folder: Folder) -> dict[str, Any] | None:
     if not trained:
         return None
     last = trained[-1]
-    tokens_left = (run.steps - last["step"]) * run.batch_tokens
+    tokens_left = run.tokens(run.steps) - run.tokens(last["step"])
     useful = last["tokens_per_second"] * (last.get("goodput") or 1.0)
     hours = tokens_left / useful / 3600
     price = run.plan.usd / run.plan.hours if run.plan and run.plan.usd else None

@@ -53,11 +53,13 @@ def padded_token_bytes(dataset: TokenDataset, config: RunConfig) -> np.ndarray:
     return np.pad(token_bytes, (0, config.model.vocab_size - len(token_bytes)))
 
 
-def local_batches(dataset: TokenDataset, config: RunConfig, mesh: Mesh, split: str) -> Batches:
+def local_batches(
+    dataset: TokenDataset, config: RunConfig, mesh: Mesh, split: str, offset: int = 0
+) -> Batches:
     """The part of the split's batches that this process's devices hold.
 
     A training batch holds `data.batch_size` sequences in the order of `data.seed`; a validation
-    batch is as large as one micro-batch, and in order.
+    batch is as large as one micro-batch, and in order. `offset` is that of `Batches`.
     """
     data, training = config.data, split == "train"
     B = data.batch_size if training else data.batch_size // config.optim.accumulate
@@ -74,6 +76,7 @@ def local_batches(dataset: TokenDataset, config: RunConfig, mesh: Mesh, split: s
         seed=data.seed if training else None,
         host=first // count,
         hosts=B // count,
+        offset=offset,
     )
 
 

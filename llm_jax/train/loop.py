@@ -26,6 +26,7 @@ from llm_jax.train.clock import Clock
 from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
 from llm_jax.train.metrics import Log, draw_curve
 from llm_jax.train.platform import peak_flops
+from llm_jax.train.ramp import Stage, stages
 from llm_jax.train.reporter import Reporter, measured_before
 from llm_jax.train.rollback import batches_from, read_rollbacks, roll_back
 from llm_jax.train.run_folder import claim_folder
@@ -72,7 +73,7 @@ class _Run:
         check_divisible(config, self.mesh)
         require_library(config.compute)
         self.dataset = open_dataset(config)
-        self.batches = local_batches(self.dataset, config, self.mesh, "train")
+        self.windows = local_batches(self.dataset, config, self.mesh, "train").windows
         changes = claim_folder(config, self.dataset.path / "tokenizer.model")
         self.rollbacks = read_rollbacks(self.out)
         self.checkpointer = Checkpointer(config, self.dataset.tokenizer.sha256)
@@ -96,17 +97,19 @@ class _Run:
         with self.stop.leaving_at_once():
             with clock.phase("compile"):
                 peak = peak_flops(config, self.mesh)
-            reporter.introduce(self.mesh, peak, self.batches.steps_per_epoch)
+            reporter.introduce(self.mesh, peak, self.windows)
             with clock.phase("restore" if self.resuming else "startup"):
                 state = self._first_state()
             with clock.phase("compile"):
                 token_bytes_V = padded_token_bytes(self.dataset, config)
-                step_fn = compile_train_step(config, self.mesh, token_bytes_V)
+                ahead = [stage for stage in stages(config) if stage.end > self.start]
+                compiled = [compile_train_step(s.config, self.mesh, token_bytes_V) for s in ahead]
                 validation = Validation(self.dataset, config, self.mesh)
                 distributed.wait_for_all("all have compiled")  # no part of anyone's first step
         if self.resuming and not measured and self._due(self.start, config.eval.every):
             self._evaluate(validation, state)  # a request to stop had interrupted it
-        state = self._steps(step_fn, validation, state)
+        for stage, step_fn in zip(ahead, compiled, strict=True):
+            state = self._steps(stage, step_fn, validation, state)
         if self.done:
             self._save(state)
         if "loss" not in reporter.last and self.stop.signal is None:
@@ -118,13 +121,16 @@ class _Run:
             distributed.wait_for_all("all is written")  # no part of anyone's last step
         return self._result()
 
-    def _steps(self, step_fn: StepFunction, validation: Validation, state: State) -> State:
+    def _steps(
+        self, stage: Stage, step_fn: StepFunction, validation: Validation, state: State
+    ) -> State:
         config, reporter = self.config, self.reporter
         pending: tuple[int, Metrics] | None = None
-        reporter.begin(self.start)
-        with contextlib.closing(batches_from(self.batches, self.start, self.rollbacks)) as source:
+        reporter.begin(self.done)
+        batches = local_batches(self.dataset, stage.config, self.mesh, "train", stage.offset)
+        with contextlib.closing(batches_from(batches, self.done, self.rollbacks)) as source:
             for index, local in source:
-                if index >= config.steps or self.stop.requested():
+                if index >= stage.end or self.stop.requested():
                     break
                 self.trace.before(index + 1, state["step"])
                 state, metrics = step_fn(state, to_device(local, self.mesh))

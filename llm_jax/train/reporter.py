@@ -59,8 +59,9 @@ class Reporter:
             if not checkpointer.has_optimizer(step):
                 self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
 
-    def introduce(self, mesh: Mesh, peak: tuple[float, str], steps_per_epoch: int) -> None:
-        """Says what is about to be trained; `peak` as `platform.peak_flops` gives it."""
+    def introduce(self, mesh: Mesh, peak: tuple[float, str], windows: int) -> None:
+        """Says what is about to be trained; `peak` as `platform.peak_flops` gives it, and
+        `windows` the sequences of the training split."""
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
         attends = attention_choice(config.model, config.compute, config.data.seq_len, device)
@@ -69,15 +70,17 @@ class Reporter:
             attends = split_choice(config.model, kind, length, shards, device)
         size, active = total_parameters(config.model), active_parameters(config.model)
         of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
+        first = config.data.stages[0][1] * config.data.seq_len
+        ramp = f" (from {first} in the first {n})" if (n := config.data.ramp_steps) else ""
         self.log.say(
             f"{config.name}: {size / 1e6:.2f} M parameters{of_these}, "
-            f"{config.steps} steps of {config.batch_tokens} tokens, "
-            f"{config.batch_tokens * config.steps / 1e6:.1f} M tokens in all; "
+            f"{config.steps} steps of {config.batch_tokens} tokens{ramp}, "
+            f"{config.tokens(config.steps) / 1e6:.1f} M tokens in all; "
             f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
         )
         if attends.reason:
             self.log.say(f"Not the {device}'s own attention kernel: {attends.reason}.")
-        epochs = config.steps / steps_per_epoch
+        epochs = config.data.sequences(config.steps) / windows
         if epochs > 1:
             self.log.say(f"The training split is read {epochs:.1f} times.")
 
@@ -97,9 +100,9 @@ class Reporter:
 
     def _report(self, step: int, values: dict[str, float]) -> None:
         stepping = self.clock.stepping
-        steps, seconds = step - self._mark[0], stepping - self._mark[1]
+        begun, seconds = self._mark[0], stepping - self._mark[1]
         self._mark = (step, stepping)
-        rate = steps * self.config.batch_tokens / seconds
+        rate = (self.config.tokens(step) - self.config.tokens(begun)) / seconds
         mfu = rate * self._flops_per_token / self._peak
         speed = {"tokens_per_second": rate, "mfu": mfu}
         self.last |= {"train_loss": values["loss"]} | speed
@@ -138,7 +141,7 @@ class Reporter:
             "loss": last.get("loss"),
             "bits_per_byte": last.get("bits_per_byte"),
             "train_loss": last.get("train_loss"),
-            "tokens": step * self.config.batch_tokens,
+            "tokens": self.config.tokens(step),
             "tokens_per_second": last.get("tokens_per_second"),
             "mfu": last.get("mfu"),
             "goodput": self.clock.goodput,
@@ -146,7 +149,7 @@ class Reporter:
         }
 
     def _record(self, split: str, step: int) -> dict[str, Any]:
-        return {"split": split, "step": step, "tokens": step * self.config.batch_tokens}
+        return {"split": split, "step": step, "tokens": self.config.tokens(step)}
 
 
 def skip_reason(loss: float, grad_norm: float) -> str:

@@ -1,0 +1,107 @@
+"""A batch that grows reads the same order of sequences, and resumes like any other run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import VOCAB, model_config, optim_config, run_config
+
+from llm_jax.config import (
+    CheckpointConfig,
+    ConfigError,
+    DataConfig,
+    EvalConfig,
+    ParallelConfig,
+    RunConfig,
+)
+from llm_jax.data.pipeline import TokenDataset
+from llm_jax.parallel.mesh import make_mesh
+from llm_jax.train.checkpoint import forget_after
+from llm_jax.train.feed import local_batches
+from llm_jax.train.loop import train
+from llm_jax.train.metrics import read_metrics
+from llm_jax.train.ramp import stages
+
+
+def config_of(out: Path, dataset: Path, **data: object) -> RunConfig:
+    return run_config(
+        out,
+        dataset,
+        steps=12,
+        model=model_config(vocab_size=VOCAB),
+        optim=optim_config(accumulate=4),
+        data=DataConfig(
+            path=str(dataset),
+            seq_len=32,
+            batch_size=8,
+            **({"ramp_from": 2, "ramp_steps": 7} | data),  # type: ignore[arg-type]
+        ),
+        eval=EvalConfig(every=1000, batches=1),
+        checkpoint=CheckpointConfig(every=5, keep_last=4),
+        parallel=ParallelConfig(data=2, tensor=4),
+    )
+
+
+def test_stages_double_the_batch_in_equal_parts() -> None:
+    config = config_of(Path("unused"), Path("unused"))
+    assert config.data.stages == ((0, 2), (3, 4), (7, 8))
+    made = stages(config)
+    assert [(s.end, s.config.data.batch_size, s.config.optim.accumulate) for s in made] == [
+        (3, 2, 1),
+        (7, 4, 2),
+        (12, 8, 4),
+    ]
+    assert [config.data.sequences(n) for n in (0, 1, 3, 4, 7, 12)] == [0, 2, 6, 10, 22, 62]
+    assert config.tokens(12) == 62 * 32
+
+
+def test_all_stages_together_read_one_order(tiny_dataset: Path) -> None:
+    config, dataset = config_of(Path("unused"), tiny_dataset), TokenDataset.open(tiny_dataset)
+    mesh, read, step = make_mesh(config.parallel), [], 0
+    for stage in stages(config):
+        batches = local_batches(dataset, stage.config, mesh, "train", stage.offset)
+        read += [batches.at(n)["inputs"] for n in range(step, stage.end)]
+        step = stage.end
+    alone = dataclasses.replace(config.data, batch_size=62, ramp_from=None, ramp_steps=0)
+    whole = dataclasses.replace(config, data=alone, optim=optim_config(accumulate=1))
+    expected = local_batches(dataset, whole, mesh, "train").at(0)["inputs"]
+    np.testing.assert_array_equal(np.concatenate(read), expected)
+
+
+def test_a_run_resumed_within_its_ramp_is_the_one_that_never_stopped(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path / "run", tiny_dataset)
+    whole = train(config)
+    assert whole["tokens"] == 62 * 32
+
+    def steps() -> dict[int, tuple[float, int]]:
+        records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+        return {r["step"]: (r["loss"], r["tokens"]) for r in records if r["split"] == "train"}
+
+    before = steps()
+    assert [before[n][1] // 32 for n in (1, 3, 4, 7, 8, 12)] == [2, 6, 10, 22, 30, 62]
+    assert forget_after(tmp_path / "run" / "checkpoints", 5) == 5
+    assert train(config)["loss"] == whole["loss"]
+    assert steps() == before
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"ramp_from": 3}, "data.ramp_from is 3, which doublings do not lead to data.batch_size"),
+        ({"ramp_from": 8}, "data.ramp_from is 8, which doublings"),
+        ({"ramp_from": 0}, "data.ramp_from is 0: it must be above 0."),
+        ({"ramp_from": None}, "data.ramp_steps is 7, and data.ramp_from is not set"),
+        ({"ramp_steps": 1}, "data.ramp_steps is 1, fewer than the 2 doublings from 2 to 8"),
+        ({"ramp_steps": 12}, "data.ramp_steps is 12, not fewer than the 12 steps"),
+        ({"ramp_from": 1}, "data.ramp_from is 1, no multiple of the 2 sequences"),
+    ],
+)
+def test_a_ramp_that_cannot_be_is_refused(data: dict[str, int], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config_of(Path("unused"), Path("unused"), **data)
+    assert str(error.value).startswith(sentence)
