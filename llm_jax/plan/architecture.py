@@ -39,7 +39,8 @@ EMBEDDING_SHARE = 0.25
 """Largest share of the parameters that embeddings may take before a smaller vocabulary is used."""
 TOLERANCE = 0.02
 SMALL = 2e7
-"""Parameters below which heads of 32 or 16 make widths fine enough to meet a size within 2%."""
+"""Parameters below which heads have 32, and widths are multiples of 16: fine enough to meet a size
+within 2% at the usual depth. Heads of 16 are a third slower on a CPU (docs/log.md)."""
 LEAST_LAYERS = 3
 """Taken where the size allows it. Copying what followed an earlier occurrence takes two layers
 (induction heads, Olsson et al. 2022): sizes that can and sizes that cannot have no common law."""
@@ -74,7 +75,8 @@ def ffn_ratio(family: str, width: int) -> float:
 def shapes(
     family: str, params: float, vocab_size: int | None
 ) -> Iterator[tuple[int, int, int, int]]:
-    """(layers, width, heads, head size) around a size: widths that are whole heads.
+    """(layers, width, heads, head size) around a size: widths that are whole heads, and in small
+    models those halfway between.
 
     12·L·D² is the size of the blocks of a plain Transformer (Kaplan et al. 2020); shapes whose
     blocks are far from `params` are left out before anything is counted. Small models are mostly
@@ -83,18 +85,19 @@ def shapes(
     aspect = ideal_aspect(params)
     embedded = (vocab_size or VOCABULARIES[family][-1]) if params < SMALL else 0
     centre = _width(params, aspect, embedded)
-    for head in (16, 32) if params < SMALL else (64, 128):
-        step = max(head, _width_step(centre))
+    whole = family == "gpt2" or params >= SMALL  # GPT-2's heads make up its width
+    for head in (64, 128) if params >= SMALL else (16, 32) if whole else (32,):
+        step = max(head, _width_step(centre)) if whole else _width_step(centre)
         first = max(step, int(centre / 2 // step * step))
         for width in range(first, int(centre * 2) + step, step):
-            if head != _head(width, params):
+            if whole and head != _head(width, params):
                 continue
             middle = width / aspect
             stride = max(1, int(middle / 32))
             most = max(int(middle * (1.4 if params >= SMALL else 3.0)), LEAST_LAYERS) + 2
             for layers in range(max(1, int(middle * 0.7)), most, stride):
                 if 0.2 < 12 * layers * width**2 / (params - embedded * width or 1) < 2:
-                    yield layers, width, width // head, head
+                    yield layers, width, max(1, width // head), head
 
 
 def _head(width: int, params: float) -> int:
@@ -158,9 +161,8 @@ def choose(
             bend = abs(math.log(width / layers / aspect))
             stretch = abs(math.log(model.d_ff / width / ffn_ratio(family, width)))
             shallow = max(0, LEAST_LAYERS - layers)
-            narrow = float(head < 32)  # a third slower on a CPU (docs/log.md)
             power = 0.02 * (width % 512 != 0) if width >= 1024 else 0.0
-            form = bend + 2 * stretch + shallow + narrow + power
+            form = bend + 2 * stretch + shallow + power
             rank = (max(0.0, error - TOLERANCE / 2), form + error)
             if best is None or rank < best[0]:
                 best = (rank, model)
