@@ -44,6 +44,9 @@ within 2% at the usual depth. Heads of 16 are a third slower on a CPU (docs/log.
 LEAST_LAYERS = 3
 """Taken where the size allows it. Copying what followed an earlier occurrence takes two layers
 (induction heads, Olsson et al. 2022): sizes that can and sizes that cannot have no common law."""
+LEAST_HEADS = 3
+"""Of small models from a width of 64 on. With three heads of 32, a model of half a million
+parameters learned to copy within 2.6 million tokens; with two, not within 3.8 (docs/log.md)."""
 TIED = 4e9
 """Parameters below which input and output embeddings are one: Llama 3.2 (1B and 3B), Qwen3."""
 
@@ -97,7 +100,10 @@ def shapes(
             most = max(int(middle * (1.4 if params >= SMALL else 3.0)), LEAST_LAYERS) + 2
             for layers in range(max(1, int(middle * 0.7)), most, stride):
                 if 0.2 < 12 * layers * width**2 / (params - embedded * width or 1) < 2:
-                    yield layers, width, max(1, width // head), head
+                    heads = -(-width // head)
+                    if not whole and width >= 64:
+                        heads = max(LEAST_HEADS, heads)
+                    yield layers, width, heads, head
 
 
 def _head(width: int, params: float) -> int:
@@ -142,7 +148,7 @@ def choose(
     """The architecture of `family` whose `size_of` (parameters, or FLOPs per token) meets `target`.
 
     Among shapes within 2% the one whose width over depth is nearest the usual; the ffn width, a
-    multiple of 128 (16 or 32 in small models, 512 in large), closes what is left. `params` is the
+    multiple of 128 (8 to 32 in small models, 512 in large), closes what is left. `params` is the
     rough size.
 
     Raises:
@@ -203,7 +209,7 @@ def _with_ffn(
 
     Below a width of 512, where a layer more or less is a large step, within 75%.
     """
-    units = ((8192, 512), (2048, 256), (512, 128), (128, 32), (0, 16))
+    units = ((8192, 512), (2048, 256), (512, 128), (256, 32), (128, 16), (0, 8))
     unit = next(size for least, size in units if width >= least)
 
     def build(d_ff: int) -> ModelConfig:
