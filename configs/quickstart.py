@@ -1,4 +1,4 @@
-"""A run of the size that the quickstart plans: 0.73 million parameters on 3.0 million tokens.
+"""A run of about the size that the quickstart plans: 0.73 million parameters on 3.0 million tokens.
 
   llm-jax data build --stdlib --vocab-size 4096 --out data/stdlib
   llm-jax train quickstart

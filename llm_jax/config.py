@@ -325,11 +325,9 @@ class DataConfig:
 
     def sequences(self, steps: int) -> int:
         """Sequences that the first `steps` steps read."""
-        ends = [first for first, _ in self.stages[1:]] + [steps]
-        return sum(
-            size * max(min(end, steps) - first, 0)
-            for (first, size), end in zip(self.stages, ends, strict=True)
-        )
+        (_, start), *doubled = self.stages
+        added = [size // 2 * max(steps - first, 0) for first, size in doubled]
+        return start * steps + sum(added)
 
 
 @dataclass(frozen=True, kw_only=True)

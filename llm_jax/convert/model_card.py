@@ -68,8 +68,9 @@ def model_card(
 def _training(config: RunConfig, step: int, run: Path) -> list[str]:
     if step == 0:
         return ["| training | none recorded: initial or imported weights |"]
+    most = "up to " if config.data.ramp_from else ""
     rows = [
-        f"| training | {step:,} steps of {config.batch_tokens:,} tokens, "
+        f"| training | {step:,} steps of {most}{config.batch_tokens:,} tokens, "
         f"{config.tokens(step):,} in all, sequences of {config.data.seq_len:,} |",
         f"| optimizer | {OPTIMIZERS[config.optim.kind]}, peak learning rate "
         f"{config.optim.learning_rate:g}, {config.optim.schedule} schedule |",

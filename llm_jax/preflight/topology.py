@@ -78,7 +78,7 @@ def devices(machine: Machine) -> tuple[jax.Device, ...]:
       UserError: no TPU compiler.
     """
     require_compiler()
-    for name, value in {**WITHOUT_TPU, "ALLOW_MULTIPLE_LIBTPU_LOAD": "true"}.items():
+    for name, value in WITHOUT_TPU.items():
         os.environ.setdefault(name, value)
     shape = machine.piece.shape
     options: dict[str, Any] = {}

@@ -70,8 +70,9 @@ class Reporter:
             attends = split_choice(config.model, kind, length, shards, device)
         size, active = total_parameters(config.model), active_parameters(config.model)
         of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
-        first = config.data.stages[0][1] * config.data.seq_len
-        ramp = f" (from {first} in the first {n})" if (n := config.data.ramp_steps) else ""
+        data = config.data
+        first = (data.ramp_from or data.batch_size) * data.seq_len
+        ramp = f" (from {first} in the first {data.ramp_steps})" if data.ramp_from else ""
         self.log.say(
             f"{config.name}: {size / 1e6:.2f} M parameters{of_these}, "
             f"{config.steps} steps of {config.batch_tokens} tokens{ramp}, "
