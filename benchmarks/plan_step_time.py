@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llm_jax.cli import restart_with
+from llm_jax.commands.train import environment
 from llm_jax.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.plan.counts import token_flops, total_parameters
@@ -27,7 +29,6 @@ from llm_jax.plan.local import SIZE, local_chip
 from llm_jax.plan.memory import Layout
 from llm_jax.plan.roofline import step_time
 from llm_jax.train.feed import to_device
-from llm_jax.train.platform import keep_memory
 from llm_jax.train.state import init_state
 from llm_jax.train.step import compile_train_step
 
@@ -111,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=8)
     rounds = parser.parse_args().rounds
-    keep_memory()
+    restart_with(environment())  # as `llm-jax train` does
     chip = local_chip()
     layout = Layout(data=1, fsdp=1, tensor=1, accumulate=1, remat="none", dtype="float32")
     for name in SIZES:

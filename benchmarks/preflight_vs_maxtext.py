@@ -20,6 +20,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from llm_jax.plan.devices import WITHOUT_TPU
+
 MAXTEXT = "maxtext[tpu]==0.2.5"
 TOPOLOGY, FSDP, TENSOR, BATCH, LENGTH = "v5p-128", 32, 2, 128, 8192
 FLAGS = [
@@ -100,8 +102,6 @@ def install(folder: Path, python: str) -> Path:
 
 
 def maxtext(interpreter: Path, out: Path) -> dict[str, Any]:
-    from llm_jax.plan.devices import WITHOUT_TPU
-
     environment = os.environ | WITHOUT_TPU | {"JAX_PLATFORMS": "cpu"}
     environment.pop("PYTHONPATH", None)
     subprocess.run(
