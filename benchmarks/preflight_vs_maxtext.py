@@ -7,7 +7,8 @@ kernel. MaxText comes from the package index into an environment of its own (4 G
 folder or --environment) and is compiled by its own `train_compile`. The texts of both programs are
 counted by `llm_jax.preflight.hlo`. The two are compiled one after another, each in a fresh process.
 On a machine that others use, compare the processor seconds of the compiles, not the wall's. MaxText
-brings its own versions of JAX and libtpu: both sides print theirs.
+brings its own versions of JAX and libtpu, and both sides print theirs: for the same compiler, start
+this from an environment of Python 3.12 with the versions of MaxText's.
 """
 
 from __future__ import annotations
