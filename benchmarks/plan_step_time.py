@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -112,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=8)
     rounds = parser.parse_args().rounds
+    os.environ["JAX_PLATFORMS"] = "cpu"  # the chip `local` is the CPU
     restart_with(environment())  # as `llm-jax train` does
     chip = local_chip()
     layout = Layout(data=1, fsdp=1, tensor=1, accumulate=1, remat="none", dtype="float32")

@@ -23,9 +23,10 @@ from llm_jax.plan.hardware import Chip
 SIZE, ROUNDS = 2048, 10
 ROWS = 512
 """Of SIZE scores each; about what a chunk of the loss holds."""
-ATTAINABLE = 0.57
-"""Share of the matmul peak that the FLOPs of a training step reach on a CPU: 0.54, 0.57 and 0.59 in
-models of 34M, 17M and 5M parameters, the peak measured between the steps (2026-11, float32)."""
+ATTAINABLE = 0.61
+"""Share of the matmul peak that the FLOPs of a training step reach on a CPU, softmaxes and overhead
+counted apart: 0.59, 0.56, 0.61, 0.60 and 0.73 in models of 0.7M, 1.5M, 5M, 17M and 34M parameters,
+the peak measured between the steps (2026-11, float32, `benchmarks/plan_step_time.py`)."""
 STEP_OVERHEAD = 0.010
 """Seconds of a step beside matmuls and softmaxes: 8 to 13 ms in models of 0.46M and 0.73M
 parameters with heads of 32, batches of 1,024 tokens (2026-11, docs/log.md)."""

@@ -4,7 +4,7 @@
 #   unshare --net --pid --uts --mount --fork --mount-proc --kill-child \
 #     bash slurm_cluster.sh FOLDER COMMAND [ARGUMENT …]
 #
-# Needs root and `apt-get install slurm-wlm munge iproute2`. Runs COMMAND once both nodes are idle;
+# Needs root, slurm-wlm, munge and iproute2. Runs COMMAND once both nodes are idle;
 # all daemons end with it.
 set -eu
 

@@ -15,6 +15,7 @@ from llm_jax.launch.backends import slurm
 from llm_jax.launch.spec import Slurm
 
 HERE = Path(__file__).parent
+INSTALL = "apt-get update -qq && apt-get install -y -qq slurm-wlm munge iproute2"
 NEEDED = ("slurmctld", "slurmd", "munged", "ip", "unshare")
 
 
@@ -63,12 +64,26 @@ def test_without_slurm_one_sentence(make_spec, monkeypatch):
         slurm.Driver(make_spec(backend=Slurm())).check()
 
 
+def require_slurm(path: str) -> None:
+    """Slurm's daemons on `path`, installed where root can; else the test is skipped."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for namespaces with daemons of their own")
+    if absent(path) and shutil.which("apt-get"):
+        said = subprocess.run(["sh", "-c", INSTALL], capture_output=True, text=True, timeout=300)
+        if said.returncode != 0:
+            pytest.skip(f"{INSTALL} failed: {said.stderr[-300:]}")
+    if missing := absent(path):
+        pytest.skip(f"{', '.join(missing)} not found, and no apt-get to install it with")
+
+
+def absent(path: str) -> list[str]:
+    return [name for name in NEEDED if shutil.which(name, path=path) is None]
+
+
 @pytest.mark.slow
 def test_two_nodes_for_real(tmp_path):
     path = os.environ["PATH"] + ":/usr/sbin"
-    missing = [name for name in NEEDED if shutil.which(name, path=path) is None]
-    if missing or os.geteuid() != 0:
-        pytest.skip(f"needs root and apt-get install slurm-wlm munge iproute2 (missing: {missing})")
+    require_slurm(path)
     folder = tmp_path / "cluster"
     folder.mkdir()
     namespaces = ["--net", "--pid", "--uts", "--mount", "--fork", "--mount-proc", "--kill-child"]

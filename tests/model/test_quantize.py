@@ -119,7 +119,8 @@ def test_scales_are_those_of_the_whole_rows_and_columns_on_every_mesh() -> None:
 
 @quantizes
 @compiles
-@pytest.mark.parametrize("slice_", ["v5e-4", pytest.param("v6e-4", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("slice_", ["v5e-4", "v6e-4"])
 def test_the_tpu_multiplies_int8(slice_: str) -> None:
     """Every weight matmul of the block: q, k, v, o, gate, up and down, once forward and again where
     the backward pass recomputes it, all but the last of them."""

@@ -140,13 +140,8 @@ def test_collectives_of_a_layout(layout: str) -> None:
 
 
 @compiles
-@pytest.mark.parametrize(
-    "layout",
-    [
-        pytest.param(name, marks=() if name == "moe_fsdp2_expert4" else pytest.mark.slow)
-        for name in OTHERS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", OTHERS)
 def test_collectives_of_other_layouts(layout: str) -> None:
     changes, slices = OTHERS[layout]
     config = small(**changes)

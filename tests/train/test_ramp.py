@@ -71,6 +71,7 @@ def test_all_stages_together_read_one_order(tiny_dataset: Path) -> None:
     np.testing.assert_array_equal(np.concatenate(read), expected)
 
 
+@pytest.mark.slow
 def test_a_run_resumed_within_its_ramp_is_the_one_that_never_stopped(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
