@@ -268,6 +268,10 @@ class ComputeConfig:
     which skips blocks that the mask empties; `reference` forms all T×S scores."""
     loss_chunk: int = 512
     """Tokens whose logits exist at one time per device; bounds the memory of the loss."""
+    compiler: tuple[
+        Literal["async_collectives", "collective_matmul", "scoped_vmem", "sparsecore"], ...
+    ] = ()
+    """What the TPU compiler is asked for beyond its defaults (`PURPOSES` in train/platform.py)."""
 
     def __post_init__(self) -> None:
         _positive("compute", self, "loss_chunk")
@@ -672,6 +676,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         choices = ", ".join(repr(a) for a in args)
         require(value in args, f"{where} is {value!r}: choose one of {choices}.")
         return value
+    if origin is tuple:
+        require(isinstance(value, list | tuple), f"{where} is {value!r}: it must be a list.")
+        return tuple(_convert(one, args[0], f"{where}[{i}]") for i, one in enumerate(value))
     if dataclasses.is_dataclass(hint):
         return from_dict(value, hint, where)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

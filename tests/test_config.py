@@ -47,6 +47,8 @@ def values(hint: Any) -> st.SearchStrategy:
         return st.sampled_from(args)
     if origin in (typing.Union, types.UnionType):
         return st.one_of(*(values(arg) for arg in args))
+    if origin is tuple:
+        return st.lists(values(args[0]), max_size=3).map(tuple)
     if dataclasses.is_dataclass(hint):
         return configs(hint)
     return {

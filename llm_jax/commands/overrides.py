@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import sys
 
 from llm_jax.config import RunConfig, UserError, load, nearest, to_dict
@@ -45,15 +46,19 @@ def override(reference: str | None, flags: list[str], *, verb: str, about: str) 
                 default=config,
                 args=flags,
                 config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
-                console_outputs=asks_help,
             )
     except SystemExit as end:
         if asks_help and not end.code:
             raise
-    raise UserError(
-        f"llm-jax {verb} could not read the flags {' '.join(flags)!r}: give each field one value "
-        f"of its type (see llm-jax {verb} {reference} --help)."
-    )
+    raise UserError(f"{_sentence(said.getvalue())} See llm-jax {verb} {reference} --help.")
+
+
+def _sentence(box: str) -> str:
+    """What tyro says in its frame: the rows between the title and the rule that follows them."""
+    rows = [line.strip("│ ") for line in box.splitlines()[1:]]
+    start = 1 if rows and not rows[0].strip("-") else 0  # without Unicode, a rule under the title
+    said = " ".join(itertools.takewhile(lambda row: row.strip("─-"), rows[start:]))
+    return said[:1].upper() + said[1:].rstrip(".") + "."
 
 
 def _flag_names(tree: dict, prefix: str = "--") -> set[str]:

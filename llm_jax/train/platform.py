@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 
 import jax
@@ -34,6 +36,31 @@ TPU_OPTIONS: dict[str, str | bool | int] = {
 }
 
 
+PURPOSES: dict[str, dict[str, str | bool | int]] = {
+    # All-gathers in pieces, each fused with a matmul that hides it.
+    "async_collectives": {
+        "xla_tpu_enable_async_collective_fusion": True,
+        "xla_tpu_enable_async_collective_fusion_fuse_all_gather": True,
+        "xla_tpu_enable_async_collective_fusion_multiple_steps": True,
+        "xla_tpu_overlap_compute_collective_tc": True,
+        "xla_enable_async_all_gather": True,
+    },
+    # Each matmul and its collective a loop of partial matmuls and permutations, at any size.
+    "collective_matmul": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 0},
+    # On-chip memory that one fusion may use: larger tiles, fewer reads of HBM.
+    "scoped_vmem": {"xla_tpu_scoped_vmem_limit_kib": 98_304},
+    # Collectives on the SparseCores (v5p, v6e, tpu7x), beside the matmuls.
+    "sparsecore": {
+        "xla_tpu_enable_sparse_core_collective_offload_all_gather": True,
+        "xla_tpu_enable_sparse_core_collective_offload_reduce_scatter": True,
+        "xla_tpu_enable_sparse_core_collective_offload_all_reduce": True,
+        "xla_tpu_enable_async_collective_fusion_fuse_all_gather": False,
+    },
+}
+"""Options of the TPU compiler by purpose, asked for with `compute.compiler`. What the compiler
+itself estimates of each is in docs/preflight.md; what they bring shows only on a TPU."""
+
+
 def compiler_options(config: RunConfig, mesh: Mesh) -> dict[str, str | bool | int]:
     """XLA options for the train and eval step on the mesh's platform.
 
@@ -42,7 +69,8 @@ def compiler_options(config: RunConfig, mesh: Mesh) -> dict[str, str | bool | in
     """
     platform = mesh.devices.flat[0].platform
     if platform == "tpu":
-        return TPU_OPTIONS
+        asked = (PURPOSES[purpose] for purpose in config.compute.compiler)
+        return functools.reduce(operator.or_, asked, TPU_OPTIONS)
     if platform == "cpu" and config.compute.dtype == "float32":
         return {"xla_cpu_experimental_ynn_fusion_type": ""}
     return {}

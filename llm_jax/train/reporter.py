@@ -81,6 +81,9 @@ class Reporter:
         )
         if attends.reason:
             self.log.say(f"Not the {device}'s own attention kernel: {attends.reason}.")
+        if config.compute.compiler and device != "tpu":
+            asked = ", ".join(config.compute.compiler)
+            self.log.say(f"compute.compiler ({asked}) is for TPUs: it does nothing on a {device}.")
         epochs = config.data.sequences(config.steps) / windows
         if epochs > 1:
             self.log.say(f"The training split is read {epochs:.1f} times.")

@@ -32,6 +32,7 @@ from llm_jax.config import (
 )
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.preflight import cache, measure
+from llm_jax.preflight.hlo import Program
 from llm_jax.preflight.remedy import remedies
 from llm_jax.preflight.search import candidates
 from llm_jax.preflight.table import lines
@@ -112,8 +113,13 @@ def verb(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str
 
 
 @compiles
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(name, marks=() if name == "fsdp4_tensor2" else pytest.mark.slow)
+        for name in LAYOUTS
+    ],
+)
 def test_collectives_of_a_layout(layout: str) -> None:
     found = measure.measure(small(LAYOUTS[layout]), find("v5e-8"))
     assert found["fits"]
@@ -137,6 +143,35 @@ def test_collectives_of_a_layout(layout: str) -> None:
     # the compiler all-reduces whole only what is small.
     assert moved["all-gather", "fsdp"] > 1.5 * size / 12 * 2 / LAYOUTS[layout].tensor
     assert moved.get(("all-reduce", "fsdp"), 0) < moved["reduce-scatter", "fsdp"] / 2
+
+
+@compiles
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "purpose, marks_of_it",
+    [
+        ("async_collectives", "async_collective_fusion"),
+        ("collective_matmul", "collective-permute"),
+        ("scoped_vmem", None),
+        ("sparsecore", "sparse_core"),
+    ],
+)
+def test_what_the_compiler_is_asked_for_is_in_its_program(
+    purpose: str, marks_of_it: str | None
+) -> None:
+    config = small(LAYOUTS["fsdp4_tensor2"])
+    mesh = make_mesh(config.parallel, devices(find("v6e-8")))
+
+    def program(*purposes: str) -> str:
+        compute = dataclasses.replace(config.compute, compiler=purposes)
+        asking = dataclasses.replace(config, compute=compute)
+        return compile_train_step(asking, mesh, np.ones(1024, np.int32)).as_text()
+
+    plain, asked = program(), program(purpose)
+    if marks_of_it is None:
+        assert Program(asked).estimated_cycles() < Program(plain).estimated_cycles()
+    else:
+        assert asked.count(marks_of_it) > plain.count(marks_of_it)
 
 
 @compiles
