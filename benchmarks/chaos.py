@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -72,8 +73,9 @@ def trainer(path: str) -> None:
         write(*arguments)
         gang.process_id = number
 
-    write, compiler._cache_write = compiler._cache_write, kept
-    Batches.run, step.loss_fn = marked, poisoned
+    write = compiler._cache_write
+    compiler._cache_write = kept
+    Batches.run, step.loss_fn = marked, poisoned  # type: ignore[method-assign]
     main(["train", path])
 
 
@@ -122,7 +124,7 @@ class Job:
         from llm_jax import config
         from llm_jax.launch.spec import JobSpec, Limits
 
-        self.out, self.steps, self.disk = out, steps, disk
+        self.out, self.steps = out, steps
         path = folder / "run.json"
         path.write_text(config.to_json(run_config(out, data, steps, disk)))
         self.spec = JobSpec(
@@ -177,6 +179,9 @@ class Job:
             return status["step"] if status["time"] > since else -1
         return -1
 
+    def reached(self, step: int) -> bool:
+        return self.step() >= step
+
     def exits(self) -> set[str]:
         found = (self.out / "launch/attempts").glob("*/*.exit.json")
         return {path.relative_to(self.out).as_posix() for path in found}
@@ -208,8 +213,8 @@ def until(condition: Callable[[], bool], what: str) -> None:
 class Faults:
     """The faults, each a method that does it to a job; one that knows the cause returns it."""
 
-    def __init__(self, job: Job, data: Path, dice: random.Random) -> None:
-        self.job, self.data, self.dice = job, data, dice
+    def __init__(self, job: Job, data: Path, disk: Path, dice: random.Random) -> None:
+        self.job, self.data, self.disk, self.dice = job, data, disk, dice
 
     def kill_worker(self) -> None:
         os.kill(self.job.trainer(1), signal.SIGKILL)
@@ -232,7 +237,7 @@ class Faults:
 
     def corrupt(self) -> None:
         """Loses host 1's own disk, damages the newest checkpoint in the folder, has that read."""
-        for lost in self.job.disk.glob("*/1"):
+        for lost in self.disk.glob("*/1"):
             shutil.rmtree(lost, ignore_errors=True)
         steps = self.job.out / "checkpoints"
         newest = max((p for p in steps.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
@@ -259,7 +264,7 @@ class Faults:
 
     def corrupt_local(self) -> None:
         """Damages what host 1 has on its own disk: all go on from a step that every host has."""
-        for file in self.job.disk.glob("*/1/*/shards/*"):
+        for file in self.disk.glob("*/1/*/shards/*"):
             with contextlib.suppress(OSError):
                 file.write_bytes(file.read_bytes()[:-1])
         self.kill_worker()
@@ -301,7 +306,7 @@ def schedule(count: int, dice: random.Random, kinds: list[str]) -> list[tuple[st
 def disturb(job: Job, faults: Faults, plan: list[tuple[str, int, float]]) -> list[dict]:
     done = []
     for kind, step, delay in plan:
-        until(lambda step=step: job.step() >= step, f"step {step} is not reached")
+        until(functools.partial(job.reached, step), f"step {step} is not reached")
         time.sleep(delay)
         before, at, start = job.exits(), job.step(), time.monotonic()
         if job.ended or at >= job.steps:
@@ -325,8 +330,12 @@ def disturb(job: Job, faults: Faults, plan: list[tuple[str, int, float]]) -> lis
                 "cause": known or cause(job, before),
             }
         )
-        print("{fault:16} step {step:4}  detected {detected:5.1f} s  recovered {recovered:5.1f} s  "
-              "{cause}".format(**done[-1]), file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"{kind:16} step {at:4}  detected {detected:5.1f} s  recovered {recovered:5.1f} s  "
+            f"{done[-1]['cause']}",
+            file=sys.stderr,
+            flush=True,
+        )
     return done
 
 
@@ -424,9 +433,10 @@ def main() -> None:
         calm.launch()
         calm.finish()
         middle = time.monotonic()
-        job = Job(folder, folder / "disk" / "run", data, steps, folder / "local")
+        disk = folder / "local"
+        job = Job(folder, folder / "disk" / "run", data, steps, disk)
         job.launch()
-        done = disturb(job, Faults(job, data, dice), schedule(args.faults, dice, kinds))
+        done = disturb(job, Faults(job, data, disk, dice), schedule(args.faults, dice, kinds))
         job.finish()
         compare(calm.out, job.out)
         report(done, job, middle - started, time.monotonic() - middle)

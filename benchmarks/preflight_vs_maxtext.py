@@ -161,8 +161,8 @@ def compiled() -> dict[str, Any]:
     return (
         found
         | hbm_bytes(made)
-        | {"optimal_seconds": made.cost_analysis()["optimal_seconds"]}
-        | counted(made.as_text())
+        | {"optimal_seconds": (made.cost_analysis() or {})["optimal_seconds"]}
+        | counted(made.as_text() or "")
     )
 
 

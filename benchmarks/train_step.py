@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from llm_jax.commands.train import environment
 
@@ -33,6 +34,7 @@ SIZES = {
     "M": {"layers": 12, "width": 768, "heads": 12, "ffn": 2048, "batch": 4},
 }
 VOCAB, LENGTH = 32_000, 512
+Dtype = Literal["float32", "bfloat16"]
 # glibc keeps freed memory instead of giving it back and faulting it in again at the next step.
 TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "34359738368",
@@ -41,7 +43,7 @@ TUNED = {
 }
 
 
-def our_step(size: dict, dtype: str) -> Callable[[], float]:
+def our_step(size: dict, dtype: Dtype) -> Callable[[], float]:
     import jax
     import numpy as np
 
@@ -87,7 +89,7 @@ def our_step(size: dict, dtype: str) -> Callable[[], float]:
     return run
 
 
-def hf_step(size: dict, dtype: str) -> Callable[[], float]:
+def hf_step(size: dict, dtype: Dtype) -> Callable[[], float]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -116,7 +118,7 @@ def hf_step(size: dict, dtype: str) -> Callable[[], float]:
     return run
 
 
-def worker(who: str, size: dict, dtype: str) -> None:
+def worker(who: str, size: dict, dtype: Dtype) -> None:
     """Makes two steps for each line on stdin; answers with the second's time, and peak memory."""
     start = time.perf_counter()
     run = (our_step if who == "ours" else hf_step)(size, dtype)
@@ -133,7 +135,8 @@ def worker(who: str, size: dict, dtype: str) -> None:
 
 class Contender:
     def __init__(self, name: str, args: argparse.Namespace, env: dict[str, str]) -> None:
-        self.name, self.seconds, self.peak = name, [], 0
+        self.name, self.peak = name, 0
+        self.seconds: list[float] = []
         command = [sys.executable, __file__, "--worker", name.split()[0], "--size", args.size]
         self.process = subprocess.Popen(
             [*command, "--dtype", args.dtype],
@@ -145,6 +148,7 @@ class Contender:
         self.first = self._answer()["first"]
 
     def _answer(self) -> dict:
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"{self.name} ended early; see its message above")
