@@ -45,10 +45,21 @@ def require(condition: bool, sentence: str) -> None:
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """The end of an error sentence: the nearest known name, or all of them if none is near."""
+    """The end of an error sentence: the nearest known name, or all of them if none is near.
+
+    One whose initials the word is (`lr` for `learning_rate`) is nearer than one that looks alike.
+    """
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    last = word.rsplit(".", 1)[-1].strip("-")
+    close = [name for name in known if last and _initials(name) == last]
+    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
+
+
+def _initials(name: str) -> str:
+    """Of the words of a name's last part, if it has several."""
+    words = re.split("[-_]", name.rsplit(".", 1)[-1].strip("-"))
+    return "".join(word[0] for word in words if word) if len(words) > 1 else ""
 
 
 def _positive(owner: str, obj: Any, *names: str) -> None:
@@ -275,6 +286,11 @@ class ComputeConfig:
 
     def __post_init__(self) -> None:
         _positive("compute", self, "loss_chunk")
+        require(
+            not {"async_collectives", "sparsecore"} <= set(self.compiler),
+            "compute.compiler names async_collectives and sparsecore, and one of them takes the "
+            "all-gathers: leave the other out.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,11 @@ BAD_JSON = '{"name": "x"}'
             "llm-jax train has no flag '--stps': did you mean '--steps'?",
         ),
         (
+            ["train", "tiny", "--optim.lr", "1"],
+            2,
+            "llm-jax train has no flag '--optim.lr': did you mean '--optim.learning-rate'?",
+        ),
+        (
             ["train", "tiny", "--model.num_layer=3"],
             2,
             "llm-jax train has no flag '--model.num_layer=3': did you mean '--model.num-layers'?",

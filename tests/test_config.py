@@ -145,6 +145,10 @@ def broken(**changes: Any) -> str:
         ),
         ({"compute__remat": []}, "run.compute.remat is []: choose one of"),
         (
+            {"compute__compiler": ["async_collectives", "sparsecore"]},
+            "compute.compiler names async_collectives and sparsecore, and one of them takes",
+        ),
+        (
             {"model__rope_scaling": {"kind": "yarm"}},
             "run.model.rope_scaling.kind is 'yarm': did you mean 'yarn'?",
         ),

@@ -67,6 +67,7 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
         "remat": config.compute.remat,
         "attention": attention.kind,
         "attention_reason": attention.reason,
+        "compiler": list(config.compute.compiler),
         "hbm_capacity": capacity,
         "hbm_limit": int((1 - HEADROOM) * capacity),
         "planned_bytes": planned_bytes(config, mesh),

@@ -33,6 +33,8 @@ def lines(result: dict[str, Any]) -> list[str]:
     ]
     if result["attention_reason"]:
         said.append(f"note: {result['attention_reason']}")
+    if result["compiler"]:
+        said.append(f"compiled for {', '.join(result['compiler'])}")
     if "collectives_by_axis" in result:
         said += ["", *_collectives(result), "", *_times(result)]
     said += _tried(result)

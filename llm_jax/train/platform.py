@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from llm_jax.config import RunConfig
+from llm_jax.config import RunConfig, require
 from llm_jax.plan.hardware import chip
 
 # JAX's `device_kind` → (chip of the hardware table, devices of that kind per chip).
@@ -66,9 +66,17 @@ def compiler_options(config: RunConfig, mesh: Mesh) -> dict[str, str | bool | in
 
     CPU: the YNN library makes single float32 dots slower, and bfloat16 ones faster
     (benchmarks/train_step.py).
+
+    Raises:
+      ConfigError: a purpose that this chip has no unit for.
     """
-    platform = mesh.devices.flat[0].platform
+    device = mesh.devices.flat[0]
+    platform = device.platform
     if platform == "tpu":
+        require(
+            "sparsecore" not in config.compute.compiler or device.device_kind != "TPU v5 lite",
+            "compute.compiler names sparsecore, and a TPU v5e has no SparseCore: leave it out.",
+        )
         asked = (PURPOSES[purpose] for purpose in config.compute.compiler)
         return functools.reduce(operator.or_, asked, TPU_OPTIONS)
     if platform == "cpu" and config.compute.dtype == "float32":

@@ -158,7 +158,7 @@ def test_what_the_compiler_is_asked_for_is_in_its_program() -> None:
         text = compile_train_step(asking, mesh, np.ones(1024, np.int32)).as_text()
         return text, Program(text).estimated_cycles()
 
-    (plain, cycles), (fused, _), (tiled, other_cycles), (asked, _) = (
+    (plain, cycles), (fused, _), (_, other_cycles), (asked, _) = (
         program(),
         program("async_collectives"),
         program("scoped_vmem"),
@@ -171,7 +171,15 @@ def test_what_the_compiler_is_asked_for_is_in_its_program() -> None:
     ):
         assert text.count(mark) > plain.count(mark)
     assert other_cycles != cycles
-    assert tiled != plain
+
+
+@compiles
+def test_a_unit_that_the_chip_lacks_is_not_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["preflight", "tiny", "--topology", "v5e-4", "--parallel.fsdp", "4",
+              "--compute.compiler", "sparsecore"])  # fmt: skip
+    assert end.value.code == 78
+    assert "a TPU v5e has no SparseCore: leave it out." in capsys.readouterr().err
 
 
 @compiles
