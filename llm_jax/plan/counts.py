@@ -111,9 +111,8 @@ class TokenFlops:
     """The part of `projections` that ends a block, 2·F·D per layer: a recomputed block can leave
     it out, since its gradient needs its input alone. 0 where a post-norm reads its output, and of
     experts, since the router's gradient does."""
-    softmax: float
-    """Not FLOPs but exponentials of both passes: V in the loss, N·keys of each layer twice, since
-    the scores are formed again in the backward pass."""
+    scores: float
+    """Not FLOPs but how many scores a token's attention has, N·keys of each layer."""
     six_n: float
     """6 × the active parameters: the rule of thumb C = 6·N·D, shown beside the exact count."""
 
@@ -166,7 +165,7 @@ def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
         attention_full=4.0 * m.num_heads * m.head_dim * seq_len * m.num_layers,
         unembedding=2.0 * m.d_model * m.vocab_size,
         last=0.0 if m.post_norm else 2.0 * ends * m.d_model,
-        softmax=m.vocab_size + 2.0 * scores,
+        scores=scores,
         six_n=6.0 * active_parameters(m),
     )
 

@@ -77,9 +77,9 @@ class Chip:
     """Only where training in float32 is meant (CPUs)."""
     int8_flops: float | None = None
     fp8_flops: float | None = None
-    softmax_rate: float | None = None
-    """Elements of softmaxes per second, where these take turns with the matmuls (CPUs); None where
-    other units do them meanwhile."""
+    score_rate: float | None = None
+    """Scores of attention per second in both passes, beside their FLOPs at the peak, where softmax
+    and matmuls take turns (CPUs); None where other units do softmax meanwhile."""
     step_overhead: float | None = None
     """Seconds of every step besides, where they are known and matter (CPUs)."""
     usd_per_hour: float | None = None

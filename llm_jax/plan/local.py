@@ -21,49 +21,57 @@ import numpy as np
 from llm_jax.plan.hardware import Chip
 
 SIZE, ROUNDS = 2048, 10
-ROWS = 512
-"""Of SIZE scores each; about what a chunk of the loss holds."""
-ATTAINABLE = 0.61
-"""Share of the matmul peak that the FLOPs of a training step reach on a CPU, softmaxes and overhead
-counted apart: 0.59, 0.56, 0.61, 0.60 and 0.73 in models of 0.7M, 1.5M, 5M, 17M and 34M parameters,
-the peak measured between the steps (2026-11, float32, `benchmarks/plan_step_time.py`)."""
-STEP_OVERHEAD = 0.010
-"""Seconds of a step beside matmuls and softmaxes: 8 to 13 ms in models of 0.46M and 0.73M
-parameters with heads of 32, batches of 1,024 tokens (2026-11, docs/log.md)."""
+ATTENTION = 8, 128, 512, 32
+"""Heads of all sequences, queries, keys and head size of the attention that is measured: a block of
+queries of a small model."""
+ATTAINABLE = 0.72
+"""Share of its measured rates at which a training step runs on a CPU: fitted, together with the
+overhead, to the steps of 15 models of 0.26M to 30M parameters with 2 to 8 heads of 32 or 64, each
+met within 10% (2026-11, float32, docs/log.md)."""
+STEP_OVERHEAD = 0.009
+"""Seconds of a step beside them."""
 
 IDLE = 0.7
 """Least idle share of the machine at which a measurement is kept."""
 
 _JAX_PROGRAM = f"""
 import json, time, jax, jax.numpy as jnp
+import numpy as np
 def best(work, *operands):
     work = jax.jit(work)
-    work(*operands).block_until_ready()
+    jax.block_until_ready(work(*operands))
     times = []
     for _ in range({ROUNDS}):
         start = time.perf_counter()
-        work(*operands).block_until_ready()
+        jax.block_until_ready(work(*operands))
         times.append(time.perf_counter() - start)
     return min(times)
 found = {{"devices": len(jax.devices()), "platform": jax.default_backend()}}
 for name in ("float32", "bfloat16"):
     x = jnp.ones(({SIZE}, {SIZE}), name)
     found[name] = 2 * {SIZE}**3 / best(jnp.matmul, x, x)
-scores = jax.random.normal(jax.random.key(0), ({ROWS}, {SIZE}))
-found["softmax"] = scores.size / best(jax.nn.softmax, scores)
+heads, queries, keys, size = {ATTENTION}
+def attend(q, k):
+    return jax.nn.softmax(q @ k.swapaxes(1, 2)) @ k
+def both(q, k):
+    out, gradient = jax.vjp(attend, q, k)
+    return gradient(out)
+rng = np.random.default_rng(0)
+q, k = (rng.standard_normal((heads, rows, size), np.float32) for rows in (queries, keys))
+found["attention"] = best(both, q, k)
 print(json.dumps(found))
 """
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Rates of this machine: FLOP/s of large matmuls, elements/s of softmaxes, bytes/s of a copy,
-    bytes of memory."""
+    """Rates of this machine: FLOP/s of large matmuls, scores/s of attention in both passes (beside
+    their FLOPs at the peak), bytes/s of a copy, bytes of memory."""
 
     cpu: str
     float32: float
     bfloat16: float
-    softmax: float
+    scores: float
     bandwidth: float
     memory: float
     library: str
@@ -132,12 +140,12 @@ def _measure(cpu: str) -> Measurement:
     library = "JAX" if rates else "NumPy, since JAX could not be started"
     if rates is None:
         rate = _numpy_rate()
-        rates = {"float32": rate, "bfloat16": rate, "softmax": _numpy_softmax_rate()}
+        rates = {"float32": rate, "bfloat16": rate, "attention": 3 * _numpy_attention_seconds()}
     return Measurement(
         cpu=cpu,
         float32=rates["float32"],
         bfloat16=rates["bfloat16"],
-        softmax=rates["softmax"],
+        scores=_score_rate(rates["attention"], rates["float32"]),
         bandwidth=_copy_rate(),
         memory=float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         library=library,
@@ -156,7 +164,11 @@ def _jax_rates() -> dict[str, float] | None:
         timeout=300,
         check=False,
     )
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        print(f"JAX could not measure this machine, NumPy does it: {why}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _numpy_rate() -> float:
@@ -164,14 +176,28 @@ def _numpy_rate() -> float:
     return 2 * SIZE**3 / _best(lambda: x @ x)
 
 
-def _numpy_softmax_rate() -> float:
-    x = np.random.default_rng(0).standard_normal((ROWS, SIZE), np.float32)
+def _numpy_attention_seconds() -> float:
+    """Seconds of the forward pass."""
+    heads, queries, keys, size = ATTENTION
+    rng = np.random.default_rng(0)
+    q, k = (rng.standard_normal((heads, rows, size), np.float32) for rows in (queries, keys))
 
-    def softmax() -> None:
-        weights = np.exp(x - x.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
+    def attend() -> np.ndarray:
+        scores = q @ k.swapaxes(1, 2)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        return weights / weights.sum(-1, keepdims=True) @ k
 
-    return x.size / _best(softmax)
+    return _best(attend)
+
+
+def _score_rate(seconds: float, peak: float) -> float:
+    """Scores per second of what a forward and a backward pass take beside their 12·H FLOPs a score.
+
+    At least a tenth of the time is taken to be beside them: two measurements differ by chance.
+    """
+    heads, queries, keys, size = ATTENTION
+    scores = heads * queries * keys
+    return scores / max(seconds - 12 * size * scores / peak, seconds / 10)
 
 
 def _copy_rate() -> float:
@@ -202,7 +228,7 @@ def local_chip(fresh: bool = False) -> Chip:
         kind="cpu",
         bf16_flops=found.bfloat16,
         f32_flops=found.float32,
-        softmax_rate=found.softmax,
+        score_rate=found.scores,
         step_overhead=STEP_OVERHEAD,
         hbm_bytes=found.memory,
         hbm_bandwidth=found.bandwidth,
@@ -216,11 +242,11 @@ def local_chip(fresh: bool = False) -> Chip:
         sources={
             "bf16_flops": source,
             "f32_flops": source,
-            "softmax_rate": source,
+            "score_rate": source,
             "hbm_bandwidth": source,
             "hbm_bytes": memory,
             "step_overhead": "measured with small models on two CPU cores (2026-11)",
-            "attainable": "share of the matmul peak that training steps reach on CPUs (2026-11)",
+            "attainable": "share of measured rates that training steps reach on CPUs (2026-11)",
             **dict.fromkeys(("ici_bandwidth", "ici_axes", "dcn_bandwidth", "pcie_bandwidth"), one),
             **dict.fromkeys(
                 ("chips_per_host", "max_slice_chips", "devices_per_chip", "cores_in_name"), one

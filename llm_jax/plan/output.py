@@ -16,7 +16,7 @@ from llm_jax.config import (
     PlanRecord,
     RunConfig,
 )
-from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, ffn_ratio
+from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, usual_ffn
 from llm_jax.plan.counts import active_parameters, parameters
 from llm_jax.plan.curve import candidates, flat_range
 from llm_jax.plan.hyperparameters import HyperParameters
@@ -147,11 +147,12 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
             f"The optimum is flat: from {flat[0]:.3g} to {flat[1]:.3g} parameters the same loss "
             "costs at most 1% more compute."
         )
+    usual = usual_ffn(request.family, model.d_model, model.num_heads * model.head_dim)
     said.append(
         f"{model.num_layers} layers of width {model.d_model} with {model.num_heads} heads of "
         f"{model.head_dim} and an ffn of {model.d_ff} ({model.d_ff / model.d_model:.2f} × the "
-        f"width, usual {ffn_ratio(request.family, model.d_model):.2f}) make {plan.params:,} "
-        f"parameters; all widths divide by the mesh."
+        f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; all widths "
+        "divide by the mesh."
     )
     if request.vocab_size is None and model.vocab_size != VOCABULARIES[request.family][0]:
         said.append(
@@ -172,7 +173,7 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         f"The backward pass {kept.get(run.layout.remat, 'recomputes each block')}: the least "
         f"recomputation that leaves {HEADROOM:.0%} of the memory free."
     )
-    softmaxes = " and with softmaxes after it" if request.chip.softmax_rate is not None else ""
+    softmaxes = " and with softmaxes after it" if request.chip.score_rate is not None else ""
     said.append(
         f"A step is bound by {time.bound}: math {time.math:.3g} s at "
         f"{request.chip.attainable:.0%} of the peak{softmaxes}, memory {time.hbm:.3g} s, "

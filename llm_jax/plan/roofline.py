@@ -77,7 +77,7 @@ class StepTime:
     """Seconds of one optimizer step by resource; communication by mesh axis."""
 
     math: float
-    """Matmuls; on a CPU softmaxes too, which take turns with them, and a step's fixed cost."""
+    """Matmuls; on a CPU the scores of attention too, and a step's fixed cost."""
     hbm: float
     fsdp: float
     tensor: float
@@ -128,8 +128,8 @@ def step_time(
     """Seconds of one step of `batch_tokens` tokens.
 
     math: tokens × executed FLOPs, and `update_flops` that the optimizer's matmuls take on every
-    device, over the attainable peak; on a CPU, the elements of the softmaxes over their rate, and
-    what each step costs besides.
+    device, over the peak; on a CPU, the scores of attention over their rate as well; both over the
+    attainable share, and what each step costs besides.
     fsdp: per micro-batch the weights are gathered for the forward and for the backward pass, and
     gradients reduce-scattered, 3·P/Y values. data: the gradients are all-reduced once. tensor:
     per layer two all-reduces of the activations forward, two backward, and two more where the
@@ -167,10 +167,10 @@ def step_time(
         * size
         * (6 * model.num_layers * model.d_model + 3 * sum(active_ffn_widths(model)))
     )
-    math = executed / (chip.peak(layout.dtype) * chip.attainable / chip.devices_per_chip)
-    if chip.softmax_rate is not None:
-        math += batch_tokens / layout.devices * flops.softmax / chip.softmax_rate
-    math += chip.step_overhead or 0.0
+    math = executed / (chip.peak(layout.dtype) / chip.devices_per_chip)
+    if chip.score_rate is not None:
+        math += batch_tokens / layout.devices * flops.scores / chip.score_rate
+    math = math / chip.attainable + (chip.step_overhead or 0.0)
     return StepTime(
         math=math,
         hbm=(state + weights + activity / layout.tensor)

@@ -15,7 +15,7 @@ from llm_jax.plan.layout import Machine
 from llm_jax.preflight.measure import measure
 from llm_jax.preflight.topology import require_compiler
 
-SOURCES = ("config.py", "parallel", "model", "train", "preflight", "plan")
+SOURCES = ("config", "parallel", "model", "train", "preflight", "plan")
 NOT_COMPILED = ("name", "out", "seed", "log_every", "checkpoint", "eval", "plan")
 """Fields of a run that its train step does not depend on."""
 

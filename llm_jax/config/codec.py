@@ -1,0 +1,131 @@
+"""Configs from and to JSON, strictly, and by the name of a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import runpy
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from llm_jax.config.errors import ConfigError, UserError, nearest, require
+from llm_jax.config.run import RunConfig
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as nested plain dicts, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def to_json(config: Any) -> str:
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def from_json(text: str, cls: type[T]) -> T:
+    """Inverse of `to_json`; raises `ConfigError` on unknown keys, missing keys and wrong types."""
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:  # numbers of over 4300 digits, endless nesting
+        raise ConfigError(
+            f"The config is not JSON ({error}): pass a recipe or a run.json."
+        ) from None
+    return from_dict(raw, cls)
+
+
+def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
+    """Builds the dataclass `cls` from nested dicts, strictly. `where` names it in errors."""
+    require(isinstance(raw, dict), f"{where} is {raw!r}: it must be an object with named fields.")
+    hints = typing.get_type_hints(cls)
+    for key in raw:
+        require(key in hints, f"{where} has no field {key!r}: {nearest(key, hints)}")
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        no_default = (
+            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        )
+        require(item.name in raw or not no_default, f"{where}.{item.name} is missing: set it.")
+    return cls(**{key: _convert(raw[key], hints[key], f"{where}.{key}") for key in raw})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` checked against the type `hint`; nested objects become dataclasses."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        options = [a for a in args if a is not type(None)]
+        if isinstance(value, dict) and len(options) > 1:
+            kinds = {a.kind: a for a in options}
+            kind = value.get("kind")
+            known = isinstance(kind, str) and kind in kinds
+            require(known, f"{where}.kind is {kind!r}: {nearest(str(kind), kinds)}")
+            return from_dict(value, kinds[kind], where)
+        return _convert(value, options[0], where)
+    if origin is Literal:
+        choices = ", ".join(repr(a) for a in args)
+        require(value in args, f"{where} is {value!r}: choose one of {choices}.")
+        return value
+    if origin is tuple:
+        require(isinstance(value, list | tuple), f"{where} is {value!r}: it must be a list.")
+        return tuple(_convert(one, args[0], f"{where}[{i}]") for i, one in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        return from_dict(value, hint, where)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) < 1 << 1023 else math.inf
+    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    require(right, f"{where} is {value!r}: it must be of type {hint.__name__}.")
+    if hint is float:
+        require(math.isfinite(value), f"{where} is {value}: it must be a finite number.")
+    return value
+
+
+def load(reference: str) -> RunConfig:
+    """The config that a recipe's name, a recipe's path or a `run.json` stands for.
+
+    Raises:
+      ConfigError: nothing of that name, or what it holds is no valid `RunConfig`.
+    """
+    path = Path(reference)
+    if path.suffix == ".json":
+        require(path.is_file(), f"There is no config file {reference!r}: check the path.")
+        try:
+            return from_json(path.read_text(encoding="utf-8"), RunConfig)
+        except UnicodeDecodeError:
+            raise ConfigError(f"The config is not UTF-8 ({reference}): pass a run.json.") from None
+    if path.suffix != ".py":
+        recipes = {p.stem: p for folder in recipe_folders() for p in sorted(folder.glob("*.py"))}
+        require(
+            reference in recipes, f"There is no recipe {reference!r}: {nearest(reference, recipes)}"
+        )
+        path = recipes[reference]
+    require(path.is_file(), f"There is no recipe file {reference!r}: check the path.")
+    config = _run_recipe(path)
+    require(isinstance(config, RunConfig), f"config() in {path} did not return a RunConfig.")
+    return config
+
+
+def _run_recipe(path: Path) -> Any:
+    """What config() in the Python file `path` returns."""
+    try:
+        made = runpy.run_path(str(path))
+        require(
+            "config" in made, f"The recipe {path} has no function config() -> RunConfig: add it."
+        )
+        return made["config"]()
+    except UserError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"The recipe {path} could not be run ({type(error).__name__}: {error}): correct it."
+        ) from error
+
+
+def recipe_folders() -> list[Path]:
+    """Where recipes are looked for: `configs/` here, and the one that came with the package."""
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / "configs", package.parent / "configs", Path("configs"))
+    return [folder for folder in folders if folder.is_dir()]

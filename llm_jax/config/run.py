@@ -1,0 +1,135 @@
+"""A run: all of its parts, and what must hold between them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from llm_jax.config.errors import positive, require
+from llm_jax.config.model import ModelConfig
+from llm_jax.config.training import (
+    CheckpointConfig,
+    ComputeConfig,
+    DataConfig,
+    EvalConfig,
+    OptimConfig,
+    ParallelConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRecord:
+    """What `llm-jax plan` promised of the run; `llm-jax report` holds it against what came."""
+
+    params: int
+    tokens: int
+    """The size and the data that were promised for; a run changed since has no promise."""
+    step_seconds: float
+    """Expected time of a step; it lies between the two below."""
+    step_seconds_low: float
+    step_seconds_high: float
+    hours: float
+    """Wall time with restarts."""
+    machine: str
+    usd: float | None = None
+    law: str | None = None
+    loss: float | None = None
+    """Validation loss in nats per token, None where no law speaks of losses."""
+    loss_low: float | None = None
+    loss_high: float | None = None
+    """Ends of the 90% interval."""
+    law_text: str | None = None
+    """The text that the law was fitted on, if it is another than the run's or not known."""
+
+    def __post_init__(self) -> None:
+        positive("plan", self, "params", "tokens", "step_seconds", "hours")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run."""
+
+    name: str
+    out: str
+    """Folder of the run: checkpoints, metrics, figures. Training resumes what it finds there."""
+    steps: int
+    seed: int = 0
+    """Seed of the initial parameters."""
+    log_every: int = 10
+    wandb: str | None = None
+    """Project of Weights & Biases that measurements go to as well; needs the extra `wandb`."""
+    profile: str | None = None
+    """Steps `first:last` of which a profile is written to `<out>/profile`."""
+    model: ModelConfig
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    plan: PlanRecord | None = None
+    """Of a run that was planned; training does not look at it."""
+
+    def __post_init__(self) -> None:
+        positive("run", self, "steps", "log_every")
+        require(self.name != "", "run.name is empty: give the run a name.")
+        require(
+            self.data.seq_len <= self.model.max_seq_len,
+            f"data.seq_len is {self.data.seq_len}, longer than model.max_seq_len = "
+            f"{self.model.max_seq_len}: shorten one or raise the other.",
+        )
+        require(
+            self.data.batch_size % self.optim.accumulate == 0,
+            f"data.batch_size is {self.data.batch_size}, which optim.accumulate = "
+            f"{self.optim.accumulate} does not divide: choose a divisor of it.",
+        )
+        micro = self.data.batch_size // self.optim.accumulate
+        require(
+            (self.data.ramp_from or micro) % micro == 0,
+            f"data.ramp_from is {self.data.ramp_from}, no multiple of the {micro} sequences of a "
+            "micro-batch (data.batch_size / optim.accumulate): raise one of data.ramp_from and "
+            "optim.accumulate.",
+        )
+        require(
+            self.data.ramp_steps < self.steps,
+            f"data.ramp_steps is {self.data.ramp_steps}, not fewer than the {self.steps} steps of "
+            "the run: lower it.",
+        )
+        require(
+            self.compute.remat != "offload" or self.parallel.pipeline == 1,
+            f"compute.remat is 'offload', which parallel.pipeline = {self.parallel.pipeline} does "
+            "not go with: set it to 'full'.",
+        )
+        require(
+            self.optim.grad_dtype == "float32"
+            or "bfloat16" in (self.compute.dtype, self.optim.param_dtype),
+            "optim.grad_dtype is 'bfloat16', but compute.dtype and optim.param_dtype are "
+            "'float32': set one of them to 'bfloat16' too.",
+        )
+        require(
+            self.optim.warmup_steps <= self.steps,
+            f"optim.warmup_steps is {self.optim.warmup_steps}, more than the {self.steps} steps of "
+            "the run: shorten it.",
+        )
+        if self.profile is not None:
+            first, last = self.profiled_steps or (0, 0)
+            require(
+                1 <= first <= last <= self.steps,
+                f"run.profile is {self.profile!r}: write first:last, two of the steps 1 to "
+                f"{self.steps}, such as 10:14.",
+            )
+
+    @property
+    def profiled_steps(self) -> tuple[int, int] | None:
+        """First and last step of `profile`; None if there is none, or if it is not understood."""
+        match = re.fullmatch(r"(\d{1,18}):(\d{1,18})", self.profile or "")
+        return (int(match[1]), int(match[2])) if match else None
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens per optimizer step, after a ramp."""
+        return self.data.batch_size * self.data.seq_len
+
+    def tokens(self, steps: int) -> int:
+        """Tokens that the first `steps` steps read."""
+        return self.data.sequences(steps) * self.data.seq_len
