@@ -73,8 +73,7 @@ def trainer(path: str) -> None:
         write(*arguments)
         gang.process_id = number
 
-    write = compiler._cache_write
-    compiler._cache_write = kept
+    write, compiler._cache_write = compiler._cache_write, kept
     Batches.run, step.loss_fn = marked, poisoned  # type: ignore[method-assign]
     main(["train", path])
 

@@ -158,12 +158,10 @@ def compiled() -> dict[str, Any]:
         "compile_cpu_seconds": time.process_time() - busy,
         "versions": [f"{name} {version(name)}" for name in ("jax", "libtpu")],
     }
-    return (
-        found
-        | hbm_bytes(made)
-        | {"optimal_seconds": (made.cost_analysis() or {})["optimal_seconds"]}
-        | counted(made.as_text() or "")
-    )
+    cost, text = made.cost_analysis(), made.as_text()
+    assert cost is not None
+    assert text is not None
+    return found | hbm_bytes(made) | {"optimal_seconds": cost["optimal_seconds"]} | counted(text)
 
 
 def counted(text: str) -> dict[str, Any]:
