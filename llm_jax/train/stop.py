@@ -64,11 +64,10 @@ class Stop:
 
     def _listen(self, reader: int) -> None:
         while number := os.read(reader, 1):
-            if number[0] in self._before:
-                self.signal = number[0]
+            if number[0] in self._before:  # `signal` is left to _note, which tells a second by it
                 print("stopped before the first step: there is nothing to save", file=sys.stderr)
                 sys.stderr.flush()
-                os._exit(self.exit_code)
+                os._exit(exit_code(number[0]))
         os.close(reader)
 
     def requested(self) -> bool:
@@ -82,4 +81,8 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        return EXIT_INTERRUPTED if self.signal == signal.SIGINT else EXIT_PREEMPTED
+        return exit_code(self.signal)
+
+
+def exit_code(number: int | None) -> int:
+    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_PREEMPTED

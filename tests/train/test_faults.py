@@ -174,6 +174,34 @@ def test_a_signal_while_it_compiles(number: int, code: int) -> None:
     assert "stopped before the first step: there is nothing to save" in err
 
 
+SLOW_TO_SAY = """
+import hashlib, os, sys, time
+from llm_jax.train.stop import Stop
+class Slow:
+    def write(self, text): time.sleep(1); sys.__stderr__.write(text)
+    def flush(self): sys.__stderr__.flush()
+sys.stderr = Slow()
+sys.excepthook = lambda *raised: os._exit(1)
+with Stop() as stop, stop.leaving_at_once():
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**20)  # ends before the message is written
+    while True: pass
+"""
+
+
+def test_one_interrupt_is_not_taken_for_two() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TO_SAY],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout and child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=120)
+    assert child.returncode == 130
+
+
 @pytest.mark.slow
 def test_too_many_skipped_steps_go_back(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
