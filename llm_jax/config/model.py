@@ -124,6 +124,9 @@ class ModelConfig:
     qkv_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
+    attention_init: Literal["normal", "induction"] = "normal"
+    """`induction` starts with queries like keys and a head on the previous token, so that a small
+    model learns to copy early (`model/induction.py`); it takes RoPE and `qkv_bias`."""
     tie_embeddings: bool = False
     scale_embeddings: bool = False
     """Multiply the embedding by sqrt(d_model) (Gemma)."""
@@ -155,6 +158,11 @@ class ModelConfig:
             set(self.window_pattern) <= {"L", "G"} and self.window_pattern != "",
             f"model.window_pattern is {self.window_pattern!r}: use letters L (local) and G "
             "(global), such as 'LLLLLG'.",
+        )
+        require(
+            self.attention_init == "normal" or (self.positions == "rope" and self.qkv_bias),
+            "model.attention_init is 'induction', which takes model.positions = 'rope' and "
+            "model.qkv_bias = true: set both, or leave it 'normal'.",
         )
         if self.sliding_window is not None:
             positive("model", self, "sliding_window")

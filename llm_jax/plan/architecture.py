@@ -24,6 +24,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """What makes a family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025), Mixtral (Jiang
 et al. 2024), GPT-2."""
+COPYING: dict[str, Any] = {"qkv_bias": True, "out_bias": True, "attention_init": "induction"}
+"""What small models of family `qwen` have besides: they learn to copy early (`model/induction.py`).
+Biases are Qwen 1 to 2.5's; transformers' Qwen3 has them as `attention_bias`."""
 EXPERTS = {"moe": (8, 2)}
 """Experts of each layer and how many of them a token uses, of families that have any (Mixtral)."""
 BALANCE_LOSS, ROUTER_Z_LOSS = 0.01, 0.001
@@ -219,6 +222,7 @@ def _with_ffn(
     """
     units = ((8192, 512), (2048, 256), (512, 128), (256, 32), (128, 16), (0, 8))
     unit = next(size for least, size in units if width >= least)
+    besides = COPYING if family == "qwen" and params < SMALL else {}
 
     def build(d_ff: int) -> ModelConfig:
         moe = None
@@ -243,6 +247,7 @@ def _with_ffn(
             tie_embeddings=_tied(family, params),
             moe=moe,
             **FAMILIES[family],
+            **besides,
         )
 
     usual = usual_ffn(family, width, heads * head)
