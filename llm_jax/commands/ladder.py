@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chip", default="local", help="where the runs are trained, one chip: "
                         "`local` is measured (default: local)")  # fmt: skip
     parser.add_argument("--remeasure", action="store_true", help="measure `local` again")
-    parser.add_argument("--family", default="llama", help="llama, qwen, moe, gpt2 (default: llama)")
+    parser.add_argument("--family", default="qwen", help="llama, qwen, moe, gpt2 (default: qwen, "
+                        "whose small models learn to copy early)")  # fmt: skip
     parser.add_argument("--seq-len", type=count, default=512, help="(default: 512)")
     parser.add_argument("--rule", default="small", help="batch and learning rate (default: small)")
     parser.add_argument("--step", type=number, default=2.5, help="ratio of neighbouring sizes, and "

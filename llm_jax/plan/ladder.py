@@ -41,7 +41,7 @@ class LadderRequest:
     chip: Chip
     flops: float | None = None
     minutes: float | None = None
-    family: str = "llama"
+    family: str = "qwen"
     seq_len: int = 512
     rule: str = "small"
     step: float = STEP
