@@ -24,9 +24,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """What makes a family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025), Mixtral (Jiang
 et al. 2024), GPT-2."""
-COPYING: dict[str, Any] = {"qkv_bias": True, "out_bias": True, "attention_init": "induction"}
+COPYING: dict[str, Any] = {"qkv_bias": True, "attention_init": "induction"}
 """What small models of family `qwen` have besides: they learn to copy early (`model/induction.py`).
-Biases are Qwen 1 to 2.5's; transformers' Qwen3 has them as `attention_bias`."""
+The biases are those of Qwen 1 to 2.5, and in transformers' Qwen3 `attention_bias`."""
 EXPERTS = {"moe": (8, 2)}
 """Experts of each layer and how many of them a token uses, of families that have any (Mixtral)."""
 BALANCE_LOSS, ROUTER_Z_LOSS = 0.01, 0.001

@@ -39,6 +39,7 @@ OURS = {
     "llama-yarn-wide-heads": dataclasses.replace(LLAMA, head_dim=20, rope_scaling=YARN_ROPE),
     "llama-qkv-bias": dataclasses.replace(LLAMA, qkv_bias=True),
     "qwen3": dataclasses.replace(LLAMA, qk_norm=True, rope_theta=1e6, tie_embeddings=True),
+    "qwen3-qkv-bias": dataclasses.replace(LLAMA, qk_norm=True, qkv_bias=True, head_dim=20),
     "qwen3-yarn-window-biases": dataclasses.replace(
         LLAMA, qk_norm=True, qkv_bias=True, out_bias=True, rope_scaling=YARN_ROPE,
         sliding_window=9, window_pattern="LG",
