@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.evals import held_out
     from llm_jax.evals.perplexity import Evaluator
-    from llm_jax.train.checkpoint import load_run
+    from llm_jax.train.load import load_run
 
     trained = load_run(args.run, args.step)
     tokenizer = Tokenizer.load(trained.tokenizer_path)

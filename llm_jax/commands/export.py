@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--to is {kind!r}: the only format is hf.")
     from llm_jax.convert.hf_export import export, refuse_nonempty
     from llm_jax.data.tokenizer import Tokenizer
-    from llm_jax.train.checkpoint import load_run
+    from llm_jax.train.load import load_run
 
     refuse_nonempty(out)
     trained = load_run(args.run, args.step)

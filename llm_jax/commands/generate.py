@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.infer.generate import Decoder, compute_for_inference, prepared
     from llm_jax.infer.sampling import GREEDY, Sampling
-    from llm_jax.train.checkpoint import load_run
+    from llm_jax.train.load import load_run
 
     sampling = Sampling(
         temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p

@@ -20,7 +20,6 @@ import importlib.metadata
 import logging
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,62 +27,20 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from jax.sharding import SingleDeviceSharding
 
-from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, from_json, to_dict
-from llm_jax.model import transformer
+from llm_jax.config import ConfigError, RunConfig, from_dict, to_dict
 from llm_jax.train import distributed
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.local import LocalCheckpoints
 from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, write_manifest
-from llm_jax.train.optimizer import is_schedule_free, schedule_free_average
+from llm_jax.train.plain import plain, unplain
 from llm_jax.train.run_folder import check_tokenizer, differences
-from llm_jax.train.state import State, fresh_optimizer, optimizer_of
-from llm_jax.train.trouble import FileTrouble
+from llm_jax.train.state import State, fresh_optimizer
+from llm_jax.train.trouble import FileTrouble, no_orbax_noise
 
 FORMAT = 1
-# Orbax logs, with a traceback for each of its threads, the errors that it raises as well.
-# It also warns whoever opens a folder read-only that it is read-only.
-logging.getLogger("absl").addFilter(
-    lambda record: (
-        not (
-            "orbax" in record.pathname
-            and (record.exc_info or record.msg.startswith("Given directory is read only"))
-        )
-    )
-)
+logging.getLogger("absl").addFilter(no_orbax_noise)
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece")
-
-
-def plain(tree: Any) -> dict[str, Any]:
-    """Any pytree as nested dicts keyed by field name, key or index."""
-    nested: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        *parents, last = (_key(entry) for entry in path)
-        place = nested
-        for name in parents:
-            place = place.setdefault(name, {})
-        place[last] = leaf
-    return nested
-
-
-def unplain(nested: dict[str, Any], template: Any) -> Any:
-    """Inverse of `plain`: the leaves of `nested` in the structure of `template`."""
-
-    def pick(path: Any, _: Any) -> Any:
-        place = nested
-        for entry in path:
-            place = place[_key(entry)]
-        return place
-
-    return jax.tree_util.tree_map_with_path(pick, template)
-
-
-def _key(entry: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(entry, attribute):
-            return str(getattr(entry, attribute))
-    raise TypeError(f"no name for tree entry {entry!r}")
 
 
 class Checkpointer:
@@ -294,68 +251,3 @@ def set_damaged_aside(folder: Path) -> list[str]:
         )
     distributed.wait_for_all("damaged checkpoints are aside")
     return notes
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained model as `eval`, `generate` and `export` need it: float32 parameters, for
-    `schedule_free` the average."""
-
-    config: RunConfig
-    step: int
-    params: dict[str, Any]
-    tokenizer_path: Path
-
-
-def load_run(folder: str | Path, step: int | None = None) -> Run:
-    """The parameters of a run's checkpoint `step` (the newest by default), on one device.
-
-    Raises:
-      UserError: no run, no checkpoint, or not that one.
-    """
-    folder = Path(folder).absolute()
-    if not (folder / "run.json").is_file():
-        raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
-    config = from_json((folder / "run.json").read_text(encoding="utf-8"), RunConfig)
-    options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
-    with ocp.CheckpointManager(folder / "checkpoints", options=options) as manager:
-        steps = sorted(manager.all_steps())
-        if not steps:
-            raise UserError(f"The run in {str(folder)!r} has no checkpoint yet: train it first.")
-        step = steps[-1] if step is None else step
-        if step not in steps:
-            known = ", ".join(map(str, steps))
-            raise UserError(f"The run has no checkpoint of step {step}: it has {known}.")
-        # The devices it was saved on may not exist here, so the target names its own.
-        here = SingleDeviceSharding(jax.local_devices()[0])
-        shapes = jax.eval_shape(lambda: transformer.init(config.model, jax.random.key(0)))
-        target = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes
-        )
-        restore = ocp.args.Composite(params=ocp.args.StandardRestore(target))
-        params = manager.restore(step, args=restore)["params"]
-        if (folder / "checkpoints" / str(step) / "opt").exists():
-            params = _judged(manager, step, config, params)
-    return Run(config, step, params, folder / "tokenizer.model")
-
-
-def _judged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params: Any) -> Any:
-    """`params` of a checkpoint, averaged if the optimizer does; of its state z and b1 are read."""
-    opt = jax.eval_shape(optimizer_of(config).init, params)
-    nodes = jax.tree_util.tree_leaves_with_path(opt, is_leaf=is_schedule_free)
-    averages = [(path, node) for path, node in nodes if is_schedule_free(node)]
-    if not averages:
-        return params
-    path, node = averages[0]
-    wanted = {"b1": node.b1, "z": node.z}
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)  # noqa: E731
-    target = plain(jax.tree.map(place, wanted))
-    for entry in reversed(path):
-        target = {_key(entry): target}
-    arguments = ocp.checkpoint_utils.construct_restore_args(target)
-    restore = ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)
-    made = manager.restore(step, args=ocp.args.Composite(opt=restore))["opt"]
-    for entry in path:
-        made = made[_key(entry)]
-    return schedule_free_average(params, **unplain(made, wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 
@@ -32,3 +33,10 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) or code is None:
         return " ".join(str(error).split())[:200]
     return os.strerror(int(code[1]))
+
+
+def no_orbax_noise(record: logging.LogRecord) -> bool:
+    """A filter: Orbax logs, with a traceback for each of its threads, the errors that it raises as
+    well, and warns whoever opens a folder read-only that it is read-only."""
+    told = record.exc_info or record.msg.startswith("Given directory is read only")
+    return not ("orbax" in record.pathname and told)

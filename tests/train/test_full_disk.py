@@ -15,7 +15,7 @@ import pytest
 from tiny import VOCAB, model_config, run_config
 
 from llm_jax.config import CheckpointConfig, DataConfig, to_json
-from llm_jax.train.checkpoint import load_run
+from llm_jax.train.load import load_run
 from llm_jax.train.metrics import read_metrics
 
 pytestmark = pytest.mark.slow

@@ -33,8 +33,8 @@ from llm_jax.data.build import BuildSpec, VocabSpec, build
 from llm_jax.data.text import FileSource
 from llm_jax.evals.perplexity import Evaluator
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.train.checkpoint import load_run
 from llm_jax.train.feed import open_dataset
+from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import Log, read_metrics
 from llm_jax.train.state import abstract_state
@@ -337,7 +337,7 @@ def test_checkpoints_are_plain_and_outlive_the_library(
 
 LOAD = """
 import sys
-from llm_jax.train.checkpoint import load_run
+from llm_jax.train.load import load_run
 import jax
 assert jax.device_count() == 1
 run = load_run(sys.argv[1])
