@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "whose small models learn to copy early)")  # fmt: skip
     parser.add_argument("--seq-len", type=count, default=512, help="(default: 512)")
     parser.add_argument("--rule", default="small", help="batch and learning rate (default: small)")
-    parser.add_argument("--step", type=number, default=2.5, help="ratio of neighbouring sizes, and "
-                        "of amounts of data (default: 2.5)")  # fmt: skip
+    parser.add_argument("--step", type=number, default=1.6, help="ratio of neighbouring sizes, and "
+                        "of amounts of data (default: 1.6)")  # fmt: skip
     parser.add_argument("--name", default="ladder", help="name of the law (default: ladder)")
     parser.add_argument("--bootstraps", type=count, default=4000, help="(default: 4000)")
     parser.add_argument(

@@ -24,11 +24,11 @@ from llm_jax.plan.hardware import Chip
 from llm_jax.plan.planner import LOSS_CHUNK, training_dtype
 from llm_jax.plan.text import Text
 
-STEP = 2.5
+STEP = 1.6
 """Ratio of neighbouring sizes and amounts of data, if none is asked for. A larger one determines
 the exponents better and leaves less of the budget to the small runs, but reaches further down."""
 TOKENS_PER_PARAM = 4.0
-"""On the diagonal; the corners have step² times more and less, 25 and 0.6."""
+"""On the diagonal; the corners have step² times more and less, 10 and 1.6."""
 LEAST_STEPS = 20
 """Fewer are mostly warm-up."""
 

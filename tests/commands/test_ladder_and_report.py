@@ -201,7 +201,7 @@ def test_a_stopped_ladder_keeps_its_finished_runs(tiny_dataset: Path, tmp_path: 
     assert all(1 < loss < 7 for loss in last.values())
     assert not determined or len(json.loads(again.stdout)["runs"]) == 9
     other = subprocess.run(
-        [*command, "--family", "qwen"], capture_output=True, text=True, check=False
+        [*command, "--family", "llama"], capture_output=True, text=True, check=False
     )
     assert other.returncode == 2
-    assert "family 'llama' → 'qwen'" in other.stderr
+    assert "family 'qwen' → 'llama'" in other.stderr

@@ -132,7 +132,7 @@ def test_largest_rung_is_predicted_and_the_law_recovered(tmp_path):
 
 
 def test_noise_shows_in_the_held_out_error(tmp_path):
-    folders = write_runs(tmp_path / "runs", noise=0.01)
+    folders = write_runs(tmp_path / "runs", noise=0.005)
     found = law_of_ladder(folders, recipe=RECIPE, name="mine", bootstraps=200, out=tmp_path / "o")
     held = found["held_out"]
     assert 1e-4 < abs(held["error"]) < 0.05
