@@ -125,8 +125,8 @@ class ModelConfig:
     out_bias: bool = False
     mlp_bias: bool = False
     attention_init: Literal["normal", "induction"] = "normal"
-    """`induction` starts with queries like keys and a head on the previous token, so that a small
-    model learns to copy early (`model/induction.py`); it takes RoPE and `qkv_bias`."""
+    """`induction` starts with an induction head, so that a small model learns to copy early
+    (`model/induction.py`); it takes RoPE, `qkv_bias` and `qk_norm`."""
     tie_embeddings: bool = False
     scale_embeddings: bool = False
     """Multiply the embedding by sqrt(d_model) (Gemma)."""
@@ -159,11 +159,13 @@ class ModelConfig:
             f"model.window_pattern is {self.window_pattern!r}: use letters L (local) and G "
             "(global), such as 'LLLLLG'.",
         )
-        require(
-            self.attention_init == "normal" or (self.positions == "rope" and self.qkv_bias),
-            "model.attention_init is 'induction', which takes model.positions = 'rope' and "
-            "model.qkv_bias = true: set both, or leave it 'normal'.",
-        )
+        if self.attention_init == "induction":
+            able = self.positions == "rope" and self.qkv_bias and self.qk_norm
+            require(
+                able and self.num_layers > 1 and self.moe is None,
+                "model.attention_init is 'induction', which takes positions = 'rope', qkv_bias, "
+                "qk_norm, two layers or more, and no moe: set these, or leave it 'normal'.",
+            )
         if self.sliding_window is not None:
             positive("model", self, "sliding_window")
         for name in ("attn_softcap", "logit_softcap", "attn_scale"):

@@ -21,7 +21,7 @@ from flax import nnx
 
 from llm_jax.config import ComputeConfig, ModelConfig
 from llm_jax.model.attention import Shape, block_size
-from llm_jax.model.induction import like_keys, previous_token_head
+from llm_jax.model.induction import induction_start
 from llm_jax.model.kernels import GATHERED_SPLASH, attention, attention_choice, split_choice
 from llm_jax.model.layers import Attend, Cache, Norm, init_std, normal
 from llm_jax.model.moe import Routing
@@ -68,9 +68,9 @@ def init(config: ModelConfig, key: jax.Array) -> Params:
         make = block_of(stack, config)
         init_one = lambda k, make=make: arrays_of(make(config, nnx.Rngs(params=k)))  # noqa: E731
         params[stack] = jax.vmap(init_one)(layer_keys[jnp.array(layers)])
-        if config.attention_init == "induction":
-            attn = like_keys(params[stack]["attn"], config)
-            params[stack]["attn"] = previous_token_head(attn, config) if 0 in layers else attn
+    if config.attention_init == "induction":
+        blocks = params["blocks"]
+        blocks["attn"] = induction_start(blocks["attn"], config)
     return params
 
 

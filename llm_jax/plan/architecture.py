@@ -222,7 +222,8 @@ def _with_ffn(
     """
     units = ((8192, 512), (2048, 256), (512, 128), (256, 32), (128, 16), (0, 8))
     unit = next(size for least, size in units if width >= least)
-    besides = COPYING if family == "qwen" and params < SMALL else {}
+    copies = family == "qwen" and params < SMALL and layers > 1
+    besides = COPYING if copies else {}
 
     def build(d_ff: int) -> ModelConfig:
         moe = None
