@@ -48,9 +48,8 @@ LEAST_LAYERS = 3
 """Taken where the size allows it. Copying what followed an earlier occurrence takes two layers
 (induction heads, Olsson et al. 2022): sizes that can and sizes that cannot have no common law."""
 LEAST_HEADS = 3
-"""Of small models from a width of 64 on. Of half a million parameters, two models with three heads
-ended 2 and 11% below the law of loss by size, and two with two heads within 1% of it. With four,
-most learn to copy, at a moment that no law foresees (docs/log.md)."""
+"""Of small models from a width of 64 on: with two, none of half a million parameters learned to copy
+(docs/log.md)."""
 TIED = 4e9
 """Parameters below which input and output embeddings are one: Llama 3.2 (1B and 3B), Qwen3."""
 
