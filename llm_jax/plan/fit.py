@@ -89,9 +89,9 @@ class Objective:
         """(…, 5) centred coordinates to (E, A, B, α, β)."""
         a = theta[..., 0] + theta[..., 3] * self.mean_n
         b = theta[..., 1] + theta[..., 4] * self.mean_d
-        return np.stack(
-            [np.exp(theta[..., 2]), np.exp(a), np.exp(b), theta[..., 3], theta[..., 4]], axis=-1
-        )
+        with np.errstate(over="ignore"):  # of draws that ran away, which are counted and left out
+            E, A, B = np.exp(theta[..., 2]), np.exp(a), np.exp(b)
+        return np.stack([E, A, B, theta[..., 3], theta[..., 4]], axis=-1)
 
     def residuals(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """r = ln L̂ − ln L of shape (S, n) and its Jacobian (S, 5, n) for θ of shape (S, 5)."""

@@ -91,7 +91,8 @@ class Law(ABC):
         raise NotImplementedError(f"{self.name} predicts no loss")
 
     def interval(self, params: float, tokens: float) -> tuple[float, float] | None:
-        """(low, high) around the loss; the width grows by itself per decade of extrapolation.
+        """(low, high) around the loss; the width grows by itself per decade of extrapolation, and
+        does not reach below zero.
 
         The growth outside of the fitted range is a rule of caution, not statistics: nothing in
         the data of a fit says how it fails beyond them.
@@ -101,7 +102,7 @@ class Law(ABC):
             return None
         half = self.half_width(params, tokens)
         half *= 1 + self.fitted.decades_outside(params, tokens)
-        return loss - half, loss + half
+        return max(0.0, loss - half), loss + half
 
     def warnings(self, params: float, tokens: float) -> list[str]:
         return self.fitted.warnings(self.name, params, tokens)
