@@ -48,8 +48,8 @@ LEAST_LAYERS = 3
 """Taken where the size allows it. Copying what followed an earlier occurrence takes two layers
 (induction heads, Olsson et al. 2022): sizes that can and sizes that cannot have no common law."""
 LEAST_HEADS = 3
-"""Of small models from a width of 64 on: of half a million parameters and random matrices, none with
-two learned to copy (docs/log.md)."""
+"""Of small models from a width of 64 on: with two, and random matrices at the start, none of half a
+million parameters learned to copy (docs/log.md)."""
 TIED = 4e9
 """Parameters below which input and output embeddings are one: Llama 3.2 (1B and 3B), Qwen3."""
 
