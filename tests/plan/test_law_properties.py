@@ -85,7 +85,8 @@ def test_outside_of_the_fitted_range_is_said_and_wider(law, flops):
         return
     half = law.half_width(best.params, best.tokens)
     decades = max(0.0, math.log10(low / flops), math.log10(flops / high))
-    assert (interval[1] - interval[0]) / 2 == pytest.approx(half * (1 + decades), rel=1e-6)
+    loss, wide = law.loss(*_point(best)), half * (1 + decades)
+    assert interval == pytest.approx((max(0.0, loss - wide), loss + wide), rel=1e-6)
 
 
 def _point(best):
