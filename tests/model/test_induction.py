@@ -104,6 +104,7 @@ def copying_loss(model: ModelConfig, steps: int) -> float:
     return float(train(transformer.init(model, jax.random.key(0)))[-10:].mean())
 
 
+@pytest.mark.slow
 def test_copying_is_learned_sooner() -> None:
     assert copying_loss(model(), 150) < 0.3
     assert copying_loss(model("normal"), 150) > 2.5

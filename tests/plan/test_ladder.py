@@ -100,11 +100,11 @@ def test_bad_budgets_are_one_sentence(values, sentence):
         plan_ladder(request(**values))
 
 
-def write_runs(folder: Path, noise: float) -> list[Path]:
+def write_runs(folder: Path, noise: float, step: float = STEP) -> list[Path]:
     """Run folders whose last validation loss is 1.8 + 400/N^.4 + 300/D^.35, with noise."""
     rng = np.random.default_rng(0)
     made = []
-    for rung in plan_ladder(request(flops=6e13)):
+    for rung in plan_ladder(request(flops=6e13, step=step)):
         path = folder / rung.config.name
         path.mkdir(parents=True)
         (path / "run.json").write_text(to_json(rung.config))
@@ -132,7 +132,7 @@ def test_largest_rung_is_predicted_and_the_law_recovered(tmp_path):
 
 
 def test_noise_shows_in_the_held_out_error(tmp_path):
-    folders = write_runs(tmp_path / "runs", noise=0.005)
+    folders = write_runs(tmp_path / "runs", noise=0.01, step=2.5)
     found = law_of_ladder(folders, recipe=RECIPE, name="mine", bootstraps=200, out=tmp_path / "o")
     held = found["held_out"]
     assert 1e-4 < abs(held["error"]) < 0.05
