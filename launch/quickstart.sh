@@ -68,7 +68,7 @@ cat <<END
   $out/data           the tokenised dataset, with its tokenizer and provenance
   $out/plan.html      why this model, and what it was predicted to reach
   $out/run            checkpoints, metrics.jsonl, loss.png, tensorboard/, report.html
-  $out/hf             the model for transformers (Qwen3 with biases on q, k and v)
+  $out/hf             the model for transformers
 
 Next:
   llm-jax plan --chip local --chips 1 --deadline-hours 0.5 --law $laws/stdlib.json \\

@@ -160,11 +160,17 @@ class ModelConfig:
             "(global), such as 'LLLLLG'.",
         )
         if self.attention_init == "induction":
-            able = self.positions == "rope" and self.qkv_bias and self.qk_norm
+            wanted = {"positions": "rope", "qkv_bias": True, "qk_norm": True, "moe": None}
+            for name, value in wanted.items():
+                require(
+                    getattr(self, name) == value,
+                    f"model.attention_init is 'induction', which takes model.{name} = {value!r}: "
+                    "set that, or leave it 'normal'.",
+                )
             require(
-                able and self.num_layers > 1 and self.moe is None,
-                "model.attention_init is 'induction', which takes positions = 'rope', qkv_bias, "
-                "qk_norm, two layers or more, and no moe: set these, or leave it 'normal'.",
+                self.num_layers > 1,
+                "model.attention_init is 'induction', which takes two layers, and model.num_layers "
+                "is 1: set more, or leave it 'normal'.",
             )
         if self.sliding_window is not None:
             positive("model", self, "sliding_window")

@@ -38,8 +38,9 @@ from llm_jax.train.run_folder import check_tokenizer, differences
 from llm_jax.train.state import State, fresh_optimizer
 from llm_jax.train.trouble import FileTrouble, no_orbax_noise
 
-FORMAT = 1
 logging.getLogger("absl").addFilter(no_orbax_noise)
+
+FORMAT = 1
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece")
 
 
