@@ -9,6 +9,11 @@ from typing import Literal
 from llm_jax.config.errors import positive, require
 
 
+MOST_LAYERS = 10_000
+"""Ten times the deepest that was trained (DeepNet, Wang et al. 2022): what a model is asked about
+its layers is answered in a tuple of one entry per layer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Llama3Rope:
     """Llama 3.1's frequency scaling: long wavelengths are divided by `factor`, short ones kept."""
@@ -145,6 +150,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         positive("model", self, "vocab_size", "num_layers", "d_model", "num_heads", "num_kv_heads")
         positive("model", self, "head_dim", "d_ff", "max_seq_len", "norm_eps", "rope_theta")
+        require(
+            self.num_layers <= MOST_LAYERS,
+            f"model.num_layers is {self.num_layers}: at most {MOST_LAYERS} are supported.",
+        )
         require(
             self.num_heads % self.num_kv_heads == 0,
             f"model.num_heads is {self.num_heads}, which model.num_kv_heads = {self.num_kv_heads} "
