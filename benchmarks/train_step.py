@@ -50,6 +50,7 @@ def our_step(size: dict, dtype: Dtype) -> Callable[[], float]:
     from llm_jax import config as c
     from llm_jax.parallel.mesh import make_mesh
     from llm_jax.train.feed import to_device
+    from llm_jax.train.platform import dispatch_for
     from llm_jax.train.state import init_state
     from llm_jax.train.step import compile_train_step
 
@@ -66,6 +67,7 @@ def our_step(size: dict, dtype: Dtype) -> Callable[[], float]:
         compute=c.ComputeConfig(dtype=dtype, remat="none", scan_layers=False),
         data=c.DataConfig(seq_len=LENGTH, batch_size=size["batch"]),
     )  # fmt: skip
+    dispatch_for(config)
     mesh = make_mesh(config.parallel)
     state = init_state(config, mesh)
     step = compile_train_step(config, mesh, np.ones(VOCAB, np.int32))

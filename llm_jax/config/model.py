@@ -8,7 +8,6 @@ from typing import Literal
 
 from llm_jax.config.errors import positive, require
 
-
 MOST_LAYERS = 10_000
 """Ten times the deepest that was trained (DeepNet, Wang et al. 2022): what a model is asked about
 its layers is answered in a tuple of one entry per layer."""

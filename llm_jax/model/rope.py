@@ -50,7 +50,10 @@ def rope_table(config: ModelConfig, positions_BT: jax.Array) -> tuple[jax.Array,
     """sin and cos of every angle, each (B, T, H/2) float32."""
     freqs, factor = inverse_frequencies(config)
     angles_BTh = positions_BT[..., None].astype(jnp.float32) * freqs
-    return jnp.sin(angles_BTh) * factor, jnp.cos(angles_BTh) * factor
+    # Behind a barrier: XLA would compute them again in each layer that is written out.
+    return jax.lax.optimization_barrier(
+        (jnp.sin(angles_BTh) * factor, jnp.cos(angles_BTh) * factor)
+    )
 
 
 def apply_rope(x_BTNH: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -25,7 +25,7 @@ from llm_jax.train.checkpoint import Checkpointer, saved_steps
 from llm_jax.train.clock import Clock
 from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
 from llm_jax.train.metrics import Log, draw_curve
-from llm_jax.train.platform import peak_flops
+from llm_jax.train.platform import dispatch_for, peak_flops, runs_inline
 from llm_jax.train.ramp import Stage, stages
 from llm_jax.train.reporter import Reporter, measured_before
 from llm_jax.train.rollback import batches_from, read_rollbacks, roll_back
@@ -53,6 +53,7 @@ def train(config: RunConfig) -> dict[str, Any]:
       Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
     faulthandler.register(signal.SIGUSR1, file=STDERR)
+    dispatch_for(config)
     distributed.join()
     with distributed.leaving_at_once(), Stop() as stop:
         try:
@@ -70,6 +71,7 @@ class _Run:
         self.config, self.stop, self.out = config, stop, Path(config.out)
         self.clock = Clock(self.out, jax.process_index())
         self.mesh = make_mesh(config.parallel)
+        self.inline = self.mesh.devices.flat[0].platform == "cpu" and runs_inline(config)
         check_divisible(config, self.mesh)
         require_library(config.compute)
         self.dataset = open_dataset(config)
@@ -141,8 +143,9 @@ class _Run:
                 evaluates = self._due(step, config.eval.every)
                 saves = self._due(step, config.checkpoint.every)
                 near = self._due(step, config.checkpoint.local_every) and not saves
-                if evaluates or saves or near:
-                    self._account(*pending)  # so that the step is not timed as evaluation
+                if evaluates or saves or near or self.inline:
+                    # Now, so that the step is not timed as evaluation, or as the next step.
+                    self._account(*pending)
                     pending = None
                 if evaluates:
                     self._evaluate(validation, state)
@@ -157,7 +160,7 @@ class _Run:
         return state
 
     def _account(self, step: int, metrics: Metrics) -> None:
-        """Reads the metrics of `step`, which by now has dispatched the next; may roll back."""
+        """Reads the metrics of `step`; may roll back."""
         reporter = self.reporter
         reporter.account(step, metrics, self._due(step, self.config.log_every))
         if reporter.streak >= self.config.optim.skip_limit:

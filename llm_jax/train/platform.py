@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, require
+from llm_jax.plan.counts import token_flops
 from llm_jax.plan.hardware import chip
 
 # JAX's `device_kind` → (chip of the hardware table, devices of that kind per chip).
@@ -26,6 +27,26 @@ DEVICE_KINDS = {
     "NVIDIA H200": ("h200", 1),
     "NVIDIA B200": ("b200", 1),
 }
+
+
+INLINE_FLOPS = 1e11
+"""FLOPs of a step from which a CPU runs it in the thread that calls it: about half a second."""
+
+
+def runs_inline(config: RunConfig) -> bool:
+    """Whether a CPU runs the steps of `config` in the thread that calls them.
+
+    glibc keeps what the main thread frees (`environment` of `llm-jax train`), but gives back the
+    large pieces of all others at once: a large step's temporaries, to be zeroed again at the next.
+    A small step loses more to what Python does between two of them (benchmarks/train_step.py).
+    """
+    flops = config.batch_tokens * token_flops(config.model, config.data.seq_len).train
+    return flops >= INLINE_FLOPS
+
+
+def dispatch_for(config: RunConfig) -> None:
+    """Tells JAX's CPU client in which thread to run the steps; to be called before JAX starts."""
+    jax.config.update("jax_cpu_enable_async_dispatch", not runs_inline(config))
 
 
 TPU_OPTIONS: dict[str, str | bool | int] = {
