@@ -2,9 +2,10 @@
 
     python benchmarks/plan_step_time.py [--rounds 8]
 
-The train step is the one that `llm-jax train` compiles. Before each step the matmul peak is
-measured the way `--chip local` measures it, and the prediction takes the median of these peaks: on
-a shared machine the speed changes from minute to minute, and what is tested is the share of it.
+The train step is the one that `llm-jax train` compiles, each size in a process of its own. Before
+each step the matmul peak is measured the way `--chip local` measures it, and the prediction takes
+the median of these peaks: on a shared machine the speed changes from minute to minute, and what is
+tested is the share of it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +33,7 @@ from llm_jax.plan.local import SIZE, local_chip
 from llm_jax.plan.memory import Layout
 from llm_jax.plan.roofline import step_time
 from llm_jax.train.feed import to_device
+from llm_jax.train.platform import dispatch_for
 from llm_jax.train.state import init_state
 from llm_jax.train.step import compile_train_step
 
@@ -85,6 +89,7 @@ def matmul_peak() -> Callable[[], float]:
 
 def measured(config: RunConfig, rounds: int) -> tuple[float, float]:
     """Median seconds of a step, and median matmul peak."""
+    dispatch_for(config)
     mesh = make_mesh(config.parallel)
     peak = matmul_peak()
     rng = np.random.default_rng(0)
@@ -117,25 +122,27 @@ def main() -> None:
     restart_with(environment())  # as `llm-jax train` does
     chip = local_chip()
     layout = Layout(data=1, fsdp=1, tensor=1, accumulate=1, remat="none", dtype="float32")
-    for name in SIZES:
-        config = config_of(name)
-        seconds, peak = measured(config, rounds)
-        flops = token_flops(config.model, config.data.seq_len)
-        now = dataclasses.replace(chip, f32_flops=peak)
-        promised = step_time(
-            config.model, flops, now, chip.slices[0], 1, layout, config.batch_tokens
-        )
-        work = flops.executed("none") * config.batch_tokens
-        line = {
-            "size": name,
-            "params": total_parameters(config.model),
-            "predicted_seconds": round(promised.expected, 4),
-            "measured_seconds": round(seconds, 4),
-            "error": round(promised.expected / seconds - 1, 3),
-            "peak_gflops": round(peak / 1e9, 1),
-            "share_of_peak": round(work / seconds / peak, 3),
-        }
-        print(json.dumps(line), flush=True)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as processes:
+        for name in SIZES:
+            config = config_of(name)
+            seconds, peak = processes.submit(measured, config, rounds).result()
+            flops = token_flops(config.model, config.data.seq_len)
+            now = dataclasses.replace(chip, f32_flops=peak)
+            promised = step_time(
+                config.model, flops, now, chip.slices[0], 1, layout, config.batch_tokens
+            )
+            work = flops.executed("none") * config.batch_tokens
+            line = {
+                "size": name,
+                "params": total_parameters(config.model),
+                "predicted_seconds": round(promised.expected, 4),
+                "measured_seconds": round(seconds, 4),
+                "error": round(promised.expected / seconds - 1, 3),
+                "peak_gflops": round(peak / 1e9, 1),
+                "share_of_peak": round(work / seconds / peak, 3),
+            }
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
