@@ -7,7 +7,8 @@ CORPUS_FLAGS ?=
 OUT ?= quickstart
 MINUTES ?= 3
 # Compiling takes one core of each worker, and up to 2 GB.
-PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/pytest --dist worksteal --maxprocesses 4 --numprocesses
+CORES := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 
 .PHONY: quickstart test check check-static docs clean
 
@@ -28,11 +29,11 @@ quickstart: $(VENV)/.hf
 
 # The whole suite.
 test: $(VENV)/.dev
-	$(PYTEST)
+	$(PYTEST) $(CORES)
 
-# The fast core: lint, types, import layers, fast tests.
+# The fast core: lint, types, import layers, fast tests; one worker more, as some only wait.
 check: check-static
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) $$(($(CORES) + 1)) -m 'not slow'
 
 check-static: $(VENV)/.dev
 	$(BIN)/ruff check

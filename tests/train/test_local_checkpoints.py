@@ -124,6 +124,7 @@ def test_a_damaged_one_is_not_used(
     assert losses(config.out) == calm
 
 
+@pytest.mark.slow
 def test_another_mesh_goes_on_from_the_folder(config: RunConfig, calm: list[float]) -> None:
     crash_after(7, config)
     size = jax.device_count()

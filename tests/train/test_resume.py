@@ -221,10 +221,8 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize(
-    "state",
-    [pytest.param(name, marks=() if i == 0 else pytest.mark.slow) for i, name in enumerate(STATES)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("state", STATES)
 def test_every_state_goes_on_bitwise(state: str, tmp_path: Path, tiny_dataset: Path) -> None:
     """A run whose checkpoints after step 4 are gone makes steps 5 and 6 again."""
     config = few_steps(tmp_path / "run", tiny_dataset, optim=STATES[state])
