@@ -29,7 +29,7 @@ else
 fi
 
 say "1. Text → tokenizer and dataset"
-run llm-jax data build "${source[@]}" --vocab-size 4096 --out "$out/data"
+run llm-jax data build --vocab-size 4096 "${source[@]}" --out "$out/data"
 
 say "2. $minutes minutes on this machine → model, tokens, predicted loss"
 if [ -e "$out/run.json" ]; then

@@ -18,6 +18,7 @@ from llm_jax.commands.sources import (
     add_source_arguments,
     add_vocabulary_arguments,
     cleaner_of,
+    coverage_text,
     losses,
     sources_of,
 )
@@ -78,7 +79,8 @@ def text(result: dict[str, Any]) -> str:
         f"(dropped: {losses(result['dropped'])})",
         f"  licences   {', '.join(f'{name} {n:,}' for name, n in result['licences'].items())}",
         f"  tokens     {result['tokens']:,} of vocabulary {result['vocab_size']:,}, "
-        f"{result['bytes'] / result['tokens']:.2f} bytes per token",
+        f"{result['bytes'] / result['tokens']:.2f} bytes per token"
+        + coverage_text(result.get("character_coverage")),
     ]
     for name, split in splits.items():
         lines.append(f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} documents")

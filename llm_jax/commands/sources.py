@@ -100,10 +100,9 @@ def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--character-coverage",
         type=float,
-        default=0.9995,
         metavar="F",
         help="part of the text whose characters get a piece; others become bytes "
-        "(default: %(default)s)",
+        "(default: 0.9995, or what half of the vocabulary holds)",
     )
     parser.add_argument(
         "--sample-bytes",
@@ -117,3 +116,12 @@ def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
 def losses(dropped: dict[str, int]) -> str:
     """Dropped documents by reason, for a person."""
     return ", ".join(f"{reason} {n:,}" for reason, n in dropped.items()) or "none"
+
+
+def coverage_text(coverage: float | None) -> str:
+    """What to say of the characters of a tokenizer that was trained; empty if all have a piece."""
+    from llm_jax.data.tokenizer import COVERAGE
+
+    if coverage is None or coverage >= COVERAGE:
+        return ""
+    return f", {coverage:.2%} of the characters have a piece, the others are bytes"

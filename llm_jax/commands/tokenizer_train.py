@@ -16,6 +16,7 @@ from llm_jax.commands.sources import (
     add_source_arguments,
     add_vocabulary_arguments,
     cleaner_of,
+    coverage_text,
     losses,
     sources_of,
 )
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with ProgressReporter() as progress, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         corpus = read_corpus(sources, cleaner, Path(scratch, "corpus"), progress)
         order = corpus.shuffled(args.seed)
-        tokenizer = train_tokenizer(spec, corpus, order, progress)
+        tokenizer, coverage = train_tokenizer(spec, corpus, order, progress)
         sample = list(take(corpus, order, MEASURED_BYTES))
         corpus.close()
         made = Path(scratch, out.name)
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     size = sum(len(text.encode()) for text in sample)
     return {
         "vocab_size": tokenizer.vocab_size,
+        "character_coverage": coverage,
         "bytes_per_token": size / sum(len(tokenizer.encode(text)) for text in sample),
         "sha256": tokenizer.sha256,
         "path": str(out),
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def text(result: dict[str, Any]) -> str:
     return (
         f"{result['path']}: {result['vocab_size']:,} pieces, "
-        f"{result['bytes_per_token']:.2f} bytes per token, "
+        f"{result['bytes_per_token']:.2f} bytes per token"
+        f"{coverage_text(result['character_coverage'])}, "
         f"from {result['documents']['out']:,} documents (dropped: {losses(result['dropped'])})"
     )

@@ -28,7 +28,7 @@ from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.pipeline import INFO_FILE, TOKENIZER_FILE
 from llm_jax.data.text import Source
-from llm_jax.data.tokenizer import Tokenizer, train
+from llm_jax.data.tokenizer import Tokenizer, coverage_within, train
 
 RECORD_TOKENS = 2048
 FORMAT = 1
@@ -44,7 +44,8 @@ class VocabSpec:
     SentencePiece takes up to 30 bytes of memory for each of them (Japanese; English a third)."""
 
     vocab_size: int
-    character_coverage: float = 0.9995
+    character_coverage: float | None = None
+    """None: `coverage_within` the vocabulary."""
     sample_bytes: int = 100_000_000
 
 
@@ -151,7 +152,7 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         corpus = read_corpus(spec.sources, spec.cleaner, Path(scratch, "corpus"), progress)
-        tokenizer = _tokenizer(spec, corpus, progress)
+        tokenizer, coverage = _tokenizer(spec, corpus, progress)
         streams, counts = _tokenise(corpus, tokenizer, spec, Path(scratch), progress)
         progress("writing records", 0, None)
         write_records(folder, streams, RECORD_TOKENS)
@@ -167,6 +168,7 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
         **counts,
         "tokenizer_sha256": tokenizer.sha256,
         "vocab_size": tokenizer.vocab_size,
+        "character_coverage": coverage,
         "record_tokens": RECORD_TOKENS,
         "cleaner": asdict(spec.cleaner),
         "validation_fraction": spec.validation_fraction,
@@ -179,9 +181,12 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
     }
 
 
-def _tokenizer(spec: BuildSpec, corpus: Corpus, progress: Progress) -> Tokenizer:
+def _tokenizer(
+    spec: BuildSpec, corpus: Corpus, progress: Progress
+) -> tuple[Tokenizer, float | None]:
+    """The tokenizer, and the character coverage of one that was trained."""
     if isinstance(spec.tokenizer, Tokenizer):
-        return spec.tokenizer
+        return spec.tokenizer, None
     order = corpus.shuffled(spec.seed)
     order = order[~corpus.held_out(spec.validation_fraction)[order]]
     return train_tokenizer(spec.tokenizer, corpus, order, progress)
@@ -189,11 +194,15 @@ def _tokenizer(spec: BuildSpec, corpus: Corpus, progress: Progress) -> Tokenizer
 
 def train_tokenizer(
     spec: VocabSpec, corpus: Corpus, order: np.ndarray, progress: Progress
-) -> Tokenizer:
-    """A tokenizer trained on the first `spec.sample_bytes` of the documents in `order`."""
+) -> tuple[Tokenizer, float]:
+    """A tokenizer trained on the first `spec.sample_bytes` of the documents in `order`, and the
+    part of their characters that have a piece."""
     progress("training the tokenizer", 0, None)
+    coverage = spec.character_coverage
+    if coverage is None:
+        coverage = coverage_within(take(corpus, order, spec.sample_bytes), spec.vocab_size)
     texts = take(corpus, order, spec.sample_bytes)
-    return train(texts, spec.vocab_size, spec.character_coverage)
+    return train(texts, spec.vocab_size, coverage), coverage
 
 
 def take(corpus: Corpus, order: np.ndarray, max_bytes: int) -> Iterator[str]:

@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ RECIPE: dict[str, Any] = {
     "eos_id": 2,
     "pad_id": 3,
 }
+BYTES_AND_CONTROL = 260
+"""Pieces of every vocabulary: 256 bytes and 4 control tokens."""
 # Japanese paragraphs are lines of thousands of characters without a space, and SentencePiece skips
 # sentences above 4,192 bytes. A cut breaks at most one piece in about 300.
 SENTENCE_CHARS = 1000
@@ -141,7 +144,27 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def train(texts: Iterable[str], vocab_size: int, character_coverage: float = 0.9995) -> Tokenizer:
+COVERAGE = 0.9995
+"""Part of a text whose characters get a piece, where there is room (SentencePiece's default)."""
+LEAST_COVERAGE = 0.98
+"""SentencePiece takes no less."""
+
+
+def coverage_within(texts: Iterable[str], vocab_size: int) -> float:
+    """`COVERAGE`, or less where its characters would take over half of the pieces beside bytes.
+
+    Japanese has thousands of characters: a small vocabulary of them alone would hold no words.
+    """
+    counts = np.zeros(sys.maxunicode + 1, np.int64)
+    for text in texts:
+        found = np.bincount(np.frombuffer(text.replace("\n", "").encode("utf-32-le"), np.uint32))
+        counts[: len(found)] += found
+    most_frequent = np.sort(counts)[::-1][: max(vocab_size - BYTES_AND_CONTROL, 0) // 2]
+    covered = float(most_frequent.sum() / max(counts.sum(), 1))
+    return min(max(covered, LEAST_COVERAGE), COVERAGE)
+
+
+def train(texts: Iterable[str], vocab_size: int, character_coverage: float = COVERAGE) -> Tokenizer:
     """Trains the recipe on `texts`, which are streamed; SentencePiece keeps their distinct words.
 
     The result depends on the texts alone: same texts, same bytes.
@@ -153,9 +176,15 @@ def train(texts: Iterable[str], vocab_size: int, character_coverage: float = 0.9
     Raises:
       UserError: no text, or too little or too much vocabulary for this text.
     """
-    if vocab_size < 261:
+    if vocab_size <= BYTES_AND_CONTROL:
         raise UserError(
-            f"--vocab-size is {vocab_size}: bytes and control tokens alone take 260; give more."
+            f"--vocab-size is {vocab_size}: bytes and control tokens alone take "
+            f"{BYTES_AND_CONTROL}; give more."
+        )
+    if not LEAST_COVERAGE <= character_coverage <= 1:
+        raise UserError(
+            f"--character-coverage is {character_coverage}: give a number from {LEAST_COVERAGE} "
+            "to 1."
         )
     sentences = _sentences(texts)
     model = io.BytesIO()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.config import UserError
-from llm_jax.data.tokenizer import PART_CHARS, Tokenizer, train
+from llm_jax.data.tokenizer import PART_CHARS, Tokenizer, coverage_within, train
 
 # U+2581 is SentencePiece's own sign for the space; surrogates are no text.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"))
@@ -114,6 +114,22 @@ def test_same_texts_give_the_same_bytes(tokenizer: Tokenizer) -> None:
 def test_training_refuses_in_one_sentence(texts: list[str], vocab_size: int, words: str) -> None:
     with pytest.raises(UserError, match=words):
         train(texts, vocab_size)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 1.5, float("nan")])
+def test_a_coverage_that_sentencepiece_refuses(coverage: float) -> None:
+    with pytest.raises(UserError, match=r"^--character-coverage is .*: give a number from 0.98 to"):
+        train(["text"], 300, character_coverage=coverage)
+
+
+def test_characters_leave_half_of_the_vocabulary_to_words() -> None:
+    """1,000 characters that come 99 times each, and 1,000 that come once: 1 in 100 of the text."""
+    frequent, rare = ("".join(chr(first + i) for i in range(1000)) for first in (0x4E00, 0x6E00))
+    texts = [frequent * 99 + "\n", rare]
+    assert coverage_within(texts, 260 + 2 * 1000) == 0.99
+    assert coverage_within(texts, 260 + 2 * 2000) == 0.9995
+    assert coverage_within(texts, 300) == 0.98
+    assert coverage_within(["plain text"], 4096) == 0.9995
 
 
 def test_not_a_model(tokenizer: Tokenizer, tmp_path) -> None:
