@@ -22,10 +22,12 @@ run() {
     "$@"
 }
 
+sample=(--max-tokens 120 --temperature 0.8 --top-p 0.95)
 if [ -n "$corpus" ]; then
     source=(--input "$corpus" "$@")
 else
     source=(--stdlib)
+    sample+=(--prompt 'def read')
 fi
 
 say "1. Text → tokenizer and dataset"
@@ -47,11 +49,7 @@ say "4. Held-out bits per byte, and what a 5-gram model makes of the same text"
 run llm-jax eval "$out/run" --ngram 5
 
 say "5. Samples"
-if [ -n "$corpus" ]; then
-    run llm-jax generate "$out/run" --max-tokens 120 --temperature 0.8 --top-p 0.95
-else
-    run llm-jax generate "$out/run" --prompt 'def read' --max-tokens 120 --temperature 0.8 --top-p 0.95
-fi
+run llm-jax generate "$out/run" "${sample[@]}"
 
 say "6. Hugging Face"
 if [ -e "$out/hf/config.json" ]; then
@@ -74,6 +72,6 @@ Next:
   llm-jax plan --chip local --chips 1 --deadline-hours 0.5 --law $laws/stdlib.json \\
       --data $out/data --name longer --out $out/longer --write $out/longer.json
   llm-jax ladder --data $out/data --minutes 15 --out $out/ladder    # a law of this text
-  llm-jax generate $out/run --prompt 'class'
+  llm-jax generate $out/run --max-tokens 400 --temperature 0.5
   llm-jax plan --usd 1000 --chip v5e
 END
