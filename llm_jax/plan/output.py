@@ -240,7 +240,7 @@ def training(
     record: PlanRecord | None,
 ) -> RunConfig:
     """The config of a run; `run` is where and how it is executed."""
-    every = max(1, min(steps // 4, round(1800 / run.time.expected)))
+    every = max(1, min(-(-steps // 4), round(1800 / run.time.expected)))
     batch_tokens = run.batch_sequences * seq_len
     return RunConfig(
         name=name,
