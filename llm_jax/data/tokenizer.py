@@ -198,7 +198,7 @@ def train(texts: Iterable[str], vocab_size: int, character_coverage: float = COV
             **RECIPE,
         )
     except RuntimeError as error:
-        raise _training_error(error, vocab_size) from None
+        raise _training_error(error, vocab_size, character_coverage) from None
     return Tokenizer(model.getvalue())
 
 
@@ -210,7 +210,7 @@ def _sentences(texts: Iterable[str]) -> Iterator[str]:
                 yield line[start : start + SENTENCE_CHARS]
 
 
-def _training_error(error: RuntimeError, vocab_size: int) -> Exception:
+def _training_error(error: RuntimeError, vocab_size: int, coverage: float) -> Exception:
     """SentencePiece's refusal as a sentence; anything else comes back as it is."""
     message = str(error)
     if found := re.search(r"Vocabulary size too high .* value <= (\d+)", message):
@@ -219,9 +219,10 @@ def _training_error(error: RuntimeError, vocab_size: int) -> Exception:
             f"lower it to {found[1]} or less, or give more text."
         )
     if found := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
+        lower = ", or lower --character-coverage so that rare ones become bytes"
         return UserError(
             f"--vocab-size is {vocab_size}, but the characters of this corpus need {found[1]}: "
-            "raise it, or lower --character-coverage so that rare ones become bytes."
+            f"raise it{lower if coverage > LEAST_COVERAGE else ''}."
         )
     if "!sentences_.empty()" in message:
         return UserError("There is no text to train a tokenizer on: the corpus is empty.")

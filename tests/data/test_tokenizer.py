@@ -106,7 +106,7 @@ def test_same_texts_give_the_same_bytes(tokenizer: Tokenizer) -> None:
     ("texts", "vocab_size", "words"),
     [
         (["a few words only"], 32_000, "yields only"),
-        ([JAPANESE], 300, "raise it"),
+        ([JAPANESE], 300, "raise it, or lower --character-coverage"),
         ([], 300, "the corpus is empty"),
         (["text"], 100, "take 260"),
     ],
@@ -120,6 +120,11 @@ def test_training_refuses_in_one_sentence(texts: list[str], vocab_size: int, wor
 def test_a_coverage_that_sentencepiece_refuses(coverage: float) -> None:
     with pytest.raises(UserError, match=r"^--character-coverage is .*: give a number from 0.98 to"):
         train(["text"], 300, character_coverage=coverage)
+
+
+def test_the_least_coverage_is_not_to_be_lowered() -> None:
+    with pytest.raises(UserError, match=r"characters of this corpus need \d+: raise it\.$"):
+        train([JAPANESE], 300, character_coverage=0.98)
 
 
 def test_characters_leave_half_of_the_vocabulary_to_words() -> None:
