@@ -8,7 +8,7 @@ OUT ?= quickstart
 MINUTES ?= 3
 # Compiling takes one core of each worker, and up to 2 GB.
 PYTEST := $(BIN)/pytest --dist worksteal --maxprocesses 4 --numprocesses
-CORES := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
+CORES = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 
 .PHONY: quickstart test check check-static docs clean
 
@@ -29,7 +29,7 @@ quickstart: $(VENV)/.hf
 
 # The whole suite.
 test: $(VENV)/.dev
-	$(PYTEST) $(CORES)
+	$(PYTEST) logical
 
 # The fast core: lint, types, import layers, fast tests; one worker more, as some only wait.
 check: check-static
