@@ -19,6 +19,7 @@ from typing import Any
 
 from llm_jax.commands import count, number
 from llm_jax.config import RunConfig, UserError, from_dict, to_dict, to_json
+from llm_jax.runs.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,8 +112,8 @@ def _planned(args: argparse.Namespace):
         "minutes of training steps.",
         file=sys.stderr,
     )
-    args.out.mkdir(parents=True, exist_ok=True)
-    _write(record, json.dumps({"asked": asked, "runs": [to_dict(c) for c in configs]}, indent=2))
+    asked_and_runs = {"asked": asked, "runs": [to_dict(config) for config in configs]}
+    write_text(record, json.dumps(asked_and_runs, indent=2))
     return configs, recipe
 
 
@@ -146,7 +147,7 @@ def _train(config: RunConfig, which: str) -> None:
         print(f"{which}, {config.name}: done before", file=sys.stderr)
         return
     file = Path(config.out + ".json")
-    _write(file, to_json(config))
+    write_text(file, to_json(config))
     print(f"{which}, {config.name}", file=sys.stderr, flush=True)
     # Standard output belongs to this verb's own result.
     child = subprocess.Popen(
@@ -165,12 +166,6 @@ def _train(config: RunConfig, which: str) -> None:
             f"Run {config.name} of the ladder ended with exit code {code} (its reason is above): "
             "mend it and run the same command, which keeps the finished runs."
         )
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def text(result: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from llm_jax.commands import count, number
 from llm_jax.config import UserError, to_json
+from llm_jax.runs.files import write_text
 
 UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "flops": "flops",
@@ -122,12 +123,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.verify:
         found["verified"] = _verify(config, made.execution.machine)
     if args.write:
-        _write(args.write, to_json(config))
+        write_text(args.write, to_json(config))
         found["written"] = str(args.write)
     if args.report:
         from llm_jax.plan.report import page
 
-        _write(args.report, page(made, found))
+        write_text(args.report, page(made, found))
         found["report"] = str(args.report)
     return found
 
@@ -211,14 +212,6 @@ def _request(args: argparse.Namespace, text):
         decode_mfu=args.decode_mfu,
     )
     return at_serving_price(request, serving)
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def text(result: dict[str, Any]) -> str:

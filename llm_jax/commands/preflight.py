@@ -16,6 +16,7 @@ from typing import Any
 
 from llm_jax.commands.overrides import override
 from llm_jax.config import UserError, to_json
+from llm_jax.runs.files import write_text
 
 OVERRIDES = True
 
@@ -61,17 +62,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = made["found"] | {k: v for k, v in made.items() if k not in ("found", "config")}
     chosen = made["config"]
     if args.write and chosen is not None:
-        _write(args.write, to_json(chosen))
+        write_text(args.write, to_json(chosen))
         result["written"] = str(args.write)
     return result | {"exit_code": 0 if result["fits"] else 1}
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def text(result: dict[str, Any]) -> str:

@@ -23,17 +23,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     found = compare(args.run)
     from llm_jax.plan.outcome_page import draw, page
+    from llm_jax.runs.files import replacing, write_text
 
     folder = args.out or args.run
-    folder.mkdir(parents=True, exist_ok=True)
     lines = curves(args.run)
     html, picture = folder / "report.html", folder / "report.png"
-    temporary = html.with_name(html.name + ".tmp")
-    temporary.write_text(page(found, lines), encoding="utf-8")
-    temporary.replace(html)
-    temporary = picture.with_name("report.tmp.png")
-    draw(found, lines, temporary)
-    temporary.replace(picture)
+    write_text(html, page(found, lines))
+    with replacing(picture) as temporary:
+        draw(found, lines, temporary)
     return {**found, "html": str(html), "png": str(picture)}
 
 

@@ -21,6 +21,7 @@ from llm_jax.commands.sources import (
     sources_of,
 )
 from llm_jax.config import UserError
+from llm_jax.runs.files import write_bytes
 
 MEASURED_BYTES = 2_000_000
 
@@ -56,9 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tokenizer, coverage = train_tokenizer(spec, corpus, order, progress)
         sample = list(take(corpus, order, MEASURED_BYTES))
         corpus.close()
-        made = Path(scratch, out.name)
-        made.write_bytes(tokenizer.model)
-        made.replace(out)
+        write_bytes(out, tokenizer.model)
     size = sum(len(text.encode()) for text in sample)
     return {
         "vocab_size": tokenizer.vocab_size,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.model.stack import layer_stacks
+from llm_jax.runs.files import new_folder
 
 Params = dict[str, Any]
 
@@ -65,7 +62,7 @@ def export(
     if check:
         parity.require_transformers("pass --no-check to export without the comparison")
     difference = None
-    with finished_folder(out) as folder:
+    with new_folder(out) as folder:
         files = write_weights(folder, model, params, dtype)
         files += hf_tokenizer.write(folder, tokenizer, model.max_seq_len)
         made = hf_config.to_hf(model, tokenizer, dtype)
@@ -134,20 +131,6 @@ def checked(
 def refuse_nonempty(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: choose a new folder, or remove it first.")
-
-
-@contextlib.contextmanager
-def finished_folder(out: Path) -> Iterator[Path]:
-    """A temporary sibling of `out` that takes its place when the block ends without an error."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    folder.chmod(0o755)
-    try:
-        yield folder
-        folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

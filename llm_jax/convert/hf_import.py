@@ -12,10 +12,11 @@ import orbax.checkpoint as ocp
 from llm_jax.config import DataConfig, ModelConfig, RunConfig, UserError, to_dict, to_json
 from llm_jax.convert import hf_config, parity
 from llm_jax.convert.families import Family, family_named
-from llm_jax.convert.hf_export import finished_folder, refuse_nonempty
+from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensors import Tensor, empty, tensors
 from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.runs.files import new_folder
 from llm_jax.train.checkpoint import FORMAT, VERSIONED
 
 Params = dict[str, Any]
@@ -114,7 +115,7 @@ def import_run(
                 f"more than {parity.TOLERANCE:g}: nothing was imported."
             )
     config = _run_config(model, out)
-    with finished_folder(out) as made:
+    with new_folder(out) as made:
         write_run(made, config, params, tokenizer)
         files = sorted(path.name for path in made.iterdir())
     return config, files, difference

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -29,6 +28,7 @@ from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.pipeline import INFO_FILE, TOKENIZER_FILE
 from llm_jax.data.text import Source
 from llm_jax.data.tokenizer import Tokenizer, coverage_within, train
+from llm_jax.runs.files import new_folder
 
 RECORD_TOKENS = 2048
 FORMAT = 1
@@ -100,22 +100,17 @@ def build(
     fingerprint = spec.fingerprint()
     if out.exists() and (built := _built_before(out, fingerprint, overwrite)):
         return built, True
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
     try:
-        info = _build_into(folder, spec, progress)
-        info["fingerprint"] = fingerprint
-        (folder / INFO_FILE).write_text(
-            json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        folder.chmod(0o755)  # mkdtemp's folders are private
-        _take_place(folder, out)
+        with new_folder(out) as folder:
+            info = _build_into(folder, spec, progress)
+            info["fingerprint"] = fingerprint
+            (folder / INFO_FILE).write_text(
+                json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
     except OSError as error:
         raise UserError(
             f"The build of {str(out)!r} stopped ({error}); nothing of it is left behind."
         ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return info, False
 
 
@@ -134,17 +129,6 @@ def _built_before(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Any
         f"--out {str(out)!r} holds a dataset of other inputs or settings: choose another folder, "
         "or say --overwrite."
     )
-
-
-def _take_place(folder: Path, out: Path) -> None:
-    """Renames `folder` to `out`; an old `out` goes only after that."""
-    if not out.exists():
-        folder.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-    out.rename(old)
-    folder.rename(out)
-    shutil.rmtree(old)
 
 
 def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, Any]:

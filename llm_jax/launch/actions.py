@@ -17,6 +17,7 @@ from llm_jax.config import RunConfig, UserError, to_json
 from llm_jax.launch.folder import open_folder
 from llm_jax.launch.records import job_json
 from llm_jax.launch.spec import JobSpec
+from llm_jax.runs.files import write_text
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class WriteLocalFile(Action):
     text: str
 
     def apply(self) -> None:
-        Path(self.path).write_text(self.text, encoding="utf-8")
+        write_text(Path(self.path), self.text)
 
 
 def _pack(source: Path) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llm_jax.config import UserError
+from llm_jax.runs.files import sibling, write_bytes
 
 PART_BYTES = 1 << 20  # a bucket's objects cannot grow, so its logs are parts of this size
 
@@ -61,26 +62,21 @@ class LocalFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _temporary(self, name: str, data: bytes) -> tuple[Path, Path]:
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        temporary.write_bytes(data)
-        return temporary, target
-
     def write(self, name: str, data: bytes) -> None:
-        temporary, target = self._temporary(name, data)
-        temporary.replace(target)
+        write_bytes(self.path / name, data, durable=False)
 
     def create(self, name: str, data: bytes) -> bool:
-        temporary, target = self._temporary(name, data)
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = sibling(target)
         try:
+            temporary.write_bytes(data)
             # A hard link fails if the name exists, also on NFS, where O_EXCL once did not.
             os.link(temporary, target)
         except FileExistsError:
             return False
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         return True
 
     def delete(self, name: str) -> None:

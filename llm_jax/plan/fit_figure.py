@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from llm_jax.plan.fit import Runs
 from llm_jax.plan.laws import Parametric
+from llm_jax.runs.files import replacing
 
 
 def draw(runs: Runs, law: Parametric, path: Path) -> None:
@@ -45,7 +46,5 @@ def draw(runs: Runs, law: Parametric, path: Path) -> None:
     rest.set(xscale="log", xlabel="FLOPs (6ND)", ylabel="measured against predicted loss (%)")
     rest.set_title(f"Residuals (band: 90%, s = {100 * law.residual:.2g}%)")
     figure.colorbar(colour, ax=rest, label="FLOPs")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.tmp{path.suffix}")
-    canvas.print_figure(temporary, dpi=130)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        canvas.print_figure(temporary, dpi=130)

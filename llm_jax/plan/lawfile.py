@@ -11,6 +11,7 @@ from llm_jax.config import ConfigError, UserError, from_dict, nearest
 from llm_jax.plan.hyperparameters import RULES
 from llm_jax.plan.laws import Fitted, Law, Parametric, Recipe
 from llm_jax.plan.presets import PRESETS, preset
+from llm_jax.runs.files import write_text
 
 VERSION = 1
 MAX_DRAWS = 1000
@@ -57,10 +58,7 @@ def write(law: Parametric, path: Path) -> None:
         draws=[[float(f"{x:.8g}") for x in draw] for draw in law.draws[::step]],
         recipe=law.recipe,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(record)) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(dataclasses.asdict(record)) + "\n")
 
 
 def read(path: Path) -> Parametric:

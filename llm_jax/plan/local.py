@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from llm_jax.plan.hardware import Chip
+from llm_jax.runs.files import write_text
 
 SIZE, ROUNDS = 2048, 10
 ATTENTION = 8, 128, 512, 32
@@ -113,10 +114,7 @@ def measured(fresh: bool = False) -> Measurement:
             file=sys.stderr,
         )
         return found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps({**cache, cpu: found.__dict__}, indent=2), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps({**cache, cpu: found.__dict__}, indent=2))
     return found
 
 

@@ -14,6 +14,7 @@ from llm_jax.config import RunConfig, to_dict
 from llm_jax.plan.layout import Machine
 from llm_jax.preflight.measure import measure
 from llm_jax.preflight.topology import require_compiler
+from llm_jax.runs.files import write_text
 
 SOURCES = ("config", "parallel", "model", "train", "preflight", "plan")
 NOT_COMPILED = ("name", "out", "seed", "log_every", "checkpoint", "eval", "plan")
@@ -27,10 +28,7 @@ def measured(config: RunConfig, machine: Machine) -> dict[str, Any]:
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8")) | {"name": config.name, "cached": True}
     found = measure(config, machine) | {"cached": False}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(found, indent=2), encoding="utf-8")
-    temporary.replace(file)
+    write_text(file, json.dumps(found, indent=2))
     return found
 
 

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from llm_jax.runs.files import write_text
 from llm_jax.train.goodput import Start, accounted, goodput, read_starts, write_starts
 
 STATUS_SECONDS = 1.0
@@ -70,9 +71,7 @@ class Clock:
         if self._out.is_dir():  # before the folder is claimed nobody can look
             record = {"phase": phase, "step": self._step, "time": time.time()}
             status = self._out / f"status.{self._process}.json"
-            temporary = status.with_suffix(".tmp")
-            temporary.write_text(json.dumps(record), encoding="utf-8")
-            temporary.replace(status)
+            write_text(status, json.dumps(record), durable=False)
             if self._process == 0 and self._before is not None:
                 write_starts(self._out, self._starts())
             took = time.perf_counter() - self._written

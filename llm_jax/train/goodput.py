@@ -11,6 +11,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from llm_jax.runs.files import write_text
+
 FILE = "time.json"
 
 
@@ -37,9 +39,7 @@ def read_starts(out: Path) -> list[Start]:
 
 
 def write_starts(out: Path, starts: list[Start]) -> None:
-    temporary = out / f"{FILE}.tmp"
-    temporary.write_text(json.dumps([asdict(start) for start in starts]), encoding="utf-8")
-    temporary.replace(out / FILE)
+    write_text(out / FILE, json.dumps([asdict(start) for start in starts]), durable=False)
 
 
 def accounted(starts: list[Start]) -> dict[str, float]:

@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from llm_jax.config import RunConfig
+from llm_jax.runs.files import write_text
 from llm_jax.train.manifest import damage_sentence, first_damage, write_manifest
 from llm_jax.train.state import State
 from llm_jax.train.trouble import reason
@@ -174,9 +175,7 @@ def _run_id(out: Path) -> int:
         file = out / ID_FILE
         if not file.exists():
             drawn = np.random.default_rng().integers(1, 2**31 - 1, dtype=np.int32)
-            temporary = out / f"{ID_FILE}.tmp"
-            temporary.write_text(f"{drawn}\n", encoding="utf-8")
-            temporary.replace(file)
+            write_text(file, f"{drawn}\n")
         drawn = np.int32(file.read_text(encoding="utf-8"))
     return int(multihost_utils.broadcast_one_to_all(drawn))
 

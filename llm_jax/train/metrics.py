@@ -18,6 +18,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from llm_jax.config import ConfigError, RunConfig, to_dict
+from llm_jax.runs.files import replacing, write_text
 
 METRICS_FILE = "metrics.jsonl"
 FLUSH_SECONDS = 10.0
@@ -162,9 +163,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 def forget_after(path: Path, step: int) -> None:
     """Drops the records of steps after `step`, which a resumed run will measure again."""
     kept = [record for record in read_metrics(path) if record["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
 
 def draw_curve(out: Path) -> Path:
@@ -184,6 +183,7 @@ def draw_curve(out: Path) -> Path:
     axes.grid(alpha=0.3)
     axes.legend()
     path = out / "loss.png"
-    figure.savefig(path, dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
     pyplot.close(figure)
     return path

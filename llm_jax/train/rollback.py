@@ -17,6 +17,7 @@ import jax
 
 from llm_jax.config import UserError
 from llm_jax.data.pipeline import Batch, Batches
+from llm_jax.runs.files import write_text
 from llm_jax.train.checkpoint import forget_after
 
 FILE = "rollbacks.json"
@@ -70,9 +71,7 @@ def roll_back(out: Path, step: int, streak: int, why: str) -> Diverged:
     if jax.process_index() == 0:
         good = forget_after(out / "checkpoints", good)
         rollbacks.append(Rollback(good, step - good, why))
-        temporary = out / f"{FILE}.tmp"
-        temporary.write_text(json.dumps([asdict(r) for r in rollbacks], indent=1), encoding="utf-8")
-        temporary.replace(out / FILE)
+        write_text(out / FILE, json.dumps([asdict(r) for r in rollbacks], indent=1))
     return Diverged(
         f"The {streak} steps up to {step} of the run in {out} were skipped ({why}): it goes back "
         f"to checkpoint {good} and leaves out the {step - good} batches since; run the same "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from llm_jax.config import ConfigError, RunConfig, from_json, to_dict, to_json
+from llm_jax.runs.files import write_bytes, write_text
 from llm_jax.train import distributed
 from llm_jax.train.manifest import file_sha256
 
@@ -52,12 +52,9 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
     distributed.wait_for_all("the folder is checked")
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
-        temporary = out / "run.json.tmp"
-        temporary.write_text(to_json(config), encoding="utf-8")
-        temporary.replace(record)
+        write_text(record, to_json(config))
         if not (out / "tokenizer.model").exists():
-            shutil.copyfile(tokenizer_path, out / "tokenizer.model.tmp")
-            (out / "tokenizer.model.tmp").replace(out / "tokenizer.model")
+            write_bytes(out / "tokenizer.model", tokenizer_path.read_bytes())
     distributed.wait_for_all("the folder is claimed")
     return changes
 
@@ -65,7 +62,7 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
 def _expected(path: Path) -> bool:
     """Whether a launcher, the sign of life that it watches, or a start that was killed or is just
     happening in another process, put this into the run's folder."""
-    return path.name in ("launch", "run.json.tmp") or path.name.startswith("status.")
+    return path.name == "launch" or path.name.startswith(("status.", ".run.json.", ".status."))
 
 
 def check_tokenizer(out: str, saved: str, now: str) -> None:

@@ -1,0 +1,132 @@
+"""Files and folders that appear whole or not at all.
+
+A reader of a path written here sees what was there before or what is there now, never a part. If
+writing fails, or the program is interrupted, what was there before is still there and nothing else
+is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+NAME_BYTES = 255
+"""Longest name that file systems take."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A path to write to, beside `path`, that takes its place when the block ends without an error.
+
+    It has the suffix of `path`, and the permissions that the umask gives. Folders on the way are
+    made. A link is followed; a device or a pipe is written in place.
+
+    Args:
+      durable: also outlives a power failure. A sign of life that is rewritten every second need
+        not.
+
+    Raises:
+      OSError: as the operating system says it.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        yield path  # a folder cannot be opened, and a device cannot be replaced
+        return
+    with _parents(path):
+        temporary = sibling(path)
+        try:
+            yield temporary
+            if durable:
+                _to_disk(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Writes `text` as UTF-8; see `replacing`."""
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Writes `data`; see `replacing`."""
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out` that takes its place when the block ends without an error.
+
+    An old `out` stays until then. The permissions are those that the umask gives.
+
+    Raises:
+      OSError: as the operating system says it.
+    """
+    out = Path(os.path.realpath(out))
+    with _parents(out):
+        made = sibling(out)
+        made.mkdir()
+        try:
+            yield made
+            for path in made.rglob("*"):
+                if path.is_file():
+                    _to_disk(path)
+            _take_place(made, out)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def sibling(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else uses, with its suffix."""
+    suffix = path.suffix if len(path.suffix) < 16 else ""
+    end = f".{secrets.token_hex(4)}{suffix}"
+    room = NAME_BYTES - len(end.encode()) - len(".")
+    begin = os.fsencode(path.name)[:room].decode("utf-8", "ignore")
+    return path.with_name(f".{begin}{end}")
+
+
+@contextlib.contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """Makes the folders above `path`; those that were missing go again if the block fails."""
+    if path.parent.is_dir():
+        yield
+        return
+    missing = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # one that is not empty any more stays
+            for parent in missing:
+                parent.rmdir()
+        raise
+
+
+def _take_place(made: Path, out: Path) -> None:
+    """Renames `made` to `out`; an old `out` goes only after that."""
+    if not out.exists():
+        made.rename(out)
+        return
+    old = sibling(out)
+    out.rename(old)
+    try:
+        made.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old)
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until the file is stored; what a network file system could not store is raised here."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
