@@ -146,7 +146,7 @@ def broken(**changes: Any) -> str:
         ({"compute__remat": []}, "run.compute.remat is []: choose one of"),
         (
             {"compute__compiler": ["async_collectives", "sparsecore"]},
-            "compute.compiler names async_collectives and sparsecore, and one of them takes",
+            "compute.compiler has both async_collectives and sparsecore",
         ),
         (
             {"model__rope_scaling": {"kind": "yarm"}},
@@ -194,7 +194,7 @@ MODEL_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"attn_softcap": 0.0}, "model.attn_softcap is 0.0: give a finite number above 0."),
     ({"logit_softcap": -1.0}, "model.logit_softcap is -1.0: give a finite number above 0."),
     ({"attn_scale": 0.0}, "model.attn_scale is 0.0: give a finite number above 0."),
-    ({"norm_plus_one": True, "norm": "layernorm"}, "model.norm_plus_one goes with model.norm"),
+    ({"norm_plus_one": True, "norm": "layernorm"}, "model.norm_plus_one is True, which requires"),
 ]  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_model_mistakes(changes: dict[str, Any], sentence: str) -> None:
         (lambda: CheckpointConfig(keep_every=0), "checkpoint.keep_every is 0: it must be above 0."),
         (
             lambda: CheckpointConfig(every=20, keep_every=30),
-            "checkpoint.keep_every is 30, which is no multiple of checkpoint.every = 20",
+            "checkpoint.keep_every is 30, which is not a multiple of checkpoint.every = 20",
         ),
         (lambda: EvalConfig(every=0), "eval.every is 0: it must be above 0."),
         (lambda: EvalConfig(batches=0), "eval.batches is 0: it must be above 0."),
@@ -251,7 +251,7 @@ def test_model_mistakes(changes: dict[str, Any], sentence: str) -> None:
         ),
         (
             lambda: run_config(optim=OptimConfig(warmup_steps=21)),
-            "optim.warmup_steps is 21, more than the 20 steps of the run: shorten it.",
+            "optim.warmup_steps is 21, more than the 20 steps of the run: lower it.",
         ),
         (lambda: Llama3Rope(factor=0.0), "model.rope_scaling.factor is 0.0: it must be"),
         (lambda: YarnRope(factor=0.5), "model.rope_scaling.factor is 0.5: it must be"),

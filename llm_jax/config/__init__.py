@@ -1,10 +1,11 @@
-"""The run as frozen data: every choice of a run in one value, checked before anything is spent.
+"""A run as frozen data: all its choices in one value, checked before the run costs anything.
 
-A `RunConfig` is built by a recipe (`configs/*.py`), by the planner, or from JSON; flags override
-its scalar fields; the resolved JSON is stored with the run and in each of its checkpoints.
-Nothing in it is derived: what follows from other fields is a property.
+A `RunConfig` comes from a recipe (`configs/*.py`), from the planner, or from JSON. Flags override
+its scalar fields. The resolved JSON is stored with the run and in each of its checkpoints. No field
+is derived: a value that follows from other fields is a property.
 
-Standard library only, so that `--help`, the planner and the launcher start without JAX.
+This package uses the standard library only, so `--help`, the planner and the launcher start
+without JAX.
 """
 
 from llm_jax.config.codec import from_dict, from_json, load, recipe_folders, to_dict, to_json

@@ -18,19 +18,24 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The config as nested plain dicts, ready for JSON."""
+    """`config` as nested plain dicts, ready for JSON."""
     return dataclasses.asdict(config)
 
 
 def to_json(config: Any) -> str:
+    """`config` as indented JSON, with a newline at the end."""
     return json.dumps(to_dict(config), indent=2) + "\n"
 
 
 def from_json(text: str, cls: type[T]) -> T:
-    """Inverse of `to_json`; raises `ConfigError` on unknown keys, missing keys and wrong types."""
+    """Inverse of `to_json`.
+
+    Raises:
+      ConfigError: `text` is not JSON, or has an unknown key, a missing key or a wrong type.
+    """
     try:
         raw = json.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers of over 4300 digits, endless nesting
+    except (ValueError, RecursionError) as error:  # over 4300 digits, or nested too deeply
         raise ConfigError(
             f"The config is not JSON ({error}): pass a recipe or a run.json."
         ) from None
@@ -38,7 +43,11 @@ def from_json(text: str, cls: type[T]) -> T:
 
 
 def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
-    """Builds the dataclass `cls` from nested dicts, strictly. `where` names it in errors."""
+    """Builds the dataclass `cls` from nested dicts. `where` names it in errors.
+
+    Raises:
+      ConfigError: an unknown key, a missing key or a wrong type.
+    """
     require(isinstance(raw, dict), f"{where} is {raw!r}: it must be an object with named fields.")
     hints = typing.get_type_hints(cls)
     for key in raw:
@@ -84,10 +93,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def load(reference: str) -> RunConfig:
-    """The config that a recipe's name, a recipe's path or a `run.json` stands for.
+    """The config of `reference`: a recipe's name, a recipe's path, or the path of a `run.json`.
 
     Raises:
-      ConfigError: nothing of that name, or what it holds is no valid `RunConfig`.
+      ConfigError: nothing has that name, or it does not hold a valid `RunConfig`.
     """
     path = Path(reference)
     if path.suffix == ".json":
@@ -111,21 +120,21 @@ def load(reference: str) -> RunConfig:
 def _run_recipe(path: Path) -> Any:
     """What config() in the Python file `path` returns."""
     try:
-        made = runpy.run_path(str(path))
+        names = runpy.run_path(str(path))
         require(
-            "config" in made, f"The recipe {path} has no function config() -> RunConfig: add it."
+            "config" in names, f"The recipe {path} has no function config() -> RunConfig: add it."
         )
-        return made["config"]()
+        return names["config"]()
     except UserError:
         raise
     except Exception as error:
         raise ConfigError(
-            f"The recipe {path} could not be run ({type(error).__name__}: {error}): correct it."
+            f"The recipe {path} could not be run ({type(error).__name__}: {error}): fix it."
         ) from error
 
 
 def recipe_folders() -> list[Path]:
-    """Where recipes are looked for: `configs/` here, and the one that came with the package."""
+    """Folders that may hold recipes: `configs/` here, and the one of the package."""
     package = Path(__file__).resolve().parents[1]
     folders = (package / "configs", package.parent / "configs", Path("configs"))
     return [folder for folder in folders if folder.is_dir()]

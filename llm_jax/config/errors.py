@@ -1,4 +1,4 @@
-"""A user's mistakes, and the sentences that they are answered with."""
+"""Errors that a user can fix, and the sentences that explain them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class UserError(Exception):
 
     exit_code = 2
     abandons_threads = False
-    """Whether threads are left that nobody can wait for, so that the process has to end at once."""
+    """Whether it leaves threads that never end, so that the process must exit at once."""
 
 
 class ConfigError(UserError):
-    """A configuration that can never run: supervisors must not retry it (exit code 78)."""
+    """A configuration that can never run. Supervisors must not retry it (exit code 78)."""
 
     exit_code = 78
 
@@ -32,7 +32,8 @@ def require(condition: bool, sentence: str) -> None:
 def nearest(word: str, known: typing.Iterable[str]) -> str:
     """The end of an error sentence: the nearest known name, or all of them if none is near.
 
-    One whose initials the word is (`lr` for `learning_rate`) is nearer than one that looks alike.
+    A name with these initials (`lr` for `learning_rate`) is nearer than a name with a similar
+    spelling.
     """
     known = sorted(known)
     last = word.rsplit(".", 1)[-1].strip("-")
@@ -42,12 +43,13 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 
 
 def _initials(name: str) -> str:
-    """Of the words of a name's last part, if it has several."""
+    """Initials of the words in the last part of `name`; empty if it is one word."""
     words = re.split("[-_]", name.rsplit(".", 1)[-1].strip("-"))
     return "".join(word[0] for word in words if word) if len(words) > 1 else ""
 
 
 def positive(owner: str, obj: Any, *names: str) -> None:
+    """Raises `ConfigError` unless the fields `names` of `obj` are finite and above 0."""
     for name in names:
         value = getattr(obj, name)
         require(value > 0, f"{owner}.{name} is {value}: it must be above 0.")

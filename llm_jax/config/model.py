@@ -9,19 +9,26 @@ from typing import Literal
 from llm_jax.config.errors import positive, require
 
 MOST_LAYERS = 10_000
-"""Ten times the deepest that was trained (DeepNet, Wang et al. 2022): what a model is asked about
-its layers is answered in a tuple of one entry per layer."""
+"""Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
+`moe_layers` and `windows`, tuples with one entry per layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3Rope:
-    """Llama 3.1's frequency scaling: long wavelengths are divided by `factor`, short ones kept."""
+    """Llama 3.1's frequency scaling: low frequencies are divided by `factor`, high ones are kept.
+
+    Raises:
+      ConfigError: a field is not above 0, `factor` is below 1, or the bounds are out of order.
+    """
 
     kind: Literal["llama3"] = "llama3"
     factor: float = 8.0
     original_max_seq_len: int = 8192
+    """Context of pretraining, in tokens."""
     low_freq_factor: float = 1.0
+    """Pairs with fewer turns than this in the original context are fully scaled."""
     high_freq_factor: float = 4.0
+    """Pairs with more turns than this in the original context are kept."""
 
     def __post_init__(self) -> None:
         _check_rope_scaling(self, "low_freq_factor", "high_freq_factor")
@@ -29,13 +36,20 @@ class Llama3Rope:
 
 @dataclass(frozen=True, kw_only=True)
 class YarnRope:
-    """YaRN (Peng et al. 2023): NTK-by-parts interpolation plus an attention temperature."""
+    """YaRN (Peng et al. 2023): NTK-by-parts interpolation plus an attention temperature.
+
+    Raises:
+      ConfigError: a field is not above 0, `factor` is below 1, or the bounds are out of order.
+    """
 
     kind: Literal["yarn"] = "yarn"
     factor: float = 4.0
     original_max_seq_len: int = 32768
+    """Context of pretraining, in tokens."""
     beta_fast: float = 32.0
+    """Pairs with more turns than this in the original context are kept."""
     beta_slow: float = 1.0
+    """Pairs with fewer turns than this in the original context are fully scaled."""
 
     def __post_init__(self) -> None:
         _check_rope_scaling(self, "beta_slow", "beta_fast")
@@ -54,32 +68,37 @@ class MoeConfig:
     """Mixture of experts in place of the MLP: a router sends each token to `top_k` of `experts`."""
 
     experts: int
+    """Routed experts per layer."""
     top_k: int
+    """Experts per token."""
     d_ff: int
-    """Width of one expert; `model.d_ff` is that of layers without experts."""
+    """Width of one expert. `model.d_ff` is the width of layers without experts."""
     shared_d_ff: int = 0
-    """Width of the shared experts, which see every token, together (DeepSeekMoE, Dai et al. 2024);
-    0: none."""
+    """Total width of the shared experts, which see every token (DeepSeekMoE, Dai et al. 2024).
+    0: no shared experts."""
     router: Literal["softmax", "sigmoid"] = "softmax"
-    """How scores become affinities: over all experts, or each for itself (DeepSeek-V3)."""
+    """Turns scores into affinities: `softmax` over all experts, or a `sigmoid` for each expert
+    (DeepSeek-V3)."""
     renormalise: bool = True
     """Divide the affinities of the chosen experts by their sum."""
     scale: float = 1.0
     """Factor on the output of the routed experts (DeepSeek-V2)."""
     dense_layers: int = 0
-    """The first layers keep the dense MLP."""
+    """Number of first layers that keep the dense MLP."""
     every: int = 1
-    """After them, each `every`-th layer has experts, the last of each group (GLaM: 2)."""
+    """After the first `dense_layers`, the last layer of each group of `every` has experts
+    (GLaM: 2)."""
     capacity_factor: float | None = None
-    """Assignments that an expert takes of a sequence, relative to an even share; those above are
-    dropped and counted. None: nothing is dropped."""
+    """Most assignments that an expert takes from one sequence, relative to an even share. The rest
+    are dropped and counted. None: nothing is dropped."""
     balance_loss: float = 0.0
     """Weight of the load-balancing loss (Switch Transformer, Fedus et al. 2022, eq. 4)."""
     balance_rate: float = 0.0
-    """Step per update of the bias that balances the choice of experts without a loss
-    (Wang et al. 2024; DeepSeek-V3: 0.001); 0: no bias."""
+    """Step size of the bias that balances the experts without a loss (Wang et al. 2024;
+    DeepSeek-V3: 0.001). 0: no bias."""
     z_loss: float = 0.0
-    """Weight of (log Z)² of the router's scores (ST-MoE, Zoph et al. 2022)."""
+    """Weight of the squared log partition function, (log Z)², of the router's scores (ST-MoE, Zoph
+    et al. 2022)."""
 
     def __post_init__(self) -> None:
         positive("model.moe", self, "experts", "top_k", "d_ff", "scale", "every")
@@ -98,53 +117,69 @@ class MoeConfig:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The architecture of a decoder-only Transformer. Llama, Qwen, Gemma, Mistral and GPT-2 are
-    values of this class, not subclasses. Execution choices (dtype, remat …) are `ComputeConfig`.
+    values of this class, not subclasses. How it is executed (dtype, remat …) is `ComputeConfig`.
     """
 
     vocab_size: int
+    """Rows of the embedding table: at least the tokenizer's pieces."""
     num_layers: int
+    """Transformer blocks."""
     d_model: int
+    """Width of the residual stream."""
     num_heads: int
+    """Query heads."""
     num_kv_heads: int
-    """Key/value heads; fewer than `num_heads` is grouped-query attention (Ainslie et al. 2023)."""
+    """Key/value heads. Fewer than `num_heads` is grouped-query attention (Ainslie et al. 2023)."""
     head_dim: int
+    """Size of one head."""
     d_ff: int
+    """Width of the MLP."""
     max_seq_len: int
-    """Longest context the model is meant for (size of learned positions, HF's
-    `max_position_embeddings`)."""
+    """Longest context of the model, in tokens: the size of learned positions, and Hugging Face's
+    `max_position_embeddings`."""
     activation: Literal["swiglu", "geglu", "gelu"] = "swiglu"
-    """`gelu` is the two-matrix MLP with the tanh GELU of GPT-2; the others are gated."""
+    """`gelu` is GPT-2's MLP: two matrices and the tanh GELU. The others are gated."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    """Kind of normalisation."""
     norm_eps: float = 1e-5
+    """Added to the mean square (or variance) before the square root."""
     post_norm: bool = False
-    """Also normalise each sub-layer's output before it joins the residual stream (Gemma 2)."""
+    """Also normalise the output of each sub-layer before the residual addition (Gemma 2)."""
     norm_plus_one: bool = False
     """RMSNorm multiplies by (1 + scale), with scale starting at 0 (Gemma)."""
     qk_norm: bool = False
     """RMSNorm over each query and key head before RoPE (Qwen3)."""
     positions: Literal["rope", "learned"] = "rope"
+    """Rotary positions, or a learned table of `max_seq_len` rows."""
     rope_theta: float = 10_000.0
+    """Base of the rotary frequencies."""
     rope_scaling: Llama3Rope | YarnRope | None = None
+    """Frequency scaling for a longer context than that of pretraining."""
     qkv_bias: bool = False
+    """Biases on queries, keys and values."""
     out_bias: bool = False
+    """A bias on the attention's output."""
     mlp_bias: bool = False
+    """Biases in the MLP."""
     attention_init: Literal["normal", "induction"] = "normal"
-    """`induction` starts with an induction head, so that a small model learns to copy early
-    (`model/induction.py`); it takes RoPE, `qkv_bias` and `qk_norm`."""
+    """`induction` starts the model with an induction head, so that a small model learns to copy
+    early (`model/induction.py`). It requires RoPE, `qkv_bias` and `qk_norm`."""
     tie_embeddings: bool = False
+    """Use the embedding table as the output matrix too."""
     scale_embeddings: bool = False
     """Multiply the embedding by sqrt(d_model) (Gemma)."""
     attn_scale: float | None = None
-    """Factor on q·k; None is 1/sqrt(head_dim)."""
+    """Factor on q·k. None: 1/sqrt(head_dim)."""
     attn_softcap: float | None = None
-    """softcap·tanh(x/softcap) on attention scores (Gemma 2)."""
+    """Soft-cap on attention scores: softcap·tanh(x/softcap) (Gemma 2)."""
     logit_softcap: float | None = None
+    """Soft-cap on logits, by the same formula (Gemma 2)."""
     sliding_window: int | None = None
-    """Keys a local layer sees, its own position included; None: every layer is global."""
+    """Keys that a local layer sees, including its own position. None: every layer is global."""
     window_pattern: str = "L"
     """Repeated over the layers: L local (sliding window), G global. Used with `sliding_window`."""
     moe: MoeConfig | None = None
-    """Experts in place of the MLP; None: every layer is dense."""
+    """Experts in place of the MLP. None: every layer is dense."""
 
     def __post_init__(self) -> None:
         positive("model", self, "vocab_size", "num_layers", "d_model", "num_heads", "num_kv_heads")
@@ -156,7 +191,7 @@ class ModelConfig:
         require(
             self.num_heads % self.num_kv_heads == 0,
             f"model.num_heads is {self.num_heads}, which model.num_kv_heads = {self.num_kv_heads} "
-            "does not divide: choose a divisor of it.",
+            "does not divide: set num_kv_heads to a divisor of num_heads.",
         )
         require(
             self.head_dim % 2 == 0 or self.positions != "rope",
@@ -172,13 +207,13 @@ class ModelConfig:
             for name, value in wanted.items():
                 require(
                     getattr(self, name) == value,
-                    f"model.attention_init is 'induction', which takes model.{name} = {value!r}: "
-                    "set that, or leave it 'normal'.",
+                    f"model.attention_init is 'induction', which requires model.{name} = "
+                    f"{value!r}: set that, or set attention_init to 'normal'.",
                 )
             require(
                 self.num_layers > 1,
-                "model.attention_init is 'induction', which takes two layers, and model.num_layers "
-                "is 1: set more, or leave it 'normal'.",
+                "model.attention_init is 'induction', which requires two layers, but "
+                "model.num_layers is 1: add layers, or set attention_init to 'normal'.",
             )
         if self.sliding_window is not None:
             positive("model", self, "sliding_window")
@@ -188,19 +223,23 @@ class ModelConfig:
             require(valid, f"model.{name} is {value}: give a finite number above 0.")
         require(
             not (self.norm_plus_one and self.norm == "layernorm"),
-            "model.norm_plus_one goes with model.norm = 'rmsnorm' only.",
+            "model.norm_plus_one is True, which requires model.norm = 'rmsnorm': set one of them.",
         )
         if self.moe is not None:
             require(
                 any(self.moe_layers),
                 f"model.moe.dense_layers is {self.moe.dense_layers} and model.moe.every is "
-                f"{self.moe.every}, which leaves no layer of {self.num_layers} with experts.",
+                f"{self.moe.every}, so none of the {self.num_layers} layers has experts: lower "
+                "one of them.",
             )
-            require(not self.mlp_bias, "model.mlp_bias is True: experts have no biases.")
+            require(
+                not self.mlp_bias,
+                "model.mlp_bias is True, but experts have no biases: set it to False.",
+            )
 
     @property
     def moe_layers(self) -> tuple[bool, ...]:
-        """Which layers have experts."""
+        """For each layer, whether it has experts."""
         if self.moe is None:
             return (False,) * self.num_layers
         first, every = self.moe.dense_layers, self.moe.every
@@ -209,11 +248,12 @@ class ModelConfig:
 
     @property
     def gated(self) -> bool:
+        """Whether the MLP has a gate, a third matrix."""
         return self.activation != "gelu"
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """Window of each layer, None where it attends to everything before it."""
+        """Window of each layer in tokens; None where a layer attends to everything before it."""
         if self.sliding_window is None:
             return (None,) * self.num_layers
         pattern = self.window_pattern

@@ -19,27 +19,33 @@ from llm_jax.config.training import (
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRecord:
-    """What `llm-jax plan` promised of the run; `llm-jax report` holds it against what came."""
+    """What `llm-jax plan` predicted for the run. `llm-jax report` compares the run with it."""
 
     params: int
+    """Parameters of the planned model."""
     tokens: int
-    """The size and the data that were promised for; a run changed since has no promise."""
+    """Training tokens of the plan. If `params` or `tokens` of the run changed since, the
+    prediction does not apply."""
     step_seconds: float
-    """Expected time of a step; it lies between the two below."""
+    """Expected seconds per step, between `step_seconds_low` and `step_seconds_high`."""
     step_seconds_low: float
     step_seconds_high: float
     hours: float
     """Wall time with restarts."""
     machine: str
+    """Name of the machine that the plan is for."""
     usd: float | None = None
+    """Cost in US dollars."""
     law: str | None = None
+    """Scaling law that the loss comes from."""
     loss: float | None = None
-    """Validation loss in nats per token, None where no law speaks of losses."""
+    """Validation loss in nats per token. None where the law predicts no loss."""
     loss_low: float | None = None
+    """Low end of the loss's 90% interval."""
     loss_high: float | None = None
-    """Ends of the 90% interval."""
+    """High end of the loss's 90% interval."""
     law_text: str | None = None
-    """The text that the law was fitted on, if it is another than the run's or not known."""
+    """Text that the law was fitted on, if it is not the run's text or is unknown."""
 
     def __post_init__(self) -> None:
         positive("plan", self, "params", "tokens", "step_seconds", "hours")
@@ -50,16 +56,20 @@ class RunConfig:
     """One training run."""
 
     name: str
+    """Name of the run."""
     out: str
-    """Folder of the run: checkpoints, metrics, figures. Training resumes what it finds there."""
+    """Folder of the run: checkpoints, metrics, figures. Training resumes a run that it finds
+    there."""
     steps: int
+    """Optimizer steps."""
     seed: int = 0
     """Seed of the initial parameters."""
     log_every: int = 10
+    """Steps between logged metrics."""
     wandb: str | None = None
-    """Project of Weights & Biases that measurements go to as well; needs the extra `wandb`."""
+    """Weights & Biases project that also receives the metrics. Needs the extra `wandb`."""
     profile: str | None = None
-    """Steps `first:last` of which a profile is written to `<out>/profile`."""
+    """Steps `first:last` to profile. The profile is written to `<out>/profile`."""
     model: ModelConfig
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -68,7 +78,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     plan: PlanRecord | None = None
-    """Of a run that was planned; training does not look at it."""
+    """Prediction of the planner, if it planned the run. Training ignores it."""
 
     def __post_init__(self) -> None:
         positive("run", self, "steps", "log_every")
@@ -81,24 +91,24 @@ class RunConfig:
         require(
             self.data.batch_size % self.optim.accumulate == 0,
             f"data.batch_size is {self.data.batch_size}, which optim.accumulate = "
-            f"{self.optim.accumulate} does not divide: choose a divisor of it.",
+            f"{self.optim.accumulate} does not divide: set accumulate to a divisor of batch_size.",
         )
         micro = self.data.batch_size // self.optim.accumulate
         require(
             (self.data.ramp_from or micro) % micro == 0,
-            f"data.ramp_from is {self.data.ramp_from}, no multiple of the {micro} sequences of a "
-            "micro-batch (data.batch_size / optim.accumulate): raise one of data.ramp_from and "
-            "optim.accumulate.",
+            f"data.ramp_from is {self.data.ramp_from}, which is not a multiple of the {micro} "
+            "sequences of a micro-batch (data.batch_size / optim.accumulate): raise "
+            "data.ramp_from or optim.accumulate.",
         )
         require(
             self.data.ramp_steps < self.steps,
-            f"data.ramp_steps is {self.data.ramp_steps}, not fewer than the {self.steps} steps of "
-            "the run: lower it.",
+            f"data.ramp_steps is {self.data.ramp_steps}, but the run has {self.steps} steps: it "
+            "must be less.",
         )
         require(
             self.compute.remat != "offload" or self.parallel.pipeline == 1,
-            f"compute.remat is 'offload', which parallel.pipeline = {self.parallel.pipeline} does "
-            "not go with: set it to 'full'.",
+            "compute.remat is 'offload', which does not work with parallel.pipeline = "
+            f"{self.parallel.pipeline}: set it to 'full'.",
         )
         require(
             self.optim.grad_dtype == "float32"
@@ -109,7 +119,7 @@ class RunConfig:
         require(
             self.optim.warmup_steps <= self.steps,
             f"optim.warmup_steps is {self.optim.warmup_steps}, more than the {self.steps} steps of "
-            "the run: shorten it.",
+            "the run: lower it.",
         )
         if self.profile is not None:
             first, last = self.profiled_steps or (0, 0)
@@ -121,15 +131,15 @@ class RunConfig:
 
     @property
     def profiled_steps(self) -> tuple[int, int] | None:
-        """First and last step of `profile`; None if there is none, or if it is not understood."""
+        """First and last step of `profile`. None if it is unset or not in the form `first:last`."""
         match = re.fullmatch(r"(\d{1,18}):(\d{1,18})", self.profile or "")
         return (int(match[1]), int(match[2])) if match else None
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens per optimizer step, after a ramp."""
+        """Tokens per optimizer step, after any ramp."""
         return self.data.batch_size * self.data.seq_len
 
     def tokens(self, steps: int) -> int:
-        """Tokens that the first `steps` steps read."""
+        """Total tokens read in the first `steps` steps."""
         return self.data.sequences(steps) * self.data.seq_len

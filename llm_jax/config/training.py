@@ -11,35 +11,35 @@ from llm_jax.config.errors import positive, require
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """How the architecture is executed; none of it changes what the parameters mean."""
+    """How the architecture is executed. Nothing here changes the meaning of the parameters."""
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Dtype of activations and matmul operands; reductions are float32, and what is stored between
-    steps is said by `optim`."""
+    """Dtype of activations and matmul operands. Reductions are float32. The dtypes of what is
+    stored between steps are set by `optim`."""
     remat: Literal["none", "dots", "full", "offload"] = "full"
-    """What the backward pass recomputes: nothing, all but matmul outputs, or whole blocks. With
-    `offload` it recomputes whole blocks too, and their inputs wait in the host's memory."""
+    """What the backward pass recomputes. `none`: nothing. `dots`: everything but matmul outputs.
+    `full`: whole blocks. `offload`: whole blocks, whose inputs are kept in the host's memory."""
     quantize: Literal["none", "int8", "fp8"] = "none"
-    """Rounds the operands of the blocks' weight matmuls in the forward pass of training, all but
-    those of routed experts; needs the extra `quantize`."""
+    """Round the operands of the blocks' weight matmuls to 8 bits in the forward pass of training.
+    Routed experts are not rounded. Needs the extra `quantize`."""
     scan_layers: bool = True
-    """One compiled block looped over the stacked layers, or every layer written out."""
+    """Compile one block and loop over the stacked layers. If False, every layer is written out."""
     attention: Literal["auto", "reference", "blockwise", "splash", "cudnn"] = "auto"
-    """`auto`: `splash` on TPU, `cudnn` on GPU, where they take the model, otherwise `blockwise`,
-    which skips blocks that the mask empties; `reference` forms all T×S scores."""
+    """`auto`: `splash` on TPU and `cudnn` on GPU if they support the model, otherwise `blockwise`.
+    `blockwise` skips blocks that are fully masked. `reference` computes all T×S scores."""
     loss_chunk: int = 512
-    """Tokens whose logits exist at one time per device; bounds the memory of the loss."""
+    """Tokens per device whose logits exist at one time. It bounds the memory of the loss."""
     compiler: tuple[
         Literal["async_collectives", "collective_matmul", "scoped_vmem", "sparsecore"], ...
     ] = ()
-    """What the TPU compiler is asked for beyond its defaults (`PURPOSES` in train/platform.py)."""
+    """Options of the TPU compiler beyond its defaults (`PURPOSES` in train/platform.py)."""
 
     def __post_init__(self) -> None:
         positive("compute", self, "loss_chunk")
         require(
             not {"async_collectives", "sparsecore"} <= set(self.compiler),
-            "compute.compiler names async_collectives and sparsecore, and one of them takes the "
-            "all-gathers: leave the other out.",
+            "compute.compiler has both async_collectives and sparsecore, but only one of them can "
+            "do the all-gathers: remove the other.",
         )
 
 
@@ -48,15 +48,18 @@ class DataConfig:
     """What the model reads: a dataset folder that `llm-jax data build` wrote."""
 
     path: str = "data/stdlib"
+    """Folder of the dataset."""
     seq_len: int = 1024
+    """Tokens per sequence."""
     batch_size: int = 8
-    """Sequences per optimizer step over all hosts and accumulation steps."""
+    """Sequences per optimizer step, over all hosts and micro-batches."""
     ramp_from: int | None = None
-    """Sequences of the first step; doubled in equal parts of `ramp_steps` up to `batch_size`."""
+    """Sequences in the first step. The batch doubles at equal intervals within `ramp_steps` until
+    it is `batch_size`. None: no ramp."""
     ramp_steps: int = 0
-    """Steps with smaller batches than `batch_size`."""
+    """Number of first steps whose batch is smaller than `batch_size`."""
     seed: int = 0
-    """Seed of the order; the batch of a step depends on this seed and the step alone."""
+    """Seed of the data order. A step's batch depends only on this seed and the step."""
 
     def __post_init__(self) -> None:
         positive("data", self, "seq_len", "batch_size")
@@ -64,20 +67,20 @@ class DataConfig:
         if start is None:
             require(
                 self.ramp_steps == 0,
-                f"data.ramp_steps is {self.ramp_steps}, and data.ramp_from is not set: say with "
-                "how many sequences to begin.",
+                f"data.ramp_steps is {self.ramp_steps}, but data.ramp_from is not set: set it to "
+                "the number of sequences in the first step.",
             )
             return
         positive("data", self, "ramp_from")
         require(
             doublings > 0 and start << doublings == self.batch_size,
-            f"data.ramp_from is {start}, which doublings do not lead to data.batch_size = "
-            f"{self.batch_size}: take its half, quarter, eighth …",
+            f"data.ramp_from is {start}, which does not double to data.batch_size = "
+            f"{self.batch_size}: choose a half, a quarter, an eighth … of batch_size.",
         )
         require(
             self.ramp_steps >= doublings,
             f"data.ramp_steps is {self.ramp_steps}, fewer than the {doublings} doublings from "
-            f"{start} to {self.batch_size} sequences: raise it.",
+            f"{start} to {self.batch_size} sequences: set it to {doublings} or more.",
         )
 
     @property
@@ -86,7 +89,7 @@ class DataConfig:
 
     @property
     def stages(self) -> tuple[tuple[int, int], ...]:
-        """(step, sequences): how many a batch holds from that step (counted from 0) on."""
+        """(step, sequences) of each stage: its first step, counted from 0, and its batch size."""
         doublings = self._doublings
         return tuple(
             (self.ramp_steps * k // max(doublings, 1), self.batch_size >> (doublings - k))
@@ -94,7 +97,7 @@ class DataConfig:
         )
 
     def sequences(self, steps: int) -> int:
-        """Sequences that the first `steps` steps read."""
+        """Total sequences read in the first `steps` steps."""
         (_, start), *doubled = self.stages
         added = [size // 2 * max(steps - first, 0) for first, size in doubled]
         return start * steps + sum(added)
@@ -105,43 +108,56 @@ class OptimConfig:
     """The optimizer, with global-norm clipping and a schedule in steps."""
 
     kind: Literal["adamw", "muon", "adafactor", "schedule_free"] = "adamw"
-    """`adamw` (Loshchilov & Hutter 2019). `muon`: the blocks' matrices move along their
-    orthogonalised momentum, scaled to AdamW's step sizes (Jordan et al. 2024, Liu et al. 2025), all
-    else by AdamW. `adafactor`: second moments by row and column (Shazeer & Stern 2018).
-    `schedule_free`: AdamW whose average over the steps takes the place of momentum and of a decay
-    of the learning rate (Defazio et al. 2024); the average is what is evaluated and exported."""
+    """`adamw` (Loshchilov & Hutter 2019). `muon`: the blocks' matrices follow their orthogonalised
+    momentum, scaled to AdamW's step sizes (Jordan et al. 2024, Liu et al. 2025); AdamW updates the
+    rest. `adafactor`: second moments by row and column (Shazeer & Stern 2018). `schedule_free`:
+    AdamW with an average over the steps in place of momentum and of learning rate decay (Defazio
+    et al. 2024); the average is evaluated and exported."""
     param_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrices between steps; norms, biases and routers are always float32. The update is
-    computed in float32 whatever the state is stored in, and rounded stochastically to bfloat16."""
+    """Dtype of the matrices between steps. Norms, biases and routers are always float32. The
+    update is always computed in float32, and rounded stochastically where it is stored in
+    bfloat16."""
     grad_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrices' gradients, and of their sum over micro-batches. `bfloat16` differentiates by
-    a bfloat16 copy of the matrices, which is also what is gathered over fsdp."""
+    """Dtype of the matrices' gradients, and of their sum over micro-batches. With `bfloat16`, the
+    gradient is taken with respect to a bfloat16 copy of the matrices, and fsdp gathers that
+    copy."""
     moment_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the first moment."""
+    """Dtype of the first moment."""
     second_moment_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the second moment."""
     learning_rate: float = 3e-4
+    """Peak learning rate."""
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    """`wsd`: warm-up, stable, linear decay over the last `decay_fraction` (Hu et al. 2024).
-    `constant`: warm-up alone; `schedule_free` goes with no other."""
+    """Learning rate after the warm-up. `cosine`: decay over the whole run. `wsd`: constant, then
+    linear decay over the last `decay_fraction` (Hu et al. 2024). `constant`: no decay;
+    `schedule_free` requires it."""
     warmup_steps: int = 100
+    """Steps of linear warm-up."""
     decay_fraction: float = 0.2
+    """Fraction of all steps over which `wsd` decays."""
     final_fraction: float = 0.1
-    """Learning rate at the last step as a fraction of the peak."""
+    """Learning rate at the last step, as a fraction of the peak."""
     b1: float = 0.9
+    """`adamw` and `adafactor`: decay rate of the first moment. `schedule_free`: weight of the
+    average in the parameters that gradients are taken at."""
     b2: float = 0.95
+    """Decay rate of the second moment; `adafactor` has its own."""
     eps: float = 1e-8
+    """Added to the root of the second moment; `adafactor` has its own."""
     weight_decay: float = 0.1
-    """Applied to matrices only: not to norms, biases or positions."""
+    """Decoupled weight decay, applied to matrices only: not to norms, biases or positions."""
     clip_norm: float = 1.0
+    """Largest global norm of the gradient; a larger gradient is scaled down to it."""
     accumulate: int = 1
-    """Micro-batches that one optimizer step averages over."""
+    """Micro-batches per optimizer step; the step averages over them."""
     z_loss: float = 0.0
     """Weight of (log Z)², which keeps logits from drifting (PaLM, Chowdhery et al. 2022 §5)."""
     spike_limit: float | None = 10.0
-    """A batch is skipped whose loss lies so many robust standard deviations above the median of
-    the losses before; None: never. A loss or gradient that is not finite is skipped in any case."""
+    """Skip a batch whose loss is more than this many robust standard deviations above the median
+    of the last 128 accepted losses. None: no limit. A batch with a NaN or infinite loss or
+    gradient is always skipped."""
     skip_limit: int = 5
-    """Skipped steps in a row after which the run stops and goes back to a checkpoint before."""
+    """Skipped steps in a row after which the run stops and goes back to an earlier checkpoint."""
 
     def __post_init__(self) -> None:
         positive("optim", self, "learning_rate", "eps", "clip_norm", "accumulate", "skip_limit")
@@ -162,48 +178,49 @@ class OptimConfig:
         require(
             self.schedule == "constant",
             f"optim.schedule is {self.schedule!r} {end}, which averages instead of decaying: set "
-            "it to 'constant'.",
+            "schedule to 'constant'.",
         )
         require(self.b1 > 0, f"optim.b1 is {self.b1} {end}: it must be above 0.")
         require(
             self.param_dtype == "float32",
-            f"optim.param_dtype is {self.param_dtype!r} {end}, whose average is the difference of "
-            "two sets of parameters: it must be 'float32'.",
+            f"optim.param_dtype is {self.param_dtype!r} {end}, whose average is a difference of "
+            "two sets of parameters: set param_dtype to 'float32'.",
         )
         require(
             self.moment_dtype == "float32",
             f"optim.moment_dtype is {self.moment_dtype!r} {end}, which keeps no first moment: "
-            "leave it out; optim.second_moment_dtype may be 'bfloat16'.",
+            "set moment_dtype to 'float32'; optim.second_moment_dtype may be 'bfloat16'.",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
-    """Sizes of the mesh axes: their product is the number of devices, `data` = -1 the rest."""
+    """Sizes of the mesh axes. Their product is the number of devices."""
 
     replica: int = 1
-    """Batch is split between slices; the gradients meet over the data-centre network."""
+    """Splits the batch between slices. Gradients are summed over the data-centre network."""
     data: int = -1
-    """Batch is split, parameters are replicated."""
+    """Splits the batch; parameters are replicated. -1: all devices that the other axes leave."""
     fsdp: int = 1
-    """Batch and parameters are both split; weights are gathered where they are used."""
+    """Splits the batch and the parameters. Weights are gathered where they are used."""
     tensor: int = 1
-    """Heads and ffn width are split (Megatron-LM, Shoeybi et al. 2019); between sub-layers the
-    length of the sequences is (Korthikanti et al. 2022)."""
+    """Splits heads and the MLP width (Megatron-LM, Shoeybi et al. 2019). Between sub-layers it
+    splits the sequence length (Korthikanti et al. 2022)."""
     context: int = 1
-    """The length of the sequences is split inside of the layers too."""
+    """Splits the sequence length, inside layers too."""
     context_kind: Literal["ring", "gather"] = "ring"
-    """`ring`: keys and values go round (Liu et al. 2023); `gather`: they are gathered at once,
-    which is cheap where few heads share them (Llama 3, Grattafiori et al. 2024 §3.3.2)."""
+    """`ring`: keys and values move around a ring (Liu et al. 2023). `gather`: they are gathered at
+    once, which is cheap with few key/value heads (Llama 3, Grattafiori et al. 2024 §3.3.2)."""
     expert: int = 1
-    """Experts are split; everywhere else the axis is one more fsdp axis."""
+    """Splits the experts. For all other parameters it is one more fsdp axis."""
     pipeline: int = 1
-    """Layers are split into stages."""
+    """Splits the layers into stages."""
     microbatches: int | None = None
-    """Pieces of a (micro-)batch that follow each other through the stages; None: one per stage."""
+    """Pieces of a (micro-)batch that go through the stages one after another. None: one per
+    stage."""
     rounds: int = 1
-    """How often a piece goes round all stages, each of which holds that many groups of layers
-    (Narayanan et al. 2021): more rounds, smaller bubble, more messages."""
+    """Times that a piece passes through all stages. Each stage holds this many groups of layers
+    (Narayanan et al. 2021). More rounds: a smaller bubble, more messages."""
 
     def __post_init__(self) -> None:
         require(
@@ -217,56 +234,59 @@ class ParallelConfig:
             require(
                 self.microbatches % self.pipeline == 0,
                 f"parallel.microbatches is {self.microbatches}, which parallel.pipeline = "
-                f"{self.pipeline} does not divide: make it a multiple.",
+                f"{self.pipeline} does not divide: make it a multiple of {self.pipeline}.",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When training state is saved and what is kept."""
+    """When training state is saved, and which checkpoints are kept."""
 
     every: int = 200
-    """Steps between checkpoints; the last step is always saved."""
+    """Steps between checkpoints. The last step is always saved."""
     keep_last: int = 2
+    """Newest checkpoints to keep."""
     keep_every: int | None = None
-    """Also keep for ever each checkpoint whose step this divides."""
+    """Also keep every checkpoint whose step is a multiple of this. It must be a multiple of
+    `every`."""
     local: str | None = None
-    """Folder on each host's own disk for checkpoints between those in `out`: for runs whose `out`
-    is too slow to save in often. A host that is replaced loses it."""
+    """Folder on each host's own disk for extra checkpoints between those in `out`. Use it when
+    `out` is too slow for frequent saves. A replaced host loses it."""
     local_every: int | None = None
-    """Steps between checkpoints in `local`; below `every`."""
+    """Steps between checkpoints in `local`. It must be less than `every`."""
 
     def __post_init__(self) -> None:
         positive("checkpoint", self, "every", "keep_last")
         require(
             (self.local is None) == (self.local_every is None),
             f"checkpoint.local is {self.local!r} and checkpoint.local_every is "
-            f"{self.local_every!r}: give both, or none.",
+            f"{self.local_every!r}: set both or neither.",
         )
         if self.local_every is not None:
             positive("checkpoint", self, "local_every")
             require(
                 self.local_every < self.every,
-                f"checkpoint.local_every is {self.local_every}, and checkpoint.every is "
-                f"{self.every}: checkpoints on the host's own disk come between the others.",
+                f"checkpoint.local_every is {self.local_every}, but checkpoint.every is "
+                f"{self.every}: local_every must be less.",
             )
         if self.keep_every is not None:
             positive("checkpoint", self, "keep_every")
             require(
                 self.keep_every % self.every == 0,
-                f"checkpoint.keep_every is {self.keep_every}, which is no multiple of "
-                f"checkpoint.every = {self.every}: no checkpoint would fall on most of its steps.",
+                f"checkpoint.keep_every is {self.keep_every}, which is not a multiple of "
+                f"checkpoint.every = {self.every}: change one of them.",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Held-out evaluation during training."""
+    """Evaluation on held-out text during training."""
 
     every: int = 200
-    """Steps between evaluations; the last step is always evaluated."""
+    """Steps between evaluations. The last step is always evaluated."""
     batches: int = 8
-    """Batches of `data.batch_size`, spread over the validation split; all of it if it has fewer."""
+    """Batches of `data.batch_size` sequences, spread over the validation split. If it has fewer,
+    all of it is used."""
 
     def __post_init__(self) -> None:
         positive("eval", self, "every", "batches")

@@ -115,5 +115,5 @@ def test_copying_is_learned_sooner() -> None:
     [{"qkv_bias": False}, {"qk_norm": False}, {"positions": "learned"}, {"num_layers": 1}],
 )
 def test_it_takes_what_it_is_made_of(changes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"attention_init is 'induction', which takes .*set"):
+    with pytest.raises(ConfigError, match=r"attention_init is 'induction', which requires .*set"):
         model(**changes)

@@ -239,7 +239,7 @@ def test_mixed_layers_scanned_unrolled_and_recomputed() -> None:
         ({"d_ff": 0}, "model.moe.d_ff is 0: it must be above 0"),
         ({"balance_loss": -1.0}, "model.moe.balance_loss is -1.0: it must not be negative"),
         ({"capacity_factor": 0.0}, "model.moe.capacity_factor is 0.0: it must be above 0"),
-        ({"dense_layers": 3}, "leaves no layer of 3 with experts"),
+        ({"dense_layers": 3}, "none of the 3 layers has experts"),
     ],
 )
 def test_experts_that_cannot_be_are_refused(changes: dict[str, Any], words: str) -> None:

@@ -158,9 +158,9 @@ def test_a_disk_that_fails_costs_nothing_else(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"local": "/tmp/x"}, "give both, or none"),
-        ({"local_every": 5}, "give both, or none"),
-        ({"local": "/tmp/x", "local_every": 200}, "checkpoint.every is 200: checkpoints on the"),
+        ({"local": "/tmp/x"}, "set both or neither"),
+        ({"local_every": 5}, "set both or neither"),
+        ({"local": "/tmp/x", "local_every": 200}, "local_every is 200, but checkpoint"),
         ({"local": "/tmp/x", "local_every": 0}, "checkpoint.local_every is 0: it must be above 0"),
     ],
 )

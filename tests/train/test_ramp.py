@@ -93,13 +93,13 @@ def test_a_run_resumed_within_its_ramp_is_the_one_that_never_stopped(
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ({"ramp_from": 3}, "data.ramp_from is 3, which doublings do not lead to data.batch_size"),
-        ({"ramp_from": 8}, "data.ramp_from is 8, which doublings"),
+        ({"ramp_from": 3}, "data.ramp_from is 3, which does not double to data.batch_size"),
+        ({"ramp_from": 8}, "data.ramp_from is 8, which does not"),
         ({"ramp_from": 0}, "data.ramp_from is 0: it must be above 0."),
-        ({"ramp_from": None}, "data.ramp_steps is 7, and data.ramp_from is not set"),
+        ({"ramp_from": None}, "data.ramp_steps is 7, but data.ramp_from is not set"),
         ({"ramp_steps": 1}, "data.ramp_steps is 1, fewer than the 2 doublings from 2 to 8"),
-        ({"ramp_steps": 12}, "data.ramp_steps is 12, not fewer than the 12 steps"),
-        ({"ramp_from": 1}, "data.ramp_from is 1, no multiple of the 2 sequences"),
+        ({"ramp_steps": 12}, "data.ramp_steps is 12, but the run has 12 steps"),
+        ({"ramp_from": 1}, "data.ramp_from is 1, which is not a multiple of the 2 sequences"),
     ],
 )
 def test_a_ramp_that_cannot_be_is_refused(data: dict[str, int], sentence: str) -> None:
