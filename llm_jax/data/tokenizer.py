@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
 from llm_jax.config import UserError
 
@@ -36,6 +37,8 @@ RECIPE: dict[str, Any] = {
     "eos_id": 2,
     "pad_id": 3,
 }
+BPE = 2
+"""`model_type` of SentencePiece's byte-pair encoding."""
 BYTES_AND_CONTROL = 260
 """Pieces of every vocabulary: 256 bytes and 4 control tokens."""
 # Japanese paragraphs are lines of thousands of characters without a space, and SentencePiece skips
@@ -58,7 +61,7 @@ class Tokenizer:
         try:
             processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise UserError(f"The tokenizer is no SentencePiece model ({error}).") from None
+            raise UserError(f"The tokenizer is not a SentencePiece model ({error}).") from None
         self.model = model
         self.sha256 = hashlib.sha256(model).hexdigest()
         self.vocab_size: int = processor.vocab_size()
@@ -71,7 +74,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Raises `UserError` if `path` is missing or no SentencePiece model."""
+        """Raises `UserError` if `path` is missing or not a SentencePiece model."""
         path = Path(path)
         if not path.is_file():
             raise UserError(f"There is no tokenizer file {str(path)!r}: check the path.")
@@ -82,10 +85,10 @@ class Tokenizer:
         return self._processor.encode(text, out_type=int)
 
     def encode_documents(self, texts: list[str], threads: int | None = None) -> list[np.ndarray]:
-        """int32 `<s> text </s>` of each text; the same ids as `encode` gives."""
+        """int32 `<s> text </s>` of each text; the ids of `encode`, however long the text is."""
         parts, counts = [], []
         for text in texts:
-            pieces = _parts(text) if self._newline_ends_pieces else [text]
+            pieces = _parts(text) if self._may_be_cut else [text]
             parts += pieces
             counts.append(len(pieces))
         ids = self._processor.EncodeAsNumpy(parts, num_threads=threads or os.cpu_count())
@@ -103,7 +106,7 @@ class Tokenizer:
           UserError: an id outside of the vocabulary.
         """
         ids = [int(i) for i in ids]
-        for i in ids:
+        for i in (min(ids, default=0), max(ids, default=0)):
             if not 0 <= i < self.vocab_size:
                 raise UserError(f"Token id {i} is outside of the vocabulary of {self.vocab_size}.")
         return self._processor.decode(ids)
@@ -125,10 +128,29 @@ class Tokenizer:
         return sizes
 
     @functools.cached_property
-    def _newline_ends_pieces(self) -> bool:
-        """Whether no piece spans a newline, so that text may be encoded part by part."""
-        pieces = (self._processor.id_to_piece(i) for i in range(self.vocab_size))
-        return not any("\n" in piece for piece in pieces)
+    def proto(self) -> Any:
+        """The model as SentencePiece's `ModelProto`: its pieces and the settings it has."""
+        proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+        proto.ParseFromString(self.model)
+        return proto
+
+    @functools.cached_property
+    def _may_be_cut(self) -> bool:
+        """Whether the ids of a text are those of its parts, where it is cut after newlines.
+
+        A dummy prefix would begin every part, a normaliser may look across the cut or take the
+        newline away, unknown characters in a row become one token unless they become bytes, and a
+        Unigram's best path is a sum of rounded numbers from the text's beginning. Merges of a BPE
+        cross the cut only if some piece does.
+        """
+        spec, normalizer = self.proto.trainer_spec, self.proto.normalizer_spec
+        as_written = not (
+            normalizer.add_dummy_prefix
+            or normalizer.remove_extra_whitespaces
+            or normalizer.precompiled_charsmap
+        )
+        merges = spec.model_type == BPE and spec.byte_fallback
+        return as_written and merges and not any("\n" in one.piece[:-1] for one in self.proto.pieces)
 
 
 def _parts(text: str) -> list[str]:

@@ -7,11 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from data_samples import JAPANESE, stdlib_texts
+from data_samples import FOREIGN, JAPANESE, foreign_tokenizer, stdlib_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.config import UserError
+from llm_jax.data import tokenizer as tokenizer_module
 from llm_jax.data.tokenizer import PART_CHARS, Tokenizer, coverage_within, train
 
 # U+2581 is SentencePiece's own sign for the space; surrogates are no text.
@@ -96,6 +97,32 @@ def test_documents_are_framed_and_parts_change_nothing(tokenizer: Tokenizer) -> 
         assert ids.tolist() == [1, *tokenizer.encode(text), 2]
 
 
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_long_documents_have_the_ids_of_short_ones_in_every_kind_of_model(kind, monkeypatch):
+    foreign = foreign_tokenizer(**FOREIGN[kind])
+    long = "\n".join(text for _, text in stdlib_texts())
+    framed = lambda text: [foreign.bos_id, *foreign.encode(text), foreign.eos_id]  # noqa: E731
+    assert foreign.encode_documents([long])[0].tolist() == framed(long)
+    monkeypatch.setattr(tokenizer_module, "PART_CHARS", 5)
+
+    @settings(deadline=None, max_examples=200)
+    @given(text=st.one_of(MIXED, st.text("a1 .;\n\t日木ｶﾞ<>sep", max_size=60)))
+    def check(text: str) -> None:
+        assert foreign.encode_documents([text], threads=1)[0].tolist() == framed(text)
+
+    check()
+
+
+def test_where_nothing_spans_a_newline_long_documents_go_in_parts(monkeypatch):
+    monkeypatch.setattr(tokenizer_module, "PART_CHARS", 5)
+    parts = tokenizer_module._parts
+    cut = []
+    monkeypatch.setattr(tokenizer_module, "_parts", lambda text: cut.append(text) or parts(text))
+    foreign_tokenizer().encode_documents(["one line\n" * 3])
+    foreign_tokenizer(**FOREIGN["piece-that-ends-in-a-newline"]).encode_documents(["x;\n" * 3])
+    assert cut == ["one line\n" * 3, "x;\n" * 3]
+
+
 def test_same_texts_give_the_same_bytes(tokenizer: Tokenizer) -> None:
     again = train([*(text for _, text in stdlib_texts()), JAPANESE * 20], vocab_size=1200)
     assert again.sha256 == tokenizer.sha256
@@ -141,7 +168,7 @@ def test_not_a_model(tokenizer: Tokenizer, tmp_path) -> None:
     with pytest.raises(UserError, match="no tokenizer file"):
         Tokenizer.load(tmp_path / "absent.model")
     (tmp_path / "bad.model").write_bytes(b"not a model")
-    with pytest.raises(UserError, match="no SentencePiece model"):
+    with pytest.raises(UserError, match="not a SentencePiece model"):
         Tokenizer.load(tmp_path / "bad.model")
     with pytest.raises(UserError, match="outside of the vocabulary of 1200"):
         tokenizer.decode([1200])
