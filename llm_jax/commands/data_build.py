@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
+    from llm_jax.data.fidelity import sentences
+
     documents, splits = result["documents"], result["splits"]
     lines = [
         f"{result['out']}: {'already built' if result['built_before'] else 'built'}",
@@ -86,8 +88,5 @@ def text(result: dict[str, Any]) -> str:
         lines.append(f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} documents")
     if result["split_by"] == "position":
         lines.append("  the corpus is one document: its end is the validation split")
-    if result["bytes"] != result["text_bytes"]:
-        lines.append(
-            f"  the tokenizer loses text: {result['text_bytes']:,} bytes became {result['bytes']:,}"
-        )
+    lines += [f"  {line}" for line in sentences(result.get("tokenizer_fidelity", ()))]
     return "\n".join(lines)

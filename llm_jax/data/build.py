@@ -25,13 +25,14 @@ from llm_jax import __version__
 from llm_jax.config import UserError
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
+from llm_jax.data.fidelity import compare_sources
 from llm_jax.data.pipeline import INFO_FILE, TOKENIZER_FILE
 from llm_jax.data.text import Source
 from llm_jax.data.tokenizer import Tokenizer, coverage_within, train
 from llm_jax.runs.files import new_folder
 
 RECORD_TOKENS = 2048
-FORMAT = 1
+FORMAT = 2
 """Raised when the same inputs give another dataset."""
 BATCH_BYTES = 4 * 2**20
 """Text that is tokenised at one time."""
@@ -138,6 +139,7 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
         corpus = read_corpus(spec.sources, spec.cleaner, Path(scratch, "corpus"), progress)
         tokenizer, coverage = _tokenizer(spec, corpus, progress)
         streams, counts = _tokenise(corpus, tokenizer, spec, Path(scratch), progress)
+        compared = compare_sources(corpus, spec.sources, tokenizer, progress)
         progress("writing records", 0, None)
         write_records(folder, streams, RECORD_TOKENS)
         corpus.close()
@@ -151,6 +153,7 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
         "licences": dict(corpus.licences.most_common()),
         **counts,
         "tokenizer_sha256": tokenizer.sha256,
+        "tokenizer_fidelity": compared,
         "vocab_size": tokenizer.vocab_size,
         "character_coverage": coverage,
         "record_tokens": RECORD_TOKENS,

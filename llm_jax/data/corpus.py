@@ -1,6 +1,6 @@
 """Cleaned, distinct documents in a temporary file, to be read in any order.
 
-The texts lie on disk; memory holds about 150 bytes per document (place, size, digest, and the set
+The texts lie on disk; memory holds about 154 bytes per document (place, size, digest, and the set
 of digests that finds duplicates), which is what bounds a corpus: 100 million documents need 15 GB.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,13 @@ class Corpus:
     Attributes:
       dropped: reason → documents that were not kept.
       licences: licence → documents kept.
+      source_numbers: place in the list of sources that each document came from.
     """
 
     def __init__(self, spool: Path) -> None:
         self.dropped: Counter[str] = Counter()
         self.licences: Counter[str] = Counter()
+        self.source_numbers = array("I")
         self._file = spool.open("w+b")
         self._starts = array("Q", [0])
         self._digests = array("Q")
@@ -43,7 +45,7 @@ class Corpus:
     def __len__(self) -> int:
         return len(self._digests)
 
-    def add(self, document: Document, cleaner: Cleaner) -> None:
+    def add(self, document: Document, cleaner: Cleaner, source_number: int) -> None:
         """Keeps the cleaned document, or counts why not."""
         text = cleaner.clean(document.text)
         if reason := cleaner.reason_to_drop(text):
@@ -59,6 +61,7 @@ class Corpus:
         self._starts.append(self._starts[-1] + len(raw))
         self._digests.append(int.from_bytes(digest[:8], "little"))
         self.licences[document.licence] += 1
+        self.source_numbers.append(source_number)
 
     def text(self, i: int) -> str:
         """The text of document `i`; call `finish` first."""
@@ -77,6 +80,11 @@ class Corpus:
     def num_bytes(self) -> int:
         """UTF-8 bytes of all texts."""
         return self._starts[-1]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(documents,) uint64: UTF-8 bytes of each text."""
+        return np.diff(np.array(self._starts))
 
     def shuffled(self, seed: int) -> np.ndarray:
         """All document numbers, ordered by a hash of (text, seed): the files' order has no part."""
@@ -104,19 +112,15 @@ def read_corpus(
       UserError: no document is left.
     """
     corpus = Corpus(spool)
-    for document in _documents(sources, corpus.dropped):
-        corpus.add(document, cleaner)
-        progress("reading documents", len(corpus), None)
+    for number, source in enumerate(sources):
+        for document in source.documents(corpus.dropped):
+            corpus.add(document, cleaner, number)
+            progress("reading documents", len(corpus), None)
     corpus.finish()
     corpus.dropped += Counter()  # forgets reasons that never happened
     if len(corpus) == 0:
         raise UserError(f"The corpus is empty: {_losses(corpus.dropped)}")
     return corpus
-
-
-def _documents(sources: Iterable[Source], dropped: Counter[str]) -> Iterator[Document]:
-    for source in sources:
-        yield from source.documents(dropped)
 
 
 def _losses(dropped: Counter[str]) -> str:

@@ -150,7 +150,9 @@ class Tokenizer:
             or normalizer.precompiled_charsmap
         )
         merges = spec.model_type == BPE and spec.byte_fallback
-        return as_written and merges and not any("\n" in one.piece[:-1] for one in self.proto.pieces)
+        return (
+            as_written and merges and not any("\n" in one.piece[:-1] for one in self.proto.pieces)
+        )
 
 
 def _parts(text: str) -> list[str]:

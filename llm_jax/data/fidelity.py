@@ -1,0 +1,160 @@
+"""Whether a tokenizer gives back the text it was given, judged on real documents of each source.
+
+Counts of bytes cannot tell: a tokenizer that turns every newline into a space keeps them all. So
+documents are encoded, decoded, and compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from llm_jax.data.corpus import Corpus, Progress
+from llm_jax.data.text import Source
+from llm_jax.data.tokenizer import Tokenizer
+
+SAMPLE_BYTES = 16_000_000
+"""Text that is compared, shared by all sources; each source's first, last and longest document are
+compared whatever their size."""
+MOST = 10
+"""Characters that a report names."""
+CONTEXT = 20
+"""Characters on each side of the first difference that an example shows."""
+
+
+@dataclass
+class Comparison:
+    """What became of the documents of one source that were encoded and decoded.
+
+    Attributes:
+      lost, added: character → how often it came back too rarely, and too often.
+      example: around the first difference found: what `was` there, what it `became`.
+    """
+
+    source: str
+    documents: int
+    compared: int = 0
+    changed: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    added: Counter[str] = field(default_factory=Counter)
+    example: dict[str, str] | None = None
+
+    def see(self, text: str, back: str) -> None:
+        self.compared += 1
+        if text == back:
+            return
+        self.changed += 1
+        before, after = Counter(text), Counter(back)
+        self.lost += before - after
+        self.added += after - before
+        if self.example is None:
+            start = max(_first_difference(text, back) - CONTEXT, 0)
+            end = start + 2 * CONTEXT
+            self.example = {"was": text[start:end], "became": back[start:end]}
+
+    def report(self) -> dict[str, Any]:
+        """As dataset.json has it."""
+        return {
+            "source": self.source,
+            "documents": self.documents,
+            "compared": self.compared,
+            "changed": self.changed,
+            "lost": dict(self.lost.most_common(MOST)),
+            "lost_characters": self.lost.total(),
+            "added": dict(self.added.most_common(MOST)),
+            "added_characters": self.added.total(),
+            "example": self.example,
+        }
+
+
+def compare(
+    source: str, texts: Iterable[str], tokenizer: Tokenizer, documents: int | None = None
+) -> Comparison:
+    """Encodes and decodes `texts`, out of `documents` (by default these are all)."""
+    made = Comparison(source, documents or 0)
+    for text in texts:
+        (ids,) = tokenizer.encode_documents([text])
+        made.see(text, tokenizer.decode(ids.tolist()))
+    if documents is None:
+        made.documents = made.compared
+    return made
+
+
+def compare_sources(
+    corpus: Corpus, sources: tuple[Source, ...], tokenizer: Tokenizer, progress: Progress
+) -> list[dict[str, Any]]:
+    """The report of each source that has documents, on a sample that the texts alone decide."""
+    source_of = np.array(corpus.source_numbers)
+    by_source = np.argsort(source_of, kind="stable")
+    ends = np.searchsorted(source_of[by_source], np.arange(len(sources) + 1))
+    sizes, rank = corpus.sizes, np.empty(len(corpus), np.int64)
+    rank[corpus.shuffled(0)] = np.arange(len(corpus))
+    reports = []
+    for number, source in enumerate(sources):
+        progress("comparing decoded text", number, len(sources))
+        documents = by_source[ends[number] : ends[number + 1]]
+        if len(documents):
+            drawn = documents[np.argsort(rank[documents])]
+            chosen = _sample(documents, drawn, sizes, SAMPLE_BYTES // len(sources))
+            texts = map(corpus.text, chosen)
+            name = str(source.describe()["input"])
+            reports.append(compare(name, texts, tokenizer, len(documents)).report())
+    return reports
+
+
+def _sample(
+    documents: np.ndarray, drawn: np.ndarray, sizes: np.ndarray, most: int
+) -> Iterator[int]:
+    """The first, the last and the longest of `documents`, then others in the order `drawn`, as long
+    as all together have at most `most` bytes."""
+    always = dict.fromkeys([documents[0], documents[-1], documents[sizes[documents].argmax()]])
+    yield from always
+    left = most - sum(int(sizes[i]) for i in always)
+    for i in drawn:
+        if i in always:
+            continue
+        left -= int(sizes[i])
+        if left < 0:
+            return
+        yield i
+
+
+def _first_difference(a: str, b: str) -> int:
+    """Length of the beginning that two strings share."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def sentences(reports: Iterable[dict[str, Any]]) -> list[str]:
+    """What to tell a person of the reports; nothing where every document came back as it was."""
+    lines = []
+    for one in reports:
+        if not one["changed"]:
+            continue
+        lines.append(
+            f"the tokenizer loses text: {one['changed']:,} of the {one['compared']:,} documents of "
+            f"{one['source']} that were compared are not decoded as they were"
+        )
+        if one["lost"] or one["added"]:
+            lines.append(
+                f"  lost: {_characters(one['lost'], one['lost_characters'])}; "
+                f"added: {_characters(one['added'], one['added_characters'])}"
+            )
+        lines.append(f"  {one['example']['was']!r} became {one['example']['became']!r}")
+    return lines
+
+
+def _characters(counts: dict[str, int], total: int) -> str:
+    named = [f"{character!r} {n:,}×" for character, n in counts.items()]
+    others = total - sum(counts.values())
+    return ", ".join([*named, f"others {others:,}×"] if others else named) or "none"
