@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llm_jax import __version__
+from llm_jax.commands import overrides
 from llm_jax.config import UserError, nearest
 from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
 
@@ -44,10 +46,19 @@ VERBS: dict[str, tuple[str, str]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-sentence errors."""
+    """argparse with one-sentence errors, which name what is nearest to a wrong word."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message}.")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            raise UserError(f"{name} is {value!r}: {nearest(str(value), action.choices)}")
+
+    @property
+    def flags(self) -> list[str]:
+        return [flag for flag in self._option_string_actions if flag.startswith("--")]
 
 
 def usage() -> str:
@@ -80,23 +91,31 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
 def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
     """The verb's module and its parsed flags."""
     module = importlib.import_module(f"llm_jax.commands.{VERBS[verb][0]}")
-    overrides = getattr(module, "OVERRIDES", False)
     parser = Parser(
         prog=f"llm-jax {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        add_help=not overrides,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     module.add_arguments(parser)
-    args, unknown = parser.parse_known_args(rest)
-    if overrides:
-        args.overrides = unknown
-    elif unknown:
-        flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
-        raise UserError(f"{parser.prog} has no flag {unknown[0]!r}: {nearest(unknown[0], flags)}")
-    return module, args
+    if getattr(module, "OVERRIDES", False):
+        return module, _with_overrides(parser, rest)
+    for word in itertools.takewhile(lambda word: word != "--", rest):
+        if overrides.is_flag(word) and word.split("=")[0] not in parser.flags:
+            raise UserError(f"{parser.prog} has no flag {word!r}: {nearest(word, parser.flags)}")
+    return module, parser.parse_args(rest)
+
+
+def _with_overrides(parser: Parser, rest: list[str]) -> argparse.Namespace:
+    """The flags of a verb that takes a CONFIG; those of its fields are left in `overrides`."""
+    words, fields = overrides.split(rest, parser.flags)
+    helps = [word for word in words if word in overrides.HELP]
+    args = parser.parse_args([word for word in words if word not in overrides.HELP])
+    if helps:
+        overrides.print_help(parser, args.config)
+    args.overrides, args.flags = fields, parser.flags
+    return args
 
 
 def restart_with(environment: dict[str, str]) -> None:

@@ -14,8 +14,9 @@ import pytest
 from tiny import run_config
 
 from llm_jax import __version__
-from llm_jax.cli import VERBS, main
-from llm_jax.config import to_json
+from llm_jax.cli import VERBS, main, parse
+from llm_jax.commands.overrides import flag_names
+from llm_jax.config import load, nearest, to_json
 from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
 
 
@@ -75,7 +76,13 @@ BAD_JSON = '{"name": "x"}'
         (["trian"], 2, "llm-jax has no verb 'trian': did you mean 'train'?"),
         (["tokenizer"], 2, "llm-jax tokenizer needs one more word: tokenizer train, tokenizer"),
         (["data", "biuld"], 2, "llm-jax data needs one more word: data build, data inspect."),
-        (["data", "build", "--owt", "x"], 2, "llm-jax data build: "),
+        (["data", "build"], 2, "llm-jax data build: "),
+        (
+            ["data", "build", "--owt", "x"],
+            2,
+            "llm-jax data build has no flag '--owt': did you",
+        ),
+        (["data", "build", "--out", "x", "--clean", "aozroa"], 2, "--clean is 'aozroa': did you"),
         (
             ["data", "inspect", "x", "--jsn"],
             2,
@@ -99,6 +106,17 @@ BAD_JSON = '{"name": "x"}'
             ["train", "tiny", "--model.num_layer=3"],
             2,
             "llm-jax train has no flag '--model.num_layer=3': did you mean '--model.num-layers'?",
+        ),
+        (["train", "--steps=3"], 2, "llm-jax train needs a CONFIG"),
+        (
+            ["train", "tiny", "--learning-rate", "1"],
+            2,
+            "llm-jax train has no flag '--learning-r",
+        ),
+        (
+            ["preflight", "tiny", "--topolgy", "v5p-8"],
+            2,
+            "llm-jax preflight has no flag '--topol",
         ),
         (["train", "tiny", "--steps", "many"], 2, "Error parsing --steps: invalid literal for int"),
         (["train", "tiny", "--steps"], 2, "Missing value for argument '--steps'. Expected 1"),
@@ -136,6 +154,42 @@ def test_mistakes_are_one_sentence(
     assert err.startswith(f"error: {sentence}"), err
     assert err.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["bad.json"], "nothing is made"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--optim.lr", ["--optim.learning-rate"]),
+        ("--lr", ["--optim.learning-rate"]),
+        ("--data.learning_rate", ["--optim.learning-rate"]),
+        ("--batch-size=8", ["--data.batch-size"]),
+        ("--warmup", ["--optim.warmup-steps"]),
+    ],
+)
+def test_a_flag_is_found_by_section_and_field(word: str, meant: list[str]) -> None:
+    said = nearest(word, flag_names(load("tiny")))
+    assert re.findall("'(.*?)'", said) == meant
+
+
+def test_of_many_flags_three_are_named_and_none_that_cannot_be_given() -> None:
+    known = flag_names(load("tiny"))
+    assert "--model.moe" not in known, "a part of the model that is not there has no flag"
+    for word in ("--modell.x", "--zzz", "--frobnicate.all"):
+        said = nearest(word, known)
+        assert len(re.findall(r"--[a-z.-]+", said)) == 3, said
+    assert nearest("lunch", VERBS).count("'launch ") == 3
+    assert nearest("z", ["a", "b"]) == "known: a, b."
+
+
+def test_config_may_stand_behind_flags_of_fields(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--parallel.data", "-1", "--compute.compiler", "scoped_vmem", "async_collectives"]
+    _, args = parse("preflight", [*words, "--topology", "v5p-8", "tiny", "--steps=3"])
+    assert (args.config, args.topology, args.overrides) == ("tiny", "v5p-8", [*words, "--steps=3"])
+    code, out, _ = call(["launch", "run", "tiny", "--help"], capsys)
+    assert code == 0
+    assert "--accelerator" in out and "--optim.learning-rate" in out
 
 
 def test_help_of_a_recipe_shows_its_values(capsys: pytest.CaptureFixture[str]) -> None:

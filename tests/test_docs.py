@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from llm_jax.cli import VERBS, Parser, parse, split_verb
-from llm_jax.commands.overrides import _flag_names, override
-from llm_jax.config import load, to_dict
+from llm_jax.commands.overrides import flag_names, override
+from llm_jax.config import load
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -58,7 +58,7 @@ def verb_flags(verb: str) -> set[str]:
 
 
 def config_flags(recipe: str = "tiny") -> set[str]:
-    return _flag_names(to_dict(load(recipe)))
+    return flag_names(load(recipe))
 
 
 def check_overrides(verb: str, args: argparse.Namespace) -> None:
@@ -67,7 +67,7 @@ def check_overrides(verb: str, args: argparse.Namespace) -> None:
         names = {flag for flag in args.overrides if flag.startswith("--")}
         assert names <= config_flags(), names - config_flags()
     else:
-        override(args.config, args.overrides, verb=verb, about="")
+        override(args.config, args.overrides, verb=verb)
 
 
 @pages

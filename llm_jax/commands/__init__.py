@@ -6,8 +6,9 @@ A verb's module has a docstring whose first line is its help, and three function
   `run(args) -> dict`       does the work; the dict is what `--json` prints;
   `text(result) -> str`     the same result for a person.
 
-It may have `environment() -> dict`, variables that the program must have been started with, and a
-module that sets `OVERRIDES = True` gets the flags that it did not declare in `args.overrides`.
+It may have `environment() -> dict`, variables that the program must have been started with. One
+that sets `OVERRIDES = True` takes a CONFIG: `args.overrides` holds the flags of its fields,
+`args.flags` the names of the flags that the verb declares itself.
 """
 
 from __future__ import annotations

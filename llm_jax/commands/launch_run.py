@@ -1,10 +1,12 @@
 """Launch a run on one machine or many, and keep it going until it is finished.
 
 Examples:
-  llm-jax launch run --name demo --config tiny --out runs/demo --accelerator cpu-2 --slices 2
-  llm-jax launch run --name demo --config tiny --out gs://bucket/demo --accelerator v5p-128 \\
-      --backend tpu --project my-project --zone us-east5-a --capacity spot --code . --dry-run
+  llm-jax launch run tiny --name demo --out runs/demo --accelerator cpu-2 --slices 2 --steps 100
+  llm-jax launch run tiny --name demo --out gs://bucket/demo --accelerator v5p-128 --backend tpu \\
+      --project my-project --zone us-east5-a --code . --data.path gs://bucket/data --dry-run
   llm-jax launch run --spec job.json
+
+CONFIG and the flags of its fields are those of `llm-jax train`; the hosts get the resolved run.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, require
 from llm_jax.launch import spec as specs
 from llm_jax.launch.spec import JobSpec
 
+OVERRIDES = True
 BACKENDS = {
     "local": specs.Local,
     "slurm": specs.Slurm,
@@ -45,11 +48,9 @@ class JobStopped(UserError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("config", nargs="?", metavar="CONFIG", help="recipe or run.json")
     add("--spec", metavar="FILE", help="job.json with these fields; flags override it")
-    add("--from", dest="from_", metavar="FILE", help="run.json that `llm-jax plan --write` wrote")
-    add("--name", help="name of the job (default: that of the run)")
-    add("--config", help="recipe or run.json")
-    add("--set", action="append", metavar="FIELD=VALUE", help="field of the run: data.path=texts")
+    add("--name", help="name of the job and the run (default: that of the run)")
     add("--out", help="folder of the run, or gs://bucket/folder (default: that of the run)")
     add("--accelerator", help="v5p-128, v6e-64, h100-8, cpu-2, … (default cpu-1)")
     add("--slices", type=int, help="TPU slices, or GPU and CPU machines (default 1)")
@@ -72,20 +73,22 @@ def job_spec(args: argparse.Namespace) -> JobSpec:
     """The specification that the flags make, over that of `--spec`.
 
     Raises:
+      UserError: no config named.
       ConfigError: a field is wrong or missing.
     """
     raw = _read(args.spec) if args.spec else {}
     require(isinstance(raw, dict), f"{args.spec} holds no job: it must be an object.")
     raw = raw.get("spec", raw)  # a job's own launch/job.json is accepted as well
-    require(not (args.from_ and args.config), "--from and --config both name the run: give one.")
     for item in fields(JobSpec):
         value = getattr(args, item.name, None)
         if value is not None and item.name not in ("backend", "env"):
             raw[item.name] = value
-    if args.from_:
-        raw["config"] = args.from_
     if args.env:
         raw["env"] = {**raw.get("env", {}), **dict(_variable(text) for text in args.env)}
+    if "config" not in raw:
+        raise UserError(
+            "llm-jax launch run needs a CONFIG: a recipe's name, a run.json, or a --spec with one."
+        )
     _set_backend(raw, args)
     _defaults_of_the_run(raw)
     return from_dict(raw, JobSpec, "job")
@@ -104,14 +107,10 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _trained(spec: JobSpec, fields: list[str]) -> RunConfig:
-    """The run that `spec.config` names, with `fields` such as `data.path=texts` set."""
-    flags = []
-    for text in fields:
-        name, equals, value = text.partition("=")
-        require(bool(equals), f"--set is {text!r}: write FIELD=VALUE, such as data.path=texts.")
-        flags += [f"--{name}", value]
-    return override(spec.config, flags, verb="train", about="")
+def _trained(spec: JobSpec, args: argparse.Namespace) -> RunConfig:
+    """The run that `spec.config` names, with the flags of its fields applied."""
+    run = override(spec.config, args.overrides, verb="launch run", own=args.flags)
+    return replace(run, name=args.name or run.name, out=spec.out)
 
 
 def _set_backend(raw: dict[str, Any], args: argparse.Namespace) -> None:
@@ -152,7 +151,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch.records import load_job, read_json
 
     spec = job_spec(args)
-    trained = _trained(spec, args.set or [])
+    trained = _trained(spec, args)
     if args.dry_run:
         job.check_mesh(spec, trained)
         planned = job.actions(spec, trained, first=0)
@@ -164,7 +163,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         held, _ = load_job(folder)
         trains = read_json(folder, "launch/run.json")
         require(
-            to_dict(held) == to_dict(spec) and trains == to_dict(replace(resolved, out=spec.out)),
+            to_dict(held) == to_dict(spec) and trains == to_dict(resolved),
             f"The job {spec.name} is running with another specification: stop it first.",
         )
         _say("already running: supervising it from here")

@@ -2,55 +2,99 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import dataclasses
 import io
 import itertools
 import sys
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
-from llm_jax.config import RunConfig, UserError, load, nearest, to_dict
+from llm_jax.config import RunConfig, UserError, load, nearest
+
+HELP = ("-h", "--help")
 
 
-def override(reference: str | None, flags: list[str], *, verb: str, about: str) -> RunConfig:
+def split(words: list[str], own: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The words of a verb whose own flags are `own`, and the flags of fields with their values.
+
+    A field's flag takes the word behind it, one of a field that is a list all words up to the next
+    flag. So CONFIG may stand before, between and behind the flags.
+    """
+    verb, fields, several = [], [], _lists(RunConfig)
+    takes = 0  # words that belong to the field's flag before them
+    for place, word in enumerate(words):
+        if word == "--":
+            return [*verb, *words[place:]], fields
+        if is_flag(word) and word.split("=")[0] not in own:
+            fields.append(word)
+            takes = 0 if "=" in word else len(words) if word.replace("_", "-") in several else 1
+        elif takes and not is_flag(word) and word not in HELP:
+            fields.append(word)
+            takes -= 1
+        else:
+            verb.append(word)
+            takes = 0
+    return verb, fields
+
+
+def is_flag(word: str) -> bool:
+    """Whether argparse takes the word for a long flag."""
+    return len(word) > 2 and word.startswith("--") and " " not in word.split("=")[0]
+
+
+def print_help(parser: argparse.ArgumentParser, reference: str | None) -> NoReturn:
+    """The verb's help, with every field and its value if a config is named; ends the program."""
+    parser.usage = f"{parser.format_usage().removeprefix('usage: ').strip()} [--field value ...]"
+    print(parser.format_help())
+    if reference is None:
+        print(f"`{parser.prog} CONFIG --help` shows the fields of CONFIG with their values.")
+        sys.exit(0)
+    _tyro(load(reference), ["--help"], parser.prog, reference)
+    sys.exit(0)
+
+
+def override(
+    reference: str | None, flags: list[str], *, verb: str, own: Iterable[str] = ()
+) -> RunConfig:
     """The config `reference` names, with `flags` such as `--optim.learning-rate 1e-3` applied.
 
-    `--help` prints every field with this recipe's value and exits.
+    Args:
+      own: flags of the verb itself, which one that does not exist may stand for.
 
     Raises:
-      UserError: no config named, an unknown flag (the nearest is suggested), or a bad value.
+      UserError: no config named, an unknown flag (the nearest are suggested), or a bad value.
       ConfigError: the config that results is invalid.
     """
-    asks_help = any(flag in ("-h", "--help") for flag in flags)
     if reference is None:
-        if asks_help:
-            print(f"usage: llm-jax {verb} CONFIG [--field value ...]\n\n{about}")
-            print(f"`llm-jax {verb} CONFIG --help` shows the fields with their values.")
-            sys.exit(0)
         raise UserError(f"llm-jax {verb} needs a CONFIG: a recipe's name or a run.json.")
     config = load(reference)
     if not flags:
         return config
+    known = flag_names(config)
+    for flag in flags:
+        if is_flag(flag) and flag.split("=")[0].replace("_", "-") not in known:
+            raise UserError(f"llm-jax {verb} has no flag {flag!r}: {nearest(flag, known | {*own})}")
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+        return _tyro(config, flags, f"llm-jax {verb}", reference)
+    raise UserError(f"{_sentence(said.getvalue())} See llm-jax {verb} {reference} --help.")
+
+
+def _tyro(config: RunConfig, flags: list[str], prog: str, reference: str) -> RunConfig:
     import tyro
 
-    known = _flag_names(to_dict(config))
-    for flag in flags:
-        name = flag.split("=")[0].replace("_", "-")
-        if name.startswith("--") and name != "--help" and name not in known:
-            raise UserError(f"llm-jax {verb} has no flag {flag!r}: {nearest(name, known)}")
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                RunConfig,
-                prog=f"llm-jax {verb} {reference}",
-                description=about,
-                default=config,
-                args=flags,
-                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
-            )
-    except SystemExit as end:
-        if asks_help and not end.code:
-            raise
-    raise UserError(f"{_sentence(said.getvalue())} See llm-jax {verb} {reference} --help.")
+    return tyro.cli(
+        RunConfig,
+        prog=f"{prog} {reference}",
+        description=f"The fields of {reference}.",
+        default=config,
+        args=flags,
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+    )
 
 
 def _sentence(box: str) -> str:
@@ -61,9 +105,27 @@ def _sentence(box: str) -> str:
     return said[:1].upper() + said[1:].rstrip(".") + "."
 
 
-def _flag_names(tree: dict, prefix: str = "--") -> set[str]:
+def flag_names(config: Any, prefix: str = "--") -> set[str]:
+    """The flags of all fields of `config`; a part that is not there (`model.moe`) has none."""
     names: set[str] = set()
-    for key, value in tree.items():
-        name = prefix + key.replace("_", "-")
-        names |= _flag_names(value, name + ".") if isinstance(value, dict) else {name}
+    for field, hint in typing.get_type_hints(type(config)).items():
+        value, name = getattr(config, field), prefix + field.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            names |= flag_names(value, name + ".")
+        elif not any(map(dataclasses.is_dataclass, typing.get_args(hint))):
+            names.add(name)
+    return names
+
+
+def _lists(cls: Any, prefix: str = "--") -> set[str]:
+    """The flags of fields that hold several values."""
+    names: set[str] = set()
+    for field, hint in typing.get_type_hints(cls).items():
+        name = prefix + field.replace("_", "-")
+        united = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        for kind in typing.get_args(hint) if united else (hint,):
+            if dataclasses.is_dataclass(kind):
+                names |= _lists(kind, name + ".")
+            elif typing.get_origin(kind) is tuple:
+                names.add(name)
     return names

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    config = override(args.config, args.overrides, verb="preflight", about=__doc__ or "")
+    config = override(args.config, args.overrides, verb="preflight", own=args.flags)
     if args.topology is None:
         raise UserError("llm-jax preflight needs --topology: a TPU slice such as v5p-128.")
     if args.write and not (args.fix or args.search):

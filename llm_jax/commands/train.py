@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    config = override(args.config, args.overrides, verb="train", about=__doc__ or "")
+    config = override(args.config, args.overrides, verb="train", own=args.flags)
     from llm_jax.train import distributed
     from llm_jax.train.loop import train
 

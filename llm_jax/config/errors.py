@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 import typing
 from typing import Any
 
@@ -29,22 +28,63 @@ def require(condition: bool, sentence: str) -> None:
         raise ConfigError(sentence)
 
 
-def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """The end of an error sentence: the nearest known name, or all of them if none is near.
+FEW = 8
+"""Names that are all shown where none is near."""
+NEAR = 0.6
+"""Likeness from which a name is what may have been meant."""
+CLOSE_BEHIND = 0.05
+"""Names whose likeness is this much below that of the nearest are named beside it."""
 
-    A name with these initials (`lr` for `learning_rate`) is nearer than a name with a similar
-    spelling.
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """The end of an error sentence: the nearest known names, three at most.
+
+    Where none is near, a few known names are all given, and of many the three that come nearest.
     """
-    known = sorted(known)
-    last = word.rsplit(".", 1)[-1].strip("-")
-    close = [name for name in known if last and _initials(name) == last]
-    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
+    ranked = sorted((-_likeness(word, name), name) for name in known)
+    if not ranked:
+        return "there is none."
+    best = -ranked[0][0]
+    if best >= NEAR:
+        near = [repr(name) for gap, name in ranked[:3] if -gap >= max(NEAR, best - CLOSE_BEHIND)]
+        several = f"{', '.join(near[:-1])} or " if near[1:] else ""
+        return f"did you mean {several}{near[-1]}?"
+    if len(ranked) <= FEW:
+        return f"known: {', '.join(sorted(name for _, name in ranked))}."
+    return f"the nearest are {', '.join(name for _, name in ranked[:3])}."
+
+
+def _likeness(word: str, name: str) -> float:
+    """From 0 to 1. Flags are compared in two parts, the section and the field.
+
+    A field whose initials (`lr` for `learning-rate`) or beginning the word has counts as near.
+    """
+    (section, field), (known_section, known_field) = _parts(word), _parts(name)
+    like = _ratio(field, known_field)
+    if len(field) > 1 and _initials(known_field) == field:
+        like = 0.98
+    elif len(field) > 2 and known_field.startswith(field):
+        like = max(like, 0.85)
+    if not section:  # the section may have been left out
+        return like if not known_section else 0.95 * like
+    return like * (0.65 + 0.35 * _ratio(section, known_section))
+
+
+def _parts(word: str) -> tuple[str, str]:
+    """Section and field of a flag `--section.field=value`, "" and the word of anything else."""
+    if not word.startswith("--"):
+        return "", word.lower().replace("_", "-")
+    section, _, field = word[2:].split("=")[0].lower().replace("_", "-").rpartition(".")
+    return section, field
+
+
+def _ratio(word: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, word, name).ratio()
 
 
 def _initials(name: str) -> str:
-    """Initials of the words in the last part of `name`; empty if it is one word."""
-    words = re.split("[-_]", name.rsplit(".", 1)[-1].strip("-"))
+    """Initials of the words of `name`; empty if it is one word."""
+    words = name.split("-")
     return "".join(word[0] for word in words if word) if len(words) > 1 else ""
 
 

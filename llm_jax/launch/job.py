@@ -92,7 +92,7 @@ def _check_data(spec: JobSpec, run: RunConfig) -> None:
     require(
         (Path(run.data.path) / "dataset.json").is_file(),
         f"data.path is {run.data.path!r}, where there is no dataset: make one with `llm-jax data "
-        "build`, or name another with --set data.path=FOLDER.",
+        "build`, or name another with --data.path FOLDER.",
     )
 
 

@@ -154,7 +154,7 @@ def test_a_law_of_other_text_is_said(tiny_dataset, tmp_path, capsys) -> None:
         (["ladder", "--data", "{data}", "--flops", "1e6"], "too little to learn from"),
         (["ladder", "--data", "{data}", "--flops", "1e16"], "or more text"),
         (["ladder", "--data", "{data}", "--flops", "1e11", "--rule", "smal"], "did you mean"),
-        (["ladder", "--data", "{data}", "--flops", "1e11", "--chip", "v5x"], "did you mean 'v5p'"),
+        (["ladder", "--data", "{data}", "--flops", "1e11", "--chip", "v5x"], "'v5e' or 'v5p'"),
         (["ladder", "--data", "{data}", "--flops", "1e11", "--name", "kaplan"], "published law"),
         (["ladder", "--data", "{data}", "--flops", "1e11", "--out", "{data}"], "not empty"),
     ],

@@ -114,10 +114,10 @@ def test_a_detached_job_goes_on_by_itself(spec_file, tmp_path, capsys, monkeypat
 
 
 def test_what_is_trained_can_be_set(capsys, run_json):
-    words = ["--config", run_json, "--set", "steps=30", "--set", "data.path=texts", "--dry-run"]
+    words = ["--steps", "30", run_json, "--data.path=texts", "--name", "mine", "--dry-run"]
     code, planned, _ = call(capsys, "run", *words)
     run = json.loads(planned["actions"][0]["text"])
-    assert (code, run["steps"], run["data"]["path"]) == (0, 30, "texts")
+    assert (code, run["steps"], run["data"]["path"], run["name"]) == (0, 30, "texts", "mine")
 
 
 def test_a_supervisor_that_cannot_start_is_said(spec_file, tmp_path, capsys, monkeypatch):
@@ -140,7 +140,7 @@ def test_logs_follow_to_the_end(spec_file, tmp_path, capsys, monkeypatch):
 
 
 def test_flags_make_the_specification(capsys, run_json):
-    words = ["--config", run_json, "--name", "demo", "--out", "gs://b/demo", "--accelerator"]
+    words = [run_json, "--name", "demo", "--out", "gs://b/demo", "--accelerator"]
     words += ["v6e-16", "--slices", "2", "--backend", "tpu", "--project", "p", "--zone", "z"]
     words += ["--capacity", "spot", "--image", "i", "--env", "A=b=c", "--external-ips", "false"]
     code, planned, _ = call(capsys, "run", *words, "--dry-run")
@@ -155,43 +155,46 @@ def test_flags_make_the_specification(capsys, run_json):
 
 
 def test_the_run_gives_name_and_folder(capsys, run_json):
-    code, planned, _ = call(capsys, "run", "--from", run_json, "--dry-run")
+    code, planned, _ = call(capsys, "run", run_json, "--dry-run")
     assert (code, planned["job"]) == (0, "fake")
     assert planned["actions"][0]["folder"] == "unused"
 
 
-DATA = ("--set", "data.path=DATA")
+DATA = ("--data.path", "DATA")
 TWO = ("--slices", "2", "--dry-run")
 
 
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["run", "--config", "nowhere.json", "--name", "a", "--out", "o"], 78, "no config file"),
+        (["run", "nowhere.json", "--name", "a", "--out", "o"], 78, "no config file"),
         (["run", "--spec", "nowhere.json"], 2, "--spec is 'nowhere.json'"),
-        (["run", "--config", "RUN", "--zone", "z"], 78, "--zone does not go with the local"),
-        (["run", "--config", "RUN", "--env", "A"], 78, "write NAME=VALUE"),
-        (["run", "--config", "RUN", "--backend", "tpu"], 78, "job.backend.project is missing"),
+        (["run", "RUN", "--zone", "z"], 78, "--zone does not go with the local"),
+        (["run", "RUN", "--env", "A"], 78, "write NAME=VALUE"),
+        (["run", "RUN", "--backend", "tpu"], 78, "job.backend.project is missing"),
         (
-            ["run", "--config", "RUN", "--set", "parallel.fsdp=3", *TWO],
+            ["run", "RUN", "--parallel.fsdp", "3", *TWO],
             78,
             "mesh has 3 devices or a",
         ),
         (
-            ["run", "--config", "RUN", "--set", "parallel.data=4", *TWO],
+            ["run", "RUN", "--parallel.data", "4", *TWO],
             78,
             "2 x cpu-1 has 2: change",
         ),
-        (["run", "--config", "RUN"], 78, "data.path is 'data/stdlib', where there is no dataset"),
-        (["run", "--config", "RUN", "--set", "steps"], 78, "--set is 'steps': write FIELD=VALUE"),
-        (["run", "--config", "RUN", "--set", "stepz=1"], 2, "did you mean '--steps'?"),
+        (["run", "RUN"], 78, "data.path is 'data/stdlib', where there is no dataset"),
+        (["run", "RUN", "--steps"], 2, "Missing value for argument '--steps'"),
+        (["run", "RUN", "--stepz", "1"], 2, "did you mean '--steps'?"),
+        (["run", "RUN", "--slice", "2"], 2, "did you mean '--slices'?"),
+        (["run", "RUN", "--backend", "tup"], 2, "--backend is 'tup': did you mean 'tpu'?"),
+        (["run", "--steps", "3"], 2, "launch run needs a CONFIG"),
         (
-            ["run", "--config", "RUN", *DATA, "--accelerator", "h100-1"],
+            ["run", "RUN", *DATA, "--accelerator", "h100-1"],
             2,
             "this machine has no GPU: use",
         ),
-        (["run", "--config", "RUN", *DATA, "--out", "/proc/x"], 2, "/proc/x cannot be written"),
-        (["run", "--config", "RUN", "--out", "gs://b/x"], 2, "needs a local folder"),
+        (["run", "RUN", *DATA, "--out", "/proc/x"], 2, "/proc/x cannot be written"),
+        (["run", "RUN", "--out", "gs://b/x"], 2, "needs a local folder"),
         (["status", "nowhere"], 2, "holds no job: give the output folder"),
         (["logs", "nowhere"], 2, "holds no job"),
         (["stop", "nowhere"], 2, "holds no job"),

@@ -316,7 +316,7 @@ def test_verb_text_and_law_only(capsys):
         (["--flops", "1e40"], "between 1e10 and 1e30"),
         (["--flops", "nan"], "is no number"),
         (["--deadline-hours", "5"], "goes with --chips"),
-        (["--flops", "1e21", "--chip", "v5x"], "did you mean 'v5p'"),
+        (["--flops", "1e21", "--chip", "v5x"], "'v5e' or 'v5p'"),
         (["--flops", "1e21", "--family", "lama"], "did you mean 'llama'"),
         (["--flops", "1e21", "--law", "kaplin"], "did you mean 'kaplan'"),
         (["--flops", "1e21", "--law", "no.json"], "no law file"),

@@ -34,7 +34,7 @@ COMPILED = {
 def test_the_planner_is_within_a_tenth_of_the_compiler(command: str) -> None:
     recipe, *words = command.split()
     flags = [f"{a}={b}" for a, b in zip(words[::2], words[1::2], strict=True) if "." in a]
-    config = override(recipe, flags, verb="preflight", about="")
+    config = override(recipe, flags, verb="preflight")
     mesh = AbstractMesh(tuple(getattr(config.parallel, axis) for axis in AXES), AXES)
     planned = planned_bytes(config, mesh)
     assert planned is not None
