@@ -148,7 +148,7 @@ def compiled() -> dict[str, Any]:
 
     flags = [f"--parallel.fsdp={FSDP}", f"--parallel.tensor={TENSOR}", "--parallel.data=1"]
     flags += [f"--data.batch-size={BATCH}", f"--data.seq-len={LENGTH}", "--compute.remat=full"]
-    config = override("llama3_8b", flags, verb="train", about="")
+    config = override("llama3_8b", flags, verb="train")
     mesh = make_mesh(config.parallel, devices(find(TOPOLOGY)))
     lowered = lower_train_step(config, mesh, np.ones(config.model.vocab_size, np.int32))
     start, busy = time.monotonic(), time.process_time()

@@ -24,7 +24,9 @@ def split(words: list[str], own: Iterable[str]) -> tuple[list[str], list[str]]:
     A field's flag takes the word behind it, one of a field that is a list all words up to the next
     flag. So CONFIG may stand before, between and behind the flags.
     """
-    verb, fields, several = [], [], _lists(RunConfig)
+    verb: list[str] = []
+    fields: list[str] = []
+    several = _lists(RunConfig)
     takes = 0  # words that belong to the field's flag before them
     for place, word in enumerate(words):
         if word == "--":
