@@ -156,6 +156,7 @@ def test_a_process_prints_json_alone_on_stdout(tmp_path: Path, corpus: Path) -> 
         "reading documents",
         "training the tokenizer",
         "tokenising bytes",
+        "comparing decoded text",
         "writing records",
     ]
 
