@@ -38,3 +38,13 @@ def count(text: str) -> int:
     if value < 1 or value != int(value):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(value)
+
+
+def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which checkpoint a verb reads, and how carefully."""
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    parser.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="do not compare the checkpoint's files with their checksums",
+    )

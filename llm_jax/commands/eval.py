@@ -15,13 +15,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count
+from llm_jax.commands import add_checkpoint_arguments, count
 from llm_jax.commands.progress import ProgressReporter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run")
-    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "--text",
         nargs="+",
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.evals.perplexity import Evaluator
     from llm_jax.train.load import load_run
 
-    trained = load_run(args.run, args.step)
+    trained = load_run(args.run, args.step, verify=not args.no_verify)
     tokenizer = Tokenizer.load(trained.tokenizer_path)
     texts, dropped = held_out.read_texts(args.text, args.encoding, tokenizer)
     needs_dataset = args.ngram or not texts
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         first, *others = scores.values()
         result = {
             "step": trained.step,
+            "verified": trained.verified,
             **sum(others, start=first).report(),
             "texts": {name: score.report() for name, score in scores.items()},
             "dropped": dropped,

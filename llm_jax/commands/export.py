@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from llm_jax.commands import add_checkpoint_arguments
 from llm_jax.config import UserError
 
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", nargs=2, required=True, metavar=("FORMAT", "DIR"), help="hf, and a new folder"
     )
-    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.train.load import load_run
 
     refuse_nonempty(out)
-    trained = load_run(args.run, args.step)
+    trained = load_run(args.run, args.step, verify=not args.no_verify)
     made = export(
         trained.config,
         trained.step,
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "bytes": made.num_bytes,
         "architecture": made.architecture,
         "step": trained.step,
+        "verified": trained.verified,
         "dtype": args.dtype,
         "max_logit_difference": made.max_logit_difference,
     }

@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count
+from llm_jax.commands import add_checkpoint_arguments, count
 from llm_jax.config import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run")
-    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "--prompt", action="append", default=[], metavar="TEXT", help="repeat for several"
     )
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     prompts = _prompts(args)
     if args.beams and len(prompts) > 1:
         raise UserError(f"--beams takes one prompt, not {len(prompts)}: give them one by one.")
-    trained = load_run(args.run, args.step)
+    trained = load_run(args.run, args.step, verify=not args.no_verify)
     tokenizer = Tokenizer.load(trained.tokenizer_path)
     model, compute = trained.config.model, compute_for_inference(trained.config.compute)
     decoder = Decoder(

@@ -18,6 +18,7 @@ from llm_jax.convert.tensors import Tensor, empty, tensors
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.runs.files import new_folder
 from llm_jax.train.checkpoint import FORMAT, VERSIONED
+from llm_jax.train.manifest import write_manifest
 
 Params = dict[str, Any]
 # Buffers that old checkpoints store although nothing learns them.
@@ -143,3 +144,4 @@ def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokeni
     with ocp.CheckpointManager(folder.absolute() / "checkpoints") as manager:
         manager.save(0, args=args)
         manager.wait_until_finished()
+    write_manifest(folder / "checkpoints" / "0")

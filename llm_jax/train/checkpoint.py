@@ -32,11 +32,17 @@ from llm_jax.config import ConfigError, RunConfig, from_dict, to_dict
 from llm_jax.train import distributed
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.local import LocalCheckpoints
-from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, write_manifest
+from llm_jax.train.manifest import (
+    MANIFEST,
+    damage_sentence,
+    first_damage,
+    unchecked_sentence,
+    write_manifest,
+)
 from llm_jax.train.plain import plain, unplain
 from llm_jax.train.run_folder import check_tokenizer, differences
 from llm_jax.train.state import State, fresh_optimizer
-from llm_jax.train.trouble import FileTrouble, no_orbax_noise
+from llm_jax.train.trouble import Damaged, FileTrouble, no_orbax_noise, reason
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
@@ -149,6 +155,7 @@ class Checkpointer:
 
         Raises:
           ConfigError: the checkpoint holds another architecture or belongs to another tokenizer.
+          Damaged: it cannot be read.
         """
         if self._local and step == self._near:
             return self._local.restore(abstract, step)
@@ -161,7 +168,16 @@ class Checkpointer:
             items["opt"] = ocp.args.StandardRestore(plain(abstract["opt"]))
         if self._holds(step, "guard"):
             items["guard"] = ocp.args.StandardRestore(abstract["guard"])
-        made = self._manager.restore(step, args=ocp.args.Composite(**items))
+        try:
+            made = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax raises no narrower one
+            if distributed.is_peer_lost(error):
+                raise
+            raise Damaged(
+                f"Checkpoint {step} of the run in {self.config.out} is damaged (it cannot be read: "
+                f"{reason(error)}): move {self.folder / str(step)} away to resume from the one "
+                "before."
+            ) from error
         if self.has_optimizer(step):
             opt = unplain(made["opt"], abstract["opt"])
         else:
@@ -238,7 +254,7 @@ def set_damaged_aside(folder: Path) -> list[str]:
         worst = int(np.min(multihost_utils.process_allgather(mine)))
         if worst == 2**30:
             if not (folder / str(step) / MANIFEST).exists():
-                notes.append(f"Checkpoint {step} has no {MANIFEST}: it is used unchecked.")
+                notes.append(unchecked_sentence(step))
             break
         why = damage_sentence(folder / str(step), worst)
         aside = folder.parent / "damaged" / str(step)

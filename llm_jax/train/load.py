@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from jax.sharding import SingleDeviceSharding
 
 from llm_jax.config import RunConfig, UserError, from_json
 from llm_jax.model import transformer
+from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, unchecked_sentence
 from llm_jax.train.optimizer import is_schedule_free, schedule_free_average
 from llm_jax.train.plain import key_of, plain, unplain
 from llm_jax.train.state import optimizer_of
-from llm_jax.train.trouble import no_orbax_noise
+from llm_jax.train.trouble import Damaged, no_orbax_noise, reason
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
@@ -30,13 +32,20 @@ class Run:
     step: int
     params: dict[str, Any]
     tokenizer_path: Path
+    verified: bool
+    """Whether its files were compared with the checkpoint's manifest."""
 
 
-def load_run(folder: str | Path, step: int | None = None) -> Run:
+def load_run(folder: str | Path, step: int | None = None, *, verify: bool = True) -> Run:
     """The parameters of a run's checkpoint `step` (the newest by default), on one device.
+
+    Args:
+      verify: compare the files that are read with the sizes and checksums in the checkpoint's
+        manifest. Nothing in the run's folder is changed.
 
     Raises:
       UserError: no run, no checkpoint, or not that one.
+      Damaged: its files are not those that were written, or cannot be read.
     """
     folder = Path(folder).absolute()
     if not (folder / "run.json").is_file():
@@ -51,6 +60,7 @@ def load_run(folder: str | Path, step: int | None = None) -> Run:
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise UserError(f"The run has no checkpoint of step {step}: it has {known}.")
+        verified = verify and _verified(folder, step, steps, config)
         # The devices it was saved on may not exist here, so the target names its own.
         here = SingleDeviceSharding(jax.local_devices()[0])
         shapes = jax.eval_shape(lambda: transformer.init(config.model, jax.random.key(0)))
@@ -58,10 +68,34 @@ def load_run(folder: str | Path, step: int | None = None) -> Run:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes
         )
         restore = ocp.args.Composite(params=ocp.args.StandardRestore(target))
-        params = manager.restore(step, args=restore)["params"]
-        if (folder / "checkpoints" / str(step) / "opt").exists():
-            params = _judged(manager, step, config, params)
-    return Run(config, step, params, folder / "tokenizer.model")
+        try:
+            params = manager.restore(step, args=restore)["params"]
+            if (folder / "checkpoints" / str(step) / "opt").exists():
+                params = _judged(manager, step, config, params)
+        except Exception as error:  # Orbax raises no narrower one
+            why = f"it cannot be read: {reason(error)}"
+            raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
+    return Run(config, step, params, folder / "tokenizer.model", verified)
+
+
+def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> bool:
+    """True if the files to be read are whole, False if there is no manifest, which is said."""
+    checkpoint = folder / "checkpoints" / str(step)
+    if not (checkpoint / MANIFEST).exists():
+        print(f"warning: {unchecked_sentence(step)}", file=sys.stderr)
+        return False
+    averaged = config.optim.kind == "schedule_free"
+    place = first_damage(checkpoint, items={"params", "opt"} if averaged else {"params"})
+    if place is not None:
+        sentence = _sentence(folder, step, steps, damage_sentence(checkpoint, place))
+        raise Damaged(f"{sentence}, or read it as it is with --no-verify.")
+    return True
+
+
+def _sentence(folder: Path, step: int, steps: list[int], why: str) -> str:
+    others = ", ".join(str(other) for other in reversed(steps) if other != step)
+    way = f"give another one with --step ({others})" if others else "restore it from a copy"
+    return f"Checkpoint {step} of the run in {str(folder)!r} is damaged ({why}): {way}"
 
 
 def _judged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params: Any) -> Any:

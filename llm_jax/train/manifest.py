@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -31,11 +32,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def first_damage(folder: Path, share: int = 0, shares: int = 1) -> int | None:
+def first_damage(
+    folder: Path, share: int = 0, shares: int = 1, items: Collection[str] = ()
+) -> int | None:
     """Place in the manifest of the first damaged file, None if all are whole.
 
     Looks at the files number `share`, `share + shares`, …: each process of a run at its own. -1 if
     the manifest cannot be read. A checkpoint without one counts as whole.
+
+    Args:
+      items: subfolders of the checkpoint to look at; all of them if none is named.
     """
     if not (folder / MANIFEST).exists():
         return None
@@ -43,7 +49,8 @@ def first_damage(folder: Path, share: int = 0, shares: int = 1) -> int | None:
     if held is None:
         return -1
     for place in range(share, len(held), shares):
-        if _damage(folder, *held[place]):
+        wanted = not items or held[place][0].partition("/")[0] in items
+        if wanted and _damage(folder, *held[place]):
             return place
     return None
 
@@ -55,6 +62,10 @@ def damage_sentence(folder: Path, place: int) -> str:
         return f"its {MANIFEST} cannot be read"
     name, size, digest = held[place]
     return f"{name} {_damage(folder, name, size, digest) or 'could not be read by a host'}"
+
+
+def unchecked_sentence(step: int) -> str:
+    return f"Checkpoint {step} has no {MANIFEST}: it is used unchecked."
 
 
 def _read(folder: Path) -> list[tuple[str, int, str]] | None:

@@ -27,8 +27,16 @@ class FileTrouble(UserError):
         )
 
 
-def reason(error: Exception) -> str:
+class Damaged(UserError):
+    """A checkpoint whose files are not those that were written."""
+
+    exit_code = 1  # not that of a wrong usage
+
+
+def reason(error: BaseException) -> str:
     """What the system says in one line, such as "No space left on device"."""
+    if type(error) is Exception and error.__cause__:  # Orbax's wrapper around TensorStore's error
+        error = error.__cause__
     code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way to pass an errno on
     if isinstance(error, OSError) or code is None:
         return " ".join(str(error).split())[:200]

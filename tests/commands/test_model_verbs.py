@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,78 @@ def test_export_import_and_export_again(run_folder, tmp_path, capsys):
     code, _, err = call(capsys, "export", run_folder, "--to", "hf", out)
     assert code == 2
     assert "is not empty" in err
+
+
+READERS = {
+    "eval": ["eval", "RUN"],
+    "generate": ["generate", "RUN", "--max-tokens", 2],
+    "export": ["export", "RUN", "--to", "hf", "out", "--no-check"],
+}
+
+
+def damage(checkpoint: Path, how: str) -> str:
+    """Does it to the largest file of the weights, and returns the words for it."""
+    files = (path for path in (checkpoint / "params").rglob("*") if path.is_file())
+    file = max(files, key=lambda path: path.stat().st_size)
+    name, whole = file.relative_to(checkpoint), file.read_bytes()
+    if how == "manifest":
+        (checkpoint / "manifest.json").write_text('{"a": 1}')
+        return "its manifest.json cannot be read"
+    if how == "missing":
+        file.unlink()
+        return f"{name} is missing"
+    if how == "short":
+        file.write_bytes(whole[:-1])
+        return f"{name} has {len(whole) - 1} bytes instead of {len(whole)}"
+    middle = len(whole) // 2
+    file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    return f"{name} has another checksum"
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("how", ["flipped", "short", "missing", "manifest"])
+@pytest.mark.parametrize("verb", READERS)
+def test_a_damaged_checkpoint_is_not_read(verb, how, run_folder, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    damaged = shutil.copytree(run_folder, tmp_path / "run")
+    shutil.copytree(damaged / "checkpoints" / "0", damaged / "checkpoints" / "5")
+    words = damage(damaged / "checkpoints" / "5", how)
+    before = state_of(tmp_path)
+    command = [damaged if word == "RUN" else word for word in READERS[verb]]
+    code, out, err = call(capsys, *command)
+    assert (code, out) == (1, "")
+    last = err.splitlines()[-1]
+    assert f"Checkpoint 5 of the run in {str(damaged)!r} is damaged ({words})" in last
+    assert "--step (0)" in last and "--no-verify" in last
+    assert state_of(tmp_path) == before
+
+
+def test_the_other_checkpoint_or_no_verification(run_folder, capsys, tmp_path):
+    good = call_json(capsys, "eval", run_folder)
+    assert good["verified"]
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    shutil.copytree(run / "checkpoints" / "0", run / "checkpoints" / "5")
+    manifest = run / "checkpoints" / "5" / "manifest.json"
+    manifest.write_text(json.dumps({"params/of another": [1, "0"]}))
+    assert call_json(capsys, "eval", run, "--step", 0) == good
+    unlike = good | {"verified": False, "step": 5}
+    assert call_json(capsys, "eval", run, "--no-verify") == unlike
+    manifest.unlink()
+    code, out, err = call(capsys, "eval", run, "--json")
+    assert code == 0 and json.loads(out) == unlike
+    assert "Checkpoint 5 has no manifest.json" in err
+
+
+def test_damage_that_the_checksums_were_not_asked_about(run_folder, capsys, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    damage(run / "checkpoints" / "0", "missing")
+    code, _, err = call(capsys, "eval", run, "--no-verify")
+    assert code == 1
+    assert "Traceback" not in err
+    assert "Checkpoint 0 of the run" in err.splitlines()[-1] and "restore it" in err
 
 
 @pytest.mark.parametrize(
