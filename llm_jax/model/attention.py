@@ -1,13 +1,13 @@
 """Causal attention within the documents of packed sequences.
 
 Legend: B batch, T query length, S key length, N query heads, K key/value heads, G = N/K query heads
-per key/value head, H head size. The query at row t sees the key at row s if s <= t, if both lie in
-the same document, and, under a sliding window W, if t - s < W.
+per key/value head, H head size. The query at row t sees the key at row s if s <= t and both are in
+the same document. With a sliding window W, t - s < W must hold too.
 
-`reference_attention` forms all scores and is differentiated by JAX. `blockwise_attention` goes over
-blocks of query rows and leaves out the keys that no row of the block can see; its backward pass
-recomputes the scores of one block at a time (FlashAttention, Dao et al. 2022, algorithm 4), so that
-nothing of size T x S outlives a block.
+`reference_attention` computes all scores, and JAX differentiates it. `blockwise_attention` loops
+over blocks of query rows and skips the keys that no row of the block can see. Its backward pass
+recomputes the scores of one block at a time (FlashAttention, Dao et al. 2022, algorithm 4), so no
+array of T x S scores is kept.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def reference_attention(
     """Scaled dot-product attention with all T x S scores; softmax in float32.
 
     Args:
-      mask_BTS: True where a query may see a key; B may be 1.
+      q_BTNH, k_BSKH, v_BSKH: queries, keys and values in one dtype; K divides N.
+      mask_BTS: bool, True where a query may see a key; B may be 1.
       scale: factor on q·k.
       softcap: scores become softcap·tanh(scores/softcap) (Gemma 2, §2).
 
@@ -56,7 +57,12 @@ def reference_attention(
 def causal_mask(
     segments_BT: jax.Array, queries: slice, keys: slice, window: int | None
 ) -> jax.Array:
-    """mask_BTS of the rows `queries` against the rows `keys` of one packed sequence."""
+    """Which keys each query may see: bool, (B, T, S), for the rows `queries` and the rows `keys`.
+
+    Args:
+      segments_BT: int32, the document of each row of the packed sequences.
+      window: number of keys that a query sees, including its own row; None: no limit.
+    """
     t = jnp.arange(queries.start, queries.stop)[:, None]
     s = jnp.arange(keys.start, keys.stop)[None, :]
     mask_TS = s <= t
@@ -66,23 +72,31 @@ def causal_mask(
 
 
 class Shape(NamedTuple):
-    """What of attention is known when it is compiled."""
+    """The static settings of attention."""
 
     scale: float
+    """Factor on q·k."""
     softcap: float | None
+    """Scores become softcap·tanh(scores/softcap); None: no soft-cap."""
     window: int | None
+    """Number of keys that a query sees, including its own row; None: no limit."""
     block: int
+    """Query rows per block."""
 
 
 def block_size(T: int) -> int:
-    """Query rows per block: 128, or more where that would write out over 32 blocks."""
+    """Query rows per block: a multiple of 128, the smallest with at most 32 blocks."""
     return max(128, -(-T // 32 // 128) * 128)
 
 
 def blockwise_attention(
     q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array, shape: Shape
 ) -> jax.Array:
-    """Causal attention in blocks; (B, T, N, H) in the dtype of `q_BTNH`."""
+    """Causal attention within documents, in blocks; (B, T, N, H) in the dtype of `q_BTNH`.
+
+    Args:
+      segments_BT: int32, the document of each row.
+    """
     B, T, N, H = q_BTNH.shape
     K = k_BTKH.shape[2]
     q_BKGTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
@@ -141,7 +155,7 @@ _blocks.defvjp(_blocks_fwd, _blocks_bwd)
 
 
 def _spans(T: int, shape: Shape) -> list[tuple[slice, slice]]:
-    """(query rows, key rows that any of them can see) of each block."""
+    """For each block: its query rows, and the key rows that at least one of them can see."""
     spans = []
     for start in range(0, T, shape.block):
         stop = min(start + shape.block, T)
@@ -163,10 +177,10 @@ def _scores(q_BKtH, k_BKSH, segments_BT, rows, keys, shape):
 
 
 def _dot(a, b, over_a: int, over_b: int):
-    """Batched over the first two axes, contracting one axis of each, with a float32 result.
+    """Product of `a` and `b` over axis `over_a` and axis `over_b`, batched over the first two axes.
 
-    `dot_general` with the axes in the order that memory has them: `einsum` and JAX's transposition
-    rule give the same numbers, but make XLA on CPU transpose the scores in memory.
+    The result is float32. `dot_general` keeps the axes in memory order. `einsum` and JAX's own
+    transposition rule give the same numbers, but make XLA on CPU transpose the scores in memory.
     """
     axes = (((over_a,), (over_b,)), ((0, 1), (0, 1)))
     return jax.lax.dot_general(a, b, axes, preferred_element_type=jnp.float32)

@@ -36,7 +36,18 @@ class Block(nnx.Module):
         cache: Cache,
         quantize: str = "none",
     ) -> tuple[jax.Array, Cache, Routing | None]:
-        """The residual stream after the block, the cache, and the routing of a block of experts."""
+        """Applies the block.
+
+        Args:
+          x_BTD: residual stream, in the compute dtype.
+          rope: sin and cos, (B, T, H/2) float32 each; None for learned positions.
+          attend: computes attention, with `window` and this layer's `cache`.
+          quantize: 8-bit kind of the weight matmuls, or "none".
+
+        Returns:
+          The residual stream after the block, the updated cache, and the `Routing` (None without
+          experts).
+        """
         h_BTD = _gathered(self.attn_norm(x_BTD))
         h_BTD, cache = self.attn(h_BTD, rope, attend, window, cache, quantize)
         h_BTD = _scattered(h_BTD)
@@ -52,14 +63,15 @@ class Block(nnx.Module):
 
 
 def _gathered(x_BTD: jax.Array) -> jax.Array:
-    """Into a sub-layer: sequences that tensor parallelism has split by length are gathered."""
+    """Input of a sub-layer: gathers the sequence length, which tensor parallelism splits."""
     return constrain(x_BTD, "batch", "length", "act_embed")
 
 
 def _scattered(x_BTD: jax.Array) -> jax.Array:
-    """Out of one: the partial sums of tensor parallelism are added and split by length."""
+    """Output of a sub-layer: adds the partial sums of tensor parallelism, split by length."""
     return constrain(x_BTD, "batch", "stream_length", "act_embed")
 
 
 def expert_block(config: ModelConfig, rngs: nnx.Rngs) -> Block:
+    """A block with experts in place of the MLP."""
     return Block(config, rngs, experts=True)

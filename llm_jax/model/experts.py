@@ -1,16 +1,16 @@
-"""What routed experts compute, on one device or with the experts split over a mesh axis.
+"""The computation of routed experts, on one device or with experts split over a mesh axis.
 
-Two ways, chosen by `capacity_factor`:
+`capacity_factor` chooses one of two methods:
 
-* dropless: the assignments are sorted by expert and multiplied group by group (MegaBlocks, Gale et
-  al. 2022; `jax.lax.ragged_dot`). Over the mesh axis `expert`, tokens are all-gathered, each device
-  computes what its experts add, and the sums are reduce-scattered.
-* capacity: every expert has a fixed number of slots for each sequence (GShard, Lepikhin et al.
-  2020, a sequence being a group), so what is dropped does not depend on the mesh. Over `expert`,
-  slots move by all-to-all.
+* dropless (None): the assignments are sorted by expert and multiplied group by group (MegaBlocks,
+  Gale et al. 2022; `jax.lax.ragged_dot`). On the mesh axis `expert`, tokens are all-gathered, each
+  device computes the output of its experts, and the sums are reduce-scattered.
+* capacity: each expert has a fixed number of slots for each sequence (GShard, Lepikhin et al. 2020,
+  with a sequence as the group). So the mesh does not change which tokens are dropped. On the mesh
+  axis `expert`, slots move by all-to-all.
 
-Legend besides the project's: k experts per token, n tokens of a device, r = n·k assignments sorted
-by expert, C slots, F width of one expert.
+Legend in addition to the project's: k experts per token, n tokens of a device, r = n·k assignments
+sorted by expert, C slots, F width of one expert.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ class Assignment(NamedTuple):
     """Which experts see which tokens."""
 
     expert_BTk: jax.Array
-    """int32."""
+    """int32 number of each chosen expert."""
     weight_BTk: jax.Array
     """float32 factor on the expert's output."""
     rank_BTk: jax.Array | None = None
-    """int32 place in the expert's queue of the sequence; None: nothing is dropped."""
+    """int32 place in the expert's queue for the sequence. None: nothing is dropped."""
 
 
 def slots_per_expert(moe: MoeConfig, seq_len: int) -> int:
-    """C: how many assignments of a sequence one expert takes."""
+    """C: the number of assignments that one expert takes from one sequence."""
     assert moe.capacity_factor is not None
     return max(1, math.ceil(moe.capacity_factor * seq_len * moe.top_k / moe.experts))
 
 
 def ranks_within_expert(expert_BTk: jax.Array) -> jax.Array:
-    """(B, T, k): how many assignments of the same sequence to the same expert come before.
+    """(B, T, k) int32: earlier assignments of the same sequence to the same expert.
 
-    In the order of the tokens, so that none depends on a later one; GShard serves all first choices
-    before second ones, which a language model must not.
+    The order is that of the tokens, so that no token depends on a later one. GShard serves all
+    first choices before the second ones; a causal language model must not do that.
     """
     B, T, k = expert_BTk.shape
 
@@ -92,7 +92,7 @@ def apply_experts(
 def _local(
     x_BTD: jax.Array, assigned: Assignment, weights: Weights, *, config: ModelConfig
 ) -> jax.Array:
-    """One device's part: its tokens, its experts, its columns of their width."""
+    """The part of one device: its tokens, its experts, and its columns of their width."""
     combine = _dropless if assigned.rank_BTk is None else _capacity
     if split := axes_of("expert_embed"):  # gathered here, so that gradients are reduce-scattered
         gate, up, down = weights
@@ -137,14 +137,17 @@ def grouped(
     weights: Weights,
     config: ModelConfig,
 ) -> jax.Array:
-    """(n, D): what the experts 0 … E-1 of `weights` add; other numbers in `expert_nk` add 0."""
+    """Weighted sum of the outputs of the experts 0 … E-1 of `weights`, (n, D) as `x_nD`.
+
+    Expert numbers outside of 0 … E-1 in `expert_nk` add 0.
+    """
     k, E = expert_nk.shape[1], weights[1].shape[0]
     expert_r = expert_nk.reshape(-1)
     expert_r = jnp.where((expert_r >= 0) & (expert_r < E), expert_r, E)
     order_r = jnp.argsort(expert_r, stable=True)
     place_r = jnp.argsort(order_r)
     sizes_E = jnp.bincount(expert_r, length=E + 1)[:E].astype(jnp.int32)
-    # Rows after the last group belong to no expert; what `ragged_dot` leaves there is not used.
+    # Rows after the last group belong to no expert, so the result of `ragged_dot` there is ignored.
     used_r1 = (jnp.arange(expert_r.size) < jnp.sum(sizes_E))[:, None]
     rows_rD = jnp.where(used_r1, _spread(x_nD, order_r, place_r, k), 0)
     rows_rD = _mlp(rows_rD, weights, config, lambda x, w: _ragged_dot(x, w, sizes_E))
@@ -162,7 +165,8 @@ def _capacity(
     C = slots_per_expert(config.moe, T)
     kept_BTk = assigned.rank_BTk < C
     slot_BTk = jnp.where(kept_BTk, assigned.expert_BTk * C + assigned.rank_BTk, E * C)
-    # Token of each slot; T, a row of zeros, in an empty one. The last slot takes what is dropped.
+    # Token of each slot. An empty slot gets token T, a row of zeros. The last slot takes dropped
+    # assignments.
     token_Ba = jnp.broadcast_to(jnp.arange(T)[:, None], (T, k)).reshape(-1)
     token_Bs = jax.vmap(lambda slot_a: jnp.full(E * C + 1, T).at[slot_a].set(token_Ba))(
         slot_BTk.reshape(B, -1)
@@ -183,7 +187,7 @@ def _capacity(
 
 
 def _mlp(x, weights: Weights, config: ModelConfig, dot):
-    """The experts' MLP, `dot` being the product of each row with its expert's matrix."""
+    """The experts' MLP. `dot` multiplies each row by its expert's matrix."""
     gate, up, down = weights
     named = lambda x, w: checkpoint_name(dot(x, w), "dense")  # noqa: E731 (as in layers.dense)
     h = named(x, up)
@@ -198,10 +202,10 @@ def _mlp(x, weights: Weights, config: ModelConfig, dot):
 def _ragged_product(
     over_a: int, over_b: int, groups: list[int]
 ) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
-    """`ragged_dot` of rows with a matrix per group, contracting axis `over_a` with `over_b`.
+    """`ragged_dot` with groups of rows, over axis `over_a` of the rows and `over_b` of the other.
 
-    XLA for TPU compiles no batched ragged products, and a pipeline's `vmap` makes such, of size 1
-    on each device: they run one after another.
+    XLA for TPU cannot compile batched ragged products. A pipeline's `vmap` makes them (of size 1 on
+    each device), so here a batch runs one product after another.
     """
     contracted = ((over_a,), (over_b,))
     numbers = jax.lax.RaggedDotDimensionNumbers((contracted, ((), ())), [0], groups)
@@ -239,7 +243,7 @@ _ragged_dot.defvjp(lambda x, w, sizes: (_product(x, w, sizes), (x, w, sizes)), _
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _spread(x_nD: jax.Array, order_r: jax.Array, place_r: jax.Array, k: int) -> jax.Array:
-    """Row of each assignment, sorted by expert. Its gradient gathers too, where JAX's scatters."""
+    """Row of each assignment, sorted by expert. Its gradient is a gather; JAX's is a scatter."""
     return x_nD[order_r // k]
 
 

@@ -1,13 +1,15 @@
-"""A start for attention from which small models learn to copy within half a million tokens.
+"""Initial attention weights from which small models learn to copy within half a million tokens.
 
-To copy what followed an earlier occurrence takes two heads: one that writes the previous token, and
-in a later layer one that finds its like there (induction heads, Olsson et al. 2022). Neither helps
-without the other: from random matrices, models of half a million parameters find the pair after two
-or three million tokens, or not at all, by chance (docs/log.md). They start with it here, roughly.
+Copying what followed an earlier occurrence of a token takes two heads. One writes the previous
+token at each position. A head in a later layer finds the positions where that is the present token
+(induction heads, Olsson et al. 2022). Neither head helps without the other. From random matrices,
+models of half a million parameters find the pair by chance, after two or three million tokens or
+never (docs/log.md). Here they start with a rough version of it.
 
-That what is trained can be imitated at the start is from mimetic initialization (Trockman & Kolter
-2023), as are keys like queries, for all other heads: sharp as attention is here, they look at their
-own token first, where random ones would add what random tokens say.
+Initial weights that imitate trained ones are the idea of mimetic initialization (Trockman & Kolter
+2023). All other heads follow it too: their key matrices are similar to their query matrices.
+Attention is sharp here, so these heads first attend to their own token. Random heads would add the
+values of random tokens.
 """
 
 from __future__ import annotations
@@ -24,22 +26,22 @@ from llm_jax.model.rope import inverse_frequencies
 LIKENESS = 0.9
 """Correlation of a head's key matrix with its query matrix."""
 PAIRS, STRENGTH = 3, 8.0
-"""How many of RoPE's fastest pairs the biases of the previous-token head fill, and with what; the
-matrices make entries of about 0.6 at a width below 1,000."""
+"""The biases of the previous-token head fill this many of RoPE's fastest pairs, with this value.
+For comparison, the matrices give entries of about 0.6 at a width below 1,000."""
 SHARPNESS = (3.0, 2.0)
-"""Scale of the query norms of the first and the second layer."""
+"""Scale of the query norms in the first and the second layer."""
 LOUDNESS = 2.0
-"""Of what the two heads write, relative to the others."""
+"""Scale of the two heads' outputs, relative to the other heads."""
 
 Params = dict[str, Any]
 
 
 def induction_start(attn: Params, config: ModelConfig) -> Params:
-    """The stacked attention of `Attention`, leading axis L, started as an induction head.
+    """The stacked parameters of `Attention` (leading axis L), changed into an induction head.
 
-    Head 0 of layer 0 attends to the previous token. Head 0 of layer 1 has for queries what that
-    head reads of a token, for keys what it has written, and writes its values back: with tied
-    embeddings, it predicts the token that it attends to.
+    Head 0 of layer 0 attends to the previous token. Head 0 of layer 1 gets its queries from the
+    directions that head reads, and its keys from the directions that head writes. It writes its
+    values back, so with tied embeddings it predicts the token that it attends to.
     """
     q_LDNH, k_LDKH, v_LDKH, o_LNHD = (attn[name] for name in "qkvo")
     share = config.num_heads // config.num_kv_heads
@@ -61,10 +63,10 @@ def induction_start(attn: Params, config: ModelConfig) -> Params:
 
 
 def _one_back(config: ModelConfig) -> tuple[jnp.ndarray, jnp.ndarray]:
-    """Biases, (H,) each, whose score is greatest for the previous token, whatever the tokens.
+    """Query and key biases, (H,) each. Their score is greatest for the previous token, always.
 
-    RoPE turns a query bias b, and a key bias that is b turned by one position, to a score of
-    Σ b²·cos((d − 1)·θ) at a distance of d.
+    The key bias is the query bias b, rotated by one position. With RoPE, their score at a distance
+    of d is Σ b²·cos((d − 1)·θ).
     """
     turn = inverse_frequencies(config)[0][:PAIRS]
     query, key = np.zeros((2, 2, config.head_dim // 2), np.float32)

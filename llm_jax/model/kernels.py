@@ -1,4 +1,4 @@
-"""Which attention a run computes with: the platform's kernel where it takes the model."""
+"""Choice of the attention implementation: the platform's kernel if it supports the model."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from llm_jax.model.splash import splash_attention, splash_refusal
 KERNELS = {"tpu": "splash", "gpu": "cudnn"}
 """Platform → the kernel that `auto` prefers there."""
 
-
 GATHERED_SPLASH = "splash over gathered keys"
 
 
 class Choice(NamedTuple):
-    """The implementation, and in words why it is not the platform's kernel (empty if it is)."""
+    """The chosen implementation, and the reason."""
 
     kind: str
     reason: str = ""
+    """Why it is not the platform's kernel; empty if it is."""
 
 
 def attention_choice(
     model: ModelConfig, compute: ComputeConfig, seq_len: int, platform: str
 ) -> Choice:
-    """What `compute.attention` stands for on `platform`, for training and evaluation.
+    """The implementation that `compute.attention` gives on `platform`, in training and evaluation.
 
     Raises:
-      ConfigError: a kernel that was asked for by name and cannot compute this model's attention.
+      ConfigError: `compute.attention` names a kernel that cannot compute this model's attention.
     """
     asked = compute.attention
     if asked in ("reference", "blockwise"):
@@ -55,12 +55,16 @@ def attention_choice(
 def split_choice(
     model: ModelConfig, kind: Literal["ring", "gather"], seq_len: int, shards: int, platform: str
 ) -> Choice:
-    """The attention of sequences whose length is split into `shards` parts, by `context_kind`."""
+    """The implementation for sequences whose length is split into `shards` parts.
+
+    Args:
+      kind: `parallel.context_kind`.
+    """
     plain = f"{kind} (plain, over split sequences)"
     if platform != "tpu":
         return Choice(plain)
     if kind == "ring":
-        return Choice(plain, "the ring folds its own blocks")
+        return Choice(plain, "the ring has its own blocks")
     refusal = splash_refusal(model, seq_len // (2 * shards))
     return Choice(plain, refusal) if refusal else Choice(GATHERED_SPLASH)
 
@@ -73,11 +77,14 @@ def _refusal(
     if kernel == "splash":
         return splash_refusal(model, seq_len)
     if compute.dtype != "bfloat16":
-        return f"cuDNN's attention takes bfloat16, not {compute.dtype}"
+        return f"cuDNN's attention needs compute.dtype = 'bfloat16', not {compute.dtype!r}"
     if model.head_dim % 8 or model.head_dim > 128:
-        return f"cuDNN's attention takes heads of a multiple of 8 up to 128, not {model.head_dim}"
+        return (
+            "cuDNN's attention needs a model.head_dim that is a multiple of 8 and at most 128, "
+            f"not {model.head_dim}"
+        )
     if model.attn_softcap is not None:
-        return "cuDNN's attention has no soft-cap on scores"
+        return "cuDNN's attention has no soft-cap on scores (model.attn_softcap)"
     return None
 
 
@@ -89,7 +96,12 @@ def attention(
     segments_BT: jax.Array,
     shape: Shape,
 ) -> jax.Array:
-    """Causal attention within documents by `kind`; (B, T, N, H) in the dtype of `q_BTNH`."""
+    """Causal attention within documents; (B, T, N, H) in the dtype of `q_BTNH`.
+
+    Args:
+      kind: `splash`, `blockwise`, `reference` or `cudnn`.
+      segments_BT: int32, the document of each row.
+    """
     if kind == "splash":
         return splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, shape)
     if kind == "blockwise":

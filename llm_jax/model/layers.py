@@ -1,8 +1,8 @@
 """The layers of a block as functional NNX modules: parameters with logical axes, and a forward.
 
-A module holds nothing but `nnx.Param`s; each carries `logical`, the names of its axes in the table
-of `parallel/mesh.py`. Matrices start as N(0, σ²), those that write to the residual stream as
-N(0, σ²/2L) (GPT-2, Radford et al. 2019).
+The only arrays of a module are `nnx.Param`s. Each carries `logical`, the names of its axes in the
+table of `parallel/mesh.py`. Matrices are initialised from N(0, σ²), and matrices that write to the
+residual stream from N(0, σ²/2L) (GPT-2, Radford et al. 2019).
 """
 
 from __future__ import annotations
@@ -24,35 +24,38 @@ from llm_jax.parallel.mesh import Logical, axes_of, constrain
 
 
 def init_std(config: ModelConfig) -> float:
-    """Standard deviation of the initial matrices: √(2/5D), and 0.02 from a width of 1,000 on.
+    """Standard deviation of the initial matrices: √(2/5D), or 0.02 if the width is 1,000 or more.
 
-    √(2/5D) is the small initialisation of Nguyen & Salazar 2019. With 0.02 in a width of 64 or 128
-    a model stays at the unigrams' loss for its first hundreds of steps (docs/log.md).
+    √(2/5D) is the small initialisation of Nguyen & Salazar 2019. With 0.02, models of width 64 or
+    128 stay at the unigram loss for the first hundreds of steps (docs/log.md).
     """
     return max(0.02, math.sqrt(2 / (5 * config.d_model)))
 
 
 Cache = Any
-"""What an `Attend` carries from call to call for one layer; None in training."""
+"""What an `Attend` keeps between calls for one layer; None in training."""
 Attend = Callable[[jax.Array, jax.Array, jax.Array, int | None, Cache], tuple[jax.Array, Cache]]
 """attend(q_BTNH, k_BTKH, v_BTKH, window, cache) -> (out_BTNH, cache)."""
 
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], logical: Logical, std: float) -> nnx.Param:
+    """A float32 parameter from N(0, std²); `logical` names its axes."""
     return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32), logical=logical)
 
 
 def zeros(shape: tuple[int, ...], logical: Logical) -> nnx.Param:
+    """A float32 parameter of zeros; `logical` names its axes."""
     return nnx.Param(jnp.zeros(shape, jnp.float32), logical=logical)
 
 
 def dense(x: jax.Array, w: jax.Array, quantize: str = "none") -> jax.Array:
-    """x (…, D) times w (D, F), named "dense" for the remat policies.
+    """x (…, D) times w (D, F), (…, F) in the dtype of `x`; named "dense" for the remat policies.
 
-    `quantize` rounds both to 8 bits first (`model/quantize.py`); the gradients are the same.
+    `quantize` rounds both operands to 8 bits first (`model/quantize.py`). It does not change the
+    gradients.
 
-    The gradients are those of `einsum`, written so that no operand is transposed in memory: JAX's
-    own rule costs XLA on CPU a copy of every activation (benchmarks/train_step.py).
+    The gradients equal those of `einsum`, but no operand is transposed in memory. JAX's own rule
+    makes XLA on CPU copy every activation (benchmarks/train_step.py).
     """
     return checkpoint_name(_dense(x, w, quantize), "dense")
 
@@ -71,9 +74,9 @@ def _dense_fwd(
 
 
 def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Gradients of `dense` by x (…, D) and by w (D, F), from dy (…, F)."""
+    """Gradients of `dense` with respect to x (…, D) and w (D, F), given dy (…, F)."""
     dx = jax.lax.dot_general(dy, w, (((dy.ndim - 1,), (1,)), ((), ())))
-    if not axes_of("stream_length"):  # merged with the batch, a split length would be gathered
+    if not axes_of("stream_length"):  # merging a split length with the batch would gather it
         x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     rows = tuple(range(x.ndim - 1))
     return dx, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
@@ -107,7 +110,7 @@ class Norm(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Multi-head or grouped-query self-attention; `attend` decides over which keys."""
+    """Multi-head or grouped-query self-attention; `attend` decides which keys a query sees."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         D, N, K, H = config.d_model, config.num_heads, config.num_kv_heads, config.head_dim
@@ -137,6 +140,12 @@ class Attention(nnx.Module):
         cache: Cache,
         quantize: str = "none",
     ) -> tuple[jax.Array, Cache]:
+        """Output, (B, T, D) in the dtype of `x_BTD`, and the updated cache.
+
+        Args:
+          rope: sin and cos, (B, T, H/2) float32 each; None for learned positions.
+          window: number of keys that a query sees, including its own; None: no limit.
+        """
         config, dtype = self.config, x_BTD.dtype
         q_BTNH, k_BTKH, v_BTKH = (self._heads(x_BTD, w, quantize) for w in (self.q, self.k, self.v))
         if config.qkv_bias:
@@ -182,6 +191,7 @@ class Mlp(nnx.Module):
                 self.gate_bias = zeros((F,), ("mlp",))
 
     def __call__(self, x_BTD: jax.Array, quantize: str = "none") -> jax.Array:
+        """Output, (B, T, D) in the dtype of `x_BTD`."""
         config, dtype = self.config, x_BTD.dtype
         up_BTF = self._project(x_BTD, "up", quantize)
         if config.activation == "gelu":

@@ -1,8 +1,9 @@
 """Mixture of experts: a router sends each token to k of E experts (token choice).
 
-Shazeer et al. 2017; Switch Transformer, Fedus et al. 2022; shared experts after DeepSeekMoE, Dai et
-al. 2024. Legend besides the project's: k experts per token, F width of one expert. What the experts
-compute, on one device or over a mesh, is in `experts.py`; here are the choice and its balance.
+Shazeer et al. 2017; Switch Transformer, Fedus et al. 2022; shared experts as in DeepSeekMoE, Dai et
+al. 2024. Legend in addition to the project's: k experts per token, F width of one expert. This file
+holds the choice of experts and its balance. `experts.py` holds their computation, on one device or
+over a mesh.
 """
 
 from __future__ import annotations
@@ -20,22 +21,26 @@ from llm_jax.model.layers import Mlp, init_std, normal, zeros
 
 
 class Routing(NamedTuple):
-    """What one layer's router did with a batch. float32."""
+    """Measurements of one layer's router on a batch, float32."""
 
     loss: jax.Array
-    """Weighted sum of the balance and z losses, to be added to the model's."""
+    """Weighted sum of the balance and z losses, to be added to the model's loss."""
     balance: jax.Array
-    """E·Σ f·P of the Switch Transformer, 1 where every expert gets an even share."""
+    """E·Σ f·P of the Switch Transformer; 1 if every expert gets an even share."""
     load_E: jax.Array
-    """Share of the assignments that each expert was given, dropped ones too; they sum to 1."""
+    """Share of the assignments that go to each expert, including dropped ones; the sum is 1."""
     dropped: jax.Array
-    """Share of the assignments that were over an expert's capacity, and did nothing."""
+    """Share of the assignments that were dropped because an expert was full."""
 
 
 def summary(routings: Routing) -> dict[str, jax.Array]:
-    """Metrics of micro-batches and layers, stacked along the two leading axes of each leaf:
-    `moe_balance` (mean; 1 is even), `moe_max_load` (of the busiest expert of any layer, relative to
-    an even share) and `moe_dropped` (share of all assignments).
+    """Metrics over the micro-batches and layers of a step, float32 scalars.
+
+    `moe_balance`: mean balance; 1 is even. `moe_max_load`: load of the busiest expert in any layer,
+    relative to an even share. `moe_dropped`: share of all assignments that were dropped.
+
+    Args:
+      routings: each leaf has two more leading axes, micro-batches and layers.
     """
     load_LE = jnp.mean(routings.load_E, axis=0)
     return {
@@ -70,9 +75,9 @@ class Moe(nnx.Module):
             self.shared = Mlp(config, rngs, moe.shared_d_ff)
 
     def __call__(self, x_BTD: jax.Array, quantize: str = "none") -> tuple[jax.Array, Routing]:
-        """The experts' outputs of each token, weighted by the router; same shape and dtype.
+        """Weighted sum of the experts' outputs, shape and dtype of `x_BTD`, and the `Routing`.
 
-        `quantize` is about the shared experts alone.
+        `quantize` applies to the shared experts only.
         """
         moe, dtype = self.moe, x_BTD.dtype
         scores_BTE = jnp.einsum(
@@ -101,9 +106,9 @@ class Moe(nnx.Module):
 def route(
     scores_BTE: jax.Array, bias_E: jax.Array | None, moe: MoeConfig
 ) -> tuple[Assignment, jax.Array]:
-    """The k experts of each token with their weights, and the affinities (B, T, E), float32.
+    """The k experts of each token and their weights, and the affinities (B, T, E) float32.
 
-    The bias only takes part in the choice (Wang et al. 2024, eq. 3).
+    The bias affects only the choice, not the weights (Wang et al. 2024, eq. 3).
     """
     if moe.router == "softmax":
         affinity_BTE = jax.nn.softmax(scores_BTE, axis=-1)
@@ -125,13 +130,14 @@ def balance(
     moe: MoeConfig,
     dropped: jax.Array,
 ) -> Routing:
-    """How even the choice was, and the losses that make it even.
+    """How even the choice of experts is, and the losses that make it more even.
 
-    balance: E·Σ f_e·P_e, f the share of assignments, P the mean affinity, which sums to 1 over the
-    experts (Fedus et al. 2022, eq. 4-6; DeepSeek-V3, eq. 17-20 for sigmoids). The bias moves
-    against the sign of f - 1/E (Wang et al. 2024, algorithm 1): that difference is handed to the
-    optimizer as the bias's gradient, by a term whose value is 0, so that micro-batches and meshes
-    add it up as they do every gradient.
+    balance: E·Σ f_e·P_e, where f is the share of assignments and P the mean affinity, normalised to
+    sum to 1 over the experts (Fedus et al. 2022, eq. 4-6; DeepSeek-V3, eq. 17-20 for sigmoids).
+
+    The bias moves against the sign of f - 1/E (Wang et al. 2024, algorithm 1). The optimizer gets
+    that difference as the gradient of the bias, through a loss term whose value is 0. So it is
+    summed over micro-batches and devices like any other gradient.
     """
     E = moe.experts
     hits_BTkE = assigned.expert_BTk[..., None] == jnp.arange(E)

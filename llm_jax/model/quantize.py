@@ -1,9 +1,9 @@
-"""Matmuls of weights in 8 bits, through qwix: forward quantised, gradients straight through.
+"""Weight matmuls in 8 bits, by the library qwix: only the forward pass is quantised.
 
-Each row of the activations and each column of the weights has its own scale, its largest absolute
-value (per-token and per-channel absmax; LLM.int8(), Dettmers et al. 2022). The backward pass takes
-the operands as they were (straight-through estimator, Bengio et al. 2013) in the compute dtype:
-gradients have outliers that 8 bits lose.
+Each row of the activations and each column of the weights has its own scale, from its largest
+absolute value (per-token and per-channel absmax; LLM.int8(), Dettmers et al. 2022). The backward
+pass uses the operands before rounding, in the compute dtype (straight-through estimator, Bengio et
+al. 2013), because 8 bits lose the outliers of gradients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DTYPES = {"int8": jnp.int8, "fp8": jnp.float8_e4m3fn}
 
 
 def require_library(compute: ComputeConfig) -> None:
-    """Raises `UserError` if matmuls are to be quantised and qwix is not installed."""
+    """Raises `UserError` if `compute.quantize` needs qwix and it is not installed."""
     if compute.quantize != "none" and importlib.util.find_spec("qwix") is None:
         raise UserError(
             f"compute.quantize is {compute.quantize!r}, which needs the library qwix: "
@@ -28,7 +28,7 @@ def require_library(compute: ComputeConfig) -> None:
 
 
 def quantized_product(x: jax.Array, w: jax.Array, kind: str) -> jax.Array:
-    """x (…, D) times w (D, F), both rounded to `kind`, in the dtype of `x`."""
+    """x (…, D) times w (D, F), both rounded to `kind` (a key of `DTYPES`); in the dtype of `x`."""
     import qwix
 
     rows = list(range(x.ndim - 1))

@@ -12,7 +12,8 @@ from llm_jax.config import Llama3Rope, ModelConfig, YarnRope
 
 
 def inverse_frequencies(config: ModelConfig) -> tuple[np.ndarray, float]:
-    """Angular frequency of each rotated pair, (H/2,) float32, and the factor on sin and cos."""
+    """Frequency of each rotated pair in radians per token, (H/2,) float32, and the factor on sin
+    and cos (1, except with YaRN)."""
     H = config.head_dim
     freqs = config.rope_theta ** -(np.arange(0, H, 2, dtype=np.float64) / H)
     scaling = config.rope_scaling
@@ -25,7 +26,7 @@ def inverse_frequencies(config: ModelConfig) -> tuple[np.ndarray, float]:
 
 
 def _llama3(freqs: np.ndarray, scaling: Llama3Rope) -> np.ndarray:
-    """Wavelengths beyond the original context are stretched by `factor`, with a smooth ramp."""
+    """Divides the frequencies of long wavelengths by `factor`, with a linear ramp in between."""
     turns = scaling.original_max_seq_len * freqs / (2 * math.pi)
     span = scaling.high_freq_factor - scaling.low_freq_factor
     keep = np.clip((turns - scaling.low_freq_factor) / span, 0, 1)
@@ -50,14 +51,18 @@ def rope_table(config: ModelConfig, positions_BT: jax.Array) -> tuple[jax.Array,
     """sin and cos of every angle, each (B, T, H/2) float32."""
     freqs, factor = inverse_frequencies(config)
     angles_BTh = positions_BT[..., None].astype(jnp.float32) * freqs
-    # Behind a barrier: XLA would compute them again in each layer that is written out.
+    # Without the barrier, XLA would compute them again in each layer that is written out.
     return jax.lax.optimization_barrier(
         (jnp.sin(angles_BTh) * factor, jnp.cos(angles_BTh) * factor)
     )
 
 
 def apply_rope(x_BTNH: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotates pairs (i, i + H/2), the layout of Hugging Face checkpoints."""
+    """Rotates pairs (i, i + H/2), the layout of Hugging Face checkpoints; same shape and dtype.
+
+    Args:
+      table: sin and cos of `rope_table`.
+    """
     sin, cos = (part[:, :, None, :].astype(x_BTNH.dtype) for part in table)
     a, b = jnp.split(x_BTNH, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)

@@ -1,8 +1,9 @@
-"""Causal attention by JAX's splash kernel for TPU: forward and backward, blocks that the mask
-empties are skipped, and key/value heads are read where they lie instead of being repeated.
+"""Causal attention by JAX's splash kernel for TPU, forward and backward.
 
-The kernel is FlashAttention-2 (Dao 2023) in Pallas, `jax.experimental.pallas.ops.tpu.
-splash_attention`; it sees one device's part of the arrays, so it runs under `shard_map`.
+The kernel skips blocks that are fully masked. It reads key/value heads in place and does not repeat
+them. It is FlashAttention-2 (Dao 2023) in Pallas
+(`jax.experimental.pallas.ops.tpu.splash_attention`). It works on one device's part of the arrays,
+so it runs under `shard_map`.
 """
 
 from __future__ import annotations
@@ -29,17 +30,22 @@ from llm_jax.parallel.mesh import axis_shards, spec
 from llm_jax.parallel.platform import platform
 
 LANES = 128
-"""Width of a TPU's vector registers: the kernel's blocks are multiples of it."""
+"""Width of a TPU's vector registers; the kernel's blocks are multiples of it."""
 BLOCKS = (512, 384, 256, 128)
-"""Rows of a block; 512 is MaxText's choice for v5 and v6 (its `sa_block_*`)."""
+"""Allowed rows per block. 512 is MaxText's choice for v5 and v6 (its `sa_block_*`)."""
 
 
 def splash_refusal(model: ModelConfig, seq_len: int) -> str | None:
     """Why the kernel cannot compute this model's attention, or None if it can."""
     if seq_len % LANES:
-        return f"splash attention takes sequences of a multiple of {LANES} tokens, not {seq_len}"
+        return (
+            f"splash attention needs a sequence length that is a multiple of {LANES}, not {seq_len}"
+        )
     if model.head_dim % 64:
-        return f"splash attention takes heads of a multiple of 64, not {model.head_dim}"
+        return (
+            "splash attention needs a model.head_dim that is a multiple of 64, not "
+            f"{model.head_dim}"
+        )
     return None
 
 
@@ -48,8 +54,8 @@ def splash_attention(
 ) -> jax.Array:
     """Causal attention within documents; (B, T, N, H) in the dtype of `q_BTNH`.
 
-    Batch and heads are split over the mesh in context as the table of `parallel/mesh.py` says.
-    On a CPU the kernel is interpreted, which is for tests alone.
+    Batch and heads are split over the mesh in context, by the table of `parallel/mesh.py`. On a CPU
+    the kernel is interpreted, for tests only.
     """
     local = functools.partial(_local, shape=shape)
     mesh = jax.sharding.get_abstract_mesh()
@@ -61,7 +67,7 @@ def splash_attention(
         local,
         in_specs=(q_spec, kv_spec, kv_spec, spec(("batch", "length"))),
         out_specs=q_spec,
-        check_vma=False,  # the kernel's results carry no record of the axes they vary over
+        check_vma=False,  # the kernel's results do not record the mesh axes that they vary over
     )
     return split(q_BTNH, k_BTKH, v_BTKH, segments_BT)
 
@@ -69,7 +75,7 @@ def splash_attention(
 def _local(
     q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array, shape: Shape
 ) -> jax.Array:
-    """The kernel on what one device holds, one sequence after another."""
+    """The kernel on one device's part, one sequence after another."""
     _, T, N, _ = q_BTNH.shape
     attend = _kernel(_mask(T, shape.window), N, _block_sizes(T), shape)
     segments = kernel.SegmentIds(q=segments_BT, kv=segments_BT)
@@ -79,10 +85,11 @@ def _local(
 def gathered_splash_attention(
     q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array, shape: Shape
 ) -> jax.Array:
-    """The same for sequences in `zigzag` order whose length is split over the mesh axis `context`.
+    """`splash_attention` for sequences in `zigzag` order, split over the mesh axis `context`.
 
-    Every device's queries see the gathered keys, in the order of the text (Grattafiori et al. 2024,
-    §3.3.2). The kernel knows the queries' places, so that it skips what the causal mask empties.
+    Each device's queries see all keys, gathered in the order of the text (Grattafiori et al. 2024,
+    §3.3.2). The kernel knows the positions of the queries, so it skips blocks that the causal mask
+    empties.
     """
     T, shards = q_BTNH.shape[1], axis_shards("context")
     chunk = T // (2 * shards)

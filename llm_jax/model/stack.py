@@ -1,4 +1,4 @@
-"""The blocks in order: stacked parameters, scans over groups of equal layers, rematerialisation."""
+"""All blocks in order: stacked parameters, scans over groups of layers, rematerialisation."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from llm_jax.parallel.pipeline import Schedule, pipeline
 Params = dict[str, Any]
 
 BLOCK_INPUT = "block_input"
-"""Name of what `offload` moves to the host."""
+"""Name of the arrays that `offload` moves to the host."""
 
-# What the forward pass keeps for the backward pass. Even "none" gathers weights a second time:
-# kept, the gathered weights of all layers would be the whole model on every device.
+# What the forward pass keeps for the backward pass. Even "none" gathers weights again: if they were
+# kept, every device would hold the whole model.
 REMAT_POLICIES = {
     "none": jax.checkpoint_policies.save_anything_except_these_names(GATHERED),
     "dots": jax.checkpoint_policies.save_only_these_names("dense"),
@@ -41,6 +41,7 @@ REMAT_POLICIES = {
 
 
 def arrays_of(module: nnx.Module) -> Params:
+    """The parameters of a module as a nested dict of arrays."""
     return nnx.to_pure_dict(nnx.split(module)[1])
 
 
@@ -48,25 +49,26 @@ def arrays_of(module: nnx.Module) -> Params:
 def declare(
     module: Callable[[ModelConfig, nnx.Rngs], nnx.Module], config: ModelConfig
 ) -> tuple[Any, Params]:
-    """The graphdef of a module, and its tree of logical axes; no array is made."""
-    found: list[Any] = []
+    """The graphdef of a module, and its tree of logical axes. No array is created."""
+    parts: list[Any] = []
 
     def make() -> None:
-        found.extend(nnx.split(module(config, nnx.Rngs(params=0))))
+        parts.extend(nnx.split(module(config, nnx.Rngs(params=0))))
 
     jax.eval_shape(make)
-    graphdef, state = found
+    graphdef, state = parts
     is_param = lambda leaf: isinstance(leaf, nnx.Param)  # noqa: E731
     axes = jax.tree.map(lambda p: p.get_metadata()["logical"], state, is_leaf=is_param)
     return graphdef, nnx.to_pure_dict(axes)
 
 
 def is_axes(leaf: Any) -> bool:
+    """Whether a node of a tree of logical axes is a leaf."""
     return isinstance(leaf, tuple)
 
 
 def layer_stacks(config: ModelConfig) -> dict[str, list[int]]:
-    """Stack of the parameter tree → the layers that it holds, in order."""
+    """Name of each stack in the parameter tree → the numbers of its layers, in order."""
     experts = config.moe_layers
     stacks = {"blocks": [i for i, is_moe in enumerate(experts) if is_moe == any(experts)]}
     if any(experts) and not all(experts):
@@ -75,6 +77,7 @@ def layer_stacks(config: ModelConfig) -> dict[str, list[int]]:
 
 
 def block_of(stack: str, config: ModelConfig) -> Callable[[ModelConfig, nnx.Rngs], Block]:
+    """The constructor of the blocks in `stack`."""
     return expert_block if stack == "blocks" and config.moe is not None else Block
 
 
@@ -87,9 +90,18 @@ def run_layers(
     compute: ComputeConfig,
     caches: Cache,
 ) -> tuple[jax.Array, Cache, Routing | None]:
-    """All blocks in order: scans over groups of layers, or every layer written out.
+    """Runs all blocks in order: scans over groups of layers, or writes every layer out.
 
-    Within a group each layer's window and kind are static in the compiled body.
+    Within a group, each layer's window and kind are static in the compiled body.
+
+    Args:
+      stacks: name of a stack → its parameters, leading axis: its layers.
+      rope: sin and cos, (B, T, H/2) float32 each; None for learned positions.
+      caches: leaves with leading axis L, or None.
+
+    Returns:
+      x_BTD after the last block, the updated caches, and the `Routing` of the layers with experts,
+      stacked (None without experts).
     """
     stack_of = {i: name for name, layers in layer_stacks(config).items() for i in layers}
 
@@ -101,7 +113,7 @@ def run_layers(
         block = nnx.merge(graphdef, arrays)
         return block(x_BTD, rope, attend, config.windows[index], cache, compute.quantize)
 
-    # Where nothing is gathered and nothing recomputed, `checkpoint` would only copy what it saves.
+    # With nothing to gather and nothing to recompute, `checkpoint` would only copy what it saves.
     if compute.remat != "none" or axes_of(*GATHERED_AXES):
         policy = REMAT_POLICIES[compute.remat]
         layer = jax.checkpoint(layer, policy=policy, static_argnums=(3,), prevent_cse=False)
@@ -146,7 +158,11 @@ def run_stages(
     compute: ComputeConfig,
     schedule: Schedule,
 ) -> tuple[jax.Array, Routing | None]:
-    """All blocks as a pipeline. `attend` is a pytree; its leaves have the batch as leading axis."""
+    """Runs all blocks as a pipeline; returns x_BTD and the stacked `Routing`, as `run_layers` does.
+
+    Args:
+      attend: a pytree whose leaves have the batch as leading axis.
+    """
     groups = schedule.stages * schedule.rounds
     part = dataclasses.replace(config, num_layers=config.num_layers // groups)
 
@@ -160,7 +176,7 @@ def run_stages(
 
 
 class _Span(NamedTuple):
-    """Consecutive layers: `groups` times `period` of them, kinds and windows repeating."""
+    """`groups` x `period` consecutive layers, whose kinds and windows repeat every `period`."""
 
     first: int
     period: int
@@ -168,7 +184,7 @@ class _Span(NamedTuple):
 
 
 def _spans(config: ModelConfig, scan: bool) -> list[_Span]:
-    """The layers cut into spans; those that fill no whole period are spans of one."""
+    """The layers cut into spans. Layers that do not fill a whole period are spans of one."""
     window_period = len(config.window_pattern) if config.sliding_window else 1
     dense, every = (config.moe.dense_layers, config.moe.every) if config.moe else (0, 1)
     spans = []
@@ -186,7 +202,7 @@ def _spans(config: ModelConfig, scan: bool) -> list[_Span]:
 def _slices(
     stacks: dict[str, Params], caches: Cache, span: _Span, stack_of: dict[int, str]
 ) -> tuple[dict[str, Params], Cache]:
-    """The span's part of each stack that it uses, and of the caches."""
+    """The part of the stacks and of the caches that belongs to the span."""
     last = span.first + span.period * span.groups
     parts = {}
     for name in dict.fromkeys(stack_of[i] for i in range(span.first, last)):

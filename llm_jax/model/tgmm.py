@@ -1,9 +1,9 @@
 """Weight gradients of grouped matmuls on a TPU.
 
-XLA for TPU has a kernel for rows times the matrix of their group, but none for the sum over each
-group's rows: `ragged_dot_general` becomes one matmul of all rows for each group, E times the math
-(81% of the estimated cycles of a step of mixtral_8x7b). The kernel is JAX's own (megablox, after
-MegaBlocks, Gale et al. 2022).
+XLA for TPU has a kernel that multiplies rows by their group's matrix, but none for the sum over the
+rows of each group. There, `ragged_dot_general` becomes one matmul over all rows for each group: E
+times the work (81% of the estimated cycles of a step of mixtral_8x7b). The kernel used here is
+JAX's own (megablox, based on MegaBlocks, Gale et al. 2022).
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.megablox.gmm import tgmm
 
 ROWS = (512, 256, 128)
-"""Rows of a tile, the most that divide all rows."""
+"""Allowed rows per tile; the largest that divides all rows is used."""
 WIDTH = 512
-"""Most columns of a tile: its float32 sum and the double buffers take 8 MB of a core's 16."""
+"""Most columns per tile. Its float32 sum and the double buffers take 8 MB of a core's 16 MB."""
 
 
 def takes(rows: int, dtype: jnp.dtype) -> bool:
-    """Whether `sum_by_group` can compute with so many rows of this dtype."""
+    """Whether `sum_by_group` supports this number of rows and this dtype."""
     return rows % ROWS[-1] == 0 and dtype == jnp.bfloat16
 
 
 def sum_by_group(
     x_rD: jax.Array, dy_rF: jax.Array, sizes_E: jax.Array, *, interpret: bool = False
 ) -> jax.Array:
-    """(E, D, F) in the dtype of `x_rD`: over each group's rows, the sum of x·dyᵀ in float32.
+    """Sum of x·dyᵀ over each group's rows, in float32; (E, D, F) in the dtype of `x_rD`.
 
     Args:
-      x_rD, dy_rF: rows in the order of their groups; those after the last group do not count.
+      x_rD, dy_rF: rows, sorted by group; rows after the last group are ignored.
       sizes_E: int32, rows of each group; 0 gives a matrix of zeros.
       interpret: run the kernel as plain JAX, for a test without a TPU.
     """

@@ -2,11 +2,11 @@
 
     embed/tokens (V, D)   [embed/positions (P, D)]
     blocks/…              every leaf of `block.Block`, stacked: leading axis L
-    [dense_blocks/…       the layers without experts, where `blocks` are those with]
+    [dense_blocks/…       the layers without experts, if other layers have experts]
     final_norm/scale (D,) [final_norm/bias]
-    [unembed (D, V)]      absent where embeddings are tied
+    [unembed (D, V)]      absent if embeddings are tied
 
-NNX appears only to declare modules and to merge them with their arrays; `jit`, `grad`, `scan` and
+NNX is used only to declare modules and to merge them with their arrays. `jit`, `grad`, `scan` and
 `checkpoint` are JAX's own.
 """
 
@@ -45,7 +45,7 @@ Params = dict[str, Any]
 
 
 class Ends(nnx.Module):
-    """What stands before and after the blocks."""
+    """The layers before and after the blocks: embeddings, final norm and unembedding."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         V, D, std = config.vocab_size, config.d_model, init_std(config)
@@ -59,8 +59,11 @@ class Ends(nnx.Module):
 
 
 def init(config: ModelConfig, key: jax.Array) -> Params:
-    """Fresh float32 parameters. Use under `jax.eval_shape` for shapes, under `jax.jit` with
-    `out_shardings` to create them already sharded."""
+    """New float32 parameters, as a nested dict.
+
+    Call it under `jax.eval_shape` for shapes only, or under `jax.jit` with `out_shardings` to
+    create each array on its devices.
+    """
     ends_key, blocks_key = jax.random.split(key)
     layer_keys = jax.random.split(blocks_key, config.num_layers)
     params = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
@@ -75,7 +78,7 @@ def init(config: ModelConfig, key: jax.Array) -> Params:
 
 
 def logical_axes(config: ModelConfig) -> Params:
-    """The tree of `init` with the tuple of logical axis names in place of each array."""
+    """The tree of `init`, with a tuple of logical axis names in place of each array."""
     tree = dict(declare(Ends, config)[1])
     for stack in layer_stacks(config):
         blocks = declare(block_of(stack, config), config)[1]
@@ -87,7 +90,10 @@ def packed_attend(config: ModelConfig, compute: ComputeConfig, segments_BT: jax.
     """Causal attention within the documents of packed sequences, for training and evaluation.
 
     Args:
-      segments_BT: which document each position belongs to, int32; equal numbers see each other.
+      segments_BT: int32, the document of each position; equal numbers see each other.
+
+    Raises:
+      ConfigError: `compute.attention` names a kernel that cannot compute this model's attention.
     """
     T = segments_BT.shape[1]
     scale = config.attn_scale or 1 / math.sqrt(config.head_dim)
@@ -110,7 +116,11 @@ def packed_attend(config: ModelConfig, compute: ComputeConfig, segments_BT: jax.
 def split_attend(
     config: ModelConfig, kind: Literal["ring", "gather"], segments_BT: jax.Array
 ) -> Attend:
-    """The same for sequences in `zigzag` order whose length is split over the mesh."""
+    """`packed_attend` for sequences in `zigzag` order, whose length is split over the mesh.
+
+    Args:
+      kind: `parallel.context_kind`.
+    """
     T = segments_BT.shape[1]
     scale = config.attn_scale or 1 / math.sqrt(config.head_dim)
     choice = split_choice(config, kind, T, axis_shards("context"), platform())
@@ -148,18 +158,18 @@ def hidden(
       params: tree of `init`.
       tokens_BT: int32 token ids.
       positions_BT: int32 position of each token in its document.
-      attend: what attention sees; `packed_attend` in training, a KV cache in `infer/`.
-      caches: tree whose leaves have leading axis L, handed to `attend` layer by layer.
-      schedule: of the pipeline, if the mesh has one; there are no caches then.
+      attend: computes attention: `packed_attend` in training, a KV cache in `infer/`.
+      caches: tree whose leaves have leading axis L; `attend` gets one layer at a time.
+      schedule: schedule of the pipeline, if the mesh has one. Then `caches` must be None.
 
     Returns:
-      x_BTD in the compute dtype, the caches as `attend` left them, and the `Routing` of the layers
-      with experts, stacked (None without any).
+      x_BTD in the compute dtype, the updated caches, and the `Routing` of the layers with experts,
+      stacked (None without experts).
     """
     dtype = jnp.dtype(compute.dtype)
     table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
-    # Pinned as the lookup leaves it, partial sums over the vocabulary's axis are reduced; pinned to
-    # the stream alone, the whole table would be gathered.
+    # This constraint makes the compiler reduce partial sums over the vocabulary's axis. With the
+    # constraint of the stream alone, it would gather the whole table.
     x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
     if config.positions == "learned":
         x_BTD += params["embed"]["positions"].astype(dtype)[positions_BT]
@@ -178,14 +188,14 @@ def hidden(
 
 
 def unembedding(params: Params, config: ModelConfig) -> jax.Array:
-    """The matrix from hidden states to logits, (D, V) float32, gathered over fsdp."""
+    """The matrix from hidden states to logits, (D, V) in its stored dtype, gathered over fsdp."""
     if config.tie_embeddings:
         return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
     return gather_fsdp(params["unembed"], ("embed", "vocab"))
 
 
 def logits(x: jax.Array, unembed_DV: jax.Array, config: ModelConfig) -> jax.Array:
-    """float32 logits (…, V) of hidden states (…, D), soft-capped if the architecture says so."""
+    """float32 logits (…, V) of hidden states (…, D), soft-capped if `logit_softcap` is set."""
     out = jnp.einsum(
         "...D,DV->...V", x, unembed_DV.astype(x.dtype), preferred_element_type=jnp.float32
     )

@@ -1,2 +1,2 @@
-"""Where arrays live: the mesh, the one table from logical to mesh axes, and what is more than a
-sharding: attention over split sequences, and pipelines."""
+"""Where arrays live: the mesh and the one table from logical to mesh axes. Also what a sharding
+alone cannot do: attention over split sequences, and pipelines."""

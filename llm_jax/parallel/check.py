@@ -1,4 +1,4 @@
-"""Whether a mesh divides what a run asks it to split, before anything is compiled."""
+"""Check that the mesh divides every size that it splits, before anything is compiled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm_jax.parallel.mesh import BATCH_AXES, in_words, mesh_axes
 
 
 def check_divisible(config: RunConfig, mesh: Mesh) -> None:
-    """Raises `ConfigError` where the mesh does not divide what it splits, naming both."""
+    """Raises `ConfigError` if a mesh axis does not divide a size that it splits; it names both."""
     parallel, stages = config.parallel, mesh.shape["pipeline"]
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     pieces = (parallel.microbatches or stages) if stages > 1 else 1
@@ -40,8 +40,8 @@ def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
     length, shards, moe = config.data.seq_len, mesh.shape["context"], config.model.moe
     require(
         shards == 1 or length % (2 * shards) == 0,
-        f"data.seq_len is {length}, which twice mesh axis 'context' of size {shards} does not "
-        f"divide: make it a multiple of {2 * shards}.",
+        f"data.seq_len is {length}, but mesh axis 'context' of size {shards} needs a multiple of "
+        f"twice its size: make it a multiple of {2 * shards}.",
     )
     require(
         shards == 1 or moe is None or moe.capacity_factor is None,
@@ -60,7 +60,8 @@ def _check_stages(config: RunConfig, stages: int) -> None:
     groups = stages * rounds
     require(
         stages > 1 or rounds == 1,
-        f"parallel.rounds is {rounds}, but parallel.pipeline is 1: there is nothing to go round.",
+        f"parallel.rounds is {rounds}, but parallel.pipeline is 1: set parallel.rounds to 1, or "
+        "use more stages.",
     )
     if groups == 1:
         return
@@ -73,19 +74,19 @@ def _check_stages(config: RunConfig, stages: int) -> None:
     for name, kinds in (("window_pattern", model.windows), ("moe", model.moe_layers)):
         require(
             kinds == kinds[:size] * groups,
-            f"model.{name} makes the {groups} groups of {size} layers differ, but the stages of a "
-            "pipeline compute the same: change parallel.pipeline, parallel.rounds, or the pattern.",
+            f"model.{name} makes the {groups} groups of {size} layers differ, but all stages of a "
+            "pipeline must be equal: change parallel.pipeline, parallel.rounds, or the pattern.",
         )
 
 
 def _present(config: RunConfig, field: str) -> bool:
-    """Whether the model has a parameter of that size."""
+    """Whether the model has a parameter with the size of that field."""
     if field == "model.d_ff":
         return not all(config.model.moe_layers)
     return config.model.moe is not None or not field.startswith("model.moe.")
 
 
-# Field of the run → the logical axis that it is the size of.
+# Fields of the run and the logical axes whose sizes they are.
 SPLIT_FIELDS = (
     ("model.vocab_size", "vocab"),
     ("model.num_heads", "heads"),

@@ -1,14 +1,15 @@
 """Context parallelism: causal attention over sequences whose length is split over `context`.
 
-A sequence is cut into 2c chunks for c devices; device i holds chunks i and 2c-1-i ("zigzag"). Under
-the causal mask each device then has the same work with each visitor: two pairs of chunks, three
-with its own. Queries stay where they are. Keys and values either go round the ring, one neighbour a
-step (Ring Attention, Liu et al. 2023; balanced: Brandon et al. 2023, Llama 3), or are gathered at
-once (Llama 3, Grattafiori et al. 2024 §3.3.2). Both fold one source of keys after the other into
-the softmax (Milakov & Gimelshein 2018), and recompute the scores in the backward pass.
+A sequence is cut into 2c chunks for c devices. Device i holds chunks i and 2c-1-i ("zigzag"). With
+the causal mask, each device then does the same work for the keys of each other device: two pairs of
+chunks, or three for its own keys. Queries do not move. Keys and values either move around the ring,
+to the next device at each step (Ring Attention, Liu et al. 2023; balanced: Brandon et al. 2023,
+Llama 3), or are gathered at once (Llama 3, Grattafiori et al. 2024 §3.3.2). Both methods add the
+keys of one device after another to an online softmax (Milakov & Gimelshein 2018), and recompute the
+scores in the backward pass.
 
 Legend: c devices, t rows of a chunk, R blocks of r query rows (2·t = R·r), S keys of a chunk,
-K key/value heads, G query heads for each.
+K key/value heads, G query heads per key/value head.
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ AXIS = "context"
 
 
 class Rule(NamedTuple):
-    """What is known of the attention when it is compiled."""
+    """The static settings of attention over split sequences."""
 
     scale: float
+    """Factor on q·k."""
     softcap: float | None
+    """Scores become softcap·tanh(scores/softcap); None: no soft-cap."""
     window: int | None
+    """Number of keys that a query sees, including its own row; None: no limit."""
     kind: Literal["ring", "gather"]
+    """How devices get the keys and values of the others."""
 
 
 def zigzag(seq_len: int, shards: int) -> np.ndarray:
-    """The position in the text of each row, (T,), when device i of `shards` has the i-th part."""
+    """Position in the text of each row, (T,) int, when device i of `shards` holds the i-th part."""
     chunks = np.arange(seq_len).reshape(2 * shards, -1)
     order = [chunk for i in range(shards) for chunk in (i, 2 * shards - 1 - i)]
     return chunks[order].reshape(-1)
@@ -47,9 +52,14 @@ def zigzag(seq_len: int, shards: int) -> np.ndarray:
 def context_attention(
     q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array, rule: Rule
 ) -> jax.Array:
-    """Attention within documents of sequences in `zigzag` order; (B, T, N, H), as `q_BTNH`.
+    """Causal attention within documents, over sequences in `zigzag` order.
 
-    Equal numbers in `segments_BT` see each other; a row sees those before it in the text.
+    Args:
+      segments_BT: int32, the document of each row. A row sees the rows with the same number that
+        are not after it in the text.
+
+    Returns:
+      (B, T, N, H) in the dtype of `q_BTNH`.
     """
     return jax.shard_map(
         functools.partial(_local, rule=rule),
@@ -119,7 +129,7 @@ def _forward(q_RBKGrH, seg_RBr, own, rule):
 
 
 def _over_sources(visit, state, own, rule: Rule):
-    """`visit(state, source, device)` for every device's keys; a ring begins with one's own."""
+    """`visit(state, source, device)` for the keys of every device; a ring begins with its own."""
     me, c = jax.lax.axis_index(AXIS), axis_shards(AXIS)
     if rule.kind == "gather":
         everything = jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS), own)
@@ -191,7 +201,7 @@ def _backward(rule, saved, dout_RBKGrH):
 
         dq, dkv = visit(dq, own, nothing, me)
         (dq, _, dkv), _ = jax.lax.scan(turn, (dq, own, dkv), jnp.arange(1, c))
-        dkv = _pass_on(dkv)  # the gradients have gone round with their keys; one step is left home
+        dkv = _pass_on(dkv)  # gradients moved with their keys; this last step brings them home
     dk, dv = (x.astype(dtype) for x in dkv)
     return dq.astype(dtype), None, (dk, dv, None)
 
@@ -200,21 +210,21 @@ _attend.defvjp(_forward, _backward)
 
 
 def _pass_on(tree):
-    """Everything to the next device of the ring."""
+    """Sends every leaf to the next device of the ring."""
     c = axis_shards(AXIS)
     ring = [(i, (i + 1) % c) for i in range(c)]
     return jax.tree.map(lambda x: jax.lax.ppermute(x, AXIS, ring), tree)
 
 
 def _chunks(source, device):
-    """(keys, values, segments, position in the text) of the two chunks of a device."""
+    """(keys, values, segments, position in the text) of each of a device's two chunks."""
     k_2BKSH, v_2BKSH, seg_2BS = source
     start_2 = _starts(device, 2) * k_2BKSH.shape[3]
     return [(k_2BKSH[b], v_2BKSH[b], seg_2BS[b], start_2[b]) for b in range(2)]
 
 
 def _sees(row, rows: int, key, keys: int, rule: Rule):
-    """Whether any of `rows` query rows from `row` on may see any of `keys` keys from `key` on."""
+    """Whether any of `rows` query rows from `row` may see any of `keys` keys from `key`."""
     seen = key <= row + rows - 1
     return seen if rule.window is None else seen & (row - (key + keys - 1) < rule.window)
 

@@ -1,4 +1,4 @@
-"""The order of devices in a mesh: neighbours on the network lie along the busiest axes."""
+"""The order of devices in a mesh: the busiest axes run along neighbours on the network."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jax.experimental import mesh_utils
 from llm_jax.config import require
 
 DCN_AXES = ("replica", "pipeline")
-"""Mesh axes that may span slices, over the data-centre network: they communicate least."""
+"""Mesh axes that may span slices over the data-centre network, because they communicate least."""
 
 
 def arrange(shape: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
-    """`devices` in an array of the shape's sizes, in the order of its axes.
+    """`devices` as an array whose axes and sizes are those of `shape`.
 
     On TPU, `mesh_utils` lays the axes along the links of the torus, and may split a physical axis.
-    Devices of several slices become a hybrid mesh: `DCN_AXES` go over the slices, all other axes
-    stay inside of one. Other devices keep their order.
+    Devices of several slices form a hybrid mesh: `DCN_AXES` span the slices, and all other axes
+    stay inside one slice. Other devices keep their order.
 
     Raises:
-      ConfigError: the slices do not fill `DCN_AXES`, or an axis would leave its slice.
+      ConfigError: the sizes of `DCN_AXES` do not match the number of slices.
     """
     slices = slice_count(devices)
     if slices == 1:
@@ -38,20 +38,25 @@ def arrange(shape: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
 
 
 def slice_count(devices: Sequence[jax.Device]) -> int:
-    """How many TPU slices `devices` lie in; 1 where they are no TPUs."""
+    """Number of TPU slices that `devices` belong to; 1 if they are not TPUs."""
     if devices[0].platform != "tpu":
         return 1
-    # Devices of one slice that is compiled for, not attached, do not say which slice it is.
+    # Devices of a single slice that is not attached (ahead-of-time compile) have no slice index.
     return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def dcn_sizes(shape: dict[str, int], slices: int) -> dict[str, int]:
-    """How many slices each of `DCN_AXES` spans: `replica` as many as divide it, then `pipeline`."""
+    """Number of slices that each of `DCN_AXES` spans: first `replica`, as far as it divides, then
+    `pipeline`.
+
+    Raises:
+      ConfigError: `pipeline` is not a multiple of the slices that `replica` leaves.
+    """
     replica = math.gcd(shape["replica"], slices)
     rest = slices // replica
     require(
         shape["pipeline"] % rest == 0,
-        f"The devices lie in {slices} slices, but parallel.replica x pipeline is "
+        f"The devices are in {slices} slices, but parallel.replica x pipeline is "
         f"{shape['replica']} x {shape['pipeline']}: only these axes may span slices, so make "
         f"parallel.replica {slices}.",
     )

@@ -1,8 +1,8 @@
-"""The mesh of devices, and the ONE table that maps logical axes of arrays onto it.
+"""The mesh of devices, and the ONE table that maps logical axes of arrays to mesh axes.
 
-Layers speak of logical axes ("embed", "heads" …); only this file says "fsdp" or "tensor". Notation
-of "How to scale your model": W[D_X, F_Y] is a matrix whose rows are split over mesh axis X and
-whose columns are split over Y.
+Layers name logical axes ("embed", "heads" …). Only this file names "fsdp" or "tensor". The notation
+is that of "How to scale your model": W[D_X, F_Y] is a matrix whose rows are split over mesh axis X
+and whose columns are split over mesh axis Y.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from llm_jax.config import ParallelConfig, require
 from llm_jax.parallel.devices import arrange, slice_count
 
 AXES = ("replica", "pipeline", "data", "fsdp", "expert", "context", "tensor")
-"""From the axis that communicates least to the one that communicates most."""
+"""Mesh axes, from the one that communicates least to the one that communicates most."""
 BATCH_AXES = ("replica", "data", "fsdp", "expert")
 
-# Logical axis → mesh axes. `None` is "not split".
+# Logical axis → mesh axes. `None`: not split.
 RULES: dict[str, str | tuple[str, ...] | None] = {
-    # Activations, x[B_(replica,data,fsdp,expert), T_context, D]. Between sub-layers the residual
-    # stream is split over tensor too, along its length (sequence parallelism, Korthikanti et al.
-    # 2022); inside of one, heads and ffn are. Before and after the blocks the stages of a pipeline
-    # share the batch as well.
+    # Activations, x[B_(replica,data,fsdp,expert), T_context, D]. Between sub-layers, tensor splits
+    # the length of the residual stream too (sequence parallelism, Korthikanti et al. 2022). Inside
+    # a sub-layer it splits heads and ffn. Before and after the blocks, the stages of a pipeline
+    # also share the batch.
     "batch": BATCH_AXES,
     "ends_batch": (*BATCH_AXES, "pipeline"),
     "length": "context",
     "stream_length": ("context", "tensor"),
     "act_embed": None,
-    # Parameters: the model width is split by fsdp (and by expert, where that axis does not hold
-    # experts), the Megatron dimension by tensor, layers by pipeline.
+    # Parameters: fsdp splits the model width, tensor the Megatron dimension, pipeline the layers.
+    # expert splits the experts, and the model width of all other parameters.
     "vocab": "tensor",
     "embed": ("fsdp", "expert"),
     "heads": "tensor",
@@ -52,8 +52,8 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "position": None,
 }
 GATHERED_AXES = ("embed",)
-"""Logical axes of parameters that are stored split and gathered at the beginning of their layer.
-(Experts gather theirs, "expert_embed", themselves.)"""
+"""Logical axes of parameters that are stored split and gathered at the start of their layer.
+(Experts gather "expert_embed" in their own code.)"""
 
 Logical = tuple[str | None, ...]
 
@@ -62,13 +62,14 @@ GATHERED = "gathered"
 
 
 def make_mesh(parallel: ParallelConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of `devices` (all devices by default) with axes `AXES`, in the network's order.
+    """The mesh of `devices` (default: all devices) with axes `AXES`, in the network's order.
 
-    Axes are Auto, not Explicit: the compiler propagates shardings and constraints are hints with
-    force (docs/adr/0001).
+    Axes are Auto, not Explicit: the compiler propagates shardings, and constraints bind it
+    (docs/adr/0001).
 
     Raises:
-      ConfigError: the axis sizes do not multiply to the number of devices, or do not fit slices.
+      ConfigError: the product of the axis sizes is not the number of devices, or they do not fit
+        the slices.
     """
     devices = jax.devices() if devices is None else devices
     shape = {axis: getattr(parallel, axis) for axis in AXES}
@@ -78,7 +79,7 @@ def make_mesh(parallel: ParallelConfig, devices: Sequence[jax.Device] | None = N
         shape["data"] = max(count // inner, 1)
     product = {axis: size for axis, size in shape.items() if size > 1 or axis == "data"}
     slices = slice_count(devices)
-    between = f", parallel.replica being {slices} for the {slices} slices" if slices > 1 else ""
+    between = f", with parallel.replica {slices} for the {slices} slices" if slices > 1 else ""
     require(
         shape["data"] * inner == count,
         f"parallel.{' x '.join(product)} is {' x '.join(map(str, product.values()))} = "
@@ -89,12 +90,16 @@ def make_mesh(parallel: ParallelConfig, devices: Sequence[jax.Device] | None = N
 
 
 def used_axes(mesh: Mesh) -> dict[str, int]:
-    """The axes of the mesh that have more than one device, and their sizes."""
+    """The mesh axes with more than one device, and their sizes."""
     return {axis: size for axis, size in mesh.shape.items() if size > 1}
 
 
 def mesh_axes(name: str | None) -> tuple[str, ...]:
-    """The mesh axes that the table splits a logical axis over."""
+    """The mesh axes that split a logical axis, by the table.
+
+    Raises:
+      KeyError: the table has no such logical axis.
+    """
     rule = None if name is None else RULES[name]
     return (rule,) if isinstance(rule, str) else (rule or ())
 
@@ -103,13 +108,14 @@ def spec(logical: Logical) -> PartitionSpec:
     """The PartitionSpec of an array with these logical axes.
 
     Raises:
-      KeyError: a logical axis that the table does not know.
+      KeyError: the table has no such logical axis.
     """
     axes = [mesh_axes(name) for name in logical]
     return PartitionSpec(*(one if len(one) > 1 else one[0] if one else None for one in axes))
 
 
 def in_words(axes: dict[str, int]) -> str:
+    """Mesh axes and their sizes, as error sentences name them."""
     return " x ".join(f"{axis!r} of size {size}" for axis, size in axes.items())
 
 
@@ -125,7 +131,7 @@ def parameter_sharding(
         require(
             name is None or name in RULES,
             f"Parameter {path} has logical axis {name!r}, which RULES in parallel/mesh.py does not "
-            "know: add a rule.",
+            "have: add a rule.",
         )
         axes = {axis: mesh.shape[axis] for axis in mesh_axes(name)}
         require(
@@ -137,26 +143,30 @@ def parameter_sharding(
 
 
 def sharding(mesh: Mesh, logical: Logical) -> NamedSharding:
+    """The sharding on `mesh` of an array with these logical axes."""
     return NamedSharding(mesh, spec(logical))
 
 
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
-    """Pins `x` to its logical axes on the mesh in context (`jax.set_mesh`), if there is one."""
+    """Constrains `x` to the sharding of its logical axes on the mesh in context (`jax.set_mesh`).
+
+    Without a mesh, `x` is returned unchanged.
+    """
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, spec(logical))
 
 
 def constrain_leading(x: jax.Array) -> jax.Array:
-    """Pins the first axis of `x` to the stages of the pipeline and leaves the others free."""
+    """Constrains the first axis of `x` to the pipeline's stages; the other axes stay free."""
     free = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec(("stage",)), *free))
 
 
 def gather_fsdp(x: jax.Array, logical: Logical) -> jax.Array:
-    """Pins a parameter to its sharding without `GATHERED_AXES`: the compiler all-gathers it here.
+    """Constrains a parameter to its sharding without `GATHERED_AXES`, which all-gathers it here.
 
-    Called inside the layer, so that under rematerialisation the gathered weight lives for one
+    It is called inside the layer. So, with rematerialisation, a gathered weight lives during one
     layer only (ZeRO-3, Rajbhandari et al. 2020).
     """
     if jax.sharding.get_abstract_mesh().empty:
@@ -170,8 +180,8 @@ def _gather(x: jax.Array, logical: Logical) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec(whole))
 
 
-# JAX's own gradient would gather the gradient as well: here it is pinned to the parameter's
-# sharding, so that the sum over devices is a reduce-scatter.
+# JAX's own rule would gather the gradient too. Here the gradient gets the parameter's sharding, so
+# the sum over devices is a reduce-scatter.
 _gather.defvjp(
     lambda x, logical: (_gather(x, logical), None),
     lambda logical, _, dx: (jax.lax.with_sharding_constraint(dx, spec(logical)),),
@@ -179,11 +189,11 @@ _gather.defvjp(
 
 
 def axis_shards(*axes: str) -> int:
-    """Product of the sizes of these axes of the mesh in context, 1 without a mesh."""
+    """Product of the sizes of these axes of the mesh in context; 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
 
 
 def axes_of(*logical: str) -> tuple[str, ...]:
-    """The mesh axes in context that split these logical axes over more than one device."""
+    """The axes of the mesh in context that split these logical axes over two or more devices."""
     return tuple(a for name in logical for a in mesh_axes(name) if axis_shards(a) > 1)

@@ -1,14 +1,14 @@
-"""Pipeline parallelism: groups of layers on the mesh axis `pipeline`, pieces of the batch in turn.
+"""Pipeline parallelism: stages of layers on the mesh axis `pipeline`, pieces of the batch in turn.
 
 The stages are one vectorised computation whose stage axis is split over the mesh (GSPMD, Xu et al.
-2021, §3.3): each iteration, every stage works on another piece, then all results move on by one
-stage. With several rounds a piece goes round all stages more than once, each time through other
-layers (circular, or interleaved, schedule; Narayanan et al. 2021, §2.2): of M·R + S - 1
-iterations S - 1 are a bubble, in which stages compute what is thrown away.
+2021, §3.3). In each iteration every stage works on a different piece; then all results move to the
+next stage. With several rounds, a piece passes through all stages more than once, each time through
+other layers (circular, or interleaved, schedule; Narayanan et al. 2021, §2.2). Of M·R + S - 1
+iterations, S - 1 are a bubble: in them a stage computes results that are thrown away.
 
 Legend: S stages, R rounds, M pieces (M >= S), b sequences of a piece, l layers of a stage in a
-round. Layer (r·S + s)·l + j is the j-th of stage s in round r; parameters are stored in the order
-of layers, so that checkpoints do not depend on the schedule.
+round. Layer (r·S + s)·l + j is layer j of stage s in round r. Parameters are stored in the order of
+layers, so checkpoints do not depend on the schedule.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from llm_jax.parallel.mesh import constrain, constrain_leading
 
 
 class Schedule(NamedTuple):
+    """The shape of a pipeline: S stages, R rounds, M pieces."""
+
     stages: int
     rounds: int
     pieces: int
 
     @property
     def bubble(self) -> float:
-        """Share of the iterations that a stage has nothing to do in."""
+        """Share of the iterations in which a stage is idle."""
         return (self.stages - 1) / (self.pieces * self.rounds + self.stages - 1)
 
 
@@ -41,22 +43,23 @@ def pipeline(
     along: Any,
     schedule: Schedule,
 ) -> tuple[jax.Array, Any]:
-    """All layers over `x_BTD`, stage by stage and round by round.
+    """Runs all layers on `x_BTD`, stage by stage and round by round.
 
     Args:
-      stage: (parameters of l layers, x_bTD, along of the piece) -> (x_bTD, what it found).
+      stage: (parameters of l layers, x_bTD, `along` of the piece) -> (x_bTD, measurements).
       params: leaves with leading axis L, or another multiple of R·S.
-      along: what belongs to the sequences and does not change; leaves with leading axis B.
+      along: constants of the sequences; leaves with leading axis B.
 
     Returns:
-      x_BTD after the last layer, and what the stages found, averaged over the pieces: leaves with
-      leading axes R·S, then what a stage's leaf had.
+      x_BTD after the last layer, and the measurements of the stages, averaged over the pieces:
+      their leaves get a leading axis R·S.
     """
     S, R, M = schedule
     weights = jax.tree.map(lambda leaf: _by_stage(leaf, R, S), params)
     along = jax.tree.map(lambda leaf: _pieces(leaf, M), along)
     first = jnp.arange(S)[:, None, None, None] == 0
-    # What stage 0 reads and, a round later, has written back; the other stages' parts are not used.
+    # Stage 0 reads its input here, and reads its own last output a round later. The parts of the
+    # other stages are not used.
     queue_SMbTD = jnp.where(first[..., None], _pieces(x_BTD, M)[None], 0)
     vectorised = jax.vmap(stage, spmd_axis_name="pipeline")
 
@@ -67,31 +70,33 @@ def pipeline(
         x_SbTD = jnp.where(first, _at(queue_SMbTD, t % M), x_SbTD)
         own = jax.tree.map(lambda leaf: jax.vmap(lambda w, r: w[r])(leaf, round_S), weights)
         with_piece = jax.tree.map(lambda leaf: constrain_leading(leaf[turn_S % M]), along)
-        x_SbTD, found = vectorised(own, _pinned(x_SbTD), with_piece)
+        x_SbTD, measured = vectorised(own, _pinned(x_SbTD), with_piece)
         x_SbTD = _pinned(jnp.roll(x_SbTD, 1, axis=0))
         done = t - (S - 1)
         back_SbTD = jnp.where(done >= 0, x_SbTD, _at(queue_SMbTD, done % M))
         queue_SMbTD = jax.lax.dynamic_update_index_in_dim(queue_SMbTD, back_SbTD, done % M, 1)
-        return (queue_SMbTD, x_SbTD), found
+        return (queue_SMbTD, x_SbTD), measured
 
     start = jnp.zeros_like(queue_SMbTD[:, 0])
     iterations = M * R + S - 1
-    (queue_SMbTD, _), found = jax.lax.scan(iteration, (queue_SMbTD, start), jnp.arange(iterations))
+    (queue_SMbTD, _), measured = jax.lax.scan(
+        iteration, (queue_SMbTD, start), jnp.arange(iterations)
+    )
     out_BTD = queue_SMbTD[0].swapaxes(0, 1).reshape(x_BTD.shape)
-    # Piece m is at stage s in round r in iteration r·M + s + m.
+    # Iteration r·M + s + m processes piece m in stage s in round r.
     r, s, m = np.ogrid[:R, :S, :M]
     collect = lambda leaf: jnp.mean(leaf[r * M + s + m, s], axis=2)  # noqa: E731
-    found = jax.tree.map(lambda leaf: collect(leaf).reshape(R * S, *leaf.shape[2:]), found)
-    return out_BTD, found
+    measured = jax.tree.map(lambda leaf: collect(leaf).reshape(R * S, *leaf.shape[2:]), measured)
+    return out_BTD, measured
 
 
 def _by_stage(leaf: jax.Array, R: int, S: int) -> jax.Array:
-    """(L, …) → (S, R, l, …), each stage's on its devices."""
+    """(L, …) → (S, R, l, …), with each stage's part on its devices."""
     return constrain_leading(leaf.reshape(R, S, -1, *leaf.shape[1:]).swapaxes(0, 1))
 
 
 def _pieces(leaf: jax.Array, M: int) -> jax.Array:
-    """(B, …) → (M, b, …) in which each device keeps the rows that it holds already."""
+    """(B, …) → (M, b, …), so that each device keeps the rows that it already holds."""
     return leaf.reshape(-1, M, *leaf.shape[1:]).swapaxes(0, 1)
 
 

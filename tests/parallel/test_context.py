@@ -62,7 +62,7 @@ def test_equals_full_attention(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"data": DataConfig(seq_len=12, batch_size=8)}, "seq_len is 12, which twice mesh axis"),
+        ({"data": DataConfig(seq_len=12, batch_size=8)}, "seq_len is 12, but mesh axis 'context'"),
         ({"model": model_config(moe=SLOTS)}, "size 4 splits: set it to None"),
         (
             {"compute": compute_config(attention="reference")},
