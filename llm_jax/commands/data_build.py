@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tokenizer.add_argument(
         "--vocab-size", type=count, metavar="N", help="train a tokenizer of N pieces on this text"
     )
+    parser.add_argument(
+        "--not-exportable",
+        action="store_true",
+        help="use --tokenizer FILE although models trained with it cannot be exported",
+    )
     add_vocabulary_arguments(parser)
     parser.add_argument(
         "--validation-fraction",
@@ -53,6 +58,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tokenizer: Tokenizer | VocabSpec
     if args.tokenizer:
         tokenizer = Tokenizer.load(args.tokenizer)
+        if not args.not_exportable:
+            from llm_jax.convert.hf_tokenizer import require_exportable
+
+            require_exportable(tokenizer, ", or say --not-exportable")
     else:
         tokenizer = VocabSpec(
             vocab_size=args.vocab_size,

@@ -1,23 +1,27 @@
 """The SentencePiece tokenizer as the files that `AutoTokenizer` loads, with the same ids.
 
-`tokenizer.model` is copied; `tokenizer.json` says the same as a BPE of the tokenizers library;
-`tokenizer_config.json` names `LlamaTokenizer`, which every model type may have beside it.
+`tokenizer.model` is copied; `tokenizer.json` says the same as a BPE of the tokenizers library.
+`tokenizer_config.json` names `LlamaTokenizer`, which every model type may have beside it, and
+`PreTrainedTokenizerFast` where there is a dummy prefix: `LlamaTokenizer` makes its own, which puts
+none before a text that begins with a space.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sentencepiece import sentencepiece_model_pb2
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
 
 from llm_jax.config import UserError
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.convert.sample import SAMPLE
+from llm_jax.data.fidelity import compare
+from llm_jax.data.tokenizer import BPE, Tokenizer
 
-BPE, UNKNOWN, CONTROL, USER_DEFINED = 2, 2, 3, 4  # numbers of sentencepiece_model.proto
+UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # numbers of sentencepiece_model.proto
 FILES = ["tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
 
 
@@ -25,9 +29,10 @@ def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int) -> list[str]:
     """Writes `FILES`.
 
     Raises:
-      UserError: a SentencePiece model that LlamaTokenizer would read as something else.
+      UserError: as `require_exportable` does.
     """
-    proto = _proto(tokenizer)
+    require_exportable(tokenizer)
+    proto = tokenizer.proto
     special = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
     special["unk_token"] = proto.trainer_spec.unk_id
     if tokenizer.pad_id >= 0:
@@ -35,11 +40,7 @@ def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int) -> list[str]:
     names = {role: proto.pieces[i].piece for role, i in special.items()}
     config = {
         **names,
-        "tokenizer_class": "LlamaTokenizer",
-        "legacy": False,
-        "add_prefix_space": proto.normalizer_spec.add_dummy_prefix,
-        "add_bos_token": True,
-        "add_eos_token": False,
+        **_loader(proto.normalizer_spec.add_dummy_prefix),
         "clean_up_tokenization_spaces": False,
         "model_max_length": max_seq_len,
     }
@@ -50,9 +51,22 @@ def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int) -> list[str]:
     return FILES
 
 
+def _loader(dummy_prefix: bool) -> dict[str, Any]:
+    """The class that transformers loads, and what that class has to know."""
+    if dummy_prefix:
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+    return {
+        "tokenizer_class": "LlamaTokenizer",
+        "legacy": False,
+        "add_prefix_space": False,
+        "add_bos_token": True,
+        "add_eos_token": False,
+    }
+
+
 def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
-    """The same BPE in the tokenizers library; raises `UserError` as `write` does."""
-    proto = _proto(tokenizer)
+    """The same BPE in the tokenizers library; for tokenizers that `problem_of` does not name."""
+    proto = tokenizer.proto
     vocab = {piece.piece: i for i, piece in enumerate(proto.pieces)}
     bos = proto.pieces[tokenizer.bos_id].piece
     unknown = proto.pieces[proto.trainer_spec.unk_id].piece
@@ -61,12 +75,17 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
             vocab=vocab, merges=_merges(vocab), unk_token=unknown, fuse_unk=True, byte_fallback=True
         )
     )
-    prefix = proto.normalizer_spec.add_dummy_prefix
-    fast.pre_tokenizer = pre_tokenizers.Metaspace(
-        replacement="▁", prepend_scheme="first" if prefix else "never", split=False
-    )
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    fast.decoder = decoders.Sequence(steps + [decoders.Strip(" ", 1, 0)] * prefix)
+    if proto.normalizer_spec.add_dummy_prefix:
+        fast.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+        steps.append(decoders.Strip(" ", 1, 0))
+    else:
+        fast.pre_tokenizer = pre_tokenizers.Metaspace(
+            replacement="▁", prepend_scheme="never", split=False
+        )
+    fast.decoder = decoders.Sequence(steps)
     for piece in proto.pieces:
         if piece.type in (UNKNOWN, CONTROL, USER_DEFINED):
             special = piece.type != USER_DEFINED
@@ -89,25 +108,55 @@ def _merges(vocab: dict[str, int]) -> list[tuple[str, str]]:
     return merges
 
 
-def _proto(tokenizer: Tokenizer) -> Any:
-    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-    proto.ParseFromString(tokenizer.model)
-    spec, normalizer = proto.trainer_spec, proto.normalizer_spec
-    problem = ""
-    if spec.model_type != BPE:
-        problem = "is no BPE model"
-    elif not spec.byte_fallback:
-        problem = "has no byte fallback"
-    elif normalizer.precompiled_charsmap:
-        problem = f"normalises text ({normalizer.name})"
-    elif normalizer.remove_extra_whitespaces:
-        problem = "removes extra spaces"
-    if problem:
+def require_exportable(tokenizer: Tokenizer, way_out: str = "") -> None:
+    """Raises `UserError` unless Hugging Face's libraries can be given the same ids.
+
+    Args:
+      way_out: what to do beside using another tokenizer.
+    """
+    if problem := problem_of(tokenizer) or _difference(tokenizer):
+        example = compare("the sample", [SAMPLE], tokenizer).example
+        if example:
+            problem += f" and loses text ({example['was']!r} becomes {example['became']!r})"
         raise UserError(
-            f"The tokenizer {problem}, which Hugging Face's LlamaTokenizer would not do: the "
-            "exported model would get other ids; train it with `llm-jax tokenizer train`."
+            f"The tokenizer {problem}, so no Hugging Face tokenizer gives its ids and a model "
+            "trained with it could not be exported: train one with `llm-jax tokenizer train`"
+            f"{way_out}."
         )
-    return proto
+
+
+def problem_of(tokenizer: Tokenizer) -> str | None:
+    """The setting of the SentencePiece model that the tokenizers library cannot copy, if any."""
+    spec, normalizer = tokenizer.proto.trainer_spec, tokenizer.proto.normalizer_spec
+    if spec.model_type != BPE:
+        return "is not a BPE model"
+    if not spec.byte_fallback:
+        return "has no byte fallback"
+    if normalizer.precompiled_charsmap:
+        return f"normalises text ({normalizer.name})"
+    if normalizer.remove_extra_whitespaces:
+        return "removes extra spaces"
+    if normalizer.add_dummy_prefix and spec.treat_whitespace_as_suffix:
+        return "puts spaces at the end of words"
+    return None
+
+
+def _difference(tokenizer: Tokenizer) -> str | None:
+    """What the tokenizers library encodes otherwise; its added tokens know no dummy prefix, and
+    pieces of spaces are only found where text is searched after it is normalised."""
+    fast = fast_tokenizer(tokenizer)
+    for line in [*SAMPLE.splitlines(), SAMPLE, *_around(tokenizer)]:
+        if fast.encode(line, add_special_tokens=False).ids != tokenizer.encode(line):
+            return f"has pieces of its own that other libraries find elsewhere, as in {line!r}"
+    return None
+
+
+def _around(tokenizer: Tokenizer) -> Iterable[str]:
+    """Text around each user-defined piece."""
+    for piece in tokenizer.proto.pieces:
+        if piece.type == USER_DEFINED:
+            written = piece.piece.replace("▁", " ")
+            yield f"one{written}two {written} three"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -11,22 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm_jax.config import ComputeConfig, ModelConfig, UserError
+from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.model import transformer
 
 TOLERANCE = 1e-4
 """Largest difference of two logits in float32 that counts as the same computation."""
 CHECK_TOKENS = 512
-SAMPLE = """\
-A language model assigns a probability to every text. It reads from left to right and says, at each
-position, which token it expects next; training lowers its surprise over a large corpus.
-吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。「東京」まで 123 キロ、約２時間。
-def mean(values: list[float]) -> float:
-    if not values:
-        raise ValueError("mean of nothing")
-    return sum(values) / len(values)  # O(n)
-Ünïcödé, 100% – “quotes”, 3.14159, tab\there, \U0001f600, and the end.
-"""
 
 
 def require_transformers(way_out: str) -> ModuleType:

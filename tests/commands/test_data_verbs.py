@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign import FOREIGN, foreign_tokenizer
 
 from llm_jax.cli import main
 
@@ -145,6 +146,22 @@ def test_words_that_are_no_ids(
         code, _, err = call(capsys, "tokenizer", "decode", "--tokenizer", model, *ids)
         assert (code, err.count("\n")) == (2, 1)
         assert words in err
+
+
+def test_a_tokenizer_that_cannot_be_exported_is_refused_or_what_it_loses_is_shown(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = tmp_path / "nfkc.model", tmp_path / "set"
+    model.write_bytes(foreign_tokenizer(**FOREIGN["nfkc"]).model)
+    words = ["data", "build", "--input", corpus, "--tokenizer", model, "--out", out]
+    code, _, err = call(capsys, *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "nmt_nfkc" in err and "loses text" in err and "--not-exportable" in err
+    assert not out.exists()
+    code, said, _ = call(capsys, *words, "--not-exportable")
+    assert code == 0
+    assert "loses text: 4 of the 4 documents" in said
+    assert r"lost: '\n' " in said
 
 
 def test_a_process_prints_json_alone_on_stdout(tmp_path: Path, corpus: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import llm_jax
-from llm_jax.convert.parity import SAMPLE
+from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.tokenizer import Tokenizer, train
 
 

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-import sentencepiece
+from foreign import FOREIGN, LLAMA_2, foreign_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.config import UserError
 from llm_jax.convert import hf_tokenizer
 from llm_jax.convert.families import FAMILIES
-from llm_jax.convert.parity import SAMPLE
+from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.tokenizer import Tokenizer
 
 ALPHABET = "ab \t\n.,(){}0123456789あいう漢字ァ　▁é😀\x00\u200b"
@@ -21,18 +21,25 @@ TEXT = st.one_of(st.text(max_size=40), st.text(ALPHABET, max_size=60))
 EXPORTED = [family.model_type for family in FAMILIES if family.model_type != "qwen2"]
 
 
-@pytest.fixture(scope="module", params=EXPORTED)
-def theirs(request, tokenizer, tmp_path_factory):
+KINDS = ("recipe", "dummy-prefix")
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tokenizer) -> dict[str, Tokenizer]:
+    return {"recipe": tokenizer, "dummy-prefix": foreign_tokenizer(**LLAMA_2)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model_type", EXPORTED)
+def test_ids_and_text_agree_on_english_japanese_and_code(model_type, kind, tokenizers, tmp_path):
     transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp(request.param)
-    hf_tokenizer.write(folder, tokenizer, 4096)
-    (folder / "config.json").write_text(json.dumps({"model_type": request.param}))
-    return transformers.AutoTokenizer.from_pretrained(folder)
-
-
-def test_ids_and_text_agree_on_english_japanese_and_code(tokenizer, theirs):
+    tokenizer = tokenizers[kind]
+    hf_tokenizer.write(tmp_path, tokenizer, 4096)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     source = Path(hf_tokenizer.__file__).read_text(encoding="utf-8")
-    for line in [SAMPLE, source, *SAMPLE.splitlines(), *source.splitlines()]:
+    lines = [SAMPLE, source, *SAMPLE.splitlines(), *source.splitlines(), "", " ", "\n", "  two"]
+    for line in lines:
         ids = tokenizer.encode(line)
         assert theirs(line)["input_ids"] == [tokenizer.bos_id, *ids]
         assert theirs.decode(ids) == line.replace("▁", " ")
@@ -40,38 +47,43 @@ def test_ids_and_text_agree_on_english_japanese_and_code(tokenizer, theirs):
     assert theirs.pad_token_id == tokenizer.pad_id
 
 
-@pytest.fixture(scope="module")
-def fast(tokenizer):
-    return hf_tokenizer.fast_tokenizer(tokenizer)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tokenizers_library_agrees_on_any_text(kind, tokenizers):
+    tokenizer = tokenizers[kind]
+    fast = hf_tokenizer.fast_tokenizer(tokenizer)
 
+    @settings(max_examples=500, deadline=None)
+    @given(text=TEXT)
+    def check(text):
+        ids = tokenizer.encode(text)
+        assert fast.encode(text).ids == [tokenizer.bos_id, *ids]
+        assert fast.decode(ids) == tokenizer.decode(ids)
 
-@settings(max_examples=500, deadline=None)
-@given(text=TEXT)
-def test_the_tokenizers_library_agrees_on_any_text(tokenizer, fast, text):
-    assert fast.encode(text).ids == [tokenizer.bos_id, *tokenizer.encode(text)]
+    check()
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"model_type": "unigram", "byte_fallback": True}, "is no BPE model"),
-        ({"model_type": "bpe"}, "has no byte fallback"),
-        (
-            {"model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "nmt_nfkc"},
-            "normalises text",
-        ),
+        (FOREIGN["unigram"], "is not a BPE model"),
+        (FOREIGN["no-bytes"], "has no byte fallback"),
+        (FOREIGN["nfkc"], "normalises text"),
+        (FOREIGN["spaces-removed"], "removes extra spaces"),
+        # The tokenizers library would put a prefix behind the piece too.
+        (LLAMA_2 | {"user_defined_symbols": ["<sep>"]}, "as in 'one<sep>two"),
+        # And it would merge pieces of spaces further.
+        ({"user_defined_symbols": ["▁▁", "▁▁▁"]}, "pieces of its own"),
     ],
 )
 def test_a_tokenizer_that_hugging_face_would_read_wrong_is_refused(options, problem, tmp_path):
-    prefix = tmp_path / "other"
-    settings_ = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SAMPLE.splitlines() * 20),
-        model_prefix=str(prefix),
-        vocab_size=430,
-        minloglevel=2,
-        hard_vocab_limit=False,
-        **(settings_ | options),
-    )
     with pytest.raises(UserError, match=problem):
-        hf_tokenizer.write(tmp_path, Tokenizer.load(prefix.with_suffix(".model")), 128)
+        hf_tokenizer.write(tmp_path, foreign_tokenizer(**options), 128)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pieces_of_its_own_go_out_where_they_agree(tmp_path):
+    tokenizer = foreign_tokenizer(**FOREIGN["piece-that-ends-in-a-newline"])
+    hf_tokenizer.write(tmp_path, tokenizer, 128)
+    fast = hf_tokenizer.fast_tokenizer(tokenizer)
+    text = "a;\nb <sep>c<sep>"
+    assert fast.encode(text).ids == [tokenizer.bos_id, *tokenizer.encode(text)]

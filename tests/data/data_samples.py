@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
 
 from llm_jax.data.pipeline import TokenDataset
-from llm_jax.data.tokenizer import RECIPE, Tokenizer
 
 JAPANESE = """言語モデルは、文章の続きを予測するように訓練される。
 東京の朝は早い。駅前のパン屋では、まだ暗いうちから職人たちが粉をこね、窯に火を入れている。
@@ -37,31 +34,3 @@ def stream(dataset: TokenDataset, split: str) -> np.ndarray:
     """(n,) every token of `split` in order."""
     records = -(-dataset.num_tokens(split) // dataset.info["record_tokens"])
     return np.concatenate(dataset.records(split, list(range(records))))
-
-
-LLAMA_2 = {"add_dummy_prefix": True}
-FOREIGN: dict[str, dict[str, object]] = {
-    "dummy-prefix": LLAMA_2,
-    "nfkc": {"normalization_rule_name": "nmt_nfkc"},
-    "spaces-removed": {"remove_extra_whitespaces": True},
-    "unigram": {"model_type": "unigram"},
-    "no-bytes": {"byte_fallback": False},
-    "newlines-in-pieces": {"user_defined_symbols": ["\n\n", ".\n", "\n "]},
-    "piece-that-ends-in-a-newline": {"user_defined_symbols": [";\n", "<sep>"]},
-}
-"""How other people's SentencePiece models differ from the recipe."""
-
-
-def foreign_tokenizer(**options: object) -> Tokenizer:
-    """A SentencePiece model of the recipe but for `options`, of 700 pieces at most."""
-    model = io.BytesIO()
-    lines = [line for _, text in stdlib_texts() for line in text.split("\n")]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([*lines, *JAPANESE.split("\n") * 20]),
-        model_writer=model,
-        vocab_size=700,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        **(RECIPE | {"character_coverage": 0.98} | options),
-    )
-    return Tokenizer(model.getvalue())

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from data_samples import FOREIGN, JAPANESE, LLAMA_2, foreign_tokenizer, silent
+from data_samples import JAPANESE, silent
+from foreign import FOREIGN, LLAMA_2, foreign_tokenizer
 
 from llm_jax.data import fidelity
 from llm_jax.data.build import BuildSpec, build

@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from data_samples import FOREIGN, JAPANESE, foreign_tokenizer, stdlib_texts
+from data_samples import JAPANESE, stdlib_texts
+from foreign import FOREIGN, foreign_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
