@@ -98,8 +98,10 @@ def text(result: dict[str, Any]) -> str:
 
 
 def _figures(one: dict[str, Any]) -> str:
+    perplexity = one["perplexity"]
+    said = "too large for a number" if perplexity is None else f"{perplexity:.2f}"
     return (
-        f"loss {one['loss']:.4f} nats per token, perplexity {one['perplexity']:.2f}, "
+        f"loss {one['loss']:.4f} nats per token, perplexity {said}, "
         f"{one['bits_per_byte']:.4f} bits per byte "
         f"({one['tokens']:,} tokens, {one['bytes']:,} bytes)"
     )

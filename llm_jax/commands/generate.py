@@ -26,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt", action="append", default=[], metavar="TEXT", help="repeat for several"
     )
     parser.add_argument(
-        "--prompt-file", type=Path, metavar="FILE", help="a UTF-8 file that is one more prompt"
+        "--prompt-file",
+        type=Path,
+        metavar="FILE",
+        help="a UTF-8 file that is one more prompt, without its byte-order mark and final newline",
     )
     parser.add_argument(
         "--max-tokens", type=count, default=128, metavar="N", help="(default: %(default)s)"
@@ -66,10 +69,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p
     )
     prompts = _prompts(args)
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed is {args.seed}: give a number from 0 to {2**32 - 1}.")
     if args.beams and len(prompts) > 1:
         raise UserError(f"--beams takes one prompt, not {len(prompts)}: give them one by one.")
     trained = load_run(args.run, args.step, verify=not args.no_verify)
     tokenizer = Tokenizer.load(trained.tokenizer_path)
+    if args.beams and args.beams > tokenizer.vocab_size:
+        raise UserError(
+            f"--beams is {args.beams}, more than the {tokenizer.vocab_size} tokens of the "
+            "vocabulary: give fewer."
+        )
     model, compute = trained.config.model, compute_for_inference(trained.config.compute)
     decoder = Decoder(
         model, compute, GREEDY if args.beams else sampling, tokenizer.vocab_size, tokenizer.eos_id
@@ -99,18 +109,27 @@ def text(result: dict[str, Any]) -> str:
 def _prompts(args: argparse.Namespace) -> list[str]:
     prompts = list(args.prompt)
     if args.prompt_file:
+        prompts.append(_file_prompt(args.prompt_file))
+    for prompt in prompts:
         try:
-            prompts.append(args.prompt_file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(
-                f"--prompt-file {str(args.prompt_file)!r} cannot be read ({error.strerror}): check "
-                "the path."
-            ) from None
-        except UnicodeDecodeError:
-            raise UserError(
-                f"--prompt-file {str(args.prompt_file)!r} is not UTF-8: convert it."
-            ) from None
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"--prompt {prompt!a} is not UTF-8: convert it.") from None
     return prompts or [""]
+
+
+def _file_prompt(path: Path) -> str:
+    """The text of a file as its author sees it: line ends are \\n as in cleaned documents, and the
+    newline with which editors end a file is not a part of it."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(
+            f"--prompt-file {str(path)!r} cannot be read ({error.strerror}): check the path."
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"--prompt-file {str(path)!r} is not UTF-8: convert it.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
 
 
 def _sample(

@@ -18,6 +18,7 @@ from llm_jax.convert.tensors import Tensor, empty, tensors
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.runs.files import new_folder
 from llm_jax.train.checkpoint import FORMAT, VERSIONED
+from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import write_manifest
 
 Params = dict[str, Any]
@@ -100,6 +101,7 @@ def import_run(
     if check:
         parity.require_transformers("pass --no-check to import without the comparison")
     model, params = read(folder)
+    require_finite(params, str(folder), "download it again")
     if tokenizer.vocab_size > model.vocab_size:
         raise UserError(
             f"The tokenizer has {tokenizer.vocab_size} tokens, more than the {model.vocab_size} of "

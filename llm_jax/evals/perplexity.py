@@ -7,6 +7,7 @@ predicted from its own tokens alone, and nothing across documents.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -42,7 +43,9 @@ class Evaluator:
         padding = config.model.vocab_size - len(token_bytes)
         self._config = dataclasses.replace(
             config,
-            data=dataclasses.replace(config.data, batch_size=self.batch_size),
+            data=dataclasses.replace(
+                config.data, batch_size=self.batch_size, ramp_from=None, ramp_steps=0
+            ),
             # Parameters come in float32, whatever the run stores.
             optim=dataclasses.replace(
                 config.optim,
@@ -59,7 +62,11 @@ class Evaluator:
         self._params = jax.device_put(params, where)
 
     def measure(self, batches: Iterable[Batch], progress: Progress, total: int) -> Score:
-        """The score of all batches together; raises `UserError` if they predict nothing."""
+        """The score of all batches together.
+
+        Raises:
+          UserError: they predict nothing, or the losses are not finite numbers.
+        """
         score = Score(0.0, 0, 0)
         for i, batch in enumerate(batches):
             made = jax.device_get(self._step(self._params, to_device(batch, self._mesh)))
@@ -67,6 +74,11 @@ class Evaluator:
             progress("evaluating", i + 1, total)
         if score.num_bytes == 0:
             raise UserError("There is no text to evaluate: it is empty.")
+        if not math.isfinite(score.nats):
+            raise UserError(
+                "The model's losses on this text are not finite numbers: its weights are too "
+                "large, or broken."
+            )
         return score
 
     def split(self, dataset: TokenDataset, split: str, progress: Progress) -> Score:

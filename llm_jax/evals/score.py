@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
+
+LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,16 @@ class Score:
         """Independent of the tokenizer; </s> costs nats and stands for no byte."""
         return self.nats / math.log(2) / self.num_bytes
 
+    @property
+    def perplexity(self) -> float | None:
+        """e to the power of `loss`; None where no number is large enough."""
+        return math.exp(self.loss) if self.loss < LARGEST_EXPONENT else None
+
     def report(self) -> dict[str, Any]:
         """The figures as JSON has them."""
         return {
             "loss": self.loss,
-            "perplexity": math.exp(self.loss),
+            "perplexity": self.perplexity,
             "bits_per_byte": self.bits_per_byte,
             "tokens": self.tokens,
             "bytes": self.num_bytes,

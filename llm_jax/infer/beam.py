@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm_jax.infer.cache import decode_attend, empty_cache, prefill_attend
-from llm_jax.infer.generate import Decoder, check_room
+from llm_jax.infer.generate import Decoder, check_room, require_finite_logits
 
 Params = dict[str, Any]
 
@@ -28,11 +28,12 @@ def beam_search(
       New ids without end-of-document, whether it was met, and the log-probability in nats.
 
     Raises:
-      UserError: the prompt leaves no room for `max_tokens`.
+      UserError: the prompt leaves no room for `max_tokens`, or logits that are not finite numbers.
     """
     check_room(decoder.model, len(prompt), max_tokens)
     tokens_Kn, score_K = _search(params, np.asarray([prompt], np.int32), decoder, beams, max_tokens)
     best = int(jnp.argmax(score_K))
+    require_finite_logits(bool(jnp.isfinite(score_K[best])))
     ids = np.asarray(tokens_Kn[best]).tolist()
     stopped = decoder.eos_id in ids
     return ids[: ids.index(decoder.eos_id)] if stopped else ids, stopped, float(score_K[best])

@@ -16,10 +16,12 @@ from llm_jax.config import ComputeConfig, ModelConfig, UserError
 from llm_jax.infer.cache import decode_attend, empty_cache, prefill_attend
 from llm_jax.infer.sampling import Sampling, choose
 from llm_jax.model import transformer
+from llm_jax.train.precision import as_matrices
 
 Params = dict[str, Any]
 State = dict[str, Any]
-"""tokens_BS, length_B (tokens so far), done_B, caches, keys_B, as `_prefill` makes them."""
+"""tokens_BS, length_B (tokens so far), done_B, finite_B (whether all logits so far were finite
+numbers), caches, keys_B, as `_prefill` makes them."""
 CHUNK = 16
 """Tokens per row between two looks of the host: what streaming and timing see."""
 
@@ -85,10 +87,10 @@ def compute_for_inference(compute: ComputeConfig) -> ComputeConfig:
 
 
 def prepared(params: Params, model: ModelConfig, compute: ComputeConfig) -> Params:
-    """Parameters in the compute dtype once, instead of at each token; norms stay float32."""
-    axes = transformer.logical_axes(model)
-    cast = lambda leaf, names: jnp.asarray(leaf, None if "norm" in names else compute.dtype)  # noqa: E731
-    return jax.tree.map(cast, params, axes)
+    """The matrices in the compute dtype once, instead of at each token; what training keeps in
+    float32 (norms, biases, routers) stays in it."""
+    params = jax.tree.map(jnp.asarray, params)
+    return as_matrices(params, compute.dtype, transformer.logical_axes(model))
 
 
 def generate(
@@ -109,7 +111,8 @@ def generate(
       on_tokens: called with the new ids of each row, every `CHUNK` tokens.
 
     Raises:
-      UserError: a prompt that leaves no room for `max_tokens` in the model's context.
+      UserError: a prompt that leaves no room for `max_tokens` in the model's context, or logits
+        that are not finite numbers.
     """
     lengths = [len(prompt) for prompt in prompts]
     check_room(decoder.model, max(lengths), max_tokens)
@@ -154,6 +157,14 @@ def check_room(model: ModelConfig, prompt: int, max_tokens: int) -> None:
         )
 
 
+def require_finite_logits(finite: np.bool_ | bool) -> None:
+    if not finite:
+        raise UserError(
+            "The model computes logits that are not finite numbers, so no token can be chosen: its "
+            "weights are too large, or broken."
+        )
+
+
 class _Reporter:
     """Takes new tokens off the device and hands them on."""
 
@@ -167,6 +178,7 @@ class _Reporter:
         self._eos_id, self._on_tokens = eos_id, on_tokens
 
     def __call__(self, state: State) -> None:
+        require_finite_logits(np.asarray(state["finite_B"]).all())
         tokens, lengths = np.asarray(state["tokens_BS"]), np.asarray(state["length_B"])
         fresh = []
         for row, length in enumerate(lengths.tolist()):
@@ -204,6 +216,7 @@ def _prefill(
         "tokens_BS": jnp.pad(jnp.asarray(prompt_BP), ((0, 0), (0, max_tokens))),
         "length_B": length_B,
         "done_B": jnp.zeros(B, bool),
+        "finite_B": jnp.ones(B, bool),
         "caches": caches,
         "keys_B": keys_B,
     }
@@ -249,4 +262,6 @@ def _append(state: State, logits_BV: jax.Array, decoder: Decoder) -> State:
         "tokens_BS": tokens_BS,
         "length_B": jnp.where(done_B, length_B, length_B + 1),
         "done_B": done_B | (token_B == decoder.eos_id),
+        # Of the whole vocabulary, its padding is -inf.
+        "finite_B": state["finite_B"] & (done_B | jnp.isfinite(jnp.max(logits_BV, axis=-1))),
     }

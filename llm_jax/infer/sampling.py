@@ -12,6 +12,9 @@ import jax.numpy as jnp
 
 from llm_jax.config import UserError
 
+COLDEST, HOTTEST = 1e-4, 1e4
+"""Temperatures between which float32 keeps the logits apart and finite."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -31,8 +34,11 @@ class Sampling:
     """Only tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024)."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"--temperature is {self.temperature}: give 0 (greedy) or more.")
+        if self.temperature != 0 and not COLDEST <= self.temperature <= HOTTEST:
+            raise UserError(
+                f"--temperature is {self.temperature}: give 0 (greedy), or a number from "
+                f"{COLDEST:g} to {HOTTEST:g}."
+            )
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"--top-k is {self.top_k}: give 1 or more.")
         for name in ("top_p", "min_p"):

@@ -14,6 +14,7 @@ from jax.sharding import SingleDeviceSharding
 
 from llm_jax.config import RunConfig, UserError, from_json
 from llm_jax.model import transformer
+from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, unchecked_sentence
 from llm_jax.train.optimizer import is_schedule_free, schedule_free_average
 from llm_jax.train.plain import key_of, plain, unplain
@@ -44,7 +45,7 @@ def load_run(folder: str | Path, step: int | None = None, *, verify: bool = True
         manifest. Nothing in the run's folder is changed.
 
     Raises:
-      UserError: no run, no checkpoint, or not that one.
+      UserError: no run, no checkpoint, or not that one; weights that are not finite numbers.
       Damaged: its files are not those that were written, or cannot be read.
     """
     folder = Path(folder).absolute()
@@ -75,6 +76,12 @@ def load_run(folder: str | Path, step: int | None = None, *, verify: bool = True
         except Exception as error:  # Orbax raises no narrower one
             why = f"it cannot be read: {reason(error)}"
             raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
+    others = _others(step, steps)
+    require_finite(
+        params,
+        f"Checkpoint {step} of the run in {str(folder)!r}",
+        f"give another one with --step ({others})" if others else "train the model again",
+    )
     return Run(config, step, params, folder / "tokenizer.model", verified)
 
 
@@ -93,9 +100,13 @@ def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> b
 
 
 def _sentence(folder: Path, step: int, steps: list[int], why: str) -> str:
-    others = ", ".join(str(other) for other in reversed(steps) if other != step)
+    others = _others(step, steps)
     way = f"give another one with --step ({others})" if others else "restore it from a copy"
     return f"Checkpoint {step} of the run in {str(folder)!r} is damaged ({why}): {way}"
+
+
+def _others(step: int, steps: list[int]) -> str:
+    return ", ".join(str(other) for other in reversed(steps) if other != step)
 
 
 def _judged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params: Any) -> Any:

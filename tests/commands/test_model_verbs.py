@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 import tiny
 
@@ -17,6 +18,7 @@ from llm_jax.cli import main
 from llm_jax.config import DataConfig
 from llm_jax.convert.hf_import import write_run
 from llm_jax.data.pipeline import TokenDataset
+from llm_jax.train.load import load_run
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,57 @@ def test_generate(run_folder, tmp_path, capsys):
         capsys, "generate", run_folder, "--prompt", "def", "--max-tokens", 20, "--beams", 1
     )
     assert beams["samples"][0]["ids"] == made["samples"][0]["ids"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "prompt"),
+    [
+        (b"\xef\xbb\xbfdef main(\n", "def main("),
+        (b"a\r\nb\r\n", "a\nb"),
+        (b"two newlines\n\n", "two newlines\n"),
+        ("猫".encode(), "猫"),
+    ],
+)
+def test_a_prompt_file_is_the_text_that_its_author_sees(run_folder, raw, prompt, tmp_path, capsys):
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(raw)
+    words = ["generate", run_folder, "--prompt-file", path, "--max-tokens", 1, "--temperature", 0]
+    made = call_json(capsys, *words)
+    assert made["samples"][0]["prompt"] == prompt
+    direct = call_json(capsys, *words[:2], "--prompt", prompt, *words[4:])
+    assert direct["samples"][0]["ids"] == made["samples"][0]["ids"]
+
+
+def test_weights_that_are_not_numbers_are_refused_by_every_reader(
+    run_folder, tmp_path, tiny_dataset, capsys
+):
+    trained = load_run(run_folder)
+    params = jax.tree.map(np.array, trained.params)
+    params["blocks"]["mlp"]["up"][1, 2, 3] = np.nan
+    folder, out = tmp_path / "run", tmp_path / "hf"
+    folder.mkdir()
+    write_run(folder, trained.config, params, TokenDataset.open(tiny_dataset).tokenizer)
+    for words in (["eval"], ["generate"], ["export", "--no-check", "--to", "hf", out]):
+        code, said, err = call(capsys, words[0], folder, *words[1:])
+        assert (code, said) == (2, "")
+        assert "not finite numbers (blocks/mlp/up)" in err.splitlines()[-1]
+    assert not out.exists()
+
+
+def test_losses_that_are_too_large_for_a_perplexity(run_folder, tmp_path, tiny_dataset, capsys):
+    trained = load_run(run_folder)
+    for factor, code, words in ((1e5, 0, "perplexity too large"), (1e38, 2, "not finite numbers")):
+        params = dict(trained.params, unembed=np.asarray(trained.params["unembed"]) * factor)
+        folder = tmp_path / f"run{factor:g}"
+        folder.mkdir()
+        tokenizer = TokenDataset.open(tiny_dataset).tokenizer
+        write_run(folder, trained.config, params, tokenizer)
+        text = tmp_path / "text.txt"
+        text.write_text("A text.", encoding="utf-8")
+        got, out, err = call(capsys, "eval", folder, "--text", text)
+        assert got == code
+        assert words in (out if code == 0 else err)
+        assert "inf" not in out.replace("infer", "") and "nan" not in out
 
 
 def test_export_import_and_export_again(run_folder, tmp_path, capsys):
@@ -188,6 +241,10 @@ def test_damage_that_the_checksums_were_not_asked_about(run_folder, capsys, tmp_
         (["eval", "RUN", "--step", 7], "no checkpoint of step 7"),
         (["generate", "RUN", "--max-tokens", 500], "more than the model's context of 96"),
         (["generate", "RUN", "--top-p", 0], "--top-p is 0.0"),
+        (["generate", "RUN", "--temperature", "nan"], "--temperature is nan"),
+        (["generate", "RUN", "--seed", 2**32], "--seed is 4294967296: .* from 0 to 4294967295"),
+        (["generate", "RUN", "--beams", 2**60], "--beams is 1152921504606846976, more than"),
+        (["generate", "RUN", "--prompt", "caf\udce9"], r"--prompt 'caf\\udce9' is not UTF-8"),
         (["generate", "RUN", "--prompt-file", "nowhere"], "cannot be read"),
         (["generate", "RUN", "--prompt", "a", "--prompt", "b", "--beams", 2], "takes one prompt"),
         (["export", "RUN", "--to", "onnx", "out"], "the only format is hf"),

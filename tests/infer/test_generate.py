@@ -15,8 +15,9 @@ from llm_jax.config import Llama3Rope, ModelConfig, MoeConfig, UserError
 from llm_jax.convert.parity import our_logits
 from llm_jax.infer.beam import beam_search
 from llm_jax.infer.cache import decode_attend, empty_cache, prefill_attend
-from llm_jax.infer.generate import Decoder, generate
+from llm_jax.infer.generate import Decoder, generate, prepared
 from llm_jax.infer.sampling import GREEDY, Sampling
+from llm_jax.model import transformer
 
 MODELS = {
     "gqa": tiny.model_config(),
@@ -136,6 +137,39 @@ def test_a_prompt_beyond_the_context_is_one_sentence():
     model, params = MODELS["gqa"], params_of(MODELS["gqa"])
     with pytest.raises(UserError, match=r"60 tokens and --max-tokens is 5, more than .* 64"):
         generate(params, decoder_of(model), [[1] * 60], max_tokens=5)
+
+
+@pytest.mark.parametrize("balance_rate", [0.0, 1e-3])
+def test_bfloat16_chooses_the_experts_that_training_chooses(balance_rate):
+    moe = MoeConfig(experts=64, top_k=2, d_ff=8, balance_rate=balance_rate)
+    model = tiny.model_config(moe=moe, norm="layernorm", out_bias=True)
+    compute = tiny.compute_config(dtype="bfloat16")
+    params = params_of(model)
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 64, (4, 32)), jnp.int32)
+    positions = jnp.broadcast_to(jnp.arange(32), tokens.shape)
+
+    @jax.jit
+    def forward(params):
+        attend = transformer.packed_attend(model, compute, jnp.ones_like(tokens))
+        x, _, routing = transformer.hidden(params, tokens, positions, attend, model, compute)
+        return transformer.logits(x, transformer.unembedding(params, model), model), routing.load_E
+
+    ready = prepared(params, model, compute)
+    assert ready["blocks"]["moe"]["up"].dtype == jnp.bfloat16
+    for ours, theirs in zip(forward(ready), forward(params), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_refused(broken):
+    model = MODELS["gqa"]
+    params = tiny.parameters(model, size=0.1)
+    params["unembed"][0, 7] = broken
+    for decoder in (decoder_of(model), decoder_of(model, Sampling())):
+        with pytest.raises(UserError, match="not finite"):
+            generate(params, decoder, [[1, 5]], max_tokens=3)
+    with pytest.raises(UserError, match="not finite"):
+        beam_search(params, decoder_of(model), [1, 5], beams=2, max_tokens=3)
 
 
 def test_beam_search_with_every_beam_finds_the_likeliest_continuation():

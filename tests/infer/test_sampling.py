@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +80,13 @@ def test_something_is_always_left(logits, top_p, top_k):
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"min_p": 1.5}]
+    "options",
+    [
+        *({"temperature": value} for value in (-1.0, math.nan, math.inf, 1e-300)),
+        {"top_k": 0},
+        *({"top_p": value} for value in (0.0, math.nan)),
+        {"min_p": 1.5},
+    ],
 )
 def test_values_out_of_range_are_refused_by_name(options):
     flag = next(iter(options)).replace("_", "-")

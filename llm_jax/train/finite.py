@@ -1,0 +1,22 @@
+"""Weights that are not finite numbers, found before anything is computed from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from llm_jax.config import UserError
+
+
+def require_finite(params: Any, where: str, way_out: str) -> None:
+    """Raises `UserError` if a leaf of `params` holds NaN or an infinity, and names it."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    broken = [path for path, leaf in leaves if not np.isfinite(np.asarray(leaf)).all()]
+    if broken:
+        name = "/".join(str(entry.key) for entry in broken[0])
+        others = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise UserError(
+            f"{where} has weights that are not finite numbers ({name}{others}): {way_out}."
+        )
