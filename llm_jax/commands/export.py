@@ -13,6 +13,7 @@ from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments
 from llm_jax.config import UserError
+from llm_jax.config.extras import require_packages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     kind, out = args.to[0], Path(args.to[1])
     if kind != "hf":
         raise UserError(f"--to is {kind!r}: the only format is hf.")
+    if not args.no_check:
+        require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
     from llm_jax.convert.hf_export import export, refuse_nonempty
     from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.train.load import load_run

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.config.extras import require_packages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"There is no tokenizer file {str(path)!r}: give a SentencePiece model that belongs to "
             "this model with --tokenizer."
         )
+    if not args.no_check:
+        require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
     config, files, difference = import_run(
         args.folder, args.run, Tokenizer.load(path), check=not args.no_check
     )

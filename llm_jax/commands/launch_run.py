@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         owners = [name for name, b in BACKENDS.items() if flag in {f.name for f in fields(b)}]
         add(f"--{flag.replace('_', '-')}", help=f"back end {', '.join(owners)}")
     add("--dry-run", action="store_true", help="print the actions, exactly, and do nothing")
+    add("--manifest", action="store_true", help="with --dry-run: print YAML for kubectl apply")
     add("--detach", action="store_true", help="return once launched; go on in the background")
 
 
@@ -145,15 +146,20 @@ def _defaults_of_the_run(raw: dict[str, Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.launch import job
+    from llm_jax.launch import job, manifest
     from llm_jax.launch.backends import driver
+    from llm_jax.launch.dataset import check_path
     from llm_jax.launch.folder import open_folder
     from llm_jax.launch.records import load_job, read_json
 
+    require(not args.manifest or args.dry_run, "--manifest goes with --dry-run: give both.")
     spec = job_spec(args)
     trained = _trained(spec, args)
     if args.dry_run:
         job.check_mesh(spec, trained)
+        check_path(spec, trained)
+        if args.manifest:
+            return {"job": spec.name, "manifest": manifest.text(spec, trained)}
         planned = job.actions(spec, trained, first=0)
         return {"job": spec.name, "actions": [action.describe() for action in planned]}
     back = driver(spec)
@@ -215,6 +221,8 @@ def _say(text: str) -> None:
 
 
 def text(result: dict[str, Any]) -> str:
+    if "manifest" in result:
+        return result["manifest"].rstrip("\n")
     if "actions" in result:
         return "\n".join(json.dumps(action, indent=1) for action in result["actions"])
     from llm_jax.commands.launch_status import text as status_text

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from llm_jax.commands import count, number
 from llm_jax.config import UserError, to_json
+from llm_jax.config.extras import require_packages
 from llm_jax.runs.files import write_text
 
 UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
@@ -95,6 +96,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.law_only and args.flops is None:
         raise UserError("--law-only speaks of FLOPs alone: give --flops.")
+    if args.verify:
+        require_packages("--verify", "libtpu")
     text = _text(args.data) if args.data else None
     request = _request(args, text)
     if args.law_only:

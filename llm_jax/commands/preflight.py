@@ -16,6 +16,7 @@ from typing import Any
 
 from llm_jax.commands.overrides import override
 from llm_jax.config import UserError, to_json
+from llm_jax.config.extras import require_packages
 from llm_jax.runs.files import write_text
 
 OVERRIDES = True
@@ -44,13 +45,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("llm-jax preflight needs --topology: a TPU slice such as v5p-128.")
     if args.write and not (args.fix or args.search):
         raise UserError("--write takes what --fix or --search chose: give one of them.")
+    require_packages("Compiling for TPUs", "libtpu")
     from llm_jax.preflight.cache import measured
     from llm_jax.preflight.remedy import fix
     from llm_jax.preflight.search import search
-    from llm_jax.preflight.topology import find, require_compiler
+    from llm_jax.preflight.topology import find
 
     machine = find(args.topology, args.slices)
-    require_compiler()
     chosen = config
     if args.search:
         made = search(config, machine)

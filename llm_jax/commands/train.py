@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from llm_jax.commands.overrides import override
+from llm_jax.config.extras import require_packages
 from llm_jax.plan.devices import maybe_accelerator
 
 OVERRIDES = True
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     config = override(args.config, args.overrides, verb="train", own=args.flags)
+    if config.wandb:
+        require_packages(f"wandb = {config.wandb!r}", "wandb", way_out="or leave --wandb out")
     from llm_jax.train import distributed
     from llm_jax.train.loop import train
 

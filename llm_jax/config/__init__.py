@@ -11,7 +11,7 @@ without JAX.
 from llm_jax.config.codec import from_dict, from_json, load, recipe_folders, to_dict, to_json
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
 from llm_jax.config.model import Llama3Rope, ModelConfig, MoeConfig, YarnRope
-from llm_jax.config.run import PlanRecord, RunConfig
+from llm_jax.config.run import PlanRecord, RunConfig, check_vocabulary
 from llm_jax.config.training import (
     CheckpointConfig,
     ComputeConfig,
@@ -36,6 +36,7 @@ __all__ = [
     "RunConfig",
     "UserError",
     "YarnRope",
+    "check_vocabulary",
     "from_dict",
     "from_json",
     "load",

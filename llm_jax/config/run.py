@@ -143,3 +143,18 @@ class RunConfig:
     def tokens(self, steps: int) -> int:
         """Total tokens read in the first `steps` steps."""
         return self.data.sequences(steps) * self.data.seq_len
+
+
+VOCAB_MULTIPLE = 128
+"""A model's vocabulary may be its tokenizer's rounded up to this, for the sake of the hardware."""
+
+
+def check_vocabulary(config: RunConfig, have: int) -> None:
+    """Raises `ConfigError` unless the model's vocabulary is that of its dataset, `have` tokens."""
+    rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    require(
+        config.model.vocab_size in (have, rounded),
+        f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data.path} "
+        f"has {have} tokens: set it to {have}"
+        + (f", or to {rounded} for a multiple of {VOCAB_MULTIPLE}." if rounded != have else "."),
+    )

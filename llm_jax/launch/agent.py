@@ -28,6 +28,7 @@ from llm_jax.launch import checks, mount
 from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED, classify, decide, sentence
 from llm_jax.launch.checks import Refused
 from llm_jax.launch.folder import Folder, open_folder
+from llm_jax.launch.manifest import VARIABLE, put_files
 from llm_jax.launch.peers import Peers
 from llm_jax.launch.records import (
     ExitRecord,
@@ -208,6 +209,8 @@ def main() -> int:
         return 2
     folder = open_folder(sys.argv[1])
     try:
+        if VARIABLE in os.environ:
+            put_files(folder, Path(os.environ[VARIABLE]))
         spec, first = load_job(folder)
         agent = Agent(folder, spec, first, os.environ)
     except (UserError, Refused) as error:

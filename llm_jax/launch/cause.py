@@ -53,8 +53,16 @@ def classify(code: int, log_tail: str) -> tuple[Kind, str]:
     if PEER_SIGNS.search(error or log_tail):
         return "peer", "lost a peer"
     if code < 0:
-        return "killed", f"killed by {signal.Signals(-code).name}"
+        return "killed", f"killed by {signal_name(-code)}"
     return "error", error or f"exit code {code}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`, or `signal 40` of one that has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _last_error(log_tail: str) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llm_jax.config import UserError
+from llm_jax.config.extras import require_packages
 from llm_jax.runs.files import sibling, write_bytes
 
 PART_BYTES = 1 << 20  # a bucket's objects cannot grow, so its logs are parts of this size
@@ -206,14 +207,10 @@ def _as_os_error() -> Iterator[None]:
 
 
 def _client(address: str) -> Any:
-    try:
-        from google.auth.exceptions import DefaultCredentialsError
+    require_packages(address, "google.cloud.storage")
+    from google.auth.exceptions import DefaultCredentialsError
 
-        storage = importlib.import_module("google.cloud.storage")
-    except ImportError:
-        raise UserError(
-            f"{address} needs the Google Cloud client: pip install 'llm-jax[launch-gcp]'."
-        ) from None
+    storage = importlib.import_module("google.cloud.storage")
     try:
         return storage.Client()
     except DefaultCredentialsError:

@@ -10,13 +10,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from llm_jax.config import RunConfig, UserError, load, require
+from llm_jax.config.extras import require_packages
 from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import decide, root_cause, sentence
+from llm_jax.launch.dataset import check_dataset
 from llm_jax.launch.folder import Folder, check_bucket, check_writable, open_folder
 from llm_jax.launch.lease import is_supervised
 from llm_jax.launch.progress import progress
@@ -55,16 +56,17 @@ def prepare(
     Raises:
       UserError: one sentence on the first thing that would go wrong.
     """
+    check_packages(spec)
     run = run or load(spec.config)
     check_mesh(spec, run)
-    _check_data(spec, run)
+    check_dataset(spec, run, say)
     folder = open_folder(spec.out)
-    check_writable(folder)
     unseen = check_bucket(folder)
     if unseen:
         say(f"warning: {unseen}")
     _check_owner(folder, spec, run)
     back.check()
+    check_writable(folder)
     return run, next_incarnation(folder)
 
 
@@ -85,15 +87,14 @@ def check_mesh(spec: JobSpec, run: RunConfig) -> None:
     )
 
 
-def _check_data(spec: JobSpec, run: RunConfig) -> None:
-    """Raises `ConfigError` if hosts that share this machine's files would find no dataset."""
-    if spec.trainer or spec.backend.kind not in ("local", "slurm"):
-        return
-    require(
-        (Path(run.data.path) / "dataset.json").is_file(),
-        f"data.path is {run.data.path!r}, where there is no dataset: make one with `llm-jax data "
-        "build`, or name another with --data.path FOLDER.",
-    )
+PACKAGES = {"tpu": ["google.cloud.tpu_v2"], "gke": ["kubernetes"], "skypilot": ["yaml"]}
+
+
+def check_packages(spec: JobSpec) -> None:
+    """Raises `UserError` if a client that launching on this back end needs is not installed."""
+    kind = spec.backend.kind
+    bucket = ["google.cloud.storage"] if spec.out.startswith("gs://") else []
+    require_packages(f"Launching on the {kind} back end", *PACKAGES.get(kind, []), *bucket)
 
 
 def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:

@@ -53,6 +53,13 @@ class Tpu:
     external_ips: bool = True
     """The API's own default is False, and then pip cannot reach an index without Cloud NAT."""
 
+    def __post_init__(self) -> None:
+        require(
+            re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z0-9]+", self.zone) is not None,
+            f"job.backend.zone is {self.zone!r}: name a zone such as us-east5-a, a region with the "
+            "zone's letter behind it.",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gke:

@@ -8,23 +8,20 @@ al. 2013), because 8 bits lose the outliers of gradients.
 
 from __future__ import annotations
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 
-from llm_jax.config import ComputeConfig, UserError
+from llm_jax.config import ComputeConfig
+from llm_jax.config.extras import require_packages
 
 DTYPES = {"int8": jnp.int8, "fp8": jnp.float8_e4m3fn}
 
 
 def require_library(compute: ComputeConfig) -> None:
     """Raises `UserError` if `compute.quantize` needs qwix and it is not installed."""
-    if compute.quantize != "none" and importlib.util.find_spec("qwix") is None:
-        raise UserError(
-            f"compute.quantize is {compute.quantize!r}, which needs the library qwix: "
-            "pip install \"llm-jax[quantize]\", or set it to 'none'."
-        )
+    if compute.quantize != "none":
+        what = f"compute.quantize = {compute.quantize!r}"
+        require_packages(what, "qwix", way_out="or set it to 'none'")
 
 
 def quantized_product(x: jax.Array, w: jax.Array, kind: str) -> jax.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import re
@@ -12,11 +11,11 @@ import jax
 from jax.experimental import topologies
 
 from llm_jax.config import UserError
+from llm_jax.config.extras import require_packages
 from llm_jax.plan.devices import WITHOUT_TPU
 from llm_jax.plan.hardware import CHIPS, Chip, Slice
 from llm_jax.plan.layout import Machine
 
-INSTALL = 'pip install "llm-jax[tpu]"'
 MEGACORE = ("v4", "v5p")
 """Chips whose two cores JAX sees as one device: their compiler configuration is `megacore`."""
 
@@ -67,8 +66,7 @@ def _short(chip: Chip, piece: Slice) -> str:
 
 def require_compiler() -> None:
     """Raises `UserError` if libtpu, the TPU compiler, is not installed."""
-    if importlib.util.find_spec("libtpu") is None:
-        raise UserError(f"The TPU compiler (libtpu) is not installed: {INSTALL}.")
+    require_packages("Compiling for TPUs", "libtpu")
 
 
 def devices(machine: Machine) -> tuple[jax.Device, ...]:

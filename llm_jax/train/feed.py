@@ -9,27 +9,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from llm_jax.config import RunConfig, require
+from llm_jax.config import RunConfig, check_vocabulary, require
 from llm_jax.data.pipeline import RECORDS_FOLDER, Batches, TokenDataset
 from llm_jax.parallel.mesh import sharding
 from llm_jax.train.step import Batch
-
-VOCAB_MULTIPLE = 128
-"""A model's vocabulary may be its tokenizer's rounded up to this, for the sake of the hardware."""
 
 
 def open_dataset(config: RunConfig) -> TokenDataset:
     """The run's dataset; raises `ConfigError` if the model has not its vocabulary."""
     dataset = TokenDataset.open(config.data.path)
     _check_files(dataset.path / RECORDS_FOLDER)
-    have = dataset.tokenizer.vocab_size
-    rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-    require(
-        config.model.vocab_size in (have, rounded),
-        f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data.path} "
-        f"has {have} tokens: set it to {have}"
-        + (f", or to {rounded} for a multiple of {VOCAB_MULTIPLE}." if rounded != have else "."),
-    )
+    check_vocabulary(config, dataset.tokenizer.vocab_size)
     return dataset
 
 

@@ -17,7 +17,8 @@ from llm_jax.cli import main
 from llm_jax.config import UserError
 from llm_jax.launch.backends import gke
 from llm_jax.launch.folder import open_folder
-from llm_jax.launch.records import attempt_folder, outside_record, record_exit
+from llm_jax.launch.manifest import put_files
+from llm_jax.launch.records import attempt_folder, load_job, outside_record, read_json, record_exit
 from llm_jax.launch.spec import Gke
 
 
@@ -78,6 +79,47 @@ def test_manifests_obey_the_schemas(gke_spec, changes):
     (replicated,) = made["spec"]["replicatedJobs"]
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}}
     validate.validate(job | replicated["template"], validate.latest_version(), strict=True)
+
+
+def test_a_manifest_for_kubectl_is_complete(run_json, tmp_path, capsys):
+    yaml = pytest.importorskip("yaml")
+    validate = pytest.importorskip("kubernetes_validate")
+    models = pytest.importorskip("kubeflow_trainer_api.models")
+    words = ["launch", "run", run_json, "--name", "demo", "--out", "gs://b/demo", "--steps", "30"]
+    words += ["--backend", "gke", "--namespace", "research", "--image", "registry/llm-jax:1"]
+    words += ["--accelerator", "v5p-128", "--data.path", "gs://b/text", "--dry-run", "--manifest"]
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    printed = capsys.readouterr()
+    assert (left.value.code, printed.err) == (0, "")
+    config_map, job_set = yaml.safe_load_all(printed.out)
+
+    version = validate.latest_version()
+    validate.validate(config_map, version, strict=True)
+    assert models.JobsetV1alpha2JobSet.from_dict(job_set).to_dict() == job_set
+    (replicated,) = job_set["spec"]["replicatedJobs"]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}}
+    validate.validate(job | replicated["template"], version, strict=True)
+    assert config_map["metadata"]["namespace"] == job_set["metadata"]["namespace"] == "research"
+    pod = replicated["template"]["spec"]["template"]["spec"]
+    assert {"name": "launch", "configMap": {"name": "demo-launch"}} in pod["volumes"]
+    env = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    mounts = {one["mountPath"]: one["name"] for one in pod["containers"][0]["volumeMounts"]}
+    assert mounts[env["LLM_JAX_FILES"]] == "launch"
+
+    files, folder = tmp_path / "files", open_folder(str(tmp_path / "out"))
+    files.mkdir()
+    for name, text in config_map["data"].items():
+        (files / name).write_text(text)
+    for _ in range(2):  # of two agents the second finds what the first has put there
+        put_files(folder, files)
+    held, first = load_job(folder)
+    assert (held.name, held.image, first) == ("demo", "registry/llm-jax:1", 0)
+    run = read_json(folder, "launch/run.json")
+    assert (run["steps"], run["out"], run["data"]["path"]) == (30, "gs://b/demo", "gs://b/text")
+    (files / "run.json").write_text(config_map["data"]["run.json"].replace("30", "31"))
+    with pytest.raises(UserError, match=r"holds another launch/run\.json than the manifest"):
+        put_files(folder, files)
 
 
 def test_a_misspelt_field_would_not_pass(gke_spec):
@@ -165,6 +207,9 @@ def test_list_shows_our_jobs_only(cluster, gke_spec, capsys):
     words = ("launch", "list", "--backend", "gke", "--namespace", "research")
     code, result = call(capsys, *words)
     assert code == 0
+    assert result["jobs"] == [{"job": "fake", "state": "waiting", "out": "gs://b/run"}]
+    cluster.jobsets["fake"]["status"] = {"replicatedJobsStatus": [{"name": "slice", "ready": 2}]}
+    code, result = call(capsys, *words)
     assert result["jobs"] == [{"job": "fake", "state": "running", "out": "gs://b/run"}]
 
 
@@ -197,6 +242,10 @@ def test_mistakes_are_one_sentence(cluster, gke_spec):
     with pytest.raises(UserError, match="The cluster refused: 403 user may not"):
         gke.Driver(gke_spec()).check()
     assert [r for r in cluster.requests if r.startswith("POST")] == [f"POST {JOBSETS}"]
+    cluster.refuse = None
+    spec = gke_spec(backend=Gke(namespace="elsewhere"))
+    with pytest.raises(UserError, match="has no namespace 'elsewhere'"):
+        gke.Driver(spec).apply(*gke.render(spec, 0))
 
 
 def test_a_missing_client_names_the_extra(gke_spec, monkeypatch):

@@ -1,5 +1,7 @@
 """Queued resources: the real client against a local gRPC server, with faults injected."""
 
+import dataclasses
+
 import pytest
 
 pytest.importorskip("google.cloud.tpu_v2")
@@ -7,7 +9,9 @@ pytest.importorskip("google.cloud.tpu_v2")
 import grpc
 from fake_tpu import FakeTpu, State
 
-from llm_jax.config import UserError
+from llm_jax import config
+from llm_jax.config import ConfigError, UserError
+from llm_jax.launch import job
 from llm_jax.launch.backends import tpu
 from llm_jax.launch.folder import open_folder
 from llm_jax.launch.records import attempt_folder, attempt_name, outside_record, record_exit
@@ -188,6 +192,56 @@ def test_mistakes_are_found_before_anything_is_created(tpu_spec, cloud):
     with pytest.raises(UserError, match="The TPU API refused"):
         driver(tpu_spec(name="x"), cloud).check()
     assert len(cloud.created) == 1
+
+
+@pytest.mark.parametrize("state", ["STATE_UNSPECIFIED", 77])
+def test_a_state_that_is_not_known_is_waited_out(tpu_spec, cloud, state):
+    spec = tpu_spec()
+    back = driver(spec, cloud)
+    cloud.script = [[]]
+    back.apply(*tpu.render(spec, 0))
+    found = cloud.resources[back.name][0]
+    type(found).pb(found).state.state = State[state] if isinstance(state, str) else state
+    assert back.resource().state == "waiting" and str(state) in back.resource().detail
+    assert [job["state"] for job in tpu.listing("p", "us-east5-a", cloud.client())] == ["waiting"]
+    assert str(state) in back.billable()[0]
+
+
+def test_a_zone_that_the_api_does_not_know(tpu_spec, cloud):
+    not_found = [grpc.StatusCode.NOT_FOUND] * 2
+    cloud.errors = {"ListAcceleratorTypes": not_found[:1], "ListQueuedResources": not_found[:1]}
+    with pytest.raises(UserError, match="knows no projects/p/locations/us-east5-a: check"):
+        driver(tpu_spec(), cloud).check()
+    assert tpu.listing("p", "us-east5-a", cloud.client()) == []
+
+
+def looked_at(tpu_spec, cloud, path):
+    """What `launch run` says before anything is created, for a dataset at `path`."""
+    lines = []
+    spec = tpu_spec(trainer=[])
+    run = config.load(spec.config)
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, path=path))
+    job.prepare(spec, driver(spec, cloud), lines.append, run)
+    return lines
+
+
+def test_the_dataset_is_looked_at_before_anything_is_created(tpu_spec, cloud, bucket):
+    text = open_folder(f"{bucket}/text")
+    with pytest.raises(ConfigError, match="'gs://b/text', where there is no dataset"):
+        looked_at(tpu_spec, cloud, "gs://b/text")
+    text.write("dataset.json", b'{"vocab_size": 100}')
+    for path in ("gs://b/text", "/gcs/b/text"):
+        with pytest.raises(ConfigError, match=r"model\.vocab_size is 64, but .* has 100 tokens"):
+            looked_at(tpu_spec, cloud, path)
+    text.write("dataset.json", b"[]")
+    with pytest.raises(ConfigError, match=r"dataset\.json gives no vocab_size"):
+        looked_at(tpu_spec, cloud, "gs://b/text")
+    with pytest.raises(ConfigError, match="'data/stdlib', which hosts of the tpu back end cannot"):
+        looked_at(tpu_spec, cloud, "data/stdlib")
+    assert not open_folder(f"{bucket}/run").names("launch") and not cloud.created
+    text.write("dataset.json", b'{"vocab_size": 64}')
+    assert looked_at(tpu_spec, cloud, "gs://b/text") == []
+    assert not cloud.created
 
 
 def test_the_cloud_lists_jobs_with_their_folders(tpu_spec, cloud):

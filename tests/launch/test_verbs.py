@@ -141,12 +141,13 @@ def test_logs_follow_to_the_end(spec_file, tmp_path, capsys, monkeypatch):
 
 def test_flags_make_the_specification(capsys, run_json):
     words = [run_json, "--name", "demo", "--out", "gs://b/demo", "--accelerator"]
-    words += ["v6e-16", "--slices", "2", "--backend", "tpu", "--project", "p", "--zone", "z"]
-    words += ["--capacity", "spot", "--image", "i", "--env", "A=b=c", "--external-ips", "false"]
+    words += ["v6e-16", "--slices", "2", "--backend", "tpu", "--project", "p"]
+    words += ["--zone", "us-east5-a", "--data.path", "gs://b/text", "--image", "i"]
+    words += ["--capacity", "spot", "--env", "A=b=c", "--external-ips", "false"]
     code, planned, _ = call(capsys, "run", *words, "--dry-run")
     assert code == 0
     (create,) = [a for a in planned["actions"] if a["action"] == "CreateQueuedResource"]
-    assert create["parent"] == "projects/p/locations/z"
+    assert create["parent"] == "projects/p/locations/us-east5-a"
     (node,) = create["queued_resource"]["tpu"]["node_spec"]
     assert node["multislice_params"] == {"node_count": 2, "node_id_prefix": "demo"}
     assert node["node"]["network_config"] == {"enable_external_ips": False}
@@ -160,6 +161,10 @@ def test_the_run_gives_name_and_folder(capsys, run_json):
     assert planned["actions"][0]["folder"] == "unused"
 
 
+TPU = (
+    *("--backend", "tpu", "--project", "p", "--zone", "us-east5-a", "--accelerator", "v5p-8"),
+    *("--out", "gs://b/run", "--image", "i", "--dry-run"),
+)
 DATA = ("--data.path", "DATA")
 TWO = ("--slices", "2", "--dry-run")
 
@@ -181,6 +186,16 @@ TWO = ("--slices", "2", "--dry-run")
             ["run", "RUN", "--parallel.data", "4", *TWO],
             78,
             "2 x cpu-1 has 2: change",
+        ),
+        (["run", "RUN", *TPU], 78, "which hosts of the tpu back end cannot reach: copy"),
+        (["run", "RUN", *TPU, "--zone", "us-east5"], 78, "job.backend.zone is 'us-east5': name a"),
+        (["run", "RUN", *TPU, "--accelerator", "v5p-9"], 78, "near it are v5p-8"),
+        (["run", "RUN", *DATA, "--dry-run", "--manifest"], 78, "give --backend gke"),
+        (["run", "RUN", *DATA, "--manifest"], 78, "--manifest goes with --dry-run"),
+        (
+            ["run", "RUN", *DATA, "--model.vocab-size", "100"],
+            78,
+            "model.vocab_size is 100, but the tokenizer of DATA has 64 tokens",
         ),
         (["run", "RUN"], 78, "data.path is 'data/stdlib', where there is no dataset"),
         (["run", "RUN", "--steps"], 2, "Missing value for argument '--steps'"),
@@ -205,7 +220,7 @@ TWO = ("--slices", "2", "--dry-run")
 def test_one_sentence(words, code, sentence, run_json, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DATA").mkdir()
-    (tmp_path / "DATA" / "dataset.json").write_text("{}")
+    (tmp_path / "DATA" / "dataset.json").write_text('{"vocab_size": 64}')
     words = [run_json if word == "RUN" else word for word in words]
     left, result, err = call(capsys, *words)
     assert (left, result) == (code, None)

@@ -147,6 +147,8 @@ def products_of_int8(text: str) -> int:
 
 def test_without_the_library_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"'int8', which needs the library qwix: pip install"):
+    with pytest.raises(
+        UserError, match=r"'int8' needs qwix, which .* 'llm-jax\[quantize\]', or set"
+    ):
         require_library(compute_config(quantize="int8"))
     require_library(compute_config())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 from llm_jax.config import UserError
@@ -52,6 +54,6 @@ def test_slices_below_one() -> None:
 
 
 def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r'not installed: pip install "llm-jax\[tpu\]"'):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs libtpu, .* pip install 'llm-jax\[tpu\]'"):
         topology.devices(find("v5p-8"))

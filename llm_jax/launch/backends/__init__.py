@@ -13,12 +13,14 @@ from typing import Literal, Protocol
 from llm_jax.launch.actions import Action
 from llm_jax.launch.spec import JobSpec
 
+State = Literal["absent", "waiting", "running", "preempted", "failed", "ended"]
+
 
 @dataclass(frozen=True)
 class Resource:
     """What the back end says about the hosts of a job."""
 
-    state: Literal["absent", "waiting", "running", "preempted", "failed", "ended"]
+    state: State
     detail: str = ""
     lost: tuple[int, ...] = ()
     """Hosts whose agent is known to have died without leaving a record."""

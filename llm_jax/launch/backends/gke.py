@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.config.extras import require_packages
 from llm_jax.launch.accelerators import GKE_GPU_LABEL, GKE_TPU_LABEL
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
@@ -189,9 +190,10 @@ class Driver:
         return self._given
 
     def _custom(self, method: str, *arguments: Any, **named: Any) -> Any:
+        client = self.client
         from kubernetes.client import CustomObjectsApi
 
-        api = CustomObjectsApi(self.client)
+        api = CustomObjectsApi(client)
         place = (GROUP, VERSION, self.backend.namespace, PLURAL)
         return _call(getattr(api, method), *place, *arguments, **named)
 
@@ -213,24 +215,15 @@ class Driver:
 
     def apply(self, action: Action) -> None:
         assert isinstance(action, CreateJobSet)
-        self._custom("create_namespaced_custom_object", action.manifest)
+        if self._custom("create_namespaced_custom_object", action.manifest) is None:
+            raise UserError(
+                f"The cluster has no namespace {self.backend.namespace!r}, or no JobSets: make it "
+                f"with kubectl create namespace {self.backend.namespace}."
+            )
 
     def resource(self) -> Resource:
         found = self._get()
-        if found is None:
-            return Resource("absent")
-        status = found.get("status", {})
-        conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
-        if "Completed" in conditions:
-            return Resource("ended", f"JobSet {self.spec.name} has completed")
-        if "Failed" in conditions:
-            why = conditions["Failed"].get("message", "")
-            return Resource("failed", f"JobSet {self.spec.name} has failed ({why})")
-        ready = sum(job.get("ready", 0) for job in status.get("replicatedJobsStatus", []))
-        if ready < self.spec.slices:
-            why = "suspended by its queue, " if "Suspended" in conditions else ""
-            return Resource("waiting", f"{why}{ready} of {self.spec.slices} slices are ready")
-        return Resource("running", f"JobSet {self.spec.name}")
+        return Resource("absent") if found is None else resource_of(found)
 
     def remove(self) -> None:
         if self._get() is None:
@@ -262,20 +255,35 @@ class Driver:
         return lines
 
 
+def resource_of(found: dict[str, Any]) -> Resource:
+    """What a JobSet, as the API returns it, says of its hosts."""
+    name, status = f"JobSet {found['metadata']['name']}", found.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
+    if "Completed" in conditions:
+        return Resource("ended", f"{name} has completed")
+    if "Failed" in conditions:
+        return Resource("failed", f"{name} has failed ({conditions['Failed'].get('message', '')})")
+    ready = sum(job.get("ready", 0) for job in status.get("replicatedJobsStatus", []))
+    slices = sum(job.get("replicas", 1) for job in found["spec"]["replicatedJobs"])
+    if ready < slices:
+        why = "suspended by its queue, " if "Suspended" in conditions else ""
+        return Resource("waiting", f"{why}{ready} of {slices} slices are ready")
+    return Resource("running", name)
+
+
 def listing(namespace: str, context: str | None, client: Any = None) -> list[dict[str, str]]:
     """Our jobs in a namespace: name, state and output folder."""
+    client = client or make_client(context)
     from kubernetes.client import CustomObjectsApi
 
-    api = CustomObjectsApi(client or make_client(context))
+    api = CustomObjectsApi(client)
     found = _call(
         api.list_namespaced_custom_object, GROUP, VERSION, namespace, PLURAL, label_selector=LABEL
     )
     rows = []
     for item in found["items"] if found else []:
-        terminal = item.get("status", {}).get("terminalState", "")
-        state = {"Completed": "ended", "Failed": "failed"}.get(terminal, "running")
         out = item["metadata"].get("annotations", {}).get(OUT, "")
-        rows.append({"job": item["metadata"]["name"], "state": state, "out": out})
+        rows.append({"job": item["metadata"]["name"], "state": resource_of(item).state, "out": out})
     return rows
 
 
@@ -285,12 +293,9 @@ def make_client(context: str | None) -> Any:
     Raises:
       UserError: the package, the kubeconfig or the context is missing.
     """
-    try:
-        import kubernetes
-    except ImportError:
-        raise UserError(
-            "The gke back end needs the Kubernetes client: pip install 'llm-jax[launch-gke]'."
-        ) from None
+    require_packages("The gke back end", "kubernetes")
+    import kubernetes
+
     try:
         return kubernetes.config.new_client_from_config(context=context)
     except kubernetes.config.ConfigException as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from llm_jax.config import UserError
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
-from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED
+from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED, signal_name
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.records import read_json, write_json
 from llm_jax.launch.spec import JobSpec
@@ -118,7 +118,7 @@ class Driver:
         if lost:
             code = lost[min(lost)]
             assert code is not None
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            how = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
             return Resource("failed", f"its agent ended ({how})", tuple(sorted(lost)))
         if all(code is not None for code in codes.values()):
             return Resource("ended")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.config.extras import require_packages
 from llm_jax.launch.accelerators import TPU_RUNTIME, gce_type
 from llm_jax.launch.actions import Action, WriteLocalFile
 from llm_jax.launch.backends import Resource
@@ -55,19 +56,11 @@ def render(spec: JobSpec, incarnation: int) -> list[Action]:
             f"job.slices is {spec.slices}: SkyPilot has no multislice TPUs, use the tpu or gke "
             "back end."
         )
-    yaml = _yaml()
+    require_packages("The skypilot back end", "yaml")
+    import yaml
+
     text = yaml.safe_dump(task(spec, incarnation), sort_keys=False)
     return [WriteLocalFile(f"{spec.name}.sky.yaml", text)]
-
-
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise UserError(
-            "The skypilot back end needs PyYAML: pip install 'llm-jax[launch-gke]'."
-        ) from None
-    return yaml
 
 
 class Driver:

@@ -21,10 +21,11 @@ from llm_jax.launch.spec import JobSpec, Slurm
 JOB = "launch/slurm.json"
 COMMENT = "llm-jax:"  # marks our jobs for `launch list`, with the output folder behind it
 
-RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING"}
-WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SUSPENDED"}
+RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING"}
 PREEMPTED = {"PREEMPTED"}
-FAILED = {"BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+FAILED = {"BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT", "LAUNCH_FAILED"}
+# Completed, failed by the trainer, cancelled, or so long ago that Slurm has forgotten it.
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "REVOKED", ""}
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,14 @@ class Driver:
         state, why = fields.get("JobState", ""), fields.get("Reason", "")
         if state in RUNNING:
             return Resource("running", f"Slurm job {job}")
-        if state in WAITING:
-            return Resource("waiting", f"Slurm job {job}, {why}")
         if state in PREEMPTED:
             return Resource("preempted", f"Slurm job {job} was preempted")
         if state in FAILED:
             return Resource("failed", f"Slurm job {job} ended with {state} ({why})")
-        # Completed, failed by the trainer, cancelled, or so long ago that Slurm has forgotten it.
-        return Resource("ended", f"Slurm job {job}")
+        if state in ENDED:
+            return Resource("ended", f"Slurm job {job}")
+        # Pending, held, suspended, or what a later Slurm has: the job is still there.
+        return Resource("waiting", f"Slurm job {job} is {state}, {why}")
 
     def remove(self) -> None:
         job = self._id()

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.config.extras import require_packages
 from llm_jax.launch.accelerators import TPU_RUNTIME, gce_type
 from llm_jax.launch.actions import Action
-from llm_jax.launch.backends import Resource
+from llm_jax.launch.backends import Resource, State
 from llm_jax.launch.outside import outside_file
 from llm_jax.launch.spec import JobSpec, Tpu
 
 LABEL = "llm-jax-job"
 DELETE_SECONDS = 1800.0
 
-STATES = {
+STATES: dict[str, State] = {
     "CREATING": "waiting",
     "ACCEPTED": "waiting",
     "PROVISIONING": "waiting",
@@ -119,6 +120,11 @@ class Driver:
                 f"to {_out(found) or 'something else'}: choose another job.name."
             )
         types = _call(self.client.list_accelerator_types, parent=self.parent)
+        if types is None:
+            raise UserError(
+                f"The TPU API knows no {self.parent}: check --project, and --zone against `gcloud "
+                "compute tpus locations list`."
+            )
         offered = sorted({t.type_ for t in types})
         wanted = gce_type(self.spec.slice_type)
         if offered and wanted not in offered:
@@ -155,10 +161,10 @@ class Driver:
         found = self._get()
         if found is None:
             return Resource("absent")
-        state = found.state.state.name
+        state = _name(found.state.state)
         detail = f"queued resource {self.spec.name} is {state}"
         why = found.state.failed_data.error.message if state == "FAILED" else ""
-        return Resource(STATES.get(state, "waiting"), f"{detail} ({why})" if why else detail)  # type: ignore[arg-type]
+        return Resource(_known(state), f"{detail} ({why})" if why else detail)
 
     def remove(self) -> None:
         from google.cloud import tpu_v2
@@ -185,10 +191,10 @@ class Driver:
         lines = []
         found = self._get()
         if found is not None:
-            lines.append(f"queued resource {self.name} ({found.state.state.name})")
-        for node in _call(self.client.list_nodes, parent=self.parent):
+            lines.append(f"queued resource {self.name} ({_name(found.state.state)})")
+        for node in _call(self.client.list_nodes, parent=self.parent) or []:
             if node.labels.get(LABEL) == self.spec.name:
-                lines.append(f"TPU VM {node.name} ({node.state.name})")
+                lines.append(f"TPU VM {node.name} ({_name(node.state)})")
         return lines
 
 
@@ -198,10 +204,24 @@ def listing(project: str, zone: str, client: Any = None) -> list[dict[str, str]]
     parent = f"projects/{project}/locations/{zone}"
     found = _call(client.list_queued_resources, parent=parent)
     return [
-        {"job": r.name.rpartition("/")[2], "state": STATES[r.state.state.name], "out": _out(r)}
-        for r in found
+        {
+            "job": r.name.rpartition("/")[2],
+            "state": _known(_name(r.state.state)),
+            "out": _out(r),
+        }
+        for r in found or []
         if _out(r)
     ]
+
+
+def _name(state: Any) -> str:
+    """A state's name; one that is newer than the client comes as a bare number."""
+    return getattr(state, "name", f"in state {state}")
+
+
+def _known(state: str) -> State:
+    """What a state means to the supervisor, which waits for the end of one that is not known."""
+    return STATES.get(state, "waiting")
 
 
 def _metadata(resource: Any) -> dict[str, str]:
@@ -219,13 +239,10 @@ def make_client() -> Any:
     Raises:
       UserError: the package or the credentials are missing.
     """
-    try:
-        from google.auth.exceptions import DefaultCredentialsError
-        from google.cloud import tpu_v2
-    except ImportError:
-        raise UserError(
-            "The tpu back end needs the Google Cloud clients: pip install 'llm-jax[launch-gcp]'."
-        ) from None
+    require_packages("The tpu back end", "google.cloud.tpu_v2")
+    from google.auth.exceptions import DefaultCredentialsError
+    from google.cloud import tpu_v2
+
     try:
         return tpu_v2.TpuClient()
     except DefaultCredentialsError:

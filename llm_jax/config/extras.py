@@ -1,0 +1,44 @@
+"""The optional packages, and the sentence that names the extra which installs a missing one."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from llm_jax.config.errors import UserError
+
+EXTRAS = {
+    "transformers": "hf",
+    "torch": "hf",
+    "libtpu": "tpu",
+    "qwix": "quantize",
+    "google.cloud.storage": "launch-gcp",
+    "google.cloud.tpu_v2": "launch-gcp",
+    "kubernetes": "launch-gke",
+    "yaml": "launch-gke",
+    "wandb": "wandb",
+}
+"""Package as it is imported → the extra of pyproject.toml that installs it."""
+
+
+def require_packages(what: str, *packages: str, way_out: str = "") -> None:
+    """Raises `UserError` if a package that `what` needs is not installed; imports none of them.
+
+    Args:
+      packages: keys of `EXTRAS`.
+      way_out: what to do instead of installing, such as "or give --no-check".
+    """
+    missing = [package for package in packages if not _installed(package)]
+    if missing:
+        extras = ",".join(sorted({EXTRAS[package] for package in missing}))
+        are = "is not installed" if len(missing) == 1 else "are not installed"
+        raise UserError(
+            f"{what} needs {' and '.join(missing)}, which {are}: pip install "
+            f"'llm-jax[{extras}]'{', ' + way_out if way_out else ''}."
+        )
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # the package that it is part of
+        return False
