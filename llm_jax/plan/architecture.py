@@ -1,4 +1,4 @@
-"""An architecture of whole numbers for a wanted size: widths that hardware and meshes divide."""
+"""Choice of an architecture for a given size, with widths that hardware and meshes divide."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "mlp_bias": True,
     },
 }
-"""What makes a family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025), Mixtral (Jiang
-et al. 2024), GPT-2."""
+"""The fixed fields of each family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025),
+Mixtral (Jiang et al. 2024), GPT-2."""
 COPYING: dict[str, Any] = {"qkv_bias": True, "attention_init": "induction"}
-"""What small models of family `qwen` have besides: they learn to copy early (`model/induction.py`).
-The biases are those of Qwen 1 to 2.5, and in transformers' Qwen3 `attention_bias`."""
+"""Extra fields of small models of family `qwen`: with them they learn to copy early
+(`model/induction.py`). The biases are those of Qwen 1 to 2.5, and `attention_bias` of Qwen3 in
+transformers."""
 EXPERTS = {"moe": (8, 2)}
-"""Experts of each layer and how many of them a token uses, of families that have any (Mixtral)."""
+"""For families with experts: (experts per layer, experts per token), as in Mixtral."""
 BALANCE_LOSS, ROUTER_Z_LOSS = 0.01, 0.001
 """Weights of the routers' losses (Fedus et al. 2022, §2.2; Zoph et al. 2022, §4)."""
 VOCABULARIES = {
@@ -37,25 +38,28 @@ VOCABULARIES = {
     "moe": (32_000, 8_192, 4_096),
     "gpt2": (50_304, 32_000, 8_192, 4_096),
 }
-"""The family's own, then smaller ones for models that it would dominate."""
+"""Vocabulary sizes: first the family's own, then smaller ones for models that it would dominate."""
 EMBEDDING_SHARE = 0.25
-"""Largest share of the parameters that embeddings may take before a smaller vocabulary is used."""
+"""Largest share of the parameters in embeddings; above it a smaller vocabulary is used."""
 TOLERANCE = 0.02
+"""Largest relative difference between a chosen size and the target."""
 SMALL = 2e7
-"""Parameters below which heads have 32, and widths are multiples of 16: fine enough to meet a size
-within 2% at the usual depth. Heads of 16 are a third slower on a CPU (docs/log.md)."""
+"""Below this number of parameters, heads have size 32 and widths are multiples of 8 to 32. That is
+fine enough to meet a size within 2% at the usual depth. Heads of size 16 are a third slower on a
+CPU (docs/log.md)."""
 LEAST_LAYERS = 3
-"""Taken where the size allows it. Copying what followed an earlier occurrence takes two layers
-(induction heads, Olsson et al. 2022): sizes that can and sizes that cannot have no common law."""
+"""Fewest layers, where the size allows it. Copying what followed an earlier occurrence of a token
+takes two layers (induction heads, Olsson et al. 2022). Sizes that can copy and sizes that cannot
+do not follow one law."""
 LEAST_HEADS = 3
-"""Of small models from a width of 64 on: with two, and random matrices at the start, none of half a
-million parameters learned to copy (docs/log.md)."""
+"""Fewest heads of small models with a width of 64 or more. With two heads and random initial
+matrices, no model of half a million parameters learned to copy (docs/log.md)."""
 TIED = 4e9
-"""Parameters below which input and output embeddings are one: Llama 3.2 (1B and 3B), Qwen3."""
+"""Below this number of parameters, embeddings are tied, as in Llama 3.2 (1B and 3B) and Qwen3."""
 
 
 def default_seq_len(params: float) -> int:
-    """Training length by size: 512 below 20M, 2,048 to 3B, 4,096 to 20B, 8,192 above."""
+    """Sequence length by model size: 512 below 20M, 2,048 to 3B, 4,096 to 20B, 8,192 above."""
     for limit, length in ((20e6, 512), (3e9, 2048), (20e9, 4096)):
         if params < limit:
             return length
@@ -63,24 +67,25 @@ def default_seq_len(params: float) -> int:
 
 
 def ideal_aspect(params: float) -> float:
-    """Width over depth: 64 at 100M (GPT-2, GPT-3 small) rising to 128 at 7B (GPT-3, Llama).
+    """Width over depth: 64 at 100M (GPT-2, GPT-3 small), rising to 128 at 7B (GPT-3, Llama).
 
-    Loss hardly depends on it between 50 and 150 (Kaplan et al. 2020, figure 5). Downwards it falls
-    to 32 at 1.4M, so that the smallest models keep a few layers.
+    Between 50 and 150 it hardly affects the loss (Kaplan et al. 2020, figure 5). It falls to 32 at
+    1.4M parameters, so that the smallest models keep a few layers.
     """
     return 64 * 2 ** min(1.0, max(-1.0, math.log(params / 1e8) / math.log(70)))
 
 
 def ffn_ratio(family: str, width: int) -> float:
-    """d_ff/d_model: 4 for the plain MLP; gated 8/3 (Shazeer 2020), Llama 3's 3.5 from 2,048 up."""
+    """d_ff/d_model: 4 for GPT-2's MLP. Gated: 8/3 (Shazeer 2020), or 3.5 from a width of 2,048
+    (Llama 3)."""
     if family == "gpt2":
         return 4.0
     return 3.5 if width >= 2048 else 8 / 3
 
 
 def usual_ffn(family: str, width: int, heads_width: int) -> float:
-    """d_ff by `ffn_ratio`; where heads are wider than the model, as in small ones, the ffn gives up
-    what their four matrices take more than usual, but never more than half."""
+    """d_ff by `ffn_ratio`. In small models the heads may be wider than the model. Then the ffn is
+    smaller, by the parameters that the four wider attention matrices add, but at least half."""
     plain = ffn_ratio(family, width) * width
     return max(plain / 2, plain - max(0, heads_width - width) * 4 / 3)
 
@@ -88,12 +93,12 @@ def usual_ffn(family: str, width: int, heads_width: int) -> float:
 def shapes(
     family: str, params: float, vocab_size: int | None
 ) -> Iterator[tuple[int, int, int, int]]:
-    """(layers, width, heads, head size) around a size: widths that are whole heads, and in small
-    models those halfway between.
+    """(layers, width, heads, head size) of shapes near a size. Widths are whole heads, or finer in
+    small models.
 
-    12·L·D² is the size of the blocks of a plain Transformer (Kaplan et al. 2020); shapes whose
-    blocks are far from `params` are left out before anything is counted. Small models are mostly
-    embeddings, V·D of them.
+    The blocks of a plain Transformer have 12·L·D² parameters (Kaplan et al. 2020). Shapes whose
+    blocks are far from `params` are skipped before any exact count. In small models most parameters
+    are the V·D of the embedding.
     """
     aspect = ideal_aspect(params)
     embedded = (vocab_size or VOCABULARIES[family][-1]) if params < SMALL else 0
@@ -110,9 +115,9 @@ def shapes(
 
 
 def _heads(family: str, width: int, params: float) -> tuple[int, int]:
-    """How many heads of which size: 128 from a width of 1,024 on, 64 below, and in small models 32.
+    """(heads, head size). The size is 128 from a width of 1,024, 64 below, and 32 in small models.
 
-    GPT-2's heads make up its width: where 32 does not divide it, they have 16.
+    The heads of GPT-2 fill its width exactly: if 32 does not divide it, their size is 16.
     """
     if params >= SMALL:
         head = 128 if width >= 1024 else 64
@@ -132,13 +137,14 @@ def _width(params: float, aspect: float, embedded: int) -> float:
 
 
 def _width_step(width: float) -> int:
-    """Steps of the width: heads divide by 4 from a width of 2,048 on, by 8 from 4,096."""
+    """Step between widths. It makes the number of heads a multiple of 4 from a width of 2,048, and
+    of 8 from 4,096."""
     steps = {56: 8, 96: 16, 512: 32, 1024: 128, 2048: 256, 4096: 512, 16384: 1024}
     return next((step for limit, step in steps.items() if width < limit), 2048)
 
 
 def kv_heads(family: str, heads: int) -> int:
-    """8 key/value heads for 16 or more query heads (Llama 3), or 4 where 8 does not divide them."""
+    """Key/value heads: 8 for 16 or more query heads (Llama 3), or 4 if 8 does not divide them."""
     if family == "gpt2" or heads < 16:
         return heads
     return next(k for k in (8, 4, heads) if heads % k == 0)
@@ -155,12 +161,17 @@ def choose(
 ) -> ModelConfig:
     """The architecture of `family` whose `size_of` (parameters, or FLOPs per token) meets `target`.
 
-    Among shapes within 2% the one whose width over depth is nearest the usual; the ffn width, a
-    multiple of 128 (8 to 32 in small models, 512 in large), closes what is left. `params` is the
-    rough size.
+    Of the shapes within 2%, it takes the one whose width over depth is nearest to the usual one.
+    The ffn width is a multiple of 128 (8 to 32 in small models, up to 512 in large ones), chosen to
+    meet the target.
+
+    Args:
+      params: rough number of parameters.
+      seq_len: becomes `max_seq_len`, in tokens.
+      vocab_size: None: the family's own, or a smaller one.
 
     Raises:
-      UserError: no such family, or no shape of whole heads comes within 2%.
+      UserError: there is no such family, or no shape of whole heads is within 2% of the target.
     """
     if family not in FAMILIES:
         raise UserError(f"There is no family {family!r}: {nearest(family, FAMILIES)}")
@@ -176,7 +187,8 @@ def choose(
             stretch = abs(math.log(model.d_ff / usual_ffn(family, width, heads * head)))
             shallow = 2 * max(0, LEAST_LAYERS - layers)
             power = 0.02 * (width % 512 != 0) if width >= 1024 else 0.0
-            # On a CPU a small model's layer costs time beyond its FLOPs: rather fewer and wider.
+            # On a CPU a layer of a small model costs time beyond its FLOPs, so prefer fewer, wider
+            # layers.
             bent = 2 * bend + stretch if params < SMALL else bend + 2 * stretch
             form = bent + shallow + power
             rank = (max(0.0, error - TOLERANCE / 2), form + error)
@@ -184,9 +196,9 @@ def choose(
                 best = (rank, model)
     if best is None or best[0][0] > TOLERANCE / 2:
         raise UserError(
-            f"No {family} architecture of whole heads has about {params:.3g} parameters with a "
-            f"vocabulary of {vocab_size or VOCABULARIES[family][-1]:,}: raise the budget, or give "
-            "a smaller --vocab-size."
+            f"No {family} architecture has about {params:.3g} parameters with a vocabulary of "
+            f"{vocab_size or VOCABULARIES[family][-1]:,}: raise the budget, or give a smaller "
+            "--vocab-size."
         )
     return best[1]
 
@@ -215,9 +227,10 @@ def _with_ffn(
     size_of: Callable[[ModelConfig], float],
     target: float,
 ) -> Iterator[ModelConfig]:
-    """The shape with the two ffn widths on either side of the target, within 30% of the usual.
+    """The shape with the two ffn widths nearest to the target, one below and one above.
 
-    Below a width of 512, where a layer more or less is a large step, within 75%.
+    The ffn width must be 0.75 to 1.3 times the usual one. Below a width of 512 the range is 0.5 to
+    1.75, because one layer more or less is a large step there.
     """
     units = ((8192, 512), (2048, 256), (512, 128), (256, 32), (128, 16), (0, 8))
     unit = next(size for least, size in units if width >= least)

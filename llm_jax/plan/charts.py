@@ -55,7 +55,7 @@ def svg(draw, plan: Plan, size: tuple[float, float] = (6.2, 4.0)) -> str:
 
 
 def surface(axes: Axes, plan: Plan) -> None:
-    """Contours of the predicted loss over N and D, the budget's line, and the plan."""
+    """Contours of the predicted loss over N and D, the line of the budget, and the plan."""
     law, budget = plan.law, compute_flops(plan)
     centre = plan.law_params, plan.tokens
     params = np.geomspace(centre[0] / 30, centre[0] * 30, 90)
@@ -85,7 +85,7 @@ def surface(axes: Axes, plan: Plan) -> None:
 
 
 def isoflop(axes: Axes, plan: Plan) -> None:
-    """Loss against size for the same compute, with its interval and the flat range."""
+    """Loss against size at the same compute, with its interval and the flat range."""
     law, budget, serving = plan.law, compute_flops(plan), plan.request.inference_tokens
     params = np.geomspace(plan.law_params / 10, plan.law_params * 10, 121)
     points = [(n, tokens_at(budget, n, serving)) for n in params]
@@ -130,7 +130,7 @@ def memory(axes: Axes, plan: Plan) -> None:
 
 
 def roofline(axes: Axes, plan: Plan) -> None:
-    """Attainable FLOP/s against FLOPs per byte for memory and network; the step sits on both."""
+    """Attainable FLOP/s against FLOPs per byte, for memory and network, with the step on both."""
     chip, time, layout = plan.request.chip, plan.execution.time, plan.execution.layout
     peak = _device_peak(chip, plan)
     work = plan.batch_tokens / layout.devices * plan.flops_per_token.executed(layout.remat)
@@ -159,7 +159,7 @@ def _device_peak(chip: Chip, plan: Plan) -> float:
 
 
 def seconds(axes: Axes, plan: Plan) -> None:
-    """Seconds of a step by resource."""
+    """Seconds per step, by resource."""
     time = plan.execution.time
     names = ["compute", "memory", "fsdp", "tensor", "data"]
     values = [time.math, time.hbm, time.fsdp, time.tensor, time.data]

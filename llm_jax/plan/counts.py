@@ -1,9 +1,9 @@
-"""Exact counts of a model: parameters, FLOPs per token, bytes. Everything from the architecture.
+"""Exact counts of a model from its architecture: parameters, FLOPs per token, bytes.
 
 Letters: T sequence length, D model width, F ffn width, N query heads, K key/value heads, H head
-size, L layers, V vocabulary, E experts. A multiply-add counts as 2 FLOPs; only matmuls are counted,
-as in Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022 (PaLM, appendix B). The embedding
-gather is no matmul and counts nothing.
+size, L layers, V vocabulary, E experts. A multiply-add is 2 FLOPs. Only matmuls are counted, as in
+Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022 (PaLM, appendix B). The embedding lookup is
+not a matmul, so it counts as 0.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1
 def parameters(model: ModelConfig) -> dict[str, int]:
     """Parameters by part; their sum is the size of the real parameter tree.
 
-    attention: L·(2·D·N·H + 2·D·K·H); mlp: 3·D·F gated, 2·D·F plain, of each dense layer; the same
-    of each expert and layer with experts; router: D·E, and E of the balancing bias; unembedding is
-    0 if tied.
+    attention: L·(2·D·N·H + 2·D·K·H). mlp: 3·D·F (gated) or 2·D·F for each dense layer. experts: the
+    same for each expert of each layer with experts. router: D·E, and E for the balancing bias.
+    unembedding: 0 if tied.
     """
     m, moe = model, model.moe
     sparse = sum(m.moe_layers)
@@ -54,11 +54,12 @@ def parameters(model: ModelConfig) -> dict[str, int]:
 
 
 def total_parameters(model: ModelConfig) -> int:
+    """All parameters of the model."""
     return sum(parameters(model).values())
 
 
 def active_parameters(model: ModelConfig) -> int:
-    """Those that one token is computed with: of the experts of a layer, the `top_k` chosen ones."""
+    """Parameters that one token uses: of the experts in a layer, only the `top_k` chosen ones."""
     if model.moe is None:
         return total_parameters(model)
     experts = parameters(model)["experts"]
@@ -66,8 +67,8 @@ def active_parameters(model: ModelConfig) -> int:
 
 
 def non_embedding_parameters(model: ModelConfig) -> int:
-    """Active ones without token embedding, learned positions and unembedding (the N of Kaplan et
-    al. 2020)."""
+    """Active parameters without token embedding, learned positions and unembedding (the N of Kaplan
+    et al. 2020)."""
     part = parameters(model)
     return active_parameters(model) - part["embedding"] - part["positions"] - part["unembedding"]
 
@@ -80,16 +81,16 @@ def block_parameters(model: ModelConfig) -> int:
 
 
 def active_ffn_widths(model: ModelConfig) -> list[int]:
-    """Of each layer, the width of the MLPs that a token goes through."""
+    """For each layer, the total width of the MLPs that a token passes through."""
     moe = model.moe
     sparse = moe.top_k * moe.d_ff + moe.shared_d_ff if moe else 0
     return [sparse if experts else model.d_ff for experts in model.moe_layers]
 
 
 def mean_keys(seq_len: int, window: int | None) -> float:
-    """Keys that a query sees on average under the causal mask: (T+1)/2, or fewer with a window.
+    """Mean number of keys that a query sees: (T+1)/2 with the causal mask, fewer with a window.
 
-    Position i sees min(i, W): the mean over i = 1…T is W·(T − (W − 1)/2)/T for W ≤ T.
+    Position i sees min(i, W) keys. The mean over i = 1…T is W·(T − (W − 1)/2)/T for W ≤ T.
     """
     seen = seq_len if window is None else min(window, seq_len)
     return seen * (seq_len - (seen - 1) / 2) / seq_len
@@ -97,32 +98,33 @@ def mean_keys(seq_len: int, window: int | None) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFlops:
-    """FLOPs per token of one forward pass by part; `train` and `executed` add the backward pass."""
+    """FLOPs per token of one forward pass, by part; `train` and `executed` add the backward."""
 
     projections: float
     """2 × the weights of q, k, v, o and the MLP of every layer; of experts, the chosen ones."""
     attention: float
-    """Scores and values, 4·N·H·keys per layer, with the keys that the causal mask leaves."""
+    """Scores and values: 4·N·H·keys per layer, for the keys that the causal mask keeps."""
     attention_full: float
-    """The same where all T keys are computed and then masked (no block is skipped)."""
+    """The same if all T keys are computed and then masked (no block is skipped)."""
     unembedding: float
     """2·D·V, tied or not."""
     last: float
-    """The part of `projections` that ends a block, 2·F·D per layer: a recomputed block can leave
-    it out, since its gradient needs its input alone. 0 where a post-norm reads its output, and of
-    experts, since the router's gradient does."""
+    """The part of `projections` in the last matmul of each block, 2·F·D per layer. A recomputed
+    block can skip it, because its gradient needs only its input. It is 0 with a post-norm, which
+    reads its output, and for routed experts, because the router's gradient reads their output."""
     scores: float
-    """Not FLOPs but how many scores a token's attention has, N·keys of each layer."""
+    """Number of attention scores per token (not FLOPs): N·keys, summed over the layers."""
     six_n: float
-    """6 × the active parameters: the rule of thumb C = 6·N·D, shown beside the exact count."""
+    """6 × the active parameters, for the rule of thumb C = 6·N·D beside the exact count."""
 
     @property
     def forward(self) -> float:
+        """FLOPs per token of one forward pass."""
         return self.projections + self.attention + self.unembedding
 
     @property
     def train(self) -> float:
-        """Forward and backward (twice the forward): the numerator of MFU."""
+        """Forward and backward (twice the forward) FLOPs per token: the numerator of MFU."""
         return 3 * self.forward
 
     @property
@@ -131,12 +133,12 @@ class TokenFlops:
         return 3 * (self.projections + self.attention_full + self.unembedding)
 
     def recomputed(self, remat: Remat) -> float:
-        """FLOPs per token that the backward pass does a second time.
+        """FLOPs per token that the backward pass repeats.
 
-        Blockwise attention always forms its scores again in the backward pass, half of its
-        forward FLOPs (FlashAttention, Dao et al. 2022, algorithm 4). `full` recomputes every
-        block besides, all but its last matmul; `dots` keeps the outputs of weight matmuls and
-        recomputes attention; `offload` recomputes as `full` does.
+        Blockwise attention always computes its scores again in the backward pass: half of its
+        forward FLOPs (FlashAttention, Dao et al. 2022, algorithm 4). `full` also recomputes each
+        block, except its last matmul. `dots` keeps the outputs of weight matmuls and recomputes
+        attention. `offload` recomputes the same as `full`.
         """
         return {
             "none": 0.5 * self.attention,
@@ -146,12 +148,12 @@ class TokenFlops:
         }[remat]
 
     def executed(self, remat: Remat) -> float:
-        """What the hardware does per token: the numerator of HFU."""
+        """FLOPs per token that the hardware executes: the numerator of HFU."""
         return self.train + self.recomputed(remat)
 
 
 def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
-    """FLOPs per token at training length `seq_len`."""
+    """FLOPs per token in sequences of `seq_len` tokens."""
     m = model
     biases = sum(m.moe_layers) * m.moe.experts if m.moe and m.moe.balance_rate else 0
     idle = total_parameters(m) - active_parameters(m)
@@ -171,10 +173,11 @@ def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
 
 
 def update_flops(model: ModelConfig, optimizer: str) -> int:
-    """FLOPs of the optimizer's matmuls in one step: 0 but for `muon`.
+    """FLOPs of the optimizer's matmuls in one step: 0 except for `muon`.
 
-    Muon makes each matrix of the blocks orthogonal in 5 Newton-Schulz steps of XXᵀ, its square, and
-    the product of both with X: 4·a²·b + 2·a³ each for a matrix a x b, a <= b (Jordan et al. 2024).
+    Muon orthogonalises each matrix of the blocks in 5 Newton-Schulz steps (Jordan et al. 2024).
+    Each step computes XXᵀ, its square, and the product of both with X: 4·a²·b + 2·a³ for a matrix
+    a x b, a <= b.
     """
     if optimizer != "muon":
         return 0
@@ -200,9 +203,11 @@ def update_flops(model: ModelConfig, optimizer: str) -> int:
 def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
     """Bytes of parameters, gradients and optimizer moments, before any sharding.
 
-    Norms, biases and routers are float32 always. Moments: two of each parameter; for `muon` the
-    first alone of the blocks' matrices; for `adafactor` the first, and of the second at most 1/64,
-    its rows and columns of 128 or more; for `schedule_free` the second, and the iterate z.
+    Norms, biases and routers are always float32. Each parameter has two moments, except:
+
+    * `muon`: the blocks' matrices have only the first moment.
+    * `adafactor`: the second moment has only rows and columns: at most 1/64 of its size.
+    * `schedule_free`: the iterate z takes the place of the first moment.
     """
     part = parameters(model)
     total = sum(part.values())
@@ -220,26 +225,26 @@ def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
     return {
         "params": fixed * 4 + (total - fixed) * DTYPE_BYTES[optim.param_dtype],
         "grads": fixed * 4 + (total - fixed) * DTYPE_BYTES[optim.grad_dtype],
-        "moments": moved * first + seconds * second,  # z of `schedule_free` is float32 as well
+        "moments": moved * first + seconds * second,  # z of `schedule_free` is float32 too
     }
 
 
 def activation_bytes(
     model: ModelConfig, tokens: int, remat: Remat, dtype: str, *, tensor: int = 1
 ) -> int:
-    """Bytes that the forward pass keeps for the backward pass, `tokens` per device, and the
-    `working_bytes` of the block that is differentiated.
+    """Bytes per device that the forward pass keeps for the backward pass, for `tokens` per device,
+    plus the `working_bytes` of one block.
 
-    Per token and layer, with blockwise attention (no T×S scores survive a block):
+    Per token and layer, with blockwise attention (no T×S scores are kept):
 
-    * `full`: the block's input, D in `dtype`; `offload`: nothing, the host has it.
-    * `dots`: that, and in `dtype` the outputs of the weight matmuls: q (N·H), k and v (2·K·H), o
-      and down (2·D), up and gate (F or 2·F).
+    * `full`: the block's input, D values in `dtype`. `offload`: nothing; the host keeps it.
+    * `dots`: the same, and the outputs of the weight matmuls in `dtype`: q (N·H), k and v (2·K·H),
+      o and down (2·D), up and gate (F or 2·F).
     * `none`: all of `working_bytes`.
 
-    F is the width of the experts that a token uses, together; each of them adds the token's row
-    going in and coming out, 2·D. Widths that tensor parallelism splits are divided by `tensor`, and
-    so is what stands between sub-layers, whose sequences are split (Korthikanti et al. 2022).
+    F is the total width of the experts that a token uses. Each of them adds the token's input and
+    output row, 2·D. Widths that tensor parallelism splits are divided by `tensor`. So are arrays
+    between sub-layers, because it splits their sequences (Korthikanti et al. 2022).
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
@@ -264,15 +269,16 @@ def working_parts(
     expert: int = 1,
     context: int = 1,
 ) -> dict[str, int]:
-    """Bytes that JAX's differentiation of one block saves, `tokens` per device, by what they are.
+    """Bytes per device that JAX saves to differentiate one block, for `tokens` per device, by part.
 
-    * `sequences`: 3·D in `dtype`, of all tokens even where `tensor` splits the sequences outside.
+    * `sequences`: 3·D in `dtype`, for all tokens, even if `tensor` splits sequences between
+      sub-layers.
     * `between`: 4·D float32 (two norms).
-    * `inside`: in `dtype` q and the attention's output (2·N·H), k and v (2·K·H), and 6·F; a qk-norm
-      adds its inputs twice in float32. A device of `context` that share a sequence gathers its k
-      and v, and their gradients.
-    * `routed`: the rows that experts read and write. A device of `expert` that share the experts
-      has those of all of them.
+    * `inside`: in `dtype`, q and the attention's output (2·N·H), k and v (2·K·H), and 6·F. A
+      qk-norm adds its inputs twice in float32. If `context` devices share a sequence, each gathers
+      its k and v, and their gradients.
+    * `routed`: the rows that experts read and write. If `expert` devices share the experts, each
+      has the rows of all of them.
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
@@ -301,12 +307,17 @@ def working_bytes(model: ModelConfig, tokens: int, dtype: str, *, tensor: int = 
 
 
 def logits_bytes(model: ModelConfig, tokens: int, chunk: int | None, *, tensor: int = 1) -> int:
-    """Bytes of float32 logits and their gradient alive at one time, whole or in token chunks."""
+    """Bytes of float32 logits and their gradient that exist at one time.
+
+    Args:
+      chunk: tokens per chunk; None: all `tokens` at once.
+    """
     alive = tokens if chunk is None else min(tokens, chunk)
     return int(2 * 4 * alive * model.vocab_size / tensor)
 
 
 def kv_cache_bytes(model: ModelConfig, seq_len: int, batch: int, dtype: str = "bfloat16") -> int:
-    """2·S·L·K·H·bytes per sequence; a sliding-window layer keeps at most its window."""
+    """Bytes of the KV cache: 2·S·L·K·H values per sequence. A sliding-window layer keeps at most
+    its window."""
     kept = sum(min(seq_len, window or seq_len) for window in model.windows)
     return 2 * kept * model.num_kv_heads * model.head_dim * DTYPE_BYTES[dtype] * batch

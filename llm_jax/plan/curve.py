@@ -1,4 +1,4 @@
-"""The iso-FLOP curve around a plan: other sizes for the same compute, and its flat bottom."""
+"""The iso-FLOP curve around a plan: other sizes at the same compute, and its flat minimum."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ EXTRA = 0.01
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point of the curve: 6·N·D (and serving) is the budget at each."""
+    """A point of the curve. At each, 6·N·D plus serving is the budget."""
 
     params: float
     tokens: float
     loss: float | None
+    """Predicted loss in nats per token; None if the law predicts none."""
     interval: tuple[float, float] | None
+    """90% interval of the loss."""
     extra_flops: float | None
-    """Share of compute by which the optimum would be cheaper for the same loss."""
+    """Share of this compute that the optimum saves at the same loss."""
 
 
 def tokens_at(flops: float, params: float, inference_tokens: float) -> float:
+    """Training tokens D with 6·N·D + 2·N·D_inf = C."""
     return flops / (6 * params) - inference_tokens / 3
 
 
 def candidates(law: Law, flops: float, params: float, inference_tokens: float) -> list[Candidate]:
-    """Sizes from an eighth to eight times `params`, each with the tokens that `flops` leave."""
+    """Sizes from an eighth to eight times `params`, each with the tokens that `flops` pay for."""
     found = []
     for factor in FACTORS:
         size = params * factor
@@ -51,7 +54,7 @@ def candidates(law: Law, flops: float, params: float, inference_tokens: float) -
 def _extra(
     law: Law, flops: float, params: float, tokens: float, inference_tokens: float
 ) -> float | None:
-    """1 − C'/C where the optimum of C' has the loss of this point; None if no loss is known."""
+    """1 − C'/C, where the optimum of C' has this point's loss. None if no loss is known."""
     loss = law.loss(params, tokens)
     if loss is None or inference_tokens:
         return None
@@ -70,10 +73,10 @@ def _extra(
 def flat_range(
     law: Law, flops: float, params: float, inference_tokens: float = 0.0
 ) -> tuple[float, float] | None:
-    """Sizes that reach the loss of `params` with at most 1% more compute, or None without a loss.
+    """(smallest, largest) size that reaches the loss of `params` with at most 1% more compute.
 
-    `params` is the optimum; the loss with 1.01·C lies below the optimum's on an interval of N,
-    whose ends are found by bracketing.
+    None if the law predicts no loss. `params` is the optimum. With 1.01·C, the loss is below the
+    optimum's loss on an interval of N; its ends are found by bracketing.
     """
     goal = law.loss(params, tokens_at(flops, params, inference_tokens))
     if goal is None:

@@ -1,11 +1,11 @@
-"""Which accelerators this machine has, told by its device files before JAX looks for them."""
+"""Detects accelerators by their device files, before JAX looks for them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 TPU_FILES = ("/dev/accel", "/dev/vfio/")
-"""How the device files of TPUs begin, on older and newer VM images."""
+"""Starts of the names of TPU device files, on older and newer VM images."""
 WITHOUT_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -14,12 +14,12 @@ WITHOUT_TPU = {
     "TPU_STDERR_LOG_LEVEL": "3",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
 }
-"""Environment in which libtpu does not look for a machine, does not say that it found none, and
-does not mind other processes that compile."""
+"""Environment in which libtpu does not look for a TPU, does not log that there is none, and allows
+other processes to compile at the same time."""
 
 
 def maybe_tpu() -> bool:
-    """Whether there is a TPU, or a PCI device of Google's (0x1ae0), which might be one."""
+    """Whether there is a TPU, or a PCI device by Google (0x1ae0), which may be one."""
     vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
     return any(map(_exists, TPU_FILES)) or any(
         vendor.read_text().strip() == "0x1ae0" for vendor in vendors
@@ -32,6 +32,6 @@ def maybe_accelerator() -> bool:
 
 
 def _exists(name: str) -> bool:
-    """Whether there is a file `name` followed by a number."""
+    """Whether a file exists whose name is `name` and a number."""
     path = Path(name + "[0-9]*")
     return any(path.parent.glob(path.name))

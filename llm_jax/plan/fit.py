@@ -1,9 +1,9 @@
-"""Fits L(N, D) = E + A/N^α + B/D^β to runs, robustly (Hoffmann et al. 2022, section 3.3 and D.2).
+"""Robust fit of L(N, D) = E + A/N^α + B/D^β to runs (Hoffmann et al. 2022, sections 3.3 and D.2).
 
-Minimises Σ Huber_δ(LSE(a − α·ln N, b − β·ln D, e) − ln L) with δ = 1e-3, a = ln A, b = ln B,
-e = ln E. The *sum* matters: with a mean, the default tolerances of L-BFGS stop where it starts
-(Besiroglu et al. 2024). All starts run at the same time as one batched damped Newton iteration;
-the best are polished by BFGS, and a fit whose gradient is not zero at the end is refused.
+It minimises Σ Huber_δ(LSE(a − α·ln N, b − β·ln D, e) − ln L) with δ = 1e-3, a = ln A, b = ln B,
+e = ln E. The *sum* matters: with a mean, L-BFGS with default tolerances stops at its start
+(Besiroglu et al. 2024). All starts run together in one batched, damped Gauss–Newton iteration. BFGS
+then refines the best ones. A fit whose final gradient is not zero is refused.
 """
 
 from __future__ import annotations
@@ -30,26 +30,32 @@ STARTS = np.array(
 
 @dataclass(frozen=True)
 class Runs:
-    """Final losses of training runs; each array has one float64 per run."""
+    """Final losses of training runs; each array has one float64 per run.
+
+    Raises:
+      UserError: there are fewer than six runs, a value is not a finite number above 0, or all runs
+        have the same size or the same number of tokens.
+    """
 
     params: np.ndarray
     tokens: np.ndarray
     loss: np.ndarray
+    """Nats per token."""
 
     def __post_init__(self) -> None:
         n = len(self.loss)
         if n < 6:
             raise UserError(
-                f"There are {n} runs to fit: five numbers need at least six runs, and eight or "
-                "more give intervals worth reading."
+                f"There are {n} runs to fit: the five numbers of a law need at least six runs, and "
+                "useful intervals need eight or more."
             )
         for name in ("params", "tokens", "loss"):
             values = getattr(self, name)
             bad = np.flatnonzero(~np.isfinite(values) | (values <= 0))
             if bad.size:
                 raise UserError(
-                    f"Run {bad[0] + 1} has {name} = {values[bad[0]]}: take out runs whose values "
-                    "are not finite numbers above 0."
+                    f"Run {bad[0] + 1} has {name} = {values[bad[0]]}, which is not a finite number "
+                    "above 0: remove the run."
                 )
         for name, what in (("params", "model size"), ("tokens", "number of tokens")):
             if np.ptp(np.log(getattr(self, name))) < 1e-6:
@@ -59,17 +65,19 @@ class Runs:
 
     @property
     def flops(self) -> np.ndarray:
+        """C = 6·N·D of each run."""
         return 6 * self.params * self.tokens
 
     def take(self, index: np.ndarray) -> Runs:
+        """The runs at these indices."""
         return Runs(self.params[index], self.tokens[index], self.loss[index])
 
 
 class Objective:
     """The objective in centred coordinates θ = (a − α·mean ln N, b − β·mean ln D, e, α, β).
 
-    Centring takes away the near-collinearity of a with α and of b with β. `weights` counts how
-    often each run occurs, so that a bootstrap sample is the same data with other weights.
+    Centring removes the near-collinearity of a with α and of b with β. In the methods, `weights`
+    counts how often each run occurs, so a bootstrap sample is the same data with other weights.
     """
 
     def __init__(self, runs: Runs):
@@ -89,7 +97,7 @@ class Objective:
         """(…, 5) centred coordinates to (E, A, B, α, β)."""
         a = theta[..., 0] + theta[..., 3] * self.mean_n
         b = theta[..., 1] + theta[..., 4] * self.mean_d
-        with np.errstate(over="ignore"):  # of draws that ran away, which are counted and left out
+        with np.errstate(over="ignore"):  # draws that diverged are counted and left out
             E, A, B = np.exp(theta[..., 2]), np.exp(a), np.exp(b)
         return np.stack([E, A, B, theta[..., 3], theta[..., 4]], axis=-1)
 
@@ -114,13 +122,13 @@ class Objective:
         return (weights * _huber(residual)).sum(axis=-1)
 
     def value_and_gradient(self, theta: np.ndarray, weights: np.ndarray):
-        """For one θ of shape (5,): the objective and its gradient, for SciPy."""
+        """The objective and its gradient for one θ of shape (5,), for SciPy."""
         residual, jacobian = self.residuals(theta[None])
         slope = weights * np.clip(residual[0], -DELTA, DELTA)
         return (weights * _huber(np.abs(residual[0]))).sum(), jacobian[0] @ slope
 
     def relative_gradient(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Largest |Σ g_i|/Σ |g_i| over the coordinates: 0 at an optimum; shape (S,)."""
+        """Largest |Σ g_i|/Σ |g_i| over the coordinates, shape (S,); 0 at an optimum."""
         residual, jacobian = self.residuals(theta)
         parts = (weights * np.clip(residual, -DELTA, DELTA))[:, None] * jacobian
         size = np.abs(parts).sum(axis=-1)
@@ -135,12 +143,16 @@ def _huber(distance: np.ndarray) -> np.ndarray:
 def solve_batch(
     objective: Objective, theta: np.ndarray, weights: np.ndarray, steps: int, tolerance: float
 ) -> np.ndarray:
-    """Damped Gauss–Newton on Huber's reweighted least squares for every start at once.
+    """Damped Gauss–Newton on Huber's reweighted least squares, for all starts at once.
 
     Args:
       theta: (S, 5) centred starts.
       weights: (S, n), or (1, n) for the same data everywhere.
-      steps: most iterations; a start leaves the batch when its step is below `tolerance`.
+      steps: largest number of iterations. A start leaves the batch when its step is below
+        `tolerance`.
+
+    Returns:
+      (S, 5) centred solutions.
     """
     theta = theta.copy()
     weights = np.broadcast_to(weights, (len(theta), weights.shape[-1]))
@@ -174,9 +186,9 @@ def solve_batch(
 
 
 def polish(objective: Objective, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """BFGS with analytic gradients and tight tolerances from one centred start (5,).
+    """BFGS with analytic gradients and tight tolerances, from one centred start (5,).
 
-    The objective is scaled by δ so that gradients are of order one; it stays a sum.
+    The objective is divided by δ², so that gradients are of order one. It stays a sum.
     """
 
     def scaled(x: np.ndarray):
@@ -191,12 +203,12 @@ def polish(objective: Objective, theta: np.ndarray, weights: np.ndarray) -> np.n
 
 
 GRADIENT_LIMIT = 1e-4
-"""Largest relative gradient of a converged fit. A converged fit has about 1e-9; a start that
-stopped early, 0.01 to 1."""
+"""Largest relative gradient of a converged fit. Typical values: about 1e-9 if converged, 0.01 to 1
+if stopped early."""
 
 
 def best_theta(objective: Objective, weights: np.ndarray) -> np.ndarray:
-    """The best of all 4,500 starts, (5,) centred: in three rounds the best 400, 40 and 4 go on.
+    """The best result of all 4,500 starts, (5,) centred. Three rounds keep the best 400, 40 and 4.
 
     Raises:
       UserError: the gradient at the best point is not zero.
@@ -218,8 +230,8 @@ def best_theta(objective: Objective, weights: np.ndarray) -> np.ndarray:
     exact = float(np.abs(objective.residuals(best[None])[0]).max()) < 1e-9
     if left > GRADIENT_LIMIT and not exact:
         raise UserError(
-            f"The fit has not converged: its gradient is {left:.2g} of its terms where 0 is an "
-            "optimum. The runs do not determine the law: add runs at other sizes and tokens."
+            f"The fit has not converged: its relative gradient is {left:.2g}, and an optimum has "
+            "0. The runs do not determine the law: add runs at other sizes and tokens."
         )
     return best
 
@@ -234,7 +246,12 @@ def fit(
     seed: int = 0,
     recipe: Recipe | None = None,
 ) -> Parametric:
-    """The law of `runs` with `bootstraps` draws, each the fit of a sample with replacement.
+    """The law of `runs`, with `bootstraps` draws. Each draw is the fit of a sample with
+    replacement.
+
+    Args:
+      counts: whether `runs.params` are all parameters or those without embeddings.
+      recipe: how the runs were trained; None if not known.
 
     Raises:
       UserError: the runs cannot determine a law, or the fit has not converged.
@@ -246,8 +263,8 @@ def fit(
     E, A, B, alpha, beta = objective.constants(theta)
     if min(alpha, beta) <= 0:
         raise UserError(
-            f"The best fit has alpha = {alpha:.3g} and beta = {beta:.3g}, and a loss that rises "
-            "with size or data is no scaling law: check the runs, or add more varied ones."
+            f"The best fit has alpha = {alpha:.3g} and beta = {beta:.3g}, so its loss rises with "
+            "size or data: check the runs, or add runs at other sizes and tokens."
         )
     if bootstraps and not len(draws):
         raise UserError(
@@ -276,7 +293,7 @@ def logarithms(law: Parametric) -> np.ndarray:
 
 
 def huber(runs: Runs, law: Parametric) -> float:
-    """The sum of Huber losses of `law` on `runs`."""
+    """Sum of the Huber losses of `law` on `runs`."""
     objective = Objective(runs)
     theta = objective.centre(logarithms(law))
     return float(objective.value(theta[None], np.ones(len(runs.loss)))[0])
@@ -287,9 +304,10 @@ def _span(values: np.ndarray) -> tuple[float, float]:
 
 
 def bootstrap(objective: Objective, theta: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """(count, 5) draws of (E, A, B, α, β): each sample's fit, started at the fit of all runs.
+    """Up to `count` draws of (E, A, B, α, β), (draws, 5): the fits of samples with replacement.
 
-    Samples in which the law is not determined (an exponent at or below 0) are left out.
+    Each fit starts at the fit of all runs. Samples that do not determine the law (an exponent at or
+    below 0) are left out.
     """
     n = len(objective.target)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The figure of a fit: predicted against measured loss, residuals, and the IsoFLOP curves."""
+"""The figure of a fit: the runs with the law, measured against predicted loss, and residuals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llm_jax.runs.files import replacing
 
 
 def draw(runs: Runs, law: Parametric, path: Path) -> None:
-    """Writes the figure to `path` (PNG, PDF or SVG by its ending)."""
+    """Writes the figure to `path` (PNG, PDF or SVG, by its suffix)."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     surface, match, rest = figure.subplots(1, 3)
@@ -43,7 +43,7 @@ def draw(runs: Runs, law: Parametric, path: Path) -> None:
     rest.axhline(0, color="0.5", lw=1)
     rest.axhspan(-164.5 * law.residual, 164.5 * law.residual, color="0.92", zorder=0)
     rest.scatter(runs.flops, 100 * np.log(runs.loss / predicted), c=shades, s=18)
-    rest.set(xscale="log", xlabel="FLOPs (6ND)", ylabel="measured against predicted loss (%)")
+    rest.set(xscale="log", xlabel="FLOPs (6ND)", ylabel="measured minus predicted loss (%)")
     rest.set_title(f"Residuals (band: 90%, s = {100 * law.residual:.2g}%)")
     figure.colorbar(colour, ax=rest, label="FLOPs")
     with replacing(path) as temporary:

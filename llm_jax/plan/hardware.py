@@ -1,8 +1,8 @@
-"""Accelerators as data: peak rates, memory, links, slices, prices, and where each figure is from.
+"""Accelerators as data: peak rates, memory, links, slices, prices, and the source of each figure.
 
-Rates are dense peaks per chip. Bandwidths are bytes per second; `ici_bandwidth` is one link in
-one direction (a torus axis has a link each way). A figure that its maker has not published is
-None, and whoever needs it must be told the value.
+Rates are dense peaks per chip. Bandwidths are in bytes per second. `ici_bandwidth` is that of one
+link in one direction; a torus axis has a link in each direction. A figure that the maker has not
+published is None; then the user must give it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TPU_DOCS = "Google Cloud TPU documentation, cloud.google.com/tpu/docs (read 2026
 SCALING_BOOK = "How to scale your model, chapter 2, jax-ml.github.io/scaling-book (2025-02)"
 SCALING_BOOK_PRICE = "How to scale your model, list prices seen 2025-02"
 NVIDIA = "NVIDIA data sheets, dense rates (A100 2021, H100 2023, H200 2024, B200 2025)"
-DGX = "NVIDIA DGX system data sheets: one network card a GPU (A100 200 Gb/s, later 400 Gb/s)"
+DGX = "NVIDIA DGX system data sheets: one network card per GPU (A100 200 Gb/s, later 400 Gb/s)"
 JOUPPI = "Jouppi et al. 2023, TPU v4 (ISCA), maximum measured power per chip"
 MAXTEXT = "MaxText, 66.9% MFU for 32B on 256 v5e, more of the hardware with recomputation (2024)"
 MEGATRON = "Narayanan et al. 2021, 52% of an A100's peak; Llama 3 (2024), 43% of an H100's as MFU"
@@ -31,14 +31,16 @@ MEGATRON = "Narayanan et al. 2021, 52% of an A100's peak; Llama 3 (2024), 43% of
 
 @dataclass(frozen=True)
 class Slice:
-    """Chips that share one interconnect; `shape` is the torus, e.g. (4, 4, 8)."""
+    """Chips that share one interconnect."""
 
     shape: tuple[int, ...]
+    """Chips along each axis of the torus, e.g. (4, 4, 8)."""
     name: str
-    """Accelerator type as the cloud calls it, e.g. `v5p-256` (cores) or `v6e-64` (chips)."""
+    """The cloud's accelerator type, e.g. `v5p-256` (cores) or `v6e-64` (chips)."""
     hosts: int
+    """Host machines."""
     wraps: tuple[bool, ...]
-    """Which axes close into a ring; an axis that does not moves data at about half the rate."""
+    """Whether each axis is a ring. An open axis moves data at about half the rate."""
 
     @property
     def chips(self) -> int:
@@ -59,45 +61,46 @@ class Chip:
     hbm_bytes: float
     hbm_bandwidth: float
     ici_bandwidth: float
-    """One link, one direction; for NVLink all of a GPU's links together, one direction."""
+    """One link in one direction. NVLink: all links of a GPU together, in one direction."""
     ici_axes: int
-    """Torus dimensions: 3, 2, or 1 for a switch or a single chip."""
+    """Torus dimensions: 3 or 2; 1 for a switch or a single chip."""
     dcn_bandwidth: float
-    """Network between slices (TPU) or between nodes (GPU), one direction, per chip."""
+    """Network between slices (TPU) or nodes (GPU), in one direction, per chip."""
     pcie_bandwidth: float
     chips_per_host: int
     max_slice_chips: int
     attainable: float
-    """Share of the dense peak that large matmul programs reach before any communication."""
+    """Share of the dense peak that programs of large matmuls reach without communication."""
     devices_per_chip: int = 1
-    """JAX devices that one chip shows as; they share its memory and rates."""
+    """JAX devices per chip; they share its memory and rates."""
     cores_in_name: int = 1
-    """What one chip counts for in the accelerator type: 2 where names count cores."""
+    """Number that one chip adds to the accelerator type: 2 if the name counts cores."""
     f32_flops: float | None = None
-    """Only where training in float32 is meant (CPUs)."""
+    """Set only for chips that train in float32 (CPUs)."""
     int8_flops: float | None = None
     fp8_flops: float | None = None
     score_rate: float | None = None
-    """Scores of attention per second in both passes, beside their FLOPs at the peak, where softmax
-    and matmuls take turns (CPUs); None where other units do softmax meanwhile."""
+    """Attention scores per second in both passes, not counting their matmul FLOPs. Set if softmax
+    and matmuls take turns (CPUs); None if other units compute softmax at the same time."""
     step_overhead: float | None = None
-    """Seconds of every step besides, where they are known and matter (CPUs)."""
+    """Fixed seconds per step, if known and not negligible (CPUs)."""
     usd_per_hour: float | None = None
     watts: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Field name → where its value is from, with the date."""
+    """Field name → source of its value, with the date."""
 
     def peak(self, dtype: str) -> float:
-        """FLOP/s of matmuls with operands of `dtype`."""
+        """Peak FLOP/s of matmuls with operands of `dtype`."""
         return self.f32_flops or self.bf16_flops if dtype == "float32" else self.bf16_flops
 
     @property
     def torus(self) -> bool:
+        """Whether chips are connected as a torus (TPUs)."""
         return self.kind == "tpu"
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """Every slice that can be asked for, small to large; of equal sizes the most cubic."""
+        """The slices that a plan can use, from small to large; for each size the most cubic."""
         best: dict[int, tuple[int, ...]] = {}
         for shape in self._shapes():
             chips = prod(shape)
@@ -111,7 +114,7 @@ class Chip:
         elif self.kind == "tpu":
             yield from [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)]
             for shape in combinations_with_replacement(range(4, 29, 4), 3):
-                # Long thin tori are legal but never the better choice of the same size.
+                # Long thin tori are legal, but never better than others of the same size.
                 if prod(shape) <= self.max_slice_chips and shape[2] <= 2 * shape[0]:
                     yield shape
         else:

@@ -1,4 +1,4 @@
-"""The pieces of a report's page: one self-contained file, no script, no network."""
+"""Parts of a report page: one self-contained file without scripts or network access."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ small { color: var(--soft); }
 
 
 def document(title: str, sections: list[str]) -> str:
-    """The whole page."""
+    """The whole page; `sections` are HTML."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -48,15 +48,21 @@ def document(title: str, sections: list[str]) -> str:
 
 
 def section(title: str, body: str) -> str:
+    """A section; `title` is text, `body` is HTML."""
     return f"<section><h2>{escape(title)}</h2>{body}</section>\n"
 
 
 def listing(items: list[str]) -> str:
+    """A list of texts."""
     return f'<ul class="plain">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>'
 
 
 def table(rows: list[list[str]], head: list[str], chosen: int | None = None) -> str:
-    """Cells are escaped; every column but the first is a number if its heading ends with ' #'."""
+    """A table of texts. A column of numbers has a heading that ends with ' #'.
+
+    Args:
+      chosen: row to highlight.
+    """
     numeric = [title.endswith(" #") for title in head]
 
     def cell(text: str, number: bool) -> str:
@@ -76,4 +82,5 @@ def table(rows: list[list[str]], head: list[str], chosen: int | None = None) -> 
 
 
 def figure(drawing: str, caption: str) -> str:
+    """A figure; `drawing` is HTML (an <svg>), `caption` is text."""
     return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"

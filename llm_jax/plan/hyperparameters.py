@@ -1,6 +1,7 @@
-"""Batch size and learning rate from published rules. Batches in tokens, N without embeddings.
+"""Batch size and learning rate from published rules.
 
-Each rule is one source's; `recommend` takes batch and learning rate from the same one.
+Batches are in tokens; N is the number of parameters without embeddings. Batch and learning rate
+always come from the same rule.
 """
 
 from __future__ import annotations
@@ -12,23 +13,24 @@ from typing import Literal
 from llm_jax.config import OptimConfig, UserError, nearest
 
 REFERENCE_BATCH, REFERENCE_PARAMS = 2**19, 12 * 12 * 768**2 + 768 * 32768
-"""nanochat's reference run d12: its batch, and its parameters (12 blocks and the unembedding)."""
+"""nanochat's reference run d12: its batch in tokens, and its parameters (12 blocks and the
+unembedding)."""
 
 
 @dataclass(frozen=True)
 class HyperParameters:
-    """Peak learning rate and tokens per step, with their source and any warning."""
+    """Tokens per step and peak learning rate, with their source and any warnings."""
 
     batch_tokens: float
     learning_rate: float
     source: str
     warnings: tuple[str, ...] = ()
     warmup: float = 0.02
-    """Share of the steps, at most 2,000."""
+    """Share of the steps; at most 2,000 steps."""
     final: float = 0.1
-    """Learning rate at the end over its peak."""
+    """Final learning rate, as a fraction of the peak."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """What the learning rate belongs to."""
+    """The optimizer that the learning rate is for."""
     b2: float = OptimConfig.b2
     weight_decay: float = OptimConfig.weight_decay
 
@@ -73,8 +75,8 @@ def olmo(params: float, tokens: float, flops: float) -> HyperParameters:
 def nanochat(params: float, tokens: float, flops: float) -> HyperParameters:
     """batch ∝ D^.383 (Bergsma et al. 2025, Power Lines), lr ∝ √batch/√N as nanochat scales both.
 
-    The exponents and the batch are nanochat's, at 20 tokens per parameter; the reference learning
-    rate is OLMo's at that size, since nanochat's own belongs to the Muon optimizer.
+    The exponents and the batch are nanochat's, at 20 tokens per parameter. The reference learning
+    rate is OLMo's at that size, because nanochat's own is for the Muon optimizer.
     """
     reference_tokens = 20 * REFERENCE_PARAMS
     batch = REFERENCE_BATCH * (tokens / reference_tokens) ** 0.383
@@ -84,11 +86,11 @@ def nanochat(params: float, tokens: float, flops: float) -> HyperParameters:
 
 
 def small(params: float, tokens: float, flops: float) -> HyperParameters:
-    """Muon, batch = 1,024, lr = .005·(N/.8M)^(−1/3), at most .005: models of up to some millions.
+    """Muon, batch = 1,024 tokens, lr = .005·(N/.8M)^(−1/3), at most .005, for up to 5M parameters.
 
-    The published rules were fitted on models a hundred times larger. Such small batches want second
-    moments that remember long, and more decay (docs/log.md). The rate falls as the width grows
-    beyond 128, N ∝ width³.
+    The published rules were fitted on models a hundred times larger. Batches this small need a
+    slower decay of the second moment, and more weight decay (docs/log.md). Above a width of 128 the
+    rate falls as 1/width, since N ∝ width³.
     """
     outside = not 1e4 <= params <= 5e6
     return HyperParameters(
@@ -117,10 +119,10 @@ DEFAULT = "step-law"
 
 
 def recommend(rule: str, params: float, tokens: float, flops: float) -> HyperParameters:
-    """Batch and learning rate after `rule`, for N non-embedding parameters, D tokens, C FLOPs.
+    """Batch and learning rate by `rule`, for N non-embedding parameters, D tokens and C FLOPs.
 
     Raises:
-      UserError: there is no such rule; the sentence names the nearest.
+      UserError: there is no such rule; the sentence names the nearest one.
     """
     if rule not in RULES:
         raise UserError(f"There is no hyper-parameter rule {rule!r}: {nearest(rule, RULES)}")

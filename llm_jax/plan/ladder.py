@@ -1,9 +1,9 @@
 """A ladder of small runs whose losses determine a scaling law.
 
-Three sizes times three amounts of data, both in equal ratios: 6·N·D is then the same along each
-diagonal, so that the grid holds IsoFLOP curves of one, two and three runs, and both sums of
-L = E + A/N^α + B/D^β vary on their own. Every run has its own full decay of the learning rate
-(Hoffmann et al. 2022, section 3.1). The largest is held out of the fit that is to predict it.
+It has three sizes times three amounts of data, both in equal ratios. So 6·N·D is the same along
+each diagonal, the grid has IsoFLOP curves of one, two and three runs, and both terms of
+L = E + A/N^α + B/D^β vary independently. Each run has its own full decay of the learning rate
+(Hoffmann et al. 2022, section 3.1). The largest run is predicted by a fit to the others.
 """
 
 from __future__ import annotations
@@ -25,26 +25,31 @@ from llm_jax.plan.planner import LOSS_CHUNK, training_dtype
 from llm_jax.plan.text import Text
 
 STEP = 1.6
-"""Ratio of neighbouring sizes and amounts of data, if none is asked for. A larger one determines
-the exponents better and leaves less of the budget to the small runs, but reaches further down."""
+"""Default ratio between neighbouring sizes, and between neighbouring amounts of data. A larger
+ratio determines the exponents better and spends less of the budget on small runs, but the smallest
+run is smaller."""
 TOKENS_PER_PARAM = 4.0
-"""On the diagonal; the corners have step² times more and less, 10 and 1.6."""
+"""Tokens per parameter on the diagonal. The corners have step² times more and less: 10 and 1.6."""
 LEAST_STEPS = 20
-"""Fewer are mostly warm-up."""
+"""Fewest steps of a run; fewer would be mostly warm-up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LadderRequest:
-    """What a ladder is asked for; `flops` or `minutes` is the budget of all its runs together."""
+    """The input of a ladder. Its budget is `flops` or `minutes`."""
 
     text: Text
     chip: Chip
     flops: float | None = None
+    """FLOPs of all runs together."""
     minutes: float | None = None
+    """Minutes of all runs together."""
     family: str = "qwen"
     seq_len: int = 512
     rule: str = "small"
+    """Rule for batch and learning rate, as in `hyperparameters.RULES`."""
     step: float = STEP
+    """Ratio between neighbouring sizes, and between neighbouring amounts of data."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +62,21 @@ class Rung:
     flops: float
     """Exact FLOPs of training."""
     seconds: float
-    """Expected time of its steps."""
+    """Expected total time of its steps."""
 
 
 def plan_ladder(request: LadderRequest) -> list[Rung]:
-    """The nine runs that spend the budget, cheapest first; `out` of their configs is their name.
+    """The nine runs that spend the budget, cheapest first. `out` of each config is the run's name.
 
     Raises:
-      UserError: the budget is too small, or its runs would read the text more than once.
+      UserError: the budget is too small, or a run would read the text more than once.
     """
     if not 1.2 <= request.step <= 10:
         raise UserError(f"--step is {request.step:g}: give a ratio between 1.2 and 10.")
     for flag, value in (("--minutes", request.minutes), ("--flops", request.flops)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{flag} is {value:g}: it must be a finite number above 0.")
-    # 6·N·D is not exact, and small models run slower than large ones: the tokens make it even.
+    # 6·N·D is not exact, and small models run slower than large ones: scale the tokens to match.
     rough = _grid(request, 1.0)
     if request.minutes is not None:
         ratio = request.minutes * 60 / sum(rung.seconds for rung in rough)
@@ -81,17 +86,16 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
     most = max(rung.tokens for rung in rungs)
     if most > request.text.tokens:
         raise UserError(
-            f"The longest run would read {most:,} tokens and {request.text.path} has "
-            f"{request.text.tokens:,}: give a smaller budget, or more text, since repeated text "
-            "is worth less."
+            f"The longest run would read {most:,} tokens, but {request.text.path} has only "
+            f"{request.text.tokens:,}: give a smaller budget, or more text."
         )
     return sorted(rungs, key=lambda rung: rung.flops)
 
 
 def _grid(request: LadderRequest, ratio: float) -> list[Rung]:
-    """Sizes N₃/step², N₃/step, N₃ times their tokens, where 6·ΣN·ΣD is about the budget.
+    """Runs of sizes N₃/step², N₃/step and N₃, each with three amounts of data.
 
-    `ratio` stretches all tokens.
+    6·ΣN·ΣD is about the budget. `ratio` multiplies all tokens.
     """
     flops = request.flops
     if request.minutes is not None:
@@ -107,8 +111,8 @@ def _grid(request: LadderRequest, ratio: float) -> list[Rung]:
 def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
     text, seq_len = request.text, request.seq_len
     too_small = UserError(
-        f"The budget leaves {params:.3g} parameters and {tokens:.3g} tokens to a run, too little "
-        "to learn from: raise --flops or --minutes."
+        f"The budget gives a run {params:.3g} parameters and {tokens:.3g} tokens, too little to "
+        "learn from: raise --flops or --minutes."
     )
     if params < text.vocab_size * 16:
         raise too_small

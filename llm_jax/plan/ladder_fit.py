@@ -1,4 +1,4 @@
-"""The law of a ladder's runs, and how well the smaller ones predict the largest."""
+"""The law of a ladder's runs, and how well the smaller runs predict the largest."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ from llm_jax.plan.runs import finals, read
 def law_of_ladder(
     folders: Sequence[Path], *, recipe: Recipe, name: str, bootstraps: int, out: Path
 ) -> dict[str, Any]:
-    """Fits the law of the run folders, writes it and its figure to `out`, and tests it.
+    """Fits a law to the run folders, tests it, and writes `law.json` and `law.png` to `out`.
 
-    The run of most FLOPs is predicted by the law of the others before it joins them.
+    The test: a law of the other runs predicts the run with the most FLOPs. The written law is
+    fitted to all runs.
+
+    Returns:
+      The law, its intervals, its runs and the test, as plain JSON values.
 
     Raises:
-      UserError: the runs determine no law.
+      UserError: the runs do not determine a law.
     """
     curves = read(folders, "all")
     runs = finals(curves)
@@ -37,8 +41,8 @@ def law_of_ladder(
     law = fit(
         runs,
         name=name,
-        source=f"ladder of {len(curves)} runs on {recipe.text}, {date.today().isoformat()}; its "
-        f"largest run was predicted from the others within {abs(error):.1%}",
+        source=f"ladder of {len(curves)} runs on {recipe.text}, {date.today().isoformat()}; the "
+        f"others predicted its largest run within {abs(error):.1%}",
         bootstraps=bootstraps,
         recipe=recipe,
     )
@@ -72,7 +76,7 @@ def law_of_ladder(
             "error": error,
         },
         "warnings": [
-            f"{lost} of {bootstraps} bootstrap samples did not determine the law and are left out."
+            f"{lost} of {bootstraps} bootstrap samples did not determine a law and were left out."
         ]
         if lost
         else [],

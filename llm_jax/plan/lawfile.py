@@ -1,4 +1,4 @@
-"""Law files: a fitted law as JSON, written by `fit`, read by `plan --law`. Versioned and strict."""
+"""Law files: fitted laws as versioned JSON. `fit` writes them, and `plan --law` reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_DRAWS = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LawFile:
-    """What a law file holds, field by field; lists are checked by `read`."""
+    """The fields of a law file. `read` checks the lists."""
 
     version: int
     kind: str
@@ -36,14 +36,14 @@ class LawFile:
     flops: list
     params: list
     tokens: list
-    """Smallest and largest value among the runs."""
+    """`flops`, `params`, `tokens`: smallest and largest value among the runs."""
     draws: list
     """Bootstrap draws [E, A, B, α, β]."""
     recipe: Recipe | None = None
 
 
 def write(law: Parametric, path: Path) -> None:
-    """Writes `law` to `path`, whole or not at all; keeps at most 1,000 bootstrap draws."""
+    """Writes `law` to `path`, completely or not at all. It keeps at most 1,000 bootstrap draws."""
     step = max(1, -(-len(law.draws) // MAX_DRAWS))
     record = LawFile(
         version=VERSION,
@@ -65,8 +65,8 @@ def read(path: Path) -> Parametric:
     """The law in the file.
 
     Raises:
-      UserError: it is no law file, of another version, has unknown or missing fields, or values
-        that no law can have.
+      UserError: it is not a law file, has another version, has unknown or missing fields, or has
+        values that no law can have.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def _numbers(value: Any, length: int) -> bool:
 
 
 def load(reference: str) -> Law:
-    """The preset of that name, or the law in that file.
+    """The preset with that name, or the law in that file.
 
     Raises:
       UserError: neither exists.

@@ -1,7 +1,7 @@
-"""Scaling laws: what loss N parameters trained on D tokens reach, and the best N for C FLOPs.
+"""Scaling laws: the loss of N parameters trained on D tokens, and the best N for C FLOPs.
 
-Units: N parameters, D tokens, C FLOPs with C = 6·N·D, loss in nats per token. A law's exponents
-and coefficients come from one source and live in one object, so that they cannot be mixed.
+Units: N parameters, D tokens, C FLOPs with C = 6·N·D, loss in nats per token. The exponents and
+coefficients of a law come from one source and are in one object, so they cannot be mixed.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ Counts = Literal["all", "non-embedding"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """Where a law was fitted: (smallest, largest) of FLOPs, parameters and tokens."""
+    """The range of a law's fit: (smallest, largest) FLOPs, parameters and tokens."""
 
     flops: tuple[float, float]
     params: tuple[float, float]
     tokens: tuple[float, float]
 
     def decades_outside(self, params: float, tokens: float) -> float:
-        """Decades of compute between this point and the fitted range; 0 inside of it."""
+        """Decades of compute between this point and the fitted range; 0 inside the range."""
         low, high = self.flops
         flops = 6 * params * tokens
         return max(0.0, math.log10(low / flops), math.log10(flops / high))
 
     def warnings(self, name: str, params: float, tokens: float) -> list[str]:
-        """One sentence for each quantity that lies outside of the fitted range."""
+        """One sentence for each quantity outside the fitted range."""
         values = {
             "FLOPs": (6 * params * tokens, self.flops),
             "parameters": (params, self.params),
             "tokens": (tokens, self.tokens),
         }
         return [
-            f"{value:.3g} {what} lie outside of what {name} was fitted on "
+            f"{value:.3g} {what} are outside the range that {name} was fitted on "
             f"({low:.2g} to {high:.2g}): the interval is widened."
             for what, (value, (low, high)) in values.items()
             if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9)
@@ -47,22 +47,22 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the runs of a fit were trained: the losses of a law hold for such runs alone."""
+    """How the runs of a fit were trained. The law's losses hold only for such runs."""
 
     rule: str
-    """Batch, learning rate and schedule, as in `hyperparameters.RULES`."""
+    """Rule for batch, learning rate and schedule, as in `hyperparameters.RULES`."""
     family: str
     seq_len: int
     vocab_size: int
     text: str
-    """The text in words, such as `Python 3.11.7 standard library`."""
+    """Name of the text, such as `Python 3.11.7 standard library`."""
     fingerprint: str
-    """Of the dataset."""
+    """Fingerprint of the dataset."""
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The compute-optimal point of a budget; `loss` is None where the law predicts no loss."""
+    """The compute-optimal point of a budget. `loss` is None if the law predicts no loss."""
 
     params: float
     tokens: float
@@ -71,7 +71,7 @@ class Optimum:
 
 @dataclass(frozen=True, kw_only=True)
 class Law(ABC):
-    """A scaling law with its source, its fitted range, and what its N counts."""
+    """A scaling law: its source, its fitted range, and which parameters its N counts."""
 
     name: str
     source: str
@@ -80,22 +80,22 @@ class Law(ABC):
 
     @abstractmethod
     def loss(self, params: float, tokens: float) -> float | None:
-        """Predicted loss in nats/token, or None if the law gives sizes only."""
+        """Predicted loss in nats per token, or None if the law predicts only sizes."""
 
     @abstractmethod
     def optimum(self, flops: float) -> Optimum:
         """The best split of `flops` into parameters and tokens."""
 
     def half_width(self, params: float, tokens: float) -> float:
-        """Half of the 90% interval in nats inside of the fitted range."""
+        """Half of the 90% interval in nats per token, inside the fitted range."""
         raise NotImplementedError(f"{self.name} predicts no loss")
 
     def interval(self, params: float, tokens: float) -> tuple[float, float] | None:
-        """(low, high) around the loss; the width grows by itself per decade of extrapolation, and
-        does not reach below zero.
+        """(low, high) around the loss. Each decade of extrapolation adds the original width; low
+        is never below 0. None if the law predicts no loss.
 
-        The growth outside of the fitted range is a rule of caution, not statistics: nothing in
-        the data of a fit says how it fails beyond them.
+        The growth outside the fitted range is a cautious rule, not statistics: the data of a fit
+        do not tell how it fails outside its range.
         """
         loss = self.loss(params, tokens)
         if loss is None:
@@ -105,6 +105,7 @@ class Law(ABC):
         return max(0.0, loss - half), loss + half
 
     def warnings(self, params: float, tokens: float) -> list[str]:
+        """Sentences about this point that a reader must know."""
         return self.fitted.warnings(self.name, params, tokens)
 
 
@@ -118,14 +119,14 @@ class Parametric(Law):
     alpha: float
     beta: float
     half_width_nats: float = 0.05
-    """Half of the 90% interval inside of the fitted range, for laws without bootstrap draws. The
-    default is 1.645 × the standard error 0.03 of E that Besiroglu et al. 2024 (table 1) report."""
+    """Half of the 90% interval inside the fitted range, for laws without bootstrap draws. The
+    default is 1.645 × 0.03, the standard error of E in Besiroglu et al. 2024 (table 1)."""
     draws: tuple[tuple[float, ...], ...] = ()
-    """Bootstrap draws (E, A, B, α, β) of a fit; they carry the correlations of the five."""
+    """Bootstrap draws (E, A, B, α, β) of a fit; they keep the correlations of the five numbers."""
     residual: float = 0.0
     """Standard deviation of the fit's residuals in ln L."""
     recipe: Recipe | None = None
-    """None where the runs were trained in different ways, or it is not known how."""
+    """None if the runs were trained in different ways, or if it is not known how."""
 
     @property
     def a(self) -> float:
@@ -147,11 +148,11 @@ class Parametric(Law):
         return Optimum(params, tokens, self.loss(params, tokens))
 
     def params_for_tokens(self, tokens: float) -> float:
-        """The N whose compute-optimal D is `tokens`."""
+        """The N for which `tokens` is the compute-optimal D."""
         return self.G * (tokens * self.G) ** (self.a / (1 - self.a))
 
     def tokens_for_loss(self, params: float, loss: float) -> float:
-        """Tokens with which N parameters reach `loss`; infinite if they never do."""
+        """Tokens that N parameters need to reach `loss`; infinite if they never reach it."""
         left = loss - self.E - self.A * params**-self.alpha
         return (self.B / left) ** (1 / self.beta) if left > 0 else math.inf
 
@@ -167,7 +168,7 @@ class Parametric(Law):
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLaw(Law):
-    """N_opt = k·C^a and D_opt = C/(6·N_opt); predicts sizes, not losses."""
+    """N_opt = k·C^a and D_opt = C/(6·N_opt). It predicts sizes, not losses."""
 
     k: float
     a: float

@@ -1,4 +1,4 @@
-"""Finds slices, meshes and execution choices on which a model trains: what fits, and how fast."""
+"""Finds the slice, the mesh and the memory policy for a model: what fits, and how fast it is."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TENSOR_SIZES = (1, 2, 4, 8, 16)
 MAX_SLICES = 16
 MAX_NODES = 2048
 COST_SLACK = 0.05
-"""How much more than the cheapest a faster slice may cost and still be taken."""
+"""A faster slice is chosen if it costs at most this much more than the cheapest one."""
 PATIENCE_HOURS = 90 * 24
-"""Slices on which a run takes longer than this are taken only where none is faster."""
+"""A slice on which the run takes longer than this is chosen only if no slice is faster."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """`slices` slices of one kind."""
+    """One or more slices of the same kind."""
 
     chip: Chip
     piece: Slice
@@ -40,7 +40,7 @@ class Machine:
 
     @property
     def name(self) -> str:
-        """Such as `v5p-256`, `2x v5p-12288`, or `64x h100`."""
+        """For example `v5p-256`, `2x v5p-12288` or `64x h100`."""
         if not self.chip.torus:
             return f"{self.chips}x {self.chip.name}"
         return self.piece.name if self.slices == 1 else f"{self.slices}x {self.piece.name}"
@@ -48,22 +48,25 @@ class Machine:
 
 @dataclass(frozen=True)
 class Execution:
-    """A machine with the mesh, batch and memory policy on it, and what that costs in time."""
+    """A machine, with the mesh, batch and memory policy on it, and the step time."""
 
     machine: Machine
     layout: Layout
     batch_sequences: int
+    """Sequences per step, on all devices."""
     time: StepTime
     memory: dict[str, int]
+    """Bytes per device, by part."""
 
 
 def machines(chip: Chip, chips: int | None) -> list[Machine]:
-    """Machines of a power of two of chips, or the largest legal slices of exactly `chips` chips.
+    """All machines whose number of chips is a power of two; or, for `chips`, the one with exactly
+    that many, in the largest slices.
 
-    Powers of two divide batches and widths, and are what clouds keep in stock.
+    Powers of two divide batches and widths, and clouds offer them.
 
     Raises:
-      UserError: no slices add up to `chips`; the sentence names the nearest that do.
+      UserError: no slices have `chips` chips together; the sentence names the nearest sizes.
     """
     most = MAX_SLICES if chip.torus else MAX_NODES
     if chip.kind == "cpu":
@@ -83,14 +86,14 @@ def machines(chip: Chip, chips: int | None) -> list[Machine]:
     if not exact:
         near = sorted({m.chips for m in found}, key=lambda size: abs(size - chips))[:3]
         raise UserError(
-            f"No slices of {chip.name} have {chips} chips together: "
-            f"take {', '.join(map(str, sorted(near)))}."
+            f"No slices of {chip.name} have {chips} chips together: choose "
+            f"{' or '.join(map(str, sorted(near)))}."
         )
     return exact[-1:]
 
 
 def layouts(model: ModelConfig, machine: Machine, dtype: str) -> Iterator[Layout]:
-    """Meshes that divide the model's widths: tensor within a slice, then fsdp, the rest data."""
+    """Meshes that divide the model's widths: tensor within a slice, then fsdp; the rest is data."""
     per_slice = machine.piece.chips * machine.chip.devices_per_chip
     reach = per_slice if machine.chip.torus else machine.devices
     for tensor in TENSOR_SIZES:
@@ -119,8 +122,13 @@ def execute(
 ) -> Execution | None:
     """The fastest way to run on `machine`, or None if nothing fits or the batch is too small.
 
-    The batch is the multiple of the batch shards nearest to `batch_tokens`; a machine whose
-    shards would need more than 1.5 times that is too large for it.
+    The batch is the multiple of the batch shards that is nearest to `batch_tokens`. A machine whose
+    shards need more than 1.5 times `batch_tokens` is too large.
+
+    Args:
+      flops: FLOPs per token of `model` at `seq_len`.
+      loss_chunk: tokens whose logits exist at one time on a device.
+      update_flops: FLOPs of the optimizer's matmuls per step.
     """
     best: Execution | None = None
     capacity = machine.chip.hbm_bytes / machine.chip.devices_per_chip
@@ -156,7 +164,7 @@ def _fit(
     loss_chunk: int,
     capacity: float,
 ) -> tuple[Layout, dict[str, int]] | None:
-    """The layout with the fewest micro-batches that fit, and its memory."""
+    """The layout with the fewest micro-batches that fits, and its memory; None if none fits."""
     per_shard = sequences // layout.batch_shards
     accumulate = 1
     while accumulate <= per_shard:
@@ -181,10 +189,10 @@ def choose(
     dtype: str,
     update_flops: float = 0.0,
 ) -> Execution:
-    """The fastest machine that costs at most 5% more than the cheapest, and takes under 90 days.
+    """The fastest machine that costs at most 5% more than the cheapest and takes under 90 days.
 
     Raises:
-      UserError: the model fits no slice of the chip, or the batch is too small for all.
+      UserError: the model does not fit any slice of the chip, or the batch is too small for all.
     """
     flops = token_flops(model, seq_len)
     options = [
@@ -219,7 +227,7 @@ def choose(
 def _why_nothing_fits(
     model: ModelConfig, chip: Chip, chips: int | None, batch_tokens: float, seq_len: int, dtype: str
 ) -> str:
-    """One sentence: what is short, by how much, and what would do."""
+    """One sentence: what is too small, by how much, and what would be enough."""
     need, size = _least_memory(model, chip, chips, seq_len, dtype)
     room = (1 - HEADROOM) * chip.hbm_bytes / chip.devices_per_chip
     if need > room:
@@ -245,7 +253,7 @@ def _why_nothing_fits(
 def _least_memory(
     model: ModelConfig, chip: Chip, chips: int | None, seq_len: int, dtype: str
 ) -> tuple[int, int]:
-    """(bytes a device, chips) of the layout that needs least, with one sequence a device."""
+    """(bytes per device, chips) of the layout that needs least, with one sequence per device."""
     return min(
         (sum(device_bytes(model, layout, seq_len, 512).values()), machine.chips)
         for machine in machines(chip, chips)

@@ -1,7 +1,7 @@
-"""The machine at hand as a chip: its matmul peak and memory bandwidth, measured and cached.
+"""This machine as a chip: its matmul peak and memory bandwidth, measured and cached.
 
-The matmul peak is measured in a subprocess with JAX, the library that training uses: NumPy's BLAS
-is another one, with another peak. Without JAX the planner measures NumPy and says so.
+The matmul peak is measured in a subprocess with JAX, which training uses. NumPy's BLAS has a
+different peak. Without JAX, the planner measures NumPy and reports that.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from llm_jax.runs.files import write_text
 
 SIZE, ROUNDS = 2048, 10
 ATTENTION = 8, 128, 512, 32
-"""Heads of all sequences, queries, keys and head size of the attention that is measured: a block of
-queries of a small model."""
+"""Shape of the measured attention: heads of all sequences, queries, keys, head size. It is a block
+of queries in a small model."""
 ATTAINABLE = 0.69
-"""Share of its measured rates at which a training step runs on a CPU. 0.72, fitted together with
-the overhead, meets 15 models of 0.26M to 30M parameters with 2 to 8 heads within 10% each; lowered
-for one of 17M that reaches 0.53 (2026-11, float32, docs/log.md)."""
+"""Share of its measured rates that a training step reaches on a CPU. The value 0.72, fitted with
+the overhead, predicts 15 models of 0.26M to 30M parameters with 2 to 8 heads within 10% each. It
+was lowered for a model of 17M that reaches 0.53 (2026-11, float32, docs/log.md)."""
 STEP_OVERHEAD = 0.009
-"""Seconds of a step beside them."""
+"""Fixed seconds per step."""
 
 IDLE = 0.7
-"""Least idle share of the machine at which a measurement is kept."""
+"""A measurement is kept if at least this share of the machine is idle."""
 
 _JAX_PROGRAM = f"""
 import json, time, jax, jax.numpy as jnp
@@ -66,21 +66,25 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Measurement:
-    """Rates of this machine: FLOP/s of large matmuls, scores/s of attention in both passes (beside
-    their FLOPs at the peak), bytes/s of a copy, bytes of memory."""
+    """Measured rates of this machine."""
 
     cpu: str
     float32: float
+    """FLOP/s of large float32 matmuls."""
     bfloat16: float
+    """FLOP/s of large bfloat16 matmuls."""
     scores: float
+    """Attention scores per second in both passes, not counting their matmul FLOPs."""
     bandwidth: float
+    """Bytes per second that a copy reads and writes."""
     memory: float
+    """Bytes of memory."""
     library: str
     date: str
 
 
 def cpu_name() -> str:
-    """The processor's name and the number of its usable cores, such as `Xeon … x2`."""
+    """Name of the processor and number of usable cores, such as `Xeon … x2`."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -91,26 +95,27 @@ def cpu_name() -> str:
 
 
 def cache_file() -> Path:
+    """The file that keeps the rates of measured machines."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "llm_jax" / "machines.json"
 
 
 def measured(fresh: bool = False) -> Measurement:
-    """This machine's rates, from the cache if this CPU is in it and `fresh` is not asked for."""
+    """This machine's rates: from the cache if this CPU is in it, unless `fresh`."""
     path, cpu = cache_file(), cpu_name()
     try:
         cache = json.loads(path.read_text(encoding="utf-8"))
         if not fresh:
             return Measurement(**cache[cpu])
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
-        # No cache, a damaged one, or one of another version: measure, and write it anew.
+        # No cache, a damaged one, or one of another version: measure, and write a new one.
         cache = {}
     idle = idle_share()
     found = _measure(cpu)
     if idle < IDLE:
         print(
-            f"Other programs use {1 - idle:.0%} of this machine: its speed is measured too low, "
-            "and the figure is not kept.",
+            f"Other programs use {1 - idle:.0%} of this machine, so its measured speed is too low "
+            "and is not kept for later plans.",
             file=sys.stderr,
         )
         return found
@@ -119,7 +124,7 @@ def measured(fresh: bool = False) -> Measurement:
 
 
 def idle_share(seconds: float = 0.3) -> float:
-    """Share of the processors' time that nobody used just now; 1 where Linux does not tell."""
+    """Share of the processors' time that is idle now; 1 if the system does not report it."""
     stat = Path("/proc/stat")
     if not stat.is_file():
         return 1.0
@@ -135,7 +140,7 @@ def idle_share(seconds: float = 0.3) -> float:
 
 def _measure(cpu: str) -> Measurement:
     rates = _jax_rates()
-    library = "JAX" if rates else "NumPy, since JAX could not be started"
+    library = "JAX" if rates else "NumPy, because JAX could not start"
     if rates is None:
         rate = _numpy_rate()
         rates = {"float32": rate, "bfloat16": rate, "attention": 3 * _numpy_attention_seconds()}
@@ -164,7 +169,7 @@ def _jax_rates() -> dict[str, float] | None:
     )
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        print(f"JAX could not measure this machine, NumPy does it: {why}", file=sys.stderr)
+        print(f"JAX could not measure this machine, so NumPy does: {why}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -189,9 +194,9 @@ def _numpy_attention_seconds() -> float:
 
 
 def _score_rate(seconds: float, peak: float) -> float:
-    """Scores per second of what a forward and a backward pass take beside their 12·H FLOPs a score.
+    """Scores per second in a forward and a backward pass, without their 12·H FLOPs per score.
 
-    At least a tenth of the time is taken to be beside them: two measurements differ by chance.
+    At least a tenth of the time counts as not matmul, because two measurements differ by chance.
     """
     heads, queries, keys, size = ATTENTION
     scores = heads * queries * keys

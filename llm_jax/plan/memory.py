@@ -1,8 +1,8 @@
-"""Bytes per device of one training step, part by part, before any compiler has seen it.
+"""Bytes per device of one training step, by part, estimated without a compiler.
 
-Parameters, gradients and moments have the dtypes of `OptimConfig`; compute runs in `dtype`.
-Parameters, gradients and moments are split over fsdp × tensor, activations over the
-batch axes, and inside of a block over tensor.
+Parameters, gradients and moments have the dtypes of `OptimConfig`, and are split over fsdp ×
+tensor. Compute runs in `dtype`. Activations are split over the batch axes, and inside a block over
+tensor too.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from llm_jax.plan.counts import (
 )
 
 HEADROOM = 0.10
-"""Share of a device's memory left free: compilers pad, and allocators fragment."""
+"""Share of a device's memory to keep free, because compilers pad and allocators fragment."""
 SLACK = {"sequences": 10 / 3, "between": 1.0, "inside": 1.3, "routed": 1.0}
-"""What the TPU compiler holds in the backward pass of a block, as a multiple of what JAX's
-differentiation saves: gradients beside what they belong to, and sequences on their way from and to
-the other devices of `tensor`. Fitted to the nine programs of docs/scale.md."""
+"""Memory that the TPU compiler uses in the backward pass of a block, as a multiple of what JAX
+saves to differentiate it. It also holds the gradients of these arrays, and sequences on their way
+to and from the other devices of `tensor`. Fitted to the nine programs of docs/scale.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a step is split and executed. Sizes of the mesh axes multiply to the devices."""
+    """How a step is split and executed. The product of data, fsdp and tensor is the devices."""
 
     data: int
     fsdp: int
@@ -42,9 +42,9 @@ class Layout:
     remat: Remat
     dtype: str
     expert: int = 1
-    """The factor of `fsdp` over which whole experts are split, and their tokens gathered."""
+    """The factor of `fsdp` that splits whole experts; their tokens are gathered over it."""
     context: int = 1
-    """The factor of `data` over which the length of sequences is split, and keys gathered."""
+    """The factor of `data` that splits the sequence length; keys are gathered over it."""
 
     @property
     def devices(self) -> int:
@@ -62,33 +62,33 @@ def device_bytes(
     loss_chunk: int,
     optim: OptimConfig | None = None,
 ) -> dict[str, int]:
-    """Bytes per device by part, at the moment of the step that needs most.
+    """Bytes per device by part, at the point of the step that needs the most.
+
+    Parameters and optimizer moments always exist. Three points of the step are compared, and the
+    parts of the largest are returned. A part that does not exist at that point is 0.
+
+    * The loss: what the blocks keep, the logits of a chunk, the gathered unembedding in `dtype`,
+      and its float32 gradient, which each device sums before the exchange.
+    * The backward pass: what the blocks keep, the gradients, and the block being differentiated.
+      Gathered weights are those of two blocks (one computes while the next is fetched), or of all
+      blocks without recomputation.
+    * The update: the gradients, and the optimizer's updates before they are added.
 
     Args:
       micro_tokens: tokens of one micro-batch on one device.
       loss_chunk: tokens whose logits exist at one time.
-      optim: what is stored, and in which dtypes; float32 AdamW by default.
-
-    Parameters and moments are always there. Three moments are compared, and the parts of the
-    largest are returned; a part that is not there then is 0.
-
-    * The loss: what the blocks keep, a chunk's logits, the gathered unembedding in `dtype`, and its
-      float32 gradient, which each device adds up for itself before it is exchanged.
-    * The backward pass: what the blocks keep, gradients, and the block that is differentiated, with
-      the gathered weights of two (the one that computes, and the one that is fetched), or of all
-      without recomputation.
-    * The update: gradients, and what the optimizer makes of them before it adds them.
+      optim: optimizer and dtypes of the state; default: float32 AdamW.
     """
     shards = layout.fsdp * layout.tensor
     optim = optim or OptimConfig()
     state = {key: value // shards for key, value in state_bytes(model, optim).items()}
     grads = state.pop("grads")
-    if layout.accumulate > 1:  # the sum over micro-batches is there besides the new ones
+    if layout.accumulate > 1:  # the sum over micro-batches exists besides the new gradients
         state["summed_grads"] = grads
     head = model.vocab_size * model.d_model
     cast = layout.dtype != optim.param_dtype
     size = DTYPE_BYTES[layout.dtype]
-    # All layers' own parts are cast before the scan.
+    # The device's own parts of all layers are cast before the scan.
     own = total_parameters(model) * size // shards if cast else 0
     gathers = layout.fsdp > 1 or cast
     unsummed = 4 * head // layout.tensor if layout.batch_shards > 1 else 0
@@ -117,7 +117,7 @@ def device_bytes(
 
 
 def _gathered(model: ModelConfig, layout: Layout) -> int:
-    """Bytes of the weights that the backward pass holds whole, but for `tensor` and `expert`."""
+    """Bytes of gathered weights in the backward pass; `tensor` and `expert` still split them."""
     experts = parameters(model)["experts"]
     blocks = block_parameters(model) - experts + experts // layout.expert
     held = blocks if layout.remat == "none" else 2 * blocks // model.num_layers
@@ -125,5 +125,5 @@ def _gathered(model: ModelConfig, layout: Layout) -> int:
 
 
 def fits(parts: dict[str, int], capacity: float) -> bool:
-    """Whether the parts leave `HEADROOM` of `capacity` bytes free."""
+    """Whether the parts leave the share `HEADROOM` of `capacity` (bytes) free."""
     return sum(parts.values()) <= (1 - HEADROOM) * capacity

@@ -1,4 +1,4 @@
-"""Optima under more than the training budget: inference demand, and a limited supply of text."""
+"""Optima with more than the training budget: inference demand, and a limited amount of text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from llm_jax.plan.laws import Law, Optimum, Parametric
 from llm_jax.plan.search import minimum, root
 
 R_STAR_D = 15.387756
-"""Repetitions after which repeated tokens have lost most of their worth (Muennighoff, app. A)."""
+"""Repetitions after which repeated tokens have lost most of their value (Muennighoff et al. 2023,
+appendix A)."""
 R_STAR_N = 5.309743
-"""The same for parameters beyond what the unique tokens can feed."""
+"""The same for parameters beyond those that the unique tokens can train."""
 
 
 def minimise_over_params(objective: Callable[[float], float], low: float, high: float) -> float:
-    """The N in [low, high] with the least `objective(N)`, searched in ln N."""
+    """The N in [low, high] with the smallest `objective(N)`, searched in ln N."""
     return math.exp(minimum(lambda x: objective(math.exp(x)), math.log(low), math.log(high)))
 
 
@@ -29,28 +30,30 @@ def inference_weight(
     prefill_usd_per_flop: float,
     decode_usd_per_flop: float,
 ) -> float:
-    """Inference tokens at the price of training FLOPs (Sardana & Frankle 2023, section 4).
+    """Inference tokens weighted by the price of serving relative to training (Sardana & Frankle
+    2023, section 4).
 
-    A FLOP's price is the hardware's dollars per second over peak FLOP/s × its utilisation, prefill
-    and decode apart. Minimising 6·N·D·c_t + 2·N·(D_p·c_p + D_o·c_o) is the FLOPs problem with
-    D_inf = (D_p·c_p + D_o·c_o)/c_t.
+    The price of a FLOP is the hardware's dollars per second, divided by peak FLOP/s × utilisation.
+    Prefill and decode have separate prices. Minimising 6·N·D·c_t + 2·N·(D_p·c_p + D_o·c_o) is the
+    problem in FLOPs with D_inf = (D_p·c_p + D_o·c_o)/c_t.
     """
     cost = prompt_tokens * prefill_usd_per_flop + output_tokens * decode_usd_per_flop
     return cost / train_usd_per_flop
 
 
 def cheapest_at_loss(law: Parametric, loss: float, inference_tokens: float) -> Optimum:
-    """Least 6·N·D + 2·N·D_inf that reaches `loss` (Sardana & Frankle 2023, eq. 5).
+    """The point with the smallest 6·N·D + 2·N·D_inf that reaches `loss` (Sardana & Frankle 2023,
+    eq. 5).
 
-    Solves (βB/α + B)·D^−β + (βB·D_inf/3α)·D^(−β−1) + E − ℓ = 0 for D.
+    It solves (βB/α + B)·D^−β + (βB·D_inf/3α)·D^(−β−1) + E − ℓ = 0 for D.
 
     Raises:
       UserError: the law never reaches that loss.
     """
     if loss <= law.E:
         raise UserError(
-            f"A loss of {loss:.4g} is below the {law.E:.4g} that {law.name} can ever reach: "
-            "ask for a higher one."
+            f"A loss of {loss:.4g} is not above {law.E:.4g}, the limit of the law {law.name}: "
+            "give a higher loss."
         )
     first = law.beta * law.B / law.alpha + law.B
     second = law.beta * law.B * inference_tokens / (3 * law.alpha)
@@ -68,21 +71,21 @@ def cheapest_at_loss(law: Parametric, loss: float, inference_tokens: float) -> O
 
 
 def lifetime_optimum(law: Law, flops: float, inference_tokens: float) -> Optimum:
-    """The best loss where `flops` pay for training and serving: 6·N·D + 2·N·D_inf = C.
+    """The best loss if `flops` pay for training and serving: 6·N·D + 2·N·D_inf = C.
 
-    At the loss that it reaches this is the point of `cheapest_at_loss`. Without inference it is
-    the compute-optimal point.
+    For the loss that it reaches, it is the point of `cheapest_at_loss`. Without inference it is the
+    compute-optimal point.
 
     Raises:
-      UserError: the law predicts no loss, so that there is nothing to trade.
+      UserError: there is inference, but the law predicts no loss.
     """
     best = law.optimum(flops)
     if inference_tokens == 0:
         return best
     if best.loss is None:
         raise UserError(
-            f"The law {law.name} predicts sizes, not losses, and cannot weigh inference: choose "
-            "besiroglu-2024 or a law file."
+            f"The law {law.name} predicts sizes, not losses, so it cannot weigh serving "
+            "(--inference-tokens): choose besiroglu-2024 or a law file."
         )
 
     def tokens_left(params: float) -> float:
@@ -104,10 +107,11 @@ def lifetime_optimum(law: Law, flops: float, inference_tokens: float) -> Optimum
 
 @dataclass(frozen=True, kw_only=True)
 class DataConstrained(Law):
-    """A parametric law where only `unique` tokens exist (Muennighoff et al. 2023, eqs. 5–6).
+    """A parametric law with only `unique` different tokens (Muennighoff et al. 2023, eqs. 5–6).
 
-    D' = U + U·R*·(1 − e^(−R/R*)) with R = D/U − 1 repetitions, and the same for parameters
-    beyond those that U tokens feed optimally. Fitted with dropout on up to 500 epochs.
+    D' = U + U·R*·(1 − e^(−R/R*)) with R = D/U − 1 repetitions. The same formula applies to
+    parameters beyond those for which U tokens are optimal. It was fitted with dropout on up to 500
+    epochs.
     """
 
     law: Parametric
@@ -116,9 +120,11 @@ class DataConstrained(Law):
     r_star_n: float = R_STAR_N
 
     def effective_tokens(self, tokens: float) -> float:
+        """D': the unique tokens with the same value as `tokens` with repetitions."""
         return _worth(min(self.unique, tokens), tokens, self.r_star_d)
 
     def effective_params(self, params: float) -> float:
+        """N': `params`, with less value for those beyond the optimum of the unique tokens."""
         fed = min(self.law.params_for_tokens(self.unique), params)
         return _worth(fed, params, self.r_star_n)
 
@@ -138,7 +144,7 @@ class DataConstrained(Law):
         return Optimum(params, tokens, self.loss(params, tokens))
 
     def half_width(self, params: float, tokens: float) -> float:
-        """The law's own, and the change when R*_D is halved: the fit's minimum in it is shallow."""
+        """The law's own, combined with the change if R*_D is halved, because R*_D is uncertain."""
         short = replace(self, r_star_d=self.r_star_d / 2)
         change = short.loss(params, tokens) - self.loss(params, tokens)
         return math.hypot(self.law.half_width(params, tokens), change)
@@ -151,7 +157,7 @@ def _worth(once: float, total: float, r_star: float) -> float:
 
 
 def data_constrained(law: Law, unique: float) -> DataConstrained:
-    """`law` where no more than `unique` different tokens exist.
+    """`law` with at most `unique` different tokens.
 
     Raises:
       UserError: the law is not parametric.

@@ -1,4 +1,4 @@
-"""What a run came to, beside what its plan promised: loss, step time, throughput, cost."""
+"""Results of a run compared with its plan: loss, step time, throughput, cost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ METRICS = "metrics.jsonl"
 
 
 def finished(folder: Path, steps: int) -> bool:
-    """Whether the run folder holds a validation loss of step number `steps`."""
+    """Whether the run folder has a validation loss at step `steps`."""
     file = folder / METRICS
     return file.is_file() and any(r["step"] == steps for r in records(file, "validation"))
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The config in a run folder; raises `UserError` if there is none."""
+    """The config in a run folder.
+
+    Raises:
+      UserError: the folder has no run.json.
+      ConfigError: run.json is not a valid config.
+    """
     file = folder / "run.json"
     if not file.is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
@@ -28,19 +33,19 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """Predicted against measured figures of the run in `folder`, None where one of both is missing.
+    """Predicted and measured figures of the run in `folder`; a missing figure is None.
 
-    Losses are in nats per token on the validation batches, times in seconds. The measured time is
-    that of training steps: compilation, evaluation and saving are not in it.
+    Losses are in nats per token on the validation batches; times are in seconds. The measured time
+    is that of training steps, without compilation, evaluation and saving.
 
     Raises:
-      UserError: no run, or one that has measured nothing yet.
+      UserError: there is no run, or it has not measured anything yet.
     """
     config, file = read_config(folder), folder / METRICS
     steps = records(file, "train") if file.is_file() else []
     losses = records(file, "validation") if file.is_file() else []
     if not steps or not losses:
-        raise UserError(f"The run in {str(folder)!r} has measured nothing yet: train it first.")
+        raise UserError(f"The run in {str(folder)!r} has no measurements yet: train it first.")
     last, rates = losses[-1], [record["tokens_per_second"] for record in steps]
     seconds, before = 0.0, 0
     for record in steps:
@@ -92,7 +97,7 @@ def _error(predicted: float | None, measured: float) -> float | None:
 
 
 def _kept(config: RunConfig, plan: PlanRecord) -> bool:
-    """Whether the run is still the one that was planned."""
+    """Whether the size and tokens of the run are still those of the plan."""
     now = total_parameters(config.model), config.steps * config.batch_tokens
     return now == (plan.params, plan.tokens)
 
@@ -105,15 +110,15 @@ def _warnings(config: RunConfig, step: int) -> list[str]:
         found.append(
             f"The run was changed after it was planned ({plan.params:,} parameters and "
             f"{plan.tokens:,} tokens then, {total_parameters(config.model):,} and "
-            f"{config.steps * config.batch_tokens:,} now): the prediction does not hold for it."
+            f"{config.steps * config.batch_tokens:,} now): the prediction does not apply."
         )
     elif plan.law_text:
         found.append(
-            f"The law was fitted on other text ({plan.law_text}): its loss is no prediction for "
-            "this run. `llm-jax ladder` fits a law to a dataset."
+            f"The law was fitted on other text ({plan.law_text}): its loss does not predict this "
+            "run. `llm-jax ladder` fits a law to a dataset."
         )
     if step < config.steps:
-        found.append(f"The run is at step {step:,} of {config.steps:,}: its last loss is no end.")
+        found.append(f"The run is at step {step:,} of {config.steps:,}: its loss is not final.")
     return found
 
 

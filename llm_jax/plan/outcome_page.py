@@ -1,4 +1,4 @@
-"""Predicted against measured as a picture and as one self-contained page."""
+"""Predicted and measured figures as a picture and as one self-contained page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Curves = dict[str, list[tuple[float, float]]]
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
-    """What, predicted, measured, difference: a line for each figure that was measured."""
+    """One row per measured figure: name, predicted, measured, difference."""
 
     def line(what: str, key: str, form: Any, error: str | None = None, more: str = "") -> list[str]:
         predicted, measured = found[f"predicted_{key}"], found[f"measured_{key}"]
@@ -36,7 +36,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
     interval, around = found["predicted_loss_interval"], ""
     if interval and None not in interval:
         around = f" ({interval[0]:.3f} to {interval[1]:.3f})"
-    made = [
+    lines = [
         line("validation loss, nats/token", "loss", "{:.4f}".format, "loss_error", around),
         ["validation bits per byte", "–", f"{found['measured_bits_per_byte']:.4f}", "–"],
         line("step time", "step_seconds", _seconds, "step_seconds_error"),
@@ -44,8 +44,8 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
         line("tokens per second", "tokens_per_second", "{:,.0f}".format),
     ]
     if found["measured_usd"] is not None:
-        made.append(line("cost", "usd", money))
-    return made
+        lines.append(line("cost", "usd", money))
+    return lines
 
 
 def _seconds(value: float) -> str:
@@ -85,7 +85,7 @@ def _drawn(found: dict[str, Any], curves: Curves, panels: list[Any]) -> Figure:
 
 
 def draw(found: dict[str, Any], curves: Curves, path: Path) -> None:
-    """The two charts as a PNG."""
+    """Writes the two charts to `path` as a PNG."""
     with rc_context(STYLE):
         made = _drawn(found, curves, [_loss, _speed])
         FigureCanvasAgg(made)
@@ -105,20 +105,20 @@ def page(found: dict[str, Any], curves: Curves) -> str:
     """The report of `outcome.compare` as HTML."""
     title = f"{found['name']}: predicted and measured"
     law = found["law"]
-    said = "no law" if law is None else f"law {law}"
+    law_name = "no law" if law is None else f"law {law}"
     header = (
         f"<header><h1>{escape(title)}</h1><p class=soft>{short(found['params'])} parameters · "
         f"{short(found['tokens'])} tokens · step {found['step']:,} of {found['steps']:,} · "
-        f"{escape(said)} · {escape(found['machine'] or 'machine not planned')}</p></header>"
+        f"{escape(law_name)} · {escape(found['machine'] or 'machine not planned')}</p></header>"
     )
     warnings = f'<div class="warn">{listing(found["warnings"])}</div>' if found["warnings"] else ""
     charts = (
         '<div class="pair">'
-        + figure(_svg(found, curves, _loss), "Loss over the run, and what was predicted for it.")
+        + figure(_svg(found, curves, _loss), "Loss over the run, and the predicted final loss.")
         + figure(
             _svg(found, curves, _speed),
-            "Time of a step, compilation, evaluation and saving left out. Between the ends of the "
-            "band communication is wholly and not at all overlapped.",
+            "Time per step, without compilation, evaluation and saving. The ends of the band are "
+            "the predictions with all and with no communication overlapped.",
         )
         + "</div>"
     )

@@ -26,13 +26,13 @@ from llm_jax.plan.planner import Plan
 
 
 def compute_flops(plan: Plan) -> float:
-    """6·N·D of the law's optimum, serving included: the compute of the iso-FLOP curve."""
+    """6·N·D of the law's optimum plus its serving: the compute of the iso-FLOP curve."""
     best = plan.optimum
     return 6 * best.params * best.tokens + 2 * best.params * plan.request.inference_tokens
 
 
 def result(plan: Plan) -> dict[str, Any]:
-    """The plan as plain JSON values; see the documentation of `llm-jax plan` for the fields."""
+    """The plan as plain JSON values; docs/planner.md describes the fields."""
     request, run, machine = plan.request, plan.execution, plan.execution.machine
     budget = compute_flops(plan)
     serving = request.inference_tokens
@@ -97,7 +97,7 @@ def result(plan: Plan) -> dict[str, Any]:
 
 
 def warnings(plan: Plan) -> list[str]:
-    """What a reader must know before spending the money."""
+    """Sentences that a reader must know before spending money."""
     request, found = plan.request, list(plan.warnings)
     if plan.loss is None:
         found.append(f"The law {plan.law.name} predicts sizes, not losses: no loss is given.")
@@ -116,14 +116,14 @@ def warnings(plan: Plan) -> list[str]:
         )
     if plan.epochs is not None and plan.epochs > 4:
         found.append(
-            f"The data are read {plan.epochs:.1f} times; beyond about 4 repeated tokens are worth "
-            "clearly less than new ones (Muennighoff et al. 2023)."
+            f"The data are read {plan.epochs:.1f} times. After about 4 times, repeated tokens are "
+            "worth clearly less than new ones (Muennighoff et al. 2023)."
         )
     return found
 
 
 def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
-    """One sentence for each choice."""
+    """One sentence for each choice of the plan."""
     request, run, model = plan.request, plan.execution, plan.model
     best, machine, time = plan.optimum, plan.execution.machine, plan.execution.time
     said = []
@@ -134,17 +134,17 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         )
     else:
         fixed = "--params" if request.params is not None else "--tokens"
-        said.append(f"The size is what {fixed} fixes; the budget decides the rest.")
+        said.append(f"{fixed} fixes the size; the budget decides the rest.")
     if request.inference_tokens:
         weighed = " at the price of training" if request.serving else ""
         said.append(
-            f"Serving {request.inference_tokens:.3g} tokens{weighed} is paid from the same budget, "
-            "which makes a smaller model on more tokens the better buy (Sardana & Frankle 2023)."
+            f"The budget also pays for serving {request.inference_tokens:.3g} tokens{weighed}. So "
+            "a smaller model with more training tokens is better (Sardana & Frankle 2023)."
         )
         said.append(request.serving)
     if flat is not None:
         said.append(
-            f"The optimum is flat: from {flat[0]:.3g} to {flat[1]:.3g} parameters the same loss "
+            f"The optimum is flat: from {flat[0]:.3g} to {flat[1]:.3g} parameters, the same loss "
             "costs at most 1% more compute."
         )
     usual = usual_ffn(request.family, model.d_model, model.num_heads * model.head_dim)
@@ -156,26 +156,27 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
     )
     if request.vocab_size is None and model.vocab_size != VOCABULARIES[request.family][0]:
         said.append(
-            f"The vocabulary is {model.vocab_size:,}, since {VOCABULARIES[request.family][0]:,} "
+            f"The vocabulary is {model.vocab_size:,}, because {VOCABULARIES[request.family][0]:,} "
             f"would put more than {EMBEDDING_SHARE:.0%} of the parameters into embeddings."
         )
     said.append(
-        f"Batch {plan.batch_tokens:,} tokens and peak learning rate "
-        f"{plan.hyper.learning_rate:.3g} follow {plan.hyper.source}, the batch rounded to the mesh."
+        f"The batch of {plan.batch_tokens:,} tokens and the peak learning rate of "
+        f"{plan.hyper.learning_rate:.3g} follow {plan.hyper.source}; the batch is rounded to the "
+        "mesh."
     )
     if request.chips is None:
         said.append(
-            f"{machine.name} is the fastest choice that costs at most {COST_SLACK:.0%} more than "
-            "the cheapest and whose batch it can split."
+            f"{machine.name} is the fastest machine that can split the batch and costs at most "
+            f"{COST_SLACK:.0%} more than the cheapest."
         )
     kept = {"none": "keeps all activations", "dots": "keeps the outputs of matmuls"}
     said.append(
-        f"The backward pass {kept.get(run.layout.remat, 'recomputes each block')}: the least "
-        f"recomputation that leaves {HEADROOM:.0%} of the memory free."
+        f"The backward pass {kept.get(run.layout.remat, 'recomputes each block')}. That is the "
+        f"fastest choice that leaves {HEADROOM:.0%} of the memory free."
     )
-    softmaxes = " and with softmaxes after it" if request.chip.score_rate is not None else ""
+    softmaxes = " plus softmax" if request.chip.score_rate is not None else ""
     said.append(
-        f"A step is bound by {time.bound}: math {time.math:.3g} s at "
+        f"A step is bound by {time.bound}: compute {time.math:.3g} s at "
         f"{request.chip.attainable:.0%} of the peak{softmaxes}, memory {time.hbm:.3g} s, "
         f"communication {time.comms:.3g} s (fsdp {time.fsdp:.2g}, tensor {time.tensor:.2g}, "
         f"data {time.data:.2g})."
@@ -184,15 +185,18 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
 
 
 EVAL_TOKENS = 131_072
-"""Least validation text that a loss is measured on: its error is then below 1% of a nat."""
+"""Least number of validation tokens of an evaluation; it keeps the error below 0.01 nats."""
 
 
 def run_config(
     plan: Plan, *, name: str, data: str, out: str | None = None, law_text: str | None = None
 ) -> RunConfig:
-    """The run that `train` and `preflight` take unchanged; `data` is the dataset's folder.
+    """The config of the plan's run, ready for `train` and `preflight`.
 
-    `law_text` is the text of the law, where it is another than that in `data`.
+    Args:
+      data: folder of the dataset.
+      out: folder of the run; None: `runs/<name>`.
+      law_text: text that the law was fitted on, if it is not the text in `data`.
     """
     return training(
         plan.model,
@@ -239,7 +243,12 @@ def training(
     out: str,
     record: PlanRecord | None,
 ) -> RunConfig:
-    """The config of a run; `run` is where and how it is executed."""
+    """The config of a run.
+
+    Args:
+      run: the machine, mesh, batch and memory policy.
+      record: prediction of the planner; None: no prediction.
+    """
     every = max(1, min(-(-steps // 4), round(1800 / run.time.expected)))
     batch_tokens = run.batch_sequences * seq_len
     return RunConfig(
@@ -251,7 +260,7 @@ def training(
         compute=ComputeConfig(
             dtype="float32" if run.layout.dtype == "float32" else "bfloat16",
             remat=run.layout.remat,
-            # Written-out layers are faster on a CPU, and few enough to compile.
+            # On a CPU, written-out layers are faster, and they are few enough to compile.
             scan_layers=run.machine.chip.kind != "cpu",
         ),
         data=DataConfig(path=data, seq_len=seq_len, batch_size=run.batch_sequences),
@@ -272,7 +281,7 @@ def training(
 
 
 def _parallel(run: Execution) -> ParallelConfig:
-    """The mesh of a layout, whose data axis spans the TPU slices: those are the replicas."""
+    """The mesh of a layout. Its data axis spans the TPU slices; they become the replicas."""
     layout, machine = run.layout, run.machine
     replica = machine.slices if machine.chip.torus else 1
     return ParallelConfig(
@@ -281,7 +290,7 @@ def _parallel(run: Execution) -> ParallelConfig:
 
 
 def describe(model: ModelConfig) -> str:
-    """The architecture in a line."""
+    """The architecture in one line."""
     return (
         f"{model.num_layers} layers, width {model.d_model:,}, {model.num_heads} heads of "
         f"{model.head_dim} ({model.num_kv_heads} key/value), ffn {model.d_ff:,}, vocabulary "
@@ -293,6 +302,6 @@ def _experts(model: ModelConfig) -> str:
     if model.moe is None:
         return ""
     return (
-        f", {model.moe.experts} experts of which a token uses {model.moe.top_k} "
-        f"({active_parameters(model):,} parameters)"
+        f", {model.moe.experts} experts, {model.moe.top_k} per token "
+        f"({active_parameters(model):,} active parameters)"
     )

@@ -1,6 +1,6 @@
 """From a budget to a run: model, data, batch, mesh, time and money, with a reason for each choice.
 
-budget ─► law's optimum ─► architecture of whole numbers ─► batch and learning rate
+budget ─► law's optimum ─► architecture ─► batch and learning rate
        ─► slice, mesh and memory policy ─► step time ─► steps that the budget pays for
 """
 
@@ -34,9 +34,9 @@ class Plan:
 
     request: Request
     law: Law
-    """The request's law, limited to its unique tokens if there is a limit."""
+    """The law of the request, with its limit of unique tokens, if any."""
     optimum: Optimum
-    """The law's own point for this budget, before an architecture is chosen."""
+    """The law's optimum for this budget, before an architecture is chosen."""
     model: ModelConfig
     flops_per_token: TokenFlops
     seq_len: int
@@ -44,6 +44,7 @@ class Plan:
     hyper: HyperParameters
     execution: layout.Execution
     notes: tuple[str, ...] = field(default=())
+    """More warnings."""
 
     @property
     def batch_tokens(self) -> int:
@@ -59,7 +60,7 @@ class Plan:
 
     @property
     def law_params(self) -> int:
-        """Parameters as the law counts them; of experts, those that a token uses."""
+        """Parameters as the law counts them; of the experts, only those that a token uses."""
         return (
             active_parameters(self.model)
             if self.law.counts == "all"
@@ -109,13 +110,13 @@ class Plan:
 
     @property
     def mfu(self) -> float:
-        """Model FLOPs over the peak of the chips, at the expected step time, without restarts."""
+        """Model FLOPs per second over the peak of the chips, at the expected step time."""
         peak = self.chips * self.request.chip.peak(self.execution.layout.dtype)
         return self.flops_per_token.train * self.batch_tokens / self.execution.time.expected / peak
 
     @property
     def hfu(self) -> float:
-        """The same with the FLOPs that are computed twice."""
+        """The same, including the FLOPs that are recomputed."""
         executed = self.flops_per_token.executed(self.execution.layout.remat)
         return self.mfu * executed / self.flops_per_token.train
 
@@ -137,21 +138,29 @@ class Plan:
         found = [*self.law.warnings(self.law_params, self.tokens), *self.hyper.warnings]
         if self.model.moe:
             found.append(
-                f"The law was fitted on dense models: it is given the {self.law_params:,} "
-                "parameters that a token uses, and says nothing of what the other experts add."
+                f"The law was fitted on dense models. It gets the {self.law_params:,} parameters "
+                "that a token uses, and does not know the gain from the other experts."
             )
         return [*found, *self.notes]
 
 
 def law_of(request: Request) -> Law:
-    """The request's law with its limit of unique tokens."""
+    """The law of the request, with its limit of unique tokens, if any.
+
+    Raises:
+      UserError: there is a limit, but the law is not parametric.
+    """
     if request.unique_tokens is None:
         return request.law
     return data_constrained(request.law, request.unique_tokens)
 
 
 def law_optimum(request: Request, flops: float) -> Optimum:
-    """The law's point for `flops`, before any architecture; fixed sizes are kept."""
+    """The law's optimum for `flops`, before an architecture is chosen. Fixed sizes are kept.
+
+    Raises:
+      UserError: serving costs more than the budget, or the law cannot weigh it.
+    """
     law = law_of(request)
     if request.params is not None or request.tokens is not None:
         params = request.params or flops / (6 * (request.tokens or 1))
@@ -168,11 +177,11 @@ def law_optimum(request: Request, flops: float) -> Optimum:
 def plan(request: Request) -> Plan:
     """The plan that spends the request's budget.
 
-    A budget in dollars or chip-hours buys FLOPs at a rate that depends on the plan, so the plan
-    is made, priced and made again until it costs what is there; then steps are cut to fit.
+    How many FLOPs a dollar or a chip-hour buys depends on the plan. So the plan is made, priced and
+    made again until its cost is near the budget. Then it gets the steps that the budget pays for.
 
     Raises:
-      UserError: the budget is impossible, or the model fits no machine.
+      UserError: no run can have this budget, or the model does not fit any machine.
     """
     check(request)
     flops = request.amount if request.budget == "flops" else _first_guess(request)
@@ -193,12 +202,12 @@ def _first_guess(request: Request) -> float:
 
 
 def training_dtype(chip: Chip) -> Literal["float32", "bfloat16"]:
-    """CPUs train in float32: plain bfloat16 is slower there."""
+    """The compute dtype: float32 on CPUs, where bfloat16 is slower, otherwise bfloat16."""
     return "float32" if chip.kind == "cpu" else "bfloat16"
 
 
 def _training_cost(made: Plan) -> float:
-    """What training takes of the budget, in the budget's own unit."""
+    """Cost of training, in the unit of the budget."""
     amounts = {"flops": made.flops, "usd": made.usd, "chip-hours": made.chip_hours}
     amount = amounts[made.request.budget]
     assert amount is not None
@@ -206,7 +215,7 @@ def _training_cost(made: Plan) -> float:
 
 
 def _serving_cost(made: Plan) -> float:
-    """What serving takes, its FLOPs counted at the price of training FLOPs."""
+    """Cost of serving in the unit of the budget, with its FLOPs at the price of training FLOPs."""
     served = 2 * active_parameters(made.model) * made.request.inference_tokens
     return _training_cost(made) * served / made.flops
 
@@ -220,8 +229,8 @@ def _settled(made: Plan) -> Plan:
     steps = int(amount / (_training_cost(made) / made.steps) + 1e-9)
     if steps < 1:
         raise UserError(
-            f"The budget pays for less than one step of {made.batch_tokens:,} tokens of a model "
-            f"with {made.params:,} parameters: raise it."
+            f"The budget pays for less than one step of {made.batch_tokens:,} tokens with a model "
+            f"of {made.params:,} parameters: raise it."
         )
     return replace(made, steps=steps)
 
@@ -232,7 +241,7 @@ def _design(request: Request, flops: float) -> Plan:
     best = law_optimum(request, flops)
     if best.params < 1e4:
         raise UserError(
-            f"The budget of {flops:.3g} FLOPs asks for {best.params:.3g} parameters: raise it."
+            f"The budget of {flops:.3g} FLOPs gives only {best.params:.3g} parameters: raise it."
         )
     training = flops - 2 * best.params * request.inference_tokens
     seq_len = request.seq_len or architecture.default_seq_len(best.params)

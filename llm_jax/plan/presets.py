@@ -1,4 +1,4 @@
-"""The published scaling laws by name, each with its source and the range it was fitted on."""
+"""Published scaling laws by name, each with its source and the range of its fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llm_jax.plan.laws import Fitted, Law, Optimum, Parametric, PowerLaw
 
 
 def power_law_from_rows(rows: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """(k, a) of N = k·C^a through published optimum rows (N, C): least squares in logarithms."""
+    """(k, a) of N = k·C^a through published optima (N, C), by least squares in logarithms."""
     params, flops = np.log(np.asarray(rows)).T
     a, log_k = np.polyfit(flops, params, 1)
     return float(np.exp(log_k)), float(a)
@@ -25,10 +25,10 @@ PF_DAY = 8.64e19
 
 @dataclass(frozen=True, kw_only=True)
 class Kaplan(Law):
-    """Kaplan et al. 2020. N excludes embeddings; compute is C_min in PF-days.
+    """Kaplan et al. 2020. N excludes embeddings; their compute is C_min in PF-days.
 
-    The joint law has constants of its own (table 2), which differ from those of the single laws
-    (eqs. 1.1–1.3), and the optimum comes from eq. 1.7: the three agree only approximately.
+    The joint law has its own constants (table 2), which differ from those of the single laws
+    (eqs. 1.1–1.3). The optimum is that of eq. 1.7 and table 6. The three agree only approximately.
     """
 
     def loss(self, params: float, tokens: float) -> float:
@@ -36,7 +36,7 @@ class Kaplan(Law):
         return float(((6.4e13 / params) ** (0.076 / 0.103) + 1.8e13 / tokens) ** 0.103)
 
     def loss_of_params(self, params: float) -> float:
-        """Eq. 1.1: converged on unlimited data."""
+        """Eq. 1.1: trained to convergence on unlimited data."""
         return (8.8e13 / params) ** 0.076
 
     def loss_of_tokens(self, tokens: float) -> float:
@@ -65,7 +65,7 @@ class Kaplan(Law):
         return 2.1e8 * loss ** (-1 / 0.21)
 
     def half_width(self, params: float, tokens: float) -> float:
-        """The gap between the law's own joint and compute forms, at least 0.05 nats."""
+        """The difference between the law's joint and compute forms, at least 0.05 nats."""
         gap = self.loss(params, tokens) - self.loss_of_compute(6 * params * tokens)
         return max(0.05, abs(gap))
 
@@ -93,7 +93,7 @@ def _approach(number: int, table: str, rows: Sequence[tuple[float, float]]) -> L
     return PowerLaw(
         name=f"hoffmann-approach{number}",
         source=f"Hoffmann et al. 2022, approach {number}: power law through the published optima "
-        f"of {table} (the paper prints the exponent alone)",
+        f"of {table} (the paper prints only the exponent)",
         counts="all",
         fitted=HOFFMANN,
         k=k,
@@ -112,8 +112,8 @@ def _llama3(flops_exponent: float, coefficient: float) -> Law:
         k=1 / (6 * coefficient),
         a=1 - flops_exponent,
         notes=(
-            "llama3's exponent is sensitive: the (A, α) = (.29, .53) printed in its text asks "
-            "for a third fewer tokens at 3.8e25 FLOPs than the (.299, .537) of its figure.",
+            "llama3's exponent is sensitive: at 3.8e25 FLOPs, the (A, α) = (.29, .53) of its text "
+            "gives a third fewer tokens than the (.299, .537) of its figure.",
         ),
     )
 
@@ -173,10 +173,10 @@ DEFAULT = "besiroglu-2024"
 
 
 def preset(name: str) -> Law:
-    """The law of that name.
+    """The law with that name.
 
     Raises:
-      UserError: there is none; the sentence names the nearest.
+      UserError: there is none; the sentence names the nearest one.
     """
     if name not in PRESETS:
         raise UserError(f"There is no scaling law {name!r}: {nearest(name, PRESETS)}")

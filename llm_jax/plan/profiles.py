@@ -1,4 +1,4 @@
-"""Checks on a fit: dropped points, IsoFLOP parabolas (approach 2), the envelope (approach 1)."""
+"""Checks of a fit: dropped points, IsoFLOP parabolas (approach 2), the envelope (approach 1)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def power_law(points: Sequence[tuple[float, float]]) -> Exponent:
 
 
 def drop_sensitivity(runs: Runs, law: Parametric, most: int = 5) -> list[dict[str, float]]:
-    """The fit again without the 1, 2, … `most` runs of highest loss.
+    """Fits without the 1, 2, … `most` runs of highest loss.
 
-    Rows hold `dropped, E, A, B, alpha, beta`. A handful of early, high-loss points can move β by
-    a third (Besiroglu et al. 2024, section 5).
+    Each row has `dropped, E, A, B, alpha, beta`. A few early points with a high loss can change β
+    by a third (Besiroglu et al. 2024, section 5).
     """
     order = np.argsort(runs.loss)[::-1]
     rows = []
@@ -52,10 +52,13 @@ def drop_sensitivity(runs: Runs, law: Parametric, most: int = 5) -> list[dict[st
 
 
 def isoflop(runs: Runs, spread: float = 0.1) -> tuple[Exponent, list[str]]:
-    """Approach 2: a parabola of loss in ln N for each compute budget; its minimum is N_opt.
+    """Approach 2: a parabola of the loss in ln N for each compute budget; its minimum is N_opt.
 
-    Runs whose compute differs by less than `spread` (relative, from one to the next) form a
-    budget. Budgets whose parabola has no minimum among its sizes are left out, and said.
+    Runs form a budget if the compute of each differs from the next by less than `spread`
+    (relative). A budget is left out if its parabola has no minimum between its sizes.
+
+    Returns:
+      The exponent, and a sentence for each budget that was left out.
     """
     order = np.argsort(runs.flops)
     cuts = np.flatnonzero(np.diff(np.log(runs.flops[order])) > np.log1p(spread)) + 1
@@ -77,12 +80,12 @@ def isoflop(runs: Runs, spread: float = 0.1) -> tuple[Exponent, list[str]]:
 
 
 def envelope(curves: Sequence[Curve], budgets: int = 200) -> Exponent:
-    """Approach 1: at each compute, the run whose loss curve is lowest there; its N is N_opt.
+    """Approach 1: N_opt at a compute budget is the N of the run with the lowest loss curve there.
 
-    Curves are interpolated in ln C. Points inside of a run carry a learning rate that has not
-    decayed, which makes them too high: Hoffmann et al. 2022 use schedules matched to each length.
-    Where the lowest curve is of the smallest or largest size there, the best may lie beyond it:
-    such budgets are left out.
+    Curves are interpolated in ln C. Inside a run the learning rate has not decayed, so these losses
+    are too high; Hoffmann et al. 2022 match the schedule to each length. If the lowest curve has
+    the smallest or the largest size at a budget, the optimum may be outside: that budget is left
+    out.
     """
     long = [curve for curve in curves if len(curve.tokens) > 1]
     if len({curve.params for curve in long}) < 3:

@@ -1,4 +1,4 @@
-"""A plan as one self-contained HTML page: no script, no network, charts as inline SVG."""
+"""A plan as one self-contained HTML page, with charts as inline SVG, no scripts and no network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNITS = {
 
 
 def page(made: Plan, found: dict[str, Any]) -> str:
-    """The page for a plan and its JSON object."""
+    """The page of a plan; `found` is its JSON object."""
     title = f"Training plan: {short(made.params)} parameters on {short(made.tokens)} tokens"
     sections = [
         _header(made, found, title),
@@ -42,7 +42,7 @@ def page(made: Plan, found: dict[str, Any]) -> str:
         section("The run", _runtable(made, found)),
         section("Why each choice", listing(found["reasons"])),
         section("Other sizes for the same compute", _candidates(found)),
-        section("Every constant and where it is from", _sources(made)),
+        section("Every constant and its source", _sources(made)),
     ]
     return document(title, sections)
 
@@ -93,13 +93,13 @@ def _law_charts(made: Plan) -> str:
         '<div class="pair">'
         + figure(
             charts.svg(charts.surface, made),
-            "Predicted loss over model size and data. Along the dashed line the compute is this "
-            "budget's; the best point of each budget lies on the orange line.",
+            "Predicted loss over model size and data. The dashed line has the compute of this "
+            "budget. The orange line has the best point of each budget.",
         )
         + figure(
             charts.svg(charts.isoflop, made),
-            "Loss against size at the same compute. In the grey range the loss costs at most 1% "
-            "more compute than at the optimum.",
+            "Loss against size at the same compute. In the grey range, the optimum's loss costs at "
+            "most 1% more compute.",
         )
         + "</div>",
     )
@@ -111,17 +111,17 @@ def _machine_charts(made: Plan) -> str:
         '<div class="pair">'
         + figure(
             charts.svg(charts.roofline, made),
-            f"Roofline of a device. The step is bound by {made.execution.time.bound}.",
+            f"Roofline of one device. The step is bound by {made.execution.time.bound}.",
         )
         + figure(
             charts.svg(charts.seconds, made),
-            "Seconds that each resource needs. The step lies between all overlapped and nothing "
-            "overlapped.",
+            "Seconds per step that each resource needs. The grey band is the step time: from all "
+            "overlapped to no communication overlapped.",
         )
         + '</div><div style="height:20px"></div>'
         + figure(
             charts.svg(charts.memory, made, (12.4, 2.3)),
-            "Memory of one device by part, estimated; `llm-jax preflight` measures it with the "
+            "Estimated memory of one device, by part. `llm-jax preflight` measures it with the "
             "real compiler.",
         ),
     )
@@ -172,7 +172,7 @@ def _chips(made: Plan) -> str:
 
 
 def _same_run(made: Plan, chip: Chip) -> Plan | None:
-    """This plan's compute on another chip, or None if nothing of it can hold the model."""
+    """This plan's compute on another chip, or None if no slice of it can hold the model."""
     request = replace(
         made.request, chip=chip, budget="flops", amount=made.flops, chips=None, tokens=None,
         params=float(made.params), vocab_size=made.model.vocab_size, seq_len=made.seq_len,

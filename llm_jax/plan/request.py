@@ -1,4 +1,4 @@
-"""What a plan is asked for, and the sentences for what cannot be asked."""
+"""The input of a plan, and the checks of its values."""
 
 from __future__ import annotations
 
@@ -17,42 +17,51 @@ BudgetKind = Literal["flops", "usd", "chip-hours"]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked for. Amounts: FLOPs (6·N·D, or exact), US dollars, or chip-hours."""
+    """The input of a plan."""
 
     budget: BudgetKind
     amount: float
+    """FLOPs (6·N·D, or exact), US dollars or chip-hours, by `budget`."""
     chip: Chip
     law: Law
     chips: int | None = None
+    """Number of chips; None: the planner chooses."""
     family: str = "llama"
     params: float | None = None
-    """Fixed size (total parameters); the law's optimum if None."""
+    """Fixed size (total parameters). None: the law's optimum."""
     tokens: float | None = None
-    """Fixed number of training tokens; what the budget pays for if None."""
+    """Fixed number of training tokens. None: what the budget pays for."""
     unique_tokens: float | None = None
+    """Different tokens that exist. None: no limit."""
     inference_tokens: float = 0.0
-    """Tokens to be served over the model's life; their FLOPs are paid from the same budget, at the
-    price of training FLOPs (`at_serving_price` makes them so)."""
+    """Tokens to be served in the model's life. The same budget pays for their FLOPs, at the price
+    of training FLOPs; `at_serving_price` applies the price of serving."""
     serving: str = ""
-    """How dear serving is, in a sentence, where it was weighed."""
+    """The relative cost of serving as a sentence, if `at_serving_price` was applied."""
     seq_len: int | None = None
+    """Tokens per sequence. None: by model size."""
     vocab_size: int | None = None
+    """None: the family's own, or a smaller one."""
     batch_tokens: float | None = None
+    """Tokens per step. None: by `rule`."""
     rule: str = hyperparameters.DEFAULT
+    """Rule for batch and learning rate, as in `hyperparameters.RULES`."""
     usd_per_hour: float | None = None
+    """US dollars per chip-hour. None: the list price of the chip, if known."""
     spot_discount: float = 0.0
+    """Share of the price that is saved."""
     restart_overhead: float = 0.05
     """Share of time lost to restarts and lost steps; Llama 3 (2024) reports less than 10%."""
     watts: float | None = None
-    """Per chip; None takes the chip's, if its maker has published one."""
+    """Watts per chip. None: the chip's, if its maker has published it."""
     pue: float = 1.1
-    """Energy of the data centre over that of the chips (Google's fleet, 2023)."""
+    """Energy of the data centre, relative to that of the chips (Google's fleet, 2023)."""
     carbon: float = 0.48
     """kg CO₂e per kWh (world average of 2023, Ember)."""
 
     @property
     def recipe(self) -> Recipe | None:
-        """How the law's runs were trained, if its file says so."""
+        """How the runs of the law were trained, if its file has that."""
         return self.law.recipe if isinstance(self.law, Parametric) else None
 
     @property
@@ -63,7 +72,7 @@ class Request:
 
 
 def check(request: Request) -> None:
-    """Raises `UserError` for amounts that no run can have."""
+    """Raises `UserError` for values that no run can have."""
     positive = {
         f"--{request.budget}": request.amount,
         "--params": request.params,
@@ -77,8 +86,8 @@ def check(request: Request) -> None:
             raise UserError(f"{flag} is {value:g}: it must be a finite number above 0.")
     if request.params is not None and request.tokens is not None:
         raise UserError(
-            "A budget, --params and --tokens contradict each other: give the budget with one of "
-            "the two."
+            "A budget, --params and --tokens contradict each other: give the budget with only one "
+            "of --params and --tokens."
         )
     if request.inference_tokens < 0:
         raise UserError(f"--inference-tokens is {request.inference_tokens:g}: give 0 or more.")
@@ -87,11 +96,11 @@ def check(request: Request) -> None:
         ("--restart-overhead", request.restart_overhead),
     ):
         if not 0 <= value < 1:
-            raise UserError(f"{flag} is {value:g}: give a share from 0 up to, not including, 1.")
+            raise UserError(f"{flag} is {value:g}: give a share from 0 to below 1.")
     if request.budget == "flops" and not 1e10 <= request.amount <= 1e30:
         raise UserError(
-            f"--flops is {request.amount:.3g}: models take between 1e10 and 1e30; frontier runs "
-            "are near 1e26."
+            f"--flops is {request.amount:.3g}: give between 1e10 and 1e30 (frontier runs are near "
+            "1e26)."
         )
     if request.budget == "usd" and request.price is None:
         raise UserError(
@@ -102,24 +111,29 @@ def check(request: Request) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """The hardware that serves the model. Utilisations are shares of its bfloat16 peak."""
+    """The hardware that serves the model. Utilisations are shares of its bfloat16 peak.
+
+    The defaults are those of Sardana & Frankle 2023, section 4.
+    """
 
     chip: Chip
     usd_per_hour: float | None = None
-    """Per chip; None takes the list price."""
+    """US dollars per chip-hour. None: the list price."""
     prompt_share: float = 0.5
-    """Of the served tokens; the others are generated."""
+    """Share of prompts in the served tokens; the others are generated."""
     prefill_mfu: float = 0.5
+    """Utilisation while reading prompts."""
     decode_mfu: float = 0.01
-    """Sardana & Frankle 2023, section 4: 50% for prompts and for training, 1% for generation."""
+    """Utilisation while generating."""
 
 
 def at_serving_price(request: Request, serving: Serving) -> Request:
-    """`request` with its inference tokens weighed by what a FLOP costs to serve and to train
-    (Sardana & Frankle 2023, section 4). Training reaches the attainable share of its chip's peak.
+    """`request` with its inference tokens weighted by the cost of a FLOP in serving, relative to
+    training (Sardana & Frankle 2023, section 4). Training runs at the attainable share of its
+    chip's peak.
 
     Raises:
-      UserError: a share outside of (0, 1], no price, or no tokens to serve.
+      UserError: a share is out of range, a price is not known, or there are no tokens to serve.
     """
     for flag, value in (
         ("--prefill-mfu", serving.prefill_mfu),
@@ -130,7 +144,7 @@ def at_serving_price(request: Request, serving: Serving) -> Request:
     if not 0 <= serving.prompt_share <= 1:
         raise UserError(f"--prompt-share is {serving.prompt_share:g}: give a share from 0 to 1.")
     if not request.inference_tokens > 0:
-        raise UserError("--serve-chip says where the model serves: give --inference-tokens too.")
+        raise UserError("--serve-chip is the chip for serving: give --inference-tokens too.")
     price = serving.usd_per_hour or serving.chip.usd_per_hour
     if price is None:
         raise UserError(
@@ -146,9 +160,9 @@ def at_serving_price(request: Request, serving: Serving) -> Request:
         prefill_usd_per_flop=price / (serving.chip.bf16_flops * serving.prefill_mfu),
         decode_usd_per_flop=price / (serving.chip.bf16_flops * serving.decode_mfu),
     )
-    said = (
-        f"A FLOP of serving on {serving.chip.name} at {price:g} $ an hour, "
-        f"{serving.prefill_mfu:.0%} of its peak for prompts and {serving.decode_mfu:.0%} for what "
-        f"is generated, costs {weighed / tokens:.3g} times one of training."
+    sentence = (
+        f"A FLOP of serving costs {weighed / tokens:.3g} times a FLOP of training: on "
+        f"{serving.chip.name} at {price:g} $ per hour, with {serving.prefill_mfu:.0%} of its peak "
+        f"for prompts and {serving.decode_mfu:.0%} for generation."
     )
-    return replace(request, inference_tokens=weighed, serving=said)
+    return replace(request, inference_tokens=weighed, serving=sentence)

@@ -1,9 +1,9 @@
-"""Time of one training step from rooflines: math, memory, and each mesh axis's network.
+"""Time of one training step from rooflines: compute, memory, and the network of each mesh axis.
 
-After "How to scale your model", chapters 3 and 5 (2025). Collectives run on rings: an all-gather
-or reduce-scatter of V bytes takes V/W on an axis of bandwidth W, an all-reduce twice that, and
-several torus axes add their bandwidths. A torus axis that closes moves data both ways (2 × a
-link's rate); one that does not, about half of that.
+It follows "How to scale your model", chapters 3 and 5 (2025). Collectives run on rings. An
+all-gather or reduce-scatter of V bytes takes V/W on an axis of bandwidth W; an all-reduce takes
+twice that. Several torus axes add their bandwidths. A closed torus axis moves data in both
+directions (2 × the rate of a link); an open one has about half of that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HOP_SECONDS = 1e-6
 
 @dataclass(frozen=True)
 class Network:
-    """Bandwidths in bytes/s per chip that the mesh axes get, and the hops around their rings."""
+    """Bandwidth of each mesh axis in bytes/s per device, and the hops around its ring."""
 
     fsdp: float
     tensor: float
@@ -33,12 +33,13 @@ class Network:
 
 
 def network(chip: Chip, piece: Slice, slices: int, layout: Layout) -> Network:
-    """How the torus axes of a slice serve the mesh axes.
+    """The bandwidth that the network gives each mesh axis.
 
-    Tensor parallelism takes whole torus axes where their sizes multiply to it, otherwise part of
-    one, which then is no ring. What is left serves fsdp (or data inside of the slice). Between
-    slices there is only the data-centre network. A GPU node's switch serves every axis in it;
-    fsdp that spans nodes enters each node once over all of its network cards.
+    Tensor parallelism uses whole torus axes if the product of their sizes is its size. Otherwise it
+    uses part of one axis, which is then not a ring. The other torus axes are for fsdp (or for data
+    inside the slice). Between slices there is only the data-centre network. The switch of a GPU
+    node connects every axis inside the node. If fsdp spans nodes, it enters each node once, over
+    all of the node's network cards.
     """
     share = 1 / chip.devices_per_chip
     if not chip.torus:
@@ -64,7 +65,7 @@ def network(chip: Chip, piece: Slice, slices: int, layout: Layout) -> Network:
 
 
 def _axes_for(size: int, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Indices of whole torus axes whose sizes multiply to `size`, or None if there are none."""
+    """Indices of whole torus axes whose sizes have the product `size`; None if there are none."""
     for count in range(len(shape) + 1):
         for axes in combinations(range(len(shape)), count):
             if prod(shape[i] for i in axes) == size:
@@ -74,10 +75,10 @@ def _axes_for(size: int, shape: tuple[int, ...]) -> tuple[int, ...] | None:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of one optimizer step by resource; communication by mesh axis."""
+    """Seconds of one optimizer step, by resource; communication by mesh axis."""
 
     math: float
-    """Matmuls; on a CPU the scores of attention too, and a step's fixed cost."""
+    """Matmuls. On a CPU also the scores of attention, and the fixed cost of a step."""
     hbm: float
     fsdp: float
     tensor: float
@@ -87,27 +88,27 @@ class StepTime:
 
     @property
     def comms(self) -> float:
-        """The axes' collectives use different links, but wait for one another within a layer."""
+        """Sum over the axes: they use different links, but wait for each other within a layer."""
         return self.fsdp + self.tensor + self.data
 
     @property
     def low(self) -> float:
-        """Everything overlapped: the slowest resource."""
+        """Seconds if everything overlaps: those of the slowest resource."""
         return max(self.math, self.hbm, self.comms)
 
     @property
     def high(self) -> float:
-        """No communication overlapped."""
+        """Seconds if no communication overlaps."""
         return max(self.math, self.hbm) + self.comms
 
     @property
     def expected(self) -> float:
-        """The middle of the two."""
+        """Mean of `low` and `high`."""
         return (self.low + self.high) / 2
 
     @property
     def bound(self) -> str:
-        """The slowest resource, in a word."""
+        """Name of the slowest resource."""
         comms = {"fsdp": self.fsdp, "tensor": self.tensor, "data": self.data}
         slowest = max(comms, key=lambda axis: comms[axis])
         if self.comms > max(self.math, self.hbm):
@@ -125,16 +126,18 @@ def step_time(
     batch_tokens: int,
     update_flops: float = 0.0,
 ) -> StepTime:
-    """Seconds of one step of `batch_tokens` tokens.
+    """Seconds of one step of `batch_tokens` tokens, by resource.
 
-    math: tokens × executed FLOPs, and `update_flops` that the optimizer's matmuls take on every
-    device, over the peak; on a CPU, the scores of attention over their rate as well; both over the
-    attainable share, and what each step costs besides.
-    fsdp: per micro-batch the weights are gathered for the forward and for the backward pass, and
-    gradients reduce-scattered, 3·P/Y values. data: the gradients are all-reduced once. tensor:
-    per layer two all-reduces of the activations forward, two backward, and two more where the
-    block is recomputed. hbm: weights read in each pass, optimizer state read and written,
-    activations written and read.
+    * math: the executed FLOPs of a device's tokens, plus `update_flops` (the optimizer's matmuls,
+      which every device computes), over the peak. On a CPU, plus the attention scores over their
+      rate. All of this over the attainable share, plus the fixed cost of a step.
+    * hbm: weights read in each pass, optimizer state read and written, activations written and
+      read.
+    * fsdp: for each micro-batch, weights are gathered for the forward and the backward pass, and
+      gradients are reduce-scattered: 3·P/Y values, where tensor parallelism has size Y.
+    * tensor: for each layer, two all-reduces of the activations forward, two backward, and two more
+      if the block is recomputed.
+    * data: one all-reduce of the gradients.
     """
     size = DTYPE_BYTES[layout.dtype]
     params = total_parameters(model)

@@ -1,4 +1,4 @@
-"""Reads the losses that a law is fitted to: a CSV, or folders of our own training runs."""
+"""Reads the losses for the fit of a law: from CSV files, or from run folders of `train`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = ("params", "tokens", "loss")
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: N, and its losses (nats/token) after so many tokens, in order."""
+    """One run: its size N, and its losses (nats per token) in the order of their tokens."""
 
     name: str
     params: float
@@ -40,7 +40,7 @@ def read(paths: Iterable[Path], counts: Counts) -> list[Curve]:
     """The runs in CSV files and run folders, in the order given.
 
     Raises:
-      UserError: a path is neither, or holds no readable runs.
+      UserError: a path is neither, or has no readable runs.
     """
     curves: list[Curve] = []
     for path in paths:
@@ -54,7 +54,13 @@ def read(paths: Iterable[Path], counts: Counts) -> list[Curve]:
 
 
 def read_csv(path: Path) -> list[Curve]:
-    """Rows `params,tokens,loss`; a fourth column `run` joins rows into a curve."""
+    """The runs of a CSV file with columns `params,tokens,loss`.
+
+    Each row is a run. With a fourth column `run`, rows of the same run form a curve.
+
+    Raises:
+      UserError: a column is missing, or a value is not a finite number above 0.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
         missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
@@ -77,8 +83,8 @@ def _number(text: str | None, path: Path, line: int, column: str) -> float:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise UserError(
-            f"{path}, line {line}: {column} is {text!r}, not a finite number above 0: correct the "
-            "row or take it out."
+            f"{path}, line {line}: {column} is {text!r}, not a finite number above 0: fix or "
+            "remove the row."
         )
     return value
 
@@ -91,38 +97,50 @@ def _curve(name: str, points: list[tuple[float, float, float]]) -> Curve:
 
 
 def read_folder(folder: Path, counts: Counts) -> Curve:
-    """A run folder of `train`: the model in run.json, validation losses in metrics.jsonl."""
+    """The run in a folder of `train`: the model of run.json, the validation losses of
+    metrics.jsonl.
+
+    Raises:
+      UserError: a file is missing, or there is no finite validation loss.
+      ConfigError: run.json is not a valid config.
+    """
     config_file, metrics_file = folder / "run.json", folder / "metrics.jsonl"
     for file in (config_file, metrics_file):
         if not file.is_file():
-            raise UserError(f"{folder} is no run folder: it has no {file.name}.")
+            raise UserError(f"{folder} is not a run folder: it has no {file.name}.")
     model = from_json(config_file.read_text(encoding="utf-8"), RunConfig).model
     size = active_parameters(model) if counts == "all" else non_embedding_parameters(model)
     points = validation_losses(metrics_file)
     if not points:
-        raise UserError(f"{metrics_file} holds no validation loss: evaluate the run first.")
+        raise UserError(f"{metrics_file} has no validation loss: train the run further first.")
     return _curve(folder.name, [(float(size), tokens, loss) for tokens, loss in points])
 
 
 def validation_losses(metrics: Path) -> list[tuple[float, float]]:
-    """(tokens, loss) of each validation line; the last line of a step counts after a resume."""
+    """(tokens, loss) of each evaluation. If a step has several lines, after a resume, the last one
+    counts.
+
+    Raises:
+      UserError: a loss is not a finite number.
+    """
     by_step: dict[int, tuple[float, float]] = {}
     for record in records(metrics, "validation"):
         loss = record["loss"]
         if not (isinstance(loss, int | float) and math.isfinite(loss)):
             raise UserError(
-                f"{metrics}, step {record['step']}: the loss is {loss}: leave out this run."
+                f"{metrics}, step {record['step']}: the loss is {loss}: leave this run out."
             )
         by_step[record["step"]] = (float(record["tokens"]), float(loss))
     return list(by_step.values())
 
 
 def records(metrics: Path, split: str) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl` about `split`, in order; a last line that a kill has cut off
-    is left out.
+    """The records of `split` in a `metrics.jsonl`, in order.
+
+    A damaged last line is left out: a kill can cut it off.
 
     Raises:
-      UserError: a line before the last is no JSON.
+      UserError: a line before the last is not JSON.
     """
     found = []
     lines = metrics.read_text(encoding="utf-8").splitlines()

@@ -1,5 +1,5 @@
-"""One-dimensional root and minimum, in place of SciPy's, whose import alone takes half of a plan's
-second."""
+"""One-dimensional root and minimum. They replace SciPy's, whose import takes half of the second
+that a plan takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def root(f: Callable[[float], float], low: float, high: float) -> float:
-    """Where `f` changes its sign between `low` and `high`, by bisection to float64 precision.
+    """The point between `low` and `high` where `f` changes sign, by bisection to float64 precision.
 
     Raises:
       ValueError: `f` has the same sign at both ends.
@@ -31,7 +31,8 @@ def root(f: Callable[[float], float], low: float, high: float) -> float:
 
 
 def minimum(f: Callable[[float], float], low: float, high: float) -> float:
-    """Where `f`, falling then rising between `low` and `high`, is least: golden section to 1e-9."""
+    """The minimum of `f` between `low` and `high`, by golden section to 1e-9. `f` must first fall,
+    then rise."""
     a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     at_a, at_b = f(a), f(b)
     while high - low > 1e-9 * max(1.0, abs(low)):

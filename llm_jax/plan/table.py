@@ -1,4 +1,4 @@
-"""A plan as text for a terminal. Works on the JSON object alone."""
+"""A plan as text for a terminal, from its JSON object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
 def short(value: float) -> str:
-    """`7.01B`, `1.4T`, `350M`; three digits."""
+    """Three digits and a unit: `7.01B`, `1.4T`, `350M`."""
     for size, letter in UNITS:
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}" if value < 1000 * size else f"{value:.3g}"
@@ -24,7 +24,7 @@ def money(value: float | None) -> str:
 
 
 def duration(hours: float) -> str:
-    """`36 s`, `12 min`, `5.2 h`, `12.3 days`."""
+    """Hours in a readable unit: `36 s`, `12 min`, `5.2 h`, `12.3 days`."""
     if hours < 1 / 60:
         return f"{hours * 3600:.0f} s"
     if hours < 1:

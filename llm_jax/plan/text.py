@@ -1,4 +1,4 @@
-"""What a dataset folder says of its text: how much there is, and which text it is."""
+"""The text of a dataset folder: how much there is, and which text it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llm_jax.config import UserError
 
 @dataclass(frozen=True)
 class Text:
-    """A dataset that `llm-jax data build` wrote, as a plan needs it."""
+    """The facts about a dataset of `llm-jax data build` that a plan needs."""
 
     path: str
     vocab_size: int
@@ -20,7 +20,7 @@ class Text:
     validation_tokens: int
     bytes_per_token: float
     name: str
-    """The inputs in words, such as `Python 3.11.7 standard library`."""
+    """Names of the inputs, such as `Python 3.11.7 standard library`."""
     fingerprint: str
 
 

@@ -79,7 +79,7 @@ def test_outside_of_the_fitted_range_is_said_and_wider(law, flops):
     best = law.optimum(flops)
     low, high = law.fitted.flops
     outside = not low <= flops <= high
-    assert not outside or any("FLOPs lie outside" in w for w in law.warnings(*_point(best)))
+    assert not outside or any("FLOPs are outside" in w for w in law.warnings(*_point(best)))
     interval = law.interval(best.params, best.tokens)
     if interval is None:
         return

@@ -213,7 +213,7 @@ def test_unknown_names_are_one_sentence():
         recommend("deepsek", 1e9, 1e10, 6e19)
     with pytest.raises(UserError, match="parametric"):
         data_constrained(preset("kaplan"), 1e9)
-    with pytest.raises(UserError, match=r"below the 1\.817"):
+    with pytest.raises(UserError, match=r"1\.5 is not above 1\.817"):
         cheapest_at_loss(preset("besiroglu-2024"), 1.5, 0)
 
 
