@@ -423,7 +423,7 @@ def test_results_are_kept_by_what_decides_the_program(monkeypatch: pytest.Monkey
         (["--topology", "v5e-8", "--slices", "2", "--parallel.fsdp", "16"], "parallel.replica 2"),
         (
             ["--topology", "v5e-8", "--slices", "2", "--parallel.fsdp", "3"],
-            "make the product 16, parallel.replica being 2 for the 2 slices",
+            "make the product 16, with parallel.replica 2 for the 2 slices",
         ),
     ],
 )
