@@ -44,6 +44,7 @@ from llm_jax.launch.records import (
 from llm_jax.launch.spec import JobSpec
 from llm_jax.launch.trainer import Trainer, kernel_kills
 from llm_jax.launch.watch import Watch, store_output
+from llm_jax.runs.claim import ATTEMPT, JOB
 
 
 class Agent:
@@ -154,7 +155,7 @@ class Agent:
             path.write_text(json.dumps(mount.as_files(run, root)), encoding="utf-8")
             train = self.spec.trainer or [sys.executable, "-m", "llm_jax", "train"]
             kills = kernel_kills()
-            trainer = Trainer([*train, str(path)], self.trainer_environment(lead))
+            trainer = Trainer([*train, str(path)], self.trainer_environment(attempt, lead))
             try:
                 watch = Watch(self, attempt, presence, trainer)
                 told = watch.until_end()
@@ -170,10 +171,11 @@ class Agent:
         kind, words = told or classify(code, trainer.tail.decode(errors="replace"))
         return self.record(kind, words, code, trainer_status(self.folder, self.process))
 
-    def trainer_environment(self, lead: dict) -> dict[str, str]:
+    def trainer_environment(self, attempt: str, lead: dict) -> dict[str, str]:
         """The trainer's environment; `lead` is what host 0 announced."""
         spec, env = self.spec, dict(self.env)
         env |= {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+        env |= {JOB: self.folder.address, ATTEMPT: attempt}
         if spec.slice_type.kind == "cpu":
             count = f"--xla_force_host_platform_device_count={spec.slice_type.chips_per_host}"
             env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {count}".strip()

@@ -8,6 +8,7 @@ is left behind.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -36,7 +37,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path  # a folder cannot be opened, and a device cannot be replaced
         return
-    with _parents(path):
+    with parents_of(path):
         temporary = sibling(path)
         try:
             yield temporary
@@ -69,7 +70,7 @@ def new_folder(out: Path) -> Iterator[Path]:
       OSError: as the operating system says it.
     """
     out = Path(os.path.realpath(out))
-    with _parents(out):
+    with parents_of(out):
         made = sibling(out)
         made.mkdir()
         try:
@@ -85,14 +86,20 @@ def new_folder(out: Path) -> Iterator[Path]:
 def sibling(path: Path) -> Path:
     """A hidden name beside `path` that nobody else uses, with its suffix."""
     suffix = path.suffix if len(path.suffix) < 16 else ""
-    end = f".{secrets.token_hex(4)}{suffix}"
-    room = NAME_BYTES - len(end.encode()) - len(".")
-    begin = os.fsencode(path.name)[:room].decode("utf-8", "ignore")
-    return path.with_name(f".{begin}{end}")
+    return path.with_name(f".{short_name(path.name)}.{secrets.token_hex(4)}{suffix}")
+
+
+def short_name(name: str) -> str:
+    """`name`, or one that stands for it, to which 55 bytes can be added."""
+    raw = os.fsencode(name)
+    if len(raw) <= NAME_BYTES - 55:
+        return name
+    digest = hashlib.sha256(raw).hexdigest()[:8]
+    return f"{raw[: NAME_BYTES - 64].decode('utf-8', 'ignore')}-{digest}"
 
 
 @contextlib.contextmanager
-def _parents(path: Path) -> Iterator[None]:
+def parents_of(path: Path) -> Iterator[None]:
     """Makes the folders above `path`; those that were missing go again if the block fails."""
     if path.parent.is_dir():
         yield

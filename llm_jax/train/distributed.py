@@ -12,12 +12,14 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax.config import UserError
+from llm_jax.runs.claim import Held
 
 EXIT_PEER_LOST = 76
 HEARTBEAT_SECONDS = 10
@@ -57,6 +59,24 @@ def wait_for_all(what: str) -> None:
     """Returns when every process has come to the call of that name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def first_asks(ask: Callable[[], bool]) -> bool:
+    """Process 0's answer to `ask`, in all processes; and if it raises `Held`, that too."""
+    if jax.process_count() == 1:
+        return ask()
+    answer = np.zeros(4096, np.uint8)
+    if jax.process_index() == 0:
+        try:
+            answer[0] = ask()
+        except Held as error:
+            words = np.frombuffer(str(error).encode()[: len(answer) - 1], np.uint8)
+            answer[1 : 1 + len(words)] = words
+    answer = np.asarray(multihost_utils.broadcast_one_to_all(answer))
+    sentence = answer[1:].tobytes().rstrip(b"\0").decode(errors="ignore")
+    if sentence:
+        raise Held(sentence)
+    return bool(answer[0])
 
 
 def leave(code: int) -> None:

@@ -20,6 +20,7 @@ from llm_jax.config import RunConfig
 from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
+from llm_jax.runs.claim import only_writer
 from llm_jax.train import distributed
 from llm_jax.train.checkpoint import Checkpointer, saved_steps
 from llm_jax.train.clock import Clock
@@ -49,15 +50,16 @@ def train(config: RunConfig) -> dict[str, Any]:
 
     Raises:
       ConfigError, UserError: before anything is written.
+      Held: another process writes to the run's folder.
       FileTrouble: the disk is full or broken; the checkpoints before are whole.
       Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
     faulthandler.register(signal.SIGUSR1, file=STDERR)
     dispatch_for(config)
     distributed.join()
-    with distributed.leaving_at_once(), Stop() as stop:
+    with distributed.leaving_at_once(), Stop() as stop, contextlib.ExitStack() as held:
         try:
-            with contextlib.closing(_Run(config, stop)) as run:
+            with contextlib.closing(_Run(config, stop, held)) as run:
                 return run.train()
         except OSError as error:
             whole = saved_steps(Path(config.out) / "checkpoints")
@@ -67,7 +69,7 @@ def train(config: RunConfig) -> dict[str, Any]:
 class _Run:
     """What one process holds while it trains."""
 
-    def __init__(self, config: RunConfig, stop: Stop) -> None:
+    def __init__(self, config: RunConfig, stop: Stop, held: contextlib.ExitStack) -> None:
         self.config, self.stop, self.out = config, stop, Path(config.out)
         self.clock = Clock(self.out, jax.process_index())
         self.mesh = make_mesh(config.parallel)
@@ -76,6 +78,9 @@ class _Run:
         require_library(config.compute)
         self.dataset = open_dataset(config)
         self.windows = local_batches(self.dataset, config, self.mesh, "train").windows
+        writing = only_writer(self.out, "llm-jax train", inside=True, ask=distributed.first_asks)
+        with stop.leaving_at_once():
+            self.claim = held.enter_context(writing)
         changes = claim_folder(config, self.dataset.path / "tokenizer.model")
         self.rollbacks = read_rollbacks(self.out)
         self.checkpointer = Checkpointer(config, self.dataset.tokenizer.sha256)
@@ -162,6 +167,7 @@ class _Run:
     def _account(self, step: int, metrics: Metrics) -> None:
         """Reads the metrics of `step`; may roll back."""
         reporter = self.reporter
+        self.claim.check()
         reporter.account(step, metrics, self._due(step, self.config.log_every))
         if reporter.streak >= self.config.optim.skip_limit:
             self.checkpointer.wait()
@@ -178,6 +184,7 @@ class _Run:
 
     def _save(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
+            self.claim.check()
             with self.clock.phase("save"):
                 self.checkpointer.save(state, self.done)
 

@@ -60,9 +60,10 @@ def claim_folder(config: RunConfig, tokenizer_path: Path) -> list[str]:
 
 
 def _expected(path: Path) -> bool:
-    """Whether a launcher, the sign of life that it watches, or a start that was killed or is just
-    happening in another process, put this into the run's folder."""
-    return path.name == "launch" or path.name.startswith(("status.", ".run.json.", ".status."))
+    """Whether a launcher, the sign of life that it watches, this start's claim, or a start that was
+    killed, put this into the run's folder."""
+    ours = ("status.", ".status.", ".run.json.", ".writer.", "..writer.")
+    return path.name == "launch" or path.name.startswith(ours)
 
 
 def check_tokenizer(out: str, saved: str, now: str) -> None:
