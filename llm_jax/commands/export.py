@@ -14,6 +14,7 @@ from typing import Any
 from llm_jax.commands import add_checkpoint_arguments
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
+from llm_jax.runs.claim import only_writer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,17 +45,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.train.load import load_run
 
     refuse_nonempty(out)
-    trained = load_run(args.run, args.step, verify=not args.no_verify)
-    made = export(
-        trained.config,
-        trained.step,
-        trained.params,
-        Tokenizer.load(trained.tokenizer_path),
-        out,
-        run=Path(args.run),
-        dtype=args.dtype,
-        check=not args.no_check,
-    )
+    with only_writer(out, "llm-jax export"):
+        trained = load_run(args.run, args.step, verify=not args.no_verify)
+        made = export(
+            trained.config,
+            trained.step,
+            trained.params,
+            Tokenizer.load(trained.tokenizer_path),
+            out,
+            run=Path(args.run),
+            dtype=args.dtype,
+            check=not args.no_check,
+        )
     return {
         "format": "hf",
         "path": str(out),

@@ -14,6 +14,7 @@ from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
+from llm_jax.runs.claim import only_writer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +45,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     if not args.no_check:
         require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
-    config, files, difference = import_run(
-        args.folder, args.run, Tokenizer.load(path), check=not args.no_check
-    )
+    with only_writer(args.run, "llm-jax import"):
+        config, files, difference = import_run(
+            args.folder, args.run, Tokenizer.load(path), check=not args.no_check
+        )
     return {
         "format": "hf",
         "path": str(args.run),

@@ -19,6 +19,7 @@ from typing import Any
 
 from llm_jax.commands import count, number
 from llm_jax.config import RunConfig, UserError, from_dict, to_dict, to_json
+from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import write_text
 
 
@@ -45,16 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.plan.ladder_fit import law_of_ladder
 
-    configs, recipe = _planned(args)
-    for place, config in enumerate(configs, 1):
-        _train(config, f"run {place} of {len(configs)}")
-    return law_of_ladder(
-        [Path(config.out) for config in configs],
-        recipe=recipe,
-        name=args.name,
-        bootstraps=args.bootstraps,
-        out=args.out,
-    )
+    with only_writer(args.out, "llm-jax ladder"):
+        configs, recipe = _planned(args)
+        for place, config in enumerate(configs, 1):
+            _train(config, f"run {place} of {len(configs)}")
+        return law_of_ladder(
+            [Path(config.out) for config in configs],
+            recipe=recipe,
+            name=args.name,
+            bootstraps=args.bootstraps,
+            out=args.out,
+        )
 
 
 def _planned(args: argparse.Namespace):

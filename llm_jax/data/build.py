@@ -29,6 +29,7 @@ from llm_jax.data.fidelity import compare_sources
 from llm_jax.data.pipeline import INFO_FILE, TOKENIZER_FILE
 from llm_jax.data.text import Source
 from llm_jax.data.tokenizer import Tokenizer, coverage_within, train
+from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder
 
 RECORD_TOKENS = 2048
@@ -95,19 +96,23 @@ def build(
       What dataset.json holds, and whether it had been built before.
 
     Raises:
+      Held: another process writes `out`.
       UserError: the corpus is empty or cannot carry the vocabulary, `out` holds something else, or
         reading or writing failed. Whatever `out` held before is still there.
     """
     fingerprint = spec.fingerprint()
-    if out.exists() and (built := _built_before(out, fingerprint, overwrite)):
+    if built := _built_before(out, fingerprint, overwrite):
         return built, True
     try:
-        with new_folder(out) as folder:
-            info = _build_into(folder, spec, progress)
-            info["fingerprint"] = fingerprint
-            (folder / INFO_FILE).write_text(
-                json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+        with only_writer(out, "llm-jax data build"):
+            if built := _built_before(out, fingerprint, overwrite):
+                return built, True  # by a program that has just ended
+            with new_folder(out, replace=overwrite) as folder:
+                info = _build_into(folder, spec, progress)
+                info["fingerprint"] = fingerprint
+                (folder / INFO_FILE).write_text(
+                    json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+                )
     except OSError as error:
         raise UserError(
             f"The build of {str(out)!r} stopped ({error}); nothing of it is left behind."
@@ -117,6 +122,8 @@ def build(
 
 def _built_before(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Any] | None:
     """The finished dataset in `out` if it has this fingerprint; None if `out` may be replaced."""
+    if not out.exists():
+        return None
     if not (out / INFO_FILE).is_file():
         if out.is_dir() and not any(out.iterdir()):
             return None

@@ -61,10 +61,13 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
     """An empty folder beside `out` that takes its place when the block ends without an error.
 
-    An old `out` stays until then. The permissions are those that the umask gives.
+    The permissions are those that the umask gives.
+
+    Args:
+      replace: an `out` that holds something is replaced, and stays until then; else it is an error.
 
     Raises:
       OSError: as the operating system says it.
@@ -78,7 +81,10 @@ def new_folder(out: Path) -> Iterator[Path]:
             for path in made.rglob("*"):
                 if path.is_file():
                     _to_disk(path)
-            _take_place(made, out)
+            if replace and out.exists():
+                _swap(made, out)
+            else:
+                made.rename(out)
         finally:
             shutil.rmtree(made, ignore_errors=True)
 
@@ -115,11 +121,8 @@ def parents_of(path: Path) -> Iterator[None]:
         raise
 
 
-def _take_place(made: Path, out: Path) -> None:
-    """Renames `made` to `out`; an old `out` goes only after that."""
-    if not out.exists():
-        made.rename(out)
-        return
+def _swap(made: Path, out: Path) -> None:
+    """Renames `made` to `out`; the old `out` goes only after that."""
     old = sibling(out)
     out.rename(old)
     try:

@@ -17,7 +17,7 @@ Write = Callable[[Path, bytes], None]
 
 
 def in_a_folder(out: Path, data: bytes) -> None:
-    with new_folder(out) as made:
+    with new_folder(out, replace=True) as made:
         (made / "inner").mkdir()
         (made / "inner" / "file").write_bytes(data)
 
@@ -59,6 +59,15 @@ def test_a_failed_write_leaves_the_old_alone(
             write(path, bytes(2000))
     assert sorted(tmp_path.rglob("*")) == before
     assert (out if out.is_file() else out / "inner" / "file").read_bytes() == b"old"
+
+
+def test_only_what_may_be_replaced_is(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match="not empty"), new_folder(tmp_path / "out") as made:
+        (made / "file").write_text("new")
+        (tmp_path / "out" / "file").write_text("of another program")
+    assert (tmp_path / "out" / "file").read_text() == "of another program"
+    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("context", [replacing, new_folder])
