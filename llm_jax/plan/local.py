@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from llm_jax.plan.hardware import Chip
-from llm_jax.runs.files import write_text
+from llm_jax.runs.files import keep
 
 SIZE, ROUNDS = 2048, 10
 ATTENTION = 8, 128, 512, 32
@@ -119,7 +119,7 @@ def measured(fresh: bool = False) -> Measurement:
             file=sys.stderr,
         )
         return found
-    write_text(path, json.dumps({**cache, cpu: found.__dict__}, indent=2))
+    keep(path, json.dumps({**cache, cpu: found.__dict__}, indent=2))
     return found
 
 

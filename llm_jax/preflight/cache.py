@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from llm_jax.config import RunConfig, to_dict
 from llm_jax.plan.layout import Machine
 from llm_jax.preflight.measure import measure
 from llm_jax.preflight.topology import require_compiler
-from llm_jax.runs.files import write_text
+from llm_jax.runs.files import keep
 
-SOURCES = ("config", "parallel", "model", "train", "preflight", "plan")
+SOURCES = ("config", "data", "plan", "parallel", "model", "train", "preflight")
+"""Packages whose code decides the program, or what is said of it."""
+LIBRARIES = ("jax", "jaxlib", "libtpu", "flax", "optax")
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 NOT_COMPILED = ("name", "out", "seed", "log_every", "checkpoint", "eval", "plan")
 """Fields of a run that its train step does not depend on."""
 
@@ -25,10 +29,11 @@ def measured(config: RunConfig, machine: Machine) -> dict[str, Any]:
     """`measure`, or what it found before for the same config, topology, versions and code."""
     require_compiler()
     file = folder() / f"{key(config, machine)}.json"
-    if file.is_file():
+    try:
         return json.loads(file.read_text(encoding="utf-8")) | {"name": config.name, "cached": True}
-    found = measure(config, machine) | {"cached": False}
-    write_text(file, json.dumps(found, indent=2))
+    except (OSError, ValueError, TypeError):
+        found = measure(config, machine) | {"cached": False}  # not there, or damaged
+    keep(file, json.dumps(found, indent=2))
     return found
 
 
@@ -40,17 +45,16 @@ def folder() -> Path:
 def key(config: RunConfig, machine: Machine) -> str:
     raw = {name: x for name, x in to_dict(config).items() if name not in NOT_COMPILED}
     raw["data"] = {name: raw["data"][name] for name in ("seq_len", "batch_size")}
-    versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu", "optax")]
-    parts = [raw, machine.name, machine.piece.topology, versions, _code()]
+    versions = [importlib.metadata.version(name) for name in LIBRARIES]
+    flags = [os.environ.get(name) for name in FLAGS]
+    parts = [raw, machine.name, machine.piece.topology, versions, flags, code(SOURCES)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _code() -> str:
-    """Hash of the package's files that a program or its report is made by."""
-    root = Path(llm_jax.__file__).parent
-    files = [
-        file
-        for name in SOURCES
-        for file in sorted([root / name] if (root / name).is_file() else (root / name).glob("*.py"))
-    ]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+def code(packages: Iterable[str], root: Path = Path(llm_jax.__file__).parent) -> str:
+    """Hash of names and contents of the Python files below these packages, at every level."""
+    digest = hashlib.sha256()
+    for file in sorted(path for name in packages for path in (root / name).rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,18 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Writes `data`; see `replacing`."""
     with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(data)
+
+
+def keep(path: Path, text: str) -> None:
+    """`write_text` of what only saves work later: where it cannot be written, that is said."""
+    try:
+        write_text(path, text)
+    except OSError as error:
+        print(
+            f"warning: {str(path)!r} could not be written ({error.strerror or error}): the result "
+            "is not kept for the next time.",
+            file=sys.stderr,
+        )
 
 
 @contextlib.contextmanager

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +75,29 @@ def test_a_dataset_that_is_there_can_be_looked_at(
         main(command)
     assert stopped.value.code == 0
     assert json.loads(capsys.readouterr().out)["built_before"]
+
+
+@pytest.mark.slow
+def test_all_processes_of_a_run_hear_who_holds_it(tiny_dataset: Path, tmp_path: Path) -> None:
+    out, path = tmp_path / "out", tmp_path / "run.json"
+    model = tiny.model_config(vocab_size=tiny.VOCAB)
+    path.write_text(to_json(tiny.run_config(out, tiny_dataset, model=model)))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    gang = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": "2",
+    }
+    command = [sys.executable, "-m", "llm_jax", "train", str(path)]
+    with only_writer(out, "llm-jax train", inside=True):
+        children = [
+            subprocess.Popen(command, env=gang | {"JAX_PROCESS_ID": i}, stderr=-1, text=True)
+            for i in "01"
+        ]
+        said = [child.communicate(timeout=120)[1].splitlines()[-1] for child in children]
+        assert [child.returncode for child in children] == [1, 1], said
+    assert said[0] == said[1]
+    assert f"(process {os.getpid()} on " in said[0]
+    assert list(out.iterdir()) == []

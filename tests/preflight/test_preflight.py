@@ -406,6 +406,40 @@ def test_results_are_kept_by_what_decides_the_program(monkeypatch: pytest.Monkey
     for other, where in ((longer, machine), (config, find("v5e-16"))):
         assert not cache.measured(other, where)["cached"]
     assert len(calls) == 3
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--a_flag_of_the_compiler")
+    assert not cache.measured(config, machine)["cached"]
+    for file in cache.folder().iterdir():
+        file.write_text("[")
+    assert not cache.measured(config, machine)["cached"]
+    assert cache.measured(config, machine)["cached"]
+
+
+def test_code_is_hashed_at_every_level(tmp_path: Path) -> None:
+    deep = tmp_path / "model" / "attention" / "kernels"
+    deep.mkdir(parents=True)
+    seen = set()
+    for path in (tmp_path / "model" / "a.py", deep.parent / "b.py", deep / "c.py"):
+        for text in ("x = 1", "x = 2"):
+            path.write_text(text)
+            seen.add(cache.code(["model"], tmp_path))
+    (deep / "c.py").rename(deep / "d.py")
+    seen.add(cache.code(["model"], tmp_path))
+    assert len(seen) == 7
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "e.py").touch()
+    assert cache.code(["model"], tmp_path) in seen
+
+
+def test_a_result_that_cannot_be_kept_is_still_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cache, "measure", lambda config, machine: {"fits": True})
+    monkeypatch.setattr(cache, "require_compiler", lambda: None)
+    monkeypatch.setattr(cache, "key", lambda config, machine: "key")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cache.measured(small(), find("v5e-8")) == {"fits": True, "cached": False}
+    assert "could not be written" in capsys.readouterr().err
 
 
 @compiles
