@@ -183,7 +183,7 @@ def test_preflight_guide_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "fits: peak" in done.stdout
-    assert "heads of a multiple of 64, not 32" in done.stdout
+    assert "multiple of 64, not 32" in done.stdout
     found = json.loads((tmp_path / "step.json").read_text("utf-8"))
     assert found["fits"]
     assert found["mesh"] == {"fsdp": 2, "tensor": 2}

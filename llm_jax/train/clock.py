@@ -1,7 +1,7 @@
-"""Where a start's wall time goes, by phase: the numbers behind goodput, and a sign of life.
+"""Wall time of a start by phase, for goodput, and a heartbeat.
 
-The phase and the step are kept in `status.<process>.json` of the run's folder, which is what a
-launcher's watchdog looks at.
+The heartbeat is `status.<process>.json` in the run's folder, with the phase and the step. The
+launcher's watchdog reads it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from llm_jax.runs.files import write_text
 from llm_jax.train.goodput import Start, accounted, goodput, read_starts, write_starts
 
 STATUS_SECONDS = 1.0
-# Where a write takes long, it is made so seldom that all of them take at most 2% of the time.
+# On slow storage, writes are less frequent, so that they take at most 2% of the time.
 WRITES_APART = 50
 SELDOMEST = 30.0
 
 
 class Clock:
-    """Seconds per phase since it was made; what no phase claims counts as `step`."""
+    """Seconds per phase since the clock was created. Time outside any phase counts as `step`."""
 
     def __init__(self, out: Path, process: int) -> None:
         self._start = time.perf_counter()
@@ -32,13 +32,14 @@ class Clock:
         self._written, self._every = 0.0, STATUS_SECONDS
         self._phase, self._step = "startup", 0
         self._opened: float | None = None
-        """When the phase began; None between phases."""
+        """Start of the open phase; None between phases."""
         self._before: list[Start] | None = None
-        """Earlier starts of the run; None until its folder is known to be this run's."""
+        """Earlier starts of the run; None until `begin`."""
         self._record = Start(time.time(), time.time())
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Counts the time inside the context as phase `name`."""
         before, self._opened = self._phase, time.perf_counter()
         self._enter(name)
         try:
@@ -49,26 +50,26 @@ class Clock:
             self._enter(before)
 
     def begin(self, step: int) -> None:
-        """Everything until now was start-up of a run that goes on from `step`."""
+        """Ends the start-up of a run that resumes from `step`."""
         self.seconds["startup"] += self.stepping
         self._before = read_starts(self._out)
         self._step = self._record.first = step
         self._enter(self._phase)
 
     def close(self) -> None:
-        """Leaves the account of time as it is now."""
+        """Writes the files a last time."""
         self._enter(self._phase)
 
     def stepped(self, step: int) -> None:
-        """Notes that `step` was dispatched; the files are rewritten once a second, or as often as
-        the storage is fast enough for."""
+        """Records that `step` was dispatched. The files are rewritten once per second, or less
+        often on slow storage."""
         self._step = step
         if self._phase != "step" or time.perf_counter() - self._written > self._every:
             self._enter("step")
 
     def _enter(self, phase: str) -> None:
         self._phase, self._written = phase, time.perf_counter()
-        if self._out.is_dir():  # before the folder is claimed nobody can look
+        if self._out.is_dir():  # before the run creates its folder, there is no place to write
             record = {"phase": phase, "step": self._step, "time": time.time()}
             status = self._out / f"status.{self._process}.json"
             write_text(status, json.dumps(record), durable=False)
@@ -90,15 +91,15 @@ class Clock:
 
     @property
     def stepping(self) -> float:
-        """Seconds spent on training steps since this start."""
+        """Seconds spent on training steps in this start."""
         known = sum(self.seconds.values()) + self._open_seconds
         return time.perf_counter() - self._start - known
 
     def account(self) -> dict[str, float]:
-        """Seconds of the whole run, all starts together (see `goodput.accounted`)."""
+        """Seconds of the whole run, over all starts (see `goodput.accounted`)."""
         return accounted(self._starts())
 
     @property
     def goodput(self) -> float:
-        """Fraction of the run's wall time, all starts together, in steps that count."""
+        """Fraction of the run's wall time, over all starts, spent on productive steps."""
         return goodput(self._starts())

@@ -1,7 +1,7 @@
-"""Several processes as one run: joining them, and leaving at once when one is lost.
+"""Several processes as one run: how they join, and how all leave at once when one is lost.
 
-What JAX does by itself (measured on CPU with Gloo): survivors of a killed process linger for 92 s;
-with a heartbeat of 10 s and an exit that skips the closing barrier they are gone in a second.
+By default in JAX, the other processes live for 92 s after one is killed (measured on CPU with
+Gloo). With a heartbeat of 10 s and an exit without the final barrier, they end within a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llm_jax.runs.claim import Held
 
 EXIT_PEER_LOST = 76
 HEARTBEAT_SECONDS = 10
-# What JAX's errors say when another process is to blame (coordination service, Gloo, NCCL).
+# Words in JAX's errors when another process caused them (coordination service, Gloo, NCCL).
 PEER_SIGNS = re.compile(
     r"heartbeat|coordination service|connection (reset|closed|refused)|gloo|NCCL|"
     r"DEADLINE_EXCEEDED|UNAVAILABLE",
@@ -32,10 +32,10 @@ PEER_SIGNS = re.compile(
 
 
 def join() -> None:
-    """Joins the gang that the environment names, if it names one.
+    """Joins the processes of the run that the environment describes, if it describes one.
 
-    `JAX_COORDINATOR_ADDRESS` with `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` (set by the launcher),
-    or a cluster that JAX detects by itself (Cloud TPU, GKE, Slurm) under `LLM_JAX_DISTRIBUTED=1`.
+    The launcher sets `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. With
+    `LLM_JAX_DISTRIBUTED=1`, JAX detects the cluster (Cloud TPU, GKE, Slurm).
     """
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if address:
@@ -50,13 +50,13 @@ def join() -> None:
 
 
 def is_peer_lost(error: BaseException) -> bool:
-    """Whether the error is that of a collective, or of a barrier, that another process has left."""
+    """Whether `error` comes from a collective or a barrier that another process has left."""
     several = jax.process_count() > 1
     return several and isinstance(error, RuntimeError) and bool(PEER_SIGNS.search(str(error)))
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come to the call of that name."""
+    """Returns when every process has called this with the same `what`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
 
@@ -80,10 +80,10 @@ def first_asks(ask: Callable[[], bool]) -> bool:
 
 
 def leave(code: int) -> None:
-    """Takes leave of the other processes, all of which call this when nothing is left to do.
+    """Leaves the other processes. All processes call it at the end of the run.
 
-    What the interpreter tears down after that takes seconds on a busy host, in which a grace period
-    runs out; with several processes it is left to the kernel, and the exit code is `code`.
+    The interpreter's own clean-up takes seconds on a busy host, and a grace period may end during
+    it. So with several processes the clean-up is skipped, and the exit code is `code`.
     """
     if jax.process_count() == 1:
         return
@@ -99,9 +99,9 @@ def leave(code: int) -> None:
 
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """With several processes, an error ends this one without waiting for the others at a barrier.
+    """With several processes, an error ends this process without waiting at a barrier.
 
-    Exit codes: 76 if another process was lost, the code of a `UserError`, 1 for anything else.
+    Exit codes: 76 if another process was lost, the exit code of a `UserError`, 1 for all others.
     """
     try:
         yield

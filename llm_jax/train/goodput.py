@@ -1,8 +1,8 @@
-"""Where the wall time of a run went, over all its starts.
+"""How the wall time of a run was spent, over all its starts.
 
-`<out>/time.json` has one record per start of process 0, kept up to date while it runs, so that a
-killed start leaves its own behind. From them follow what no start can see by itself: steps that
-were lost because no checkpoint held them, and the time between starts.
+`<out>/time.json` has one record per start of process 0. The record is updated while the process
+runs, so a killed start leaves one too. Together the records show what a single start cannot: steps
+that were lost because no checkpoint had them, and the time between starts.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ FILE = "time.json"
 
 @dataclass
 class Start:
+    """One start of a run."""
+
     began: float
-    """Seconds since the epoch."""
+    """Time of the start, in seconds since the epoch."""
     seen: float
-    """The last sign of life."""
+    """Time of the last update, in seconds since the epoch."""
     first: int = 0
-    """Step that it went on from."""
+    """Step that it resumed from."""
     step: int = 0
-    """Last step that it made."""
+    """Last step that it dispatched."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Per phase; `step` is training."""
+    """Seconds per phase; `step` is training."""
 
 
 def read_starts(out: Path) -> list[Start]:
+    """The starts recorded in `out`, oldest first; empty if there is no readable file."""
     try:
         held = json.loads((out / FILE).read_text(encoding="utf-8"))
         return [Start(**one) for one in held]
@@ -39,14 +42,15 @@ def read_starts(out: Path) -> list[Start]:
 
 
 def write_starts(out: Path, starts: list[Start]) -> None:
+    """Writes `time.json` in `out`, completely or not at all."""
     write_text(out / FILE, json.dumps([asdict(start) for start in starts]), durable=False)
 
 
 def accounted(starts: list[Start]) -> dict[str, float]:
-    """Seconds of the run's wall time, from its first start to the last sign of life.
+    """Seconds of the run's wall time, from its first start to its last update.
 
-    `productive`: steps that are part of the result; `lost`: steps that had to be made again;
-    `idle`: between starts; and the phases, such as `compile`, `restore`, `save`, `eval`.
+    `productive`: steps that are part of the result. `lost`: steps that had to be repeated. `idle`:
+    time between starts. All other keys are phases, such as `compile`, `restore`, `save`, `eval`.
     """
     total: dict[str, float] = {"productive": 0.0, "lost": 0.0, "idle": 0.0}
     for start, following in zip(starts, [*starts[1:], None], strict=True):
@@ -66,6 +70,6 @@ def accounted(starts: list[Start]) -> dict[str, float]:
 
 
 def goodput(starts: list[Start]) -> float:
-    """Fraction of the run's wall time that went into steps that count."""
+    """Fraction of the run's wall time spent on productive steps."""
     total = accounted(starts)
     return total["productive"] / max(sum(total.values()), 1e-9)

@@ -1,15 +1,16 @@
-"""The guard: whether a step's gradient may enter the state, decided on the device before it does.
+"""The guard: decides on the device whether the gradient of a step is used.
 
-Two kinds of step leave parameters, moments and their counts as they were, bit for bit:
+Two kinds of step are skipped. They leave parameters, moments and their counts unchanged, bit for
+bit:
 
-- the loss or the gradient's norm is NaN or infinite;
-- a spike: the loss lies above the median of the last `WINDOW` accepted losses by more than
-  `optim.spike_limit` robust standard deviations, 1.4826 times the median absolute deviation
-  (Rousseeuw & Croux 1993). One outlier moves a mean and a standard deviation, but not these.
+- the loss or the norm of the gradient is NaN or infinite;
+- a spike: the loss is above the median of the last `WINDOW` accepted losses by more than
+  `optim.spike_limit` robust standard deviations. One is 1.4826 times the median absolute deviation
+  (Rousseeuw & Croux 1993). A single outlier changes a mean and a standard deviation, but not these.
 
-Skipping the batches of a spike is the cure of PaLM (Chowdhery et al. 2022 §5.1); doing it in the
-step itself, from the losses before, that of OLMo 2 (OLMo team 2025 §3). The window is part of the
-state and of its checkpoints, so that a resumed run skips what the unbroken one does.
+PaLM skips the batches of a spike (Chowdhery et al. 2022 §5.1). OLMo 2 decides it in the step, from
+earlier losses (OLMo team 2025 §3). The window is part of the state and of its checkpoints, so a
+resumed run skips the same steps as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import jax
 import jax.numpy as jnp
 
 WINDOW = 128
-# Batches that are all alike have no deviation to speak of: it counts as at least 1% of the loss.
+# Very similar batches have almost no deviation, so it counts as at least 1% of the loss.
 LEAST_DEVIATION = 0.01
 
 Guard = dict[str, jax.Array]
 
 
 def fresh_guard() -> Guard:
-    """`losses`: float32 (WINDOW,), the last accepted ones; int32 `accepted`, `skipped` steps since
-    the start, and the `streak` of skipped ones that the newest step ends."""
+    """A new guard: `losses`, float32 (WINDOW,), the last accepted losses; int32 scalars `accepted`
+    and `skipped` (steps since the start) and `streak` (skipped steps in a row, up to the newest).
+    """
     counts = {name: jnp.zeros((), jnp.int32) for name in ("accepted", "skipped", "streak")}
     return {"losses": jnp.zeros((WINDOW,), jnp.float32)} | counts
 
@@ -36,7 +38,11 @@ def judge(
 ) -> tuple[jax.Array, Guard]:
     """Whether to take the step (bool scalar), and the guard after it.
 
-    A spike needs a full window. `spike_limit` None looks for NaN and infinity alone.
+    Args:
+      loss: float32 scalar, nats per target.
+      grad_norm: float32 scalar.
+      spike_limit: in robust standard deviations; it applies once the window is full. None: only NaN
+        and infinity are skipped.
     """
     take = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     if spike_limit is not None:

@@ -1,12 +1,12 @@
-"""Cross-entropy in chunks: float32 logits of the whole batch, (B, T, V), never exist.
+"""Cross-entropy in chunks: the float32 logits of the whole batch, (B, T, V), never exist.
 
-The gradient of a chunk is made while its logits are there, in the forward pass, so the backward
-pass has nothing to recompute: the loss is the last thing that a model computes, and its gradient is
-scaled by one number only.
+The forward pass also computes the gradient of each chunk while its logits exist, so the backward
+pass recomputes nothing. That is possible because the loss is the last operation of a model, so the
+backward pass only multiplies its gradient by one number.
 
-Over a mesh each device does this for its tokens and its part of the vocabulary (Megatron-LM,
-Shoeybi et al. 2019, §3). The sums over the vocabulary are exchanged chunk by chunk; the gradient of
-the unembedding is added up on each device and exchanged once.
+On a mesh, each device does this for its tokens and its part of the vocabulary (Megatron-LM, Shoeybi
+et al. 2019, §3). Sums over the vocabulary are exchanged for each chunk. The gradient of the
+unembedding is summed on each device and exchanged once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from llm_jax.parallel.mesh import AXES, axes_of, axis_shards, spec
 
 
 def chunk_length(B: int, T: int, tokens: int) -> int:
-    """The largest divisor c of T with B·c <= `tokens`; B, T of one device's part of the batch."""
+    """The largest divisor c of T with B·c <= `tokens`, at least 1. B and T are those of one
+    device's part of the batch."""
     limit = max(tokens // B, 1)
     return max(c for c in range(1, T + 1) if T % c == 0 and c <= limit)
 
@@ -41,14 +42,15 @@ def cross_entropy(
     """Weighted sum of -log p(target) + z_loss·(log Z)² over targets that are not -1.
 
     Args:
-      x_BTD: final hidden states.
-      unembed_DV: its gradient, summed in float32, has its dtype.
+      x_BTD: final hidden states, in the compute dtype.
+      unembed_DV: the output matrix. Its gradient is summed in float32 and has its dtype.
       targets_BT: int32; -1 is not counted.
-      weight: float32 scalar, 1/number of targets for a mean.
+      weight: float32 scalar; 1/number of targets for a mean.
       chunk_tokens: most tokens whose logits exist at one time on a device.
 
     Returns:
-      The loss to differentiate, and the same without the z-loss (nats; not differentiated).
+      float32 scalars: the loss to differentiate, and the same without the z-loss, in nats; it has
+      no gradient.
     """
     return _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss, False)[0]
 
@@ -70,13 +72,13 @@ def _forward(x_BTD, unembed_DV, targets_BT, weight, config, chunk_tokens, z_loss
         out_specs=((spec(()), spec(())), grads if with_grad else (None, None)),
         check_vma=False,
     )(x_BTD, unembed_DV, targets_BT, weight)
-    # The unembedding's gradient is exchanged before the blocks' backward pass begins: the unreduced
-    # one, 4·D·V bytes, would live through it.
+    # The barrier makes the exchange of the unembedding's gradient finish before the backward pass
+    # of the blocks. Otherwise the unreduced gradient, 4·D·V bytes, would exist during all of it.
     return sums, jax.lax.optimization_barrier(grads)
 
 
 def _local(x_BTD, unembed_DV, targets_BT, weight, *, config, chunk_tokens, z_loss, with_grad):
-    """Loss of all devices, and the gradients of the tokens and the vocabulary of this one."""
+    """Loss of all devices, and the gradients of this device's tokens and vocabulary."""
     B, T, D = x_BTD.shape
     V, stored = unembed_DV.shape[1], unembed_DV.dtype
     over_vocab, over_tokens = axes_of("vocab"), axes_of("ends_batch", "length")

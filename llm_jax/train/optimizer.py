@@ -1,4 +1,4 @@
-"""Optimizers from optax, with the schedule, the clipping and the decay mask of the config."""
+"""Optimizers from optax, with the config's schedule, clipping and weight decay mask."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import optax.contrib
 
 from llm_jax.config import OptimConfig
 
-# Logical axes of leaves that are not matrices: norms, biases and learned positions do not decay.
+# Logical axes of norms, biases and learned positions. Weight decay does not apply to them.
 NO_DECAY = ("norm", "position")
 
 
 def learning_rate(optim: OptimConfig, steps: int) -> optax.Schedule:
-    """Learning rate of update number 0, 1, … steps-1.
+    """Learning rate of updates 0, 1, … steps-1.
 
-    cosine: linear warm-up, then half a cosine to `final_fraction` of the peak (Loshchilov & Hutter
-    2017). wsd: warm-up, constant, then linear to `final_fraction` (Hu et al. 2024, MiniCPM).
-    constant: warm-up, then the peak.
+    * cosine: linear warm-up, then half a cosine to `final_fraction` of the peak (Loshchilov &
+      Hutter 2017).
+    * wsd: linear warm-up, constant, then linear decay to `final_fraction` of the peak (Hu et al.
+      2024, MiniCPM).
+    * constant: linear warm-up, then the peak.
     """
     peak, final = optim.learning_rate, optim.learning_rate * optim.final_fraction
     warmup = optim.warmup_steps
-    # The first update already moves: warm-up reaches the peak at update `warmup`.
+    # Update 0 has a learning rate above 0. The warm-up reaches the peak at update `warmup`.
     parts = [optax.linear_schedule(peak / (warmup + 1), peak, warmup)]
     if optim.schedule == "cosine":
         parts.append(
@@ -41,9 +43,9 @@ def learning_rate(optim: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def decay_mask(logical_axes: Any) -> Any:
-    """True for the leaves that weight decay applies to: matrices, by their logical axes.
+    """True for leaves with weight decay: matrices, which have an axis of the model's width.
 
-    Biases of projections carry two or fewer logical axes besides "layers" and no "embed" axis.
+    Biases of projections have no "embed" axis; norms and output biases have "norm" in its place.
     """
 
     def decays(axes: tuple[str, ...]) -> bool:
@@ -55,12 +57,13 @@ def decay_mask(logical_axes: Any) -> Any:
 
 
 def is_axes(leaf: Any) -> bool:
-    """Whether a node of a tree of logical axes is a leaf of it."""
+    """Whether a node of a tree of logical axes is a leaf."""
     return isinstance(leaf, tuple)
 
 
 def gradient_norm(grads: Any, logical_axes: Any) -> jax.Array:
-    """Global norm of what is differentiated: the balancing biases of experts are not."""
+    """Global norm of the gradient, float32 scalar, without the experts' balancing biases, whose
+    "gradient" is not a derivative of the loss."""
     norms = jax.tree.map(
         lambda axes, grad: 0.0 if "balance" in axes else jnp.sum(grad.astype(jnp.float32) ** 2),
         logical_axes,
@@ -73,11 +76,14 @@ def gradient_norm(grads: Any, logical_axes: Any) -> jax.Array:
 def make_optimizer(
     optim: OptimConfig, steps: int, logical_axes: Any, balance_rate: float = 0.0
 ) -> optax.GradientTransformation:
-    """Clip by global norm, find a direction, decay the matrices, step by the schedule.
+    """The whole update: clip by global norm, compute a direction, add weight decay, scale by the
+    schedule.
 
     Args:
-      balance_rate: step of the experts' balancing biases, which move against the sign of their
-        gradient (Wang et al. 2024, algorithm 1); 0 where there are none.
+      steps: optimizer steps of the run.
+      logical_axes: tree of the parameters' logical axes.
+      balance_rate: step size of the experts' balancing biases, which move against the sign of their
+        gradient (Wang et al. 2024, algorithm 1); 0 if there are none.
     """
     rate = learning_rate(optim, steps)
     step = optax.chain(
@@ -86,7 +92,7 @@ def make_optimizer(
         optax.scale_by_learning_rate(rate),
     )
     if optim.kind == "schedule_free":
-        # It counts from 1, the schedule from 0.
+        # Schedule-free counts from 1, the schedule from 0.
         step = optax.contrib.schedule_free(step, lambda count: rate(count - 1), optim.b1)
     optimizer = optax.chain(optax.clip_by_global_norm(optim.clip_norm), step)
     if not balance_rate:
@@ -98,7 +104,7 @@ def make_optimizer(
 
 
 def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransformation:
-    """What the learning rate is multiplied with; about 1 per element, or 0.2 for `muon`."""
+    """The update before the learning rate: about 1 per element, or 0.2 for matrices with `muon`."""
     adam = optax.scale_by_adam(optim.b1, optim.b2, optim.eps)
     if optim.kind == "adamw":
         return adam
@@ -126,19 +132,20 @@ def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransforma
 
 
 def is_schedule_free(node: Any) -> bool:
+    """Whether a node of the optimizer state is the state of `schedule_free`."""
     return isinstance(node, optax.contrib.ScheduleFreeState)
 
 
 def is_masked(node: Any) -> bool:
-    """Whether it stands for a parameter that a part of the optimizer leaves to another."""
+    """Whether a node stands for a parameter that another part of the optimizer updates."""
     return isinstance(node, optax.MaskedNode)
 
 
 @jax.jit
 def schedule_free_average(params: Any, b1: jax.Array, z: Any) -> Any:
-    """x, the average that is evaluated, of the trained y (`params`) and the iterate z.
+    """x, the average that is evaluated, from the trained y (`params`) and the iterate z.
 
-    (y - (1 - b1)·z)/b1; parameters that are masked in z, balancing biases, stay as they are.
+    x = (y - (1 - b1)·z)/b1. Parameters that are masked in z (balancing biases) stay as they are.
     """
     own = jax.tree.map(lambda z, y: z if is_masked(z) else y, z, params, is_leaf=is_masked)
     state = optax.contrib.ScheduleFreeState(b1, None, None, None, None, z)
@@ -147,9 +154,9 @@ def schedule_free_average(params: Any, b1: jax.Array, z: Any) -> Any:
 
 
 def muon_axes(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | None:
-    """(input axes, output axes) of a matrix of a block, None for all else and for routers.
+    """(input axes, output axes) of a matrix in a block; None for routers and all other parameters.
 
-    Layers and experts are separate matrices; the heads of a projection are one.
+    Each layer and each expert is a separate matrix. All heads of a projection are one matrix.
     """
     width = [i for i, name in enumerate(axes) if name in ("embed", "expert_embed")]
     if "layers" not in axes or "router" in axes or not width:
@@ -162,6 +169,6 @@ def muon_axes(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | Non
 
 
 def _like_adam(update: jax.Array, numbers: optax.contrib.MuonDimensionNumbers) -> jax.Array:
-    """Root mean square 0.2, that of AdamW's updates (Liu et al. 2025, eq. 4)."""
+    """Scales to a root mean square of 0.2, as AdamW's updates have (Liu et al. 2025, eq. 4)."""
     sides = [math.prod(update.shape[i] for i in axes) for axes in numbers]
     return 0.2 * math.sqrt(max(sides)) * update

@@ -1,4 +1,4 @@
-"""Pytrees as nested dicts, the form in which checkpoints outlive the libraries that made them."""
+"""Pytrees as nested dicts. In this form, checkpoints do not depend on the library of the tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 
 
 def plain(tree: Any) -> dict[str, Any]:
-    """Any pytree as nested dicts keyed by field name, key or index."""
+    """Any pytree as nested dicts, with field names, keys or indices as keys."""
     nested: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         *parents, last = (key_of(entry) for entry in path)
@@ -20,7 +20,11 @@ def plain(tree: Any) -> dict[str, Any]:
 
 
 def unplain(nested: dict[str, Any], template: Any) -> Any:
-    """Inverse of `plain`: the leaves of `nested` in the structure of `template`."""
+    """Inverse of `plain`: the leaves of `nested` in the structure of `template`.
+
+    Raises:
+      KeyError: `nested` lacks a leaf of `template`.
+    """
 
     def pick(path: Any, _: Any) -> Any:
         place = nested
@@ -32,6 +36,11 @@ def unplain(nested: dict[str, Any], template: Any) -> Any:
 
 
 def key_of(entry: Any) -> str:
+    """The key of one entry of a tree path.
+
+    Raises:
+      TypeError: the entry has no field name, key or index.
+    """
     for attribute in ("key", "name", "idx"):
         if hasattr(entry, attribute):
             return str(getattr(entry, attribute))

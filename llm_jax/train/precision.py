@@ -1,13 +1,13 @@
-"""What the state is stored in between steps, and how float32 becomes bfloat16 on the way there.
+"""Dtypes of the state between steps, and stochastic rounding of float32 to bfloat16.
 
-A step of 1e-3 of a parameter's size lies below half of bfloat16's last digit: rounded to the
-nearest number it would be lost, each time. Rounded up with the probability that the distance to the
-lower neighbour has, it is kept on average (stochastic rounding, Gupta et al. 2015; for bfloat16
-training Zamirai et al. 2020).
+An update of 1e-3 of a parameter's size is less than half of bfloat16's last digit, so rounding to
+nearest would lose it every time. Stochastic rounding keeps it on average: the probability of
+rounding up is the distance to the lower neighbour, relative to the gap (Gupta et al. 2015; for
+bfloat16 training Zamirai et al. 2020).
 
-The random bits are a hash of the element's place, of its leaf and of the step: the same on every
-mesh and after every resume, and cheaper than the step's own arithmetic, which threefry is not
-(docs/log.md).
+The random bits are a hash of the element's position, its leaf and the step. They are the same on
+every mesh and after every resume. They cost less than the arithmetic of the step; those of threefry
+would cost more (docs/log.md).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import jax.numpy as jnp
 from llm_jax.config import OptimConfig
 
 FIRST_MOMENTS = ("mu", "ema")
-"""Fields of optax's states that `optim.moment_dtype` is about."""
+"""Fields of optax states that have `optim.moment_dtype`."""
 SECOND_MOMENTS = ("nu", "v", "v_row", "v_col")
+"""Fields of optax states that have `optim.second_moment_dtype`."""
 
 
 def is_matrix(axes: tuple[str, ...]) -> bool:
@@ -31,14 +32,14 @@ def is_matrix(axes: tuple[str, ...]) -> bool:
 
 
 def as_matrices(params: Any, dtype: str, logical_axes: Any) -> Any:
-    """`params` with the matrices in `dtype`, rounded to the nearest number."""
+    """`params` with the matrices in `dtype`, rounded to nearest."""
     return jax.tree.map(
         lambda leaf, axes: leaf.astype(dtype) if is_matrix(axes) else leaf, params, logical_axes
     )
 
 
 def as_moments(opt: Any, optim: OptimConfig) -> Any:
-    """A float32 optax state with its moments in the dtypes of the config, to the nearest."""
+    """A float32 optax state with its moments in the dtypes of the config, rounded to nearest."""
 
     def cast(path: Any, leaf: jax.Array) -> jax.Array:
         fields = [entry.name for entry in path if isinstance(entry, jax.tree_util.GetAttrKey)]
@@ -52,7 +53,7 @@ def as_moments(opt: Any, optim: OptimConfig) -> Any:
 
 
 def wide(tree: Any) -> Any:
-    """Every bfloat16 leaf in float32, exactly; nothing else changes."""
+    """`tree` with every bfloat16 leaf in float32, which is exact; other leaves do not change."""
     widen = lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf  # noqa: E731
     return jax.tree.map(widen, tree)
 
@@ -61,13 +62,13 @@ def stored_like(tree: Any, before: Any, seed: int, step: jax.Array) -> Any:
     """The leaves of `tree` in the dtypes of `before`, rounded stochastically where they differ.
 
     Args:
-      seed, step: what the roundings depend on, beside the element and its leaf.
+      seed, step: together with the leaf and the element, they determine the rounding.
     """
     leaves, structure = jax.tree.flatten(tree)
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(before)]
     if all(leaf.dtype == dtype for leaf, dtype in zip(leaves, dtypes, strict=True)):
         return tree
-    # Its own stream beside that of the initial parameters, which is `key(seed)` itself.
+    # Another stream than that of the initial parameters, which is `key(seed)` itself.
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), step)
     seeds = jax.random.bits(key, (len(leaves),), jnp.uint32)
     rounded = [
@@ -78,26 +79,26 @@ def stored_like(tree: Any, before: Any, seed: int, step: jax.Array) -> Any:
 
 
 def stochastic_round(x: jax.Array, seed: jax.Array) -> jax.Array:
-    """float32 `x` in bfloat16, to one of its two neighbours, such that its expectation is `x`.
+    """float32 `x` rounded to one of its two bfloat16 neighbours, so that the expectation is `x`.
 
-    Infinities and NaN stay what they are.
+    Infinity and NaN do not change.
 
     Args:
       seed: uint32 scalar, drawn at random.
     """
     noise = random_bits(seed, x.shape) >> 16
-    # bfloat16 is the upper half of float32: the lower half, out of 65,536, is how far x lies above
-    # the neighbour nearer to 0.
+    # bfloat16 is the upper half of float32. The lower half, divided by 65,536, is the distance of x
+    # from the neighbour nearer to 0, relative to the gap.
     raised = jax.lax.bitcast_convert_type(x, jnp.uint32) + noise
     upper = jax.lax.bitcast_convert_type((raised >> 16).astype(jnp.uint16), jnp.bfloat16)
     return jnp.where(jnp.isfinite(x), upper, x.astype(jnp.bfloat16))
 
 
 def random_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """uint32 of `shape`: a hash of each element's place in the whole array and of `seed`.
+    """uint32 array of `shape`: a hash of each element's position in the whole array and of `seed`.
 
-    Two multiplications and three shifts: `lowbias32`, Wellons 2018
-    (nullprogram.com/blog/2018/07/31).
+    The hash is `lowbias32` with two multiplications and three shifts (Wellons 2018,
+    nullprogram.com/blog/2018/07/31).
     """
     places = (jax.lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in range(len(shape)))
     start = jnp.zeros(shape, jnp.uint32)

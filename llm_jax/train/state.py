@@ -1,9 +1,9 @@
 """The training state as one tree, first as shapes, then as arrays.
 
-    {"params": tree of the model, "opt": optax state, "guard": what `guard` remembers of the losses,
-     "step": int32 number of steps made, those included that the guard skipped}
+    {"params": parameters of the model, "opt": optax state, "guard": recent losses (`guard.py`),
+     "step": int32 number of steps, including those that the guard skipped}
 
-One abstract state serves sharded initialisation, restore, preflight and memory accounting.
+The same abstract state is used for sharded initialisation, restore, preflight and memory estimates.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ State = dict[str, Any]
 
 
 def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
+    """The optimizer of a run."""
     balance_rate = config.model.moe.balance_rate if config.model.moe else 0.0
     axes = transformer.logical_axes(config.model)
     return make_optimizer(config.optim, config.steps, axes, balance_rate)
 
 
 def fresh_state(config: RunConfig, key: jax.Array) -> State:
+    """A new state from `key`, in the dtypes of `optim`, without shardings."""
     axes = transformer.logical_axes(config.model)
     params = transformer.init(config.model, key)
     opt = as_moments(optimizer_of(config).init(params), config.optim)
@@ -49,24 +51,31 @@ def fresh_state(config: RunConfig, key: jax.Array) -> State:
 
 
 def updated(config: RunConfig, grads: Any, state: State) -> tuple[Any, Any]:
-    """Parameters and optimizer state after one update, computed in float32, stored as before."""
+    """Parameters and optimizer state after one update, computed in float32.
+
+    The result has the dtypes of `state`, rounded stochastically where they are bfloat16.
+    """
     params = wide(state["params"])
     updates, opt = optimizer_of(config).update(wide(grads), wide(state["opt"]), params)
-    made = optax.apply_updates(params, updates), opt
-    return stored_like(made, (state["params"], state["opt"]), config.seed, state["step"])
+    wide_result = optax.apply_updates(params, updates), opt
+    return stored_like(wide_result, (state["params"], state["opt"]), config.seed, state["step"])
 
 
 def judged_parameters(state: State) -> Any:
-    """Those that the model is evaluated by: the parameters, or what `schedule_free` averaged."""
+    """Parameters used for evaluation and export: for `schedule_free`, the average."""
     nodes = jax.tree.leaves(state["opt"], is_leaf=is_schedule_free)
-    for found in filter(is_schedule_free, nodes):
-        averaged = schedule_free_average(state["params"], found.b1, found.z)
+    for node in filter(is_schedule_free, nodes):
+        averaged = schedule_free_average(state["params"], node.b1, node.z)
         return jax.device_put(averaged, jax.tree.map(lambda leaf: leaf.sharding, state["params"]))
     return state["params"]
 
 
 def abstract_state(config: RunConfig, mesh: Mesh) -> State:
-    """The state as `ShapeDtypeStruct`s with their shardings on `mesh`; nothing is allocated."""
+    """The state as `ShapeDtypeStruct`s with their shardings on `mesh`. Nothing is allocated.
+
+    Raises:
+      ConfigError: a parameter has an unknown logical axis, or a mesh axis does not divide it.
+    """
     tx = optimizer_of(config)
     shapes = jax.eval_shape(functools.partial(fresh_state, config), jax.random.key(0))
     replicated = sharding(mesh, ())
@@ -92,7 +101,8 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
 
 
 def _like(leaf: jax.ShapeDtypeStruct, where: NamedSharding) -> NamedSharding:
-    """The sharding of a parameter for its moment; Adafactor's rows and columns are replicated."""
+    """The sharding of a parameter's moment: the same, or replicated for Adafactor's rows and
+    columns."""
     sizes = [math.prod(where.mesh.shape[a] for a in _names(axes)) for axes in where.spec]
     fits = len(sizes) == leaf.ndim and all(
         size % shards == 0 for size, shards in zip(leaf.shape, sizes, strict=True)
@@ -105,9 +115,9 @@ def _names(axes: Any) -> tuple[str, ...]:
 
 
 def init_state(config: RunConfig, mesh: Mesh) -> State:
-    """A fresh state, each array created on the devices that hold it.
+    """A new state; each array is created on its devices.
 
-    The values depend on `config.seed` and the architecture alone, not on the mesh.
+    The values depend only on `config.seed` and the architecture, not on the mesh.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh))
     make = jax.jit(
@@ -119,7 +129,7 @@ def init_state(config: RunConfig, mesh: Mesh) -> State:
 
 
 def fresh_optimizer(config: RunConfig, abstract: State, params: Any) -> Any:
-    """Optimizer state for parameters that come without one, sharded as `abstract` says."""
+    """New optimizer state for `params` that come without one, with the shardings of `abstract`."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract["opt"])
     init = lambda params: as_moments(optimizer_of(config).init(wide(params)), config.optim)  # noqa: E731
     return jax.jit(init, out_shardings=shardings)(params)

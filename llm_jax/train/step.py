@@ -1,7 +1,7 @@
 """The pure core: train_step(state, batch) -> (state, metrics), and evaluation of one batch.
 
-A batch is what `data.pipeline.Batches.at` gives: int32 (B, T) arrays `inputs`, `targets` (-1 where
-nothing is to be predicted), `segments` and `positions`.
+A batch comes from `data.pipeline.Batches.at`: int32 (B, T) arrays `inputs`, `targets` (-1 where
+there is no target), `segments` (document numbers) and `positions` (within the document).
 """
 
 from __future__ import annotations
@@ -35,11 +35,15 @@ Metrics = dict[str, jax.Array]
 def loss_fn(
     params: Any, batch: Batch, weight: jax.Array, config: RunConfig
 ) -> tuple[jax.Array, tuple[jax.Array, Routing | None]]:
-    """What is differentiated: the sum of the targets' losses times `weight`, z-loss included, and
-    the routers' losses of this micro-batch.
+    """The loss to differentiate: the targets' losses and z-losses, times `weight`, plus the losses
+    of the routers for this micro-batch.
+
+    Args:
+      weight: float32 scalar, 1/number of targets in the whole batch for a mean.
 
     Returns:
-      That, then the sum without z-loss and routers, and what the routers did.
+      float32 scalars: that loss, and the same without z-loss and routers' losses (in nats); and the
+      `Routing` of the layers with experts (None without experts).
     """
     model, compute = config.model, config.compute
     if axis_shards("context") > 1:
@@ -66,13 +70,16 @@ def loss_fn(
 
 
 def in_zigzag(batch: Batch) -> Batch:
-    """The sequences in the order in which context parallelism has them; the loss does not mind."""
+    """The batch with its sequences in the `zigzag` order of context parallelism.
+
+    The loss does not depend on the order.
+    """
     order_T = zigzag(batch["inputs"].shape[1], axis_shards("context"))
     return {name: constrain(x_BT[:, order_T], "batch", "length") for name, x_BT in batch.items()}
 
 
 def schedule_of(config: RunConfig) -> Schedule | None:
-    """The pipeline schedule on the mesh in context, None if it has one stage."""
+    """The pipeline schedule on the mesh in context; None if the mesh has one stage."""
     parallel, stages = config.parallel, axis_shards("pipeline")
     if stages == 1:
         return None
@@ -82,8 +89,12 @@ def schedule_of(config: RunConfig) -> Schedule | None:
 def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metrics]:
     """Gradient of the mean loss over the batch's targets, summed over its micro-batches.
 
-    It has the dtype of the parameters, their matrices in `optim.grad_dtype`, if that is narrower or
-    there is something to sum.
+    The gradient has the dtypes of the parameters. With several micro-batches, or if
+    `optim.grad_dtype` is bfloat16, the gradients of matrices have `optim.grad_dtype`.
+
+    Returns:
+      The gradient, and the metrics `loss` (nats per target, float32), `count` (targets, int32) and
+      those of `moe.summary`, if the model has experts.
     """
     dtype, axes = config.optim.grad_dtype, transformer.logical_axes(config.model)
     if dtype == "bfloat16":
@@ -93,13 +104,13 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     parts = config.optim.accumulate
     if parts == 1:
-        (_, made), grads = value_and_grad(params, batch, weight, config)
-        loss, routing = jax.tree.map(lambda leaf: leaf[None], made)
+        (_, measured), grads = value_and_grad(params, batch, weight, config)
+        loss, routing = jax.tree.map(lambda leaf: leaf[None], measured)
     else:
 
         def micro(total: Any, piece: Batch) -> tuple[Any, Any]:
-            (_, made), grads = value_and_grad(params, piece, weight, config)
-            return jax.tree.map(lambda a, b: (a + b).astype(a.dtype), total, grads), made
+            (_, measured), grads = value_and_grad(params, piece, weight, config)
+            return jax.tree.map(lambda a, b: (a + b).astype(a.dtype), total, grads), measured
 
         zeros = as_matrices(jax.tree.map(jnp.zeros_like, params), dtype, axes)
         pieces = {name: split_batch(x, parts) for name, x in batch.items()}
@@ -109,7 +120,7 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
 
 
 def split_batch(x_BT: jax.Array, parts: int) -> jax.Array:
-    """(B, T) → (parts, B/parts, T) in which each device keeps the rows that it holds already."""
+    """(B, T) → (parts, B/parts, T), so that each device keeps the rows that it already holds."""
     B, T = x_BT.shape
     x = x_BT.reshape(B // parts, parts, T).swapaxes(0, 1)
     return constrain(x, None, "batch", "length")
@@ -121,12 +132,13 @@ def train_step(
     """One optimizer step.
 
     Args:
-      token_bytes_V: (V,) int32, UTF-8 bytes that each token stands for.
+      token_bytes_V: (V,) int32, UTF-8 bytes of each token.
 
     Returns:
-      The next state, and float32 scalars: `loss` (nats per target), `bits_per_byte`, `grad_norm`
-      (before clipping), `learning_rate`, `count` (targets in the batch); and int32 `skipped`
-      steps so far and the `streak` of them that this step ends (see `guard`).
+      The next state, and scalar metrics. float32: `loss` (nats per target), `bits_per_byte`,
+      `grad_norm` (before clipping), `learning_rate`. int32: `count` (targets in the batch),
+      `skipped` (skipped steps so far) and `streak` (skipped steps in a row, up to this one; see
+      `guard`). Models with experts add those of `moe.summary`.
     """
     grads, metrics = gradients(state["params"], batch, config)
     grad_norm = gradient_norm(grads, transformer.logical_axes(config.model))
@@ -137,12 +149,12 @@ def train_step(
         take, lambda: updated(config, grads, state), lambda: (state["params"], state["opt"])
     )
     nats = metrics["loss"] * metrics["count"]
-    # The schedule advances with the updates that were made.
-    made = state["step"] - state["guard"]["skipped"]
+    # The schedule advances with updates, so skipped steps do not count.
+    updates = state["step"] - state["guard"]["skipped"]
     metrics |= {
         "bits_per_byte": nats / jnp.log(2.0) / count_bytes(batch["targets"], token_bytes_V),
         "grad_norm": grad_norm,
-        "learning_rate": learning_rate(config.optim, config.steps)(made),
+        "learning_rate": learning_rate(config.optim, config.steps)(updates),
         "skipped": guard["skipped"],
         "streak": guard["streak"],
     }
@@ -150,9 +162,9 @@ def train_step(
 
 
 def eval_step(params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray) -> Metrics:
-    """Sums over the batch: `nats` of all targets, `count` of targets, `bytes` they stand for.
+    """Sums over the batch: `nats` of all targets, `count` of targets, and `bytes` of their text.
 
-    Nothing is quantised: it is the model that will be handed over.
+    Matmuls are not quantised, because the exported model is not.
     """
     config = dataclasses.replace(
         config, compute=dataclasses.replace(config.compute, quantize="none")
@@ -166,6 +178,7 @@ def eval_step(params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.nd
 
 
 def count_bytes(targets_BT: jax.Array, token_bytes_V: np.ndarray) -> jax.Array:
+    """UTF-8 bytes of all targets, float32 scalar."""
     bytes_BT = jnp.where(targets_BT >= 0, jnp.asarray(token_bytes_V)[targets_BT], 0)
     return jnp.sum(bytes_BT).astype(jnp.float32)
 
@@ -173,14 +186,14 @@ def count_bytes(targets_BT: jax.Array, token_bytes_V: np.ndarray) -> jax.Array:
 def compile_train_step(
     config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """`train_step` compiled ahead of its first call for `mesh`, the state donated."""
+    """`train_step`, compiled for `mesh` before its first call. It donates the state."""
     return lower_train_step(config, mesh, token_bytes_V).compile()
 
 
 def lower_train_step(
     config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
 ) -> jax.stages.Lowered:
-    """`train_step` traced for `mesh`, whose devices need not be attached; not compiled yet."""
+    """`train_step`, traced for `mesh` and not yet compiled. The devices need not be attached."""
     state = abstract_state(config, mesh)
     jitted = jax.jit(
         lambda state, batch: train_step(state, batch, config, token_bytes_V),
@@ -195,7 +208,7 @@ def lower_train_step(
 def compile_eval_step(
     config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
 ) -> Callable[[Any, Batch], Metrics]:
-    """`eval_step` compiled for `mesh`; its batches have the shape of one micro-batch."""
+    """`eval_step`, compiled for `mesh`. Its batches have the shape of one micro-batch."""
     jitted = jax.jit(
         lambda params, batch: eval_step(params, batch, config, token_bytes_V),
         out_shardings=sharding(mesh, ()),
@@ -209,7 +222,7 @@ def compile_eval_step(
 def abstract_batch(
     config: RunConfig, mesh: Mesh, *, micro: bool = False
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and shardings of a batch, or of one of its micro-batches."""
+    """Shapes and shardings of a batch, or of one micro-batch if `micro`."""
     B = config.data.batch_size // (config.optim.accumulate if micro else 1)
     where = sharding(mesh, ("batch", "length"))
     leaf = jax.ShapeDtypeStruct((B, config.data.seq_len), jnp.int32, sharding=where)

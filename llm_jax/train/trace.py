@@ -1,5 +1,5 @@
-"""A profile of a few steps, for TensorBoard or xprof: of those that `profile` names in the config,
-and of the next five when SIGUSR2 asks for one."""
+"""A profile of a few steps, for TensorBoard or xprof: the steps of `profile` in the config, and the
+next five steps after the signal SIGUSR2."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ STEPS = 5
 
 
 class Trace:
-    """Writes `<out>/profile/`; after a signal, of the processes that got it."""
+    """Writes profiles to `<out>/profile/`. A signal profiles only the processes that got it."""
 
     def __init__(self, config: RunConfig, say: Callable[[str], None]) -> None:
         self._folder, self._say = f"{config.out}/profile", say
         self._planned = config.profiled_steps
         self._asked = False
         self._open: tuple[int, int] | None = None
-        """First and last step of the profile that is being taken."""
+        """First and last step of the open profile."""
         self._before = signal.signal(signal.SIGUSR2, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
 
     def before(self, step: int, state: Any) -> None:
-        """Called before `step` is dispatched; ends a profile there, or begins one.
+        """Ends or begins a profile, if due. Called before `step` is dispatched.
 
         Args:
-          state: what the step before will have made; its end is waited for.
+          state: the result of the previous step. A profile waits for it.
         """
         if self._open and step > self._open[1]:
             jax.block_until_ready(state)

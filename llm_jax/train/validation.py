@@ -16,7 +16,8 @@ from llm_jax.train.step import Metrics, compile_eval_step
 
 
 class Validation:
-    """`eval.batches` batches spread evenly over the validation split, always the same ones."""
+    """Evaluates the same batches each time: `eval.batches`, spread evenly over the validation
+    split."""
 
     def __init__(self, dataset: TokenDataset, config: RunConfig, mesh: Mesh) -> None:
         self._mesh = mesh
@@ -24,22 +25,22 @@ class Validation:
         batches = local_batches(dataset, config, mesh, "validation")
         whole = batches.steps_per_epoch
         count = min(config.eval.batches * config.optim.accumulate, whole)
-        # Not the first ones: documents lie one after the other, and differ.
+        # Not just the first batches: they hold only a few documents.
         self._batches = [batches.at(i * whole // count) for i in range(count)]
 
     def measure(self, params: Any, interrupted: Callable[[], bool]) -> dict[str, float] | None:
         """`loss` in nats per target and `bits_per_byte` of text.
 
-        None if `interrupted`, which is asked before each batch, said so.
+        None if `interrupted()`, which is called before each batch, returns True.
         """
-        made: list[Metrics] = []
+        measured: list[Metrics] = []
         for batch in self._batches:
             if interrupted():
                 return None
-            made.append(self._step(params, to_device(batch, self._mesh)))
-            # Else all would be under way at once, and the question would always come too early.
-            jax.block_until_ready(made[-1])
-        sums = jax.tree.map(lambda *leaves: float(sum(leaves)), *jax.device_get(made))
+            measured.append(self._step(params, to_device(batch, self._mesh)))
+            # Without this, all batches would be dispatched before `interrupted` can be True.
+            jax.block_until_ready(measured[-1])
+        sums = jax.tree.map(lambda *leaves: float(sum(leaves)), *jax.device_get(measured))
         return {
             "loss": sums["nats"] / sums["count"],
             "bits_per_byte": sums["nats"] / math.log(2) / sums["bytes"],
