@@ -88,7 +88,11 @@ BAD_JSON = '{"name": "x"}'
             2,
             "llm-jax data inspect has no flag '--jsn': did you mean '--json'?",
         ),
-        (["train"], 2, "llm-jax train needs a CONFIG: a recipe's name or a run.json."),
+        (
+            ["train"],
+            2,
+            "llm-jax train needs a CONFIG: a recipe's name, a run.json or a run's folder.",
+        ),
         (["train", "tyny"], 78, "There is no recipe 'tyny': did you mean 'tiny'?"),
         (["train", "no.json"], 78, "There is no config file 'no.json': check the path."),
         (["train", "bad.json"], 78, "run.out is missing: set it."),

@@ -315,6 +315,39 @@ def test_references_that_do_not_load(
     assert "\n" not in str(error.value)
 
 
+def test_the_folder_of_a_run_is_a_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(load("tiny"), out=str(tmp_path / "trained"))
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    (folder / "run.json").write_text(to_json(config), encoding="utf-8")
+    assert load(str(folder)) == config
+    moved = folder.rename(tmp_path / "moved")
+    assert load(str(moved)) == dataclasses.replace(config, out=str(moved))
+    # A recipe's name is always the recipe; ./ names the folder.
+    moved.rename(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    assert load("tiny").out != "tiny"
+    assert load("./tiny").out == "./tiny"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"empty/run\.json"):
+        load("empty")
+
+
+def test_warm_up_that_is_not_given_follows_the_steps() -> None:
+    config = dataclasses.replace(load("tiny"), optim=OptimConfig(), steps=5000)
+    assert config.optim.warmup(config.steps) == 100
+    steps = {1: 0, 10: 1, 200: 20, 1000: 100, 10**6: 100}
+    assert {n: config.optim.warmup(n) for n in steps} == steps
+    assert dataclasses.replace(config, steps=1).steps == 1
+    assert OptimConfig(warmup_steps=7).warmup(10**6) == 7
+    with pytest.raises(ConfigError, match=r"optim\.warmup_steps is 30, more than the 20 steps"):
+        dataclasses.replace(config, steps=20, optim=OptimConfig(warmup_steps=30))
+    with pytest.raises(ConfigError, match=r"optim\.warmup_steps is -1"):
+        OptimConfig(warmup_steps=-1)
+
+
 def test_a_recipe_that_is_not_there() -> None:
     with pytest.raises(UserError, match=r"no recipe 'tinny': did you mean 'tiny'\?"):
         load("tinny")

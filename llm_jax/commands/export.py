@@ -18,9 +18,9 @@ from llm_jax.runs.claim import only_writer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="folder of the run")
     parser.add_argument(
-        "--to", nargs=2, required=True, metavar=("FORMAT", "DIR"), help="hf, and a new folder"
+        "--to", nargs="+", required=True, metavar=("FORMAT", "DIR"), help="hf, and a new folder"
     )
     add_checkpoint_arguments(parser)
     parser.add_argument(
@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    kind, out = args.to[0], Path(args.to[1])
-    if kind != "hf":
-        raise UserError(f"--to is {kind!r}: the only format is hf.")
+    folder, out = _places(args)
     if not args.no_check:
         require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
     from llm_jax.convert.hf_export import export, refuse_nonempty
@@ -46,14 +44,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     refuse_nonempty(out)
     with only_writer(out, "llm-jax export"):
-        trained = load_run(args.run, args.step, verify=not args.no_verify)
+        trained = load_run(folder, args.step, verify=not args.no_verify)
         made = export(
             trained.config,
             trained.step,
             trained.params,
             Tokenizer.load(trained.tokenizer_path),
             out,
-            run=Path(args.run),
+            run=folder,
             dtype=args.dtype,
             check=not args.no_check,
         )
@@ -68,6 +66,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "dtype": args.dtype,
         "max_logit_difference": made.max_logit_difference,
     }
+
+
+def _places(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The run's folder, which may stand before or behind --to, and the folder to write."""
+    kind, *words = args.to
+    if kind != "hf":
+        way = "the only format is hf" if words else f"give the format too: --to hf {kind}"
+        raise UserError(f"--to is {kind!r}: {way}.")
+    words += [args.run] if args.run else []
+    if len(words) != 2:
+        given = " ".join(words) or "nothing"
+        raise UserError(
+            f"export needs a run and a new folder, and has {given}: llm-jax export RUN --to hf DIR."
+        )
+    out, folder = map(Path, words)
+    return folder, out
 
 
 def text(result: dict[str, Any]) -> str:

@@ -3,7 +3,9 @@
   llm-jax import downloaded-model runs/imported
 
 Only safetensors are read, never pickled files. The folder needs a SentencePiece tokenizer.model, or
-give one with --tokenizer. The run can be evaluated, continued by `generate`, and exported.
+give one with --tokenizer. The run can be evaluated, sampled, trained further, and exported:
+
+  llm-jax train runs/imported --data.path data/mine --steps 500
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.convert.hf_import import import_run
+    from llm_jax.convert.hf_tokenizer import why_not_exportable
     from llm_jax.data.tokenizer import Tokenizer
 
     if not args.folder.is_dir():
@@ -45,9 +48,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     if not args.no_check:
         require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
+    tokenizer = Tokenizer.load(path)
     with only_writer(args.run, "llm-jax import"):
         config, files, difference = import_run(
-            args.folder, args.run, Tokenizer.load(path), check=not args.no_check
+            args.folder, args.run, tokenizer, check=not args.no_check
         )
     return {
         "format": "hf",
@@ -56,6 +60,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "layers": config.model.num_layers,
         "d_model": config.model.d_model,
         "max_logit_difference": difference,
+        "not_exportable": why_not_exportable(tokenizer),
     }
 
 
@@ -67,4 +72,7 @@ def text(result: dict[str, Any]) -> str:
         else f"largest logit difference from transformers {difference:.2g}"
     )
     shape = f"{result['layers']} layers of width {result['d_model']}"
-    return f"run in {result['path']}: {shape}; {checked}"
+    lines = [f"run in {result['path']}: {shape}; {checked}"]
+    if result["not_exportable"]:
+        lines.append(f"it cannot be exported again: the tokenizer {result['not_exportable']}")
+    return "\n".join(lines)

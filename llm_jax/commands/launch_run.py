@@ -48,7 +48,7 @@ class JobStopped(UserError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", nargs="?", metavar="CONFIG", help="recipe or run.json")
+    add("config", nargs="?", metavar="CONFIG", help="recipe, run.json, or folder of a run")
     add("--spec", metavar="FILE", help="job.json with these fields; flags override it")
     add("--name", help="name of the job and the run (default: that of the run)")
     add("--out", help="folder of the run, or gs://bucket/folder (default: that of the run)")

@@ -72,7 +72,9 @@ def override(
       ConfigError: the config that results is invalid.
     """
     if reference is None:
-        raise UserError(f"llm-jax {verb} needs a CONFIG: a recipe's name or a run.json.")
+        raise UserError(
+            f"llm-jax {verb} needs a CONFIG: a recipe's name, a run.json or a run's folder."
+        )
     config = load(reference)
     if not flags:
         return config

@@ -28,7 +28,9 @@ def environment() -> dict[str, str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="recipe or run.json")
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="recipe, run.json, or folder of a run"
+    )
     parser.add_argument("--topology", metavar="NAME", help="TPU slice, such as v5p-128, v5e-256 or "
                         "v5p:4x4x4")  # fmt: skip
     parser.add_argument("--slices", type=int, default=1, help="slices over DCN (default: 1)")

@@ -2,7 +2,8 @@
 
   llm-jax train quickstart --steps 100 --optim.learning-rate 1e-3
 
-CONFIG is a recipe's name (configs/), its path, or a run.json; every scalar field is a flag.
+CONFIG is a recipe's name (configs/), its path, a run.json, or the folder of a run; every scalar
+field is a flag.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def environment() -> dict[str, str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="recipe or run.json")
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="recipe, run.json, or folder of a run"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -93,12 +93,18 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def load(reference: str) -> RunConfig:
-    """The config of `reference`: a recipe's name, a recipe's path, or the path of a `run.json`.
+    """The config of `reference`: a recipe's name or path, a `run.json`, or the folder of a run.
+
+    The config of a folder has this folder as its `out`, wherever it was trained.
 
     Raises:
       ConfigError: nothing has that name, or it does not hold a valid `RunConfig`.
     """
     path = Path(reference)
+    if path.is_dir() and reference not in _recipes():
+        config = load(str(path / "run.json"))
+        here = Path(config.out).resolve() == path.resolve()
+        return config if here else dataclasses.replace(config, out=reference)
     if path.suffix == ".json":
         require(path.is_file(), f"There is no config file {reference!r}: check the path.")
         try:
@@ -106,7 +112,7 @@ def load(reference: str) -> RunConfig:
         except UnicodeDecodeError:
             raise ConfigError(f"The config is not UTF-8 ({reference}): pass a run.json.") from None
     if path.suffix != ".py":
-        recipes = {p.stem: p for folder in recipe_folders() for p in sorted(folder.glob("*.py"))}
+        recipes = _recipes()
         require(
             reference in recipes, f"There is no recipe {reference!r}: {nearest(reference, recipes)}"
         )
@@ -131,6 +137,11 @@ def _run_recipe(path: Path) -> Any:
         raise ConfigError(
             f"The recipe {path} could not be run ({type(error).__name__}: {error}): fix it."
         ) from error
+
+
+def _recipes() -> dict[str, Path]:
+    """Name → file of every recipe that can be found."""
+    return {path.stem: path for folder in recipe_folders() for path in sorted(folder.glob("*.py"))}
 
 
 def recipe_folders() -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from llm_jax.config.errors import positive, require
 from llm_jax.config.model import ModelConfig
@@ -117,7 +118,7 @@ class RunConfig:
             "'float32': set one of them to 'bfloat16' too.",
         )
         require(
-            self.optim.warmup_steps <= self.steps,
+            (self.optim.warmup_steps or 0) <= self.steps,
             f"optim.warmup_steps is {self.optim.warmup_steps}, more than the {self.steps} steps of "
             "the run: lower it.",
         )
@@ -150,10 +151,14 @@ VOCAB_MULTIPLE = 128
 
 
 def check_vocabulary(config: RunConfig, have: int) -> None:
-    """Raises `ConfigError` unless the model's vocabulary is that of its dataset, `have` tokens."""
+    """Raises `ConfigError` unless the model's vocabulary is that of its dataset, `have` tokens.
+
+    A run that exists keeps its padding: an imported model may have any.
+    """
+    exists = (Path(config.out) / "tokenizer.model").is_file()
     rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
     require(
-        config.model.vocab_size in (have, rounded),
+        config.model.vocab_size in (have, rounded) or (exists and config.model.vocab_size > have),
         f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data.path} "
         f"has {have} tokens: set it to {have}"
         + (f", or to {rounded} for a multiple of {VOCAB_MULTIPLE}." if rounded != have else "."),

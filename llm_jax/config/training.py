@@ -131,8 +131,8 @@ class OptimConfig:
     """Learning rate after the warm-up. `cosine`: decay over the whole run. `wsd`: constant, then
     linear decay over the last `decay_fraction` (Hu et al. 2024). `constant`: no decay;
     `schedule_free` requires it."""
-    warmup_steps: int = 100
-    """Steps of linear warm-up."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up; None: a tenth of the run's steps, at most 100."""
     decay_fraction: float = 0.2
     """Fraction of all steps over which `wsd` decays."""
     final_fraction: float = 0.1
@@ -167,11 +167,15 @@ class OptimConfig:
             value = getattr(self, name)
             require(0 <= value <= 1, f"optim.{name} is {value}: it must lie between 0 and 1.")
         for name in ("warmup_steps", "weight_decay", "z_loss"):
-            value = getattr(self, name)
+            value = getattr(self, name) or 0
             require(value >= 0, f"optim.{name} is {value}: it must not be negative.")
             require(value < math.inf, f"optim.{name} is {value}: it must be a finite number.")
         if self.kind == "schedule_free":
             self._check_schedule_free()
+
+    def warmup(self, steps: int) -> int:
+        """Steps of warm-up in a run of `steps`."""
+        return min(100, steps // 10) if self.warmup_steps is None else self.warmup_steps
 
     def _check_schedule_free(self) -> None:
         end = "while optim.kind is 'schedule_free'"

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 
 from llm_jax.config import DataConfig, ModelConfig, RunConfig, UserError, to_dict, to_json
 from llm_jax.convert import hf_config, parity
+from llm_jax.convert.added_tokens import require_known
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.shards import Weights
@@ -95,9 +96,10 @@ def import_run(
 
     Raises:
       UserError: as `read` does; or `out` is not empty, the tokenizer has more tokens than the
-        model, or transformers computes something else.
+        model or lacks one that the folder adds, or transformers computes something else.
     """
     refuse_nonempty(out)
+    require_known(folder, tokenizer)
     if check:
         parity.require_transformers("pass --no-check to import without the comparison")
     model, params = read(folder)

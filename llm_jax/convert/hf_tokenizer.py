@@ -65,7 +65,7 @@ def _loader(dummy_prefix: bool) -> dict[str, Any]:
 
 
 def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
-    """The same BPE in the tokenizers library; for tokenizers that `problem_of` does not name."""
+    """The same BPE in the tokenizers library; for tokenizers that have no setting it lacks."""
     proto = tokenizer.proto
     vocab = {piece.piece: i for i, piece in enumerate(proto.pieces)}
     bos = proto.pieces[tokenizer.bos_id].piece
@@ -114,7 +114,7 @@ def require_exportable(tokenizer: Tokenizer, way_out: str = "") -> None:
     Args:
       way_out: what to do beside using another tokenizer.
     """
-    if problem := problem_of(tokenizer) or _difference(tokenizer):
+    if problem := why_not_exportable(tokenizer):
         example = compare("the sample", [SAMPLE], tokenizer).example
         if example:
             problem += f" and loses text ({example['was']!r} becomes {example['became']!r})"
@@ -125,8 +125,12 @@ def require_exportable(tokenizer: Tokenizer, way_out: str = "") -> None:
         )
 
 
-def problem_of(tokenizer: Tokenizer) -> str | None:
-    """The setting of the SentencePiece model that the tokenizers library cannot copy, if any."""
+def why_not_exportable(tokenizer: Tokenizer) -> str | None:
+    """What the tokenizers library cannot copy of the SentencePiece model, None if it can all."""
+    return _setting(tokenizer) or _difference(tokenizer)
+
+
+def _setting(tokenizer: Tokenizer) -> str | None:
     spec, normalizer = tokenizer.proto.trainer_spec, tokenizer.proto.normalizer_spec
     if spec.model_type != BPE:
         return "is not a BPE model"

@@ -53,13 +53,20 @@ def write(
     if len(parts) > 1:
         files = [f"model-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)]
     for file, names in zip(files, parts, strict=True):
-        save_file({name: read(name) for name in names}, folder / file, metadata={"format": "pt"})
+        _save({name: read(name) for name in names}, folder / file)
     if len(parts) == 1:
         return files
     weight_map = {name: file for file, part in zip(files, parts, strict=True) for name in part}
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return [*files, INDEX]
+
+
+def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+    path.touch()
+    by_umask = path.stat().st_mode
+    save_file(arrays, path, metadata={"format": "pt"})
+    path.chmod(by_umask)  # safetensors makes files that only their owner can read
 
 
 class Weights:

@@ -16,7 +16,7 @@ from llm_jax.train.step import Batch
 
 
 def open_dataset(config: RunConfig) -> TokenDataset:
-    """The run's dataset; raises `ConfigError` if the model has not its vocabulary."""
+    """The run's dataset; raises `ConfigError` if its vocabulary is not that of the model."""
     dataset = TokenDataset.open(config.data.path)
     _check_files(dataset.path / RECORDS_FOLDER)
     check_vocabulary(config, dataset.tokenizer.vocab_size)

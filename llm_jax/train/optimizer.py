@@ -26,7 +26,7 @@ def learning_rate(optim: OptimConfig, steps: int) -> optax.Schedule:
     * constant: linear warm-up, then the peak.
     """
     peak, final = optim.learning_rate, optim.learning_rate * optim.final_fraction
-    warmup = optim.warmup_steps
+    warmup = optim.warmup(steps)
     # Update 0 has a learning rate above 0. The warm-up reaches the peak at update `warmup`.
     parts = [optax.linear_schedule(peak / (warmup + 1), peak, warmup)]
     if optim.schedule == "cosine":

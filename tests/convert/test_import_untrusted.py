@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from llm_jax.config import UserError
 from llm_jax.convert import hf_config, hf_export, hf_import, shards
+from llm_jax.convert.added_tokens import require_known
 
 MODEL = tiny.model_config(vocab_size=600)
 
@@ -161,6 +163,59 @@ def test_a_difference_of_logits_leaves_nothing_behind(tokenizer, params, tmp_pat
     with pytest.raises(UserError, match=r"differ by .* nothing was exported"):
         hf_export.export(tiny.run_config(model=MODEL), 0, params, tokenizer, out, run=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+ADDED = {
+    "added_tokens.json": {"<|im_end|>": 600},
+    "tokenizer.json": {"added_tokens": [{"id": 600, "content": "<|im_end|>", "special": True}]},
+    "tokenizer_config.json": {"added_tokens_decoder": {"600": {"content": "<|im_end|>"}}},
+}
+
+
+@pytest.mark.parametrize("file", ADDED)
+def test_tokens_beside_the_sentencepiece_model_are_refused_by_name(
+    file, folder, tokenizer, tmp_path
+):
+    known = {"added_tokens.json": {"<s>": 1, "</s>": 2}}
+    (folder / "added_tokens.json").write_text(json.dumps(known["added_tokens.json"]))
+    hf_import.import_run(folder, tmp_path / "known", tokenizer, check=False)
+    (folder / file).write_text(json.dumps(ADDED[file]))
+    with pytest.raises(UserError, match=r"'<\|im_end\|>' is 600"):
+        hf_import.import_run(folder, tmp_path / "run", tokenizer, check=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("added_tokens.json", '{"</s>": 1}', "'</s>' is 1"),
+        ("added_tokens.json", '{"a": -1}', "'a' is -1"),
+        ("added_tokens.json", '{"a": "b"}', "it is broken"),
+        ("added_tokens.json", "[" * 100_000, "is not JSON"),
+        ("added_tokens.json", "[]", "is not a JSON object"),
+        ("tokenizer.json", '{"added_tokens": [3]}', "it is broken"),
+        ("tokenizer.json", '{"added_tokens": 3}', "it is broken"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"%s": "a"}}' % ("9" * 5000), "broken"),
+    ],
+)
+def test_added_tokens_that_are_broken_or_elsewhere(file, text, sentence, folder, tokenizer):
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        require_known(folder, tokenizer)
+
+
+def test_files_have_the_permissions_of_the_umask(tokenizer, params, tmp_path):
+    before = os.umask(0o027)
+    try:
+        hf_export.export(
+            tiny.run_config(model=MODEL), 0, params, tokenizer, tmp_path / "hf", run=tmp_path,
+            check=False,
+        )  # fmt: skip
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "hf").iterdir()}
+    assert set(modes.values()) == {0o640}, modes
+    assert (tmp_path / "hf").stat().st_mode & 0o777 == 0o750
 
 
 def test_an_import_that_fails_leaves_nothing_behind(folder, tokenizer, tmp_path):
