@@ -80,7 +80,7 @@ def trainer(path: str) -> None:
 
 def dataset(folder: Path) -> Path:
     from llm_jax.data.build import BuildSpec, VocabSpec, build
-    from llm_jax.data.text import FileSource
+    from llm_jax.data.sources import FileSource
 
     source = FileSource(Path(sysconfig.get_path("stdlib")) / "json", licence="PSF-2.0")
     spec = BuildSpec(

@@ -24,7 +24,7 @@ import numpy as np
 from llm_jax.data.build import BuildSpec, VocabSpec, build
 from llm_jax.data.permutation import mix, permute, seed_key
 from llm_jax.data.pipeline import Batches, TokenDataset, split_documents
-from llm_jax.data.text import StdlibSource
+from llm_jax.data.sources import StdlibSource
 
 
 def pipeline_rate(batches: Batches, steps: int) -> float:

@@ -11,7 +11,7 @@ import pytest
 from tiny import VOCAB
 
 from llm_jax.data.build import BuildSpec, VocabSpec, build
-from llm_jax.data.text import FileSource
+from llm_jax.data.sources import FileSource
 
 
 def start_fake_devices() -> None:

@@ -3,7 +3,8 @@
   llm-jax data build --stdlib --vocab-size 8192 --out data/stdlib
   llm-jax data build --input novels/ --encoding cp932 --clean aozora --vocab-size 8192 --out data/ja
 
-A build that is already there, of the same inputs and settings, is not made again.
+A build that is already there, of the same inputs and settings, is not made again. What could not
+be used is counted, and named in left_out.jsonl.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from llm_jax.commands.sources import (
     add_vocabulary_arguments,
     cleaner_of,
     coverage_text,
+    held_out_line,
+    loss_lines,
     losses,
     sources_of,
 )
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.02,
         metavar="F",
-        help="part of the documents that is held out (default: %(default)s)",
+        help="share of the text that is held out (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the documents' order (default: %(default)s)"
@@ -74,6 +77,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tokenizer=tokenizer,
         validation_fraction=args.validation_fraction,
         seed=args.seed,
+        strict=args.strict,
+        max_left_out=args.max_left_out,
     )
     with ProgressReporter() as progress:
         info, built_before = build(spec, args.out, progress, args.overwrite)
@@ -95,7 +100,7 @@ def text(result: dict[str, Any]) -> str:
     ]
     for name, split in splits.items():
         lines.append(f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} documents")
-    if result["split_by"] == "position":
-        lines.append("  the corpus is one document: its end is the validation split")
+    lines.append(f"  held out   {held_out_line(result)}")
     lines += [f"  {line}" for line in sentences(result.get("tokenizer_fidelity", ()))]
+    lines += loss_lines(result["lost"], Path(result["out"], "left_out.jsonl"))
     return "\n".join(lines)

@@ -6,10 +6,11 @@ llm-jax data inspect data/stdlib --samples 5
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count
-from llm_jax.commands.sources import losses
+from llm_jax.commands.sources import held_out_line, loss_lines, losses
 
 if TYPE_CHECKING:
     from llm_jax.data.pipeline import TokenDataset
@@ -60,6 +61,10 @@ def samples(dataset: TokenDataset, split: str, number: int, tokens: int) -> list
     return list(found.values())
 
 
+def _left_out_file(result: dict[str, Any]) -> Path:
+    return Path(result["path"], "left_out.jsonl")
+
+
 def text(result: dict[str, Any]) -> str:
     documents = result["documents"]
     lines = [
@@ -72,6 +77,9 @@ def text(result: dict[str, Any]) -> str:
     ]
     for name, split in result["splits"].items():
         lines.append(f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} documents")
+    if "held_out" in result:  # not in datasets of older formats
+        lines.append(f"  held out   {held_out_line(result)}")
+        lines += [f"  {line}" for line in loss_lines(result["lost"], _left_out_file(result))]
     for source in result["sources"]:
         lines.append(f"  source     {source['input']} ({source['encoding']}, {source['licence']})")
     for sample in result["samples"]:

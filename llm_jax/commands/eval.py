@@ -17,6 +17,7 @@ from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count
 from llm_jax.commands.progress import ProgressReporter
+from llm_jax.commands.sources import loss_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="PATH",
-        help="files, or folders of text and JSONL files (default: the dataset's validation split)",
+        help="files, or folders of text and JSON files (default: the dataset's validation split)",
     )
     parser.add_argument(
         "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     trained = load_run(args.run, args.step, verify=not args.no_verify)
     tokenizer = Tokenizer.load(trained.tokenizer_path)
-    texts, dropped = held_out.read_texts(args.text, args.encoding, tokenizer)
+    texts, left_out, used = held_out.read_texts(args.text, args.encoding, tokenizer)
     needs_dataset = args.ngram or not texts
     dataset = held_out.open_dataset(trained.config, tokenizer) if needs_dataset else None
     with ProgressReporter() as progress:
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "verified": trained.verified,
             **sum(others, start=first).report(),
             "texts": {name: score.report() for name, score in scores.items()},
-            "dropped": dropped,
+            "dropped": left_out.dropped(),
+            "lost": left_out.summary(used),
             "tasks": {},
         }
         if dataset is not None and args.ngram:
@@ -91,9 +93,7 @@ def text(result: dict[str, Any]) -> str:
             f"{one['order']}-gram Kneser-Ney, {name} ({one['trained_tokens']:,} tokens): "
             f"{_figures(one)}"
         )
-    if result["dropped"]:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in result["dropped"].items())
-        lines.append(f"documents left out: {reasons}")
+    lines += loss_lines(result["lost"])
     return "\n".join(lines)
 
 

@@ -77,6 +77,12 @@ def _planned(args: argparse.Namespace):
 
         raise UserError(f"--rule is {args.rule!r}: {nearest(args.rule, RULES)}")
     source = text.read(args.data)
+    if source.lost:
+        print(
+            f"{source.lost:,} documents could not be used when {args.data} was built: see its "
+            "left_out.jsonl.",
+            file=sys.stderr,
+        )
     recipe = Recipe(
         rule=args.rule,
         family=args.family,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count
 from llm_jax.config import UserError
 
 if TYPE_CHECKING:
     from llm_jax.data.clean import Cleaner
-    from llm_jax.data.text import Source
+    from llm_jax.data.sources import Source
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="PATH",
-        help="files, or folders of text and JSONL files; .gz and .zst too",
+        help="files, or folders of text and JSON files; gzip and zstd too",
     )
     group.add_argument(
         "--stdlib", action="store_true", help="the running Python's standard library"
@@ -41,13 +41,30 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--text-key",
         default="text",
         metavar="KEY",
-        help="field of JSONL records and tfds examples (default: %(default)s)",
+        help="field of JSON records and tfds examples (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-document-bytes",
+        type=count,
+        default=256_000_000,
+        metavar="N",
+        help="longer documents, and longer lines of JSON, are losses (default: 256M)",
     )
     group.add_argument(
         "--licence",
         default="",
         metavar="NAME",
         help="licence of the text, recorded in the dataset (default: tfds' own, else unknown)",
+    )
+    group.add_argument(
+        "--strict", action="store_true", help="stop at the first text that cannot be used"
+    )
+    group.add_argument(
+        "--max-left-out",
+        type=float,
+        default=0.5,
+        metavar="F",
+        help="fail if more than this share of the documents cannot be used (default: %(default)s)",
     )
     group = parser.add_argument_group("cleaning")
     group.add_argument(
@@ -73,11 +90,12 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
     """The sources that the flags name; raises `UserError` if none, or one that does not exist."""
-    from llm_jax.data.text import FileSource, StdlibSource, TfdsSource
+    from llm_jax.data.sources import FileSource, StdlibSource, TfdsSource
 
     licence = args.licence or "unknown"
     sources: list[Source] = [
-        FileSource(path, args.encoding, args.text_key, licence) for path in args.input
+        FileSource(path, args.encoding, args.text_key, licence, args.max_document_bytes)
+        for path in args.input
     ]
     if args.stdlib:
         sources.append(StdlibSource())
@@ -118,6 +136,26 @@ def losses(dropped: dict[str, int]) -> str:
     return ", ".join(f"{reason} {n:,}" for reason, n in dropped.items()) or "none"
 
 
+def loss_lines(lost: dict[str, Any], named_in: Path | None = None) -> list[str]:
+    """The last sentence of what a verb says that read text; none if all of it could be used.
+
+    Args:
+      lost: what `LeftOut.summary` gives.
+      named_in: file that names each loss.
+    """
+    from llm_jax.data.sources.left_out import reasons
+
+    if not lost["count"]:
+        return []
+    share = lost["count"] / lost["of"]
+    most = "Most of the text is missing: " if share > 0.5 else ""
+    where = f" See {named_in}." if named_in else ""
+    return [
+        f"{most}{lost['count']:,} of {lost['of']:,} documents ({share:.1%}) could not be used: "
+        f"{reasons(lost)}.{where}"
+    ]
+
+
 def coverage_text(coverage: float | None) -> str:
     """What to say of the characters of a tokenizer that was trained; empty if all have a piece."""
     from llm_jax.data.tokenizer import COVERAGE
@@ -125,3 +163,20 @@ def coverage_text(coverage: float | None) -> str:
     if coverage is None or coverage >= COVERAGE:
         return ""
     return f", {coverage:.2%} of the characters have a piece, the others are bytes"
+
+
+CHOSEN_BY = {
+    "text": "",
+    "size": "; chosen in a random order until they were enough",
+    "position": "; documents are too large, so the end of each large one is held out",
+    "document": "; there is too little text to cut, so the smallest document is held out",
+}
+
+
+def held_out_line(info: dict[str, Any]) -> str:
+    """How much of a dataset's text is held out, how it was chosen, and that it is not in train."""
+    held_out = info["held_out"]
+    return (
+        f"{held_out['share']:.2%} of the text, {held_out['also_in_train']:,} of its documents also "
+        f"in train{CHOSEN_BY[held_out['chosen_by']]}"
+    )

@@ -17,6 +17,7 @@ from llm_jax.commands.sources import (
     add_vocabulary_arguments,
     cleaner_of,
     coverage_text,
+    loss_lines,
     losses,
     sources_of,
 )
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.build import VocabSpec, take, train_tokenizer
     from llm_jax.data.corpus import read_corpus
+    from llm_jax.data.sources import LeftOut
 
     out: Path = args.out
     if out.exists() and not args.overwrite:
@@ -52,12 +54,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     sources, cleaner = sources_of(args), cleaner_of(args)
     out.parent.mkdir(parents=True, exist_ok=True)
     with ProgressReporter() as progress, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-        corpus = read_corpus(sources, cleaner, Path(scratch, "corpus"), progress)
+        left_out = LeftOut(args.strict, args.max_left_out)
+        corpus = read_corpus(sources, cleaner, Path(scratch, "corpus"), progress, left_out)
         order = corpus.shuffled(args.seed)
         tokenizer, coverage = train_tokenizer(spec, corpus, order, progress)
         sample = list(take(corpus, order, MEASURED_BYTES))
         corpus.close()
         write_bytes(out, tokenizer.model)
+    dropped = left_out.dropped()
     size = sum(len(text.encode()) for text in sample)
     return {
         "vocab_size": tokenizer.vocab_size,
@@ -65,16 +69,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "bytes_per_token": size / sum(len(tokenizer.encode(text)) for text in sample),
         "sha256": tokenizer.sha256,
         "path": str(out),
-        "documents": {"in": len(corpus) + sum(corpus.dropped.values()), "out": len(corpus)},
-        "dropped": dict(corpus.dropped),
+        "documents": {"in": len(corpus) + sum(dropped.values()), "out": len(corpus)},
+        "dropped": dropped,
+        "lost": left_out.summary(corpus.used),
         "licences": dict(corpus.licences),
     }
 
 
 def text(result: dict[str, Any]) -> str:
-    return (
+    lines = [
         f"{result['path']}: {result['vocab_size']:,} pieces, "
         f"{result['bytes_per_token']:.2f} bytes per token"
         f"{coverage_text(result['character_coverage'])}, "
-        f"from {result['documents']['out']:,} documents (dropped: {losses(result['dropped'])})"
-    )
+        f"from {result['documents']['out']:,} documents (dropped: {losses(result['dropped'])})",
+        *loss_lines(result["lost"]),
+    ]
+    return "\n".join(lines)

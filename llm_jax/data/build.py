@@ -1,6 +1,7 @@
 """From sources to a dataset on disk: read, clean, deduplicate, tokenise, write, with provenance.
 
     <out>/dataset.json       provenance and counts
+    <out>/left_out.jsonl     what was not used: file, line, reason
     <out>/tokenizer.model    the SentencePiece model
     <out>/tokens/1.0.0/      tfds dataset: splits `train` and `validation`
 
@@ -13,11 +14,12 @@ import hashlib
 import json
 import platform
 import tempfile
+from array import array
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,14 +29,18 @@ from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.fidelity import compare_sources
 from llm_jax.data.pipeline import INFO_FILE, TOKENIZER_FILE
-from llm_jax.data.text import Source
+from llm_jax.data.same_text import key_number
+from llm_jax.data.sources import LeftOut, Source
+from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_share, reasons
+from llm_jax.data.splits import ChosenBy
 from llm_jax.data.tokenizer import Tokenizer, coverage_within, train
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder
 
 RECORD_TOKENS = 2048
-FORMAT = 2
+FORMAT = 3
 """Raised when the same inputs give another dataset."""
+LEFT_OUT_FILE = "left_out.jsonl"
 BATCH_BYTES = 4 * 2**20
 """Text that is tokenised at one time."""
 
@@ -53,13 +59,21 @@ class VocabSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSpec:
-    """What a dataset is made of; equal specs over equal files make equal datasets."""
+    """What a dataset is made of; equal specs over equal files make equal datasets.
+
+    Attributes:
+      validation_fraction: of the text, above 0 and at most 0.5.
+      strict: the first loss ends the build.
+      max_left_out: share of losses above which the build fails, from 0 to 1.
+    """
 
     sources: tuple[Source, ...]
     tokenizer: Tokenizer | VocabSpec
     cleaner: Cleaner = field(default_factory=Cleaner)
     validation_fraction: float = 0.02
     seed: int = 0
+    strict: bool = False
+    max_left_out: float = MOST_LEFT_OUT
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -69,6 +83,11 @@ class BuildSpec:
                 f"--validation-fraction is {self.validation_fraction}: give a number above 0 and "
                 "at most 0.5."
             )
+        self.left_out()
+
+    def left_out(self) -> LeftOut:
+        """An empty record of losses; raises `UserError` if `max_left_out` is not a share."""
+        return LeftOut(self.strict, self.max_left_out)
 
     def fingerprint(self) -> str:
         """Hex digest of all inputs, the files' contents among them."""
@@ -97,15 +116,15 @@ def build(
 
     Raises:
       Held: another process writes `out`.
-      UserError: the corpus is empty or cannot carry the vocabulary, `out` holds something else, or
-        reading or writing failed. Whatever `out` held before is still there.
+      UserError: the corpus is empty, lost too much or cannot carry the vocabulary, `out` holds
+        something else, or writing failed. Whatever `out` held before is still there.
     """
     fingerprint = spec.fingerprint()
-    if built := _built_before(out, fingerprint, overwrite):
+    if built := _built_before(out, spec, fingerprint, overwrite):
         return built, True
     try:
         with only_writer(out, "llm-jax data build"):
-            if built := _built_before(out, fingerprint, overwrite):
+            if built := _built_before(out, spec, fingerprint, overwrite):
                 return built, True  # by a program that has just ended
             with new_folder(out, replace=overwrite) as folder:
                 info = _build_into(folder, spec, progress)
@@ -120,8 +139,11 @@ def build(
     return info, False
 
 
-def _built_before(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Any] | None:
-    """The finished dataset in `out` if it has this fingerprint; None if `out` may be replaced."""
+def _built_before(
+    out: Path, spec: BuildSpec, fingerprint: str, overwrite: bool
+) -> dict[str, Any] | None:
+    """The finished dataset in `out` if it has this fingerprint, and no more losses than `spec`
+    accepts; None if `out` may be replaced."""
     if not out.exists():
         return None
     if not (out / INFO_FILE).is_file():
@@ -130,6 +152,7 @@ def _built_before(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Any
         raise UserError(f"--out {str(out)!r} exists and is no dataset: choose another folder.")
     info = json.loads((out / INFO_FILE).read_text(encoding="utf-8"))
     if info["fingerprint"] == fingerprint:
+        _check_losses(info["lost"], spec)
         return info
     if overwrite:
         return None
@@ -139,24 +162,36 @@ def _built_before(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Any
     )
 
 
+def _check_losses(losses: dict[str, Any], spec: BuildSpec) -> None:
+    """Raises `UserError` if a dataset that was built with `losses` is not what `spec` accepts."""
+    if spec.strict and losses["count"]:
+        raise UserError(f"--strict, but the dataset that is there lacks text: {reasons(losses)}.")
+    check_share(losses, spec.max_left_out)
+
+
 def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, Any]:
     from llm_jax.data.records import write_records
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        corpus = read_corpus(spec.sources, spec.cleaner, Path(scratch, "corpus"), progress)
-        tokenizer, coverage = _tokenizer(spec, corpus, progress)
-        streams, counts = _tokenise(corpus, tokenizer, spec, Path(scratch), progress)
+        left_out = spec.left_out()
+        spool = Path(scratch, "corpus")
+        corpus = read_corpus(spec.sources, spec.cleaner, spool, progress, left_out)
+        splits = _split(corpus, spec)
+        tokenizer, coverage = _tokenizer(spec, corpus, splits.train, progress)
+        streams, counts = _tokenise(corpus, tokenizer, splits, Path(scratch), progress)
         compared = compare_sources(corpus, spec.sources, tokenizer, progress)
         progress("writing records", 0, None)
         write_records(folder, streams, RECORD_TOKENS)
         corpus.close()
     (folder / TOKENIZER_FILE).write_bytes(tokenizer.model)
-    lost = sum(corpus.dropped.values())
+    left_out.write(folder / LEFT_OUT_FILE)
+    dropped = left_out.dropped()
     return {
         "format": FORMAT,
         "sources": [source.describe() for source in spec.sources],
-        "documents": {"in": len(corpus) + lost, "out": len(corpus)},
-        "dropped": dict(corpus.dropped.most_common()),
+        "documents": {"in": corpus.kept + sum(dropped.values()), "out": corpus.kept},
+        "dropped": dropped,
+        "lost": left_out.summary(corpus.used),
         "licences": dict(corpus.licences.most_common()),
         **counts,
         "tokenizer_sha256": tokenizer.sha256,
@@ -175,14 +210,26 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
     }
 
 
+class Splits(NamedTuple):
+    """Numbers of the documents of each split, in a random order, and how they were chosen."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    chosen_by: ChosenBy
+
+
+def _split(corpus: Corpus, spec: BuildSpec) -> Splits:
+    held_out, chosen_by = corpus.hold_out(spec.validation_fraction)
+    order = corpus.shuffled(spec.seed)
+    return Splits(order[~held_out[order]], order[held_out[order]], chosen_by)
+
+
 def _tokenizer(
-    spec: BuildSpec, corpus: Corpus, progress: Progress
+    spec: BuildSpec, corpus: Corpus, order: np.ndarray, progress: Progress
 ) -> tuple[Tokenizer, float | None]:
     """The tokenizer, and the character coverage of one that was trained."""
     if isinstance(spec.tokenizer, Tokenizer):
         return spec.tokenizer, None
-    order = corpus.shuffled(spec.seed)
-    order = order[~corpus.held_out(spec.validation_fraction)[order]]
     return train_tokenizer(spec.tokenizer, corpus, order, progress)
 
 
@@ -211,30 +258,30 @@ def take(corpus: Corpus, order: np.ndarray, max_bytes: int) -> Iterator[str]:
 
 
 def _tokenise(
-    corpus: Corpus, tokenizer: Tokenizer, spec: BuildSpec, scratch: Path, progress: Progress
+    corpus: Corpus, tokenizer: Tokenizer, splits: Splits, scratch: Path, progress: Progress
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Token stream of each split, memory-mapped from files in `scratch`, and the counts."""
-    order = corpus.shuffled(spec.seed)
-    held_out = corpus.held_out(spec.validation_fraction)[order]
-    splits = {"train": order[~held_out], "validation": order[held_out]}
-    by_position = len(corpus) == 1
-    if by_position:
-        splits = {"all": order}
     writer = StreamWriter(corpus, tokenizer, progress)
-    streams = {split: writer.write(scratch / split, which) for split, which in splits.items()}
-    if by_position:
-        streams = _cut(streams["all"], spec.validation_fraction)
+    documents = {"train": splits.train, "validation": splits.validation}
+    streams, keys = {}, {}
+    for split, which in documents.items():
+        streams[split], keys[split] = writer.write(scratch / split, which)
     sizes = tokenizer.token_bytes
     counts = {
         split: {
-            "documents": len(splits[split]) if not by_position else 1,
+            "documents": len(documents[split]),
             "tokens": len(stream),
             "bytes": _text_bytes(stream, sizes),
         }
         for split, stream in streams.items()
     }
     return streams, {
-        "split_by": "position" if by_position else "document",
+        "split_by": "position" if splits.chosen_by == "position" else "document",
+        "held_out": {
+            "chosen_by": splits.chosen_by,
+            "share": int(corpus.sizes[splits.validation].sum()) / corpus.num_bytes,
+            "also_in_train": int(np.isin(keys["validation"], keys["train"]).sum()),
+        },
         "splits": counts,
         "tokens": sum(count["tokens"] for count in counts.values()),
         "bytes": sum(count["bytes"] for count in counts.values()),
@@ -252,15 +299,18 @@ class StreamWriter:
         self._dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
         self._done = 0
 
-    def write(self, path: Path, which: np.ndarray) -> np.ndarray:
-        """The documents `which`, in that order, as a memory map of the new file `path`."""
+    def write(self, path: Path, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The documents `which`, in that order, as a memory map of the new file `path`, and a key
+        of each, uint64, that is equal for texts which a reader cannot tell apart."""
+        keys = array("Q")
         with path.open("wb") as file:
             for texts in self._batches(which):
+                keys.extend(key_number(text) for text in texts)
                 for ids in self._tokenizer.encode_documents(texts):
                     ids.astype(self._dtype).tofile(file)
                 self._done += sum(len(text.encode()) for text in texts)
                 self._progress("tokenising bytes", self._done, self._corpus.num_bytes)
-        return np.memmap(path, self._dtype, mode="r")
+        return np.memmap(path, self._dtype, mode="r"), np.array(keys, np.uint64)
 
     def _batches(self, which: np.ndarray) -> Iterator[list[str]]:
         texts: list[str] = []
@@ -273,12 +323,6 @@ class StreamWriter:
                 texts, size = [], 0
         if texts:
             yield texts
-
-
-def _cut(stream: np.ndarray, fraction: float) -> dict[str, np.ndarray]:
-    """The one document's beginning for training, its end for validation."""
-    cut = len(stream) - max(1, round(len(stream) * fraction))
-    return {"train": stream[:cut], "validation": stream[cut:]}
 
 
 def _text_bytes(stream: np.ndarray, sizes: np.ndarray) -> int:

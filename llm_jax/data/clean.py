@@ -45,15 +45,4 @@ class Cleaner:
             return "empty"
         if len(text) < self.min_chars:
             return f"shorter than {self.min_chars} characters"
-        if not _encodable(text):
-            return "lone surrogates"
         return None
-
-
-def _encodable(text: str) -> bool:
-    """Whether `text` is valid Unicode; JSON's escapes can write half a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -6,7 +6,6 @@ of digests that finds duplicates), which is what bounds a corpus: 100 million do
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from collections import Counter
@@ -18,7 +17,10 @@ import numpy as np
 from llm_jax.config import UserError
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.permutation import mix, seed_key
-from llm_jax.data.text import Document, Source
+from llm_jax.data.same_text import key_number, reader_key
+from llm_jax.data.sources import Document, LeftOut, Source
+from llm_jax.data.sources.left_out import HALF_CHARACTERS, reasons
+from llm_jax.data.splits import ChosenBy, choose, cut_place
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (phase, done, total or None if not known)."""
@@ -28,15 +30,19 @@ class Corpus:
     """The documents that cleaning kept, numbered in the order in which they came.
 
     Attributes:
-      dropped: reason → documents that were not kept.
+      left_out: what was not kept, and why.
+      kept: documents that were, before any was cut for the held-out text.
+      used: documents that came and are no loss: kept ones, and duplicates, empty and short ones.
       licences: licence → documents kept.
       source_numbers: place in the list of sources that each document came from.
     """
 
-    def __init__(self, spool: Path) -> None:
-        self.dropped: Counter[str] = Counter()
+    def __init__(self, spool: Path, left_out: LeftOut) -> None:
+        self.left_out = left_out
+        self.kept = 0
         self.licences: Counter[str] = Counter()
         self.source_numbers = array("I")
+        self.used = 0
         self._file = spool.open("w+b")
         self._starts = array("Q", [0])
         self._digests = array("Q")
@@ -46,27 +52,40 @@ class Corpus:
         return len(self._digests)
 
     def add(self, document: Document, cleaner: Cleaner, source_number: int) -> None:
-        """Keeps the cleaned document, or counts why not."""
+        """Keeps the cleaned document, the first of those that are the same to a reader."""
         text = cleaner.clean(document.text)
+        try:
+            raw = text.encode()
+        except UnicodeEncodeError:
+            self.left_out.lose(HALF_CHARACTERS, document.source, document.line)
+            return
+        self.used += 1
         if reason := cleaner.reason_to_drop(text):
-            self.dropped[reason] += 1
+            self.left_out.skip(reason)
             return
-        raw = text.encode()
-        digest = hashlib.blake2b(raw, digest_size=16).digest()
-        if digest in self._seen:
-            self.dropped["duplicate"] += 1
+        key = reader_key(text)
+        if key in self._seen:
+            self.left_out.skip("duplicate")
             return
-        self._seen.add(digest)
+        self._seen.add(key)
         self._file.write(raw)
         self._starts.append(self._starts[-1] + len(raw))
-        self._digests.append(int.from_bytes(digest[:8], "little"))
+        self._digests.append(int.from_bytes(key[:8], "little"))
+        self.kept += 1
         self.licences[document.licence] += 1
         self.source_numbers.append(source_number)
 
     def text(self, i: int) -> str:
         """The text of document `i`; call `finish` first."""
-        start = self._starts[i]
-        return os.pread(self._file.fileno(), self._starts[i + 1] - start, start).decode()
+        return self._bytes(i).decode()
+
+    def _bytes(self, i: int) -> bytes:
+        start, parts = self._starts[i], []
+        left = self._starts[i + 1] - start
+        while left:  # one call reads at most 2 GB
+            parts.append(os.pread(self._file.fileno(), left, start))
+            start, left = start + len(parts[-1]), left - len(parts[-1])
+        return b"".join(parts)
 
     def finish(self) -> None:
         """No more documents come."""
@@ -91,40 +110,64 @@ class Corpus:
         digests = np.array(self._digests, np.uint64)
         return np.argsort(mix(digests ^ seed_key(seed)), kind="stable")
 
-    def held_out(self, fraction: float) -> np.ndarray:
-        """(documents,) bool: about `fraction` of them, at least one and never all.
+    def hold_out(self, fraction: float) -> tuple[np.ndarray, ChosenBy]:
+        """(documents,) bool: those that are held out, about `fraction` of the text, and how they
+        were chosen; see `splits.choose`. Documents that are cut become two, with other numbers.
 
-        Chosen by the text alone, so that a text stays held out when others come or go.
+        Raises:
+          UserError: there is one document, and it is a single character.
         """
-        rank = mix(np.array(self._digests, np.uint64))
-        chosen = rank < np.uint64(fraction * 2**64)
-        chosen[rank.argmin()] = True
-        chosen[rank.argmax()] = False
-        return chosen
+        chosen, chosen_by = choose(mix(np.array(self._digests, np.uint64)), self.sizes, fraction)
+        if chosen_by != "position":
+            return chosen, chosen_by
+        tails: list[int] = []
+        for place in np.flatnonzero(chosen)[::-1].tolist():
+            tails = [place + 1, *(tail + 1 for tail in tails)]
+            self._cut(place, cut_place(self._bytes(place), fraction))
+        held_out = np.zeros(len(self), bool)
+        held_out[tails] = True
+        return held_out, chosen_by
+
+    def _cut(self, i: int, size: int) -> None:
+        """Makes two documents of document `i`, the first of `size` bytes."""
+        if size == 0:
+            raise UserError("The corpus is one character: give more text.")
+        self._starts.insert(i + 1, self._starts[i] + size)
+        self._digests.insert(i, 0)
+        self.source_numbers.insert(i, self.source_numbers[i])
+        for part in (i, i + 1):
+            self._digests[part] = key_number(self.text(part))
 
 
 def read_corpus(
-    sources: Iterable[Source], cleaner: Cleaner, spool: Path, progress: Progress
+    sources: Iterable[Source],
+    cleaner: Cleaner,
+    spool: Path,
+    progress: Progress,
+    left_out: LeftOut,
 ) -> Corpus:
     """Reads all sources into a `Corpus` whose texts lie in the new file `spool`.
 
     Raises:
-      UserError: no document is left.
+      UserError: no document is left, or more are lost than `left_out` accepts.
     """
-    corpus = Corpus(spool)
+    corpus = Corpus(spool, left_out)
     for number, source in enumerate(sources):
-        for document in source.documents(corpus.dropped):
+        for document in source.documents(left_out):
             corpus.add(document, cleaner, number)
             progress("reading documents", len(corpus), None)
     corpus.finish()
-    corpus.dropped += Counter()  # forgets reasons that never happened
     if len(corpus) == 0:
-        raise UserError(f"The corpus is empty: {_losses(corpus.dropped)}")
+        raise UserError(f"The corpus is empty: {_why_empty(left_out)}")
+    left_out.check(corpus.used)
     return corpus
 
 
-def _losses(dropped: Counter[str]) -> str:
-    if not dropped:
-        return "no text file was found; check --input."
-    reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
-    return f"every document was dropped ({reasons}); check --input and --encoding."
+def _why_empty(left_out: LeftOut) -> str:
+    losses = left_out.summary(0)
+    if losses["count"]:
+        return f"nothing could be used: {reasons(losses)}. Check --input and --encoding."
+    if skipped := left_out.dropped():
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in skipped.items())
+        return f"everything was left out ({counts}); check --input."
+    return "no text file was found; check --input."

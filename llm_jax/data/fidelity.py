@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.data.corpus import Corpus, Progress
-from llm_jax.data.text import Source
+from llm_jax.data.sources import Source
 from llm_jax.data.tokenizer import Tokenizer
 
 SAMPLE_BYTES = 16_000_000

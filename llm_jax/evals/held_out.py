@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 
 from llm_jax.config import RunConfig, UserError
 from llm_jax.data.pipeline import TokenDataset
-from llm_jax.data.text import FileSource
+from llm_jax.data.sources import Document, FileSource, LeftOut
+from llm_jax.data.sources.left_out import HALF_CHARACTERS, reasons
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.evals import ngram
 from llm_jax.evals.score import Score
@@ -30,27 +30,40 @@ def open_dataset(config: RunConfig, tokenizer: Tokenizer) -> TokenDataset:
 
 def read_texts(
     paths: Iterable[Path], encoding: str, tokenizer: Tokenizer
-) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """The stream `<s> document </s> …` of each path, (n,) int32, and reason → documents dropped.
+) -> tuple[dict[str, np.ndarray], LeftOut, int]:
+    """The stream `<s> document </s> …` of each path, (n,) int32, what was left out, and how
+    many documents were not.
 
     Text is taken as it is, without cleaning.
 
     Raises:
       UserError: a path that does not exist, or that holds no text.
     """
-    dropped: Counter[str] = Counter()
+    left_out, used = LeftOut(), 0
     streams = {}
     for path in paths:
         try:
             source = FileSource(path, encoding)
         except UserError as error:
             raise UserError(str(error).replace("--input", "--text", 1)) from None
-        documents = [document.text for document in source.documents(dropped)]
+        documents = list(_encodable(source.documents(left_out), left_out))
         if not any(documents):
-            why = ", ".join(f"{reason} {n}" for reason, n in dropped.items() if n) or "it is empty"
+            why = reasons(left_out.summary(used)) or "it is empty"
             raise UserError(f"--text {str(path)!r} has no text ({why}): check it and --encoding.")
+        used += len(documents)
         streams[str(path)] = np.concatenate(tokenizer.encode_documents(documents))
-    return streams, {reason: n for reason, n in dropped.items() if n}
+    return streams, left_out, used
+
+
+def _encodable(documents: Iterable[Document], left_out: LeftOut) -> Iterator[str]:
+    """The texts that are valid Unicode; others are losses."""
+    for document in documents:
+        try:
+            document.text.encode()
+        except UnicodeEncodeError:
+            left_out.lose(HALF_CHARACTERS, document.source, document.line)
+        else:
+            yield document.text
 
 
 def split_tokens(dataset: TokenDataset, split: str, count: int | None = None) -> np.ndarray:

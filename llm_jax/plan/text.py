@@ -22,6 +22,8 @@ class Text:
     name: str
     """Names of the inputs, such as `Python 3.11.7 standard library`."""
     fingerprint: str
+    lost: int = 0
+    """Documents that could not be used when it was built."""
 
 
 def read(path: str | Path) -> Text:
@@ -41,6 +43,7 @@ def read(path: str | Path) -> Text:
             bytes_per_token=info["bytes"] / info["tokens"],
             name=", ".join(str(source["input"]) for source in info["sources"]),
             fingerprint=info["fingerprint"],
+            lost=info.get("lost", {}).get("count", 0),
         )
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(

@@ -186,3 +186,70 @@ def test_help_imports_no_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\n[]\n")
+
+
+def test_losses_are_the_last_sentence(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a folder in another encoding than the other, most is missing: it is said, and refused."""
+    japanese = tmp_path / "japanese"
+    japanese.mkdir()
+    for i in range(30):
+        (japanese / f"{i}.txt").write_bytes((TEXTS[1] * i).encode("cp932"))
+    (corpus / "bad.txt").unlink()
+    out, model = tmp_path / "set", tmp_path / "t.model"
+    words = ["--input", corpus, japanese, "--vocab-size", 420]
+    for verb in (["data", "build", "--out", out], ["tokenizer", "train", "--out", model]):
+        code, _, err = call(capsys, *verb, *words)
+        assert (code, err.splitlines()[-1].count("29 of 34 ")) == (2, 1)
+        assert "--max-left-out 0.5" in err
+        code, _, err = call(capsys, *verb, *words, "--max-left-out", 1, "--strict")
+        assert code == 2 and "--strict" in err
+        assert not verb[-1].exists()
+        code, printed, _ = call(capsys, *verb, *words, "--max-left-out", 0.9)
+        last = printed.splitlines()[-1]
+        assert code == 0
+        assert last.startswith("Most of the text is missing: 29 of 34 documents (85.3%)")
+        assert f"not utf-8 29 (first {japanese / '1.txt'}:1: " in last
+    assert f"See {out / 'left_out.jsonl'}" in call(capsys, "data", "inspect", out)[1]
+    again = call(capsys, "data", "build", "--out", out, *words, "--max-left-out", 0.9)[1]
+    assert "already built" in again and again.splitlines()[-1].startswith("Most of the text")
+    code, _, err = call(capsys, "data", "build", "--out", out, *words)
+    assert code == 2 and "29 of 34" in err
+
+
+def test_a_dataset_of_an_older_format_can_still_be_looked_into(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "set"
+    call(capsys, "data", "build", "--input", corpus, "--vocab-size", 420, "--out", out)
+    info = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    for name in ("held_out", "lost", "tokenizer_fidelity"):
+        del info[name]
+    (out / "dataset.json").write_text(json.dumps(info | {"format": 1}), encoding="utf-8")
+    (out / "left_out.jsonl").unlink()
+    assert call_json(capsys, "data", "inspect", out)["format"] == 1
+    code, printed, _ = call(capsys, "data", "inspect", out)
+    assert code == 0 and "held out" not in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--max-left-out", "1.5"], "--max-left-out is 1.5"),
+        (["--encoding", "utf\0"], "--encoding"),
+        (["--encoding", "undefined"], "--encoding is 'undefined'"),
+        (["--encoding", "rot13"], "--encoding is 'rot13'"),
+        (["--input", "a\0b"], "--input 'a\\x00b'"),
+        (["--input", "a" * 300], "File name too long"),
+    ],
+)
+def test_settings_that_mean_nothing(
+    tmp_path: Path, corpus: Path, flags: list[str], words: str, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build = ["data", "build", "--out", "o", "--vocab-size", "420", "--input", corpus]
+    code, out, err = call(capsys, *build, *flags)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+    assert list(tmp_path.iterdir()) == [corpus]

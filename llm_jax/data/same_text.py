@@ -1,0 +1,23 @@
+"""When two texts are the same to a reader: what finds duplicates, and places a text in a split."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+
+def reader_key(text: str) -> bytes:
+    """16 bytes that are equal for texts which a reader cannot tell apart.
+
+    Line ends, white space at the ends of lines and of the text, and canonically equivalent
+    characters (é as one code point or two: Unicode's NFC) make no difference. Characters that only
+    resemble each other (full-width and half-width, ² and 2) do.
+    """
+    lines = unicodedata.normalize("NFC", text).splitlines()
+    same = "\n".join(map(str.rstrip, lines)).strip()
+    return hashlib.blake2b(same.encode(), digest_size=16).digest()
+
+
+def key_number(text: str) -> int:
+    """The first 64 bits of `reader_key`."""
+    return int.from_bytes(reader_key(text)[:8], "little")

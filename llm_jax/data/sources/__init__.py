@@ -1,0 +1,13 @@
+"""Where text comes from: files, the Python standard library, or a tfds text set.
+
+A source yields documents one at a time and names in a `LeftOut` what it could not use. One
+document has to fit in memory; a corpus has not.
+"""
+
+from llm_jax.data.sources.document import Document, Source
+from llm_jax.data.sources.files import FileSource
+from llm_jax.data.sources.left_out import LeftOut
+from llm_jax.data.sources.stdlib import StdlibSource
+from llm_jax.data.sources.tfds_set import TfdsSource
+
+__all__ = ["Document", "FileSource", "LeftOut", "Source", "StdlibSource", "TfdsSource"]

@@ -1,0 +1,34 @@
+"""One text, and what every source of texts can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llm_jax.data.sources.left_out import LeftOut
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text with where it comes from and under which licence.
+
+    Attributes:
+      source: the file as it can be opened, or a name inside a set.
+      line: line of `source` that holds the text, from 1; None if that is all of it, or not known.
+    """
+
+    text: str
+    source: str
+    licence: str
+    line: int | None = None
+
+
+class Source(Protocol):
+    """Something that yields documents; `fingerprint` changes when they do."""
+
+    def fingerprint(self) -> str: ...
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def documents(self, left_out: LeftOut) -> Iterator[Document]: ...

@@ -1,0 +1,95 @@
+"""Which encoding a text is in: what its byte-order mark says, else what the user says."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llm_jax.config import UserError
+from llm_jax.data.sources.left_out import NOT_TEXT, Unusable
+
+# UTF-32's mark begins as UTF-16's does.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How one file is decoded.
+
+    Attributes:
+      codec: Python's name.
+      named: what the user said, for the reasons of losses.
+      marked: a byte-order mark said otherwise, or the same.
+    """
+
+    codec: str
+    named: str
+    marked: bool = False
+
+    @property
+    def wide(self) -> bool:
+        """Whether a character takes 2 or 4 bytes, so that lines cannot be cut as bytes."""
+        return self.codec.startswith(("utf-16", "utf-32"))
+
+    def decode(self, raw: bytes) -> str:
+        """Text of `raw`, all of it or `Unusable`."""
+        try:
+            text = raw.decode(self.codec)
+        except UnicodeDecodeError as error:
+            before = raw[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            line = None if self.wide else before.count(b"\n") + 1
+            raise self._unusable(f"bytes {raw[error.start : error.end].hex(' ')}", line) from None
+        except UnicodeError as error:
+            raise self._unusable(str(error)) from None
+        if "\0" in text:
+            raise Unusable(NOT_TEXT, "NUL bytes: binary, or UTF-16 without a byte-order mark")
+        return text
+
+    def to_utf8(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The same text in UTF-8, piece by piece."""
+        decoder = codecs.getincrementaldecoder(self.codec)()
+        try:
+            for piece in pieces:
+                yield decoder.decode(piece).encode()
+            yield decoder.decode(b"", final=True).encode()
+        except UnicodeError as error:
+            raise self._unusable(str(error)) from None
+
+    def _unusable(self, detail: str, line: int | None = None) -> Unusable:
+        if self.marked:
+            detail = f"its byte-order mark says {self.codec.removesuffix('-sig')}; {detail}"
+        return Unusable(f"not {self.named}", detail, line)
+
+
+def canonical(named: str) -> str:
+    """Python's name of the encoding that the user calls `named`; raises `UserError`."""
+    try:
+        "".encode(named)
+        return codecs.lookup(named).name
+    except (LookupError, ValueError):
+        raise UserError(
+            f"--encoding is {named!r}, which Python does not know: try utf-8 or cp932."
+        ) from None
+
+
+def encoding_of(head: bytes, named: str) -> Encoding:
+    """The encoding of a file that begins with `head`, of which the user says `named`.
+
+    Raises:
+      Unusable: `named` leaves the order of bytes to a mark, and there is none.
+    """
+    for mark, codec in MARKS.items():
+        if head.startswith(mark):
+            return Encoding(codec, named, marked=True)
+    codec = canonical(named)
+    if codec in ("utf-16", "utf-32") and head:
+        detail = f"no byte-order mark: say {codec}-le or {codec}-be"
+        raise Unusable(f"not {named}", detail)
+    return Encoding(codec, named)

@@ -1,0 +1,199 @@
+"""Documents of a file, or of a folder's files."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from llm_jax.config import UserError
+from llm_jax.data.sources import walk
+from llm_jax.data.sources.document import Document
+from llm_jax.data.sources.encodings import canonical, encoding_of
+from llm_jax.data.sources.json_records import records, too_long
+from llm_jax.data.sources.left_out import NOT_TEXT, UNREADABLE, LeftOut, Unusable, printable
+from llm_jax.data.sources.unpack import is_compressed, open_regular, refuse_foreign, unpacked
+
+MAX_DOCUMENT_BYTES = 256_000_000
+"""A longer document is left out: 65 KB of zstd can expand to gigabytes."""
+HEAD_BYTES = 4096
+"""Of the content, by which its format is told."""
+JSON_BEGINS = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A file, or a folder's text files in sorted order.
+
+    `.json` and `.jsonl` files hold records, one a line or all in one array, each with its text in
+    `text_key`; any other file is one document. In a folder, hidden entries and files whose suffix
+    is not known as text are skipped; a file that is named itself is always read. What a file is
+    compressed with, and a byte-order mark, are seen in its first bytes.
+
+    Attributes:
+      max_bytes: a longer document (decompressed) or line is left out.
+
+    Raises:
+      UserError: `path` does not exist, or Python knows no such encoding.
+    """
+
+    path: Path
+    encoding: str = "utf-8"
+    text_key: str = "text"
+    licence: str = "unknown"
+    max_bytes: int = MAX_DOCUMENT_BYTES
+    _stamps: dict[Path, Stamp] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Size, time and inode of each file when its fingerprint was taken."""
+
+    def __post_init__(self) -> None:
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            raise UserError(
+                f"--input {printable(self.path)!r} does not exist: check the path."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"--input {printable(self.path)!r} cannot be read ({error}): check the path."
+            ) from None
+        canonical(self.encoding)
+
+    def fingerprint(self) -> str:
+        """Hex digest of names and contents; that a file cannot be read is part of it."""
+        settings = (self.encoding, self.text_key, self.licence, self.max_bytes)
+        digest = hashlib.sha256(repr(settings).encode())
+        for file in walk.files(self.path, LeftOut()):
+            digest.update(os.fsencode(self._name(file)))
+            try:
+                with open_regular(file) as stream:
+                    self._stamps[file] = _stamp(stream)
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
+            except (OSError, Unusable):
+                digest.update(b"unreadable")
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "input": printable(self.path),
+            "encoding": self.encoding,
+            "licence": self.licence,
+            "files": sum(1 for _ in walk.files(self.path, LeftOut())),
+        }
+
+    def documents(self, left_out: LeftOut) -> Iterator[Document]:
+        for file in walk.files(self.path, left_out):
+            try:
+                yield from self._of_file(file, left_out)
+            except Unusable as error:
+                left_out.lose_unusable(error, str(file))
+            except OSError as error:
+                left_out.lose(UNREADABLE, str(file), detail=error.strerror or str(error))
+
+    def _of_file(self, file: Path, left_out: LeftOut) -> Iterator[Document]:
+        suffix = walk.text_suffix(file)
+        if suffix in walk.UNREAD_SUFFIXES:
+            raise Unusable(NOT_TEXT, walk.unread(suffix))
+        with open_regular(file) as stream:
+            stamp = _stamp(stream)
+            if self._stamps.get(file, stamp) != stamp:
+                raise _changed(file)
+            compressed = is_compressed(stream.read(4))
+            stream.seek(0)
+            pieces = unpacked(stream, file.suffix.lower())
+            head, pieces = _peek(pieces)
+            refuse_foreign(head)
+            is_json = suffix in walk.JSON_SUFFIXES
+            if is_json or (suffix not in walk.TEXT_SUFFIXES and JSON_BEGINS.match(head)):
+                if compressed:
+                    _verify(file)
+                yield from self._of_json(file, head, pieces, left_out)
+            else:
+                yield self._of_text(file, head, pieces)
+            if _stamp(stream) != stamp:
+                raise _changed(file)
+
+    def _of_text(self, file: Path, head: bytes, pieces: Iterator[bytes]) -> Document:
+        parts, size = [], 0
+        for piece in pieces:
+            size += len(piece)
+            if size > self.max_bytes:
+                raise too_long(self.max_bytes)
+            parts.append(piece)
+        text = encoding_of(head, self.encoding).decode(b"".join(parts))
+        return Document(text, str(file), self.licence)
+
+    def _of_json(
+        self, file: Path, head: bytes, pieces: Iterator[bytes], left_out: LeftOut
+    ) -> Iterator[Document]:
+        encoding = encoding_of(head, self.encoding)
+        if encoding.wide:
+            pieces, encoding = encoding.to_utf8(pieces), encoding_of(b"", "utf-8")
+        elif b"\0" in head:
+            raise Unusable(NOT_TEXT, "NUL bytes: binary, or UTF-16 without a byte-order mark")
+        used = 0
+        try:
+            for line, record in records(pieces, encoding, self.max_bytes):
+                if isinstance(record, Unusable):
+                    left_out.lose(record.reason, str(file), line, record.detail)
+                    continue
+                text = record.get(self.text_key) if isinstance(record, dict) else None
+                if isinstance(text, str):
+                    used += 1
+                    yield Document(text, str(file), self.licence, line)
+                else:
+                    left_out.lose(f"no text in {self.text_key!r}", str(file), line)
+        except Unusable as error:
+            if error.cut:
+                error.detail += f"; {used:,} documents before that are used"
+            raise
+
+    def _name(self, file: Path) -> str:
+        return file.name if file == self.path else file.relative_to(self.path).as_posix()
+
+
+def _peek(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The first `HEAD_BYTES`, or all if they are fewer, and the pieces as they were."""
+    taken: list[bytes] = []
+    try:
+        while sum(map(len, taken)) < HEAD_BYTES and (piece := next(pieces, None)) is not None:
+            taken.append(piece)
+    except Unusable as error:
+        pieces = _failing(error)
+    return b"".join(taken)[:HEAD_BYTES], itertools.chain(taken, pieces)
+
+
+def _failing(error: Unusable) -> Iterator[bytes]:
+    raise error
+    yield
+
+
+def _verify(file: Path) -> None:
+    """Raises `Unusable` if compressed data are corrupt anywhere.
+
+    A checksum comes at the data's end. Read first, it keeps out the records before it, which may be
+    wrong without any other sign. In a file that only ends too early, what there is, is right.
+    """
+    with open_regular(file) as stream:
+        try:
+            for _ in unpacked(stream, file.suffix.lower()):
+                pass
+        except Unusable as error:
+            if not error.cut:
+                raise
+
+
+def _stamp(stream: BinaryIO) -> Stamp:
+    status = os.fstat(stream.fileno())
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _changed(file: Path) -> UserError:
+    return UserError(
+        f"{printable(file)} changed while it was read: run this again when nothing writes to it."
+    )

@@ -1,0 +1,155 @@
+"""What sources hold that is not used: counted exactly, and named one by one up to a bound.
+
+Two kinds. A *loss* is text that was given and could not be used: a damaged file, a wrong encoding,
+a record without its text. What is *skipped* is left out on purpose: duplicates, hidden files, files
+that are not text by their suffix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError
+
+LISTED = 1000
+"""Entries of one reason that are named; more of them are only counted."""
+MOST_LEFT_OUT = 0.5
+"""Share of losses above which nothing is built, unless a flag says otherwise."""
+UNREADABLE = "unreadable file"
+NOT_TEXT = "not text"
+HALF_CHARACTERS = "lone surrogates"
+"""JSON's escapes can write half of a pair that stands for one character."""
+
+
+class Unusable(Exception):
+    """A file, or a part of it, that cannot be used.
+
+    Attributes:
+      reason: one of few, to be counted.
+      detail: what it is this time.
+      line: from 1, None if not known.
+      cut: the file ends too early, and what came before its end is right.
+    """
+
+    def __init__(
+        self, reason: str, detail: str = "", line: int | None = None, cut: bool = False
+    ) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+        self.line = line
+        self.cut = cut
+
+
+class LeftOut:
+    """Counts and names what is left out.
+
+    Args:
+      strict: the first loss raises `UserError`.
+      most: share of losses that `check` accepts.
+
+    Attributes:
+      lost, skipped: reason → how many.
+
+    Raises:
+      UserError: `most` is not from 0 to 1.
+    """
+
+    def __init__(self, strict: bool = False, most: float = 1.0) -> None:
+        if not 0 <= most <= 1:
+            raise UserError(f"--max-left-out is {most}: give a share from 0 to 1.")
+        self.lost: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self._strict = strict
+        self._most = most
+        self._entries: list[dict[str, Any]] = []
+        self._listed: Counter[tuple[str, str]] = Counter()
+        self._first: dict[str, str] = {}
+
+    def lose(self, reason: str, file: str, line: int | None = None, detail: str = "") -> None:
+        """One loss; raises `UserError` if none is allowed."""
+        file = printable(file)
+        place = (file if line is None else f"{file}:{line}") + (f": {detail}" if detail else "")
+        if self._strict:
+            raise UserError(f"--strict ends at the first loss: {reason} ({place}).")
+        self.lost[reason] += 1
+        self._first.setdefault(reason, place)
+        self._name("lost", reason, file, line, detail)
+
+    def lose_unusable(self, error: Unusable, file: str) -> None:
+        self.lose(error.reason, file, error.line, error.detail)
+
+    def skip(self, reason: str, file: str = "", detail: str = "") -> None:
+        """One thing that is left out on purpose, and named if it has a name."""
+        self.skipped[reason] += 1
+        if file:
+            self._name("skipped", reason, printable(file), None, detail)
+
+    def dropped(self) -> dict[str, int]:
+        """Reason → how many, of both kinds, the most frequent first."""
+        return dict((self.lost + self.skipped).most_common())
+
+    def summary(self, used: int) -> dict[str, Any]:
+        """The losses among them and `used` documents, as dataset.json keeps it."""
+        count = self.lost.total()
+        return {
+            "count": count,
+            "of": count + used,
+            "reasons": {
+                reason: {"count": number, "first": self._first[reason]}
+                for reason, number in self.lost.most_common()
+            },
+        }
+
+    def check(self, used: int) -> None:
+        """Raises `UserError` if the losses are too large a share of them and `used` documents."""
+        check_share(self.summary(used), self._most)
+
+    def write(self, path: Path) -> None:
+        """One JSON object a line: kind, file, line, reason, detail.
+
+        Of a reason with more than `LISTED` entries the last line says how many are not named.
+        """
+        with path.open("w", encoding="utf-8") as file:
+            for entry in [*self._entries, *self._not_named()]:
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def _name(self, kind: str, reason: str, file: str, line: int | None, detail: str) -> None:
+        self._listed[kind, reason] += 1
+        if self._listed[kind, reason] <= LISTED:
+            entry = {"kind": kind, "file": file, "line": line, "reason": reason, "detail": detail}
+            self._entries.append(entry)
+
+    def _not_named(self) -> list[dict[str, Any]]:
+        return [
+            {"kind": kind, "reason": reason, "not_named": number - LISTED}
+            for (kind, reason), number in self._listed.items()
+            if number > LISTED
+        ]
+
+
+def check_share(losses: dict[str, Any], most: float) -> None:
+    """Raises `UserError` if `losses` (a `LeftOut.summary`) are more than the share `most`."""
+    if losses["count"] > most * losses["of"]:
+        raise UserError(
+            f"{losses['count']:,} of {losses['of']:,} documents cannot be used "
+            f"({losses['count'] / losses['of']:.1%}, above --max-left-out {most:g}): "
+            f"{reasons(losses)}. Correct the input or --encoding, or raise --max-left-out."
+        )
+
+
+def reasons(losses: dict[str, Any]) -> str:
+    """The reasons of a `LeftOut.summary` with their counts, each with its first place."""
+    return ", ".join(
+        f"{reason} {one['count']:,} ({'first ' if one['count'] > 1 else ''}{one['first']})"
+        for reason, one in losses["reasons"].items()
+    )
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that every output can hold; bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

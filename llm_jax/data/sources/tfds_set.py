@@ -1,0 +1,87 @@
+"""A registered tfds text set as documents."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError, nearest
+from llm_jax.data.sources.document import Document
+from llm_jax.data.sources.left_out import LeftOut
+from llm_jax.data.tfds import load_tfds, prepare
+
+
+@dataclass(frozen=True)
+class TfdsSource:
+    """A registered tfds set that has a text feature, prepared on first use.
+
+    Args:
+      name: as tfds takes it: `name`, `name/config` or `name/config:1.2.3`.
+      text_key: the feature that holds the text.
+      data_dir: where tfds keeps prepared sets; None is its default.
+    """
+
+    name: str
+    split: str = "train"
+    text_key: str = "text"
+    data_dir: Path | None = None
+    licence: str = ""
+
+    def fingerprint(self) -> str:
+        info = self._builder().info
+        parts = (info.full_name, self.split, self.text_key, str(info.splits[self.split]))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        info = self._builder().info
+        return {
+            "input": f"tfds {info.full_name}, split {self.split}",
+            "encoding": "utf-8",
+            "licence": self._licence(),
+            "files": info.splits[self.split].num_shards,
+        }
+
+    def documents(self, left_out: LeftOut) -> Iterator[Document]:
+        builder, licence = self._builder(), self._licence()
+        for i, record in enumerate(builder.as_data_source(split=self.split)):
+            name = f"{builder.info.full_name}/{self.split}/{i}"
+            try:
+                text = record[self.text_key].decode("utf-8")
+            except UnicodeDecodeError as error:
+                left_out.lose("not utf-8", name, detail=str(error))
+            else:
+                yield Document(text, name, licence)
+
+    def _licence(self) -> str:
+        return self.licence or self._builder().info.redistribution_info.license or "unknown"
+
+    def _builder(self) -> Any:
+        """The prepared builder, checked to have the split and the text."""
+        tfds = load_tfds()
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        try:
+            builder = tfds.builder(self.name, data_dir=data_dir, file_format="array_record")
+            prepare(builder, messages=sys.stderr)
+        except tfds.core.DatasetNotFoundError:
+            raise UserError(
+                f"--tfds is {self.name!r}: tfds has no such set; `tfds.list_builders()` lists them."
+            ) from None
+        except ImportError as error:
+            raise UserError(
+                f"Preparing the tfds set {self.name!r} needs a package that is missing ({error}): "
+                "try `pip install llm-jax[tfds-public]`."
+            ) from None
+        if self.split not in builder.info.splits:
+            known = ", ".join(builder.info.splits)
+            raise UserError(f"--tfds-split is {self.split!r}: {self.name} has {known}.")
+        features = builder.info.features
+        if self.text_key not in features:
+            raise UserError(
+                f"--text-key is {self.text_key!r}, which {self.name} has not: "
+                f"{nearest(self.text_key, features)}"
+            )
+        return builder

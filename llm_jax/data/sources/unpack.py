@@ -1,0 +1,109 @@
+"""A file's bytes, decompressed by what its first bytes say and not by its name.
+
+They come in pieces of at most some 32 MB, whatever the file expands to, and a file that ends before
+its compressed data do is told from a whole one.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+
+from llm_jax.data.sources.left_out import NOT_TEXT, UNREADABLE, Unusable
+
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+COMPRESSED_SUFFIXES = {".gz": GZIP, ".zst": ZSTD}
+# Read at one time. Deflate expands at most 1,032 times, zstd a block of 4 bytes to 128 KB.
+GZIP_PIECE, ZSTD_PIECE, PLAIN_PIECE = 2**14, 2**10, 2**20
+FOREIGN = re.compile(
+    rb"(?P<bzip2>BZh[1-9]1AY&SY)|(?P<xz>\xfd7zXZ\0)|(?P<zip>PK\x03\x04)|(?P<lz4>\x04\x22M\x18)"
+    rb"|(?P<sevenzip>7z\xbc\xaf\x27\x1c)|(?P<parquet>PAR1\x15)|(?P<arrow>ARROW1\0)|(?P<pdf>%PDF-)"
+)
+"""How files begin that hold text, but not as text."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file; a pipe or a device, whose opening could wait or act, is not touched.
+
+    Raises:
+      Unusable: it is not a regular file, or cannot be opened.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Unusable("not a regular file", "a pipe, a socket or a device")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise Unusable(UNREADABLE, "broken link" if path.is_symlink() else "it is gone") from None
+    except OSError as error:
+        raise Unusable(UNREADABLE, error.strerror or str(error)) from None
+
+
+def is_compressed(head: bytes) -> bool:
+    """Whether a file that begins with `head` is gzip or zstd."""
+    return head.startswith((GZIP, ZSTD)) or ZSTD_SKIPPABLE.match(head) is not None
+
+
+def unpacked(file: BinaryIO, suffix: str) -> Iterator[bytes]:
+    """The content of the open `file`, piece by piece, never an empty one.
+
+    Args:
+      suffix: the last of the file's name. It decides nothing, but in files shorter than the mark.
+
+    Raises:
+      Unusable: the data are corrupt, end too early (`cut`), or are compressed twice.
+    """
+    head = file.read(4)
+    file.seek(0)
+    mark = COMPRESSED_SUFFIXES.get(suffix, b"")
+    if len(head) < len(mark) and mark.startswith(head):
+        raise Unusable(UNREADABLE, "ends too early", cut=True)
+    if not is_compressed(head):
+        return iter(lambda: file.read(PLAIN_PIECE), b"")
+    if head.startswith(GZIP):
+        return _decompressed(file, GZIP_PIECE, lambda: zlib.decompressobj(31))
+    return _decompressed(file, ZSTD_PIECE, zstandard.ZstdDecompressor().decompressobj)
+
+
+def _decompressed(file: BinaryIO, size: int, member: Callable[[], Any]) -> Iterator[bytes]:
+    """Output of the members (gzip) or frames (zstd) that `file` is made of.
+
+    Args:
+      size: bytes that are read at one time.
+      member: makes a decompressor with `eof` and `unused_data`.
+    """
+    engine, begun, first = member(), False, True
+    while data := file.read(size):
+        while data := data if begun else data.lstrip(b"\0"):  # zeros may follow a member
+            try:
+                piece = engine.decompress(data)
+            except (zlib.error, zstandard.ZstdError) as error:
+                raise Unusable(UNREADABLE, f"cannot be decompressed ({error})") from None
+            if piece and first:
+                _refuse_compressed_twice(piece)
+                first = False
+            if piece:
+                yield piece
+            begun = not engine.eof
+            data = b"" if begun else engine.unused_data
+            engine = engine if begun else member()
+    if begun:
+        raise Unusable(UNREADABLE, "ends too early", cut=True)
+
+
+def _refuse_compressed_twice(piece: bytes) -> None:
+    if is_compressed(piece[:4]):
+        raise Unusable(NOT_TEXT, "compressed twice")
+
+
+def refuse_foreign(head: bytes) -> None:
+    """Raises `Unusable` if content that begins with `head` is of a format that is not text."""
+    if found := FOREIGN.match(head):
+        raise Unusable(NOT_TEXT, f"a {found.lastgroup} file")
