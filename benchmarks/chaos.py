@@ -1,17 +1,17 @@
-"""Faults at random moments of one run on two hosts, which must end as if there had been none.
+"""Faults at random times in a run on two hosts. The run must end as if there had been no faults.
 
     python benchmarks/chaos.py                       # 30 faults
     python benchmarks/chaos.py --faults 9 --seed 7
 
-The trainer is the real one, under the local back end: 2 hosts x 2 CPU devices, gloo. The run is
-made twice, without and with faults, and the final parameters, moments and losses are compared bit
-for bit. A few batches of both runs are poisoned: their gradients are not numbers. The disturbed run
-keeps checkpoints on its hosts' own disks as well, between those in its folder.
+The trainer is the real one, on the local back end: 2 hosts x 2 CPU devices, gloo. There are two
+runs, without and with faults. Their final parameters, moments and losses are compared bit for bit.
+A few batches of both runs are poisoned: their gradients are NaN. The run with faults also keeps
+checkpoints on its hosts' own disks, between those in its folder.
 
-Printed: for each fault the step, the cause that the job named, seconds until an exit record told
-of it (detected), and seconds until training was beyond the step where it happened (recovered). The
-last line is one JSON object. A full disk is a tmpfs of its own, which takes root; without that the
-kind is left out, and said.
+Printed for each fault: the step, the cause that the job reports, the seconds until an exit record
+appears (detected), and the seconds until training passes the step of the fault (recovered). The
+last line is one JSON object. The full disk is a small tmpfs, which needs root; without root, this
+kind of fault is left out, and that is reported.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PATIENCE = 600.0
 
 
 def trainer(path: str) -> None:
-    """`llm-jax train PATH`, but for the poisoned batches."""
+    """`llm-jax train PATH`, with poisoned batches."""
     import jax.numpy as jnp
     from jax._src import compiler
 
@@ -55,11 +55,11 @@ def trainer(path: str) -> None:
     mark, run, loss_fn = 1_000_000, Batches.run, step.loss_fn
 
     def marked(self, first, count):
-        made = run(self, first, count)
-        for number, batch in enumerate(made, first):
+        batches = run(self, first, count)
+        for number, batch in enumerate(batches, first):
             if number in POISONED and self.seed is not None:
                 batch["positions"] = batch["positions"] + mark
-        return made
+        return batches
 
     def poisoned(params, batch, weight, config):
         bad = jnp.max(batch["positions"]) >= mark
@@ -67,7 +67,8 @@ def trainer(path: str) -> None:
         return loss_fn(params, batch, weight * jnp.where(bad, jnp.nan, 1.0), config)
 
     def kept(*arguments):
-        """JAX keeps the compiled programs of process 0 alone, which no other can use on a CPU."""
+        """Caches the programs of every process. JAX caches only those of process 0, which on a CPU
+        other processes cannot use."""
         gang = compiler.distributed.global_state
         number, gang.process_id = gang.process_id, 0
         write(*arguments)
@@ -115,7 +116,7 @@ def run_config(out: Path, data: Path, steps: int, disk: Path | None):
 
 
 class Job:
-    """One job of the local back end, supervised by a thread."""
+    """A job of the local back end, supervised by a thread."""
 
     def __init__(
         self, folder: Path, out: Path, data: Path, steps: int, disk: Path | None = None
@@ -172,7 +173,7 @@ class Job:
             raise SystemExit(f"the job did not finish: {self.outcomes[-1]}")
 
     def step(self, host: int = 0, since: float = 0.0) -> int:
-        """The last step that a host has reported, -1 if it has not since the time `since`."""
+        """The last step that a host has reported after the time `since`, -1 if there is none."""
         with contextlib.suppress(OSError, ValueError):
             status = json.loads((self.out / f"status.{host}.json").read_text())
             return status["step"] if status["time"] > since else -1
@@ -189,7 +190,7 @@ class Job:
         return json.loads((self.out / "launch/local.json").read_text())["pids"][str(host)]
 
     def trainer(self, host: int) -> int:
-        """The trainer's process, once there is one."""
+        """The id of the trainer's process; waits until there is one."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, ValueError, KeyError):
@@ -210,7 +211,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 class Faults:
-    """The faults, each a method that does it to a job; one that knows the cause returns it."""
+    """The faults. Each method causes one in a job, and returns the cause if it knows it."""
 
     def __init__(self, job: Job, data: Path, disk: Path, dice: random.Random) -> None:
         self.job, self.data, self.disk, self.dice = job, data, disk, dice
@@ -235,7 +236,8 @@ class Faults:
         os.kill(self.job.agent(self.dice.randrange(HOSTS)), signal.SIGKILL)
 
     def corrupt(self) -> None:
-        """Loses host 1's own disk, damages the newest checkpoint in the folder, has that read."""
+        """Deletes the files on host 1's own disk and damages the newest checkpoint in the folder.
+        The restart must read that checkpoint."""
         for lost in self.disk.glob("*/1"):
             shutil.rmtree(lost, ignore_errors=True)
         steps = self.job.out / "checkpoints"
@@ -258,27 +260,29 @@ class Faults:
                 file.write(bytes(1 << 16))
         processes = [self.job.trainer(host) for host in range(HOSTS)]
         gone = lambda: not any(map(running, processes)) or self.job.exits() != before  # noqa: E731
-        until(gone, "the trainers go on with a full disk")
+        until(gone, "the trainers continue with a full disk")
         filler.unlink()
 
     def corrupt_local(self) -> None:
-        """Damages what host 1 has on its own disk: all go on from a step that every host has."""
+        """Damages the checkpoints on host 1's own disk. All hosts must resume from a step that
+        every host has."""
         for file in self.disk.glob("*/1/*/shards/*"):
             with contextlib.suppress(OSError):
                 file.write_bytes(file.read_bytes()[:-1])
         self.kill_worker()
 
     def lose_shard(self) -> str:
-        """The run must end, and say which file; then the file comes back, and it is run again."""
+        """Removes a file of the dataset. The run must end and name the file. Then the file is put
+        back, and the run is started again."""
         (shard,) = self.data.glob("tokens/*/*train*array_record*")
         aside = shard.with_name("aside")
         shard.rename(aside)
         self.kill_worker()
-        until(lambda: self.job.ended, "the job goes on without its data")
+        until(lambda: self.job.ended, "the job continues without its data")
         aside.rename(shard)
         outcome = self.job.outcomes[-1]
         if shard.name not in outcome.cause:
-            raise SystemExit(f"{shard.name} is missing, and the job said: {outcome}")
+            raise SystemExit(f"{shard.name} is missing, but the job reported: {outcome}")
         self.job.launch()
         return outcome.cause
 
@@ -291,7 +295,7 @@ def running(process: int) -> bool:
 
 
 def schedule(count: int, dice: random.Random, kinds: list[str]) -> list[tuple[str, int, float]]:
-    """(kind, step, seconds after it): every kind in turn, in random order."""
+    """(kind, step, seconds after it) of each fault: all kinds equally often, in random order."""
     drawn = list(itertools.islice(itertools.cycle(kinds), count))
     dice.shuffle(drawn)
     steps = [FIRST_FAULT + i * STEPS_PER_FAULT for i in range(count)]
@@ -339,7 +343,7 @@ def disturb(job: Job, faults: Faults, plan: list[tuple[str, int, float]]) -> lis
 
 
 def cause(job: Job, before: set[str]) -> str:
-    """What the attempt that the fault ended is said to have ended of."""
+    """The reported cause of the attempt that the fault ended."""
     from llm_jax.launch import job as jobs
 
     new = sorted(name.split("/")[2] for name in job.exits() - before)
@@ -363,7 +367,7 @@ def outcome(out: Path) -> tuple[dict, dict[int, float], list[int]]:
 
 
 def arrays(item: Path):
-    """An item of a checkpoint as NumPy arrays: its devices do not exist in this process."""
+    """An item of a checkpoint as NumPy arrays, because its devices do not exist here."""
     import jax
     import numpy as np
     import orbax.checkpoint as ocp
@@ -375,7 +379,7 @@ def arrays(item: Path):
 
 
 def compare(calm: Path, disturbed: Path) -> None:
-    """Ends the program unless both runs are the same, bit for bit."""
+    """Ends the program unless both runs are equal, bit for bit."""
     import numpy as np
 
     (a, losses_a, skipped_a), (b, losses_b, skipped_b) = outcome(calm), outcome(disturbed)
@@ -409,7 +413,7 @@ def main() -> None:
     )
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument("--seed", type=int, default=20261122)
-    parser.add_argument("--folder", type=Path, help="a new folder to work in, which is kept")
+    parser.add_argument("--folder", type=Path, help="new folder for the runs, which is kept")
     parser.add_argument("--trainer", metavar="RUN_JSON", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.trainer:
@@ -423,7 +427,7 @@ def main() -> None:
         mounted = stack.enter_context(small_disk(folder / "disk"))
         kinds = [name for name in vars(Faults) if not name.startswith("_")]
         if not mounted:
-            print("left out: fill_disk (mounting a small disk takes root)", file=sys.stderr)
+            print("left out: fill_disk (mounting a small disk needs root)", file=sys.stderr)
             kinds.remove("fill_disk")
         data = dataset(folder / "data")
         steps = FIRST_FAULT + args.faults * STEPS_PER_FAULT + STEPS_PER_FAULT

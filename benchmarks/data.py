@@ -1,11 +1,11 @@
-"""Tokens per second that the data pipeline delivers on one core.
+"""Tokens per second of the data pipeline on one core.
 
     python benchmarks/data.py [DATASET] [--against N]
 
-The reference reads the same windows in the same order from a flat memory map of the same tokens,
-which is the least that can be done: it has no file format and no prefetching. Both run in one
-process bound to one core, in turns; the figures are medians. `--against N` also prints how many
-times over the pipeline feeds a train step that consumes N tokens per second.
+The reference reads the same windows in the same order from a flat memory map of the same tokens. It
+is the least possible work: no file format and no prefetching. Both run in one process bound to one
+core, in turns. The figures are medians. For a train step that consumes N tokens per second,
+`--against N` also prints the ratio of the pipeline's rate to N.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from llm_jax.data.sources import StdlibSource
 
 
 def pipeline_rate(batches: Batches, steps: int) -> float:
-    """Tokens per second of `Batches.iterate`, start-up of its threads included."""
+    """Tokens per second of `Batches.iterate`, including the start of its threads."""
     begin = time.perf_counter()
     with batches.iterate(0) as iterator:
         for _ in range(steps):
@@ -37,7 +37,7 @@ def pipeline_rate(batches: Batches, steps: int) -> float:
 
 
 def memmap_rate(batches: Batches, stream: np.memmap, steps: int) -> float:
-    """Tokens per second of the same batches out of a flat file."""
+    """Tokens per second of the same batches from a flat file."""
     length, bos_id = batches.seq_len, batches.dataset.tokenizer.bos_id
     begin = time.perf_counter()
     for step in range(steps):

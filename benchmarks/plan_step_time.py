@@ -1,11 +1,11 @@
-"""Step times that the planner predicts for this machine, beside the measured ones.
+"""Step times that the planner predicts for this machine, compared with measured ones.
 
     python benchmarks/plan_step_time.py [--rounds 8]
 
-The train step is the one that `llm-jax train` compiles, each size in a process of its own. Before
-each step the matmul peak is measured the way `--chip local` measures it, and the prediction takes
-the median of these peaks: on a shared machine the speed changes from minute to minute, and what is
-tested is the share of it.
+The train step is that of `llm-jax train`; each size runs in its own process. Before each step the
+matmul peak is measured in the same way as for `--chip local`. The prediction uses the median of
+these peaks, because the speed of a shared machine changes from minute to minute. So the test is
+about the share of the peak.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def matmul_peak() -> Callable[[], float]:
 
 
 def measured(config: RunConfig, rounds: int) -> tuple[float, float]:
-    """Median seconds of a step, and median matmul peak."""
+    """Median seconds per step, and median matmul peak in FLOP/s."""
     dispatch_for(config)
     mesh = make_mesh(config.parallel)
     peak = matmul_peak()
@@ -129,16 +129,16 @@ def main() -> None:
             seconds, peak = processes.submit(measured, config, rounds).result()
             flops = token_flops(config.model, config.data.seq_len)
             now = dataclasses.replace(chip, f32_flops=peak)
-            promised = step_time(
+            predicted = step_time(
                 config.model, flops, now, chip.slices[0], 1, layout, config.batch_tokens
             )
             work = flops.executed("none") * config.batch_tokens
             line = {
                 "size": name,
                 "params": total_parameters(config.model),
-                "predicted_seconds": round(promised.expected, 4),
+                "predicted_seconds": round(predicted.expected, 4),
                 "measured_seconds": round(seconds, 4),
-                "error": round(promised.expected / seconds - 1, 3),
+                "error": round(predicted.expected / seconds - 1, 3),
                 "peak_gflops": round(peak / 1e9, 1),
                 "share_of_peak": round(work / seconds / peak, 3),
             }

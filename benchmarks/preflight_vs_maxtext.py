@@ -1,14 +1,14 @@
-"""The train step of llm_jax and of MaxText, compiled for the same TPU slice, side by side.
+"""The train steps of llm_jax and MaxText, compiled for the same TPU slice and compared.
 
   python benchmarks/preflight_vs_maxtext.py --python3.12 $(which python3.12)
 
-Same model (llama3-8B), topology, batch, sequence, mesh and full recomputation; both with the splash
-kernel. MaxText comes from the package index into an environment of its own (4 GB, under the cache
-folder or --environment) and is compiled by its own `train_compile`. The texts of both programs are
-counted by `llm_jax.preflight.hlo`. The two are compiled one after another, each in a fresh process.
-On a machine that others use, compare the processor seconds of the compiles, not the wall's. MaxText
-brings its own versions of JAX and libtpu, and both sides print theirs: for the same compiler, start
-this from an environment of Python 3.12 with the versions of MaxText's.
+Both have the same model (llama3-8B), topology, batch, sequence length, mesh and full recomputation,
+and use the splash kernel. MaxText is installed from the package index into its own environment
+(4 GB, under the cache folder or --environment), and compiled by its own `train_compile`.
+`llm_jax.preflight.hlo` counts the operations in both programs. They are compiled one after another,
+each in a new process. On a shared machine, compare the CPU seconds of the compiles, not the wall
+time. MaxText has its own versions of JAX and libtpu; both versions are printed. To compare with the
+same compiler, run this in a Python 3.12 environment with MaxText's versions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FLAGS = [
     "attention=flash",
     "dataset_type=synthetic",
 ]
-# Runs inside MaxText's environment: its `train_compile`, whose compiled step is written down.
+# Runs in MaxText's environment: calls its `train_compile`, and writes the compiled step to a file.
 DRIVER = """
 import json, sys, time
 from importlib.metadata import version
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def install(folder: Path, python: str) -> Path:
-    """MaxText's interpreter, made on the first run."""
+    """The Python of MaxText's environment, which is created on the first run."""
     interpreter = folder / "bin" / "python"
     if not interpreter.exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
@@ -120,7 +120,7 @@ def maxtext(interpreter: Path, out: Path) -> dict[str, Any]:
 
 
 def ours_now() -> dict[str, Any]:
-    """The same of llm_jax, in a process of its own and past the cache of results."""
+    """The same figures of llm_jax, from a separate process, without the cache of results."""
     code = (
         "import json, sys\n"
         "from benchmarks.preflight_vs_maxtext import compiled\n"
@@ -165,7 +165,7 @@ def compiled() -> dict[str, Any]:
 
 
 def counted(text: str) -> dict[str, Any]:
-    """Collectives of a compiled step on the mesh fsdp × tensor, and XLA's estimate."""
+    """Collectives of a compiled step on the mesh fsdp × tensor, and XLA's estimated seconds."""
     import jax
 
     from llm_jax.preflight.exchanges import by_axes

@@ -1,17 +1,19 @@
-"""Training speed against `transformers` + torch doing identical work, interleaved in one run.
+"""Training speed compared with `transformers` + torch on the same work, interleaved in one run.
 
     python benchmarks/train_step.py                 # size S, float32
     python benchmarks/train_step.py --size M --rounds 7
     python benchmarks/train_step.py --dtype bfloat16
 
-Work: a Llama decoder, vocabulary 32,000 untied, sequence 512; forward, backward, clipping by global
-norm, AdamW. S is 6 layers x 384, 6 heads, ffn 1024, batch 8; M is 12 x 768, 12 heads, ffn 2048,
-batch 4. Ours is `llm_jax.train.step.compile_train_step`, the step of every run.
+Work: a Llama decoder with an untied vocabulary of 32,000 and sequences of 512; forward, backward,
+clipping by global norm, AdamW. S is 6 layers x 384, 6 heads, ffn 1024, batch 8. M is 12 layers x
+768, 12 heads, ffn 2048, batch 4. Ours is `llm_jax.train.step.compile_train_step`, the step of every
+run.
 
-Each contender is a process of its own; in each round every one makes two steps, in turn, and the
-second is timed, since training does not pause: the kernel reclaims what lies idle. Printed:
-median tokens/s, the median of the per-round ratios to each reference, the fraction of this
-machine's measured matmul peak, peak memory, and seconds to the first step.
+Each contender runs in its own process. In each round the contenders take turns, and each makes two
+steps. Only the second is timed: the kernel reclaims idle memory in the pauses between turns, and
+training has no such pauses. Printed: median tokens/s, the median of the per-round ratios to each
+reference, the fraction of this machine's measured matmul peak, peak memory, and seconds to the
+first step.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ SIZES = {
 }
 VOCAB, LENGTH = 32_000, 512
 Dtype = Literal["float32", "bfloat16"]
-# glibc keeps freed memory instead of giving it back and faulting it in again at the next step.
+# With these, glibc keeps freed memory. Otherwise it returns it to the system and faults it in again
+# at the next step.
 TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "34359738368",
     "MALLOC_TRIM_THRESHOLD_": "34359738368",
@@ -105,7 +108,7 @@ def hf_step(size: dict, dtype: Dtype) -> Callable[[], float]:
         )
     )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
-    # `labels` are shifted inside the model: one more token gives the same number of targets.
+    # The model shifts `labels` by one, so each sequence has one target less than ours.
     ids = torch.randint(0, VOCAB, (size["batch"], LENGTH))
 
     def run() -> float:
@@ -121,7 +124,7 @@ def hf_step(size: dict, dtype: Dtype) -> Callable[[], float]:
 
 
 def worker(who: str, size: dict, dtype: Dtype) -> None:
-    """Makes two steps for each line on stdin; answers with the second's time, and peak memory."""
+    """For each line on stdin, makes two steps and prints the second's time and the peak memory."""
     start = time.perf_counter()
     run = (our_step if who == "ours" else hf_step)(size, dtype)
     run()
@@ -164,7 +167,7 @@ class Contender:
 
 
 def flops_per_token(size: dict) -> float:
-    """6 x weights in matmuls + 12·L·T·D, the count that both contenders are measured with."""
+    """6 x the weights in matmuls + 12·L·T·D, used for both contenders."""
     L, D, F = size["layers"], size["width"], size["ffn"]
     weights = L * (4 * D * D + 3 * D * F) + VOCAB * D
     return 6 * weights + 12 * L * LENGTH * D
@@ -205,10 +208,10 @@ def main() -> None:
 
 
 def matmul_peak(dtype: str) -> float:
-    """FLOP/s measured in a process of its own, so that no contender's threads disturb it."""
+    """FLOP/s, measured in a separate process, so that no contender's threads disturb it."""
     code = f"from llm_jax.train.platform import measured_matmul_peak as m; print(m({dtype!r}))"
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(made.stdout)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 if __name__ == "__main__":

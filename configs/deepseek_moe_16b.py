@@ -1,11 +1,11 @@
-"""DeepSeekMoE 16B (Dai et al. 2024): 16.4 B parameters, 2.8 B of them for each token.
+"""DeepSeekMoE 16B (Dai et al. 2024): 16.4 B parameters, of which each token uses 2.8 B.
 
   llm-jax train deepseek_moe_16b --data.path gs://bucket/data
 
-Hardware: v5p-128 (64 chips), mesh fsdp 8 x expert 8: 8 of the 64 routed experts on each device of a
-group of 8. The first layer is dense, two shared experts see every token, and weights of the six
-chosen ones are not renormalised. The published run: 2 T tokens, batches of 4.5 K sequences of 4,096
-tokens, peak learning rate 4.2e-4, balance loss 0.001.
+Hardware: v5p-128 (64 chips), mesh fsdp 8 x expert 8. Each device has 8 of the 64 routed experts.
+The first layer is dense, two shared experts see every token, and the weights of the six chosen
+experts are not renormalised. The published run has 2 T tokens, batches of 4.5 K sequences of 4,096
+tokens, a peak learning rate of 4.2e-4 and a balance loss of 0.001.
 """
 
 from llm_jax.config import (

@@ -2,8 +2,9 @@
 
   llm-jax train gpt2_124m --data.path data/english
 
-Hardware: 8 x A100-80 (about 4 hours) or v5e-16. The steps are nanoGPT's 10 billion token run
-(batch of 0.5 M tokens); expected validation loss there on OpenWebText: about 3.1 nats per token.
+Hardware: 8 x A100-80 (about 4 hours) or v5e-16. The steps are those of nanoGPT's run on 10 billion
+tokens, with batches of 0.5 M tokens. Its validation loss on OpenWebText is about 3.1 nats per
+token.
 """
 
 from llm_jax.config import (

@@ -1,10 +1,10 @@
-"""Llama 3 405B (Grattafiori et al. 2024, table 3) with 8,192 token sequences.
+"""Llama 3 405B (Grattafiori et al. 2024, table 3) with sequences of 8,192 tokens.
 
   llm-jax preflight llama3_405b --topology v5p-4096
   llm-jax train llama3_405b --data.path gs://bucket/data
 
-Hardware: v5p-4096 (2,048 chips), mesh fsdp 256 x tensor 8. The published run saw 15.6 T tokens;
-this recipe is its first 100,000 steps of 16.8 M tokens.
+Hardware: v5p-4096 (2,048 chips), mesh fsdp 256 x tensor 8. The published run has 15.6 T tokens;
+this recipe trains 100,000 steps of 16.8 M tokens.
 """
 
 from llm_jax.config import (

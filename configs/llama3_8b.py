@@ -1,9 +1,9 @@
-"""Llama 3 8B (Grattafiori et al. 2024, table 3) with 8,192 token sequences.
+"""Llama 3 8B (Grattafiori et al. 2024, table 3) with sequences of 8,192 tokens.
 
   llm-jax train llama3_8b --data.path gs://bucket/data
 
-Hardware: v5p-128 (64 chips), mesh fsdp 32 x tensor 2. The published run saw 15 T tokens; this
-recipe is its first 100,000 steps of 1 M tokens.
+Hardware: v5p-128 (64 chips), mesh fsdp 32 x tensor 2. The published run has 15 T tokens; this
+recipe trains 100,000 steps of 1 M tokens.
 """
 
 from llm_jax.config import (

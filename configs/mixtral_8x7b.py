@@ -1,11 +1,11 @@
-"""Mixtral 8x7B (Jiang et al. 2024): 46.7 B parameters, 12.9 B of them for each token.
+"""Mixtral 8x7B (Jiang et al. 2024): 46.7 B parameters, of which each token uses 12.9 B.
 
   llm-jax train mixtral_8x7b --data.path gs://bucket/data
 
-Hardware: v5p-512 (256 chips), mesh fsdp 128 x tensor 2. The weights of an expert are gathered like
-those of a dense layer, so no token travels; `--parallel.fsdp 32 --parallel.expert 4` keeps the
-experts in place instead. The paper gives neither data nor schedule: batch and learning rate follow
-its size.
+Hardware: v5p-512 (256 chips), mesh fsdp 128 x tensor 2. The weights of the experts are gathered
+like those of a dense layer, and tokens do not move. With `--parallel.fsdp 32 --parallel.expert 4`
+the experts do not move, and tokens are gathered. The paper gives neither data nor schedule; batch
+and learning rate are chosen for the model's size.
 """
 
 from llm_jax.config import (

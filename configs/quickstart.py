@@ -1,10 +1,10 @@
-"""A run of about the size that the quickstart plans: 0.62 million parameters on 3 million tokens.
+"""A run of about the size that the quickstart plans: 0.62 million parameters, 3 million tokens.
 
   llm-jax data build --stdlib --vocab-size 4096 --out data/stdlib
   llm-jax train quickstart
 
-Hardware: 2 CPU cores, some minutes. Expected: 1.30 bits per byte of held-out text, where a
-Kneser-Ney 5-gram model of as many tokens makes 1.69 (`llm-jax eval RUN --ngram 5`).
+Hardware: 2 CPU cores, a few minutes. Expected: 1.30 bits per byte of held-out text. A Kneser-Ney
+5-gram model of the same number of tokens has 1.69 (`llm-jax eval RUN --ngram 5`).
 """
 
 from llm_jax.config import (
@@ -34,16 +34,17 @@ def config() -> RunConfig:
             max_seq_len=512,
             rope_theta=1_000_000.0,
             norm_eps=1e-6,
-            # Without these three, such a model learns to copy late or never (docs/log.md).
+            # Without these three, a model this small learns to copy late or never (docs/log.md).
             qk_norm=True,
             qkv_bias=True,
             attention_init="induction",
             tie_embeddings=True,
         ),
-        # Written out, layers compile in seconds at this size and run faster than a scan on a CPU.
+        # At this size, written-out layers compile in seconds, and run faster than a scan on a CPU.
         compute=ComputeConfig(dtype="float32", remat="none", scan_layers=False),
         data=DataConfig(seq_len=512, batch_size=2),
-        # Small batches want second moments that remember long, and more decay (docs/log.md).
+        # Small batches need a slower decay of the second moment, and more weight decay
+        # (docs/log.md).
         optim=OptimConfig(
             kind="muon",
             learning_rate=5e-3,

@@ -2,8 +2,8 @@
 
   llm-jax train qwen3_0_6b --data.path gs://bucket/data
 
-Hardware: v5e-16, or 8 x A100-80. The published run saw 36 T tokens; this recipe is 12 B, twenty
-tokens per parameter (Hoffmann et al. 2022).
+Hardware: v5e-16, or 8 x A100-80 with `--parallel.fsdp 8`. The published run has 36 T tokens. This
+recipe has 12 B, twenty tokens per parameter (Hoffmann et al. 2022).
 """
 
 from llm_jax.config import (

@@ -1,4 +1,4 @@
-"""Tests: one million parameters, seconds on a CPU.
+"""For tests: one million parameters, seconds on a CPU.
 
   llm-jax train tiny --data.path data/stdlib
 

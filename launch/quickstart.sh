@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From some minutes of this machine to a Hugging Face model: the verbs that a user would type, one
-# after the other. Interrupted and started again, each step goes on where it was.
+# From a few minutes on this machine to a Hugging Face model: the commands that a user would type,
+# one after another. After an interruption, run it again to resume.
 #
 #   [MINUTES=3] bash launch/quickstart.sh OUT [CORPUS [flags of `data build` …]]
 set -euo pipefail
@@ -45,7 +45,7 @@ fi
 say "3. Train"
 run llm-jax train "$out/run.json"
 
-say "4. Held-out bits per byte, and what a 5-gram model makes of the same text"
+say "4. Held-out bits per byte, compared with a 5-gram model"
 run llm-jax eval "$out/run" --ngram 5
 
 say "5. Samples"
@@ -58,20 +58,20 @@ else
     run llm-jax export "$out/run" --to hf "$out/hf"
 fi
 
-say "7. Predicted against measured"
+say "7. Predicted and measured"
 run llm-jax report "$out/run"
 
-say "Made"
+say "Results"
 cat <<END
   $out/data           the tokenised dataset, with its tokenizer and provenance
-  $out/plan.html      why this model, and what it was predicted to reach
+  $out/plan.html      the reasons for this model, and its predicted loss
   $out/run            checkpoints, metrics.jsonl, loss.png, tensorboard/, report.html
   $out/hf             the model for transformers
 
 Next:
   llm-jax plan --chip local --chips 1 --deadline-hours 0.5 --law $laws/stdlib.json \\
       --data $out/data --name longer --out $out/longer --write $out/longer.json
-  llm-jax ladder --data $out/data --minutes 15 --out $out/ladder    # a law of this text
+  llm-jax ladder --data $out/data --minutes 15 --out $out/ladder    # a scaling law for this text
   llm-jax generate $out/run --max-tokens 400 --temperature 0.5
   llm-jax plan --usd 1000 --chip v5e
 END

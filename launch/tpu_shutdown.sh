@@ -1,5 +1,5 @@
 #!/bin/bash
-# Shutdown script of a TPU VM: tells the agent, which has the trainer save, and waits for it.
+# Shutdown script of a TPU VM: signals the agent, which makes the trainer save, and waits for it.
 set -u
 
 home=${LLM_JAX_HOME:-/opt/llm-jax}

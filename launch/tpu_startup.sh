@@ -1,6 +1,6 @@
 #!/bin/bash
-# Start-up script of a TPU VM: installs the code (or takes an image) and runs the agent until the
-# run is over. Everything it needs to know is in the VM's metadata; it holds no secrets.
+# Start-up script of a TPU VM: installs the code (or pulls an image) and runs the agent until the
+# run ends. It reads all its settings from the VM's metadata. It has no secrets.
 set -u
 
 home=${LLM_JAX_HOME:-/opt/llm-jax}
@@ -14,10 +14,10 @@ attribute() {
 
 say() { echo "llm-jax start-up: $*"; }
 
-out=$(attribute llm-jax-out) || { say "no attribute llm-jax-out: this VM is not ours"; exit 1; }
+out=$(attribute llm-jax-out) || { say "no attribute llm-jax-out: not a VM of llm-jax"; exit 1; }
 LLM_JAX_INCARNATION=$(attribute llm-jax-incarnation)
 LLM_JAX_WORKER=$(attribute agent-worker-number)
-# One line per variable, such as MEGASCALE_SLICE_ID: '1'; absent where there is one slice.
+# One line per variable, such as MEGASCALE_SLICE_ID: '1'. It is absent if there is only one slice.
 LLM_JAX_SLICE=$(attribute tpu-env | sed -n "s/^MEGASCALE_SLICE_ID: *'\{0,1\}\([0-9]*\).*/\1/p")
 LLM_JAX_SLICE=${LLM_JAX_SLICE:-0}
 export LLM_JAX_INCARNATION LLM_JAX_WORKER LLM_JAX_SLICE
@@ -33,15 +33,15 @@ install_code() {
       return
     fi
   done
-  # The VM image's own Python is too old: uv brings one.
+  # The Python of the VM image is too old: uv installs a newer one.
   python3 -m pip install --quiet uv || return
   python3 -m uv venv --quiet --python 3.12 "$home/venv" || return
   python3 -m uv pip install --quiet --python "$home/venv/bin/python" "$home/code[tpu,launch-gcp]"
 }
 
 mount_buckets() {
-  # Bucket b appears at /gcs/b. Nothing is cached about names: hosts must see at once what another
-  # has written.
+  # Bucket b appears at /gcs/b. File names are not cached, because a host must see at once what
+  # another host has written.
   mountpoint --quiet "$mounts" && return
   if ! command -v gcsfuse > /dev/null; then
     key=/usr/share/keyrings/cloud.google.asc
@@ -69,15 +69,15 @@ run_agent() {
 }
 
 give_back() {
-  # Host 0 deletes the queued resource, so that a finished run costs nothing more even if nobody
-  # watches. It fails without harm where the service account may not: then the supervisor does it.
+  # Host 0 deletes the queued resource, so that a finished run costs nothing more, even without a
+  # supervisor. If the service account may not delete it, the supervisor does.
   [ "$LLM_JAX_SLICE" = 0 ] && [ "$LLM_JAX_WORKER" = 0 ] || return 0
   sleep "${LLM_JAX_GIVE_BACK_SECONDS:-30}"
   zone=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
     "http://${metadata_host}/computeMetadata/v1/instance/zone")
   gcloud compute tpus queued-resources delete "$(attribute llm-jax-queued-resource)" \
     --zone "${zone##*/}" --force --async --quiet \
-    || say "could not delete the queued resource: llm-jax launch stop does it"
+    || say "could not delete the queued resource: run llm-jax launch stop"
 }
 
 mkdir -p "$home"
@@ -93,10 +93,10 @@ until mount_buckets; do say "could not mount the buckets, trying again"; sleep 3
 while :; do
   run_agent
   code=$?
-  say "the agent left with $code"
+  say "the agent exited with code $code"
   case "$code" in
-    0 | 78) give_back; break ;; # finished, or no use to start again
-    75) break ;; # told to stop
+    0 | 78) give_back; break ;; # finished, or a retry cannot succeed
+    75) break ;; # asked to stop
   esac
   sleep "${LLM_JAX_RESTART_SECONDS:-10}"
 done
