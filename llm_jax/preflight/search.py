@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError
+from llm_jax.config import ConfigError, RunConfig, UserError
 from llm_jax.plan.counts import token_flops
 from llm_jax.plan.layout import Machine, layouts
 from llm_jax.plan.memory import HEADROOM, Layout, device_bytes
@@ -68,27 +68,29 @@ def candidates(config: RunConfig, machine: Machine) -> list[tuple[float, RunConf
     flops = token_flops(config.model, config.data.seq_len)
     room = DOUBT * (1 - HEADROOM) * machine.chip.hbm_bytes / machine.chip.devices_per_chip
     found = []
-    for layout in layouts(config.model, machine, config.compute.dtype):
-        sequences = config.data.batch_size
-        if sequences % layout.batch_shards:
-            continue
-        per_shard = sequences // layout.batch_shards
-        for accumulate in (n for n in range(1, per_shard + 1) if per_shard % n == 0):
+    for mesh in layouts(config.model, machine, config.compute.dtype):
+        per_shard, rest = divmod(config.data.batch_size, mesh.batch_shards)
+        for accumulate in (n for n in range(1, per_shard + 1) if not rest and per_shard % n == 0):
+            layout = dataclasses.replace(mesh, accumulate=accumulate)
             tokens = per_shard // accumulate * config.data.seq_len
-            parts = device_bytes(config.model, layout, tokens, config.compute.loss_chunk)
-            if sum(parts.values()) <= room:
-                layout = dataclasses.replace(layout, accumulate=accumulate)
-                time = step_time(
-                    config.model,
-                    flops,
-                    machine.chip,
-                    machine.piece,
-                    machine.slices,
-                    layout,
-                    config.batch_tokens,
-                )
-                found.append((time.expected, _with(config, machine, layout)))
-                break
+            chunk, optim = config.compute.loss_chunk, config.optim
+            if sum(device_bytes(config.model, layout, tokens, chunk, optim).values()) > room:
+                continue
+            try:
+                candidate = _with(config, machine, layout)
+            except ConfigError:  # micro-batches that do not divide the steps of a batch ramp
+                continue
+            time = step_time(
+                config.model,
+                flops,
+                machine.chip,
+                machine.piece,
+                machine.slices,
+                layout,
+                config.batch_tokens,
+            )
+            found.append((time.expected, candidate))
+            break
     return sorted(found, key=lambda pair: pair[0])
 
 
@@ -103,6 +105,8 @@ def _with(config: RunConfig, machine: Machine, layout: Layout) -> RunConfig:
         context=1,
         expert=1,
         pipeline=1,
+        microbatches=None,
+        rounds=1,
     )
     return dataclasses.replace(
         config,
