@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sysconfig
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def start_fake_devices() -> None:
 
 
 start_fake_devices()
+
+
+def give_children_ctrl_c() -> None:
+    """Where these tests run in the background of a script, SIGINT is ignored from birth, and would
+    be by every program that they start. One that is caught is the default again after an exec."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+
+
+give_children_ctrl_c()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,7 +19,10 @@ EXIT_INTERRUPTED = 130
 
 
 class Stop:
-    """Handles SIGTERM and SIGINT while it is entered; a second SIGINT ends the process at once."""
+    """Handles SIGTERM and SIGINT while it is entered; a second SIGINT ends the process at once.
+
+    A SIGINT that was ignored when the process began stays ignored.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -28,8 +31,10 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if jax.process_count() == 1:  # else SIGTERM belongs to JAX's preemption service
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+            # Ignored from birth in the background of a script: Ctrl-C is for the foreground.
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -38,6 +38,7 @@ from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import Log, read_metrics
 from llm_jax.train.state import abstract_state
+from llm_jax.train.stop import Stop
 from llm_jax.train.validation import Validation
 
 STEPS = 60
@@ -188,6 +189,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Ru
     assert (result["step"], result["exit_code"]) == (6, 0)
     assert result["tokens"] == 6 * 8 * 16
     return config
+
+
+def test_ctrl_c_is_left_to_the_foreground() -> None:
+    """A run in the background of a script, or under nohup, ignores SIGINT from birth."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop.requested()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (stop.requested(), stop.exit_code) == (True, 75)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_sigterm_between_checkpoints(
