@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import itertools
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 from llm_jax import __version__
 from llm_jax.commands import overrides
+from llm_jax.commands.json_line import json_line
 from llm_jax.config import UserError, nearest
 from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
 
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             os.environ.update(WITHOUT_TPU | os.environ)
         result = module.run(args)
         exit_code = result.pop("exit_code", 0)
-        print(json.dumps(result) if args.json else module.text(result))
+        print(json_line(result, sys.stdout.encoding) if args.json else module.text(result))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if error.abandons_threads:

@@ -1,0 +1,30 @@
+"""A verb's result as the one line that `--json` prints."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def json_line(result: dict[str, Any], encoding: str | None) -> str:
+    """`result` as JSON on one line.
+
+    Text stands as it is where `encoding` has all its characters, else in JSON's ASCII escapes. JSON
+    has no NaN and no infinities: they become null.
+    """
+    result = _finite(result)
+    line = json.dumps(result, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode(encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(result, allow_nan=False)
+    return line
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
