@@ -95,7 +95,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 def load(reference: str) -> RunConfig:
     """The config of `reference`: a recipe's name or path, a `run.json`, or the folder of a run.
 
-    The config of a folder has this folder as its `out`, wherever it was trained.
+    The config of a run folder has this folder as its `out`, even if the folder has been moved.
 
     Raises:
       ConfigError: nothing has that name, or it does not hold a valid `RunConfig`.

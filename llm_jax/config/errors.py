@@ -29,17 +29,17 @@ def require(condition: bool, sentence: str) -> None:
 
 
 FEW = 8
-"""Names that are all shown where none is near."""
+"""If no name is near, all names are shown if there are at most this many."""
 NEAR = 0.6
-"""Likeness from which a name is what may have been meant."""
+"""Least similarity of a name that is suggested."""
 CLOSE_BEHIND = 0.05
-"""Names whose likeness is this much below that of the nearest are named beside it."""
+"""A name is suggested too if its similarity is at most this much below the nearest name's."""
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """The end of an error sentence: the nearest known names, three at most.
+    """The end of an error sentence: the nearest known names, at most three.
 
-    Where none is near, a few known names are all given, and of many the three that come nearest.
+    If no name is near, it lists all of a few names, or the three nearest of many.
     """
     ranked = sorted((-_likeness(word, name), name) for name in known)
     if not ranked:
@@ -55,9 +55,10 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 
 
 def _likeness(word: str, name: str) -> float:
-    """From 0 to 1. Flags are compared in two parts, the section and the field.
+    """Similarity of `word` and `name`, from 0 to 1. Flags are compared by section and by field.
 
-    A field whose initials (`lr` for `learning-rate`) or beginning the word has counts as near.
+    If the word is the initials (`lr` for `learning-rate`) or the beginning of a field, they are
+    near.
     """
     (section, field), (known_section, known_field) = _parts(word), _parts(name)
     like = _ratio(field, known_field)
@@ -65,13 +66,13 @@ def _likeness(word: str, name: str) -> float:
         like = 0.98
     elif len(field) > 2 and known_field.startswith(field):
         like = max(like, 0.85)
-    if not section:  # the section may have been left out
+    if not section:  # a user may leave the section out
         return like if not known_section else 0.95 * like
     return like * (0.65 + 0.35 * _ratio(section, known_section))
 
 
 def _parts(word: str) -> tuple[str, str]:
-    """Section and field of a flag `--section.field=value`, "" and the word of anything else."""
+    """(section, field) of a flag `--section.field=value`; ("", word) for any other word."""
     if not word.startswith("--"):
         return "", word.lower().replace("_", "-")
     section, _, field = word[2:].split("=")[0].lower().replace("_", "-").rpartition(".")

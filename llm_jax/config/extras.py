@@ -1,4 +1,4 @@
-"""The optional packages, and the sentence that names the extra which installs a missing one."""
+"""Optional packages, and the error sentence that names the extra that installs a missing one."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ EXTRAS = {
     "yaml": "launch-gke",
     "wandb": "wandb",
 }
-"""Package as it is imported → the extra of pyproject.toml that installs it."""
+"""Import name of a package → the extra of pyproject.toml that installs it."""
 
 
 def require_packages(what: str, *packages: str, way_out: str = "") -> None:
-    """Raises `UserError` if a package that `what` needs is not installed; imports none of them.
+    """Raises `UserError` if a package that `what` needs is not installed. It imports none of them.
 
     Args:
       packages: keys of `EXTRAS`.
-      way_out: what to do instead of installing, such as "or give --no-check".
+      way_out: an alternative to the installation, such as "or give --no-check".
     """
     missing = [package for package in packages if not _installed(package)]
     if missing:
@@ -40,5 +40,5 @@ def require_packages(what: str, *packages: str, way_out: str = "") -> None:
 def _installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # the package that it is part of
+    except ModuleNotFoundError:  # its parent package is not installed
         return False

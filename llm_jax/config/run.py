@@ -147,13 +147,14 @@ class RunConfig:
 
 
 VOCAB_MULTIPLE = 128
-"""A model's vocabulary may be its tokenizer's rounded up to this, for the sake of the hardware."""
+"""A model's vocabulary may be its tokenizer's, rounded up to a multiple of this for the hardware.
+"""
 
 
 def check_vocabulary(config: RunConfig, have: int) -> None:
-    """Raises `ConfigError` unless the model's vocabulary is that of its dataset, `have` tokens.
+    """Raises `ConfigError` unless the model's vocabulary fits its dataset's, of `have` tokens.
 
-    A run that exists keeps its padding: an imported model may have any.
+    An existing run may have any larger vocabulary, because an imported model may have any padding.
     """
     exists = (Path(config.out) / "tokenizer.model").is_file()
     rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE

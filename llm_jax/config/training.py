@@ -132,7 +132,7 @@ class OptimConfig:
     linear decay over the last `decay_fraction` (Hu et al. 2024). `constant`: no decay;
     `schedule_free` requires it."""
     warmup_steps: int | None = None
-    """Steps of linear warm-up; None: a tenth of the run's steps, at most 100."""
+    """Steps of linear warm-up. None: a tenth of the run's steps, at most 100."""
     decay_fraction: float = 0.2
     """Fraction of all steps over which `wsd` decays."""
     final_fraction: float = 0.1
@@ -174,7 +174,7 @@ class OptimConfig:
             self._check_schedule_free()
 
     def warmup(self, steps: int) -> int:
-        """Steps of warm-up in a run of `steps`."""
+        """Steps of warm-up in a run of `steps` steps."""
         return min(100, steps // 10) if self.warmup_steps is None else self.warmup_steps
 
     def _check_schedule_free(self) -> None:

@@ -44,10 +44,12 @@ class Slice:
 
     @property
     def chips(self) -> int:
+        """Number of chips."""
         return prod(self.shape)
 
     @property
     def topology(self) -> str:
+        """Sizes of the axes, such as `4x4x8`."""
         return "x".join(map(str, self.shape))
 
 

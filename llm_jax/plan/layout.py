@@ -32,10 +32,12 @@ class Machine:
 
     @property
     def chips(self) -> int:
+        """Number of chips in all slices."""
         return self.piece.chips * self.slices
 
     @property
     def devices(self) -> int:
+        """Number of JAX devices."""
         return self.chips * self.chip.devices_per_chip
 
     @property

@@ -48,10 +48,12 @@ class Layout:
 
     @property
     def devices(self) -> int:
+        """Number of devices."""
         return self.data * self.fsdp * self.tensor
 
     @property
     def batch_shards(self) -> int:
+        """Number of parts that the batch is split into."""
         return self.data * self.fsdp
 
 

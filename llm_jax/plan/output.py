@@ -126,62 +126,62 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
     """One sentence for each choice of the plan."""
     request, run, model = plan.request, plan.execution, plan.model
     best, machine, time = plan.optimum, plan.execution.machine, plan.execution.time
-    said = []
+    sentences = []
     if request.params is None and request.tokens is None:
-        said.append(
+        sentences.append(
             f"{plan.law.name} puts the optimum of this budget at {best.params:.3g} parameters and "
             f"{best.tokens:.3g} tokens ({best.tokens / best.params:.1f} a parameter)."
         )
     else:
         fixed = "--params" if request.params is not None else "--tokens"
-        said.append(f"{fixed} fixes the size; the budget decides the rest.")
+        sentences.append(f"{fixed} fixes the size; the budget decides the rest.")
     if request.inference_tokens:
         weighed = " at the price of training" if request.serving else ""
-        said.append(
+        sentences.append(
             f"The budget also pays for serving {request.inference_tokens:.3g} tokens{weighed}. So "
             "a smaller model with more training tokens is better (Sardana & Frankle 2023)."
         )
-        said.append(request.serving)
+        sentences.append(request.serving)
     if flat is not None:
-        said.append(
+        sentences.append(
             f"The optimum is flat: from {flat[0]:.3g} to {flat[1]:.3g} parameters, the same loss "
             "costs at most 1% more compute."
         )
     usual = usual_ffn(request.family, model.d_model, model.num_heads * model.head_dim)
-    said.append(
+    sentences.append(
         f"{model.num_layers} layers of width {model.d_model} with {model.num_heads} heads of "
         f"{model.head_dim} and an ffn of {model.d_ff} ({model.d_ff / model.d_model:.2f} × the "
         f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; all widths "
         "divide by the mesh."
     )
     if request.vocab_size is None and model.vocab_size != VOCABULARIES[request.family][0]:
-        said.append(
+        sentences.append(
             f"The vocabulary is {model.vocab_size:,}, because {VOCABULARIES[request.family][0]:,} "
             f"would put more than {EMBEDDING_SHARE:.0%} of the parameters into embeddings."
         )
-    said.append(
+    sentences.append(
         f"The batch of {plan.batch_tokens:,} tokens and the peak learning rate of "
         f"{plan.hyper.learning_rate:.3g} follow {plan.hyper.source}; the batch is rounded to the "
         "mesh."
     )
     if request.chips is None:
-        said.append(
+        sentences.append(
             f"{machine.name} is the fastest machine that can split the batch and costs at most "
             f"{COST_SLACK:.0%} more than the cheapest."
         )
     kept = {"none": "keeps all activations", "dots": "keeps the outputs of matmuls"}
-    said.append(
+    sentences.append(
         f"The backward pass {kept.get(run.layout.remat, 'recomputes each block')}. That is the "
         f"fastest choice that leaves {HEADROOM:.0%} of the memory free."
     )
     softmaxes = " plus softmax" if request.chip.score_rate is not None else ""
-    said.append(
+    sentences.append(
         f"A step is bound by {time.bound}: compute {time.math:.3g} s at "
         f"{request.chip.attainable:.0%} of the peak{softmaxes}, memory {time.hbm:.3g} s, "
         f"communication {time.comms:.3g} s (fsdp {time.fsdp:.2g}, tensor {time.tensor:.2g}, "
         f"data {time.data:.2g})."
     )
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 EVAL_TOKENS = 131_072

@@ -48,14 +48,17 @@ class Plan:
 
     @property
     def batch_tokens(self) -> int:
+        """Tokens per step."""
         return self.execution.batch_sequences * self.seq_len
 
     @property
     def tokens(self) -> int:
+        """Training tokens."""
         return self.steps * self.batch_tokens
 
     @property
     def params(self) -> int:
+        """All parameters of the model."""
         return total_parameters(self.model)
 
     @property
@@ -74,6 +77,7 @@ class Plan:
 
     @property
     def chips(self) -> int:
+        """Number of chips."""
         return self.execution.machine.chips
 
     @property
@@ -83,6 +87,7 @@ class Plan:
 
     @property
     def hours_range(self) -> tuple[float, float]:
+        """Wall hours with restarts, at the lowest and the highest step time."""
         time = self.execution.time
         return tuple(self.steps * t / 3600 * self._overhead for t in (time.low, time.high))  # type: ignore[return-value]
 
@@ -92,20 +97,24 @@ class Plan:
 
     @property
     def chip_hours(self) -> float:
+        """Wall hours times chips."""
         return self.hours * self.chips
 
     @property
     def usd(self) -> float | None:
+        """Cost of training in US dollars; None if the price is not known."""
         price = self.request.price
         return None if price is None else self.chip_hours * price
 
     @property
     def kwh(self) -> float | None:
+        """Energy in kWh, including the data centre; None if the power is not known."""
         watts = self.request.watts or self.request.chip.watts
         return None if watts is None else self.chip_hours * watts / 1000 * self.request.pue
 
     @property
     def co2_kg(self) -> float | None:
+        """Emissions in kg CO₂e; None if the energy is not known."""
         return None if self.kwh is None else self.kwh * self.request.carbon
 
     @property
@@ -122,19 +131,23 @@ class Plan:
 
     @property
     def loss(self) -> float | None:
+        """Predicted loss in nats per token; None if the law predicts none."""
         return self.law.loss(self.law_params, self.tokens)
 
     @property
     def interval(self) -> tuple[float, float] | None:
+        """90% interval of the loss."""
         return self.law.interval(self.law_params, self.tokens)
 
     @property
     def epochs(self) -> float | None:
+        """Times that the data are read; None if their size is not known."""
         unique = self.request.unique_tokens
         return None if unique is None else self.tokens / unique
 
     @property
     def warnings(self) -> list[str]:
+        """Sentences about the law and the rule that a reader must know."""
         found = [*self.law.warnings(self.law_params, self.tokens), *self.hyper.warnings]
         if self.model.moe:
             found.append(

@@ -16,10 +16,12 @@ def short(value: float) -> str:
 
 
 def gigabytes(value: float) -> str:
+    """Bytes in GB (10⁹ bytes)."""
     return f"{value / 1e9:.3g} GB"
 
 
 def money(value: float | None) -> str:
+    """US dollars; `not known` for None."""
     return "not known" if value is None else f"${value:,.0f}" if value >= 100 else f"${value:.2f}"
 
 
@@ -33,12 +35,14 @@ def duration(hours: float) -> str:
 
 
 def loss_text(loss: float | None, interval: Any) -> str:
+    """A predicted loss and its 90% interval."""
     if loss is None:
         return "not given by this law"
     return f"{loss:.3f} nats/token (90%: {interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def law_table(result: dict[str, Any]) -> str:
+    """The optimum of a law, as lines of text."""
     best = result["optimum"]
     lines = [
         f"law         {result['law']['name']}: {result['law']['source']}",
@@ -50,6 +54,7 @@ def law_table(result: dict[str, Any]) -> str:
 
 
 def plan_table(result: dict[str, Any]) -> str:
+    """The plan, as lines of text."""
     r, model, mesh, memory = result, result["model"], result["mesh"], result["memory_bytes"]
     axes = ", ".join(f"{axis} {mesh[axis]}" for axis in ("data", "fsdp", "tensor"))
     low, high = r["step_seconds"]
