@@ -61,11 +61,11 @@ class Corpus:
             return
         self.used += 1
         if reason := cleaner.reason_to_drop(text):
-            self.left_out.skip(reason)
+            self.left_out.skip(reason, document.source, document.line)
             return
         key = reader_key(text)
         if key in self._seen:
-            self.left_out.skip("duplicate")
+            self.left_out.skip("duplicate", document.source, document.line)
             return
         self._seen.add(key)
         self._file.write(raw)

@@ -284,7 +284,7 @@ def test_losses_are_counted_named_and_bounded(
     entries = [json.loads(line) for line in lines]
     assert [entry["kind"] for entry in entries].count("lost") == 60
     assert {entry["file"] for entry in entries} == {
-        str(bad / name) for name in [".hidden", *(f"{i:02}.txt" for i in range(60))]
+        str(bad / name) for name in [".hidden", "copy2.txt", *(f"{i:02}.txt" for i in range(60))]
     }
     # A dataset that is there already is not taken for one without losses.
     for changes in ({"strict": True}, {"max_left_out": 0.1}):

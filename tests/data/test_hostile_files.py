@@ -161,6 +161,28 @@ def test_an_encoding_with_its_byte_order_needs_no_mark(tmp_path: Path, codec: st
     assert texts == [] and all(f"say {codec[:6]}-le or" in entry["detail"] for entry in entries)
 
 
+@pytest.mark.parametrize("named", ["cp932", "latin-1", "cp1252", "euc_jp"])
+def test_utf8_is_not_read_as_another_encoding(tmp_path: Path, named: str) -> None:
+    """These bytes are valid in each of these encodings, and give other characters."""
+    (tmp_path / "a.txt").write_bytes("テスト".encode())
+    (tmp_path / "b.jsonl").write_bytes('{"text": "テスト"}\n{"text": "plain"}\n'.encode())
+    (tmp_path / "c.txt").write_bytes("テスト plain".encode("iso2022_jp"))
+    texts, entries = read(tmp_path, encoding=named)
+    assert texts == ["plain"]
+    assert [entry["reason"] for entry in entries] == [f"not {named}"] * 3
+    assert "iso2022_jp" in entries[2]["detail"]
+    assert read(tmp_path / "c.txt", encoding="iso2022_jp") == (["テスト plain"], [])
+
+
+def test_files_without_a_record_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\n \r\n")
+    (tmp_path / "b.json").write_bytes(b"[]")
+    (tmp_path / "c.json").write_bytes(b"")
+    texts, entries = read(tmp_path)
+    assert texts == []
+    assert [(entry["kind"], entry["reason"]) for entry in entries] == [("skipped", "empty")] * 3
+
+
 def test_where_an_encoding_fails_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\rtwo\r\nthree \x93\xfa\n")
     (tmp_path / "b.txt").write_bytes(codecs.BOM_UTF16_LE + b"odd")
@@ -352,14 +374,24 @@ def test_a_file_that_changes_ends_the_reading(tree: Path) -> None:
     (tree / "sub" / "b.txt").write_text("another text")
     with pytest.raises(UserError, match=r"b\.txt changed while it was read"):
         list(source.documents(LeftOut()))
+    source.fingerprint()
+    (tree / "new.txt").write_text("came later")
+    with pytest.raises(UserError, match=r"new\.txt changed while it was read"):
+        list(source.documents(LeftOut()))
 
 
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
-    name = os.fsdecode(b"caf\xe9.txt")
-    (tmp_path / name).write_bytes(b"\xff")
-    texts, (entry,) = read(tmp_path)
+def test_names_that_no_line_of_text_can_hold(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.txt", "日本\n.txt".encode(), b"long" * 60 + b".txt"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"\xff")
+    texts, entries = read(tmp_path)
     assert texts == []
-    assert entry["file"] == str(tmp_path / r"caf\xe9.txt")
+    names = [r"caf\xe9.txt", "long" * 60 + ".txt", r"日本\x0a.txt"]
+    assert [entry["file"] for entry in entries] == [str(tmp_path / name) for name in names]
+    losses = LeftOut()
+    losses.lose("not utf-8", "a/" * 500, 3, "bytes ff")
+    first = losses.summary(0)["reasons"]["not utf-8"]["first"]
+    assert len(first) == 201
+    assert first.startswith("a/a/") and first.endswith("a/:3: bytes ff")
 
 
 def test_losses_are_named_up_to_a_bound_and_counted_exactly(

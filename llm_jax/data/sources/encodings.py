@@ -17,6 +17,8 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+ISO_2022_JP = "\x1b$"
+"""Begins two-byte characters in an encoding of 7 bits, which is valid ASCII as well."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,24 @@ class Encoding:
             raise self._unusable(f"bytes {raw[error.start : error.end].hex(' ')}", line) from None
         except UnicodeError as error:
             raise self._unusable(str(error)) from None
+        if self._is_utf8(raw):
+            raise self._unusable("its bytes are UTF-8")
+        if ISO_2022_JP in text:
+            raise self._unusable("it has escape sequences of iso2022_jp")
         if "\0" in text:
             raise Unusable(NOT_TEXT, "NUL bytes: binary, or UTF-16 without a byte-order mark")
         return text
+
+    def _is_utf8(self, raw: bytes) -> bool:
+        """Whether `raw` is UTF-8 although another encoding was named, whose decoding of it would
+        be a row of wrong characters. Text in another encoding is hardly ever valid UTF-8."""
+        if self.codec.startswith("utf") or raw.isascii():
+            return False
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
 
     def to_utf8(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The same text in UTF-8, piece by piece."""

@@ -101,7 +101,7 @@ class FileSource:
             raise Unusable(NOT_TEXT, walk.unread(suffix))
         with open_regular(file) as stream:
             stamp = _stamp(stream)
-            if self._stamps.get(file, stamp) != stamp:
+            if self._stamps and self._stamps.get(file) != stamp:
                 raise _changed(file)
             compressed = is_compressed(stream.read(4))
             stream.seek(0)
@@ -136,9 +136,10 @@ class FileSource:
             pieces, encoding = encoding.to_utf8(pieces), encoding_of(b"", "utf-8")
         elif b"\0" in head:
             raise Unusable(NOT_TEXT, "NUL bytes: binary, or UTF-16 without a byte-order mark")
-        used = 0
+        seen = used = 0
         try:
             for line, record in records(pieces, encoding, self.max_bytes):
+                seen += 1
                 if isinstance(record, Unusable):
                     left_out.lose(record.reason, str(file), line, record.detail)
                     continue
@@ -152,6 +153,8 @@ class FileSource:
             if error.cut:
                 error.detail += f"; {used:,} documents before that are used"
             raise
+        if seen == 0:
+            left_out.skip("empty", str(file))
 
     def _name(self, file: Path) -> str:
         return file.name if file == self.path else file.relative_to(self.path).as_posix()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ LISTED = 1000
 """Entries of one reason that are named; more of them are only counted."""
 MOST_LEFT_OUT = 0.5
 """Share of losses above which nothing is built, unless a flag says otherwise."""
+SHORT = 200
+"""Characters of a place that a sentence names."""
+CONTROLS = re.compile("[\x00-\x1f\x7f]")
 UNREADABLE = "unreadable file"
 NOT_TEXT = "not text"
 HALF_CHARACTERS = "lone surrogates"
@@ -75,19 +79,18 @@ class LeftOut:
         file = printable(file)
         place = (file if line is None else f"{file}:{line}") + (f": {detail}" if detail else "")
         if self._strict:
-            raise UserError(f"--strict ends at the first loss: {reason} ({place}).")
+            raise UserError(f"--strict ends at the first loss: {reason} ({_short(place)}).")
         self.lost[reason] += 1
-        self._first.setdefault(reason, place)
+        self._first.setdefault(reason, _short(place))
         self._name("lost", reason, file, line, detail)
 
     def lose_unusable(self, error: Unusable, file: str) -> None:
         self.lose(error.reason, file, error.line, error.detail)
 
-    def skip(self, reason: str, file: str = "", detail: str = "") -> None:
-        """One thing that is left out on purpose, and named if it has a name."""
+    def skip(self, reason: str, file: str, line: int | None = None) -> None:
+        """One thing that is left out on purpose."""
         self.skipped[reason] += 1
-        if file:
-            self._name("skipped", reason, printable(file), None, detail)
+        self._name("skipped", reason, printable(file), line, "")
 
     def dropped(self) -> dict[str, int]:
         """Reason → how many, of both kinds, the most frequent first."""
@@ -151,5 +154,11 @@ def reasons(losses: dict[str, Any]) -> str:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that every output can hold; bytes that are not UTF-8 become \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as one line of text; bytes that are not UTF-8, and line ends, become \\xNN."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return CONTROLS.sub(lambda control: f"\\x{ord(control[0]):02x}", text)
+
+
+def _short(place: str) -> str:
+    """`place`, without its middle if it is too long for a sentence."""
+    return place if len(place) <= SHORT else f"{place[: SHORT // 2]}…{place[-SHORT // 2 :]}"
