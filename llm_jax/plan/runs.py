@@ -16,6 +16,7 @@ from llm_jax.config import RunConfig, UserError, from_json
 from llm_jax.plan.counts import active_parameters, non_embedding_parameters
 from llm_jax.plan.fit import Runs
 from llm_jax.plan.laws import Counts
+from llm_jax.runs.history import read_history
 
 COLUMNS = ("params", "tokens", "loss")
 
@@ -108,7 +109,13 @@ def read_folder(folder: Path, counts: Counts) -> Curve:
     for file in (config_file, metrics_file):
         if not file.is_file():
             raise UserError(f"{folder} is not a run folder: it has no {file.name}.")
-    model = from_json(config_file.read_text(encoding="utf-8"), RunConfig).model
+    config = from_json(config_file.read_text(encoding="utf-8"), RunConfig)
+    model, parent = config.model, read_history(folder, config).parent
+    if parent:
+        raise UserError(
+            f"{folder} began with the weights of {parent['run']}, so its tokens do not account for "
+            "its loss: leave it out."
+        )
     size = active_parameters(model) if counts == "all" else non_embedding_parameters(model)
     points = validation_losses(metrics_file)
     if not points:

@@ -22,6 +22,13 @@ from llm_jax.runs.files import write_text
 
 FILE = "history.jsonl"
 
+SAME_TRAINING = (
+    *("run.log_every", "run.wandb", "run.profile", "run.checkpoint.", "run.eval.", "run.parallel."),
+    *("run.compute.remat", "run.compute.scan_layers", "run.compute.loss_chunk"),
+    *("run.compute.attention", "run.compute.compiler", "run.optim.accumulate", "run.data.path"),
+)
+"""Beginnings of the fields that change no more of what is learned than how sums are rounded."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -49,6 +56,11 @@ class Entry:
     effect: str = "the beginning"
     parent: dict[str, Any] | None = None
     """`run`, `name` and `step` of the checkpoint whose weights the run began with."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether it changed what the run learns."""
+        return any(not name.startswith(SAME_TRAINING) for name in self.changed or ())
 
     @property
     def data(self) -> DataConfig:

@@ -56,10 +56,11 @@ class Reporter:
         for back in rollbacks:
             self.log.say(f"{back.batches} batches are left out after step {back.step}: {back.why}.")
         if step is not None:
-            read = (
-                f"{self.history.sequences(step):,} sequences, {self.history.tokens(step):,} tokens"
+            sequences, tokens = self.history.sequences(step), self.history.tokens(step)
+            self.log.say(
+                f"Resuming {self.config.out} after step {step}: {sequences:,} sequences, "
+                f"{tokens:,} tokens."
             )
-            self.log.say(f"Resuming {self.config.out} after step {step} ({read}).")
             if not checkpointer.has_optimizer(step):
                 self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
         for change in filter(None, map(sentence, lines)):
