@@ -11,6 +11,7 @@ From these lines follows what any step reads, without replaying the steps before
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -62,7 +63,7 @@ class Entry:
         """Whether it changed what the run learns."""
         return any(not name.startswith(SAME_TRAINING) for name in self.changed or ())
 
-    @property
+    @functools.cached_property
     def data(self) -> DataConfig:
         return from_dict(self.config["data"], DataConfig, "history.config.data")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def resume(
     )
     after = history.followed_by(line)
     effect = "; ".join(_effects(config, changed, history, after, step))
-    line = Entry(**(vars(line) | {"effect": effect}))
+    line = replace(line, effect=effect)
     return history.followed_by(line), [*lines, line]
 
 
