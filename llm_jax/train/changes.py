@@ -158,7 +158,7 @@ def _rate(config: RunConfig, old: RunConfig, step: int) -> list[str]:
     if abs(a - b) <= 1e-6 * max(a, b):
         return []
     clause = f"learning rate {a:.2e} → {b:.2e} at once"
-    warm = step >= config.optim.warmup_steps
+    warm = step >= config.optim.warmup(config.steps)
     if b > JUMP * a and warm and config.optim.learning_rate == old.optim.learning_rate:
         clause += f" (to stay there: --optim.schedule constant --optim.learning-rate {a:.2e})"
     return [clause]

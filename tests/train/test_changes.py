@@ -17,7 +17,7 @@ from tiny import VOCAB, model_config, optim_config, run_config
 from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig, to_json
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.pipeline import TokenDataset
-from llm_jax.data.text import FileSource
+from llm_jax.data.sources import FileSource
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.plan.outcome import compare
 from llm_jax.runs.history import FILE, read_history
