@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
 from typing import Any
 
-from llm_jax.config import ConfigError, RunConfig, from_dict
+from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, parse_json
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import read_json
+
+FIGURES = {
+    "train": ("step", "loss", "tokens_per_second"),
+    "validation": ("step", "loss"),
+}
+"""What every record of a split has."""
+LEAST = 1e-9
+"""Tokens per second that time left is reckoned from, at least."""
 
 
 def progress(folder: Folder) -> dict[str, Any] | None:
@@ -26,7 +34,7 @@ def progress(folder: Folder) -> dict[str, Any] | None:
         return None
     last = trained[-1]
     tokens_left = run.tokens(run.steps) - run.tokens(last["step"])
-    useful = last["tokens_per_second"] * (last.get("goodput") or 1.0)
+    useful = max(last["tokens_per_second"], LEAST) * (_figure(last, "goodput") or 1.0)
     hours = tokens_left / useful / 3600
     price = run.plan.usd / run.plan.hours if run.plan and run.plan.usd else None
     validated = [r["loss"] for r in records if r["split"] == "validation"]
@@ -36,8 +44,8 @@ def progress(folder: Folder) -> dict[str, Any] | None:
         "loss": last["loss"],
         "validation_loss": validated[-1] if validated else None,
         "tokens_per_second": last["tokens_per_second"],
-        "mfu": last["mfu"],
-        "goodput": last.get("goodput"),
+        "mfu": _figure(last, "mfu"),
+        "goodput": _figure(last, "goodput"),
         "skipped": sum(r["split"] == "skipped" for r in records),
         "hours_left": hours,
         "usd_left": None if price is None else price * hours,
@@ -50,10 +58,27 @@ def _records(folder: Folder) -> list[dict[str, Any]]:
     found = []
     for line in lines:
         try:
-            found.append(json.loads(line))
-        except ValueError:
+            found.append(_record(line))
+        except UserError:
             break
     return found
+
+
+def _record(line: str) -> dict[str, Any]:
+    """Raises `UserError` unless it has the figures that are shown."""
+    record = parse_json(line, "the line")
+    if not isinstance(record, dict) or not isinstance(record.get("split"), str):
+        raise UserError("The line is not a record of a split.")
+    for name in FIGURES.get(record["split"], ("step",)):
+        if _figure(record, name) is None:
+            raise UserError(f"{name} is not a finite number.")
+    return record
+
+
+def _figure(record: dict[str, Any], name: str) -> float | None:
+    """The finite number of that name, None if there is none."""
+    value = record.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def progress_line(now: dict[str, Any]) -> str:
@@ -61,7 +86,9 @@ def progress_line(now: dict[str, Any]) -> str:
     parts = [f"step {now['step']}/{now['steps']}", f"loss {now['loss']:.4f}"]
     if now["validation_loss"] is not None:
         parts.append(f"validation {now['validation_loss']:.4f}")
-    parts += [f"{now['tokens_per_second']:,.0f} tokens/s", f"MFU {now['mfu']:.0%}"]
+    parts.append(f"{now['tokens_per_second']:,.0f} tokens/s")
+    if now["mfu"] is not None:
+        parts.append(f"MFU {now['mfu']:.0%}")
     if now["goodput"] is not None:
         parts.append(f"goodput {now['goodput']:.0%}")
     if now["skipped"]:

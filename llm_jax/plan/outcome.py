@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from llm_jax.config import PlanRecord, RunConfig, UserError, from_json
+from llm_jax.config import PlanRecord, RunConfig, UserError, read_config
 from llm_jax.plan.counts import total_parameters
 from llm_jax.plan.runs import records
 from llm_jax.runs.history import History, read_history
@@ -20,7 +20,7 @@ def finished(folder: Path, steps: int) -> bool:
     return file.is_file() and any(r["step"] == steps for r in records(file, "validation"))
 
 
-def read_config(folder: Path) -> RunConfig:
+def config_of(folder: Path) -> RunConfig:
     """The config in a run folder.
 
     Raises:
@@ -30,7 +30,7 @@ def read_config(folder: Path) -> RunConfig:
     file = folder / "run.json"
     if not file.is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
-    return from_json(file.read_text(encoding="utf-8"), RunConfig)
+    return read_config(file, RunConfig)
 
 
 def compare(folder: Path) -> dict[str, Any]:
@@ -42,10 +42,10 @@ def compare(folder: Path) -> dict[str, Any]:
     Raises:
       UserError: there is no run, or it has not measured anything yet.
     """
-    config, file = read_config(folder), folder / METRICS
+    config, file = config_of(folder), folder / METRICS
     history = read_history(folder, config)
-    steps = records(file, "train") if file.is_file() else []
-    losses = records(file, "validation") if file.is_file() else []
+    steps = records(file, "train", "tokens_per_second") if file.is_file() else []
+    losses = records(file, "validation", "bits_per_byte") if file.is_file() else []
     if not steps or not losses:
         raise UserError(f"The run in {str(folder)!r} has no measurements yet: train it first.")
     last = losses[-1]
@@ -144,8 +144,9 @@ def _warnings(config: RunConfig, history: History, step: int) -> list[str]:
 
 def curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
     """(tokens, loss) of train and validation, and (tokens, seconds a step) as `step`."""
-    config, file = read_config(folder), folder / METRICS
-    history, train = read_history(folder, config), records(file, "train")
+    config, file = config_of(folder), folder / METRICS
+    history = read_history(folder, config)
+    train = records(file, "train", "tokens_per_second")
     return {
         "train": [(r["tokens"], r["loss"]) for r in train],
         "validation": [(r["tokens"], r["loss"]) for r in records(file, "validation")],

@@ -151,8 +151,8 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
     sentences.append(
         f"{model.num_layers} layers of width {model.d_model} with {model.num_heads} heads of "
         f"{model.head_dim} and an ffn of {model.d_ff} ({model.d_ff / model.d_model:.2f} × the "
-        f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; the "
-        "mesh divides all widths."
+        f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; all widths "
+        "divide by the mesh."
     )
     if request.vocab_size is None and model.vocab_size != VOCABULARIES[request.family][0]:
         sentences.append(
