@@ -16,6 +16,7 @@ import numpy as np
 
 from llm_jax.commands import count
 from llm_jax.config import UserError
+from llm_jax.config.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +89,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    lines = [f"Fitted {result['n']} runs, {result['bootstraps']} bootstrap draws.", ""]
+    lines = [
+        f"Fitted {counted(result['n'], 'run')}, {counted(result['bootstraps'], 'bootstrap draw')}.",
+        "",
+    ]
     for key, (low, high) in result["intervals"].items():
         lines.append(f"  {key:<6}{result[key]:>12.5g}   90% interval {low:.5g} to {high:.5g}")
     lines += [

@@ -69,11 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serve.add_argument("--prompt-share", type=number, default=0.5, help="of tokens (default: 0.5)")
     serve.add_argument("--prefill-mfu", type=number, default=0.5, help="(default: 0.5)")
     serve.add_argument("--decode-mfu", type=number, default=0.01, help="(default: 0.01)")
-    what.add_argument("--seq-len", type=count, help="tokens a sequence (default: the law file's, "
+    what.add_argument("--seq-len", type=count, help="tokens per sequence (default: the law file's, "
                       "or by size)")  # fmt: skip
     what.add_argument("--vocab-size", type=count, help="(default: that of --data, of the law file, "
                       "or the family's)")  # fmt: skip
-    what.add_argument("--batch-tokens", type=number, help="tokens a step (default: by rule)")
+    what.add_argument("--batch-tokens", type=number, help="tokens per step (default: by rule)")
     what.add_argument(
         "--rule",
         help="batch and learning rate: step-law, deepseek, olmo, nanochat, small (default: the law "

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config import ConfigError, nearest, require
+from llm_jax.config.wording import counted
 from llm_jax.plan.hardware import CHIPS
 
 
@@ -78,7 +79,10 @@ def accelerator(name: str) -> Accelerator:
     require(chip in CHIPS, f"accelerator is {name!r}: {nearest(chip, [*CHIPS, 'cpu'])}")
     if CHIPS[chip].kind == "gpu":
         most = CHIPS[chip].chips_per_host
-        require(size <= most, f"accelerator is {name!r}: a machine has at most {most} {chip} GPUs.")
+        require(
+            size <= most,
+            f"accelerator is {name!r}: a machine has at most {counted(most, f'{chip} GPU')}.",
+        )
         return Accelerator(name, chip, "gpu", 1, size, "")
     return _tpu_slice(name, chip, size)
 

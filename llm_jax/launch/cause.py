@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from llm_jax.config.wording import counted
 from llm_jax.launch.records import KINDS, Attempt, ExitRecord, Kind
 
 FINISHED, PREEMPTED, PEER_LOST, CONFIG, USAGE = 0, 75, 76, 78, 2
@@ -109,7 +110,7 @@ def decide(history: Sequence[Attempt], retries: int, backoff: float) -> Decision
         missing = last.hosts - len(last.exits)
         if missing == 0:
             return Decision("finished", "")
-        return Decision("retry", f"{missing} of {last.hosts} hosts left no record")
+        return Decision("retry", f"{missing} of {counted(last.hosts, 'host')} left no record")
     if cause.kind == "config":
         return Decision("stop", sentence(cause))
     best, failures = -1, 0
@@ -122,7 +123,9 @@ def decide(history: Sequence[Attempt], retries: int, backoff: float) -> Decision
         return Decision("retry", sentence(cause))
     if failures > retries:
         restarts = (
-            "no restarts are allowed" if retries == 0 else f"{retries} restarts got no further"
+            f"{counted(retries, 'restart')} got no further"
+            if retries
+            else "no restarts are allowed"
         )
         return Decision("stop", f"{sentence(cause)} ({restarts})")
     wait = 0.0 if failures <= 1 else min(300.0, backoff * 2 ** (failures - 2))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from llm_jax.config.wording import counted
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import attempt_folder, read_json, write_json
 from llm_jax.launch.spec import JobSpec, Local
@@ -35,7 +36,7 @@ def this_process(spec: JobSpec, env: Mapping[str, str]) -> int:
             raise Refused("nothing in the environment tells this host's number in the gang")
         process = int(told)
     if not 0 <= process < spec.hosts:
-        raise Refused(f"this is host {process}, but the job has {spec.hosts} hosts only")
+        raise Refused(f"this is host {process}, but the job has only {counted(spec.hosts, 'host')}")
     return process
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from llm_jax.config import RunConfig, UserError, load, require
 from llm_jax.config.extras import require_packages
+from llm_jax.config.wording import counted
 from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import decide, root_cause, sentence
@@ -80,8 +81,8 @@ def check_mesh(spec: JobSpec, run: RunConfig) -> None:
     planned = f" It was planned for {run.plan.machine}." if run.plan else ""
     require(
         count % inner == 0 if data == -1 else data * inner == count,
-        f"The run's mesh has {inner if data == -1 else data * inner} devices"
-        f"{' or a multiple of them' if data == -1 else ''}, and {spec.slices} x "
+        f"The run's mesh has {counted(inner if data == -1 else data * inner, 'device')}"
+        f"{' or a multiple of that' if data == -1 else ''}, and {spec.slices} x "
         f"{spec.accelerator} has {count}: change job.accelerator, job.slices or the run's "
         f"parallel axes.{planned}",
     )
@@ -185,8 +186,8 @@ def stop(out: str, say: Callable[[str], None]) -> dict[str, Any]:
     if not stop_requested(folder):
         write_json(folder, "launch/stop.json", {"time": time.time()})
     if back.resource().state == "running":
-        hosts = f"{spec.hosts} host{'s' * (spec.hosts > 1)}"
-        say(f"asked {hosts} to save and leave, for up to {spec.grace_seconds:.0f} s")
+        hosts, seconds = counted(spec.hosts, "host"), spec.grace_seconds
+        say(f"asked {hosts} to save and leave, for up to {seconds:.0f} s")
         _wait_for_agents(folder, spec, first, back)
     back.remove()
     return {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from llm_jax.config import ConfigError, require
+from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import TPU_RUNTIME, Accelerator, accelerator
 
 SECRET_WORDS = {"SECRET", "TOKEN", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "CREDENTIALS"}
@@ -204,8 +205,8 @@ def check_backend(spec: JobSpec) -> None:
         unknown = of.kind not in kinds and not (isinstance(backend, Local) and spec.hosts == 1)
         require(
             not unknown,
-            f"job.accelerator is {spec.accelerator!r} with {spec.hosts} hosts, which the "
-            f"{backend.kind} back end does not have: it starts {' or '.join(kinds)} machines.",
+            f"job.accelerator is {spec.accelerator!r} with {counted(spec.hosts, 'host')}, which "
+            f"the {backend.kind} back end does not have: it starts {' or '.join(kinds)} machines.",
         )
         require(
             spec.capacity == "on-demand",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from llm_jax.config import UserError
+from llm_jax.config.wording import counted
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import Decision, decide, root_cause, sentence
 from llm_jax.launch.folder import Folder, open_folder
@@ -159,7 +160,7 @@ class Supervisor:
         cause = resource.detail or "the agents ended before they could write a record"
         self.refusals += resource.state != "preempted"
         if self.refusals > self.spec.retries:
-            return Decision("stop", f"{cause} ({self.refusals} times in a row)")
+            return Decision("stop", f"{cause} ({counted(self.refusals, 'time')} in a row)")
         wait = min(300.0, self.spec.backoff_seconds * 2 ** max(0, self.refusals - 1))
         return Decision("retry", cause, wait)
 

@@ -124,7 +124,7 @@ def memory(axes: Axes, plan: Plan) -> None:
     axes.text(
         (1 - HEADROOM / 2) * capacity, -0.42, "kept free", ha="center", fontsize=8, color=ACCENT
     )
-    axes.set(xlim=(0, capacity * 1.02), ylim=(-0.5, 0.6), yticks=[], xlabel="GB a device")
+    axes.set(xlim=(0, capacity * 1.02), ylim=(-0.5, 0.6), yticks=[], xlabel="GB per device")
     axes.spines["left"].set_visible(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3, fontsize=8, frameon=False)
 
@@ -150,7 +150,7 @@ def roofline(axes: Axes, plan: Plan) -> None:
     axes.axhline(peak * chip.attainable / 1e12, color=SOFT, lw=1, ls="--",
                  label=f"attainable, {chip.attainable:.0%} of the peak")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="FLOPs per byte moved",
-             ylabel="TFLOP/s a device", ylim=(reached / 30e12, peak * 2 / 1e12))  # fmt: skip
+             ylabel="TFLOP/s per device", ylim=(reached / 30e12, peak * 2 / 1e12))  # fmt: skip
     axes.legend(fontsize=8, loc="lower right", framealpha=0.9)
 
 
@@ -171,4 +171,4 @@ def seconds(axes: Axes, plan: Plan) -> None:
     axes.axvline(time.high, color=INK, lw=1, ls="--")
     axes.text((time.low + time.high) / 2, 4.5, "step", ha="center", va="bottom", fontsize=9)
     axes.axvspan(time.low, time.high, color="#e9ecef", zorder=0)
-    axes.set(xlabel="seconds a step, by resource", xlim=(0, max(time.high, max(values)) * 1.18))
+    axes.set(xlabel="seconds per step, by resource", xlim=(0, max(time.high, max(values)) * 1.18))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from llm_jax.config import ModelConfig, UserError
+from llm_jax.config.wording import counted
 from llm_jax.plan.counts import Remat, TokenFlops, token_flops
 from llm_jax.plan.hardware import CHIPS, Chip, Slice
 from llm_jax.plan.memory import HEADROOM, Layout, device_bytes, fits
@@ -88,7 +89,7 @@ def machines(chip: Chip, chips: int | None) -> list[Machine]:
     if not exact:
         near = sorted({m.chips for m in found}, key=lambda size: abs(size - chips))[:3]
         raise UserError(
-            f"No slices of {chip.name} have {chips} chips together: choose "
+            f"No slices of {chip.name} have {counted(chips, 'chip')} together: choose "
             f"{' or '.join(map(str, sorted(near)))}."
         )
     return exact[-1:]
@@ -241,8 +242,9 @@ def _why_nothing_fits(
         ]
         what = f"the chips {', '.join(enough)}" if enough else "a model split over pipelines"
         return (
-            f"The model needs {need / 1e9:.3g} GB a device on {size} {chip.name} chips, which have "
-            f"{room / 1e9:.3g} GB with {HEADROOM:.0%} to spare: {what} would hold it, or a smaller "
+            f"The model needs {need / 1e9:.3g} GB per device on "
+            f"{counted(size, f'{chip.name} chip')} of {room / 1e9:.3g} GB with {HEADROOM:.0%} to "
+            f"spare: {what} would hold it, or a smaller "
             "model (--params)."
         )
     return (

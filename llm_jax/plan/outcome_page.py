@@ -72,7 +72,7 @@ def _speed(axes: Axes, found: dict[str, Any], curves: Curves) -> None:
         low, high = found["predicted_step_seconds_range"]
         axes.axhspan(low, high, color=BAND, lw=0, zorder=0)
         axes.axhline(found["predicted_step_seconds"], color=ACCENT, lw=1.5, label="predicted")
-    axes.set(xlabel="tokens", ylabel="seconds a step", ylim=(0, None))
+    axes.set(xlabel="tokens", ylabel="seconds per step", ylim=(0, None))
     axes.axhline(found["measured_step_seconds"], color=SOFT, lw=1, ls="--", label="median")
     axes.legend(fontsize=9, frameon=False)
 

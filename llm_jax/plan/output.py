@@ -16,6 +16,7 @@ from llm_jax.config import (
     PlanRecord,
     RunConfig,
 )
+from llm_jax.config.wording import counted
 from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, usual_ffn
 from llm_jax.plan.counts import active_parameters, parameters
 from llm_jax.plan.curve import candidates, flat_range
@@ -130,7 +131,7 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
     if request.params is None and request.tokens is None:
         sentences.append(
             f"{plan.law.name} puts the optimum of this budget at {best.params:.3g} parameters and "
-            f"{best.tokens:.3g} tokens ({best.tokens / best.params:.1f} a parameter)."
+            f"{best.tokens:.3g} tokens ({best.tokens / best.params:.1f} per parameter)."
         )
     else:
         fixed = "--params" if request.params is not None else "--tokens"
@@ -149,8 +150,9 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         )
     usual = usual_ffn(request.family, model.d_model, model.num_heads * model.head_dim)
     sentences.append(
-        f"{model.num_layers} layers of width {model.d_model} with {model.num_heads} heads of "
-        f"{model.head_dim} and an ffn of {model.d_ff} ({model.d_ff / model.d_model:.2f} × the "
+        f"{counted(model.num_layers, 'layer')} of width {model.d_model} with "
+        f"{counted(model.num_heads, 'head')} of {model.head_dim} and an ffn of {model.d_ff} "
+        f"({model.d_ff / model.d_model:.2f} × the "
         f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; all widths "
         "divide by the mesh."
     )
@@ -292,8 +294,9 @@ def _parallel(run: Execution) -> ParallelConfig:
 def describe(model: ModelConfig) -> str:
     """The architecture in one line."""
     return (
-        f"{model.num_layers} layers, width {model.d_model:,}, {model.num_heads} heads of "
-        f"{model.head_dim} ({model.num_kv_heads} key/value), ffn {model.d_ff:,}, vocabulary "
+        f"{counted(model.num_layers, 'layer')}, width {model.d_model:,}, "
+        f"{counted(model.num_heads, 'head')} of {model.head_dim} ({model.num_kv_heads} "
+        f"key/value), ffn {model.d_ff:,}, vocabulary "
         f"{model.vocab_size:,}{', tied' if model.tie_embeddings else ''}{_experts(model)}"
     )
 

@@ -23,7 +23,7 @@ from llm_jax.plan.hardware import Chip
 from llm_jax.plan.hyperparameters import HyperParameters
 from llm_jax.plan.laws import Law, Optimum
 from llm_jax.plan.objectives import data_constrained, lifetime_optimum
-from llm_jax.plan.request import Request, check
+from llm_jax.plan.request import Request, check, check_flops
 
 LOSS_CHUNK = ComputeConfig.loss_chunk
 
@@ -199,6 +199,7 @@ def plan(request: Request) -> Plan:
     check(request)
     flops = request.amount if request.budget == "flops" else _first_guess(request)
     for _ in range(5):
+        check_flops(request, flops)
         made = _design(request, flops)
         if request.budget == "flops":
             break

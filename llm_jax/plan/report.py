@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.config.wording import counted
 from llm_jax.plan import charts
 from llm_jax.plan.hardware import CHIPS, Chip
 from llm_jax.plan.html import document, figure, listing, section, table
@@ -62,7 +63,7 @@ def _header(made: Plan, found: dict[str, Any], title: str) -> str:
          f"nats/token, 90%: {interval[0]:.2f}–{interval[1]:.2f}"),
         ("Time", duration(made.hours), f"{duration(low)} to {duration(high)}"),
         ("Cost", money(made.usd), "no price known" if request.price is None
-         else f"at ${request.price:.2f} a chip-hour"),
+         else f"at ${request.price:.2f} per chip-hour"),
         ("Chips", f"{made.chips:,}", f"{made.execution.machine.name}"),
         ("MFU", f"{made.mfu:.0%}", f"{made.flops:.2e} FLOPs"),
         ("Energy", "–" if made.kwh is None else f"{made.kwh / 1000:,.3g} MWh",
@@ -132,10 +133,10 @@ def _costs(made: Plan) -> str:
     price = request.usd_per_hour or request.chip.usd_per_hour
     rows = [
         ["Chips", f"{made.chips:,}", made.execution.machine.name],
-        ["Wall time", duration(made.hours), f"{made.steps:,} steps of "
+        ["Wall time", duration(made.hours), f"{counted(made.steps, 'step')} of "
          f"{made.execution.time.expected:.3g} s, and {request.restart_overhead:.0%} for restarts"],
         ["Chip-hours", f"{made.chip_hours:,.0f}", "chips × wall time"],
-        ["Price a chip-hour", money(price), "given" if request.usd_per_hour
+        ["Price per chip-hour", money(price), "given" if request.usd_per_hour
          else request.chip.sources.get("usd_per_hour", "none known")],
         ["Spot discount", f"{request.spot_discount:.0%}", "given"],
         ["Cost of training", money(made.usd), "chip-hours × price × (1 − discount)"],
@@ -191,16 +192,17 @@ def _runtable(made: Plan, found: dict[str, Any]) -> str:
     rows = [
         ["Model", describe(made.model)],
         ["Parameters", f"{made.params:,} ({parts})"],
-        ["Tokens", f"{made.tokens:,} ({found['tokens_per_param']:.1f} a parameter{epochs})"],
+        ["Tokens", f"{made.tokens:,} ({found['tokens_per_param']:.1f} per parameter{epochs})"],
         ["Compute", f"{made.flops:.4g} FLOPs exact; 6ND is {found['flops_6nd']:.4g}"],
-        ["Batch", f"{made.batch_tokens:,} tokens: {run.batch_sequences:,} sequences of "
-         f"{made.seq_len:,}, {run.layout.accumulate} micro-batches"],
+        ["Batch", f"{made.batch_tokens:,} tokens: {counted(run.batch_sequences, 'sequence')} of "
+         f"{made.seq_len:,}, {counted(run.layout.accumulate, 'micro-batch')}"],
         ["Steps", f"{made.steps:,}"],
         ["Peak learning rate", f"{made.hyper.learning_rate:.3g} ({made.hyper.source})"],
-        ["Machine", f"{mesh['accelerator']}, topology {mesh['topology']}, {mesh['hosts']:,} hosts"],
+        ["Machine", f"{mesh['accelerator']}, topology {mesh['topology']}, "
+         f"{counted(mesh['hosts'], 'host')}"],
         ["Mesh", f"data {mesh['data']} × fsdp {mesh['fsdp']} × tensor {mesh['tensor']}; "
          f"remat {run.layout.remat}; {run.layout.dtype}"],
-        ["Memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} a device"],
+        ["Memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} per device"],
         ["Utilisation", f"MFU {made.mfu:.1%}, HFU {made.hfu:.1%}"],
     ]  # fmt: skip
     return table(rows, ["", ""])
@@ -220,7 +222,7 @@ def _candidates(found: dict[str, Any]) -> str:
                 "–" if extra is None else f"{extra:.0%}",
             ]
         )
-    head = ["Parameters #", "Tokens #", "Tokens a parameter #", "Loss #", "90% interval #",
+    head = ["Parameters #", "Tokens #", "Tokens per parameter #", "Loss #", "90% interval #",
             "Compute wasted #"]  # fmt: skip
     return table(rows, head, len(rows) // 2 if len(rows) == 9 else None)
 

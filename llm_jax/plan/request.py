@@ -71,6 +71,20 @@ class Request:
         return None if list_price is None else list_price * (1 - self.spot_discount)
 
 
+LARGEST = 1e30
+"""Beyond this and its inverse no quantity of a plan means anything, and products overflow."""
+
+
+def check_flops(request: Request, flops: float) -> None:
+    """Raises `UserError` if the budget pays for less or for more than any run takes."""
+    if not 1e10 <= flops <= LARGEST:
+        pays = "" if request.budget == "flops" else f", which pays for {flops:.3g} FLOPs"
+        raise UserError(
+            f"--{request.budget} is {request.amount:.3g}{pays}: give between 1e10 and 1e30 FLOPs "
+            "(frontier runs are near 1e26)."
+        )
+
+
 def check(request: Request) -> None:
     """Raises `UserError` for values that no run can have."""
     positive = {
@@ -84,6 +98,10 @@ def check(request: Request) -> None:
     for flag, value in positive.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{flag} is {value:g}: it must be a finite number above 0.")
+        if value is not None and flag != "--flops" and not 1 / LARGEST <= value <= LARGEST:
+            raise UserError(
+                f"{flag} is {value:g}: give a number from {1 / LARGEST:g} to {LARGEST:g}."
+            )
     if request.params is not None and request.tokens is not None:
         raise UserError(
             "A budget, --params and --tokens contradict each other: give the budget with only one "
@@ -97,11 +115,8 @@ def check(request: Request) -> None:
     ):
         if not 0 <= value < 1:
             raise UserError(f"{flag} is {value:g}: give a share from 0 to below 1.")
-    if request.budget == "flops" and not 1e10 <= request.amount <= 1e30:
-        raise UserError(
-            f"--flops is {request.amount:.3g}: give between 1e10 and 1e30 (frontier runs are near "
-            "1e26)."
-        )
+    if request.budget == "flops":
+        check_flops(request, request.amount)
     if request.budget == "usd" and request.price is None:
         raise UserError(
             f"No list price of {request.chip.name} is known: give --usd-per-hour, or a budget in "
@@ -135,12 +150,15 @@ def at_serving_price(request: Request, serving: Serving) -> Request:
     Raises:
       UserError: a share is out of range, a price is not known, or there are no tokens to serve.
     """
+    check(request)
     for flag, value in (
         ("--prefill-mfu", serving.prefill_mfu),
         ("--decode-mfu", serving.decode_mfu),
     ):
         if not 0 < value <= 1:
             raise UserError(f"{flag} is {value:g}: give a share above 0, up to 1.")
+    if serving.usd_per_hour is not None and not 1 / LARGEST <= serving.usd_per_hour <= LARGEST:
+        raise UserError(f"--serve-usd-per-hour is {serving.usd_per_hour:g}: give a price above 0.")
     if not 0 <= serving.prompt_share <= 1:
         raise UserError(f"--prompt-share is {serving.prompt_share:g}: give a share from 0 to 1.")
     if not request.inference_tokens > 0:

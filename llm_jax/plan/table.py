@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_jax.config.wording import counted
+
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
@@ -47,7 +49,8 @@ def law_table(result: dict[str, Any]) -> str:
     lines = [
         f"law         {result['law']['name']}: {result['law']['source']}",
         f"parameters  {short(best['params'])} ({result['law']['counts']})",
-        f"tokens      {short(best['tokens'])} ({best['tokens'] / best['params']:.1f} a parameter)",
+        f"tokens      {short(best['tokens'])} ({best['tokens'] / best['params']:.1f} per "
+        "parameter)",
         f"loss        {loss_text(best['loss'], result['loss_interval'])}",
     ]
     return "\n".join([*lines, *(f"warning     {text}" for text in result["warnings"])])
@@ -61,19 +64,21 @@ def plan_table(result: dict[str, Any]) -> str:
     energy = "not known" if r["kwh"] is None else f"{r['kwh']:,.4g} kWh, {r['co2_kg']:,.4g} kg CO2e"
     active = f" ({short(r['active_params'])} active)" if model["moe"] else ""
     rows = [
-        ("model", f"{short(r['params'])} parameters{active}: {model['num_layers']} layers, width "
-         f"{model['d_model']}, {model['num_heads']}/{model['num_kv_heads']} heads of "
+        ("model", f"{short(r['params'])} parameters{active}: "
+         f"{counted(model['num_layers'], 'layer')}, width {model['d_model']}, "
+         f"{model['num_heads']}/{model['num_kv_heads']} heads of "
          f"{model['head_dim']}, ffn {model['d_ff']}, vocabulary {model['vocab_size']:,}"),
-        ("data", f"{short(r['tokens'])} tokens, {r['tokens_per_param']:.1f} a parameter"
+        ("data", f"{short(r['tokens'])} tokens, {r['tokens_per_param']:.1f} per parameter"
          + ("" if r["epochs"] is None else f", {r['epochs']:.2f} epochs")),
         ("compute", f"{r['flops']:.3g} FLOPs exact ({r['flops_6nd']:.3g} as 6ND)"),
         ("loss", loss_text(r["loss"], r["loss_interval"])),
-        ("training", f"{r['steps']:,} steps of {r['batch_tokens']:,} tokens, sequences of "
+        ("training", f"{counted(r['steps'], 'step')} of {r['batch_tokens']:,} tokens, sequences of "
          f"{r['seq_len']:,}, peak learning rate {r['learning_rate']:.3g}"),
-        ("machine", f"{mesh['accelerator']} ({mesh['topology']}, {r['chips']:,} chips), mesh {axes}"
-         f", remat {r['remat']}, {r['accumulate']} micro-batches"),
-        ("memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} a device"),
-        ("speed", f"{low:.3g} to {high:.3g} s a step, bound by {r['bound']}; MFU {r['mfu']:.1%}, "
+        ("machine", f"{mesh['accelerator']} ({mesh['topology']}, "
+         f"{counted(r['chips'], 'chip')}), mesh {axes}, remat {r['remat']}, "
+         f"{counted(r['accumulate'], 'micro-batch')}"),
+        ("memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} per device"),
+        ("speed", f"{low:.3g} to {high:.3g} s per step, bound by {r['bound']}; MFU {r['mfu']:.1%}, "
          f"HFU {r['hfu']:.1%}"),
         ("time", f"{duration(r['hours'])} ({duration(r['hours_range'][0])} to "
          f"{duration(r['hours_range'][1])}), {r['chip_hours']:,.4g} chip-hours"),

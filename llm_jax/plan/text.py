@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_jax.config import UserError, read_json
+from llm_jax.config import UserError
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def read(path: str | Path) -> Text:
     """
     file = Path(path) / "dataset.json"
     try:
-        info = read_json(file)
+        info = json.loads(file.read_text(encoding="utf-8"))
         return Text(
             path=str(path),
             vocab_size=info["vocab_size"],
@@ -44,7 +45,7 @@ def read(path: str | Path) -> Text:
             fingerprint=info["fingerprint"],
             lost=info.get("lost", {}).get("count", 0),
         )
-    except (UserError, KeyError, TypeError, ZeroDivisionError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"There is no dataset in {str(path)!r}: make one with `llm-jax data build`."
         ) from None

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from llm_jax.config import ConfigError, RunConfig, UserError
+from llm_jax.config.wording import counted
 from llm_jax.plan.counts import token_flops
 from llm_jax.plan.layout import Machine, layouts
 from llm_jax.plan.memory import HEADROOM, Layout, device_bytes
@@ -32,8 +33,8 @@ def search(config: RunConfig, machine: Machine) -> dict[str, Any]:
     ranked = candidates(config, machine)
     if not ranked:
         raise UserError(
-            f"No mesh on {machine.name} splits {config.data.batch_size} sequences and the model "
-            "so that it fits: take more chips, or another data.batch_size."
+            f"No mesh on {machine.name} splits {counted(config.data.batch_size, 'sequence')} "
+            "and the model so that it fits: take more chips, or another data.batch_size."
         )
     tried, best = [], None
     for seconds, candidate in ranked[:COMPILED]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_jax.config.wording import counted
+
 ADVICE = {
     "activations": "recompute more (--compute.remat full), or smaller micro-batches "
     "(--optim.accumulate 2)",
@@ -25,9 +27,10 @@ def size(count: float) -> str:
 def lines(result: dict[str, Any]) -> list[str]:
     mesh = ", ".join(f"{axis} {size}" for axis, size in result["mesh"].items()) or "one device"
     said = [
-        f"{result['name']} on {result['topology']} ({result['chips']} chips): mesh {mesh}, "
-        f"{result['batch']['sequences']} sequences a step in {result['accumulate']} micro-batches, "
-        f"remat {result['remat']}, {result['attention']} attention",
+        f"{result['name']} on {result['topology']} ({counted(result['chips'], 'chip')}): "
+        f"mesh {mesh}, {counted(result['batch']['sequences'], 'sequence')} per step in "
+        f"{counted(result['accumulate'], 'micro-batch')}, remat {result['remat']}, "
+        f"{result['attention']} attention",
         "",
         *_verdict(result),
     ]
@@ -47,7 +50,7 @@ def _verdict(result: dict[str, Any]) -> list[str]:
     parts = result["hbm_bytes"]
     peak, limit, capacity = parts["peak"], result["hbm_limit"], result["hbm_capacity"]
     said = [
-        f"{'fits' if result['fits'] else 'DOES NOT FIT'}: peak {size(peak)} a device of "
+        f"{'fits' if result['fits'] else 'DOES NOT FIT'}: peak {size(peak)} per device of "
         f"{size(limit)} (90% of {size(capacity)})"
     ]
     if "output" in parts:
@@ -82,7 +85,7 @@ def advice(planned: dict[str, int] | None) -> str:
 
 
 def _collectives(result: dict[str, Any]) -> list[str]:
-    rows = [("collective", "mesh axes", "times a step", "bytes")]
+    rows = [("collective", "mesh axes", "times per step", "bytes")]
     rows += [
         (one["kind"], " x ".join(one["axes"]), f"{one['count']:,}", size(one["bytes"]))
         for one in result["collectives_by_axis"]
@@ -107,7 +110,8 @@ def _tried(result: dict[str, Any]) -> list[str]:
     said = [""] if "tried" in result else []
     for one in result.get("tried", []):
         what = one.get("change") or (
-            f"{one['mesh']}, remat {one['remat']}, {one['accumulate']} micro-batches, step "
+            f"{one['mesh']}, remat {one['remat']}, {counted(one['accumulate'], 'micro-batch')}, "
+            "step "
             f"{one['planned_seconds']:.3g} s planned"
         )
         verdict = "fits" if one["fits"] else "does not fit"

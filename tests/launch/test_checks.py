@@ -56,7 +56,7 @@ def test_who_am_i(make_spec, env, process):
 
 
 def test_i_am_one_too_many(make_spec):
-    with pytest.raises(Refused, match="this is host 2, but the job has 2 hosts only"):
+    with pytest.raises(Refused, match="this is host 2, but the job has only 2 hosts"):
         checks.this_process(make_spec(), {"SLURM_PROCID": "2"})
     with pytest.raises(Refused, match="nothing in the environment"):
         checks.this_process(make_spec(), {})

@@ -13,6 +13,7 @@ from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
+from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import GKE_GPU_LABEL, GKE_TPU_LABEL
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
@@ -267,7 +268,7 @@ def resource_of(found: dict[str, Any]) -> Resource:
     slices = sum(job.get("replicas", 1) for job in found["spec"]["replicatedJobs"])
     if ready < slices:
         why = "suspended by its queue, " if "Suspended" in conditions else ""
-        return Resource("waiting", f"{why}{ready} of {slices} slices are ready")
+        return Resource("waiting", f"{why}{ready} of {counted(slices, 'slice')} ready")
     return Resource("running", name)
 
 

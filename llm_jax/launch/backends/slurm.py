@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from llm_jax.config import UserError
+from llm_jax.config.wording import counted
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
 from llm_jax.launch.folder import LocalFolder
@@ -115,7 +116,7 @@ class Driver:
         if self.spec.hosts > len(names):
             where = f"partition {backend.partition}" if backend.partition else "this cluster"
             raise UserError(
-                f"The job needs {self.spec.hosts} nodes, and {where} has {len(names)}: "
+                f"The job needs {counted(self.spec.hosts, 'node')}, and {where} has {len(names)}: "
                 "lower job.slices."
             )
 
