@@ -7,15 +7,17 @@ user's mistake is one sentence on stderr and exit 2 (78 for a configuration that
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import itertools
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llm_jax import __version__
-from llm_jax.commands import overrides
+from llm_jax.commands import overrides, streams
 from llm_jax.commands.json_line import json_line
 from llm_jax.config import UserError, nearest
 from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
@@ -43,6 +45,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "launch stop": ("launch_stop", "stop a launched job and list what may still cost money"),
     "launch list": ("launch_list", "launched jobs of a back end or a folder"),
 }
+
+TRACEBACK = "LLM_JAX_TRACEBACK"
+"""Environment variable with which errors of the program itself show where they came from."""
+WRONG_PATH = (errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,8 +94,8 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
     raise UserError(f"llm-jax has no verb {first!r}: {nearest(first, VERBS)}")
 
 
-def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
-    """The verb's module and its parsed flags."""
+def parser_of(verb: str) -> tuple[Any, Parser]:
+    """The verb's module, and the parser of the flags that it declares."""
     module = importlib.import_module(f"llm_jax.commands.{VERBS[verb][0]}")
     parser = Parser(
         prog=f"llm-jax {verb}",
@@ -99,6 +105,12 @@ def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     module.add_arguments(parser)
+    return module, parser
+
+
+def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
+    """The verb's module and its parsed flags."""
+    module, parser = parser_of(verb)
     if getattr(module, "OVERRIDES", False):
         return module, _with_overrides(parser, rest)
     for word in itertools.takewhile(lambda word: word != "--", rest):
@@ -128,31 +140,80 @@ def restart_with(environment: dict[str, str]) -> None:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     is_program = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(usage())
-        sys.exit(0 if argv else 2)
-    if argv[0] == "--version":
-        print(__version__)
-        sys.exit(0)
+    if is_program:
+        streams.prepare()
     try:
-        verb, rest = split_verb(argv)
-        module, args = parse(verb, rest)
-        if is_program and hasattr(module, "environment"):
-            restart_with(module.environment())
-        if is_program and not maybe_tpu():
-            os.environ.update(WITHOUT_TPU | os.environ)
-        result = module.run(args)
-        exit_code = result.pop("exit_code", 0)
-        print(json_line(result, sys.stdout.encoding) if args.json else module.text(result))
+        exit_code = _call(argv, is_program)
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        streams.complain(str(error))
         if error.abandons_threads:
             os._exit(error.exit_code)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        streams.give_up_output()
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        sys.exit(_unforeseen(error, argv))
     sys.exit(exit_code)
+
+
+def _call(argv: list[str], is_program: bool) -> int:
+    """Runs what `argv` asks for and prints its result; the exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    streams.check_arguments(argv)
+    verb, rest = split_verb(argv)
+    module, args = parse(verb, rest)
+    if is_program and hasattr(module, "environment"):
+        restart_with(module.environment())
+    if is_program and not maybe_tpu():
+        os.environ.update(WITHOUT_TPU | os.environ)
+    result = module.run(args)
+    exit_code = result.pop("exit_code", 0)
+    print(json_line(result, sys.stdout.encoding) if args.json else module.text(result))
+    return exit_code
+
+
+def _unforeseen(error: Exception, argv: list[str]) -> int:
+    """Says in one sentence what no verb has foreseen; the exit code.
+
+    Files that the operating system refuses, and memory, are the world's. All else is a fault of
+    this program: the traceback is shown on request, and for `train`, whose run may be a week old.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return _refused_file(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        streams.complain(
+            f"Out of memory ({error or 'in this process'}): make the batch, the model or the input "
+            "smaller."
+        )
+        return 1
+    if os.environ.get(TRACEBACK) or argv[0] == "train":
+        traceback.print_exc()
+    streams.complain(
+        f"internal error ({type(error).__name__}: {error}). This is a fault of llm-jax: run it "
+        f"again with {TRACEBACK}=1 to see where, and report it."
+    )
+    return 1
+
+
+def _refused_file(error: OSError) -> int:
+    """Names the file that the operating system refused; 2 if no other try can go better."""
+    if error.filename is None:
+        streams.give_up_output()
+        streams.complain(f"A file or standard output cannot be used ({error.strerror}).")
+        return 1
+    names = [name for name in (error.filename, error.filename2) if name is not None]
+    shown = " and ".join(
+        repr(os.fsdecode(name) if isinstance(name, bytes) else name) for name in names
+    )
+    streams.complain(f"{shown} cannot be used ({error.strerror}): check the path.")
+    return 2 if error.errno in WRONG_PATH else 1

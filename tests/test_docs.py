@@ -161,7 +161,7 @@ def test_getting_started_runs(tmp_path: Path) -> None:
     losses = {r["step"]: r["loss"] for r in map(json.loads, lines) if r["split"] == "validation"}
     assert set(losses) == {20, 30}
     assert losses[30] < losses[20] < math.log(4096)
-    assert "Going on in runs/first after step 20" in done.stderr
+    assert "Resuming runs/first after step 20: " in done.stderr
     difference = re.search(r"largest logit difference from transformers (\S+)", done.stdout)
     assert difference and float(difference[1]) < 1e-4
     assert json.loads((tmp_path / "planned.json").read_text("utf-8"))["steps"] > 0

@@ -18,6 +18,7 @@ from typing import Any
 from llm_jax.commands import add_checkpoint_arguments, count
 from llm_jax.commands.progress import ProgressReporter
 from llm_jax.commands.sources import loss_lines
+from llm_jax.runs.history import read_history
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if not streams:
                 tokens = held_out.split_tokens(dataset, "validation")
                 streams = [held_out.whole_windows(tokens, evaluator.seq_len)]
-            consumed = trained.config.tokens(trained.step)
+            consumed = read_history(Path(args.run), trained.config).tokens(trained.step)
             result["ngram"] = held_out.ngram_figures(
                 dataset, streams, order=args.ngram, consumed=consumed
             )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import count, number
-from llm_jax.config import RunConfig, UserError, from_dict, to_dict, to_json
+from llm_jax.config import RunConfig, UserError, from_dict, read_json, to_dict, to_json
 from llm_jax.config.wording import counted
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import write_text
@@ -129,7 +129,7 @@ def _planned(args: argparse.Namespace):
 def _recorded(record: Path, asked: dict[str, Any]) -> list[RunConfig]:
     """The runs of the ladder in the folder; raises `UserError` if it was asked for otherwise."""
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
+        found = read_json(record)
         before, runs = found["asked"], [from_dict(raw, RunConfig) for raw in found["runs"]]
     except (ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{record} cannot be read ({error}): choose another --out.") from None

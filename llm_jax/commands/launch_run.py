@@ -16,11 +16,18 @@ import json
 import signal
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 from llm_jax.commands.overrides import override
-from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, require, to_dict
+from llm_jax.config import (
+    ConfigError,
+    RunConfig,
+    UserError,
+    from_dict,
+    read_json,
+    require,
+    to_dict,
+)
 from llm_jax.launch import spec as specs
 from llm_jax.launch.spec import JobSpec
 
@@ -77,13 +84,15 @@ def job_spec(args: argparse.Namespace) -> JobSpec:
       UserError: no config named.
       ConfigError: a field is wrong or missing.
     """
-    raw = _read(args.spec) if args.spec else {}
-    require(isinstance(raw, dict), f"{args.spec} holds no job: it must be an object.")
+    raw = read_json(args.spec) if args.spec else {}
+    _require_object(raw, f"--spec {args.spec}")
     raw = raw.get("spec", raw)  # a job's own launch/job.json is accepted as well
+    _require_object(raw, "job")
     for item in fields(JobSpec):
         value = getattr(args, item.name, None)
         if value is not None and item.name not in ("backend", "env"):
             raw[item.name] = value
+    _require_object(raw.get("env", {}), "job.env")
     if args.env:
         raw["env"] = {**raw.get("env", {}), **dict(_variable(text) for text in args.env)}
     if "config" not in raw:
@@ -95,11 +104,10 @@ def job_spec(args: argparse.Namespace) -> JobSpec:
     return from_dict(raw, JobSpec, "job")
 
 
-def _read(path: str) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--spec is {path!r}, which is no readable JSON file ({error}).") from None
+def _require_object(value: Any, where: str) -> None:
+    require(
+        isinstance(value, dict), f"{where} is {value!r}: it must be an object with named fields."
+    )
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -117,8 +125,10 @@ def _trained(spec: JobSpec, args: argparse.Namespace) -> RunConfig:
 def _set_backend(raw: dict[str, Any], args: argparse.Namespace) -> None:
     """Puts the flags of the chosen back end into its part; others are refused."""
     held = raw.get("backend", {"kind": "local"})
+    _require_object(held, "job.backend")
     kind = args.backend or held.get("kind")
     backend = held if held.get("kind") == kind else {"kind": kind}
+    require(isinstance(kind, str), f"job.backend.kind is {kind!r}: it must be of type str.")
     known = {f.name for f in fields(BACKENDS[kind])} if kind in BACKENDS else set()
     for flag in {f.name for b in BACKENDS.values() for f in fields(b)} - {"kind"}:
         value = getattr(args, flag)

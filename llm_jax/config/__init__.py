@@ -8,8 +8,17 @@ This package uses the standard library only, so `--help`, the planner and the la
 without JAX.
 """
 
-from llm_jax.config.codec import from_dict, from_json, load, recipe_folders, to_dict, to_json
+from llm_jax.config.codec import (
+    from_dict,
+    from_json,
+    load,
+    read_config,
+    recipe_folders,
+    to_dict,
+    to_json,
+)
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
+from llm_jax.config.jsonfile import open_regular, parse_json, read_bytes, read_json, read_text
 from llm_jax.config.model import Llama3Rope, ModelConfig, MoeConfig, YarnRope
 from llm_jax.config.run import PlanRecord, RunConfig, check_vocabulary
 from llm_jax.config.training import (
@@ -41,6 +50,12 @@ __all__ = [
     "from_json",
     "load",
     "nearest",
+    "open_regular",
+    "parse_json",
+    "read_bytes",
+    "read_config",
+    "read_json",
+    "read_text",
     "recipe_folders",
     "require",
     "to_dict",

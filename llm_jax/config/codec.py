@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import runpy
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
+from llm_jax.config.jsonfile import parse_json, read_json
 from llm_jax.config.run import RunConfig
 
 T = TypeVar("T")
@@ -33,13 +37,28 @@ def from_json(text: str, cls: type[T]) -> T:
     Raises:
       ConfigError: `text` is not JSON, or has an unknown key, a missing key or a wrong type.
     """
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:  # over 4300 digits, or nested too deeply
-        raise ConfigError(
-            f"The config is not JSON ({error}): pass a recipe or a run.json."
-        ) from None
+    with _as_config_error():
+        raw = parse_json(text, "The config")
     return from_dict(raw, cls)
+
+
+def read_config(path: str | os.PathLike[str], cls: type[T]) -> T:
+    """The `cls` in the JSON file `path`.
+
+    Raises:
+      ConfigError: there is no such file, it is not JSON, or `from_dict` refuses what it holds.
+    """
+    with _as_config_error():
+        raw = read_json(path)
+    return from_dict(raw, cls)
+
+
+@contextlib.contextmanager
+def _as_config_error() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise ConfigError(str(error)) from None
 
 
 def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
@@ -87,6 +106,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         value = float(value) if abs(value) < 1 << 1023 else math.inf
     right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     require(right, f"{where} is {value!r}: it must be of type {hint.__name__}.")
+    if hint is str:
+        require("\0" not in value, f"{where} is {value!r}: it must not hold a NUL character.")
     if hint is float:
         require(math.isfinite(value), f"{where} is {value}: it must be a finite number.")
     return value
@@ -107,10 +128,7 @@ def load(reference: str) -> RunConfig:
         return config if here else dataclasses.replace(config, out=reference)
     if path.suffix == ".json":
         require(path.is_file(), f"There is no config file {reference!r}: check the path.")
-        try:
-            return from_json(path.read_text(encoding="utf-8"), RunConfig)
-        except UnicodeDecodeError:
-            raise ConfigError(f"The config is not UTF-8 ({reference}): pass a run.json.") from None
+        return read_config(path, RunConfig)
     if path.suffix != ".py":
         recipes = _recipes()
         require(

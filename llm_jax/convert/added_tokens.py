@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, read_json
 from llm_jax.data.tokenizer import Tokenizer
 
 NAMED = 5
@@ -67,10 +66,7 @@ def _object(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; an empty one if there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{path} is not JSON ({error}).") from None
+    found = read_json(path)
     if not isinstance(found, dict):
         raise UserError(f"{path} is not a JSON object.")
     return found

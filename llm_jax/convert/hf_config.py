@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_jax.config import ConfigError, Llama3Rope, ModelConfig, MoeConfig, UserError, YarnRope
 from llm_jax.convert.families import Family, family_named, family_of
+from llm_jax.convert.hf_types import check_types
 from llm_jax.data.tokenizer import Tokenizer
 
 # Field of `ModelConfig` → key of config.json, where the value is the same.
@@ -202,6 +203,7 @@ def from_hf(raw: dict[str, Any]) -> ModelConfig:
       UserError: an architecture that is not known here, a missing key, or an option that
         `ModelConfig` has not.
     """
+    check_types(raw)
     family = family_named(raw.get("model_type"))
     fields = _gpt2(raw) if family.model_type == "gpt2" else _decoder(raw, family)
     try:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
-from llm_jax.config import DataConfig, ModelConfig, RunConfig, UserError, to_dict, to_json
+from llm_jax.config import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    UserError,
+    read_json,
+    to_dict,
+    to_json,
+)
 from llm_jax.convert import hf_config, parity
 from llm_jax.convert.added_tokens import require_known
 from llm_jax.convert.families import Family, family_named
@@ -55,10 +62,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"There is no {path}: give a folder in Hugging Face format.")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}).") from None
+    raw = read_json(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path} is no JSON object.")
     return raw

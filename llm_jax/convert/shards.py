@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, read_json
 
 SHARD_BYTES = 5_000_000_000
 WEIGHTS = "model.safetensors"
@@ -127,8 +127,8 @@ class Weights:
     def _weight_map(self) -> dict[str, Any]:
         path = self._folder / INDEX
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        except (ValueError, KeyError, TypeError):
+            found = read_json(path)["weight_map"]
+        except (KeyError, TypeError):
             found = None
         if not isinstance(found, dict) or not found:
             raise UserError(f"{path} has no weight_map: it is no index of safetensors files.")

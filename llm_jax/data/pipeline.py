@@ -4,8 +4,9 @@ replayed.
 A split is one stream of tokens `<s> document </s> <s> document </s> …`. Window w is the T+1 tokens
 from w·T on: T inputs and, one later, T targets. Each epoch visits every window once in a
 pseudo-random order that is a function of (seed, epoch); step s takes B consecutive windows of that
-endless order. So the global batch depends on (seed, step) alone: not on the number of hosts, nor on
-what ran before, and step 10 million costs what step 10 costs.
+endless order. So the global batch depends on (seed, step) alone: not on the number of hosts, and
+step 10 million costs what step 10 costs. Where T or the seed changed in mid-epoch, `order` has the
+rule.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import UserError
-from llm_jax.data.permutation import mix, permute, seed_key
+from llm_jax.data.order import Order
 from llm_jax.data.tfds import load_tfds
 from llm_jax.data.tokenizer import Tokenizer
 
@@ -122,12 +123,23 @@ class TokenDataset:
         first, last = starts // size, (starts + length - 1) // size
         spans = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
         records = np.unique(np.concatenate(spans))
-        buffer = np.zeros((len(records), size), np.int32)
-        for row, tokens in zip(buffer, self.records(split, records.tolist()), strict=True):
-            row[: len(tokens)] = tokens
         # A window's records are consecutive numbers, hence neighbours among the sorted records.
         begin = np.searchsorted(records, first) * size + starts % size
-        return buffer.reshape(-1)[begin[:, None] + np.arange(length)]
+        return self._filled(split, records).reshape(-1)[begin[:, None] + np.arange(length)]
+
+    def gather(self, split: str, places: np.ndarray) -> np.ndarray:
+        """Tokens at `places`, int64 of any shape, of the stream; int32 of that shape."""
+        size = self.info["record_tokens"]
+        records = np.unique(places // size)
+        row = np.searchsorted(records, places // size)
+        return self._filled(split, records)[row, places % size]
+
+    def _filled(self, split: str, records: np.ndarray) -> np.ndarray:
+        """(n, record_tokens) int32, the records of these numbers; a short one is filled up."""
+        buffer = np.zeros((len(records), self.info["record_tokens"]), np.int32)
+        for row, tokens in zip(buffer, self.records(split, records.tolist()), strict=True):
+            row[: len(tokens)] = tokens
+        return buffer
 
     def find(self, split: str, token: int, start: int) -> int | None:
         """Place of the first `token` at or after `start` in the stream, None if there is none."""
@@ -149,8 +161,9 @@ class Batches:
       seed: order of the windows; None is one pass in order, whose last step is filled up with
         sequences that have no target.
       host, hosts: this host reads rows host·B/hosts … of each global batch.
-      offset: step n begins with sequence n·B + offset of the order, where steps before had other
-        batches than B.
+      order: of the windows; by default that of `seed` from its beginning.
+      offset: step n begins with row n·B + offset of the order, where steps before had other batches
+        than B, or another order.
 
     Raises:
       UserError: an unknown split, a split shorter than one window, B not divisible by `hosts`.
@@ -166,6 +179,7 @@ class Batches:
         seed: int | None,
         host: int = 0,
         hosts: int = 1,
+        order: Order | None = None,
         offset: int = 0,
     ) -> None:
         tokens = dataset.num_tokens(split)
@@ -185,6 +199,7 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.windows = (tokens - 1) // seq_len
+        self._order = order or Order(tokens, seq_len, seed or 0)
         self._rows = np.arange(batch_size // hosts, dtype=np.int64) + host * (batch_size // hosts)
         self._rows += offset
 
@@ -210,7 +225,7 @@ class Batches:
         as much as reading some 10,000 tokens."""
         steps = np.arange(step, step + count, dtype=np.int64)
         rows = (steps[:, None] * self.batch_size + self._rows).reshape(-1)
-        batch = self._in_order(rows) if self.seed is None else self._shuffled(rows, self.seed)
+        batch = self._in_order(rows) if self.seed is None else self._shuffled(rows)
         b = len(self._rows)
         return [
             {name: array[i * b : (i + 1) * b] for name, array in batch.items()}
@@ -224,32 +239,58 @@ class Batches:
         """
         return Prefetch(self, start_step, self.steps_per_epoch if self.seed is None else None)
 
-    def _shuffled(self, rows: np.ndarray, seed: int) -> Batch:
-        epoch = rows // self.windows
-        key = mix(seed_key(seed) + epoch.astype(np.uint64))
-        return self._read(permute(rows % self.windows, self.windows, key))
+    def _shuffled(self, rows: np.ndarray) -> Batch:
+        order = self._order
+        pieced = (rows < order.first_rows) & (order.left is not None)
+        if not pieced.any():
+            return self._read(order.whole(rows))
+        batch = self._read_pieces(*order.pieced(rows[pieced]))
+        if pieced.all():
+            return batch
+        after = self._read(order.whole(rows[~pieced]))
+        back = np.argsort(np.concatenate([np.flatnonzero(pieced), np.flatnonzero(~pieced)]))
+        return {name: np.concatenate([batch[name], after[name]])[back] for name in batch}
 
     def _in_order(self, rows: np.ndarray) -> Batch:
-        batch = self._read(np.minimum(rows, self.windows - 1))
+        batch = self._read(np.minimum(rows, self.windows - 1) * self.seq_len)
         batch["targets"][rows >= self.windows] = IGNORED
         return batch
 
-    def _read(self, window: np.ndarray) -> Batch:
-        tokens = self.dataset.read(self.split, window * self.seq_len, self.seq_len + 1)
+    def _read(self, starts: np.ndarray) -> Batch:
+        tokens = self.dataset.read(self.split, starts, self.seq_len + 1)
         return split_documents(tokens, self.dataset.tokenizer.bos_id)
+
+    def _read_pieces(self, places: np.ndarray, starts: np.ndarray, filled: np.ndarray) -> Batch:
+        """The batch of what `Order.pieced` gives: pieces see each other as little as documents."""
+        both = self.dataset.gather(self.split, np.stack([places, places + 1]))
+        batch = documents(both[0], both[1], self.dataset.tokenizer.bos_id, starts)
+        batch["targets"][filled] = IGNORED
+        return batch
 
 
 def split_documents(tokens: np.ndarray, bos_id: int) -> Batch:
     """What `Batches.at` returns, each (b, T), of windows (b, T+1) int32."""
-    inputs = tokens[:, :-1]
-    begins = tokens == bos_id
-    segments = np.cumsum(begins[:, :-1], axis=1, dtype=np.int32)
+    return documents(tokens[:, :-1], tokens[:, 1:], bos_id)
+
+
+def documents(
+    inputs: np.ndarray, following: np.ndarray, bos_id: int, starts: np.ndarray | None = None
+) -> Batch:
+    """What `Batches.at` returns, of inputs and the token after each, (b, T) int32.
+
+    Args:
+      starts: (b, T) bool, where a context begins besides those of documents.
+    """
+    begins = inputs == bos_id
+    if starts is not None:
+        begins |= starts
+    segments = np.cumsum(begins, axis=1, dtype=np.int32)
     segments += ~begins[:, :1]
     column = np.arange(inputs.shape[1], dtype=np.int32)
-    begin = np.maximum.accumulate(np.where(begins[:, :-1], column, 0), axis=1)
+    begin = np.maximum.accumulate(np.where(begins, column, 0), axis=1)
     return {
         "inputs": np.ascontiguousarray(inputs),
-        "targets": np.where(begins[:, 1:], np.int32(IGNORED), tokens[:, 1:]),
+        "targets": np.where(following == bos_id, np.int32(IGNORED), following),
         "segments": segments,
         "positions": column - begin,
     }

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
-from llm_jax.config import ConfigError, RunConfig, check_vocabulary, require
+from llm_jax.config import (
+    ConfigError,
+    RunConfig,
+    UserError,
+    check_vocabulary,
+    parse_json,
+    require,
+)
 from llm_jax.launch.folder import open_folder
 from llm_jax.launch.mount import ROOT
 from llm_jax.launch.spec import JobSpec, SkyPilot
@@ -50,8 +56,8 @@ def check_dataset(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> 
         "or name another with --data.path FOLDER.",
     )
     try:
-        vocab_size = int(json.loads(raw or b"")["vocab_size"])
-    except (ValueError, KeyError, TypeError):
+        vocab_size = int(parse_json(raw or b"", "dataset.json")["vocab_size"])
+    except (UserError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"data.path is {path!r}, whose dataset.json gives no vocab_size: build the dataset "
             "again."

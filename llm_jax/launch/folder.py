@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, open_regular, read_bytes
 from llm_jax.config.extras import require_packages
 from llm_jax.runs.files import sibling, write_bytes
 
+MOST_BYTES = 1 << 30
+"""Of one file; the largest are metrics and code bundles."""
 PART_BYTES = 1 << 20  # a bucket's objects cannot grow, so its logs are parts of this size
 
 
@@ -59,7 +61,7 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes | None:
         try:
-            return (self.path / name).read_bytes()
+            return read_bytes(self.path / name, MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -102,7 +104,7 @@ class LocalFolder:
 
     def read_log(self, name: str, start: int) -> bytes:
         try:
-            with (self.path / name).open("rb") as file:
+            with open_regular(self.path / name) as file:
                 file.seek(start)
                 return file.read()
         except FileNotFoundError:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
-from llm_jax.config import ConfigError, RunConfig, from_dict
+from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, parse_json
 from llm_jax.config.wording import counted
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import read_json
+
+FIGURES = {
+    "train": ("step", "loss", "tokens_per_second"),
+    "validation": ("step", "loss"),
+}
+"""What every record of a split has."""
+LEAST = 1e-9
+"""Tokens per second that time left is reckoned from, at least."""
 
 
 def progress(folder: Folder) -> dict[str, Any] | None:
@@ -27,31 +34,23 @@ def progress(folder: Folder) -> dict[str, Any] | None:
     if not trained:
         return None
     last = trained[-1]
-    rate, goodput = _figure(last, "tokens_per_second"), _figure(last, "goodput")
     tokens_left = run.tokens(run.steps) - run.tokens(last["step"])
-    useful = (rate or 0.0) * (goodput or 1.0)
-    hours = tokens_left / useful / 3600 if useful > 0 else None
+    useful = max(last["tokens_per_second"], LEAST) * (_figure(last, "goodput") or 1.0)
+    hours = tokens_left / useful / 3600
     price = run.plan.usd / run.plan.hours if run.plan and run.plan.usd else None
-    validated = [_figure(r, "loss") for r in records if r["split"] == "validation"]
+    validated = [r["loss"] for r in records if r["split"] == "validation"]
     return {
         "step": last["step"],
         "steps": run.steps,
-        "loss": _figure(last, "loss"),
+        "loss": last["loss"],
         "validation_loss": validated[-1] if validated else None,
-        "tokens_per_second": rate,
+        "tokens_per_second": last["tokens_per_second"],
         "mfu": _figure(last, "mfu"),
-        "goodput": goodput,
+        "goodput": _figure(last, "goodput"),
         "skipped": sum(r["split"] == "skipped" for r in records),
         "hours_left": hours,
-        "usd_left": None if price is None or hours is None else price * hours,
+        "usd_left": None if price is None else price * hours,
     }
-
-
-def _figure(record: dict[str, Any], name: str) -> float | None:
-    """The finite number of that name, None if there is none."""
-    value = record.get(name)
-    known = isinstance(value, int | float) and math.isfinite(value)
-    return value if known else None
 
 
 def _records(folder: Folder) -> list[dict[str, Any]]:
@@ -60,25 +59,43 @@ def _records(folder: Folder) -> list[dict[str, Any]]:
     found = []
     for line in lines:
         try:
-            found.append(json.loads(line))
-        except ValueError:
+            found.append(_record(line))
+        except UserError:
             break
     return found
 
 
+def _record(line: str) -> dict[str, Any]:
+    """Raises `UserError` unless it has the figures that are shown."""
+    record = parse_json(line, "the line")
+    if not isinstance(record, dict) or not isinstance(record.get("split"), str):
+        raise UserError("The line is not a record of a split.")
+    for name in FIGURES.get(record["split"], ("step",)):
+        if _figure(record, name) is None:
+            raise UserError(f"{name} is not a finite number.")
+    return record
+
+
+def _figure(record: dict[str, Any], name: str) -> float | None:
+    """The finite number of that name, None if there is none."""
+    value = record.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def progress_line(now: dict[str, Any]) -> str:
     """One line for people."""
-    forms = {
-        "loss": "loss {:.4f}",
-        "validation_loss": "validation {:.4f}",
-        "tokens_per_second": "{:,.0f} tokens/s",
-        "mfu": "MFU {:.0%}",
-        "goodput": "goodput {:.0%}",
-        "hours_left": "{:.2f} h left",
-        "usd_left": "about {:,.0f} USD left to spend",
-    }
-    known = {name: form.format(now[name]) for name, form in forms.items() if now[name] is not None}
-    if now["step"] >= now["steps"]:
-        known = {name: text for name, text in known.items() if not name.endswith("_left")}
-    skipped = [f"{counted(now['skipped'], 'step')} skipped"] if now["skipped"] else []
-    return "  ".join([f"step {now['step']}/{now['steps']}", *known.values(), *skipped])
+    parts = [f"step {now['step']}/{now['steps']}", f"loss {now['loss']:.4f}"]
+    if now["validation_loss"] is not None:
+        parts.append(f"validation {now['validation_loss']:.4f}")
+    parts.append(f"{now['tokens_per_second']:,.0f} tokens/s")
+    if now["mfu"] is not None:
+        parts.append(f"MFU {now['mfu']:.0%}")
+    if now["goodput"] is not None:
+        parts.append(f"goodput {now['goodput']:.0%}")
+    if now["skipped"]:
+        parts.append(f"{counted(now['skipped'], 'step')} skipped")
+    if now["step"] < now["steps"]:
+        parts.append(f"{now['hours_left']:.2f} h left")
+        if now["usd_left"] is not None:
+            parts.append(f"about {now['usd_left']:,.0f} USD left to spend")
+    return "  ".join(parts)

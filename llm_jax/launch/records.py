@@ -17,11 +17,12 @@ Slurm start, JobSet restart), the restart counts trainers started within it.
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from llm_jax.config import UserError, from_dict
+from llm_jax.config import UserError, from_dict, parse_json
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.spec import JobSpec
 
@@ -30,6 +31,9 @@ Kind = Literal[
     "config", "refused", "missing", "memory", "disk", "error", "stopped", "hang", "killed",
     "lost", "preempted", "peer", "finished",
 ]  # fmt: skip
+ATTEMPT_FILE = re.compile(
+    r"launch/attempts/(\d{4,9}\.\d{4,9})/host\.\d+\.(json|exit\.json|log(?:\.\d+)?)"
+)
 KINDS: tuple[str, ...] = Kind.__args__  # type: ignore[attr-defined]
 
 
@@ -85,8 +89,8 @@ def read_json(folder: Folder, name: str) -> Any:
     """The parsed content, or None where there is none or it is not JSON."""
     data = folder.read(name)
     try:
-        return None if data is None else json.loads(data)
-    except ValueError:
+        return None if data is None else parse_json(data, name)
+    except UserError:
         return None
 
 
@@ -119,12 +123,11 @@ def attempt_folder(attempt: str) -> str:
 def attempts(folder: Folder, hosts: int, first: int = 0) -> list[Attempt]:
     """The attempts from incarnation `first` on, oldest first."""
     found: dict[str, list[ExitRecord]] = {}
-    for name in folder.names("launch/attempts"):
-        attempt, _, file = name.removeprefix("launch/attempts/").partition("/")
+    for name, attempt, is_exit in _attempt_files(folder):
         if attempt < attempt_name(first, 0):
             continue
         exits = found.setdefault(attempt, [])
-        if file.endswith(".exit.json"):
+        if is_exit:
             raw = read_json(folder, name)
             if raw is not None:
                 exits.append(from_dict(raw, ExitRecord, name))
@@ -132,16 +135,19 @@ def attempts(folder: Folder, hosts: int, first: int = 0) -> list[Attempt]:
     return [Attempt(name, tuple(exits), hosts) for name, exits in ordered.items()]
 
 
+def _attempt_files(folder: Folder) -> list[tuple[str, str, bool]]:
+    """(name, attempt, whether it tells an end) of what agents have written; a stranger's files
+    beside them are not the job's."""
+    matches = (ATTEMPT_FILE.fullmatch(name) for name in folder.names("launch/attempts"))
+    return [(found[0], found[1], found[2] == "exit.json") for found in matches if found]
+
+
 def next_attempt(folder: Folder, incarnation: int) -> str:
     """The first attempt of the incarnation in which nobody has ended yet.
 
     Hosts that call this after the same ending agree on the answer without talking to each other.
     """
-    ended = {
-        name.split("/")[2]
-        for name in folder.names("launch/attempts")
-        if name.endswith(".exit.json")
-    }
+    ended = {attempt for _, attempt, is_exit in _attempt_files(folder) if is_exit}
     restart = 0
     while attempt_name(incarnation, restart) in ended:
         restart += 1
@@ -150,7 +156,7 @@ def next_attempt(folder: Folder, incarnation: int) -> str:
 
 def next_incarnation(folder: Folder) -> int:
     """An incarnation above every one that left an attempt behind."""
-    used = [int(n.split("/")[2].split(".")[0]) for n in folder.names("launch/attempts")]
+    used = [int(attempt.split(".")[0]) for _, attempt, _ in _attempt_files(folder)]
     return max(used, default=-1) + 1
 
 

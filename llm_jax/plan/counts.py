@@ -206,7 +206,8 @@ def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
     Norms, biases and routers are always float32. Each parameter has two moments, except:
 
     * `muon`: the blocks' matrices have only the first moment.
-    * `adafactor`: the second moment has only rows and columns: at most 1/64 of its size.
+    * `adafactor`: the second moment has only rows and columns. With sides of 128 or more, that is
+      at most 1/64 of the parameters.
     * `schedule_free`: the iterate z takes the place of the first moment.
     """
     part = parameters(model)

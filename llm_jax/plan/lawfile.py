@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import ConfigError, UserError, from_dict, nearest
+from llm_jax.config import ConfigError, UserError, from_dict, nearest, read_json
 from llm_jax.plan.hyperparameters import RULES
 from llm_jax.plan.laws import Fitted, Law, Parametric, Recipe
 from llm_jax.plan.presets import PRESETS, preset
@@ -68,10 +68,7 @@ def read(path: Path) -> Parametric:
       UserError: it is not a law file, has another version, has unknown or missing fields, or has
         values that no law can have.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"The law file {path} cannot be read ({error}).") from None
+    raw = read_json(path)
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != VERSION:
         raise UserError(

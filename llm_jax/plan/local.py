@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llm_jax.config import UserError, read_json
 from llm_jax.plan.hardware import Chip
 from llm_jax.runs.files import keep
 
@@ -104,10 +105,10 @@ def measured(fresh: bool = False) -> Measurement:
     """This machine's rates: from the cache if this CPU is in it, unless `fresh`."""
     path, cpu = cache_file(), cpu_name()
     try:
-        cache = json.loads(path.read_text(encoding="utf-8"))
+        cache = read_json(path)
         if not fresh:
             return Measurement(**cache[cpu])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         # No cache, a damaged one, or one of another version: measure, and write a new one.
         cache = {}
     idle = idle_share()

@@ -6,9 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from llm_jax.config import PlanRecord, RunConfig, UserError, from_json
+from llm_jax.config import PlanRecord, RunConfig, UserError, read_config
 from llm_jax.plan.counts import total_parameters
 from llm_jax.plan.runs import records
+from llm_jax.runs.history import History, read_history
 
 METRICS = "metrics.jsonl"
 
@@ -19,7 +20,7 @@ def finished(folder: Path, steps: int) -> bool:
     return file.is_file() and any(r["step"] == steps for r in records(file, "validation"))
 
 
-def read_config(folder: Path) -> RunConfig:
+def config_of(folder: Path) -> RunConfig:
     """The config in a run folder.
 
     Raises:
@@ -29,7 +30,7 @@ def read_config(folder: Path) -> RunConfig:
     file = folder / "run.json"
     if not file.is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
-    return from_json(file.read_text(encoding="utf-8"), RunConfig)
+    return read_config(file, RunConfig)
 
 
 def compare(folder: Path) -> dict[str, Any]:
@@ -41,22 +42,25 @@ def compare(folder: Path) -> dict[str, Any]:
     Raises:
       UserError: there is no run, or it has not measured anything yet.
     """
-    config, file = read_config(folder), folder / METRICS
-    steps = records(file, "train") if file.is_file() else []
-    losses = records(file, "validation") if file.is_file() else []
+    config, file = config_of(folder), folder / METRICS
+    history = read_history(folder, config)
+    steps = records(file, "train", "tokens_per_second") if file.is_file() else []
+    losses = records(file, "validation", "bits_per_byte") if file.is_file() else []
     if not steps or not losses:
         raise UserError(f"The run in {str(folder)!r} has no measurements yet: train it first.")
-    last, rates = losses[-1], [record["tokens_per_second"] for record in steps]
+    last = losses[-1]
     seconds, before = 0.0, 0
     for record in steps:
         seconds += (record["tokens"] - before) / record["tokens_per_second"]
         before = record["tokens"]
     plan, done = config.plan, last["step"] == config.steps
-    warnings = _warnings(config, last["step"])
-    kept = plan is not None and _kept(config, plan)
+    warnings = _warnings(config, history, last["step"])
+    kept = plan is not None and _kept(config, history, plan)
     loss = plan.loss if plan and kept and done else None
     predicted = plan.step_seconds * config.steps if plan and kept else None
-    measured_step = median(config.batch_tokens / rate for rate in rates)
+    measured_step = median(
+        history.step_tokens(record["step"]) / record["tokens_per_second"] for record in steps
+    )
     return {
         "name": config.name,
         "params": total_parameters(config.model),
@@ -81,7 +85,7 @@ def compare(folder: Path) -> dict[str, Any]:
         if plan and kept
         else None,
         "measured_tokens_per_second": before / seconds,
-        "mfu": median(record["mfu"] for record in steps),
+        "mfu": _middle([record["mfu"] for record in steps if record["mfu"] is not None]),
         "predicted_usd": plan.usd if plan and kept else None,
         "measured_usd": plan.usd * seconds / 3600 / plan.hours if plan and plan.usd else None,
         "machine": plan.machine if plan else None,
@@ -96,21 +100,37 @@ def _error(predicted: float | None, measured: float) -> float | None:
     return None if predicted is None else predicted / measured - 1
 
 
-def _kept(config: RunConfig, plan: PlanRecord) -> bool:
-    """Whether the size and tokens of the run are still those of the plan."""
-    now = total_parameters(config.model), config.steps * config.batch_tokens
-    return now == (plan.params, plan.tokens)
+def _middle(values: list[float]) -> float | None:
+    return median(values) if values else None
 
 
-def _warnings(config: RunConfig, step: int) -> list[str]:
-    plan, found = config.plan, []
+def _kept(config: RunConfig, history: History, plan: PlanRecord) -> bool:
+    """Whether the run is still the one that was planned, from its beginning."""
+    now = total_parameters(config.model), history.tokens(config.steps)
+    return now == (plan.params, plan.tokens) and not (changes(history) or history.parent)
+
+
+def changes(history: History) -> list[str]:
+    """A sentence for each line of the history that changed what the run learns."""
+    return [
+        f"Changed after step {entry.step:,} ({entry.tokens:,} tokens): {entry.effect}."
+        for entry in history.entries
+        if entry.learns
+    ]
+
+
+def _warnings(config: RunConfig, history: History, step: int) -> list[str]:
+    plan, found = config.plan, changes(history)
+    if history.parent:
+        found.append(f"The run began with the weights of {history.parent['run']}.")
+    tokens = history.tokens(config.steps)
     if plan is None:
         found.append("The run was not planned with `llm-jax plan`: there is no prediction.")
-    elif not _kept(config, plan):
+    elif not _kept(config, history, plan):
         found.append(
             f"The run was changed after it was planned ({plan.params:,} parameters and "
             f"{plan.tokens:,} tokens then, {total_parameters(config.model):,} and "
-            f"{config.steps * config.batch_tokens:,} now): the prediction does not apply."
+            f"{tokens:,} now): the prediction does not apply."
         )
     elif plan.law_text:
         found.append(
@@ -124,10 +144,13 @@ def _warnings(config: RunConfig, step: int) -> list[str]:
 
 def curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
     """(tokens, loss) of train and validation, and (tokens, seconds a step) as `step`."""
-    config, file = read_config(folder), folder / METRICS
-    train = records(file, "train")
+    config, file = config_of(folder), folder / METRICS
+    history = read_history(folder, config)
+    train = records(file, "train", "tokens_per_second")
     return {
         "train": [(r["tokens"], r["loss"]) for r in train],
         "validation": [(r["tokens"], r["loss"]) for r in records(file, "validation")],
-        "step": [(r["tokens"], config.batch_tokens / r["tokens_per_second"]) for r in train],
+        "step": [
+            (r["tokens"], history.step_tokens(r["step"]) / r["tokens_per_second"]) for r in train
+        ],
     }

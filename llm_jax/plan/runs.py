@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.config import RunConfig, UserError, from_json
+from llm_jax.config import RunConfig, UserError, parse_json, read_config, read_text
 from llm_jax.plan.counts import active_parameters, non_embedding_parameters
 from llm_jax.plan.fit import Runs
 from llm_jax.plan.laws import Counts
+from llm_jax.runs.history import read_history
 
+MOST_BYTES = 1 << 30
+"""Of a `metrics.jsonl`: a record has 400 bytes."""
+LEAST = {"step": 0, "tokens": 1, "tokens_per_second": 1e-9}
+"""Of figures that cannot have every value."""
 COLUMNS = ("params", "tokens", "loss")
 
 
@@ -59,20 +64,23 @@ def read_csv(path: Path) -> list[Curve]:
     Each row is a run. With a fourth column `run`, rows of the same run form a curve.
 
     Raises:
-      UserError: a column is missing, or a value is not a finite number above 0.
+      UserError: a column is missing, a value is not a finite number above 0, or the file is not
+        CSV in UTF-8.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
+    table = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    runs: dict[str, list[tuple[float, float, float]]] = {}
+    try:
         missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
         if missing:
             raise UserError(
                 f"{path} has no column {missing[0]!r}: its first line must name params,tokens,loss."
             )
-        runs: dict[str, list[tuple[float, float, float]]] = {}
         for row in table:
             name = row.get("run") or f"line {table.line_num}"
             point = tuple(_number(row[c], path, table.line_num, c) for c in COLUMNS)
             runs.setdefault(name, []).append(point)  # type: ignore[arg-type]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {table.line_num} is not CSV ({error}): repair it.") from None
     return [_curve(name, points) for name, points in runs.items()]
 
 
@@ -108,7 +116,13 @@ def read_folder(folder: Path, counts: Counts) -> Curve:
     for file in (config_file, metrics_file):
         if not file.is_file():
             raise UserError(f"{folder} is not a run folder: it has no {file.name}.")
-    model = from_json(config_file.read_text(encoding="utf-8"), RunConfig).model
+    config = read_config(config_file, RunConfig)
+    model, parent = config.model, read_history(folder, config).parent
+    if parent:
+        raise UserError(
+            f"{folder} began with the weights of {parent['run']}, so its tokens do not account for "
+            "its loss: leave it out."
+        )
     size = active_parameters(model) if counts == "all" else non_embedding_parameters(model)
     points = validation_losses(metrics_file)
     if not points:
@@ -125,32 +139,44 @@ def validation_losses(metrics: Path) -> list[tuple[float, float]]:
     """
     by_step: dict[int, tuple[float, float]] = {}
     for record in records(metrics, "validation"):
-        loss = record["loss"]
-        if not (isinstance(loss, int | float) and math.isfinite(loss)):
-            raise UserError(
-                f"{metrics}, step {record['step']}: the loss is {loss}: leave this run out."
-            )
-        by_step[record["step"]] = (float(record["tokens"]), float(loss))
+        by_step[record["step"]] = (float(record["tokens"]), float(record["loss"]))
     return list(by_step.values())
 
 
-def records(metrics: Path, split: str) -> list[dict[str, Any]]:
+def records(metrics: Path, split: str, *figures: str) -> list[dict[str, Any]]:
     """The records of `split` in a `metrics.jsonl`, in order.
 
     A damaged last line is left out: a kill can cut it off.
 
     Raises:
-      UserError: a line before the last is not JSON.
+      UserError: the file cannot be read, a line before the last is not a JSON object, or a record
+        about `split` has no finite `step`, `tokens` or `loss`, or none of another of `figures`.
     """
     found = []
-    lines = metrics.read_text(encoding="utf-8").splitlines()
+    lines = read_text(metrics, MOST_BYTES).splitlines()
     for number, line in enumerate(lines, 1):
+        where = f"{metrics}, line {number}"
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line, where)
+        except UserError:
             if number == len(lines):
                 break
-            raise UserError(f"{metrics}, line {number} is not JSON: repair the file.") from None
+            raise
+        if not isinstance(record, dict):
+            raise UserError(f"{where} is not a record with named fields: repair the file.")
         if record.get("split") == split:
+            _check_figures(record, ("step", "tokens", "loss", *figures), where)
             found.append(record)
     return found
+
+
+def _check_figures(record: dict[str, Any], names: Iterable[str], where: str) -> None:
+    for name in names:
+        value, least = record.get(name), LEAST.get(name, -math.inf)
+        number = value if isinstance(value, int | float) and value is not True else math.nan
+        if not (math.isfinite(number) and number >= least):
+            raise UserError(
+                f"{where}: {name} is {value!r}, not a finite number"
+                f"{'' if least == -math.inf else f' of at least {least:g}'}: repair the file, or "
+                "leave out this run."
+            )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, read_json
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def read(path: str | Path) -> Text:
     """
     file = Path(path) / "dataset.json"
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info = read_json(file)
         return Text(
             path=str(path),
             vocab_size=info["vocab_size"],
@@ -45,7 +44,7 @@ def read(path: str | Path) -> Text:
             fingerprint=info["fingerprint"],
             lost=info.get("lost", {}).get("count", 0),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError, ZeroDivisionError):
         raise UserError(
             f"There is no dataset in {str(path)!r}: make one with `llm-jax data build`."
         ) from None

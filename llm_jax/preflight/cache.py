@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import llm_jax
-from llm_jax.config import RunConfig, to_dict
+from llm_jax.config import RunConfig, UserError, read_json, to_dict
 from llm_jax.plan.layout import Machine
 from llm_jax.preflight.measure import measure
 from llm_jax.preflight.topology import require_compiler
@@ -30,8 +30,8 @@ def measured(config: RunConfig, machine: Machine) -> dict[str, Any]:
     require_compiler()
     file = folder() / f"{key(config, machine)}.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8")) | {"name": config.name, "cached": True}
-    except (OSError, ValueError, TypeError):
+        return read_json(file) | {"name": config.name, "cached": True}
+    except (UserError, TypeError):
         found = measure(config, machine) | {"cached": False}  # not there, or damaged
     keep(file, json.dumps(found, indent=2))
     return found

@@ -28,7 +28,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from llm_jax.config import ConfigError, RunConfig, from_dict, to_dict
+from llm_jax.config import RunConfig, from_dict, to_dict
 from llm_jax.train import distributed
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.local import LocalCheckpoints
@@ -40,7 +40,7 @@ from llm_jax.train.manifest import (
     write_manifest,
 )
 from llm_jax.train.plain import plain, unplain
-from llm_jax.train.run_folder import check_tokenizer, differences
+from llm_jax.train.run_folder import check_architecture, check_tokenizer
 from llm_jax.train.state import State, fresh_optimizer
 from llm_jax.train.trouble import Damaged, FileTrouble, no_orbax_noise, reason
 
@@ -101,8 +101,11 @@ class Checkpointer:
                 )
         return saved if self._near is None else self._near
 
-    def save(self, state: State, step: int) -> None:
+    def save(self, state: State, step: int, standing: dict[str, Any]) -> None:
         """Starts saving; arrays are copied before this returns, files are written after.
+
+        Args:
+          standing: what the run has read by then (`History.standing`).
 
         Raises:
           UserError: this save, or the one before it, could not be written.
@@ -112,7 +115,7 @@ class Checkpointer:
             "stacked_layers": True,
             "step": step,
             "config": to_dict(self.config),
-            "data": {"seed": self.config.data.seed, "next_step": step},
+            "data": {"seed": self.config.data.seed, "next_step": step} | standing,
             "tokenizer_sha256": self.tokenizer_sha256,
             "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
         }
@@ -150,19 +153,27 @@ class Checkpointer:
         if self._local:
             self._local.forget()
 
-    def restore(self, abstract: State, step: int) -> State:
-        """The state of `step`, on the mesh and shardings of `abstract`.
+    def record(self, step: int) -> dict[str, Any] | None:
+        """What is noted with the arrays of `step` (item `meta`); None of one on a host's own disk,
+        which the run that is here has written.
 
         Raises:
           ConfigError: the checkpoint holds another architecture or belongs to another tokenizer.
           Damaged: it cannot be read.
         """
+        if step == self._near:
+            return None
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        meta = self._manager.restore(step, args=args)["meta"]
+        check_architecture(self.config, from_dict(meta["config"], RunConfig), "was trained with")
+        check_tokenizer(self.config.out, meta["tokenizer_sha256"], self.tokenizer_sha256)
+        return meta
+
+    def restore(self, abstract: State, step: int) -> State:
+        """The state of `step`, which `record` has checked, on the mesh and shardings of
+        `abstract`."""
         if self._local and step == self._near:
             return self._local.restore(abstract, step)
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]
-        self._check(meta)
         items = {"params": ocp.args.StandardRestore(abstract["params"])}
         if self.has_optimizer(step):
             items["opt"] = ocp.args.StandardRestore(plain(abstract["opt"]))
@@ -202,16 +213,6 @@ class Checkpointer:
             self._local.wait()
         with self._explained():
             self._manager.close()
-
-    def _check(self, meta: dict[str, Any]) -> None:
-        saved = from_dict(meta["config"], RunConfig)
-        changes = differences(saved.model, self.config.model, "model")
-        if changes:
-            raise ConfigError(
-                f"The run in {self.config.out} was trained with another architecture "
-                f"({'; '.join(changes)}): restore these fields, or choose another `out`."
-            )
-        check_tokenizer(self.config.out, meta["tokenizer_sha256"], self.tokenizer_sha256)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

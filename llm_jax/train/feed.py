@@ -10,8 +10,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, check_vocabulary, require
+from llm_jax.data.order import Order
 from llm_jax.data.pipeline import RECORDS_FOLDER, Batches, TokenDataset
 from llm_jax.parallel.mesh import sharding
+from llm_jax.runs.history import Text
 from llm_jax.train.step import Batch
 
 
@@ -37,6 +39,11 @@ def _check_files(folder: Path) -> None:
             )
 
 
+def training_text(dataset: TokenDataset) -> Text:
+    """Which text the dataset's training split holds."""
+    return Text(dataset.info["fingerprint"], dataset.num_tokens("train"))
+
+
 def padded_token_bytes(dataset: TokenDataset, config: RunConfig) -> np.ndarray:
     """(V,) int32 UTF-8 bytes of each token of the model's vocabulary; 0 for padding."""
     token_bytes = dataset.tokenizer.token_bytes
@@ -44,12 +51,17 @@ def padded_token_bytes(dataset: TokenDataset, config: RunConfig) -> np.ndarray:
 
 
 def local_batches(
-    dataset: TokenDataset, config: RunConfig, mesh: Mesh, split: str, offset: int = 0
+    dataset: TokenDataset,
+    config: RunConfig,
+    mesh: Mesh,
+    split: str,
+    order: Order | None = None,
+    offset: int = 0,
 ) -> Batches:
     """The part of the split's batches that this process's devices hold.
 
     A training batch holds `data.batch_size` sequences in the order of `data.seed`; a validation
-    batch is as large as one micro-batch, and in order. `offset` is that of `Batches`.
+    batch is as large as one micro-batch, and in order. `order` and `offset` are those of `Batches`.
     """
     data, training = config.data, split == "train"
     B = data.batch_size if training else data.batch_size // config.optim.accumulate
@@ -66,6 +78,7 @@ def local_batches(
         seed=data.seed if training else None,
         host=first // count,
         hosts=B // count,
+        order=order,
         offset=offset,
     )
 

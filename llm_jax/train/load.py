@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from llm_jax.config import RunConfig, UserError, from_json
+from llm_jax.config import RunConfig, UserError, read_config
 from llm_jax.model import transformer
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, unchecked_sentence
@@ -51,7 +51,7 @@ def load_run(folder: str | Path, step: int | None = None, *, verify: bool = True
     folder = Path(folder).absolute()
     if not (folder / "run.json").is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
-    config = from_json((folder / "run.json").read_text(encoding="utf-8"), RunConfig)
+    config = read_config(folder / "run.json", RunConfig)
     options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
     with ocp.CheckpointManager(folder / "checkpoints", options=options) as manager:
         steps = sorted(manager.all_steps())

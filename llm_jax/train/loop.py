@@ -1,8 +1,8 @@
 """The training loop: batches in, metrics and checkpoints out.
 
-Resume is a function of the step: the batch of step n is computed from (seed, n), so a run that was
-killed and started again is bitwise the run that was never stopped. The loop never waits for the
-step it has just dispatched: it reads the metrics of the one before.
+Resume is a function of the step: what step n reads is computed from the run's history and n
+(`course`), so a run that was killed and started again is bitwise the run that was never stopped.
+The loop never waits for the step it has just dispatched: it reads the metrics of the one before.
 """
 
 from __future__ import annotations
@@ -16,21 +16,31 @@ from typing import Any
 
 import jax
 
-from llm_jax.config import RunConfig
+from llm_jax.config import RunConfig, from_dict
+from llm_jax.data.pipeline import TOKENIZER_FILE
 from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.claim import only_writer
+from llm_jax.runs.history import Entry, beginning
 from llm_jax.train import distributed
+from llm_jax.train.changes import check_standing, resume, shortened
 from llm_jax.train.checkpoint import Checkpointer, saved_steps
 from llm_jax.train.clock import Clock
-from llm_jax.train.feed import local_batches, open_dataset, padded_token_bytes, to_device
+from llm_jax.train.course import Stage, stages
+from llm_jax.train.feed import (
+    local_batches,
+    open_dataset,
+    padded_token_bytes,
+    to_device,
+    training_text,
+)
+from llm_jax.train.goodput import accounted, goodput, read_starts
 from llm_jax.train.metrics import Log, draw_curve
 from llm_jax.train.platform import dispatch_for, peak_flops, runs_inline
-from llm_jax.train.ramp import Stage, stages
 from llm_jax.train.reporter import Reporter, measured_before
-from llm_jax.train.rollback import batches_from, read_rollbacks, roll_back
-from llm_jax.train.run_folder import claim_folder
+from llm_jax.train.rollback import read_rollbacks, roll_back
+from llm_jax.train.run_folder import check_folder, claim_folder, in_words
 from llm_jax.train.state import State, abstract_state, init_state, judged_parameters
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
@@ -77,30 +87,55 @@ class _Run:
         check_divisible(config, self.mesh)
         require_library(config.compute)
         self.dataset = open_dataset(config)
+        self.text = training_text(self.dataset)
         self.windows = local_batches(self.dataset, config, self.mesh, "train").windows
+        tokenizer = self.dataset.path / TOKENIZER_FILE
         writing = only_writer(self.out, "llm-jax train", inside=True, ask=distributed.first_asks)
         with stop.leaving_at_once():
             self.claim = held.enter_context(writing)
-        changes = claim_folder(config, self.dataset.path / "tokenizer.model")
-        self.rollbacks = read_rollbacks(self.out)
-        self.checkpointer = Checkpointer(config, self.dataset.tokenizer.sha256)
+        old = check_folder(config, tokenizer)
+        self.log = Log(config, quiet=jax.process_index() != 0)
         self.abstract = abstract_state(config, self.mesh)
+        self.history = beginning(config, self.text)
+        if old is None:
+            claim_folder(config, tokenizer, [*self.history.entries])
+        self.checkpointer = Checkpointer(config, self.dataset.tokenizer.sha256)
         saved = self.checkpointer.newest(self.abstract)
         self.resuming, self.start = saved is not None, saved or 0
         self.done = self.start
-        self.clock.begin(self.start)
-        self.log = Log(config, self.start, quiet=jax.process_index() != 0)
-        self.reporter = Reporter(config, self.log, self.clock)
+        self.measured = measured_before(self.out, self.start) if self.resuming else None
+        self.lines = [] if old is None else self._changes(old)
         self.trace = Trace(config, self.log.say)
-        self.reporter.found(self.checkpointer, changes, self.rollbacks, saved)
+        self.rollbacks = read_rollbacks(self.out)
+        self.finished = old is not None and self._over(old)
+        self.reporter = Reporter(config, self.log, self.clock, self.history)
+        if self.finished:
+            return
+        if old is not None:
+            claim_folder(config, tokenizer, self.lines)
+        self.clock.begin(self.start)
+        self.log.open(self.start)
+        self.reporter.found(self.checkpointer, self.lines, self.rollbacks, saved)
+
+    def _changes(self, old: RunConfig) -> list[Entry]:
+        """Takes the history of the run that is resumed; returns its new lines."""
+        if not self.resuming:
+            return [*self.history.entries]
+        record = self.checkpointer.record(self.start)
+        saved = from_dict(record["config"], RunConfig) if record else old
+        self.history, lines = resume(self.config, saved, self.text, self.start)
+        check_standing(self.config.out, self.history, self.start, record)
+        return lines
+
+    def _over(self, old: RunConfig) -> bool:
+        """Whether nothing is left to do, before the changes and after them."""
+        done = self.start >= max(old.steps, self.config.steps)
+        return done and self.measured is not None
 
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter
-        measured = measured_before(self.out, self.start) if self.resuming else None
-        if self.start >= config.steps and measured:
-            reporter.last = measured
-            self.log.say(f"The run is finished: all its {config.steps} steps are done.")
-            return self._result()
+        if self.finished:
+            return self._finished()
         with self.stop.leaving_at_once():
             with clock.phase("compile"):
                 peak = peak_flops(config, self.mesh)
@@ -109,13 +144,19 @@ class _Run:
                 state = self._first_state()
             with clock.phase("compile"):
                 token_bytes_V = padded_token_bytes(self.dataset, config)
-                ahead = [stage for stage in stages(config) if stage.end > self.start]
-                compiled = [compile_train_step(s.config, self.mesh, token_bytes_V) for s in ahead]
+                course = stages(config, self.history, self.rollbacks, self.text)
+                ahead = [stage for stage in course if stage.end > self.start]
+                programs = {stage.config.data.batch_size: stage.config for stage in ahead}
+                compiled = {
+                    size: compile_train_step(alone, self.mesh, token_bytes_V)
+                    for size, alone in programs.items()
+                }
                 validation = Validation(self.dataset, config, self.mesh)
                 distributed.wait_for_all("all have compiled")  # no part of anyone's first step
-        if self.resuming and not measured and self._due(self.start, config.eval.every):
+        if self.resuming and not self.measured and self._due(self.start, config.eval.every):
             self._evaluate(validation, state)  # a request to stop had interrupted it
-        for stage, step_fn in zip(ahead, compiled, strict=True):
+        for stage in ahead:
+            step_fn = compiled[stage.config.data.batch_size]
             state = self._steps(stage, step_fn, validation, state)
         if self.done:
             self._save(state)
@@ -128,14 +169,30 @@ class _Run:
             distributed.wait_for_all("all is written")  # no part of anyone's last step
         return self._result()
 
+    def _finished(self) -> dict[str, Any]:
+        """The figures of a run that has come to its end before; nothing of it is touched."""
+        self.log.say(f"The run is finished: all its {self.start} steps are done.")
+        unused = self.lines[-1].changed if self.lines else None
+        if unused:
+            self.log.say(
+                f"Not taken, since no step is left: {in_words(shortened(unused))}. More `steps` "
+                "continue the run."
+            )
+        starts = read_starts(self.out)
+        self.reporter.last = self.measured or {}
+        seconds = {name: round(value, 3) for name, value in accounted(starts).items()}
+        return self._result() | {"goodput": goodput(starts), "seconds": seconds}
+
     def _steps(
         self, stage: Stage, step_fn: StepFunction, validation: Validation, state: State
     ) -> State:
         config, reporter = self.config, self.reporter
         pending: tuple[int, Metrics] | None = None
         reporter.begin(self.done)
-        batches = local_batches(self.dataset, stage.config, self.mesh, "train", stage.offset)
-        with contextlib.closing(batches_from(batches, self.done, self.rollbacks)) as source:
+        batches = local_batches(
+            self.dataset, stage.config, self.mesh, "train", stage.order, stage.offset
+        )
+        with batches.iterate(self.done) as source:
             for index, local in source:
                 if index >= stage.end or self.stop.requested():
                     break
@@ -172,7 +229,7 @@ class _Run:
         if reporter.streak >= self.config.optim.skip_limit:
             self.checkpointer.wait()
             self.checkpointer.forget_near()
-            raise roll_back(self.out, step, reporter.streak, reporter.why)
+            raise roll_back(self.out, self.history, step, reporter.streak, reporter.why)
 
     def _due(self, step: int, every: int | None) -> bool:
         return every is not None and (step % every == 0 or step == self.config.steps)
@@ -186,7 +243,7 @@ class _Run:
         if self.checkpointer.latest_step != self.done:
             self.claim.check()
             with self.clock.phase("save"):
-                self.checkpointer.save(state, self.done)
+                self.checkpointer.save(state, self.done, self.history.standing(self.done))
 
     def _save_near(self, state: State) -> None:
         with self.clock.phase("save"):

@@ -31,18 +31,24 @@ class Log:
     guard did not take), `step`, `tokens` and figures.
     """
 
-    def __init__(self, config: RunConfig, start: int, quiet: bool) -> None:
-        self._quiet = quiet
-        if quiet:
+    def __init__(self, config: RunConfig, quiet: bool) -> None:
+        self._config, self._quiet, self._opened = config, quiet, 0.0
+        self._console = Console(stderr=True, highlight=False)
+
+    def open(self, start: int) -> None:
+        """Opens the sinks of a run that resumes after step `start`; until then `say` works alone.
+
+        What an earlier start measured after that step is forgotten.
+        """
+        if self._quiet:
             return
-        out, steps = Path(config.out), config.steps
+        config, out = self._config, Path(self._config.out)
         forget_after(out / METRICS_FILE, start)
         self._path = out / METRICS_FILE
         self._file = self._path.open("a", encoding="utf-8")
         self._opened = time.monotonic()
         self._board = Board(out / "tensorboard", start)
         self._wandb = WandB(config) if config.wandb else None
-        self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -51,7 +57,7 @@ class Log:
             console=self._console,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task("training", total=steps, completed=start)
+        self._task = self._progress.add_task("training", total=config.steps, completed=start)
         self._progress.start()
 
     def say(self, sentence: str) -> None:
@@ -81,7 +87,7 @@ class Log:
         self._progress.update(self._task, completed=step)
 
     def close(self) -> None:
-        if self._quiet:
+        if self._quiet or not self._opened:
             return
         self._progress.stop()
         self._file.close()

@@ -16,6 +16,8 @@ from llm_jax.config import RunConfig
 from llm_jax.model.kernels import attention_choice, split_choice
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
+from llm_jax.runs.history import Entry, History
+from llm_jax.train.changes import next_rate, sentence
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.clock import Clock
 from llm_jax.train.metrics import METRICS_FILE, Log, read_metrics
@@ -32,8 +34,8 @@ class Reporter:
       streak, why: skipped steps in a row up to the newest one read, and the reason for that.
     """
 
-    def __init__(self, config: RunConfig, log: Log, clock: Clock) -> None:
-        self.config, self.log, self.clock = config, log, clock
+    def __init__(self, config: RunConfig, log: Log, clock: Clock, history: History) -> None:
+        self.config, self.log, self.clock, self.history = config, log, clock, history
         self.last: dict[str, Any] = {}
         self.streak, self.why = 0, ""
         self._flops_per_token = token_flops(config.model, config.data.seq_len).train
@@ -43,21 +45,28 @@ class Reporter:
     def found(
         self,
         checkpointer: Checkpointer,
-        changes: list[str],
+        lines: list[Entry],
         rollbacks: list[Rollback],
         step: int | None,
     ) -> None:
-        """Says what was found in the run's folder: `step` is the checkpoint gone on from."""
+        """Says what was found in the run's folder: `step` is the checkpoint that it resumes from,
+        `lines` are new ones of its history."""
         for note in checkpointer.notes:
             self.log.say(note)
-        for change in changes:
-            self.log.say(f"Changed since the run began: {change}")
         for back in rollbacks:
             self.log.say(f"{back.batches} batches are left out after step {back.step}: {back.why}.")
         if step is not None:
-            self.log.say(f"Going on in {self.config.out} after step {step}.")
+            sequences, tokens = self.history.sequences(step), self.history.tokens(step)
+            self.log.say(
+                f"Resuming {self.config.out} after step {step}: {sequences:,} sequences, "
+                f"{tokens:,} tokens."
+            )
             if not checkpointer.has_optimizer(step):
                 self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
+        for change in filter(None, map(sentence, lines)):
+            self.log.say(change)
+        rate = next_rate(self.config, step or 0)
+        self.log.say(f"The next step's learning rate is {rate:.2e}.")
 
     def introduce(self, mesh: Mesh, peak: tuple[float, str], windows: int) -> None:
         """Says what is about to be trained; `peak` as `platform.peak_flops` gives it, and
@@ -76,7 +85,7 @@ class Reporter:
         self.log.say(
             f"{config.name}: {size / 1e6:.2f} M parameters{of_these}, "
             f"{config.steps} steps of {config.batch_tokens} tokens{ramp}, "
-            f"{config.tokens(config.steps) / 1e6:.1f} M tokens in all; "
+            f"{self.history.tokens(config.steps) / 1e6:.1f} M tokens in all; "
             f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
         )
         if attends.reason:
@@ -84,7 +93,7 @@ class Reporter:
         if config.compute.compiler and device != "tpu":
             asked = ", ".join(config.compute.compiler)
             self.log.say(f"compute.compiler ({asked}) is for TPUs: it does nothing on a {device}.")
-        epochs = config.data.sequences(config.steps) / windows
+        epochs = self.history.tokens(config.steps) / windows / config.data.seq_len
         if epochs > 1:
             self.log.say(f"The training split is read {epochs:.1f} times.")
 
@@ -106,7 +115,7 @@ class Reporter:
         stepping = self.clock.stepping
         begun, seconds = self._mark[0], stepping - self._mark[1]
         self._mark = (step, stepping)
-        rate = (self.config.tokens(step) - self.config.tokens(begun)) / seconds
+        rate = (self.history.tokens(step) - self.history.tokens(begun)) / seconds
         mfu = rate * self._flops_per_token / self._peak
         speed = {"tokens_per_second": rate, "mfu": mfu}
         self.last |= {"train_loss": values["loss"]} | speed
@@ -145,7 +154,8 @@ class Reporter:
             "loss": last.get("loss"),
             "bits_per_byte": last.get("bits_per_byte"),
             "train_loss": last.get("train_loss"),
-            "tokens": self.config.tokens(step),
+            "sequences": self.history.sequences(step),
+            "tokens": self.history.tokens(step),
             "tokens_per_second": last.get("tokens_per_second"),
             "mfu": last.get("mfu"),
             "goodput": self.clock.goodput,
@@ -153,7 +163,7 @@ class Reporter:
         }
 
     def _record(self, split: str, step: int) -> dict[str, Any]:
-        return {"split": split, "step": step, "tokens": self.config.tokens(step)}
+        return {"split": split, "step": step, "tokens": self.history.tokens(step)}
 
 
 def skip_reason(loss: float, grad_norm: float) -> str:

@@ -3,21 +3,20 @@
 The guard skips single steps. When `optim.skip_limit` of them follow each other, the state is
 suspect: the run stops, its checkpoints made since are deleted, and `<out>/rollbacks.json` notes
 which batches the next start leaves out, those between that checkpoint and the stop (PaLM,
-Chowdhery et al. 2022 §5.1). The batch of a step remains a function of the step and of this file.
+Chowdhery et al. 2022 §5.1). What a step reads remains computed, from this file too (`course`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jax
 
 from llm_jax.config import UserError
-from llm_jax.data.pipeline import Batch, Batches
 from llm_jax.runs.files import write_text
+from llm_jax.runs.history import History
 from llm_jax.train.checkpoint import forget_after
 
 FILE = "rollbacks.json"
@@ -30,6 +29,8 @@ class Rollback:
     batches: int
     """From there on, so many batches are left out."""
     why: str
+    sequences: int | None = None
+    """What these batches hold; None in files that were written before this was noted."""
 
 
 class Diverged(UserError):
@@ -44,23 +45,7 @@ def read_rollbacks(out: Path) -> list[Rollback]:
     return [Rollback(**one) for one in json.loads((out / FILE).read_text(encoding="utf-8"))]
 
 
-def batches_from(
-    batches: Batches, start: int, rollbacks: list[Rollback]
-) -> Generator[tuple[int, Batch], None, None]:
-    """(step, batch) from step `start` on, without what was left out by rollbacks. Endless."""
-    while True:
-        shift = sum(r.batches for r in rollbacks if r.step <= start)
-        end = min((r.step for r in rollbacks if r.step > start), default=None)
-        with batches.iterate(start + shift) as source:
-            for number, batch in source:
-                if number - shift == end:
-                    break
-                yield number - shift, batch
-        assert end is not None  # a shuffled split has no end of its own
-        start = end
-
-
-def roll_back(out: Path, step: int, streak: int, why: str) -> Diverged:
+def roll_back(out: Path, history: History, step: int, streak: int, why: str) -> Diverged:
     """Goes back to before the `streak` of skipped steps that `step` ends.
 
     Returns:
@@ -70,7 +55,8 @@ def roll_back(out: Path, step: int, streak: int, why: str) -> Diverged:
     good = step - streak
     if jax.process_index() == 0:
         good = forget_after(out / "checkpoints", good)
-        rollbacks.append(Rollback(good, step - good, why))
+        sequences = history.sequences(step) - history.sequences(good)
+        rollbacks.append(Rollback(good, step - good, why, sequences))
         write_text(out / FILE, json.dumps([asdict(r) for r in rollbacks], indent=1))
     return Diverged(
         f"The {streak} steps up to {step} of the run in {out} were skipped ({why}): it goes back "

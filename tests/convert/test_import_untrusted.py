@@ -191,7 +191,7 @@ def test_tokens_beside_the_sentencepiece_model_are_refused_by_name(
         ("added_tokens.json", '{"</s>": 1}', "'</s>' is 1"),
         ("added_tokens.json", '{"a": -1}', "'a' is -1"),
         ("added_tokens.json", '{"a": "b"}', "it is broken"),
-        ("added_tokens.json", "[" * 100_000, "is not JSON"),
+        ("added_tokens.json", "[" * 100_000, "is nested deeper"),
         ("added_tokens.json", "[]", "is not a JSON object"),
         ("tokenizer.json", '{"added_tokens": [3]}', "it is broken"),
         ("tokenizer.json", '{"added_tokens": 3}', "it is broken"),

@@ -173,7 +173,7 @@ TWO = ("--slices", "2", "--dry-run")
     ("words", "code", "sentence"),
     [
         (["run", "nowhere.json", "--name", "a", "--out", "o"], 78, "no config file"),
-        (["run", "--spec", "nowhere.json"], 2, "--spec is 'nowhere.json'"),
+        (["run", "--spec", "nowhere.json"], 2, "nowhere.json cannot be read"),
         (["run", "RUN", "--zone", "z"], 78, "--zone does not go with the local"),
         (["run", "RUN", "--env", "A"], 78, "write NAME=VALUE"),
         (["run", "RUN", "--backend", "tpu"], 78, "job.backend.project is missing"),

@@ -260,5 +260,5 @@ def test_run_folders_are_read(tmp_path):
     assert curve.loss == (5.0, 4.0)
     assert read([folder], "non-embedding")[0].params == non_embedding_parameters(model)
     (folder / "metrics.jsonl").write_text('{"split":"validation","step":1,"tokens":9,"loss":NaN}\n')
-    with pytest.raises(UserError, match="step 1: the loss is nan"):
+    with pytest.raises(UserError, match="line 1: loss is nan"):
         read([folder], "all")

@@ -13,18 +13,20 @@ from typing import Any
 
 import jax.numpy as jnp
 import pytest
-from tiny import VOCAB, model_config, run_config
+from tiny import VOCAB, model_config, optim_config, run_config
 
-from llm_jax.config import CheckpointConfig, EvalConfig
+from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig
 from llm_jax.data.pipeline import Batches
+from llm_jax.runs.history import Text, beginning
 from llm_jax.train import clock as clock_module
 from llm_jax.train import step as step_module
 from llm_jax.train.checkpoint import forget_after, saved_steps, set_damaged_aside
+from llm_jax.train.course import stages
 from llm_jax.train.goodput import Start, accounted, goodput
 from llm_jax.train.loop import train
 from llm_jax.train.manifest import damage_sentence, first_damage, write_manifest
 from llm_jax.train.metrics import read_metrics
-from llm_jax.train.rollback import Diverged, Rollback, batches_from, read_rollbacks
+from llm_jax.train.rollback import Diverged, Rollback, read_rollbacks
 
 
 def checkpoint(folder: Path, step: int) -> Path:
@@ -134,23 +136,33 @@ def test_slow_storage_is_written_to_less_often(
         assert sum(seconds for _ in written) / now[0] <= 0.025
 
 
-class Numbered:
-    """Batches that are their own numbers."""
-
-    def iterate(self, start: int) -> Any:
-        import contextlib
-        import itertools
-
-        return contextlib.nullcontext((n, n) for n in itertools.count(start))
+def rows_read(config: RunConfig, backs: list[Rollback]) -> list[int]:
+    """The first row of the order that each step reads."""
+    text = Text("f", 10_000)
+    made = stages(config, beginning(config, text), backs, text)
+    size = [stage.config.data.batch_size for stage in made]
+    return [
+        step * B + stage.offset
+        for B, stage in zip(size, made, strict=True)
+        for step in range(stage.first, stage.end)
+    ]
 
 
 def test_rollbacks_leave_batches_out() -> None:
-    backs = [Rollback(4, 3, "x"), Rollback(4, 1, "y"), Rollback(6, 10, "z")]
-    for start in (0, 4, 5, 6):
-        source = batches_from(Numbered(), start, backs)  # type: ignore[arg-type]
-        found = dict(next(source) for _ in range(8 - start))
-        whole = {0: 0, 1: 1, 2: 2, 3: 3, 4: 8, 5: 9, 6: 20, 7: 21}
-        assert found == {step: whole[step] for step in range(start, 8)}
+    backs = [Rollback(4, 3, "x", 24), Rollback(4, 1, "y", 8), Rollback(6, 10, "z", 80)]
+    config = run_config(steps=8)
+    assert rows_read(config, backs) == [8 * n for n in (0, 1, 2, 3, 8, 9, 20, 21)]
+    old = [dataclasses.replace(back, sequences=None) for back in backs]  # an older file
+    assert rows_read(config, old) == rows_read(config, backs)
+
+
+def test_a_rollback_within_a_ramp() -> None:
+    """Steps 0 to 3 read 4 sequences, then 8; two batches of 4 are left out at step 2."""
+    data = dataclasses.replace(run_config().data, ramp_from=4, ramp_steps=4)
+    config = run_config(steps=6, data=data, optim=optim_config(accumulate=2))
+    assert rows_read(config, [Rollback(2, 2, "x", 8)]) == [0, 4, 16, 20, 24, 32]
+    # Where the record counts batches, its run has left out 8 more where the batch doubled.
+    assert rows_read(config, [Rollback(2, 2, "x")]) == [0, 4, 16, 20, 32, 40]
 
 
 IN_C = """
@@ -212,7 +224,8 @@ def test_too_many_skipped_steps_go_back(
     def marked(self: Batches, first: int, count: int) -> Any:
         made = run(self, first, count)
         for number, batch in enumerate(made, first):
-            if self.seed is not None and number in bad:
+            place = number + self._rows[0] // self.batch_size  # in the order, not in the run
+            if self.seed is not None and place in bad:
                 batch["positions"] = batch["positions"] + mark
         return made
 
@@ -235,7 +248,7 @@ def test_too_many_skipped_steps_go_back(
     with pytest.raises(Diverged, match="goes back to checkpoint 6 and leaves out the 3 batches"):
         train(config)
     out = tmp_path / "run"
-    assert read_rollbacks(out) == [Rollback(6, 3, "the loss is nan")]
+    assert read_rollbacks(out) == [Rollback(6, 3, "the loss is nan", 24)]
     assert saved_steps(out / "checkpoints")[0] == 6
     result = train(config)
     assert (result["step"], result["exit_code"]) == (12, 0)

@@ -120,7 +120,7 @@ def test_a_damaged_one_is_not_used(
     train(config)
     said = capsys.readouterr().err
     assert said.count("state.safetensors has another checksum): it is not used.") == len(damaged)
-    assert f"after step {first}." in said
+    assert f"after step {first}: " in said
     assert losses(config.out) == calm
 
 

@@ -19,11 +19,12 @@ from llm_jax.config import (
 )
 from llm_jax.data.pipeline import TokenDataset
 from llm_jax.parallel.mesh import make_mesh
+from llm_jax.runs.history import Text, beginning
 from llm_jax.train.checkpoint import forget_after
-from llm_jax.train.feed import local_batches
+from llm_jax.train.course import Stage, stages
+from llm_jax.train.feed import local_batches, training_text
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
-from llm_jax.train.ramp import stages
 
 
 def config_of(out: Path, dataset: Path, **data: object) -> RunConfig:
@@ -45,10 +46,14 @@ def config_of(out: Path, dataset: Path, **data: object) -> RunConfig:
     )
 
 
+def course_of(config: RunConfig, text: Text) -> list[Stage]:
+    return stages(config, beginning(config, text), [], text)
+
+
 def test_stages_double_the_batch_in_equal_parts() -> None:
     config = config_of(Path("unused"), Path("unused"))
     assert config.data.stages == ((0, 2), (3, 4), (7, 8))
-    made = stages(config)
+    made = course_of(config, Text("f", 10_000))
     assert [(s.end, s.config.data.batch_size, s.config.optim.accumulate) for s in made] == [
         (3, 2, 1),
         (7, 4, 2),
@@ -61,8 +66,8 @@ def test_stages_double_the_batch_in_equal_parts() -> None:
 def test_all_stages_together_read_one_order(tiny_dataset: Path) -> None:
     config, dataset = config_of(Path("unused"), tiny_dataset), TokenDataset.open(tiny_dataset)
     mesh, read, step = make_mesh(config.parallel), [], 0
-    for stage in stages(config):
-        batches = local_batches(dataset, stage.config, mesh, "train", stage.offset)
+    for stage in course_of(config, training_text(dataset)):
+        batches = local_batches(dataset, stage.config, mesh, "train", stage.order, stage.offset)
         read += [batches.at(n)["inputs"] for n in range(step, stage.end)]
         step = stage.end
     alone = dataclasses.replace(config.data, batch_size=62, ramp_from=None, ramp_steps=0)

@@ -1,0 +1,62 @@
+"""The program's standard streams and its last words, whatever it was started with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from llm_jax.config import UserError
+
+LONGEST = 1000
+"""Characters of an error's sentence."""
+
+
+def prepare() -> None:
+    """Opens standard streams that are closed, on nothing: else the next file that is opened would
+    get their numbers, and what is printed. What a stream's encoding lacks is written as `\\u732b`.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def check_arguments(argv: Sequence[str]) -> None:
+    """Raises `UserError` for one that is not UTF-8: it could not be stored or printed."""
+    for number, word in enumerate(argv, 1):
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(word)[:100]
+            raise UserError(
+                f"Argument {number} is {shown!r}, which is not UTF-8: convert the text, or rename "
+                "the file."
+            ) from None
+
+
+def give_up_output() -> None:
+    """Whatever is still printed goes nowhere, so that ending the program does not fail too."""
+    with contextlib.suppress(OSError, ValueError):  # a stream in place of it has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(sentence: str) -> None:
+    """Prints `error: sentence` on one line of bounded length, whatever it quotes."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(sentence.split("\n")))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,145 @@
+"""JSON of others, read strictly: what a file holds is used rightly, or refused in a sentence.
+
+Every verb reads its JSON here, but for the text of a corpus.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import Any, BinaryIO
+
+from llm_jax.config.errors import UserError
+
+MOST_BYTES = 64 << 20
+"""Largest file that is read: a law file has 100 KB, a run of a week 50 MB of metrics."""
+DEEPEST = 100
+"""Levels of nesting; what is printed or stored later recurses too."""
+MOST_BITS = 1024
+"""Of a whole number: those above are no floats either."""
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in the JSON file `path`.
+
+    Raises:
+      UserError: there is no such file, or `read_text` or `parse_json` refuses it.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def read_text(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> str:
+    """The UTF-8 text in the file `path`, without a byte order mark.
+
+    Raises:
+      UserError: it cannot be opened, `read_bytes` refuses it, or it is not UTF-8.
+    """
+    try:
+        data = read_bytes(path, most_bytes)
+    except (OSError, ValueError) as error:  # a NUL byte in the path is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} cannot be read ({reason}): check the path.") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 (byte {error.start:,}): convert it, or check the path."
+        ) from None
+
+
+def read_bytes(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> bytes:
+    """The content of the file `path`.
+
+    Raises:
+      UserError: it is not a regular file (a pipe or a device may have no end), or is larger than
+        `most_bytes`.
+      OSError: it cannot be opened.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise UserError(
+                f"{path} has {size:,} bytes, more than the {most_bytes:,} that such a file can "
+                "have: check the path."
+            )
+        return file.read(most_bytes)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """The file `path`, opened to be read; raises as `read_bytes` does."""
+    file = open(path, "rb", opener=_at_once)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError(f"{path} is not a regular file: give a file.")
+    return file
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a pipe that nobody writes to without waiting."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def parse_json(text: str | bytes, name: str) -> Any:
+    """The value of the JSON `text`, which errors call `name`.
+
+    Raises:
+      UserError: it is not JSON, names a field twice, is nested deeper than `DEEPEST` levels, or
+        holds a number of more than `MOST_BITS` bits or text that is not Unicode.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, name))
+    except RecursionError:
+        raise UserError(f"{name} is nested deeper than {DEEPEST} levels: repair it.") from None
+    except ValueError as error:  # also bytes that are not UTF-8, and numbers of over 4300 digits
+        raise UserError(f"{name} is not JSON ({_first_sentence(error)}): repair it.") from None
+    _check(value, name)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise UserError(f"{name} has the field {twice!r} twice: keep one.")
+    for key, value in pairs:
+        _check_number(value, f"{name} has, as {key!r},")
+    return made
+
+
+def _check_number(value: Any, has: str) -> None:
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise UserError(f"{has} a number of {len(str(value))} digits: correct it.")
+
+
+def _first_sentence(error: ValueError) -> str:
+    return str(error).split(";")[0]
+
+
+def _check(value: Any, name: str) -> None:
+    """Level by level, since recursion is what it guards against."""
+    level, depth = [value], 0
+    while level:
+        inner: list[Any] = []
+        for one in level:
+            if depth == DEEPEST and isinstance(one, dict | list):
+                raise UserError(f"{name} is nested deeper than {DEEPEST} levels: repair it.")
+            if isinstance(one, dict):
+                inner += [*one, *one.values()]
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, int):
+                _check_number(one, f"{name} holds")
+            elif isinstance(one, str) and not (one.isascii() or _is_unicode(one)):
+                raise UserError(f"{name} holds {one[:40]!a}, which is not Unicode: repair it.")
+        level, depth = inner, depth + 1
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no half of a surrogate pair stands alone in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

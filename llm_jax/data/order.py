@@ -1,0 +1,110 @@
+"""The order in which a run reads the windows of its text, across changes of their length.
+
+An epoch reads every window of T tokens once, in a pseudo-random order that is a function of (seed,
+epoch). When T or the seed changes in mid-epoch, the text that this epoch has not read yet is what
+the epoch reads next: its pieces are laid end to end, cut into windows of the new length, and read
+in the new order. So each token of the epoch is an input once, and those after it are whole again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm_jax.data.permutation import mix, permute, seed_key
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """An endless order of windows; row r of it is the r-th window.
+
+    Attributes:
+      tokens: of the stream, whose windows begin at multiples of `seq_len` and take one more token.
+      epoch: the first one.
+      left: (n, 2) int64, [start, end) of the pieces of the stream that the first epoch reads,
+        ascending and not adjacent; None: all windows.
+    """
+
+    tokens: int
+    seq_len: int
+    seed: int
+    epoch: int = 0
+    left: np.ndarray | None = None
+
+    @property
+    def windows(self) -> int:
+        """Windows of a whole epoch."""
+        return (self.tokens - 1) // self.seq_len
+
+    @property
+    def first_rows(self) -> int:
+        """Rows of the first epoch; where it reads pieces, the last row may be filled up."""
+        if self.left is None:
+            return self.windows
+        return -(-int((self.left[:, 1] - self.left[:, 0]).sum()) // self.seq_len)
+
+    def whole(self, rows: np.ndarray) -> np.ndarray:
+        """Starts in the stream of `rows` (k,) int64 that whole epochs read."""
+        later = rows - self.first_rows
+        first = later < 0
+        epoch = self.epoch + np.where(first, 0, 1 + later // self.windows)
+        inside = np.where(first, rows, later % self.windows)
+        return permute(inside, self.windows, self._key(epoch)) * self.seq_len
+
+    def pieced(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `rows` (k,) int64 of a first epoch of pieces read.
+
+        Returns:
+          (k, T) places in the stream; whether a piece, and with it a context, begins there; whether
+          the row is filled up there, behind the end of the last piece.
+        """
+        assert self.left is not None
+        n, begins = self.first_rows, _offsets(self.left)
+        window = permute(rows, n, self._key(np.full_like(rows, self.epoch)))
+        place = window[:, None] * self.seq_len + np.arange(self.seq_len)
+        filled = place >= begins[-1]
+        piece = np.searchsorted(begins, np.minimum(place, begins[-1] - 1), side="right") - 1
+        starts = (place == begins[piece]) | (place == begins[-1])
+        stream = self.left[piece, 0] + np.minimum(place, begins[-1] - 1) - begins[piece]
+        return stream, starts, filled
+
+    def changed(self, rows: int, seq_len: int, seed: int) -> Order:
+        """The order in which a run goes on that has read `rows` rows of this one."""
+        later = rows - self.first_rows
+        epoch = self.epoch if later < 0 else self.epoch + 1 + later // self.windows
+        inside = rows if later < 0 else later % self.windows
+        pieces = self.left if later < 0 else None
+        if inside == 0 and pieces is None:
+            return Order(self.tokens, seq_len, seed, epoch)
+        if pieces is None:
+            pieces = np.array([[0, self.windows * self.seq_len]])
+        unread = self._unread(epoch, inside, pieces)
+        return Order(self.tokens, seq_len, seed, epoch, unread)
+
+    def _unread(self, epoch: int, inside: int, pieces: np.ndarray) -> np.ndarray:
+        """The parts of `pieces`, which `epoch` reads, that its rows from `inside` on read."""
+        begins = _offsets(pieces)
+        n = -(-int(begins[-1]) // self.seq_len)
+        rows = np.arange(inside, n, dtype=np.int64)
+        window = np.sort(permute(rows, n, self._key(np.full_like(rows, epoch))))
+        edges = np.flatnonzero(np.diff(window) > 1)
+        starts = window[np.concatenate([[0], edges + 1])] * self.seq_len
+        ends = np.minimum((window[np.concatenate([edges, [-1]])] + 1) * self.seq_len, begins[-1])
+        # Runs of windows, cut where a piece ends and put to where it lies in the stream.
+        cuts = np.unique(np.concatenate([starts, ends, begins]))
+        a, b = cuts[:-1], cuts[1:]
+        run = np.searchsorted(starts, a, side="right") - 1
+        inner = (run >= 0) & (a < ends[run])
+        a, b = a[inner], b[inner]
+        piece = np.searchsorted(begins, a, side="right") - 1
+        shift = pieces[piece, 0] - begins[piece]
+        return np.stack([a + shift, b + shift], axis=1)
+
+    def _key(self, epoch: np.ndarray) -> np.ndarray:
+        return mix(seed_key(self.seed) + epoch.astype(np.uint64))
+
+
+def _offsets(pieces: np.ndarray) -> np.ndarray:
+    """(n + 1,) where each of the pieces begins when they are laid end to end, and their end."""
+    return np.concatenate([[0], np.cumsum(pieces[:, 1] - pieces[:, 0])])

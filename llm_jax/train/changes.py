@@ -1,0 +1,170 @@
+"""What a start changed since the run's last one, and what that does to what the run learns."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import ConfigError, RunConfig, from_dict, to_dict
+from llm_jax.data.pipeline import INFO_FILE
+from llm_jax.runs.history import FILE, Entry, History, Text, read_history
+from llm_jax.train.metrics import METRICS_FILE, read_metrics
+from llm_jax.train.optimizer import learning_rate
+from llm_jax.train.run_folder import changed_fields, in_words
+
+ROUNDING = ("run.parallel.", "run.compute.", "run.optim.accumulate")
+SCHEDULE = tuple(
+    f"run.optim.{name}"
+    for name in ("learning_rate", "schedule", "warmup_steps", "decay_fraction", "final_fraction")
+)
+JUMP = 1.5
+"""Factor above which a learning rate that rises at once is worth advice."""
+
+
+def resume(
+    config: RunConfig, saved: RunConfig, text: Text, step: int
+) -> tuple[History, list[Entry]]:
+    """The history of the run in `config.out`, which resumes after `step`, and its new lines.
+
+    Args:
+      saved: the config of the checkpoint, for a run whose history nobody wrote.
+      text: of the dataset as it is now.
+    """
+    out = Path(config.out)
+    history, lines = read_history(out, saved), list[Entry]()
+    if not (out / FILE).is_file():
+        was = _text_of(saved.data.path) or text
+        lines = [Entry(0, to_dict(saved), was, time.time())]
+        history = History(tuple(lines))
+    before = history.at(step)
+    changed = changed_fields(_compared(before.config), _compared(to_dict(config)), "run")
+    if before.text and before.text != text:
+        changed["text"] = [before.text.fingerprint, text.fingerprint]
+    gone_back = history.entries[-1].step > step
+    if not changed and not gone_back and before.text:
+        return history, lines
+    line = Entry(
+        step,
+        to_dict(config),
+        text,
+        time.time(),
+        history.sequences(step),
+        history.tokens(step),
+        changed,
+        parent=history.parent,
+    )
+    after = history.followed_by(line)
+    effect = "; ".join(_effects(config, changed, history, after, step))
+    line = replace(line, effect=effect)
+    return history.followed_by(line), [*lines, line]
+
+
+def check_standing(out: str, history: History, step: int, record: dict[str, Any] | None) -> None:
+    """Raises `ConfigError` unless `history` has read what checkpoint `step` notes it had.
+
+    Args:
+      record: of the checkpoint; what its program did not note yet is not compared.
+    """
+    noted, known = (record or {}).get("data", {}), history.standing(step)
+    for name in ("sequences", "tokens"):
+        if noted.get(name, known[name]) != known[name]:
+            raise ConfigError(
+                f"Checkpoint {step} of the run in {out} had read {noted[name]:,} {name}, and by "
+                f"{FILE} there it would be {known[name]:,}: restore the file as it was."
+            )
+
+
+def sentence(line: Entry) -> str | None:
+    """What `line` changed, in one sentence; None if there is nothing to say."""
+    if not line.changed:
+        return None
+    return (
+        f"Changed after step {line.step} ({line.tokens:,} tokens): "
+        f"{in_words(shortened(line.changed))}: {line.effect}."
+    )
+
+
+def shortened(changed: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Field names without their `run.`, and digests by their first digits."""
+    short = {name.removeprefix("run."): pair for name, pair in changed.items()}
+    if "text" in short:
+        short["text"] = [digest[:12] for digest in short["text"]]
+    return short
+
+
+def next_rate(config: RunConfig, step: int) -> float:
+    """Learning rate of the step after `step`: the schedule advances with the steps not skipped."""
+    records = read_metrics(Path(config.out) / METRICS_FILE)
+    skipped = [r["skipped"] for r in records if r["step"] <= step and "skipped" in r]
+    made = step - int(max(skipped, default=0))
+    return float(learning_rate(config.optim, config.steps)(made))
+
+
+def _compared(config: dict[str, Any]) -> dict[str, Any]:
+    """Without what says nothing about the training: where the folder is, and what was planned."""
+    return {name: value for name, value in config.items() if name not in ("out", "plan")}
+
+
+def _text_of(path: str) -> Text | None:
+    """The training text of the dataset in `path`, None if it is not there any more."""
+    try:
+        info = json.loads((Path(path) / INFO_FILE).read_text(encoding="utf-8"))
+        return Text(info["fingerprint"], info["splits"]["train"]["tokens"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _effects(
+    config: RunConfig, changed: dict[str, list[Any]], before: History, after: History, step: int
+) -> list[str]:
+    """A clause for each thing that is now otherwise."""
+    old = from_dict(before.at(step).config | {"out": config.out}, RunConfig)
+    data, was = config.data, old.data
+    found = _rate(config, old, step)
+    a, b = before.step_tokens(step + 1), after.step_tokens(step + 1)
+    if a != b:
+        found.append(f"a step reads {b:,} tokens instead of {a:,}, and the schedule stays in steps")
+    if "text" in changed:
+        known = any(entry.text == after.at(step).text for entry in before.entries)
+        place = "where this run had left it" if known else "its beginning"
+        found.append(f"the dataset holds another text, which is read from {place} on")
+    elif (data.seq_len, data.seed) != (was.seq_len, was.seed):
+        found.append(
+            f"the rest of this epoch is cut and ordered anew, in sequences of {data.seq_len}: no "
+            "token is skipped or read twice, and no context reaches across what was read before"
+        )
+    a, b = before.tokens(old.steps), after.tokens(config.steps)
+    if a != b:
+        found.append(f"the run ends after {b:,} tokens instead of {a:,}")
+    if _held_out(config) != _held_out(old) or "text" in changed:
+        found.append("held-out losses are of other batches than before")
+    if config.seed != old.seed:
+        found.append("run.seed draws no parameters any more, only what is rounded to bfloat16")
+    told = (*ROUNDING, *SCHEDULE)
+    optim = [n for n in changed if n.startswith("run.optim.") and not n.startswith(told)]
+    if optim:
+        names = ", ".join(name.removeprefix("run.") for name in optim)
+        found.append(f"{names} from the next step on")
+    if any(name.startswith(ROUNDING) for name in changed):
+        found.append("sums are rounded differently")
+    return found or ["what it learns stays the same"]
+
+
+def _rate(config: RunConfig, old: RunConfig, step: int) -> list[str]:
+    a, b = next_rate(old, step), next_rate(config, step)
+    if abs(a - b) <= 1e-6 * max(a, b):
+        return []
+    clause = f"learning rate {a:.2e} → {b:.2e} at once"
+    warm = step >= config.optim.warmup(config.steps)
+    if b > JUMP * a and warm and config.optim.learning_rate == old.optim.learning_rate:
+        clause += f" (to stay there: --optim.schedule constant --optim.learning-rate {a:.2e})"
+    return [clause]
+
+
+def _held_out(config: RunConfig) -> tuple[int, ...]:
+    """What decides which windows are evaluated during training."""
+    parts = config.optim.accumulate
+    return config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts

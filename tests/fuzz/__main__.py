@@ -1,0 +1,43 @@
+"""More tries than the tests make: `python tests/fuzz --seed 1 --tries 20000`.
+
+Prints tries by verb and exit codes, then every kind of fault with its shortest call. Exit code 1 if
+there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from calls import VALID
+from session import Tally, session
+from tries import shares
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tries", type=int, default=20_000)
+    parser.add_argument("--verb", choices=VALID, help="this one alone")
+    args = parser.parse_args()
+    tally = Tally()
+    wanted = {args.verb: args.tries} if args.verb else shares(args.tries)
+    with tempfile.TemporaryDirectory() as scratch, session(Path(scratch)) as tried:
+        for verb, tries in wanted.items():
+            tried.fuzz(verb, tries, args.seed, tally)
+            print(f"{verb:<18}{tally.tries[verb]:>8} tries {tally.seconds[verb]:>8.0f} s",
+                  flush=True)  # fmt: skip
+    kinds = tally.kinds()
+    for kind, found in kinds.items():
+        first = found[0]
+        print(f"\n{len(found)} x {kind}\n  {first.call}")
+        print("  " + first.outcome.err.decode(errors="replace")[-1500:].replace("\n", "\n  "))
+    print(f"\n{tally.tries.total()} tries, exit codes {dict(sorted(tally.codes.items()))}, "
+          f"{len(tally.findings)} faults of {len(kinds)} kinds")  # fmt: skip
+    return bool(kinds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
