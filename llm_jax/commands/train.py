@@ -1,6 +1,7 @@
 """Train a recipe or a run.json, or resume its run if the output folder already holds it.
 
   llm-jax train quickstart --steps 100 --optim.learning-rate 1e-3
+  llm-jax train runs/first/run.json --out runs/second --init-from runs/first
 
 CONFIG is a recipe's name (configs/), its path, a run.json, or the folder of a run; every scalar
 field is a flag.
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from llm_jax.commands.overrides import override
+from llm_jax.config import RunConfig
 from llm_jax.config.extras import require_packages
 from llm_jax.plan.devices import maybe_accelerator
 
@@ -39,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", nargs="?", metavar="CONFIG", help="recipe, run.json, or folder of a run"
     )
+    parser.add_argument(
+        "--init-from",
+        metavar="RUN",
+        help="begin with the weights of this run, or of its checkpoints/STEP (default: random)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -48,10 +56,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.train import distributed
     from llm_jax.train.loop import train
 
-    result = train(config)
+    result = train(config, init_from=args.init_from, source=other_run(args.config, config))
     with distributed.leaving_at_once():
         distributed.leave(result["exit_code"])
     return result
+
+
+def other_run(reference: str, config: RunConfig) -> Path | None:
+    """The run that the config was taken from, if it has checkpoints and is another than this."""
+    path = Path(reference)
+    folder = path if path.is_dir() else path.parent
+    trained = (folder / "run.json").is_file() and any((folder / "checkpoints").glob("[0-9]*"))
+    named = path.is_dir() or path.name == "run.json"
+    return folder if trained and named and folder.resolve() != Path(config.out).resolve() else None
 
 
 def text(result: dict[str, Any]) -> str:

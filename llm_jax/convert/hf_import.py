@@ -25,6 +25,7 @@ from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensors import Tensor, empty, tensors
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.runs.files import new_folder
+from llm_jax.runs.history import append, beginning
 from llm_jax.train.checkpoint import FORMAT, VERSIONED
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import write_manifest
@@ -126,6 +127,8 @@ def import_run(
     config = _run_config(model, out)
     with new_folder(out) as made:
         write_run(made, config, params, tokenizer)
+        parent = {"run": str(folder.absolute()), "name": folder.name, "step": 0}
+        append(made, beginning(config, None, parent).entries[0])
         files = sorted(path.name for path in made.iterdir())
     return config, files, difference
 

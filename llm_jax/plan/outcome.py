@@ -115,7 +115,7 @@ def changes(history: History) -> list[str]:
     return [
         f"Changed after step {entry.step:,} ({entry.tokens:,} tokens): {entry.effect}."
         for entry in history.entries
-        if entry.learns
+        if entry.learns and entry.step > 0
     ]
 
 

@@ -78,8 +78,8 @@ def check_standing(out: str, history: History, step: int, record: dict[str, Any]
 
 
 def sentence(line: Entry) -> str | None:
-    """What `line` changed, in one sentence; None if there is nothing to say."""
-    if not line.changed:
+    """What `line` changed, in one sentence; None if nothing was, or nothing had been learned."""
+    if not line.changed or line.step == 0:
         return None
     return (
         f"Changed after step {line.step} ({line.tokens:,} tokens): "

@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from llm_jax.config import RunConfig, UserError, read_config
 from llm_jax.model import transformer
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, unchecked_sentence
-from llm_jax.train.optimizer import is_schedule_free, schedule_free_average
+from llm_jax.train.optimizer import is_masked, is_schedule_free, schedule_free_average
 from llm_jax.train.plain import key_of, plain, unplain
 from llm_jax.train.state import optimizer_of
 from llm_jax.train.trouble import Damaged, no_orbax_noise, reason
@@ -37,10 +37,13 @@ class Run:
     """Whether its files were compared with the checkpoint's manifest."""
 
 
-def load_run(folder: str | Path, step: int | None = None, *, verify: bool = True) -> Run:
-    """The parameters of a run's checkpoint `step` (the newest by default), on one device.
+def load_run(
+    folder: str | Path, step: int | None = None, *, verify: bool = True, where: Any = None
+) -> Run:
+    """The parameters of a run's checkpoint `step` (the newest by default).
 
     Args:
+      where: tree of shardings for them; by default all are on one device.
       verify: compare the files that are read with the sizes and checksums in the checkpoint's
         manifest. Nothing in the run's folder is changed.
 
@@ -65,9 +68,8 @@ def load_run(folder: str | Path, step: int | None = None, *, verify: bool = True
         # The devices it was saved on may not exist here, so the target names its own.
         here = SingleDeviceSharding(jax.local_devices()[0])
         shapes = jax.eval_shape(lambda: transformer.init(config.model, jax.random.key(0)))
-        target = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes
-        )
+        where = where or jax.tree.map(lambda _: here, shapes)
+        target = jax.tree.map(_placed, shapes, where)
         restore = ocp.args.Composite(params=ocp.args.StandardRestore(target))
         try:
             params = manager.restore(step, args=restore)["params"]
@@ -109,6 +111,10 @@ def _others(step: int, steps: list[int]) -> str:
     return ", ".join(str(other) for other in reversed(steps) if other != step)
 
 
+def _placed(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
 def _judged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params: Any) -> Any:
     """`params` of a checkpoint, averaged if the optimizer does; of its state z and b1 are read."""
     opt = jax.eval_shape(optimizer_of(config).init, params)
@@ -118,9 +124,15 @@ def _judged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params
         return params
     path, node = averages[0]
     wanted = {"b1": node.b1, "z": node.z}
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)  # noqa: E731
-    target = plain(jax.tree.map(place, wanted))
+    here = jax.tree.leaves(params)[0].sharding
+    everywhere = NamedSharding(here.mesh, PartitionSpec()) if hasattr(here, "mesh") else here
+    z = jax.tree.map(
+        lambda z, y: z if is_masked(z) else _placed(z, y.sharding),
+        node.z,
+        params,
+        is_leaf=is_masked,
+    )
+    target = plain({"b1": _placed(node.b1, everywhere), "z": z})
     for entry in reversed(path):
         target = {key_of(entry): target}
     arguments = ocp.checkpoint_utils.construct_restore_args(target)

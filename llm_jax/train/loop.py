@@ -16,16 +16,14 @@ from typing import Any
 
 import jax
 
-from llm_jax.config import RunConfig, from_dict
-from llm_jax.data.pipeline import TOKENIZER_FILE
+from llm_jax.config import RunConfig
 from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.claim import only_writer
-from llm_jax.runs.history import Entry, beginning
 from llm_jax.train import distributed
-from llm_jax.train.changes import check_standing, resume, shortened
-from llm_jax.train.checkpoint import Checkpointer, saved_steps
+from llm_jax.train.changes import shortened
+from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.clock import Clock
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.feed import (
@@ -36,11 +34,13 @@ from llm_jax.train.feed import (
     training_text,
 )
 from llm_jax.train.goodput import accounted, goodput, read_starts
+from llm_jax.train.inherit import inherited_state
 from llm_jax.train.metrics import Log, draw_curve
+from llm_jax.train.place import find_place
 from llm_jax.train.platform import dispatch_for, peak_flops, runs_inline
-from llm_jax.train.reporter import Reporter, measured_before
+from llm_jax.train.reporter import Reporter
 from llm_jax.train.rollback import read_rollbacks, roll_back
-from llm_jax.train.run_folder import check_folder, claim_folder, in_words
+from llm_jax.train.run_folder import in_words
 from llm_jax.train.state import State, abstract_state, init_state, judged_parameters
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
@@ -52,8 +52,14 @@ STDERR = 2
 StepFunction = Callable[[State, Batch], tuple[State, Metrics]]
 
 
-def train(config: RunConfig) -> dict[str, Any]:
-    """Trains `config`, going on from the newest checkpoint in `config.out` if there is one.
+def train(
+    config: RunConfig, *, init_from: str | None = None, source: Path | None = None
+) -> dict[str, Any]:
+    """Trains `config`, resuming from the newest checkpoint in `config.out` if there is one.
+
+    Args:
+      init_from: a run's folder, or its `checkpoints/STEP`, whose weights a new run begins with.
+      source: the run whose config this is, to be named if a new run does not have its weights.
 
     Returns:
       The run's last figures, and `exit_code`: 0 when all steps are done.
@@ -69,7 +75,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     distributed.join()
     with distributed.leaving_at_once(), Stop() as stop, contextlib.ExitStack() as held:
         try:
-            with contextlib.closing(_Run(config, stop, held)) as run:
+            with contextlib.closing(_Run(config, stop, held, init_from, source)) as run:
                 return run.train()
         except OSError as error:
             whole = saved_steps(Path(config.out) / "checkpoints")
@@ -79,7 +85,14 @@ def train(config: RunConfig) -> dict[str, Any]:
 class _Run:
     """What one process holds while it trains."""
 
-    def __init__(self, config: RunConfig, stop: Stop, held: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        stop: Stop,
+        held: contextlib.ExitStack,
+        init_from: str | None,
+        source: Path | None,
+    ) -> None:
         self.config, self.stop, self.out = config, stop, Path(config.out)
         self.clock = Clock(self.out, jax.process_index())
         self.mesh = make_mesh(config.parallel)
@@ -87,64 +100,37 @@ class _Run:
         check_divisible(config, self.mesh)
         require_library(config.compute)
         self.dataset = open_dataset(config)
-        self.text = training_text(self.dataset)
         self.windows = local_batches(self.dataset, config, self.mesh, "train").windows
-        tokenizer = self.dataset.path / TOKENIZER_FILE
         writing = only_writer(self.out, "llm-jax train", inside=True, ask=distributed.first_asks)
         with stop.leaving_at_once():
             self.claim = held.enter_context(writing)
-        old = check_folder(config, tokenizer)
-        self.log = Log(config, quiet=jax.process_index() != 0)
         self.abstract = abstract_state(config, self.mesh)
-        self.history = beginning(config, self.text)
-        if old is None:
-            claim_folder(config, tokenizer, [*self.history.entries])
-        self.checkpointer = Checkpointer(config, self.dataset.tokenizer.sha256)
-        saved = self.checkpointer.newest(self.abstract)
-        self.resuming, self.start = saved is not None, saved or 0
-        self.done = self.start
-        self.measured = measured_before(self.out, self.start) if self.resuming else None
-        self.lines = [] if old is None else self._changes(old)
+        self.place = find_place(config, self.dataset, self.abstract, init_from)
+        self.checkpointer, self.history = self.place.checkpointer, self.place.history
+        self.start = self.done = self.place.step
+        self.log = Log(config, quiet=jax.process_index() != 0)
         self.trace = Trace(config, self.log.say)
         self.rollbacks = read_rollbacks(self.out)
-        self.finished = old is not None and self._over(old)
         self.reporter = Reporter(config, self.log, self.clock, self.history)
-        if self.finished:
-            return
-        if old is not None:
-            claim_folder(config, tokenizer, self.lines)
-        self.clock.begin(self.start)
-        self.log.open(self.start)
-        self.reporter.found(self.checkpointer, self.lines, self.rollbacks, saved)
-
-    def _changes(self, old: RunConfig) -> list[Entry]:
-        """Takes the history of the run that is resumed; returns its new lines."""
-        if not self.resuming:
-            return [*self.history.entries]
-        record = self.checkpointer.record(self.start)
-        saved = from_dict(record["config"], RunConfig) if record else old
-        self.history, lines = resume(self.config, saved, self.text, self.start)
-        check_standing(self.config.out, self.history, self.start, record)
-        return lines
-
-    def _over(self, old: RunConfig) -> bool:
-        """Whether nothing is left to do, before the changes and after them."""
-        done = self.start >= max(old.steps, self.config.steps)
-        return done and self.measured is not None
+        if not self.place.finished:
+            self.clock.begin(self.start)
+            self.log.open(self.start)
+            self.reporter.found(self.place, self.rollbacks, source)
 
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter
-        if self.finished:
+        if self.place.finished:
             return self._finished()
+        resuming = self.place.saved is not None
         with self.stop.leaving_at_once():
             with clock.phase("compile"):
                 peak = peak_flops(config, self.mesh)
             reporter.introduce(self.mesh, peak, self.windows)
-            with clock.phase("restore" if self.resuming else "startup"):
+            with clock.phase("restore" if resuming else "startup"):
                 state = self._first_state()
             with clock.phase("compile"):
                 token_bytes_V = padded_token_bytes(self.dataset, config)
-                course = stages(config, self.history, self.rollbacks, self.text)
+                course = stages(config, self.history, self.rollbacks, training_text(self.dataset))
                 ahead = [stage for stage in course if stage.end > self.start]
                 programs = {stage.config.data.batch_size: stage.config for stage in ahead}
                 compiled = {
@@ -153,9 +139,14 @@ class _Run:
                 }
                 validation = Validation(self.dataset, config, self.mesh)
                 distributed.wait_for_all("all have compiled")  # no part of anyone's first step
-        if self.resuming and not self.measured and self._due(self.start, config.eval.every):
-            self._evaluate(validation, state)  # a request to stop had interrupted it
+        first = resuming or self.history.parent
+        if first and not self.place.measured and self._due(self.start, config.eval.every):
+            self._evaluate(
+                validation, state
+            )  # a request to stop had interrupted it, or no step yet
         for stage in ahead:
+            if self.done < stage.first:
+                break  # stopped in the stage before
             step_fn = compiled[stage.config.data.batch_size]
             state = self._steps(stage, step_fn, validation, state)
         if self.done:
@@ -172,14 +163,14 @@ class _Run:
     def _finished(self) -> dict[str, Any]:
         """The figures of a run that has come to its end before; nothing of it is touched."""
         self.log.say(f"The run is finished: all its {self.start} steps are done.")
-        unused = self.lines[-1].changed if self.lines else None
+        unused = self.place.lines[-1].changed if self.place.lines else None
         if unused:
             self.log.say(
                 f"Not taken, since no step is left: {in_words(shortened(unused))}. More `steps` "
                 "continue the run."
             )
         starts = read_starts(self.out)
-        self.reporter.last = self.measured or {}
+        self.reporter.last = self.place.measured or {}
         seconds = {name: round(value, 3) for name, value in accounted(starts).items()}
         return self._result() | {"goodput": goodput(starts), "seconds": seconds}
 
@@ -235,9 +226,13 @@ class _Run:
         return every is not None and (step % every == 0 or step == self.config.steps)
 
     def _first_state(self) -> State:
-        if not self.resuming:
+        if self.place.saved is not None:
+            return self.checkpointer.restore(self.abstract, self.start)
+        if self.history.parent is None:
             return init_state(self.config, self.mesh)
-        return self.checkpointer.restore(self.abstract, self.start)
+        state = inherited_state(self.config, self.abstract, self.history.parent)
+        self.checkpointer.save(state, 0, self.history.standing(0))  # the parent may go
+        return state
 
     def _save(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
@@ -256,7 +251,7 @@ class _Run:
             self.reporter.validation(self.done, values)
 
     def _result(self) -> dict[str, Any]:
-        saved = self.done or self.resuming
+        saved = self.done or self.checkpointer.latest_step is not None
         over = self.done >= self.config.steps
         return self.reporter.result(self.done) | {
             "checkpoint": str(self.checkpointer.folder / str(self.done)) if saved else None,

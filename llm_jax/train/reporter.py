@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
 from llm_jax.model.kernels import attention_choice, split_choice
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
-from llm_jax.runs.history import Entry, History
+from llm_jax.runs.history import History
 from llm_jax.train.changes import next_rate, sentence
-from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.clock import Clock
-from llm_jax.train.metrics import METRICS_FILE, Log, read_metrics
+from llm_jax.train.metrics import Log
+from llm_jax.train.place import Place
 from llm_jax.train.rollback import Rollback
 from llm_jax.train.step import Metrics
 
@@ -42,31 +40,46 @@ class Reporter:
         self._peak = 0.0
         self._mark = (0, 0.0)
 
-    def found(
-        self,
-        checkpointer: Checkpointer,
-        lines: list[Entry],
-        rollbacks: list[Rollback],
-        step: int | None,
-    ) -> None:
-        """Says what was found in the run's folder: `step` is the checkpoint that it resumes from,
-        `lines` are new ones of its history."""
-        for note in checkpointer.notes:
+    def found(self, place: Place, rollbacks: list[Rollback], source: Path | None) -> None:
+        """Says what was found in the run's folder, and from where the run goes on.
+
+        Args:
+          source: the run whose config was taken, if it is another one.
+        """
+        for note in place.checkpointer.notes:
             self.log.say(note)
         for back in rollbacks:
             self.log.say(f"{back.batches} batches are left out after step {back.step}: {back.why}.")
-        if step is not None:
-            sequences, tokens = self.history.sequences(step), self.history.tokens(step)
-            self.log.say(
-                f"Resuming {self.config.out} after step {step}: {sequences:,} sequences, "
-                f"{tokens:,} tokens."
-            )
-            if not checkpointer.has_optimizer(step):
-                self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
-        for change in filter(None, map(sentence, lines)):
+        if place.saved is None:
+            self._begins(source)
+        else:
+            self._resumes(place, place.saved)
+        for change in filter(None, map(sentence, place.lines)):
             self.log.say(change)
-        rate = next_rate(self.config, step or 0)
+        rate = next_rate(self.config, place.step)
         self.log.say(f"The next step's learning rate is {rate:.2e}.")
+
+    def _begins(self, source: Path | None) -> None:
+        parent = self.history.parent
+        if parent:
+            self.log.say(
+                f"Beginning {self.config.out} with the weights of {parent['run']}, step "
+                f"{parent['step']}, and a fresh optimizer."
+            )
+            return
+        way = f"; --init-from {source} begins with the weights of that run" if source else ""
+        self.log.say(
+            f"Beginning {self.config.out} with random weights of seed {self.config.seed}{way}."
+        )
+
+    def _resumes(self, place: Place, step: int) -> None:
+        sequences, tokens = self.history.sequences(step), self.history.tokens(step)
+        self.log.say(
+            f"Resuming {self.config.out} after step {step}: {sequences:,} sequences, "
+            f"{tokens:,} tokens."
+        )
+        if not place.checkpointer.has_optimizer(step):
+            self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
 
     def introduce(self, mesh: Mesh, peak: tuple[float, str], windows: int) -> None:
         """Says what is about to be trained; `peak` as `platform.peak_flops` gives it, and
@@ -173,15 +186,3 @@ def skip_reason(loss: float, grad_norm: float) -> str:
     if not math.isfinite(grad_norm):
         return f"the gradient's norm is {grad_norm}"
     return f"the loss is {loss:.4f}, far above those before"
-
-
-def measured_before(out: Path, step: int) -> dict[str, float] | None:
-    """What an earlier start measured after `step`: `loss` and `bits_per_byte` held out, and the
-    last `train_loss`; None if it did not. All processes get the same kind of answer."""
-    records = list(read_metrics(out / METRICS_FILE))
-    here = [r for r in records if r["split"] == "validation" and r["step"] == step]
-    trained = [r["loss"] for r in records if r["split"] == "train"]
-    if not multihost_utils.broadcast_one_to_all(np.bool_(bool(here))):
-        return None
-    found = {name: here[-1][name] for name in ("loss", "bits_per_byte")} if here else {}
-    return found | ({"train_loss": trained[-1]} if trained else {})

@@ -21,7 +21,8 @@ EXIT_INTERRUPTED = 130
 class Stop:
     """Handles SIGTERM and SIGINT while it is entered; a second SIGINT ends the process at once.
 
-    A SIGINT that was ignored when the process began stays ignored.
+    A SIGINT that was ignored when the process began stays ignored. Python gives signals to the main
+    thread alone: entered in another one, it handles none and says so.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,13 @@ class Stop:
         self._polls = 0
 
     def __enter__(self) -> Stop:
-        if jax.process_count() == 1:  # else SIGTERM belongs to JAX's preemption service
+        if not in_main_thread():
+            print(
+                "Training in a thread that is not the main one: SIGTERM, Ctrl-C and SIGUSR2 are "
+                "left to the program that started it.",
+                file=sys.stderr,
+            )
+        elif jax.process_count() == 1:  # else SIGTERM belongs to JAX's preemption service
             self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
             # Ignored from birth in the background of a script: Ctrl-C is for the foreground.
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -91,3 +98,8 @@ class Stop:
 
 def exit_code(number: int | None) -> int:
     return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_PREEMPTED
+
+
+def in_main_thread() -> bool:
+    """Whether this thread may set handlers of signals."""
+    return threading.current_thread() is threading.main_thread()

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
+from llm_jax.train.stop import in_main_thread
 
 STEPS = 5
 
@@ -24,7 +25,9 @@ class Trace:
         self._asked = False
         self._open: tuple[int, int] | None = None
         """First and last step of the open profile."""
-        self._before = signal.signal(signal.SIGUSR2, self._ask)
+        self._hears = in_main_thread()
+        if self._hears:
+            self._before = signal.signal(signal.SIGUSR2, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
@@ -60,4 +63,5 @@ class Trace:
         """Ends a profile that is still open after `step`, the last one."""
         if self._open:
             self._end(step)
-        signal.signal(signal.SIGUSR2, self._before)
+        if self._hears:
+            signal.signal(signal.SIGUSR2, self._before)

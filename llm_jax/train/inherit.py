@@ -1,0 +1,70 @@
+"""A run that begins with the weights of another one: its own optimizer, data and schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from llm_jax.config import ConfigError, RunConfig, from_json, to_dict
+from llm_jax.model import transformer
+from llm_jax.train.checkpoint import saved_steps
+from llm_jax.train.guard import fresh_guard
+from llm_jax.train.load import load_run
+from llm_jax.train.manifest import file_sha256
+from llm_jax.train.precision import as_matrices
+from llm_jax.train.run_folder import changed_fields, in_words
+from llm_jax.train.state import State, fresh_optimizer
+
+
+def folder_and_step(init_from: str) -> tuple[Path, int | None]:
+    """The run folder and the step that `RUN` or `RUN/checkpoints/STEP` name; None: the newest."""
+    path = Path(init_from).absolute()
+    if path.parent.name == "checkpoints" and path.name.isdecimal():
+        return path.parent.parent, int(path.name)
+    return path, None
+
+
+def parent_of(init_from: str, config: RunConfig, tokenizer_sha256: str) -> dict[str, Any]:
+    """What the history notes of the run that `init_from` names: `run`, `name` and `step`.
+
+    Raises:
+      ConfigError: no run with that checkpoint, another architecture, or another tokenizer.
+    """
+    folder, step = folder_and_step(init_from)
+    steps = saved_steps(folder / "checkpoints")
+    if not (folder / "run.json").is_file() or not steps or step not in (None, *steps):
+        raise ConfigError(
+            f"--init-from is {init_from!r}, which is not a run with a checkpoint: give the folder "
+            "of a run, or one of its checkpoints/STEP."
+        )
+    parent = from_json((folder / "run.json").read_text(encoding="utf-8"), RunConfig)
+    changed = changed_fields(to_dict(parent.model), to_dict(config.model), "model")
+    if changed:
+        raise ConfigError(
+            f"--init-from is {init_from!r}, a run of another architecture ({in_words(changed)}): "
+            "its weights do not fit."
+        )
+    if file_sha256(folder / "tokenizer.model") != tokenizer_sha256:
+        raise ConfigError(
+            f"--init-from is {init_from!r}, a run with another tokenizer: build the dataset with "
+            f"--tokenizer {folder / 'tokenizer.model'}."
+        )
+    return {
+        "run": str(folder),
+        "name": parent.name,
+        "step": steps[0] if step is None else step,
+    }
+
+
+def inherited_state(config: RunConfig, abstract: State, parent: dict[str, Any]) -> State:
+    """The state before step 1 with the weights of `parent`, sharded as `abstract` says."""
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    params = load_run(parent["run"], parent["step"], where=where["params"]).params
+    params = as_matrices(params, config.optim.param_dtype, transformer.logical_axes(config.model))
+    host = {"guard": fresh_guard(), "step": np.int32(0)}
+    place = lambda leaf, sharding: jax.device_put(np.asarray(leaf), sharding)  # noqa: E731
+    fresh = jax.tree.map(place, host, {name: where[name] for name in host})
+    return {"params": params, "opt": fresh_optimizer(config, abstract, params), **fresh}

@@ -1,0 +1,121 @@
+"""A run that begins with another one's weights, and a start from any thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import jax
+import pytest
+from tiny import VOCAB, model_config, optim_config, run_config
+
+from llm_jax.cli import main
+from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig, UserError
+from llm_jax.plan.outcome import compare
+from llm_jax.plan.runs import read_folder
+from llm_jax.runs.history import FILE
+from llm_jax.train.load import load_run
+from llm_jax.train.loop import train
+from llm_jax.train.metrics import read_metrics
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> RunConfig:
+    """Two steps with schedule-free weights, whose average is what a child gets."""
+    config = run_config(
+        tmp_path_factory.mktemp("parent") / "run",
+        tiny_dataset,
+        steps=2,
+        model=model_config(vocab_size=VOCAB, num_layers=1, tie_embeddings=True),
+        optim=optim_config(kind="schedule_free", schedule="constant", learning_rate=1e-2),
+        checkpoint=CheckpointConfig(every=1, keep_last=9),
+        eval=EvalConfig(every=100, batches=1),
+    )
+    train(config)
+    return config
+
+
+def call(*argv: object) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in argv])
+    assert stopped.value.code == 0
+
+
+def child_of(parent: RunConfig, out: Path) -> RunConfig:
+    return dataclasses.replace(parent, out=str(out), optim=optim_config())
+
+
+def test_a_run_begins_with_the_weights_of_another(
+    parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child = child_of(parent, tmp_path / "child")
+    result = train(child, init_from=parent.out)
+    said = capsys.readouterr().err
+    assert f"weights of {parent.out}, step 2" in said
+    begun, given = load_run(child.out, 0).params, load_run(parent.out).params
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), begun, given)))
+    records = list(read_metrics(Path(child.out) / "metrics.jsonl"))
+    assert records[0]["step"] == 0 and records[0]["split"] == "validation"
+    assert result["tokens"] == 2 * 8 * 16
+    (line,) = map(json.loads, (Path(child.out) / FILE).read_text().splitlines())
+    assert line["parent"] == {"run": parent.out, "name": "test", "step": 2}
+
+    # Stopped before the first checkpoint of its own, it begins with the same again.
+    shutil.rmtree(Path(child.out) / "checkpoints")
+    assert train(child)["loss"] == result["loss"]
+    assert train(child, init_from=parent.out)["step"] == 2  # the same command again
+    with pytest.raises(ConfigError, match="has begun already, with"):
+        train(child, init_from=str(tmp_path / "elsewhere"))
+
+    # Its tokens do not account for its loss.
+    assert any(parent.out in warning for warning in compare(Path(child.out))["warnings"])
+    with pytest.raises(UserError, match="leave it out"):
+        read_folder(Path(child.out), "all")
+
+
+def test_a_new_folder_begins_with_random_weights_and_names_the_flag(
+    parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("train", Path(parent.out) / "run.json", "--out", tmp_path / "new")
+    said = capsys.readouterr().err
+    assert "random weights of seed 0" in said
+    assert f"--init-from {parent.out}" in said
+
+
+@pytest.mark.parametrize(
+    ("init_from", "changes", "words"),
+    [
+        ("nowhere", {}, "--init-from is 'nowhere', which is not a run with a checkpoint"),
+        ("checkpoints/7", {}, "is not a run with a checkpoint"),
+        ("", {"model": model_config(vocab_size=VOCAB)}, "model.num_layers 1 → 2"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    parent: RunConfig, tmp_path: Path, init_from: str, changes: dict, words: str
+) -> None:
+    config = dataclasses.replace(child_of(parent, tmp_path / "child"), **changes)
+    place = init_from if init_from == "nowhere" else str(Path(parent.out) / init_from)
+    with pytest.raises(ConfigError) as error:
+        train(config, init_from=place)
+    assert words in str(error.value)
+    assert not (tmp_path / "child" / "run.json").exists()
+
+
+def test_a_start_from_another_thread(
+    parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)]
+    results = []
+    config = dataclasses.replace(parent, out=str(tmp_path / "run"))
+    thread = threading.Thread(target=lambda: results.append(train(config)))
+    thread.start()
+    thread.join()
+    assert [one["exit_code"] for one in results] == [0]
+    assert "thread that is not the main one" in capsys.readouterr().err
+    now = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)]
+    assert now == handlers
+    assert results[0]["loss"] == pytest.approx(train(parent)["loss"], abs=0)
