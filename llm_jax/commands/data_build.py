@@ -24,6 +24,7 @@ from llm_jax.commands.sources import (
     loss_lines,
     losses,
     sources_of,
+    split_lines,
 )
 
 
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def text(result: dict[str, Any]) -> str:
     from llm_jax.data.fidelity import sentences
 
-    documents, splits = result["documents"], result["splits"]
+    documents = result["documents"]
     lines = [
         f"{result['out']}: {'already built' if result['built_before'] else 'built'}",
         f"  documents  {documents['in']:,} in, {documents['out']:,} out "
@@ -98,8 +99,7 @@ def text(result: dict[str, Any]) -> str:
         f"{result['bytes'] / result['tokens']:.2f} bytes per token"
         + coverage_text(result.get("character_coverage")),
     ]
-    for name, split in splits.items():
-        lines.append(f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} documents")
+    lines += split_lines(result["splits"])
     lines.append(f"  held out   {held_out_line(result)}")
     lines += [f"  {line}" for line in sentences(result.get("tokenizer_fidelity", ()))]
     lines += loss_lines(result["lost"], Path(result["out"], "left_out.jsonl"))

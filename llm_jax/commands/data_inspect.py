@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count
-from llm_jax.commands.sources import held_out_line, loss_lines, losses
+from llm_jax.commands.sources import held_out_line, loss_lines, losses, split_lines
 
 if TYPE_CHECKING:
     from llm_jax.data.pipeline import TokenDataset
@@ -75,8 +75,7 @@ def text(result: dict[str, Any]) -> str:
         f"  tokens     {result['tokens']:,} of vocabulary {result['vocab_size']:,}, "
         f"{result['bytes_per_token']:.2f} bytes per token",
     ]
-    for name, split in result["splits"].items():
-        lines.append(f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} documents")
+    lines += split_lines(result["splits"])
     if "held_out" in result:  # not in datasets of older formats
         lines.append(f"  held out   {held_out_line(result)}")
         lines += [f"  {line}" for line in loss_lines(result["lost"], _left_out_file(result))]

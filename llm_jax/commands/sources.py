@@ -165,6 +165,15 @@ def coverage_text(coverage: float | None) -> str:
     return f", {coverage:.2%} of the characters have a piece, the others are bytes"
 
 
+def split_lines(splits: dict[str, dict[str, int]]) -> list[str]:
+    """What each split of a dataset holds."""
+    return [
+        f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} "
+        f"document{'' if split['documents'] == 1 else 's'}"
+        for name, split in splits.items()
+    ]
+
+
 CHOSEN_BY = {
     "text": "",
     "size": "; chosen in a random order until they were enough",

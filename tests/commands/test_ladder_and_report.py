@@ -171,6 +171,20 @@ def test_bad_input_is_one_sentence(tiny_dataset, tmp_path, monkeypatch, capsys, 
     assert err.count("\n") == 1
 
 
+def test_a_ladder_says_what_its_text_lacks(tiny_dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    info = json.loads((tiny_dataset / "dataset.json").read_text(encoding="utf-8"))
+    assert info["lost"]["count"] == 0
+    info["lost"]["count"] = 12
+    Path("lossy").mkdir()
+    Path("lossy/dataset.json").write_text(json.dumps(info))
+    words = ["ladder", "--flops", "1e6", "--chip", "a100", "--data"]
+    for data, lines in ((tiny_dataset, 1), ("lossy", 2)):
+        code, _, err = call(capsys, *words, data)
+        assert (code, err.count("\n")) == (2, lines)
+    assert "12 documents could not be used when lossy was built" in err
+
+
 @pytest.mark.slow
 def test_a_stopped_ladder_keeps_its_finished_runs(tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "ladder"

@@ -115,10 +115,10 @@ def test_the_first_bytes_say_how_a_file_is_compressed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "detail"),
     [
-        ("a.txt", b"BZh91AY&SYxxxx", "a bzip2 file"),
-        ("a.txt", b"\xfd7zXZ\0\0", "a xz file"),
-        ("a.md", b"PK\x03\x04rest", "a zip file"),
-        ("a.txt", b"%PDF-1.7 text", "a pdf file"),
+        ("a.txt", b"BZh91AY&SYxxxx", "bzip2 data"),
+        ("a.txt", b"\xfd7zXZ\0\0", "xz data"),
+        ("a.md", b"PK\x03\x04rest", "zip data"),
+        ("a.txt", b"%PDF-1.7 text", "pdf data"),
         ("a.jsonl.gz", gzip.compress(gzip.compress(LINES)), "compressed twice"),
         ("a.csv", b"id,text\n1,hello\n", "a table (.csv): write its texts to .jsonl or .txt files"),
         ("a.csv.gz", gzip.compress(b"id,text\n"), "a table (.csv)"),

@@ -106,4 +106,4 @@ def _refuse_compressed_twice(piece: bytes) -> None:
 def refuse_foreign(head: bytes) -> None:
     """Raises `Unusable` if content that begins with `head` is of a format that is not text."""
     if found := FOREIGN.match(head):
-        raise Unusable(NOT_TEXT, f"a {found.lastgroup} file")
+        raise Unusable(NOT_TEXT, f"{found.lastgroup} data")

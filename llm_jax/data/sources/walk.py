@@ -71,7 +71,7 @@ def files(path: Path, left_out: LeftOut) -> Iterator[Path]:
 
 
 def _kind(entry: os.DirEntry[str], left_out: LeftOut) -> str:
-    """ "folder", "text", or "" for what is left out, which is counted here."""
+    """What an entry is: "folder", "text", or "" if it is left out, which is counted here."""
     if entry.name == "__pycache__":  # byte code
         return ""
     if entry.name.startswith("."):
