@@ -19,11 +19,13 @@ from llm_jax.commands.sources import (
     add_source_arguments,
     add_vocabulary_arguments,
     cleaner_of,
+    sources_of,
+)
+from llm_jax.commands.text_report import (
     coverage_text,
     held_out_line,
     loss_lines,
     losses,
-    sources_of,
     split_lines,
 )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count
-from llm_jax.commands.sources import held_out_line, loss_lines, losses, split_lines
+from llm_jax.commands.text_report import held_out_line, loss_lines, losses, split_lines
 
 if TYPE_CHECKING:
     from llm_jax.data.pipeline import TokenDataset

@@ -17,7 +17,7 @@ from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count
 from llm_jax.commands.progress import ProgressReporter
-from llm_jax.commands.sources import loss_lines
+from llm_jax.commands.text_report import loss_lines
 from llm_jax.runs.history import read_history
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_jax.commands import count
 from llm_jax.config import UserError
@@ -128,64 +128,4 @@ def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
         default=100_000_000,
         metavar="N",
         help="text that the tokenizer is trained on at most (default: 100M)",
-    )
-
-
-def losses(dropped: dict[str, int]) -> str:
-    """Dropped documents by reason, for a person."""
-    return ", ".join(f"{reason} {n:,}" for reason, n in dropped.items()) or "none"
-
-
-def loss_lines(lost: dict[str, Any], named_in: Path | None = None) -> list[str]:
-    """The last sentence of what a verb says that read text; none if all of it could be used.
-
-    Args:
-      lost: what `LeftOut.summary` gives.
-      named_in: file that names each loss.
-    """
-    from llm_jax.data.sources.left_out import reasons
-
-    if not lost["count"]:
-        return []
-    share = lost["count"] / lost["of"]
-    most = "Most of the text is missing: " if share > 0.5 else ""
-    where = f" See {named_in}." if named_in else ""
-    return [
-        f"{most}{lost['count']:,} of {lost['of']:,} documents ({share:.1%}) could not be used: "
-        f"{reasons(lost)}.{where}"
-    ]
-
-
-def coverage_text(coverage: float | None) -> str:
-    """What to say of the characters of a tokenizer that was trained; empty if all have a piece."""
-    from llm_jax.data.tokenizer import COVERAGE
-
-    if coverage is None or coverage >= COVERAGE:
-        return ""
-    return f", {coverage:.2%} of the characters have a piece, the others are bytes"
-
-
-def split_lines(splits: dict[str, dict[str, int]]) -> list[str]:
-    """What each split of a dataset holds."""
-    return [
-        f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} "
-        f"document{'' if split['documents'] == 1 else 's'}"
-        for name, split in splits.items()
-    ]
-
-
-CHOSEN_BY = {
-    "text": "",
-    "size": "; chosen in a random order until they were enough",
-    "position": "; documents are too large, so the end of each large one is held out",
-    "document": "; there is too little text to cut, so the smallest document is held out",
-}
-
-
-def held_out_line(info: dict[str, Any]) -> str:
-    """How much of a dataset's text is held out, how it was chosen, and that it is not in train."""
-    held_out = info["held_out"]
-    return (
-        f"{held_out['share']:.2%} of the text, {held_out['also_in_train']:,} of its documents also "
-        f"in train{CHOSEN_BY[held_out['chosen_by']]}"
     )

@@ -16,11 +16,9 @@ from llm_jax.commands.sources import (
     add_source_arguments,
     add_vocabulary_arguments,
     cleaner_of,
-    coverage_text,
-    loss_lines,
-    losses,
     sources_of,
 )
+from llm_jax.commands.text_report import coverage_text, loss_lines, losses
 from llm_jax.config import UserError
 from llm_jax.runs.files import write_bytes
 
