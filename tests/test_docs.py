@@ -143,6 +143,25 @@ def test_file_map_names_what_exists_and_every_folder() -> None:
     assert folders <= named, folders - named
 
 
+def test_config_page_lists_every_recipe() -> None:
+    section = (ROOT / "docs/config.md").read_text("utf-8").split("## Recipes")[1]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    numbers = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    small = {"tiny", "quickstart"}
+    assert f"The {numbers[len(set(listed) - small)]} large recipes" in section
+
+
+def test_the_recipe_of_the_config_page_works_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = blocks(ROOT / "docs/config.md", ("python",))
+    monkeypatch.chdir(tmp_path)
+    Path("deeper.py").write_text(example, encoding="utf-8")
+    config = load("deeper.py")
+    assert (config.name, config.model.num_layers, config.model.qk_norm) == ("deeper", 4, True)
+
+
 @pytest.mark.slow
 def test_getting_started_runs(tmp_path: Path) -> None:
     """The guide's bash blocks, as one script in an empty folder."""
