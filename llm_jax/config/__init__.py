@@ -17,8 +17,16 @@ from llm_jax.config.codec import (
     to_dict,
     to_json,
 )
+from llm_jax.config.dataset_info import INFO_FILE, read_dataset_info
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
-from llm_jax.config.jsonfile import open_regular, parse_json, read_bytes, read_json, read_text
+from llm_jax.config.jsonfile import (
+    open_regular,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_text,
+    require_shape,
+)
 from llm_jax.config.model import Llama3Rope, ModelConfig, MoeConfig, YarnRope
 from llm_jax.config.run import PlanRecord, RunConfig, check_vocabulary
 from llm_jax.config.training import (
@@ -31,6 +39,7 @@ from llm_jax.config.training import (
 )
 
 __all__ = [
+    "INFO_FILE",
     "CheckpointConfig",
     "ComputeConfig",
     "ConfigError",
@@ -54,10 +63,12 @@ __all__ = [
     "parse_json",
     "read_bytes",
     "read_config",
+    "read_dataset_info",
     "read_json",
     "read_text",
     "recipe_folders",
     "require",
+    "require_shape",
     "to_dict",
     "to_json",
 ]

@@ -143,3 +143,35 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def require_shape(value: Any, shape: Any, where: str = "it") -> None:
+    """Looks at whether parsed JSON has a shape: a type, `[shape]` for a list of any length,
+    `{str: shape}` for an object of any names, or the shapes of the fields that it must have, of
+    which `(shape,)` may be null or left out.
+
+    Raises:
+      UserError: it has not; names the field. Whole numbers must not be negative.
+    """
+    if isinstance(shape, tuple):
+        if value is not None:
+            require_shape(value, shape[0], where)
+        return
+    if shape is float and isinstance(value, int):
+        shape = int
+    if isinstance(shape, type):
+        right = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
+        if not right or (shape is int and value < 0):
+            kind = "whole number of at least 0" if shape is int else shape.__name__
+            raise UserError(f"{where} is {value!r}, not a {kind}")
+        return
+    require_shape(value, type(shape), where)
+    if isinstance(shape, list):
+        for place, one in enumerate(value):
+            require_shape(one, shape[0], f"{where}[{place}]")
+        return
+    named = dict.fromkeys(value, shape[str]) if str in shape else shape
+    for name, inner in named.items():
+        if name not in value and not isinstance(inner, tuple):
+            raise UserError(f"{where} has no {name!r}")
+        require_shape(value.get(name), inner, name if where == "it" else f"{where}.{name}")

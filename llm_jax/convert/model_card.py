@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import RunConfig
-from llm_jax.data.pipeline import INFO_FILE
+from llm_jax.config import INFO_FILE, RunConfig, read_dataset_info
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 
 OPTIMIZERS = {
@@ -88,9 +86,8 @@ def _training(config: RunConfig, step: int, run: Path) -> list[str]:
 
 
 def _data(config: RunConfig) -> list[str]:
-    path = Path(config.data.path) / INFO_FILE
-    if not path.is_file():
+    if not (Path(config.data.path) / INFO_FILE).is_file():
         return []
-    info = json.loads(path.read_text(encoding="utf-8"))
+    info = read_dataset_info(config.data.path)
     licences = ", ".join(f"{name} ({n:,} documents)" for name, n in info["licences"].items())
     return [f"| data | {info['tokens']:,} tokens; licences of the text: {licences} |"]

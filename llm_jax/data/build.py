@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llm_jax import __version__
-from llm_jax.config import UserError
+from llm_jax.config import INFO_FILE, UserError, read_dataset_info
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.fidelity import compare_sources
-from llm_jax.data.pipeline import INFO_FILE, TOKENIZER_FILE
+from llm_jax.data.pipeline import TOKENIZER_FILE
 from llm_jax.data.same_text import key_number
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_share, reasons
@@ -150,7 +150,9 @@ def _built_before(
         if out.is_dir() and not any(out.iterdir()):
             return None
         raise UserError(f"--out {str(out)!r} exists and is no dataset: choose another folder.")
-    info = json.loads((out / INFO_FILE).read_text(encoding="utf-8"))
+    info = _info_of(out, overwrite)
+    if info is None:
+        return None
     if info["fingerprint"] == fingerprint:
         _check_losses(info["lost"], spec)
         return info
@@ -160,6 +162,16 @@ def _built_before(
         f"--out {str(out)!r} holds a dataset of other inputs or settings: choose another folder, "
         "or say --overwrite."
     )
+
+
+def _info_of(out: Path, overwrite: bool) -> dict[str, Any] | None:
+    """The dataset.json in `out`; None for a damaged one, if it may be replaced."""
+    try:
+        return read_dataset_info(out)
+    except UserError:
+        if not overwrite:
+            raise
+        return None
 
 
 def _check_losses(losses: dict[str, Any], spec: BuildSpec) -> None:

@@ -11,7 +11,7 @@ rule.
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, read_dataset_info
 from llm_jax.data.order import Order
 from llm_jax.data.tfds import load_tfds
 from llm_jax.data.tokenizer import Tokenizer
 
-INFO_FILE = "dataset.json"
 TOKENIZER_FILE = "tokenizer.model"
 RECORDS_FOLDER = "tokens/1.0.0"
 IGNORED = -1
@@ -37,6 +36,12 @@ GROUPS_AHEAD = 3
 Batch = dict[str, np.ndarray]
 
 
+class UnreadableRecords(UserError):
+    """Damaged records, or a disk that fails: another try may go better."""
+
+    exit_code = 1
+
+
 class RecordReader:
     """Random access to the records of one split, through tfds.
 
@@ -46,18 +51,35 @@ class RecordReader:
 
     def __init__(self, folder: Path, split: str) -> None:
         tfds = load_tfds()
-        builder = tfds.builder_from_directory(folder)
-        self._dtype = np.dtype(builder.info.features["tokens"].np_dtype)
-        self._source = builder.as_data_source(
-            split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
+        self._folder = folder
+        with self._named():
+            builder = tfds.builder_from_directory(folder)
+            self._dtype = np.dtype(builder.info.features["tokens"].np_dtype)
+            self._source = builder.as_data_source(
+                split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+            )
 
     def read(self, numbers: list[int]) -> list[np.ndarray]:
         from tensorflow_datasets.proto import tf_example_pb2
 
-        examples = map(tf_example_pb2.Example.FromString, self._source.__getitems__(numbers))
-        values = (example.features.feature["tokens"].bytes_list.value[0] for example in examples)
-        return [np.frombuffer(value, self._dtype) for value in values]
+        with self._named():
+            examples = map(tf_example_pb2.Example.FromString, self._source.__getitems__(numbers))
+            values = (one.features.feature["tokens"].bytes_list.value[0] for one in examples)
+            return [np.frombuffer(value, self._dtype) for value in values]
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Whatever tfds and its formats say of damaged files, as one sentence with the folder."""
+        try:
+            yield
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UnreadableRecords(
+                f"The records in {self._folder} cannot be read ({why}): restore them, or build the "
+                "dataset again."
+            ) from error
 
 
 class TokenDataset:
@@ -78,11 +100,7 @@ class TokenDataset:
     def open(cls, path: str | Path) -> TokenDataset:
         """Raises `UserError` if `path` holds no finished dataset, or a tokenizer not its own."""
         path = Path(path)
-        if not (path / INFO_FILE).is_file():
-            raise UserError(
-                f"There is no dataset in {str(path)!r}: make one with `llm-jax data build`."
-            )
-        info = json.loads((path / INFO_FILE).read_text(encoding="utf-8"))
+        info = read_dataset_info(path)
         tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
         if tokenizer.sha256 != info["tokenizer_sha256"]:
             raise UserError(

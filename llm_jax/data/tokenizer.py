@@ -22,7 +22,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, read_bytes
 
 RECIPE: dict[str, Any] = {
     "model_type": "bpe",
@@ -78,7 +78,7 @@ class Tokenizer:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"There is no tokenizer file {str(path)!r}: check the path.")
-        return cls(path.read_bytes())
+        return cls(read_bytes(path))
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without <s> and </s>."""

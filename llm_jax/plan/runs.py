@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.config import RunConfig, UserError, parse_json, read_config, read_text
+from llm_jax.config import RunConfig, UserError, read_config, read_text
 from llm_jax.plan.counts import active_parameters, non_embedding_parameters
 from llm_jax.plan.fit import Runs
 from llm_jax.plan.laws import Counts
 from llm_jax.runs.history import read_history
+from llm_jax.runs.records import read_records
 
-MOST_BYTES = 1 << 30
-"""Of a `metrics.jsonl`: a record has 400 bytes."""
 LEAST = {"step": 0, "tokens": 1, "tokens_per_second": 1e-9}
 """Of figures that cannot have every value."""
 COLUMNS = ("params", "tokens", "loss")
@@ -153,17 +152,7 @@ def records(metrics: Path, split: str, *figures: str) -> list[dict[str, Any]]:
         about `split` has no finite `step`, `tokens` or `loss`, or none of another of `figures`.
     """
     found = []
-    lines = read_text(metrics, MOST_BYTES).splitlines()
-    for number, line in enumerate(lines, 1):
-        where = f"{metrics}, line {number}"
-        try:
-            record = parse_json(line, where)
-        except UserError:
-            if number == len(lines):
-                break
-            raise
-        if not isinstance(record, dict):
-            raise UserError(f"{where} is not a record with named fields: repair the file.")
+    for where, record in read_records(metrics):
         if record.get("split") == split:
             _check_figures(record, ("step", "tokens", "loss", *figures), where)
             found.append(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_jax.config import UserError, read_json
+from llm_jax.config import read_dataset_info
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,14 @@ def read(path: str | Path) -> Text:
     Raises:
       UserError: there is no finished dataset.
     """
-    file = Path(path) / "dataset.json"
-    try:
-        info = read_json(file)
-        return Text(
-            path=str(path),
-            vocab_size=info["vocab_size"],
-            tokens=info["splits"]["train"]["tokens"],
-            validation_tokens=info["splits"]["validation"]["tokens"],
-            bytes_per_token=info["bytes"] / info["tokens"],
-            name=", ".join(str(source["input"]) for source in info["sources"]),
-            fingerprint=info["fingerprint"],
-            lost=info.get("lost", {}).get("count", 0),
-        )
-    except (UserError, KeyError, TypeError, ZeroDivisionError):
-        raise UserError(
-            f"There is no dataset in {str(path)!r}: make one with `llm-jax data build`."
-        ) from None
+    info = read_dataset_info(path)
+    return Text(
+        path=str(path),
+        vocab_size=info["vocab_size"],
+        tokens=info["splits"]["train"]["tokens"],
+        validation_tokens=info["splits"]["validation"]["tokens"],
+        bytes_per_token=info["bytes"] / info["tokens"],
+        name=", ".join(source["input"] for source in info["sources"]),
+        fingerprint=info["fingerprint"],
+        lost=(info.get("lost") or {}).get("count", 0),
+    )

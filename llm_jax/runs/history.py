@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import DataConfig, RunConfig, UserError, from_dict, to_dict
+from llm_jax.config import DataConfig, RunConfig, UserError, from_dict, require_shape, to_dict
 from llm_jax.runs.files import write_text
+from llm_jax.runs.records import read_records
 
 FILE = "history.jsonl"
 
@@ -118,6 +119,20 @@ class History:
         }
 
 
+SHAPE: dict[str, Any] = {
+    "step": int,
+    "config": dict,
+    "text": ({"fingerprint": str, "tokens": int},),
+    "time": float,
+    "sequences": int,
+    "tokens": int,
+    "changed": ({str: list},),
+    "effect": str,
+    "parent": ({"run": str, "name": str, "step": int},),
+}
+"""Of a line."""
+
+
 def beginning(
     config: RunConfig, text: Text | None, parent: dict[str, Any] | None = None
 ) -> History:
@@ -134,16 +149,14 @@ def read_history(out: Path, config: RunConfig) -> History:
     if not (out / FILE).is_file():
         return History((Entry(0, to_dict(config)),))
     history = History(())
-    lines = (out / FILE).read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
+    for where, held in read_records(out / FILE, whole=True):
         try:
-            held = json.loads(line)
+            require_shape(held, SHAPE)
             text = held["text"] and Text(**held["text"])
             history = history.followed_by(Entry(**(held | {"text": text})))
-        except (ValueError, TypeError, KeyError) as error:
+        except (UserError, TypeError) as error:
             raise UserError(
-                f"{out / FILE}, line {number} is not a line of a run's history ({error}): restore "
-                "the file."
+                f"{where} is not a line of a run's history ({error}): restore the file."
             ) from None
     if not history.entries or history.entries[0].step != 0:
         raise UserError(f"{out / FILE} does not begin with step 0: restore the file.")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import ConfigError, RunConfig, from_dict, to_dict
-from llm_jax.data.pipeline import INFO_FILE
+from llm_jax.config import (
+    ConfigError,
+    RunConfig,
+    UserError,
+    from_dict,
+    read_dataset_info,
+    to_dict,
+)
 from llm_jax.runs.history import FILE, Entry, History, Text, read_history
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 from llm_jax.train.optimizer import learning_rate
@@ -111,9 +116,9 @@ def _compared(config: dict[str, Any]) -> dict[str, Any]:
 def _text_of(path: str) -> Text | None:
     """The training text of the dataset in `path`, None if it is not there any more."""
     try:
-        info = json.loads((Path(path) / INFO_FILE).read_text(encoding="utf-8"))
+        info = read_dataset_info(path)
         return Text(info["fingerprint"], info["splits"]["train"]["tokens"])
-    except (OSError, ValueError, KeyError):
+    except UserError:
         return None
 
 

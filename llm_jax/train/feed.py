@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from llm_jax.config import RunConfig, check_vocabulary, require
+from llm_jax.config import RunConfig, check_vocabulary, read_json, require, require_shape
 from llm_jax.data.order import Order
 from llm_jax.data.pipeline import RECORDS_FOLDER, Batches, TokenDataset
 from llm_jax.parallel.mesh import sharding
 from llm_jax.runs.history import Text
 from llm_jax.train.step import Batch
+
+RECORDS_SHAPE = {
+    "name": str,
+    "fileFormat": str,
+    "splits": [{"name": str, "shardLengths": [str]}],
+}
+"""What tfds writes of the records' files."""
 
 
 def open_dataset(config: RunConfig) -> TokenDataset:
@@ -27,7 +33,9 @@ def open_dataset(config: RunConfig) -> TokenDataset:
 
 def _check_files(folder: Path) -> None:
     """Raises `ConfigError` if a file of the token records is missing: tfds finds out in mid-run."""
-    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    path = folder / "dataset_info.json"
+    info = read_json(path)
+    require_shape(info, RECORDS_SHAPE, str(path))
     for split in info["splits"]:
         count, name = len(split["shardLengths"]), split["name"]
         for number in range(count):

@@ -17,8 +17,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from llm_jax.config import ConfigError, RunConfig, to_dict
+from llm_jax.config import ConfigError, RunConfig, require_shape, to_dict
 from llm_jax.runs.files import replacing, write_text
+from llm_jax.runs.records import read_records
 
 METRICS_FILE = "metrics.jsonl"
 FLUSH_SECONDS = 10.0
@@ -156,14 +157,16 @@ class Board:
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Records of a `metrics.jsonl`; a last line cut off by a kill is left out."""
+    """Records of a `metrics.jsonl`; a last line cut off by a kill is left out.
+
+    Raises:
+      UserError: another line is not a record of a step.
+    """
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
+    for where, record in read_records(path):
+        require_shape(record, {"split": str, "step": int}, where)
+        yield record
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.runs.files import write_text
 from llm_jax.runs.history import History
 from llm_jax.train.checkpoint import forget_after
@@ -33,6 +33,10 @@ class Rollback:
     """What these batches hold; None in files that were written before this was noted."""
 
 
+SHAPE = {"step": int, "batches": int, "why": str, "sequences": (int,)}
+"""Of a rollback in the file."""
+
+
 class Diverged(UserError):
     """Too many steps in a row could not be taken."""
 
@@ -40,9 +44,12 @@ class Diverged(UserError):
 
 
 def read_rollbacks(out: Path) -> list[Rollback]:
+    """Those noted in the run folder `out`; raises `UserError` if the file is damaged."""
     if not (out / FILE).is_file():
         return []
-    return [Rollback(**one) for one in json.loads((out / FILE).read_text(encoding="utf-8"))]
+    held = read_json(out / FILE)
+    require_shape(held, [SHAPE], str(out / FILE))
+    return [Rollback(**{name: one.get(name) for name in SHAPE}) for one in held]
 
 
 def roll_back(out: Path, history: History, step: int, streak: int, why: str) -> Diverged:

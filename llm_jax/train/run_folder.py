@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from llm_jax.config import ConfigError, RunConfig, from_json, to_dict, to_json
+from llm_jax.config import ConfigError, RunConfig, read_config, to_dict, to_json
 from llm_jax.runs import history
 from llm_jax.runs.files import write_bytes, write_text
 from llm_jax.train import distributed
@@ -29,7 +29,7 @@ def check_folder(config: RunConfig, tokenizer_path: Path) -> RunConfig | None:
                 "folder."
             )
         return None
-    old = from_json((out / "run.json").read_text(encoding="utf-8"), RunConfig)
+    old = read_config(out / "run.json", RunConfig)
     if old.name != config.name:
         raise ConfigError(
             f"run.out is {config.out}, which belongs to run {old.name!r}, not {config.name!r}: "

@@ -1,0 +1,51 @@
+"""What the `dataset.json` of a dataset must hold, for all who read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config.errors import UserError
+from llm_jax.config.jsonfile import read_json, require_shape
+
+INFO_FILE = "dataset.json"
+_SPLIT = {"documents": int, "tokens": int, "bytes": int}
+SHAPE: dict[str, Any] = {
+    "sources": [{"input": str, "encoding": (str,), "licence": (str,)}],
+    "lost": ({"count": int},),
+    "documents": {"in": int, "out": int},
+    "dropped": {str: int},
+    "licences": {str: int},
+    "split_by": str,
+    "splits": {"train": _SPLIT, "validation": _SPLIT},
+    "tokens": int,
+    "bytes": int,
+    "text_bytes": int,
+    "tokenizer_sha256": str,
+    "vocab_size": int,
+    "record_tokens": int,
+    "fingerprint": str,
+}
+"""Fields that are read; a build writes more."""
+
+
+def read_dataset_info(folder: str | Path) -> dict[str, Any]:
+    """The `dataset.json` in `folder`, of the shape `SHAPE`, with some tokens in it.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = Path(folder) / INFO_FILE
+    if not path.is_file():
+        raise UserError(
+            f"There is no dataset in {str(folder)!r}: make one with `llm-jax data build`."
+        )
+    info = read_json(path)
+    try:
+        require_shape(info, SHAPE)
+        for name in ("tokens", "record_tokens", "vocab_size"):
+            if info[name] == 0:
+                raise UserError(f"{name} is 0")
+    except UserError as error:
+        raise UserError(f"{path} is damaged ({error}): build the dataset again.") from None
+    return info
