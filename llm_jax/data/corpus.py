@@ -19,7 +19,7 @@ from llm_jax.data.clean import Cleaner
 from llm_jax.data.permutation import mix, seed_key
 from llm_jax.data.same_text import key_number, reader_key
 from llm_jax.data.sources import Document, LeftOut, Source
-from llm_jax.data.sources.left_out import HALF_CHARACTERS, reasons
+from llm_jax.data.sources.left_out import CHECK, HALF_CHARACTERS, reasons
 from llm_jax.data.splits import ChosenBy, choose, cut_place
 
 Progress = Callable[[str, int, int | None], None]
@@ -166,7 +166,7 @@ def read_corpus(
 def _why_empty(left_out: LeftOut) -> str:
     losses = left_out.summary(0)
     if losses["count"]:
-        return f"nothing could be used: {reasons(losses)}. Check --input and --encoding."
+        return f"nothing could be used: {reasons(losses)}. {CHECK}."
     if skipped := left_out.dropped():
         counts = ", ".join(f"{reason} {count:,}" for reason, count in skipped.items())
         return f"everything was left out ({counts}); check --input."

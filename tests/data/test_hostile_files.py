@@ -195,7 +195,7 @@ def test_where_an_encoding_fails_is_named(tmp_path: Path) -> None:
     assert entries[1]["detail"].startswith("its byte-order mark says utf-16")
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.jsonl.gz", "a.ndjson", "part-00000"])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.jsonl.gz", "a.txt", "part-00000"])
 @pytest.mark.parametrize(
     "form", ["lines", "CR", "CRLF", "array", "wide array", "array a line", "object", "wide object"]
 )
@@ -219,6 +219,15 @@ def test_json_in_every_form_under_every_name(tmp_path: Path, name: str, form: st
     assert read(file) == (TEXTS[:wanted], [])
     if name != "part-00000":
         assert read(tmp_path / "in") == (TEXTS[:wanted], [])
+
+
+def test_text_that_only_resembles_json_stays_text(tmp_path: Path) -> None:
+    for name in ("a.py", "a.md", "b.txt"):
+        (tmp_path / name).write_text('{"key": 1} is how it begins')
+    (tmp_path / "c.txt").write_text("{text} and [more]")
+    texts, entries = read(tmp_path)
+    assert texts == ['{"key": 1} is how it begins'] * 3 + ["{text} and [more]"]
+    assert entries == []
 
 
 def test_numbers_and_depths_that_python_refuses(tmp_path: Path) -> None:
@@ -270,7 +279,7 @@ def test_a_bomb_takes_time_but_no_memory(tmp_path: Path) -> None:
     bomb = b"".join(parts)
     assert len(bomb) < 20_000
     (tmp_path / "bomb.jsonl.zst").write_bytes(bomb)
-    (tmp_path / "bomb.txt.zst").write_bytes(bomb)
+    (tmp_path / "bomb.md.zst").write_bytes(bomb)
     tracemalloc.start()
     texts, entries = read(tmp_path, max_bytes=2**25)
     peak = tracemalloc.get_traced_memory()[1]

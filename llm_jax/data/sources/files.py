@@ -24,7 +24,6 @@ MAX_DOCUMENT_BYTES = 256_000_000
 HEAD_BYTES = 4096
 """Of the content, by which its format is told."""
 JSON_BEGINS = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
-Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,19 @@ class FileSource:
     text_key: str = "text"
     licence: str = "unknown"
     max_bytes: int = MAX_DOCUMENT_BYTES
-    _stamps: dict[Path, Stamp] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Size, time and inode of each file when its fingerprint was taken."""
+    _stamps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Hash of each file's name → its `_stamp` when the fingerprint was taken."""
 
     def __post_init__(self) -> None:
         try:
             self.path.stat()
         except FileNotFoundError:
             raise UserError(
-                f"--input {printable(self.path)!r} does not exist: check the path."
+                f"--input '{printable(self.path)}' does not exist: check the path."
             ) from None
         except (OSError, ValueError) as error:
             raise UserError(
-                f"--input {printable(self.path)!r} cannot be read ({error}): check the path."
+                f"--input '{printable(self.path)}' cannot be read ({error}): check the path."
             ) from None
         canonical(self.encoding)
 
@@ -72,7 +71,7 @@ class FileSource:
             digest.update(os.fsencode(self._name(file)))
             try:
                 with open_regular(file) as stream:
-                    self._stamps[file] = _stamp(stream)
+                    self._stamps[hash(file)] = _stamp(stream)
                     digest.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
             except (OSError, Unusable):
                 digest.update(b"unreadable")
@@ -101,15 +100,14 @@ class FileSource:
             raise Unusable(NOT_TEXT, walk.unread(suffix))
         with open_regular(file) as stream:
             stamp = _stamp(stream)
-            if self._stamps and self._stamps.get(file) != stamp:
+            if self._stamps and self._stamps.get(hash(file)) != stamp:
                 raise _changed(file)
             compressed = is_compressed(stream.read(4))
             stream.seek(0)
             pieces = unpacked(stream, file.suffix.lower())
             head, pieces = _peek(pieces)
             refuse_foreign(head)
-            is_json = suffix in walk.JSON_SUFFIXES
-            if is_json or (suffix not in walk.TEXT_SUFFIXES and JSON_BEGINS.match(head)):
+            if self._is_json(suffix, head):
                 if compressed:
                     _verify(file)
                 yield from self._of_json(file, head, pieces, left_out)
@@ -117,6 +115,16 @@ class FileSource:
                 yield self._of_text(file, head, pieces)
             if _stamp(stream) != stamp:
                 raise _changed(file)
+
+    def _is_json(self, suffix: str, head: bytes) -> bool:
+        """Whether a file is one of records. Under a name that does not tell, and in .txt files that
+        seem to have the text of a record, the content does."""
+        if suffix in walk.JSON_SUFFIXES:
+            return True
+        if suffix in walk.TEXT_SUFFIXES and suffix != ".txt":
+            return False
+        begins = JSON_BEGINS.match(head) is not None
+        return begins and (suffix != ".txt" or f'"{self.text_key}"'.encode() in head)
 
     def _of_text(self, file: Path, head: bytes, pieces: Iterator[bytes]) -> Document:
         parts, size = [], 0
@@ -191,9 +199,10 @@ def _verify(file: Path) -> None:
                 raise
 
 
-def _stamp(stream: BinaryIO) -> Stamp:
+def _stamp(stream: BinaryIO) -> int:
+    """A number that changes when the file is written to, or replaced."""
     status = os.fstat(stream.fileno())
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return hash((status.st_size, status.st_mtime_ns, status.st_ino))
 
 
 def _changed(file: Path) -> UserError:

@@ -118,4 +118,4 @@ def _why(error: Exception) -> Unusable:
 
 def too_long(most: int) -> Unusable:
     """What is wrong with a document of more than `most` bytes."""
-    return Unusable(f"longer than {most:,} bytes", "raise --max-document-bytes to use it")
+    return Unusable(f"longer than {most:,} bytes")

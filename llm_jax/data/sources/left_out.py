@@ -25,6 +25,7 @@ SHORT = 200
 CONTROLS = re.compile("[\x00-\x1f\x7f]")
 UNREADABLE = "unreadable file"
 NOT_TEXT = "not text"
+CHECK = "Check --input, and how it is read (--encoding, --text-key, --max-document-bytes)"
 HALF_CHARACTERS = "lone surrogates"
 """JSON's escapes can write half of a pair that stands for one character."""
 
@@ -141,7 +142,7 @@ def check_share(losses: dict[str, Any], most: float) -> None:
         raise UserError(
             f"{losses['count']:,} of {losses['of']:,} documents cannot be used "
             f"({losses['count'] / losses['of']:.1%}, above --max-left-out {most:g}): "
-            f"{reasons(losses)}. Correct the input or --encoding, or raise --max-left-out."
+            f"{reasons(losses)}. {CHECK}, or raise --max-left-out."
         )
 
 
