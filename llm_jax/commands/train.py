@@ -84,8 +84,9 @@ def text(result: dict[str, Any]) -> str:
     if result["tokens_per_second"]:
         lines.insert(
             1,
-            f"{result['tokens_per_second']:,.0f} tokens/s, MFU {result['mfu']:.1%}, "
-            f"goodput {result['goodput']:.1%}",
+            f"{result['tokens_per_second']:,.0f} tokens/s, "
+            + (f"MFU {result['mfu']:.1%}, " if result["mfu"] is not None else "")
+            + f"goodput {result['goodput']:.1%}",
         )
     total = sum(result["seconds"].values()) or 1.0
     shares = sorted(((s / total, name) for name, s in result["seconds"].items()), reverse=True)

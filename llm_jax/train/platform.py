@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,9 @@ DEVICE_KINDS = {
 }
 
 
+AGREE, HELD = 0.1, 0.2
+"""Share by which two measurements of the peak may differ, and of the time of this process's threads
+in them that may be waiting for a processor."""
 INLINE_FLOPS = 1e11
 """FLOPs of a step from which a CPU runs it in the thread that calls it: about half a second."""
 
@@ -128,17 +133,48 @@ def measured_matmul_peak(dtype: str, size: int = 1024, repeats: int = 8) -> floa
     return 2 * size**3 / best
 
 
-def peak_flops(config: RunConfig, mesh: Mesh) -> tuple[float, str]:
+def peak_flops(config: RunConfig, mesh: Mesh) -> tuple[float | None, str]:
     """FLOP/s of all devices of the mesh together, and where the figure is from.
 
     From the hardware table where the device is in it; otherwise (a CPU) a matmul is timed, and the
-    fake CPU devices of one process count as the one machine they share.
+    fake CPU devices of one process count as the one machine they share. None if the machine did
+    other work meanwhile: the MFU of such a start would say nothing beside that of another.
     """
     device, count = mesh.devices.flat[0], mesh.devices.size
     if device.device_kind in DEVICE_KINDS:
         name, per_chip = DEVICE_KINDS[device.device_kind]
         known = chip(name).bf16_flops / per_chip
         return known * count, f"peak {known * count / 1e12:.0f} TFLOP/s (bfloat16, data sheet)"
-    peak = measured_matmul_peak(config.compute.dtype)
+    peak, why_not = quiet_matmul_peak(config.compute.dtype)
+    if peak is None:
+        return None, f"no MFU, since {why_not}"
     peak *= jax.process_count() if device.platform == "cpu" else count
     return peak, f"peak {peak / 1e9:.0f} GFLOP/s ({config.compute.dtype} matmul, measured now)"
+
+
+def quiet_matmul_peak(dtype: str) -> tuple[float | None, str]:
+    """FLOP/s of a matmul on the default device, or None and why it is not known.
+
+    It is timed twice. The two must agree, and the threads of this process must hardly have waited
+    for a processor that another program held.
+    """
+    before = _processor_times()
+    first, second = (measured_matmul_peak(dtype, repeats=4) for _ in range(2))
+    ran, waited = (now - then for now, then in zip(_processor_times(), before, strict=True))
+    if waited > HELD * (ran + waited):
+        share = waited / (ran + waited)
+        return None, f"other programs held the processors for {share:.0%} of its measurement"
+    if abs(first - second) > AGREE * max(first, second):
+        rates = f"{first / 1e9:.0f} and {second / 1e9:.0f} GFLOP/s"
+        return None, f"two measurements of the peak differ ({rates})"
+    return max(first, second), ""
+
+
+def _processor_times() -> tuple[float, float]:
+    """Seconds that this process's threads ran, and that they waited for a processor (Linux)."""
+    ran = waited = 0.0
+    for file in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            fields = file.read_text(encoding="ascii").split()
+            ran, waited = ran + int(fields[0]) / 1e9, waited + int(fields[1]) / 1e9
+    return ran, waited

@@ -37,7 +37,7 @@ class Reporter:
         self.last: dict[str, Any] = {}
         self.streak, self.why = 0, ""
         self._flops_per_token = token_flops(config.model, config.data.seq_len).train
-        self._peak = 0.0
+        self._peak: float | None = None
         self._mark = (0, 0.0)
 
     def found(self, place: Place, rollbacks: list[Rollback], source: Path | None) -> None:
@@ -81,7 +81,7 @@ class Reporter:
         if not place.checkpointer.has_optimizer(step):
             self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
 
-    def introduce(self, mesh: Mesh, peak: tuple[float, str], windows: int) -> None:
+    def introduce(self, mesh: Mesh, peak: tuple[float | None, str], windows: int) -> None:
         """Says what is about to be trained; `peak` as `platform.peak_flops` gives it, and
         `windows` the sequences of the training split."""
         config, device = self.config, mesh.devices.flat[0].platform
@@ -129,7 +129,7 @@ class Reporter:
         begun, seconds = self._mark[0], stepping - self._mark[1]
         self._mark = (step, stepping)
         rate = (self.history.tokens(step) - self.history.tokens(begun)) / seconds
-        mfu = rate * self._flops_per_token / self._peak
+        mfu = rate * self._flops_per_token / self._peak if self._peak else None
         speed = {"tokens_per_second": rate, "mfu": mfu}
         self.last |= {"train_loss": values["loss"]} | speed
         dropped = values.get("moe_dropped", 0.0)
@@ -138,7 +138,8 @@ class Reporter:
             self._record("train", step) | record,
             f"step {step}/{self.config.steps}  loss {values['loss']:.4f}  "
             f"bits/byte {values['bits_per_byte']:.3f}  grad {values['grad_norm']:.2f}  "
-            f"lr {values['learning_rate']:.2e}  {rate:,.0f} tokens/s  MFU {mfu:.0%}"
+            f"lr {values['learning_rate']:.2e}  {rate:,.0f} tokens/s"
+            + (f"  MFU {mfu:.0%}" if mfu is not None else "")
             + (f"  {dropped:.1%} of the assignments to experts dropped" if dropped else ""),
         )
 

@@ -12,8 +12,14 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tiny import run_config
 
-from llm_jax.config import ConfigError
+from llm_jax.config import ConfigError, RunConfig
 from llm_jax.train.metrics import Log
+
+
+def opened(config: RunConfig, start: int) -> Log:
+    log = Log(config, quiet=False)
+    log.open(start)
+    return log
 
 
 def test_records_go_to_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +36,7 @@ def test_records_go_to_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))  # type: ignore[arg-type]
     for _ in range(2):
-        log = Log(run_config(tmp_path, wandb="pretraining"), start=0, quiet=False)
+        log = opened(run_config(tmp_path, wandb="pretraining"), 0)
         record = {"split": "train", "step": 3, "tokens": 384, "loss": 2.5, "why": "text"}
         log.write(record, "step 3")
         log.close()
@@ -45,12 +51,12 @@ def test_records_go_to_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_without_the_package_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"not installed: pip install 'llm-jax\[wandb\]'"):
-        Log(run_config(tmp_path, wandb="pretraining"), start=0, quiet=False)
+        opened(run_config(tmp_path, wandb="pretraining"), 0)
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     """TFRecord framing: length (8 bytes), its checksum (4), the event, its checksum (4)."""
-    log = Log(run_config(tmp_path), start=2, quiet=False)
+    log = opened(run_config(tmp_path), 2)
     log.write({"split": "train", "step": 3, "tokens": 384, "loss": 2.5, "why": "text"}, "step 3")
     log.write({"split": "validation", "step": 3, "tokens": 384, "loss": 2.75}, "step 3")
     log.close()
