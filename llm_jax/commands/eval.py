@@ -17,7 +17,7 @@ from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count
 from llm_jax.commands.progress import ProgressReporter
-from llm_jax.commands.text_report import loss_lines
+from llm_jax.commands.text_report import loss_lines, losses
 from llm_jax.runs.history import read_history
 
 
@@ -94,6 +94,8 @@ def text(result: dict[str, Any]) -> str:
             f"{one['order']}-gram Kneser-Ney, {name} ({one['trained_tokens']:,} tokens): "
             f"{_figures(one)}"
         )
+    if result["dropped"]:
+        lines.append(f"left out: {losses(result['dropped'])}")
     lines += loss_lines(result["lost"])
     return "\n".join(lines)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llm_jax.config.wording import counted
+
 
 def losses(dropped: dict[str, int]) -> str:
     """Dropped documents by reason, for a person."""
@@ -43,8 +45,7 @@ def coverage_text(coverage: float | None) -> str:
 def split_lines(splits: dict[str, dict[str, int]]) -> list[str]:
     """What each split of a dataset holds."""
     return [
-        f"  {name:<11}{split['tokens']:,} tokens of {split['documents']:,} "
-        f"document{'' if split['documents'] == 1 else 's'}"
+        f"  {name:<11}{split['tokens']:,} tokens of {counted(split['documents'], 'document')}"
         for name, split in splits.items()
     ]
 
