@@ -14,12 +14,11 @@ import hashlib
 import json
 import platform
 import tempfile
-from array import array
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +28,9 @@ from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.fidelity import compare_sources
 from llm_jax.data.pipeline import TOKENIZER_FILE
-from llm_jax.data.same_text import key_number
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_share, reasons
-from llm_jax.data.splits import ChosenBy
+from llm_jax.data.streams import Splits, tokenise
 from llm_jax.data.tokenizer import Tokenizer, coverage_within, train
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder
@@ -41,8 +39,6 @@ RECORD_TOKENS = 2048
 FORMAT = 3
 """Raised when the same inputs give another dataset."""
 LEFT_OUT_FILE = "left_out.jsonl"
-BATCH_BYTES = 4 * 2**20
-"""Text that is tokenised at one time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +186,7 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
         corpus = read_corpus(spec.sources, spec.cleaner, spool, progress, left_out)
         splits = _split(corpus, spec)
         tokenizer, coverage = _tokenizer(spec, corpus, splits.train, progress)
-        streams, counts = _tokenise(corpus, tokenizer, splits, Path(scratch), progress)
+        streams, counts = tokenise(corpus, tokenizer, splits, Path(scratch), progress)
         compared = compare_sources(corpus, spec.sources, tokenizer, progress)
         progress("writing records", 0, None)
         write_records(folder, streams, RECORD_TOKENS)
@@ -220,14 +216,6 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
             **{name: version(name) for name in ("tensorflow-datasets", "sentencepiece")},
         },
     }
-
-
-class Splits(NamedTuple):
-    """Numbers of the documents of each split, in a random order, and how they were chosen."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    chosen_by: ChosenBy
 
 
 def _split(corpus: Corpus, spec: BuildSpec) -> Splits:
@@ -267,78 +255,3 @@ def take(corpus: Corpus, order: np.ndarray, max_bytes: int) -> Iterator[str]:
         text = corpus.text(i)
         taken += len(text.encode())
         yield text
-
-
-def _tokenise(
-    corpus: Corpus, tokenizer: Tokenizer, splits: Splits, scratch: Path, progress: Progress
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Token stream of each split, memory-mapped from files in `scratch`, and the counts."""
-    writer = StreamWriter(corpus, tokenizer, progress)
-    documents = {"train": splits.train, "validation": splits.validation}
-    streams, keys = {}, {}
-    for split, which in documents.items():
-        streams[split], keys[split] = writer.write(scratch / split, which)
-    sizes = tokenizer.token_bytes
-    counts = {
-        split: {
-            "documents": len(documents[split]),
-            "tokens": len(stream),
-            "bytes": _text_bytes(stream, sizes),
-        }
-        for split, stream in streams.items()
-    }
-    return streams, {
-        "split_by": "position" if splits.chosen_by == "position" else "document",
-        "held_out": {
-            "chosen_by": splits.chosen_by,
-            "share": int(corpus.sizes[splits.validation].sum()) / corpus.num_bytes,
-            "also_in_train": int(np.isin(keys["validation"], keys["train"]).sum()),
-        },
-        "splits": counts,
-        "tokens": sum(count["tokens"] for count in counts.values()),
-        "bytes": sum(count["bytes"] for count in counts.values()),
-        "text_bytes": corpus.num_bytes,
-    }
-
-
-class StreamWriter:
-    """Writes `<s> document </s> …` as raw uint16, or uint32 for a vocabulary above 65,536."""
-
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, progress: Progress) -> None:
-        self._corpus = corpus
-        self._tokenizer = tokenizer
-        self._progress = progress
-        self._dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-        self._done = 0
-
-    def write(self, path: Path, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The documents `which`, in that order, as a memory map of the new file `path`, and a key
-        of each, uint64, that is equal for texts which a reader cannot tell apart."""
-        keys = array("Q")
-        with path.open("wb") as file:
-            for texts in self._batches(which):
-                keys.extend(key_number(text) for text in texts)
-                for ids in self._tokenizer.encode_documents(texts):
-                    ids.astype(self._dtype).tofile(file)
-                self._done += sum(len(text.encode()) for text in texts)
-                self._progress("tokenising bytes", self._done, self._corpus.num_bytes)
-        return np.memmap(path, self._dtype, mode="r"), np.array(keys, np.uint64)
-
-    def _batches(self, which: np.ndarray) -> Iterator[list[str]]:
-        texts: list[str] = []
-        size = 0
-        for i in which:
-            texts.append(self._corpus.text(i))
-            size += len(texts[-1])
-            if size >= BATCH_BYTES:
-                yield texts
-                texts, size = [], 0
-        if texts:
-            yield texts
-
-
-def _text_bytes(stream: np.ndarray, sizes: np.ndarray) -> int:
-    """UTF-8 bytes that the tokens of `stream` stand for."""
-    step = 2**22
-    parts = (stream[start : start + step] for start in range(0, len(stream), step))
-    return sum(int(sizes[part].sum(dtype=np.int64)) for part in parts)
