@@ -17,8 +17,11 @@ hours=$(python3 -c 'import sys; print(float(sys.argv[1]) / 60)' "$minutes" 2>/de
 }
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# What is printed can be pasted, also where a path has blanks.
 run() {
-    printf '$ %s\n' "$*"
+    printf '$'
+    printf ' %q' "$@"
+    printf '\n'
     "$@"
 }
 
@@ -62,16 +65,17 @@ say "7. Predicted and measured"
 run llm-jax report "$out/run"
 
 say "Results"
+shown=$(printf %q "$out") shown_laws=$(printf %q "$laws")
 cat <<END
-  $out/data           the tokenised dataset, with its tokenizer and provenance
-  $out/plan.html      the reasons for this model, and its predicted loss
-  $out/run            checkpoints, metrics.jsonl, loss.png, tensorboard/, report.html
-  $out/hf             the model for transformers
+  $shown/data           the tokenised dataset, with its tokenizer and provenance
+  $shown/plan.html      the reasons for this model, and its predicted loss
+  $shown/run            checkpoints, metrics.jsonl, loss.png, tensorboard/, report.html
+  $shown/hf             the model for transformers
 
 Next:
-  llm-jax plan --chip local --chips 1 --deadline-hours 0.5 --law $laws/stdlib.json \\
-      --data $out/data --name longer --out $out/longer --write $out/longer.json
-  llm-jax ladder --data $out/data --minutes 15 --out $out/ladder    # a scaling law for this text
-  llm-jax generate $out/run --max-tokens 400 --temperature 0.5
+  llm-jax plan --chip local --chips 1 --deadline-hours 0.5 --law $shown_laws/stdlib.json \\
+      --data $shown/data --name longer --out $shown/longer --write $shown/longer.json
+  llm-jax ladder --data $shown/data --minutes 15 --out $shown/ladder    # a scaling law for this text
+  llm-jax generate $shown/run --max-tokens 400 --temperature 0.5
   llm-jax plan --usd 1000 --chip v5e
 END

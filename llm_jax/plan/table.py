@@ -24,7 +24,11 @@ def gigabytes(value: float) -> str:
 
 def money(value: float | None) -> str:
     """US dollars; `not known` for None."""
-    return "not known" if value is None else f"${value:,.0f}" if value >= 100 else f"${value:.2f}"
+    if value is None:
+        return "not known"
+    if 0 < value < 0.01:
+        return f"${value:.1g}"
+    return f"${value:,.0f}" if value >= 100 else f"${value:.2f}"
 
 
 def duration(hours: float) -> str:

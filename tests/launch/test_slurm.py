@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def test_the_script_is_exact(make_spec):
         "--time=24:00:00",
     }
     assert lines.index(". /s/activate") < next(i for i, x in enumerate(lines) if "srun" in x)
+
+
+def test_a_folder_with_blanks_is_quoted(make_spec, tmp_path):
+    out = tmp_path / "with blank" / "run's"
+    lines = slurm.script(make_spec(out=str(out), backend=Slurm()), 0).splitlines()
+    words = [shlex.split(line)[1:] for line in lines if line.startswith("#SBATCH ")]
+    assert all(len(option) == 1 for option in words)
+    assert [f"--output={out}/launch/slurm.log"] in words
+    (step,) = [line for line in lines if line.startswith("srun ")]
+    assert str(out) in shlex.split(step)
 
 
 def test_the_script_is_clean(make_spec, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
         "envs": {"LLM_JAX_INCARNATION": str(incarnation)},
         "file_mounts": {f"{ROOT}/{bucket}": {"source": f"gs://{bucket}", "mode": "MOUNT"}},
         "run": "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK\n"
-        f"python3 -m llm_jax.launch.agent {spec.out}\n",
+        f"python3 -m llm_jax.launch.agent {shlex.quote(spec.out)}\n",
     }
     if spec.code is not None:
         made["workdir"] = str(Path(spec.code).resolve())

@@ -70,7 +70,7 @@ def script(spec: JobSpec, incarnation: int) -> str:
     agent = f"python3 -m llm_jax.launch.agent {shlex.quote(out)}"
     lines = [
         "#!/bin/bash",
-        *(f"#SBATCH {option}" for option in options),
+        *(f"#SBATCH {shlex.quote(option)}" for option in options),
         f"export LLM_JAX_INCARNATION={incarnation}",
         'export LLM_JAX_RESTARTS="${SLURM_RESTART_COUNT:-0}"',
         *([backend.setup] if backend.setup else []),
