@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import math
 
+from llm_jax.config.errors import MOST_SEED
+
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 
 
@@ -38,6 +40,17 @@ def count(text: str) -> int:
     if value < 1 or value != int(value):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(value)
+
+
+def seed(text: str) -> int:
+    """A seed that NumPy and JAX take."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= MOST_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MOST_SEED:,}")
+    return value
 
 
 def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count
+from llm_jax.commands import count, seed
 from llm_jax.commands.progress import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the text that is held out (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the documents' order (default: %(default)s)"
+        "--seed", type=seed, default=0, help="of the documents' order (default: %(default)s)"
     )
     add_source_arguments(parser)
 

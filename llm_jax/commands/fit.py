@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.commands import count
+from llm_jax.commands import count, seed
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bootstraps", type=count, default=4000, help="draws for the intervals (default: 4000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (default: 0)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import add_checkpoint_arguments, count
+from llm_jax.commands import add_checkpoint_arguments, count, seed
 from llm_jax.config import UserError
 
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only tokens at least P times as likely as the best",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the sampling (default: %(default)s)"
+        "--seed", type=seed, default=0, help="of the sampling (default: %(default)s)"
     )
     parser.add_argument(
         "--beams", type=count, metavar="N", help="beam search instead of sampling; one prompt"

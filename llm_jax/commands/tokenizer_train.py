@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count
+from llm_jax.commands import count, seed
 from llm_jax.commands.progress import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
@@ -20,7 +20,7 @@ from llm_jax.commands.sources import (
 )
 from llm_jax.commands.text_report import coverage_text, loss_lines, losses
 from llm_jax.config import UserError
-from llm_jax.runs.files import write_bytes
+from llm_jax.runs.files import parents_of, write_bytes
 
 MEASURED_BYTES = 2_000_000
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="model to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the sample that is taken (default: %(default)s)"
+        "--seed", type=seed, default=0, help="of the sample that is taken (default: %(default)s)"
     )
     add_vocabulary_arguments(parser)
     add_source_arguments(parser)
@@ -50,8 +50,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         sample_bytes=args.sample_bytes,
     )
     sources, cleaner = sources_of(args), cleaner_of(args)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with ProgressReporter() as progress, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+    with (
+        parents_of(out),
+        ProgressReporter() as progress,
+        tempfile.TemporaryDirectory(dir=out.parent) as scratch,
+    ):
         left_out = LeftOut(args.strict, args.max_left_out)
         corpus = read_corpus(sources, cleaner, Path(scratch, "corpus"), progress, left_out)
         order = corpus.shuffled(args.seed)

@@ -89,9 +89,26 @@ def _initials(name: str) -> str:
     return "".join(word[0] for word in words if word) if len(words) > 1 else ""
 
 
-def positive(owner: str, obj: Any, *names: str) -> None:
-    """Raises `ConfigError` unless the fields `names` of `obj` are finite and above 0."""
+MOST = 2**31 - 1
+"""Largest size and count: devices count in 32 bits."""
+MOST_SEED = 2**63 - 1
+"""Largest seed that NumPy and JAX take."""
+
+
+def positive(owner: str, obj: Any, *names: str, most: float = MOST) -> None:
+    """Raises `ConfigError` unless the fields `names` of `obj` are finite and above 0, and whole
+    numbers at most `most`."""
     for name in names:
         value = getattr(obj, name)
         require(value > 0, f"{owner}.{name} is {value}: it must be above 0.")
         require(value < math.inf, f"{owner}.{name} is {value}: it must be a finite number.")
+        if isinstance(value, int):
+            require(value <= most, f"{owner}.{name} is {value}: it must be at most {most:,}.")
+
+
+def check_seed(owner: str, value: int) -> None:
+    """Raises `ConfigError` unless `value` is a seed."""
+    require(
+        0 <= value <= MOST_SEED,
+        f"{owner}.seed is {value}: it must be a whole number from 0 to {MOST_SEED:,}.",
+    )

@@ -182,12 +182,9 @@ class ModelConfig:
     """Experts in place of the MLP. None: every layer is dense."""
 
     def __post_init__(self) -> None:
-        positive("model", self, "vocab_size", "num_layers", "d_model", "num_heads", "num_kv_heads")
+        positive("model", self, "num_layers", most=MOST_LAYERS)
+        positive("model", self, "vocab_size", "d_model", "num_heads", "num_kv_heads")
         positive("model", self, "head_dim", "d_ff", "max_seq_len", "norm_eps", "rope_theta")
-        require(
-            self.num_layers <= MOST_LAYERS,
-            f"model.num_layers is {self.num_layers}: at most {MOST_LAYERS} are supported.",
-        )
         require(
             self.num_heads % self.num_kv_heads == 0,
             f"model.num_heads is {self.num_heads}, which model.num_kv_heads = {self.num_kv_heads} "

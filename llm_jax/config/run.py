@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llm_jax.config.errors import positive, require
+from llm_jax.config.errors import MOST, check_seed, positive, require
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.training import (
     CheckpointConfig,
@@ -49,7 +50,7 @@ class PlanRecord:
     """Text that the law was fitted on, if it is not the run's text or is unknown."""
 
     def __post_init__(self) -> None:
-        positive("plan", self, "params", "tokens", "step_seconds", "hours")
+        positive("plan", self, "params", "tokens", "step_seconds", "hours", most=math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         positive("run", self, "steps", "log_every")
+        check_seed("run", self.seed)
+        require(
+            self.batch_tokens <= MOST,
+            f"data.batch_size x data.seq_len is {self.batch_tokens:,} tokens: it must be at most "
+            f"{MOST:,}.",
+        )
         require(self.name != "", "run.name is empty: give the run a name.")
         require(
             self.data.seq_len <= self.model.max_seq_len,

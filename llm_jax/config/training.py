@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_jax.config.errors import positive, require
+from llm_jax.config.errors import check_seed, positive, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         positive("data", self, "seq_len", "batch_size")
+        check_seed("data", self.seed)
         start, doublings = self.ramp_from, self._doublings
         if start is None:
             require(

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from llm_jax.config import UserError, read_json
 from llm_jax.runs.files import write_text
 
 FILE = "time.json"
@@ -35,9 +36,9 @@ class Start:
 def read_starts(out: Path) -> list[Start]:
     """The starts recorded in `out`, oldest first; empty if there is no readable file."""
     try:
-        held = json.loads((out / FILE).read_text(encoding="utf-8"))
+        held = read_json(out / FILE)
         return [Start(**one) for one in held]
-    except (OSError, ValueError, TypeError):
+    except (UserError, TypeError):
         return []
 
 

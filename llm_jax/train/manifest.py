@@ -12,6 +12,8 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from llm_jax.config import UserError, read_json
+
 MANIFEST = "manifest.json"
 
 
@@ -70,9 +72,9 @@ def unchecked_sentence(step: int) -> str:
 
 def _read(folder: Path) -> list[tuple[str, int, str]] | None:
     try:
-        held = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        held = read_json(folder / MANIFEST)
         return sorted((str(name), int(size), str(digest)) for name, (size, digest) in held.items())
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (UserError, ValueError, TypeError, AttributeError):
         return None
 
 

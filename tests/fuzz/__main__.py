@@ -20,10 +20,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tries", type=int, default=20_000)
-    parser.add_argument("--verb", choices=VALID, help="this one alone")
+    parser.add_argument(
+        "--verb", choices=VALID, action="append", help="this one alone; repeat for several"
+    )
     args = parser.parse_args()
     tally = Tally()
-    wanted = {args.verb: args.tries} if args.verb else shares(args.tries)
+    wanted = dict.fromkeys(args.verb, args.tries) if args.verb else shares(args.tries)
     with tempfile.TemporaryDirectory() as scratch, session(Path(scratch)) as tried:
         for verb, tries in wanted.items():
             tried.fuzz(verb, tries, args.seed, tally)
