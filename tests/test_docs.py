@@ -17,8 +17,11 @@ from pathlib import Path
 import pytest
 
 from llm_jax.cli import VERBS, Parser, parse, split_verb
+from llm_jax.commands import launch_run
 from llm_jax.commands.overrides import flag_names, override
 from llm_jax.config import load
+from llm_jax.launch import job
+from llm_jax.launch.dataset import check_path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -67,7 +70,11 @@ def check_overrides(verb: str, args: argparse.Namespace) -> None:
         names = {flag for flag in args.overrides if flag.startswith("--")}
         assert names <= config_flags(), names - config_flags()
     else:
-        override(args.config, args.overrides, verb=verb)
+        config = override(args.config, args.overrides, verb=verb)
+        if verb == "launch run":  # the machine is one that the job can have
+            spec = launch_run.job_spec(args)
+            job.check_mesh(spec, config)
+            check_path(spec, config)
 
 
 @pages

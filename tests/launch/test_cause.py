@@ -30,6 +30,7 @@ def attempt(*exits, number=0, hosts=None):
         (1, "a room\nKeyError: 'zoom'\n", "error", "KeyError: 'zoom'"),
         (-6, "F1 client.h] Coordination service: heartbeat timeout", "peer", "lost a peer"),
         (1, "XlaRuntimeError: UNAVAILABLE: Connection reset by peer", "peer", "lost a peer"),
+        (-40, "", "killed", "killed by signal 40"),
         (-9, "step 3", "killed", "killed by SIGKILL"),
         (-11, "step 3", "killed", "killed by SIGSEGV"),
         (3, "step 3", "error", "exit code 3"),

@@ -13,6 +13,7 @@ from launch_samples import undisturbed
 
 from llm_jax.config import UserError
 from llm_jax.launch.backends import slurm
+from llm_jax.launch.records import write_json
 from llm_jax.launch.spec import Slurm
 
 HERE = Path(__file__).parent
@@ -47,6 +48,27 @@ def test_the_script_is_exact(make_spec):
         "--time=24:00:00",
     }
     assert lines.index(". /s/activate") < next(i for i, x in enumerate(lines) if "srun" in x)
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ("RUNNING", "running"),
+        ("RESIZING", "running"),
+        ("PENDING", "waiting"),
+        ("SPECIAL_EXIT", "waiting"),
+        ("OF_A_LATER_SLURM", "waiting"),
+        ("NODE_FAIL", "failed"),
+        ("CANCELLED", "ended"),
+    ],
+)
+def test_a_job_that_is_still_there_is_not_over(make_spec, tmp_path, monkeypatch, said, state):
+    shown = f"JobId=7 JobName=fake JobState={said} Reason=None\n"
+    monkeypatch.setattr(slurm, "_run", lambda *words, **options: shown)
+    back = slurm.Driver(make_spec(backend=Slurm()))
+    write_json(back.folder, slurm.JOB, {"id": 7})
+    assert back.resource().state == state
+    assert state != "waiting" or said in back.resource().detail
 
 
 def test_a_folder_with_blanks_is_quoted(make_spec, tmp_path):
