@@ -334,6 +334,8 @@ def test_the_folder_of_a_run_is_a_reference(
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"empty/run\.json"):
         load("empty")
+    with pytest.raises(ConfigError, match="no folder 'runs/nowhere'"):
+        load("runs/nowhere")
 
 
 def test_warm_up_that_is_not_given_follows_the_steps() -> None:

@@ -53,8 +53,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = override(args.config, args.overrides, verb="train", own=args.flags)
     if config.wandb:
         require_packages(f"wandb = {config.wandb!r}", "wandb", way_out="or leave --wandb out")
+    from llm_jax.convert.families import why_not_exportable
     from llm_jax.train import distributed
     from llm_jax.train.loop import train
+
+    if problem := why_not_exportable(config.model):
+        print(f"This run cannot be exported. {problem}", file=sys.stderr)
 
     result = train(config, init_from=args.init_from, source=other_run(args.config, config))
     with distributed.leaving_at_once():

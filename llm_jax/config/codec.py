@@ -132,6 +132,10 @@ def load(reference: str) -> RunConfig:
     if path.suffix != ".py":
         recipes = _recipes()
         require(
+            len(path.parts) == 1 or reference in recipes,
+            f"There is no folder {reference!r}: give a recipe's name, a run.json or a run.",
+        )
+        require(
             reference in recipes, f"There is no recipe {reference!r}: {nearest(reference, recipes)}"
         )
         path = recipes[reference]

@@ -185,6 +185,24 @@ FAMILIES = (
 )
 
 
+def as_exported(config: ModelConfig) -> ModelConfig:
+    """`config` with a bias on the output projection, if q, k and v alone have biases.
+
+    Llama has all four or none. Qwen2 has these three, but AutoTokenizer forces Qwen's own
+    byte-level tokenizer class on that model type, which reads other ids from our files.
+    """
+    return dataclasses.replace(config, out_bias=True) if config.qkv_bias else config
+
+
+def why_not_exportable(config: ModelConfig) -> str | None:
+    """The sentence with which `export` would refuse such a model, None if it would not."""
+    try:
+        family_of(as_exported(config))
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def family_of(config: ModelConfig) -> Family:
     """The first family that has every option of `config`.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError
 from llm_jax.convert import hf_config, hf_tokenizer, parity, shards
-from llm_jax.convert.families import family_of
+from llm_jax.convert.families import as_exported, family_of
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizer import Tokenizer
@@ -79,18 +79,15 @@ def export(
 
 
 def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
-    """The same function with a bias of zero on the output projection, if q, k and v have biases.
-
-    Llama has all four or none. Qwen2 has these three, but AutoTokenizer forces Qwen's own
-    byte-level tokenizer class on that model type, which reads other ids from our files.
-    """
-    if not model.qkv_bias or model.out_bias:
+    """The same function as the model `as_exported`: a bias that it adds is zero."""
+    exported = as_exported(model)
+    if exported == model:
         return model, params
     made = dict(params)
     for stack, layers in layer_stacks(model).items():
         zeros = np.zeros((len(layers), model.d_model), np.float32)
         made[stack] = {**params[stack], "attn": {**params[stack]["attn"], "o_bias": zeros}}
-    return dataclasses.replace(model, out_bias=True), made
+    return exported, made
 
 
 def write_weights(

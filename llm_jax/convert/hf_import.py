@@ -127,7 +127,7 @@ def import_run(
     config = _run_config(model, out)
     with new_folder(out) as made:
         write_run(made, config, params, tokenizer)
-        parent = {"run": str(folder.absolute()), "name": folder.name, "step": 0}
+        parent = {"run": str(folder.absolute()), "name": folder.absolute().name, "step": 0}
         append(made, beginning(config, None, parent).entries[0])
         files = sorted(path.name for path in made.iterdir())
     return config, files, difference

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import INFO_FILE, RunConfig, read_dataset_info
+from llm_jax.config import OptimConfig, RunConfig, from_dict
+from llm_jax.convert.text_facts import TextFacts, text_facts
+from llm_jax.runs.history import Entry, History, read_history
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 
 OPTIMIZERS = {
@@ -24,7 +26,8 @@ def model_card(
     config: RunConfig, step: int, params: dict[str, Any], architecture: str, run: Path
 ) -> str:
     """Markdown with the front matter of the Hugging Face hub."""
-    model = config.model
+    model, history = config.model, read_history(run, config)
+    facts = _facts(config, step, history)
     size = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
     heads = f"{model.num_heads} heads, {model.num_kv_heads} key/value heads of {model.head_dim}"
     lines = [
@@ -32,6 +35,7 @@ def model_card(
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "tags: [llm-jax]",
+        *facts.front_matter(),
         "---",
         "",
         f"# {config.name}",
@@ -45,10 +49,9 @@ def model_card(
         f"| attention | {heads} |",
         f"| vocabulary | {model.vocab_size:,} |",
         f"| longest context | {model.max_seq_len:,} tokens |",
-        *_training(config, step, run),
-        *_data(config),
-        "",
-        "This is a base model: it continues text and was not tuned to follow instructions.",
+        *_training(config, step, run, history),
+        *_data(facts),
+        *_kind(step, history),
         "",
         "```python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -56,38 +59,73 @@ def model_card(
         'folder = "."  # where this file lies',
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         "model = AutoModelForCausalLM.from_pretrained(folder)",
-        'inputs = tokenizer("The", return_tensors="pt")',
+        f'inputs = tokenizer({facts.prompt!r}, return_tensors="pt")',
         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))",
         "```",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _training(config: RunConfig, step: int, run: Path) -> list[str]:
+def _facts(config: RunConfig, step: int, history: History) -> TextFacts:
+    """Of the text that was read last; imported weights have read other text."""
+    if step == 0:
+        return TextFacts(licences={})
+    text = _made(history, step)[-1].text
+    return text_facts(config.data.path, text and text.fingerprint)
+
+
+def _made(history: History, step: int) -> list[Entry]:
+    """The lines of the history that the first `step` steps followed."""
+    return [entry for entry in history.entries if entry.step < step]
+
+
+def _training(config: RunConfig, step: int, run: Path, history: History) -> list[str]:
     if step == 0:
         return ["| training | none recorded: initial or imported weights |"]
-    most = "up to " if config.data.ramp_from else ""
-    rows = [
-        f"| training | {step:,} steps of {most}{config.batch_tokens:,} tokens, "
-        f"{config.tokens(step):,} in all, sequences of {config.data.seq_len:,} |",
-        f"| optimizer | {OPTIMIZERS[config.optim.kind]}, peak learning rate "
-        f"{config.optim.learning_rate:g}, {config.optim.schedule} schedule |",
-    ]
+    first, *later = _made(history, step)
+    changes = [entry for entry in later if entry.learns]
+    optim = from_dict(first.config["optim"], OptimConfig, "history.config.optim")
+    rows = [f"| training | {_steps(config, step, history, bool(changes))} |"]
+    if history.parent:
+        rows.insert(0, f"| began with | the weights of {history.parent['name']} |")
+    rows.append(
+        f"| optimizer | {OPTIMIZERS[optim.kind]}, peak learning rate {optim.learning_rate:g}, "
+        f"{optim.schedule} schedule |"
+    )
+    for entry in changes:
+        rows.append(f"| changed after step {entry.step:,} | {entry.effect} |")
     measured = [
         record
         for record in read_metrics(run / METRICS_FILE)
         if record.get("split") == "validation" and record["step"] == step
     ]
-    if measured:
+    if measured and math.isfinite(measured[-1]["loss"]):
         last = measured[-1]
         rows.append(f"| held-out loss at this step | {last['loss']:.4f} nats per token |")
         rows.append(f"| held-out bits per byte at this step | {last['bits_per_byte']:.4f} |")
     return rows
 
 
-def _data(config: RunConfig) -> list[str]:
-    if not (Path(config.data.path) / INFO_FILE).is_file():
+def _steps(config: RunConfig, step: int, history: History, changed: bool) -> str:
+    tokens = f"{history.tokens(step):,}"
+    if changed:
+        return f"{step:,} steps, {tokens} tokens in all"
+    most = "up to " if config.data.ramp_from else ""
+    return (
+        f"{step:,} steps of {most}{config.batch_tokens:,} tokens, {tokens} in all, sequences of "
+        f"{config.data.seq_len:,}"
+    )
+
+
+def _data(facts: TextFacts) -> list[str]:
+    if facts.tokens is None:
         return []
-    info = read_dataset_info(config.data.path)
-    licences = ", ".join(f"{name} ({n:,} documents)" for name, n in info["licences"].items())
-    return [f"| data | {info['tokens']:,} tokens; licences of the text: {licences} |"]
+    licences = ", ".join(f"{name} ({n:,} documents)" for name, n in facts.licences.items())
+    return [f"| data | {facts.tokens:,} tokens; licences of the text: {licences} |"]
+
+
+def _kind(step: int, history: History) -> list[str]:
+    """Of weights from elsewhere nothing is known."""
+    if step == 0 or history.parent:
+        return []
+    return ["", "This is a base model: it continues text and was not tuned to follow instructions."]

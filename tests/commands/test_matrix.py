@@ -93,3 +93,8 @@ def test_every_reader_takes_every_kind_of_run(
     if option == "tied":
         words = ["--data.path", tiny_dataset, "--steps", 3, "--data.seq-len", 32]
         assert call_json("train", back, *words)["step"] == 3
+        again = tmp_path / "again"
+        call_json("export", back, "--to", "hf", again, "--no-check")
+        card = (again / "README.md").read_text(encoding="utf-8")
+        assert "| began with | the weights of hf |" in card
+        assert "3 steps" in card
