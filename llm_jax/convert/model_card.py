@@ -71,7 +71,7 @@ def _facts(config: RunConfig, step: int, history: History) -> TextFacts:
     if step == 0:
         return TextFacts(licences={})
     text = _made(history, step)[-1].text
-    return text_facts(config.data.path, text and text.fingerprint)
+    return text_facts(config.data.path, text.fingerprint if text else None)
 
 
 def _made(history: History, step: int) -> list[Entry]:
