@@ -14,6 +14,7 @@ from typing import Any
 from llm_jax.commands import add_checkpoint_arguments
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
+from llm_jax.config.wording import counted
 from llm_jax.runs.claim import only_writer
 
 
@@ -93,5 +94,6 @@ def text(result: dict[str, Any]) -> str:
     )
     return (
         f"{result['architecture']} of step {result['step']} in {result['path']}: "
-        f"{len(result['files'])} files, {result['bytes']:,} bytes, {result['dtype']}; {checked}"
+        f"{counted(len(result['files']), 'file')}, {counted(result['bytes'], 'byte')}, "
+        f"{result['dtype']}; {checked}"
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
+from llm_jax.config.wording import counted
 from llm_jax.runs.claim import only_writer
 
 
@@ -71,7 +72,7 @@ def text(result: dict[str, Any]) -> str:
         if difference is None
         else f"largest logit difference from transformers {difference:.2g}"
     )
-    shape = f"{result['layers']} layers of width {result['d_model']}"
+    shape = f"{counted(result['layers'], 'layer')} of width {result['d_model']}"
     lines = [f"run in {result['path']}: {shape}; {checked}"]
     if result["not_exportable"]:
         lines.append(f"it cannot be exported again: the tokenizer {result['not_exportable']}")

@@ -80,7 +80,8 @@ def _planned(args: argparse.Namespace):
     source = text.read(args.data)
     if source.lost:
         print(
-            f"{source.lost:,} documents could not be used when {args.data} was built: see its "
+            f"{counted(source.lost, 'document')} could not be used when {args.data} was built: "
+            "see its "
             "left_out.jsonl.",
             file=sys.stderr,
         )

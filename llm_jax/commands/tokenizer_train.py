@@ -20,6 +20,7 @@ from llm_jax.commands.sources import (
 )
 from llm_jax.commands.text_report import coverage_text, loss_lines, losses
 from llm_jax.config import UserError
+from llm_jax.config.wording import counted
 from llm_jax.runs.files import parents_of, write_bytes
 
 MEASURED_BYTES = 2_000_000
@@ -82,7 +83,8 @@ def text(result: dict[str, Any]) -> str:
         f"{result['path']}: {result['vocab_size']:,} pieces, "
         f"{result['bytes_per_token']:.2f} bytes per token"
         f"{coverage_text(result['character_coverage'])}, "
-        f"from {result['documents']['out']:,} documents (dropped: {losses(result['dropped'])})",
+        f"from {counted(result['documents']['out'], 'document')} (dropped: "
+        f"{losses(result['dropped'])})",
         *loss_lines(result["lost"]),
     ]
     return "\n".join(lines)

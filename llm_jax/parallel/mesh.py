@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from llm_jax.config import ParallelConfig, require
+from llm_jax.config.wording import counted
 from llm_jax.parallel.devices import arrange, slice_count
 
 AXES = ("replica", "pipeline", "data", "fsdp", "expert", "context", "tensor")
@@ -83,7 +84,8 @@ def make_mesh(parallel: ParallelConfig, devices: Sequence[jax.Device] | None = N
     require(
         shape["data"] * inner == count,
         f"parallel.{' x '.join(product)} is {' x '.join(map(str, product.values()))} = "
-        f"{shape['data'] * inner}, but there are {count} devices: make the product {count}"
+        f"{shape['data'] * inner}, but there {'is' if count == 1 else 'are'} "
+        f"{counted(count, 'device')}: make the product {count}"
         f"{between}.",
     )
     return Mesh(arrange(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))

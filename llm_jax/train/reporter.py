@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
+from llm_jax.config.wording import counted
 from llm_jax.model.kernels import attention_choice, split_choice
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
@@ -94,10 +95,10 @@ class Reporter:
         of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
         data = config.data
         first = (data.ramp_from or data.batch_size) * data.seq_len
-        ramp = f" (from {first} in the first {data.ramp_steps})" if data.ramp_from else ""
+        ramp = f" (from {first:,} in the first {data.ramp_steps:,})" if data.ramp_from else ""
         self.log.say(
             f"{config.name}: {size / 1e6:.2f} M parameters{of_these}, "
-            f"{config.steps} steps of {config.batch_tokens} tokens{ramp}, "
+            f"{counted(config.steps, 'step')} of {config.batch_tokens:,} tokens{ramp}, "
             f"{self.history.tokens(config.steps) / 1e6:.1f} M tokens in all; "
             f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
         )

@@ -283,6 +283,19 @@ def test_verb_json_run_and_report(tmp_path, capsys):
         assert text in html
 
 
+def test_numbers_and_their_nouns_agree(tmp_path, capsys):
+    page = tmp_path / "plan.html"
+    code, out, _ = verb(
+        capsys, "--flops", "1e13", "--chip", "v5e", "--chips", "1", "--report", str(page)
+    )
+    assert code == 0
+    for text in (out, page.read_text(encoding="utf-8")):
+        assert not re.search(r"\b1 (chips|hosts|layers|heads|steps|micro-batches)\b", text)
+        assert not re.search(r" an? (parameter|device|step|chip-hour)\b", text)
+        assert "per parameter" in text and "per device" in text and "1 micro-batch" in text
+    assert re.search(r"cost +\$\d", out) and "$0.00" not in out
+
+
 def test_verb_writes_slices_as_replicas(tmp_path, capsys):
     config = tmp_path / "run.json"
     flags = ("--flops", "1e23", "--chip", "v6e", "--chips", "512", "--write", str(config))
