@@ -1,7 +1,8 @@
 """`llm-jax <verb>`: finds the verb, parses its flags, prints its result, maps errors to exit codes.
 
 Contract: `--json` prints exactly one JSON object on stdout, everything else goes to stderr; a
-user's mistake is one sentence on stderr and exit 2 (78 for a configuration that can never run).
+user's mistake is one sentence on stderr and exit 2 (78 for a configuration that can never run), a
+disk that fails is one sentence and exit 1.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from llm_jax.commands import overrides, streams
 from llm_jax.commands.json_line import json_line
 from llm_jax.config import UserError, nearest
 from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
+from llm_jax.runs.trouble import disk_sentence
 
 # Verb → (module in llm_jax.commands, its one line of help).
 VERBS: dict[str, tuple[str, str]] = {
@@ -153,6 +155,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         streams.give_up_output()
         sys.exit(1)
+    except OSError as error:
+        streams.complain(disk_sentence(error))
+        if is_program:
+            streams.give_up_output()  # it may be what cannot be written
+        sys.exit(1)  # not that of a wrong usage: it may go away
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

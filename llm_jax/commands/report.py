@@ -23,14 +23,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     found = compare(args.run)
     from llm_jax.plan.outcome_page import draw, page
-    from llm_jax.runs.files import replacing, write_text
+    from llm_jax.runs.files import replacing
 
     folder = args.out or args.run
     lines = curves(args.run)
     html, picture = folder / "report.html", folder / "report.png"
-    write_text(html, page(found, lines))
-    with replacing(picture) as temporary:
-        draw(found, lines, temporary)
+    with replacing(html) as written, replacing(picture) as drawn:
+        written.write_text(page(found, lines), encoding="utf-8")
+        draw(found, lines, drawn)
     return {**found, "html": str(html), "png": str(picture)}
 
 

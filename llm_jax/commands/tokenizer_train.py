@@ -6,7 +6,6 @@ llm-jax tokenizer train --stdlib --vocab-size 8192 --out tokenizer.model
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from llm_jax.commands.sources import (
 from llm_jax.commands.text_report import coverage_text, loss_lines, losses
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
-from llm_jax.runs.files import parents_of, write_bytes
+from llm_jax.runs.files import scratch, write_bytes
 
 MEASURED_BYTES = 2_000_000
 
@@ -51,13 +50,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         sample_bytes=args.sample_bytes,
     )
     sources, cleaner = sources_of(args), cleaner_of(args)
-    with (
-        parents_of(out),
-        ProgressReporter() as progress,
-        tempfile.TemporaryDirectory(dir=out.parent) as scratch,
-    ):
+    with ProgressReporter() as progress, scratch(out) as folder:
         left_out = LeftOut(args.strict, args.max_left_out)
-        corpus = read_corpus(sources, cleaner, Path(scratch, "corpus"), progress, left_out)
+        corpus = read_corpus(sources, cleaner, folder / "corpus", progress, left_out)
         order = corpus.shuffled(args.seed)
         tokenizer, coverage = train_tokenizer(spec, corpus, order, progress)
         sample = list(take(corpus, order, MEASURED_BYTES))

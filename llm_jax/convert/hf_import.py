@@ -26,9 +26,11 @@ from llm_jax.convert.tensors import Tensor, empty, tensors
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.runs.files import new_folder
 from llm_jax.runs.history import append, beginning
+from llm_jax.runs.trouble import system_error
 from llm_jax.train.checkpoint import FORMAT, VERSIONED
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import write_manifest
+from llm_jax.train.trouble import without_tensorstore_noise
 
 Params = dict[str, Any]
 # Buffers that old checkpoints store although nothing learns them.
@@ -152,7 +154,13 @@ def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokeni
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
     }
     args = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
-    with ocp.CheckpointManager(folder.absolute() / "checkpoints") as manager:
-        manager.save(0, args=args)
-        manager.wait_until_finished()
+    try:
+        with (
+            without_tensorstore_noise(),
+            ocp.CheckpointManager(folder.absolute() / "checkpoints") as manager,
+        ):
+            manager.save(0, args=args)
+            manager.wait_until_finished()
+    except (ValueError, RuntimeError) as error:  # what TensorStore makes of a failing disk
+        raise system_error(error, folder) from error
     write_manifest(folder / "checkpoints" / "0")

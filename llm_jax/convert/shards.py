@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from llm_jax.config import UserError, read_json
+from llm_jax.runs.trouble import system_error
 
 SHARD_BYTES = 5_000_000_000
 WEIGHTS = "model.safetensors"
@@ -38,6 +39,9 @@ def write(
 
     Returns:
       The names of the files written.
+
+    Raises:
+      OSError: a file could not be written.
     """
     parts: list[list[str]] = [[]]
     filled, total = 0, 0
@@ -63,9 +67,13 @@ def write(
 
 
 def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Raises `OSError` if the file cannot be written."""
     path.touch()
     by_umask = path.stat().st_mode
-    save_file(arrays, path, metadata={"format": "pt"})
+    try:
+        save_file(arrays, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise system_error(error, path) from error
     path.chmod(by_umask)  # safetensors makes files that only their owner can read
 
 

@@ -112,26 +112,22 @@ def build(
 
     Raises:
       Held: another process writes `out`.
-      UserError: the corpus is empty, lost too much or cannot carry the vocabulary, `out` holds
-        something else, or writing failed. Whatever `out` held before is still there.
+      UserError: the corpus is empty, lost too much or cannot carry the vocabulary, or `out` holds
+        something else.
+      OSError: reading or writing failed. Whatever `out` held before is still there.
     """
     fingerprint = spec.fingerprint()
     if built := _built_before(out, spec, fingerprint, overwrite):
         return built, True
-    try:
-        with only_writer(out, "llm-jax data build"):
-            if built := _built_before(out, spec, fingerprint, overwrite):
-                return built, True  # by a program that has just ended
-            with new_folder(out, replace=overwrite) as folder:
-                info = _build_into(folder, spec, progress)
-                info["fingerprint"] = fingerprint
-                (folder / INFO_FILE).write_text(
-                    json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-                )
-    except OSError as error:
-        raise UserError(
-            f"The build of {str(out)!r} stopped ({error}); nothing of it is left behind."
-        ) from error
+    with only_writer(out, "llm-jax data build"):
+        if built := _built_before(out, spec, fingerprint, overwrite):
+            return built, True  # by a program that has just ended
+        with new_folder(out, replace=overwrite) as folder:
+            info = _build_into(folder, spec, progress)
+            info["fingerprint"] = fingerprint
+            (folder / INFO_FILE).write_text(
+                json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
     return info, False
 
 
@@ -180,7 +176,7 @@ def _check_losses(losses: dict[str, Any], spec: BuildSpec) -> None:
 def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, Any]:
     from llm_jax.data.records import write_records
 
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
         left_out = spec.left_out()
         spool = Path(scratch, "corpus")
         corpus = read_corpus(spec.sources, spec.cleaner, spool, progress, left_out)

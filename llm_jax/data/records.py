@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.data.tfds import load_tfds, prepare
+from llm_jax.runs.trouble import system_error
 
 tfds = load_tfds()
 Examples = Iterator[tuple[int, dict[str, np.ndarray]]]
@@ -86,5 +87,5 @@ def write_records(folder: Path, streams: Mapping[str, np.ndarray], record_tokens
     try:
         with tempfile.TemporaryDirectory() as nothing_to_download:
             prepare(builder, messages=io.StringIO(), download_dir=nothing_to_download)
-    except RuntimeError as error:  # array_record's name for a failing disk
-        raise OSError(str(error)) from error
+    except (RuntimeError, OSError) as error:  # array_record's and tfds' names for a failing disk
+        raise system_error(error, folder) from error

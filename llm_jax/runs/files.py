@@ -13,9 +13,14 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from llm_jax.runs.trouble import FULL, disk_sentence
+
+PATIENCE = 30
+"""Tries to delete an unfinished folder, a tenth of a second apart."""
 NAME_BYTES = 255
 """Longest name that file systems take."""
 
@@ -41,10 +46,11 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     with parents_of(path):
         temporary = sibling(path)
         try:
-            yield temporary
-            if durable:
-                _to_disk(temporary)
-            temporary.replace(path)
+            with _named(path, temporary):
+                yield temporary
+                if durable:
+                    _to_disk(temporary)
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -67,8 +73,7 @@ def keep(path: Path, text: str) -> None:
         write_text(path, text)
     except OSError as error:
         print(
-            f"warning: {str(path)!r} could not be written ({error.strerror or error}): the result "
-            "is not kept for the next time.",
+            f"warning: the result is not kept for the next time. {disk_sentence(error)}",
             file=sys.stderr,
         )
 
@@ -86,20 +91,28 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
       OSError: as the operating system says it.
     """
     out = Path(os.path.realpath(out))
-    with parents_of(out):
-        made = sibling(out)
-        made.mkdir()
+    with scratch(out) as made:
+        yield made
+        for path in made.rglob("*"):
+            if path.is_file():
+                _to_disk(path)
+        if replace and out.exists():
+            _swap(made, out)
+        else:
+            made.rename(out)
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, gone after the block; for what is needed to make `path`."""
+    with parents_of(path):
+        made = sibling(path)
         try:
-            yield made
-            for path in made.rglob("*"):
-                if path.is_file():
-                    _to_disk(path)
-            if replace and out.exists():
-                _swap(made, out)
-            else:
-                made.rename(out)
+            with _named(path, made):
+                made.mkdir()
+                yield made
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            _remove(made)
 
 
 def sibling(path: Path) -> Path:
@@ -115,6 +128,28 @@ def short_name(name: str) -> str:
         return name
     digest = hashlib.sha256(raw).hexdigest()[:8]
     return f"{raw[: NAME_BYTES - 64].decode('utf-8', 'ignore')}-{digest}"
+
+
+def _remove(folder: Path) -> None:
+    """Deletes a folder in which a library's threads may still be writing what has failed."""
+    for _ in range(PATIENCE):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _named(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors about `temporary`, and full disks that have no name, become errors about `path`."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        ours = Path(os.fsdecode(name)).is_relative_to(temporary) if name else error.errno in FULL
+        if error.errno is None or not ours:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager
@@ -147,7 +182,7 @@ def _swap(made: Path, out: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Waits until the file is stored; what a network file system could not store is raised here."""
+    """Waits until the file is stored; what a network file system could not store is raised."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

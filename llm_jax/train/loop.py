@@ -45,7 +45,7 @@ from llm_jax.train.state import State, abstract_state, init_state, judged_parame
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
 from llm_jax.train.trace import Trace
-from llm_jax.train.trouble import FileTrouble
+from llm_jax.train.trouble import FileTrouble, without_tensorstore_noise
 from llm_jax.train.validation import Validation
 
 STDERR = 2
@@ -75,7 +75,10 @@ def train(
     distributed.join()
     with distributed.leaving_at_once(), Stop() as stop, contextlib.ExitStack() as held:
         try:
-            with contextlib.closing(_Run(config, stop, held, init_from, source)) as run:
+            with (
+                without_tensorstore_noise(),
+                contextlib.closing(_Run(config, stop, held, init_from, source)) as run,
+            ):
                 return run.train()
         except OSError as error:
             whole = saved_steps(Path(config.out) / "checkpoints")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import re
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.runs.trouble import reason
 
 
 class FileTrouble(UserError):
@@ -33,14 +36,21 @@ class Damaged(UserError):
     exit_code = 1  # not that of a wrong usage
 
 
-def reason(error: BaseException) -> str:
-    """What the system says in one line, such as "No space left on device"."""
-    if type(error) is Exception and error.__cause__:  # Orbax's wrapper around TensorStore's error
-        error = error.__cause__
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way to pass an errno on
-    if isinstance(error, OSError) or code is None:
-        return " ".join(str(error).split())[:200]
-    return os.strerror(int(code[1]))
+@contextlib.contextmanager
+def without_tensorstore_noise() -> Iterator[None]:
+    """Keeps TensorStore's threads from printing a traceback each when Orbax gives up on a write.
+
+    After an error they are still at it, so that only a block that ends well restores the hook.
+    """
+    before = sys.unraisablehook
+
+    def hook(told: Any) -> None:
+        if not (told.exc_type is RuntimeError and str(told.exc_value) == "Event loop is closed"):
+            before(told)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
 
 
 def no_orbax_noise(record: logging.LogRecord) -> bool:

@@ -163,7 +163,7 @@ def test_a_build_that_fails_leaves_the_old_dataset(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("llm_jax.data.records.write_records", full_disk)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(OSError, match="No space left"):
         build(spec_of(corpus_folder, tokenizer, seed=5), out, silent, overwrite=True)
     assert (out / "dataset.json").read_bytes() == before
     TokenDataset.open(out)
