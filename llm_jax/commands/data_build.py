@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.tokenizer import Tokenizer
 
     tokenizer: Tokenizer | VocabSpec
-    if args.tokenizer:
+    if args.tokenizer is not None:
         tokenizer = Tokenizer.load(args.tokenizer)
         if not args.not_exportable:
             from llm_jax.convert.hf_tokenizer import require_exportable

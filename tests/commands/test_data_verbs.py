@@ -106,6 +106,7 @@ def test_from_files_to_batches_of_tokens(
             ["data", "build", "--out", "o", "--vocab-size", "9K", "--input", "absent"],
             "--input 'absent' does not exist",
         ),
+        (["data", "build", "--out", "o", "--stdlib", "--tokenizer", ""], "no tokenizer file '.'"),
         (["data", "inspect", "absent"], "There is no dataset in 'absent'"),
         (["data", "inspect", "absent", "--sample", "3"], "did you mean '--samples'?"),
         (["tokenizer", "encode", "--tokenizer", "absent", "x"], "no tokenizer file 'absent'"),

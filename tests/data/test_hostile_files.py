@@ -292,6 +292,21 @@ def test_a_bomb_takes_time_but_no_memory(tmp_path: Path) -> None:
     ]
 
 
+def test_holes_are_not_read(tmp_path: Path) -> None:
+    """A terabyte of nothing is left out, also from the fingerprint, at its first bytes."""
+    for name, begin in (("a.txt", b"text"), ("b.jsonl", b""), ("c.md", b"text\n" * 1000)):
+        (tmp_path / name).write_bytes(begin)
+        os.truncate(tmp_path / name, 2**40)
+    FileSource(tmp_path).fingerprint()
+    texts, entries = read(tmp_path)
+    assert texts == []
+    assert [entry["reason"] for entry in entries] == [
+        "not text",
+        "not text",
+        "longer than 256,000,000 bytes",
+    ]
+
+
 def test_a_long_first_line_is_a_loss_of_one(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "' + b"a" * 500 + b'"}\n{"text": "short"}\n')
     (tmp_path / "b.txt").write_bytes(b"a" * 101)

@@ -17,6 +17,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+NUL = "NUL bytes: binary, or UTF-16 without a byte-order mark"
 ISO_2022_JP = "\x1b$"
 """Begins two-byte characters in an encoding of 7 bits, which is valid ASCII as well."""
 
@@ -55,8 +56,13 @@ class Encoding:
         if ISO_2022_JP in text:
             raise self._unusable("it has escape sequences of iso2022_jp")
         if "\0" in text:
-            raise Unusable(NOT_TEXT, "NUL bytes: binary, or UTF-16 without a byte-order mark")
+            raise Unusable(NOT_TEXT, NUL)
         return text
+
+    def refuse_nul(self, head: bytes) -> None:
+        """Raises `Unusable` if bytes at a file's beginning show that it is not text."""
+        if b"\0" in head and not self.wide:
+            raise Unusable(NOT_TEXT, NUL)
 
     def _is_utf8(self, raw: bytes) -> bool:
         """Whether `raw` is UTF-8 although another encoding was named, whose decoding of it would

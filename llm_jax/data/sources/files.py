@@ -72,6 +72,7 @@ class FileSource:
             try:
                 with open_regular(file) as stream:
                     self._stamps[hash(file)] = _stamp(stream)
+                    self._refuse_unread(file, stream)
                     digest.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
             except (OSError, Unusable):
                 digest.update(b"unreadable")
@@ -96,14 +97,11 @@ class FileSource:
 
     def _of_file(self, file: Path, left_out: LeftOut) -> Iterator[Document]:
         suffix = walk.text_suffix(file)
-        if suffix in walk.UNREAD_SUFFIXES:
-            raise Unusable(NOT_TEXT, walk.unread(suffix))
         with open_regular(file) as stream:
             stamp = _stamp(stream)
             if self._stamps and self._stamps.get(hash(file)) != stamp:
                 raise _changed(file)
-            compressed = is_compressed(stream.read(4))
-            stream.seek(0)
+            compressed = self._refuse_unread(file, stream)
             pieces = unpacked(stream, file.suffix.lower())
             head, pieces = _peek(pieces)
             refuse_foreign(head)
@@ -115,6 +113,23 @@ class FileSource:
                 yield self._of_text(file, head, pieces)
             if _stamp(stream) != stamp:
                 raise _changed(file)
+
+    def _refuse_unread(self, file: Path, stream: BinaryIO) -> bool:
+        """Whether the file is compressed; raises `Unusable` if it can be known to be left out
+        before more of it than its head is read, as holes of any size are."""
+        suffix = walk.text_suffix(file)
+        if suffix in walk.UNREAD_SUFFIXES:
+            raise Unusable(NOT_TEXT, walk.unread(suffix))
+        head = stream.read(HEAD_BYTES)
+        stream.seek(0)
+        if is_compressed(head):
+            return True
+        refuse_foreign(head)
+        encoding_of(head, self.encoding).refuse_nul(head)
+        size = os.fstat(stream.fileno()).st_size
+        if size > self.max_bytes and not self._is_json(suffix, head):
+            raise too_long(self.max_bytes)
+        return False
 
     def _is_json(self, suffix: str, head: bytes) -> bool:
         """Whether a file is one of records. Under a name that does not tell, and in .txt files that
@@ -140,10 +155,9 @@ class FileSource:
         self, file: Path, head: bytes, pieces: Iterator[bytes], left_out: LeftOut
     ) -> Iterator[Document]:
         encoding = encoding_of(head, self.encoding)
+        encoding.refuse_nul(head)
         if encoding.wide:
             pieces, encoding = encoding.to_utf8(pieces), encoding_of(b"", "utf-8")
-        elif b"\0" in head:
-            raise Unusable(NOT_TEXT, "NUL bytes: binary, or UTF-16 without a byte-order mark")
         seen = used = 0
         try:
             for line, record in records(pieces, encoding, self.max_bytes):
