@@ -59,7 +59,7 @@ class DataConfig:
     ramp_steps: int = 0
     """Number of first steps whose batch is smaller than `batch_size`."""
     seed: int = 0
-    """Seed of the data order. A step's batch depends only on this seed and the step."""
+    """Seed of the data order. A step's batch follows from it, the step, and the run's history."""
 
     def __post_init__(self) -> None:
         positive("data", self, "seq_len", "batch_size")

@@ -85,7 +85,7 @@ def compare(folder: Path) -> dict[str, Any]:
         if plan and kept
         else None,
         "measured_tokens_per_second": before / seconds,
-        "mfu": _middle([record["mfu"] for record in steps if record["mfu"] is not None]),
+        "mfu": _middle([r["mfu"] for r in steps if r.get("mfu") is not None]),
         "predicted_usd": plan.usd if plan and kept else None,
         "measured_usd": plan.usd * seconds / 3600 / plan.hours if plan and plan.usd else None,
         "machine": plan.machine if plan else None,

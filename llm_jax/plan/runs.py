@@ -19,7 +19,7 @@ from llm_jax.plan.laws import Counts
 from llm_jax.runs.history import read_history
 from llm_jax.runs.records import read_records
 
-LEAST = {"step": 0, "tokens": 1, "tokens_per_second": 1e-9}
+LEAST = {"step": 0, "tokens": 0, "tokens_per_second": 1e-9}
 """Of figures that cannot have every value."""
 COLUMNS = ("params", "tokens", "loss")
 
@@ -126,7 +126,7 @@ def read_folder(folder: Path, counts: Counts) -> Curve:
     points = validation_losses(metrics_file)
     if not points:
         raise UserError(f"{metrics_file} has no validation loss: train the run further first.")
-    return _curve(folder.name, [(float(size), tokens, loss) for tokens, loss in points])
+    return _curve(folder.name, [(float(size), tokens, loss) for tokens, loss in points if tokens])
 
 
 def validation_losses(metrics: Path) -> list[tuple[float, float]]:

@@ -22,7 +22,6 @@ from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.claim import only_writer
 from llm_jax.train import distributed
-from llm_jax.train.changes import shortened
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.clock import Clock
 from llm_jax.train.course import Stage, stages
@@ -33,14 +32,12 @@ from llm_jax.train.feed import (
     to_device,
     training_text,
 )
-from llm_jax.train.goodput import accounted, goodput, read_starts
 from llm_jax.train.inherit import inherited_state
 from llm_jax.train.metrics import Log, draw_curve
 from llm_jax.train.place import find_place
 from llm_jax.train.platform import dispatch_for, peak_flops, runs_inline
 from llm_jax.train.reporter import Reporter
 from llm_jax.train.rollback import read_rollbacks, roll_back
-from llm_jax.train.run_folder import in_words
 from llm_jax.train.state import State, abstract_state, init_state, judged_parameters
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
@@ -123,7 +120,7 @@ class _Run:
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter
         if self.place.finished:
-            return self._finished()
+            return self._result() | reporter.finished(self.place)
         resuming = self.place.saved is not None
         with self.stop.leaving_at_once():
             with clock.phase("compile"):
@@ -162,20 +159,6 @@ class _Run:
                 draw_curve(self.out)
             distributed.wait_for_all("all is written")  # no part of anyone's last step
         return self._result()
-
-    def _finished(self) -> dict[str, Any]:
-        """The figures of a run that has come to its end before; nothing of it is touched."""
-        self.log.say(f"The run is finished: all its {self.start} steps are done.")
-        unused = self.place.lines[-1].changed if self.place.lines else None
-        if unused:
-            self.log.say(
-                f"Not taken, since no step is left: {in_words(shortened(unused))}. More `steps` "
-                "continue the run."
-            )
-        starts = read_starts(self.out)
-        self.reporter.last = self.place.measured or {}
-        seconds = {name: round(value, 3) for name, value in accounted(starts).items()}
-        return self._result() | {"goodput": goodput(starts), "seconds": seconds}
 
     def _steps(
         self, stage: Stage, step_fn: StepFunction, validation: Validation, state: State

@@ -16,11 +16,13 @@ from llm_jax.model.kernels import attention_choice, split_choice
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
 from llm_jax.runs.history import History
-from llm_jax.train.changes import next_rate, sentence
+from llm_jax.train.changes import next_rate, sentence, shortened
 from llm_jax.train.clock import Clock
+from llm_jax.train.goodput import accounted, goodput, read_starts
 from llm_jax.train.metrics import Log
 from llm_jax.train.place import Place
 from llm_jax.train.rollback import Rollback
+from llm_jax.train.run_folder import in_words
 from llm_jax.train.step import Metrics
 
 
@@ -81,6 +83,19 @@ class Reporter:
         )
         if not place.checkpointer.has_optimizer(step):
             self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
+
+    def finished(self, place: Place) -> dict[str, Any]:
+        """Says that nothing is left to do; the last figures, as the starts before left them."""
+        self.log.say(f"The run is finished: all its {place.step} steps are done.")
+        unused = place.lines[-1].changed if place.lines else None
+        if unused:
+            self.log.say(
+                f"Not taken, since no step is left: {in_words(shortened(unused))}. More `steps` "
+                "continue the run."
+            )
+        starts = read_starts(Path(self.config.out))
+        seconds = {name: round(value, 3) for name, value in accounted(starts).items()}
+        return (place.measured or {}) | {"goodput": goodput(starts), "seconds": seconds}
 
     def introduce(self, mesh: Mesh, peak: tuple[float | None, str], windows: int) -> None:
         """Says what is about to be trained; `peak` as `platform.peak_flops` gives it, and

@@ -20,7 +20,7 @@ from llm_jax.data.pipeline import TokenDataset
 from llm_jax.data.sources import FileSource
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.plan.outcome import compare
-from llm_jax.runs.history import FILE, read_history
+from llm_jax.runs.history import FILE, beginning, read_history
 from llm_jax.train import loop
 from llm_jax.train.course import stages
 from llm_jax.train.feed import local_batches, training_text
@@ -137,7 +137,7 @@ def test_an_epoch_over_a_change_of_length_reads_its_text_once(tiny_dataset: Path
     first = with_data(config_of(Path("unused"), tiny_dataset), 10**6)
     dataset = TokenDataset.open(tiny_dataset)
     text, mesh = training_text(dataset), loop.make_mesh(first.parallel)
-    made = loop.beginning(first, text)
+    made = beginning(first, text)
     tokens = (text.tokens - 1) // 16 * 16
     places: Rows = []
     for step, seq_len, batch in ((0, 16, 8), (50, 24, 16), (90, 8, 8)):
