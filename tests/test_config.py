@@ -186,7 +186,7 @@ MODEL_MISTAKES: list[tuple[dict[str, Any], str]] = [
         "max_seq_len", "norm_eps", "rope_theta",
     )
 ] + [
-    ({"num_layers": 2**40}, f"model.num_layers is {2**40}: at most 10000 are supported."),
+    ({"num_layers": 2**40}, f"model.num_layers is {2**40}: it must be at most 10,000."),
     ({"num_kv_heads": 3}, "model.num_heads is 8, which model.num_kv_heads = 3 does not divide"),
     ({"head_dim": 7}, "model.head_dim is 7: rotary positions need an even number."),
     ({"window_pattern": "LX"}, "model.window_pattern is 'LX': use letters L (local) and G"),

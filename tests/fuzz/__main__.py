@@ -24,21 +24,18 @@ def main() -> int:
         "--verb", choices=VALID, action="append", help="this one alone; repeat for several"
     )
     args = parser.parse_args()
-    tally = Tally()
     wanted = dict.fromkeys(args.verb, args.tries) if args.verb else shares(args.tries)
+    whole = Tally()
     with tempfile.TemporaryDirectory() as scratch, session(Path(scratch)) as tried:
         for verb, tries in wanted.items():
+            tally = Tally()
             tried.fuzz(verb, tries, args.seed, tally)
-            print(f"{verb:<18}{tally.tries[verb]:>8} tries {tally.seconds[verb]:>8.0f} s",
-                  flush=True)  # fmt: skip
-    kinds = tally.kinds()
-    for kind, found in kinds.items():
-        first = found[0]
-        print(f"\n{len(found)} x {kind}\n  {first.call}")
-        print("  " + first.outcome.err.decode(errors="replace")[-1500:].replace("\n", "\n  "))
-    print(f"\n{tally.tries.total()} tries, exit codes {dict(sorted(tally.codes.items()))}, "
-          f"{len(tally.findings)} faults of {len(kinds)} kinds")  # fmt: skip
-    return bool(kinds)
+            print(f"{verb:<18}{tries:>8} tries {tally.seconds:>8.0f} s", flush=True)
+            print(tally.told(), end="", flush=True)
+            whole += tally
+    print(f"{whole.tries.total()} tries, exit codes {dict(sorted(whole.codes.items()))}, "
+          f"{len(whole.findings)} faults of {len(whole.kinds())} kinds")  # fmt: skip
+    return bool(whole.findings)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ KEEPS_FILES: dict[str, tuple[str, ...]] = {
     "tokenizer train": ("tokenizer.model",),
 }
 """What a verb writes to without a flag that names it."""
+CACHES = ("../home/.cache", "../home/.config")
 SMALL = 1 << 22
 
 
@@ -132,7 +133,7 @@ def _of_the_files(call: Call, code: int, changed: Iterable[str]) -> Iterable[str
     harmed = [
         path
         for path in changed
-        if not path.startswith("../home/.cache/llm_jax")
+        if not path.startswith(CACHES)
         and not (code not in (2, 78) and any(_below(path, one) for one in allowed))
     ]
     if code in (2, 78) and call.verb in ("train", "launch stop"):

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import environments
 import hypothesis
 import oracle
 import world
@@ -32,20 +31,34 @@ class Finding:
 
 @dataclass
 class Tally:
-    """What a session has tried and found."""
+    """What has been tried and found."""
 
     tries: collections.Counter[str] = field(default_factory=collections.Counter)
     codes: collections.Counter[int] = field(default_factory=collections.Counter)
-    seconds: collections.Counter[str] = field(default_factory=collections.Counter)
+    seconds: float = 0.0
     findings: list[Finding] = field(default_factory=list)
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.tries += other.tries
+        self.codes += other.codes
+        self.seconds += other.seconds
+        self.findings += other.findings
+        return self
 
     def kinds(self) -> dict[str, list[Finding]]:
         """Findings by fault, the shortest call of each first."""
         found: dict[str, list[Finding]] = collections.defaultdict(list)
-        for finding in self.findings:
+        for finding in sorted(self.findings, key=lambda one: len(repr(one.call))):
             found[f"{finding.call.verb}: {finding.fault[:150]}"].append(finding)
-        return {key: sorted(ones, key=lambda one: len(repr(one.call))) for key, ones in
-                sorted(found.items())}  # fmt: skip
+        return found
+
+    def told(self) -> str:
+        """Each kind of fault with its shortest call and what that said."""
+        lines = []
+        for kind, found in self.kinds().items():
+            said = found[0].outcome.err.decode(errors="replace")[-1500:].replace("\n", "\n    ")
+            lines.append(f"  {len(found)} x {kind}\n    {found[0].call}\n    {said}\n")
+        return "".join(lines)
 
 
 class Session:
@@ -87,7 +100,7 @@ class Session:
         self._judged(
             call,
             tally,
-            lambda folder, variables: environments.run(call.argv, around, folder, variables),
+            lambda folder, variables: self._zygote.run(call.argv, folder, variables, around=around),
             around,
         )
 
@@ -111,7 +124,7 @@ class Session:
                  if path not in STREAMS]  # fmt: skip
         tally.tries[call.verb] += 1
         tally.codes[ended.code] += 1
-        tally.seconds[call.verb] += ended.seconds  # type: ignore[assignment]
+        tally.seconds += ended.seconds
         is_heard = around is None or around.is_heard
         for fault in oracle.faults(call, ended, paths, is_heard=is_heard):
             tally.findings.append(Finding(call, fault, ended))
@@ -120,6 +133,7 @@ class Session:
         return {
             "HOME": str(root / "home"),
             "TMPDIR": str(root / "tmp"),
+            "MPLCONFIGDIR": str(self._scratch / "matplotlib"),
             "FUZZ_CHILD": str(self._child),
         }
 
