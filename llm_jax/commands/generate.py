@@ -110,11 +110,6 @@ def _prompts(args: argparse.Namespace) -> list[str]:
     prompts = list(args.prompt)
     if args.prompt_file:
         prompts.append(_file_prompt(args.prompt_file))
-    for prompt in prompts:
-        try:
-            prompt.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"--prompt {prompt!a} is not UTF-8: convert it.") from None
     return prompts or [""]
 
 

@@ -15,7 +15,13 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 from llm_jax.config import RunConfig, UserError, read_config
 from llm_jax.model import transformer
 from llm_jax.train.finite import require_finite
-from llm_jax.train.manifest import MANIFEST, damage_sentence, first_damage, unchecked_sentence
+from llm_jax.train.manifest import (
+    MANIFEST,
+    damage_sentence,
+    file_sha256,
+    first_damage,
+    unchecked_sentence,
+)
 from llm_jax.train.optimizer import is_masked, is_schedule_free, schedule_free_average
 from llm_jax.train.plain import key_of, plain, unplain
 from llm_jax.train.state import optimizer_of
@@ -48,7 +54,8 @@ def load_run(
         manifest. Nothing in the run's folder is changed.
 
     Raises:
-      UserError: no run, no checkpoint, or not that one; weights that are not finite numbers.
+      UserError: no run, no checkpoint, or not that one; weights that are not finite numbers; a
+        tokenizer in the run's folder that is not the one of the checkpoint.
       Damaged: its files are not those that were written, or cannot be read.
     """
     folder = Path(folder).absolute()
@@ -78,6 +85,8 @@ def load_run(
         except Exception as error:  # Orbax raises no narrower one
             why = f"it cannot be read: {reason(error)}"
             raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
+        if verify:
+            _check_tokenizer(manager, folder, step)
     others = _others(step, steps)
     require_finite(
         params,
@@ -99,6 +108,17 @@ def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> b
         sentence = _sentence(folder, step, steps, damage_sentence(checkpoint, place))
         raise Damaged(f"{sentence}, or read it as it is with --no-verify.")
     return True
+
+
+def _check_tokenizer(manager: ocp.CheckpointManager, folder: Path, step: int) -> None:
+    noted = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    file = folder / "tokenizer.model"
+    was, now = noted["tokenizer_sha256"], file_sha256(file) if file.is_file() else "missing"
+    if was != now:
+        raise UserError(
+            f"{str(file)!r} is not the tokenizer that checkpoint {step} was trained with "
+            f"({was[:12]}, now {now[:12]}): restore it, or read it as it is with --no-verify."
+        )
 
 
 def _sentence(folder: Path, step: int, steps: list[int], why: str) -> str:
