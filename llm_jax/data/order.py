@@ -14,6 +14,9 @@ import numpy as np
 
 from llm_jax.data.permutation import mix, permute, seed_key
 
+CHUNK = 2**22
+"""Rows whose windows are computed at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Order:
@@ -86,8 +89,11 @@ class Order:
         """The parts of `pieces`, which `epoch` reads, that its rows from `inside` on read."""
         begins = _offsets(pieces)
         n = -(-int(begins[-1]) // self.seq_len)
-        rows = np.arange(inside, n, dtype=np.int64)
-        window = np.sort(permute(rows, n, self._key(np.full_like(rows, epoch))))
+        unread = np.zeros(n, bool)
+        for first in range(inside, n, CHUNK):
+            rows = np.arange(first, min(first + CHUNK, n), dtype=np.int64)
+            unread[permute(rows, n, self._key(np.full_like(rows, epoch)))] = True
+        window = np.flatnonzero(unread)
         edges = np.flatnonzero(np.diff(window) > 1)
         starts = window[np.concatenate([[0], edges + 1])] * self.seq_len
         ends = np.minimum((window[np.concatenate([edges, [-1]])] + 1) * self.seq_len, begins[-1])

@@ -123,10 +123,10 @@ def read_folder(folder: Path, counts: Counts) -> Curve:
             "its loss: leave it out."
         )
     size = active_parameters(model) if counts == "all" else non_embedding_parameters(model)
-    points = validation_losses(metrics_file)
+    points = [point for point in validation_losses(metrics_file) if point[0] > 0]
     if not points:
         raise UserError(f"{metrics_file} has no validation loss: train the run further first.")
-    return _curve(folder.name, [(float(size), tokens, loss) for tokens, loss in points if tokens])
+    return _curve(folder.name, [(float(size), tokens, loss) for tokens, loss in points])
 
 
 def validation_losses(metrics: Path) -> list[tuple[float, float]]:

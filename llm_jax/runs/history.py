@@ -121,7 +121,7 @@ class History:
 
 SHAPE: dict[str, Any] = {
     "step": int,
-    "config": dict,
+    "config": {"data": dict},
     "text": ({"fingerprint": str, "tokens": int},),
     "time": float,
     "sequences": int,
@@ -152,8 +152,10 @@ def read_history(out: Path, config: RunConfig) -> History:
     for where, held in read_records(out / FILE, whole=True):
         try:
             require_shape(held, SHAPE)
-            text = held["text"] and Text(**held["text"])
-            history = history.followed_by(Entry(**(held | {"text": text})))
+            text = held.get("text") and Text(**held["text"])
+            entry = Entry(**(held | {"text": text}))
+            _ = entry.data  # raises what is wrong with it
+            history = history.followed_by(entry)
         except (UserError, TypeError) as error:
             raise UserError(
                 f"{where} is not a line of a run's history ({error}): restore the file."

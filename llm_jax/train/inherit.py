@@ -34,8 +34,9 @@ def parent_of(init_from: str, config: RunConfig, tokenizer_sha256: str) -> dict[
       ConfigError: no run with that checkpoint, another architecture, or another tokenizer.
     """
     folder, step = folder_and_step(init_from)
-    steps = saved_steps(folder / "checkpoints")
-    if not (folder / "run.json").is_file() or not steps or step not in (None, *steps):
+    is_run = all((folder / name).is_file() for name in ("run.json", "tokenizer.model"))
+    steps = saved_steps(folder / "checkpoints") if is_run else []
+    if not steps or step not in (None, *steps):
         raise ConfigError(
             f"--init-from is {init_from!r}, which is not a run with a checkpoint: give the folder "
             "of a run, or one of its checkpoints/STEP."

@@ -69,7 +69,15 @@ def test_a_run_without_a_history_was_never_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["{", "[]", '{"step": 3}', '{"step": 3, "config": {}, "text": 1}']
+    "damage",
+    [
+        "{",
+        "[]",
+        '{"step": 3}',
+        '{"step": 3, "config": {}}',
+        '{"step": 3, "config": {"data": {"x": 1}}}',
+        '{"step": 3, "config": {}, "text": 1}',
+    ],
 )
 def test_a_damaged_history_is_one_sentence(tmp_path: Path, damage: str) -> None:
     append(tmp_path, beginning(run_config(), TEXT).entries[0])
