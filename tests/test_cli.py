@@ -181,6 +181,7 @@ def test_of_many_flags_three_are_named_and_none_that_cannot_be_given() -> None:
     for word in ("--modell.x", "--zzz", "--frobnicate.all"):
         said = nearest(word, known)
         assert len(re.findall(r"--[a-z.-]+", said)) == 3, said
+    assert nearest("--modell.x", known).startswith("the nearest are --model.")
     assert nearest("lunch", VERBS).count("'launch ") == 3
     assert nearest("z", ["a", "b"]) == "known: a, b."
 

@@ -68,7 +68,8 @@ def _likeness(word: str, name: str) -> float:
         like = max(like, 0.85)
     if not section:  # a user may leave the section out
         return like if not known_section else 0.95 * like
-    return like * (0.65 + 0.35 * _ratio(section, known_section))
+    same = _ratio(section, known_section)
+    return 0.9 * like * (0.65 + 0.35 * same) + 0.1 * same
 
 
 def _parts(word: str) -> tuple[str, str]:

@@ -33,7 +33,15 @@ def text(spec: JobSpec, run: RunConfig) -> str:
     require_packages("--manifest", "yaml")
     import yaml
 
-    return yaml.safe_dump_all(documents(spec, run), sort_keys=False)
+    class Dumper(yaml.SafeDumper):
+        """Writes texts of several lines as they are, so that people can read them."""
+
+    def represent(dumper: Any, value: str) -> Any:
+        style = "|" if "\n" in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, represent)
+    return yaml.dump_all(documents(spec, run), Dumper=Dumper, sort_keys=False)
 
 
 def documents(spec: JobSpec, run: RunConfig) -> list[dict[str, Any]]:

@@ -92,6 +92,7 @@ def test_a_manifest_for_kubectl_is_complete(run_json, tmp_path, capsys):
         main(words)
     printed = capsys.readouterr()
     assert (left.value.code, printed.err) == (0, "")
+    assert re.search('\n +"steps": 30,\n', printed.out), "the run can be read"
     config_map, job_set = yaml.safe_load_all(printed.out)
 
     version = validate.latest_version()
