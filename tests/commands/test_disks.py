@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 import tiny
+from limits import files_of_at_most
 
 from llm_jax.cli import main
 from llm_jax.convert.hf_import import write_run
@@ -112,19 +110,10 @@ def refused(
     assert content(disk) == before
 
 
-@pytest.fixture
-def no_more_than(disk: Path) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 @pytest.mark.parametrize("verb", VERBS)
-def test_files_cannot_grow(verb, made, disk, no_more_than, capsys) -> None:
-    refused(verb, made, disk, "(File too large): free space", capsys)
+def test_files_cannot_grow(verb, made, disk, capsys) -> None:
+    with files_of_at_most(1000):
+        refused(verb, made, disk, "(File too large): free space", capsys)
 
 
 # The disk takes the claim and the first files, and then no more.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
-import signal
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from limits import files_of_at_most
 
 from llm_jax.runs.files import new_folder, replacing, write_bytes, write_text
 
@@ -26,17 +25,6 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.fixture
-def at_most_1000_bytes() -> Iterator[None]:
-    """No file can grow beyond that, as on a full disk; root is no exception."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_the_new_takes_the_place_of_the_old(tmp_path: Path) -> None:
     for text in ("old", "new"):
         write_text(tmp_path / "made" / "file.json", text)
@@ -48,14 +36,12 @@ def test_the_new_takes_the_place_of_the_old(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_bytes, in_a_folder])
-def test_a_failed_write_leaves_the_old_alone(
-    write: Write, tmp_path: Path, at_most_1000_bytes: None
-) -> None:
+def test_a_failed_write_leaves_the_old_alone(write: Write, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, b"old")
     before = sorted(tmp_path.rglob("*"))
     for path in (out, tmp_path / "new" / "deep" / "out"):
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large"), files_of_at_most(1000):
             write(path, bytes(2000))
     assert sorted(tmp_path.rglob("*")) == before
     assert (out if out.is_file() else out / "inner" / "file").read_bytes() == b"old"
