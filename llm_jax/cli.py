@@ -159,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         streams.complain(disk_sentence(error))
         if is_program:
             streams.give_up_output()  # it may be what cannot be written
-        sys.exit(1)  # not that of a wrong usage: it may go away
+        # What may go away is not a wrong usage.
+        sys.exit(2 if error.errno in WRONG_PATH else 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -192,11 +193,9 @@ def _call(argv: list[str], is_program: bool) -> int:
 def _unforeseen(error: Exception, argv: list[str]) -> int:
     """Says in one sentence what no verb has foreseen; the exit code.
 
-    Files that the operating system refuses, and memory, are the world's. All else is a fault of
-    this program: the traceback is shown on request, and for `train`, whose run may be a week old.
+    Memory is the world's. All else is a fault of this program: the traceback is shown on request,
+    and for `train`, whose run may be a week old.
     """
-    if isinstance(error, OSError) and error.errno:
-        return _refused_file(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         streams.complain(
             f"Out of memory ({error or 'in this process'}): make the batch, the model or the input "
@@ -210,17 +209,3 @@ def _unforeseen(error: Exception, argv: list[str]) -> int:
         f"again with {TRACEBACK}=1 to see where, and report it."
     )
     return 1
-
-
-def _refused_file(error: OSError) -> int:
-    """Names the file that the operating system refused; 2 if no other try can go better."""
-    if error.filename is None:
-        streams.give_up_output()
-        streams.complain(f"A file or standard output cannot be used ({error.strerror}).")
-        return 1
-    names = [name for name in (error.filename, error.filename2) if name is not None]
-    shown = " and ".join(
-        repr(os.fsdecode(name) if isinstance(name, bytes) else name) for name in names
-    )
-    streams.complain(f"{shown} cannot be used ({error.strerror}): check the path.")
-    return 2 if error.errno in WRONG_PATH else 1

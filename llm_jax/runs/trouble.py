@@ -50,7 +50,9 @@ def disk_sentence(error: OSError) -> str:
     """What happened, where, and what to do about it."""
     if error.errno is None:
         return f"A file could not be read or written ({_one_line(error)}): check its disk."
-    where = "A file" if error.filename is None else repr(os.fsdecode(error.filename))
+    name = error.filename  # or the number of a descriptor
+    name = name if name is None or isinstance(name, int) else os.fsdecode(name)
+    where = "A file" if name is None else repr(name)
     return f"{where} could not be read or written ({error.strerror}): {_way_out(error.errno)}."
 
 

@@ -201,7 +201,7 @@ def test_a_disk_that_fills_while_records_are_written(tmp_path: Path) -> None:
         "try: write_records(pathlib.Path(sys.argv[1]), {'train': stream}, 2048)\n"
         "except OSError as error: print(error)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-B", "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "File too large" in done.stdout
 

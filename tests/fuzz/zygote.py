@@ -175,6 +175,7 @@ def _start_anew(asked: dict[str, Any]) -> None:
     for number in around.closed:
         os.close(number)
     if around.file_bytes is not None:
+        variables["PYTHONDONTWRITEBYTECODE"] = "1"  # it would be cut off, and no import would work
         resource.setrlimit(resource.RLIMIT_FSIZE, (around.file_bytes,) * 2)
     words = [sys.executable, "-m", "llm_jax", *asked["argv"]]
     os.execve(sys.executable, words, variables | {"PYTHONPATH": str(REPOSITORY)})

@@ -472,7 +472,7 @@ def test_a_result_that_cannot_be_kept_is_still_given(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cache.measured(small(), find("v5e-8")) == {"fits": True, "cached": False}
-    assert "could not be written" in capsys.readouterr().err
+    assert "the result is not kept" in capsys.readouterr().err
 
 
 @compiles
