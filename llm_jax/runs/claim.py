@@ -91,7 +91,8 @@ class Claim:
         self._number = number + 1
         for older in [other for other in self._numbers() if other < self._number]:
             self._file(older).unlink(missing_ok=True)
-        threading.Thread(target=self._keep, daemon=True).start()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._keeper.start()
         return True
 
     def check(self) -> None:
@@ -111,6 +112,9 @@ class Claim:
         """Lets others write; nothing happens if the claim is not held."""
         self._released.set()
         if self._number >= 0 and self._record["pid"] == os.getpid():  # a fork holds nothing
+            # A sign of life that is being written would bring the file back. A mount that does not
+            # answer is not waited for longer: the claim then ends with this process.
+            self._keeper.join(timeout=BEAT)
             with contextlib.suppress(OSError):  # then it expires, as that of a killed process
                 if not self._lost and self._is_mine():
                     self._file(self._number).unlink(missing_ok=True)
