@@ -53,7 +53,7 @@ class Encoding:
             raise self._unusable(str(error)) from None
         if self._is_utf8(raw):
             raise self._unusable("its bytes are UTF-8")
-        if ISO_2022_JP in text:
+        if b"\x1b" in raw and ISO_2022_JP in text:
             raise self._unusable("it has escape sequences of iso2022_jp")
         if "\0" in text:
             raise Unusable(NOT_TEXT, NUL)

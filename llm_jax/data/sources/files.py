@@ -72,7 +72,7 @@ class FileSource:
             try:
                 with open_regular(file) as stream:
                     self._stamps[hash(file)] = _stamp(stream)
-                    self._refuse_unread(file, stream)
+                    self._refuse_unread(walk.text_suffix(file), stream)
                     digest.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
             except (OSError, Unusable):
                 digest.update(b"unreadable")
@@ -101,7 +101,7 @@ class FileSource:
             stamp = _stamp(stream)
             if self._stamps and self._stamps.get(hash(file)) != stamp:
                 raise _changed(file)
-            compressed = self._refuse_unread(file, stream)
+            compressed = self._refuse_unread(suffix, stream)
             pieces = unpacked(stream, file.suffix.lower())
             head, pieces = _peek(pieces)
             refuse_foreign(head)
@@ -114,10 +114,9 @@ class FileSource:
             if _stamp(stream) != stamp:
                 raise _changed(file)
 
-    def _refuse_unread(self, file: Path, stream: BinaryIO) -> bool:
+    def _refuse_unread(self, suffix: str, stream: BinaryIO) -> bool:
         """Whether the file is compressed; raises `Unusable` if it can be known to be left out
         before more of it than its head is read, as holes of any size are."""
-        suffix = walk.text_suffix(file)
         if suffix in walk.UNREAD_SUFFIXES:
             raise Unusable(NOT_TEXT, walk.unread(suffix))
         head = stream.read(HEAD_BYTES)
