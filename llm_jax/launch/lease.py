@@ -9,8 +9,6 @@ number above its own has lost the job and must not act again.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
 import threading
 import time
@@ -19,6 +17,7 @@ from collections.abc import Callable
 from llm_jax.config import UserError
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import read_json
+from llm_jax.runs.process import is_alive, this_process
 
 EXPIRES = 60.0  # seconds without a sign of life
 
@@ -58,7 +57,7 @@ class Lease:
         content = read_json(self.folder, _name(number)) or {}
         if content.get("released"):
             return True
-        if content.get("hostname") == socket.gethostname() and not _alive(content.get("pid")):
+        if is_alive(content) is False:
             return True
         # Clocks of two machines differ, so life is a change seen, not a time compared.
         waited = 0.0
@@ -71,17 +70,11 @@ class Lease:
 
     def _holder(self, number: int) -> str:
         content = read_json(self.folder, _name(number)) or {}
-        return f"on {content.get('hostname', '?')} by process {content.get('pid', '?')}"
+        return f"on {content.get('host', '?')} by process {content.get('pid', '?')}"
 
     def _content(self, released: bool = False) -> bytes:
-        return json.dumps(
-            {
-                "hostname": socket.gethostname(),
-                "pid": os.getpid(),
-                "time": time.time(),
-                "released": released,
-            }
-        ).encode()
+        signs = {"time": time.time(), "released": released}
+        return json.dumps(this_process() | signs).encode()
 
     def _beat(self) -> None:
         """A thread's work, since giving hosts back can take longer than the lease lasts."""
@@ -105,14 +98,15 @@ class Lease:
 def is_supervised(folder: Folder) -> bool:
     """Whether a supervisor seems to be alive, for those who only look.
 
-    On another machine it is known by the time that it wrote last, and clocks differ.
+    Where it cannot be seen it is known by the time that it wrote last, and clocks differ.
     """
     number = _highest(folder)
     content = (read_json(folder, _name(number)) if number >= 0 else None) or {"released": True}
     if content.get("released"):
         return False
-    if content.get("hostname") == socket.gethostname():
-        return _alive(content.get("pid"))
+    alive = is_alive(content)
+    if alive is not None:
+        return alive
     return time.time() - float(content.get("time", 0)) < 2 * EXPIRES
 
 
@@ -122,15 +116,3 @@ def _name(number: int) -> str:
 
 def _highest(folder: Folder) -> int:
     return max((int(name[-11:-5]) for name in folder.names("launch/leases")), default=-1)
-
-
-def _alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
