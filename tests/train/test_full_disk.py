@@ -63,7 +63,7 @@ def test_the_old_checkpoint_survives_and_the_run_goes_on(
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert f" {out} after step {survivor.step}." in again.stderr
+    assert f" {out} after step {survivor.step}:" in again.stderr
     steps = [r["step"] for r in read_metrics(out / "metrics.jsonl") if r["split"] == "train"]
     assert steps == list(range(1, 25))
 
