@@ -153,8 +153,8 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         f"{counted(model.num_layers, 'layer')} of width {model.d_model} with "
         f"{counted(model.num_heads, 'head')} of {model.head_dim} and an ffn of {model.d_ff} "
         f"({model.d_ff / model.d_model:.2f} × the "
-        f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; all widths "
-        "divide by the mesh."
+        f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; the "
+        "mesh divides all widths."
     )
     if request.vocab_size is None and model.vocab_size != VOCABULARIES[request.family][0]:
         sentences.append(
