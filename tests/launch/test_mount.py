@@ -100,5 +100,5 @@ def test_the_trainer_saves_in_the_bucket_and_goes_on_from_there(mounted, tiny_da
     job.store(spec, config.load(spec.config), job.next_incarnation(folder))
     done = subprocess.run(agent, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "after step 6." in done.stdout
+    assert "after step 6: " in done.stdout
     assert "8" in {n.split("/")[1] for n in folder.names("checkpoints")}
