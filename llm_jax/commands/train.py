@@ -72,7 +72,11 @@ def other_run(reference: str, config: RunConfig) -> Path | None:
     folder = path if path.is_dir() else path.parent
     trained = (folder / "run.json").is_file() and any((folder / "checkpoints").glob("[0-9]*"))
     named = path.is_dir() or path.name == "run.json"
-    return folder if trained and named and folder.resolve() != Path(config.out).resolve() else None
+    return (
+        folder
+        if trained and named and os.path.realpath(folder) != os.path.realpath(config.out)
+        else None
+    )
 
 
 def text(result: dict[str, Any]) -> str:

@@ -124,7 +124,7 @@ def load(reference: str) -> RunConfig:
     path = Path(reference)
     if path.is_dir() and reference not in _recipes():
         config = load(str(path / "run.json"))
-        here = Path(config.out).resolve() == path.resolve()
+        here = os.path.realpath(config.out) == os.path.realpath(path)
         return config if here else dataclasses.replace(config, out=reference)
     if path.suffix == ".json":
         require(path.is_file(), f"There is no config file {reference!r}: check the path.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ class Weights:
 
     def _open(self, file: str) -> Any:
         path = self._folder / file
-        if path.is_symlink() and not path.resolve().is_relative_to(self._folder.resolve()):
+        if path.is_symlink() and not _inside(path, self._folder):
             raise UserError(f"{path} is a link that leads out of the folder: copy the file itself.")
         if not path.is_file():
             raise UserError(f"There is no file {path}, which {INDEX} names: download it again.")
@@ -161,3 +162,8 @@ class Weights:
                     raise UserError(
                         f"{self._folder / INDEX} looks for {name!r} in {file!r}, where it is not."
                     )
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether `path` leads into `folder`, links followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

@@ -54,9 +54,23 @@ def open_folder(address: str) -> Folder:
     return BucketFolder(address) if address.startswith("gs://") else LocalFolder(address)
 
 
+def real_path(address: str) -> Path:
+    """Absolute, links followed, `~` as the home folder.
+
+    Raises:
+      UserError: it begins with the home of somebody who is not known.
+    """
+    try:
+        return Path(os.path.realpath(Path(address).expanduser()))
+    except RuntimeError as error:
+        raise UserError(
+            f"The folder {address!r} cannot be found ({error}): give its path."
+        ) from None
+
+
 class LocalFolder:
     def __init__(self, address: str) -> None:
-        self.path = Path(address).expanduser().resolve()
+        self.path = real_path(address)
         self.address = str(self.path)
 
     def read(self, name: str) -> bytes | None:

@@ -15,7 +15,7 @@ from llm_jax.config import UserError
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
 from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED, signal_name
-from llm_jax.launch.folder import LocalFolder
+from llm_jax.launch.folder import LocalFolder, real_path
 from llm_jax.launch.records import read_json, write_json
 from llm_jax.launch.spec import JobSpec
 
@@ -34,7 +34,7 @@ class StartAgent(Action):
 
 
 def render(spec: JobSpec, incarnation: int) -> list[Action]:
-    out = Path(spec.out).expanduser().resolve()
+    out = real_path(spec.out)
     return [
         StartAgent(
             process=process,

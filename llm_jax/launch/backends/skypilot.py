@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
         f"python3 -m llm_jax.launch.agent {shlex.quote(spec.out)}\n",
     }
     if spec.code is not None:
-        made["workdir"] = str(Path(spec.code).resolve())
+        made["workdir"] = os.path.realpath(spec.code)
         made["setup"] = f"pip install '.[{extras}]'\n"
     return made
 
