@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from llm_jax import __version__
@@ -63,6 +64,15 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             name = "/".join(action.option_strings) or action.metavar or action.dest
             raise UserError(f"{name} is {value!r}: {nearest(str(value), action.choices)}")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """argparse takes `--flag=--` for an empty list, and `--file=` for this folder."""
+        name = "/".join(action.option_strings) or action.metavar or action.dest
+        if action.option_strings and arg_strings == ["--"]:
+            raise UserError(f"{name} is '--': give a value.")
+        if action.type is Path and "" in arg_strings:
+            raise UserError(f"{name} is empty: give a path.")
+        return super()._get_values(action, arg_strings)
 
     @property
     def flags(self) -> list[str]:
@@ -178,6 +188,7 @@ def _call(argv: list[str], is_program: bool) -> int:
         print(__version__)
         return 0
     streams.check_arguments(argv)
+    streams.check_working_folder()
     verb, rest = split_verb(argv)
     module, args = parse(verb, rest)
     if is_program and hasattr(module, "environment"):

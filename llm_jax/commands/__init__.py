@@ -18,6 +18,7 @@ import math
 
 from llm_jax.config.errors import MOST_SEED
 
+MOST_DRAWS = 100_000
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 
 
@@ -40,6 +41,14 @@ def count(text: str) -> int:
     if value < 1 or value != int(value):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(value)
+
+
+def bootstraps(text: str) -> int:
+    """A number of draws that fit into memory with the runs."""
+    value = count(text)
+    if value > MOST_DRAWS:
+        raise argparse.ArgumentTypeError(f"{text!r} draws are more than {MOST_DRAWS:,}")
+    return value
 
 
 def seed(text: str) -> int:

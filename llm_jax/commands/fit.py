@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.commands import count, seed
+from llm_jax.commands import bootstraps, seed
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
+from llm_jax.runs.files import replacing
+
+FIGURES = (".png", ".svg", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what params counts, with or without embeddings (default: all)",
     )
     parser.add_argument(
-        "--bootstraps", type=count, default=4000, help="draws for the intervals (default: 4000)"
+        "--bootstraps",
+        type=bootstraps,
+        default=4000,
+        help="draws for the intervals (4000)",
     )
     parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (default: 0)")
 
@@ -48,6 +54,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.name in PRESETS:
         raise UserError(f"--name {args.name!r} is the name of a published law: choose another.")
+    figure = args.figure or args.out.parent / f"{args.out.stem}.png"
+    if figure.suffix not in FIGURES:
+        raise UserError(f"--figure is {str(figure)!r}: its name must end in {', '.join(FIGURES)}.")
     curves = read(args.runs, args.counts)
     runs = finals(curves)
     law = fit(
@@ -58,9 +67,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         bootstraps=args.bootstraps,
         seed=args.seed,
     )
-    lawfile.write(law, args.out)
-    figure = args.figure or args.out.with_suffix(".png")
-    draw(runs, law, figure)
+    with replacing(args.out) as temporary:  # the law is there when its figure is
+        lawfile.write(law, temporary)
+        draw(runs, law, figure)
     low, high = np.quantile(np.asarray(law.draws), [0.05, 0.95], axis=0)
     parabolas, notes = isoflop(runs)
     lowest = envelope(curves)

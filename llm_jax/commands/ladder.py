@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count, number
+from llm_jax.commands import bootstraps, count, number
 from llm_jax.config import RunConfig, UserError, from_dict, read_json, to_dict, to_json
 from llm_jax.config.wording import counted
 from llm_jax.runs.claim import only_writer
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=number, default=1.6, help="ratio of neighbouring sizes, and "
                         "of amounts of data (default: 1.6)")  # fmt: skip
     parser.add_argument("--name", default="ladder", help="name of the law (default: ladder)")
-    parser.add_argument("--bootstraps", type=count, default=4000, help="(default: 4000)")
+    parser.add_argument("--bootstraps", type=bootstraps, default=4000, help="(default: 4000)")
     parser.add_argument(
         "--out", type=Path, default=Path("ladder"), help="folder of runs and law (default: ladder)"
     )

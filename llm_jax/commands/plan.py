@@ -17,7 +17,7 @@ from typing import Any, Literal
 from llm_jax.commands import count, number
 from llm_jax.config import UserError, to_json
 from llm_jax.config.extras import require_packages
-from llm_jax.runs.files import write_text
+from llm_jax.runs.files import write_texts
 
 UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "flops": "flops",
@@ -125,14 +125,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     if args.verify:
         found["verified"] = _verify(config, made.execution.machine)
+    texts: dict[Path, str] = {}
     if args.write:
-        write_text(args.write, to_json(config))
         found["written"] = str(args.write)
+        texts[args.write] = to_json(config)
     if args.report:
         from llm_jax.plan.report import page
 
-        write_text(args.report, page(made, found))
+        texts[args.report] = page(made, found)
         found["report"] = str(args.report)
+    write_texts(texts)
     return found
 
 

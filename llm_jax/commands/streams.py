@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from llm_jax.config import UserError
 
@@ -46,6 +47,14 @@ def check_arguments(argv: Sequence[str]) -> None:
                 f"Argument {number} is {shown!r}, which is not UTF-8: convert the text, or rename "
                 "the file."
             ) from None
+
+
+def check_working_folder() -> None:
+    """Raises `UserError` if its path is not UTF-8: libraries could not open what lies in it."""
+    with contextlib.suppress(FileNotFoundError):  # it was removed; what needs it will say so
+        here = os.fsencode(Path.cwd())
+        if here.decode("utf-8", "ignore").encode() != here:
+            raise UserError(f"The working folder {here!r} is not UTF-8: rename it, or leave it.")
 
 
 def give_up_output() -> None:

@@ -91,6 +91,7 @@ class RunConfig:
             f"{MOST:,}.",
         )
         require(self.name != "", "run.name is empty: give the run a name.")
+        require(self.out != "", "run.out is empty: name the folder of the run.")
         require(
             self.data.seq_len <= self.model.max_seq_len,
             f"data.seq_len is {self.data.seq_len}, longer than model.max_seq_len = "

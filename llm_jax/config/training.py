@@ -64,6 +64,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         positive("data", self, "seq_len", "batch_size")
         check_seed("data", self.seed)
+        require(self.path != "", "data.path is empty: name a dataset's folder.")
         start, doublings = self.ramp_from, self._doublings
         if start is None:
             require(

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from llm_jax.runs.trouble import FULL, disk_sentence
@@ -59,6 +59,13 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Writes `text` as UTF-8; see `replacing`."""
     with replacing(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Writes each text to its path; no path changes before all texts could be written."""
+    with contextlib.ExitStack() as writing:
+        for path, text in texts.items():
+            writing.enter_context(replacing(path)).write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:

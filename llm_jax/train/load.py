@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.config import RunConfig, UserError, read_config, require_shape
 from llm_jax.model import transformer
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import (
@@ -82,11 +82,12 @@ def load_run(
             params = manager.restore(step, args=restore)["params"]
             if (folder / "checkpoints" / str(step) / "opt").exists():
                 params = _judged(manager, step, config, params)
+            noted = _tokenizer_noted(manager, step) if verify else None
         except Exception as error:  # Orbax raises no narrower one
             why = f"it cannot be read: {reason(error)}"
             raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
-        if verify:
-            _check_tokenizer(manager, folder, step)
+        if noted is not None:
+            _check_tokenizer(noted, folder, step)
     others = _others(step, steps)
     require_finite(
         params,
@@ -110,10 +111,16 @@ def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> b
     return True
 
 
-def _check_tokenizer(manager: ocp.CheckpointManager, folder: Path, step: int) -> None:
+def _tokenizer_noted(manager: ocp.CheckpointManager, step: int) -> str:
+    """The digest of the tokenizer that the checkpoint was trained with."""
     noted = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    require_shape(noted, {"tokenizer_sha256": str}, "meta")
+    return noted["tokenizer_sha256"]
+
+
+def _check_tokenizer(was: str, folder: Path, step: int) -> None:
     file = folder / "tokenizer.model"
-    was, now = noted["tokenizer_sha256"], file_sha256(file) if file.is_file() else "missing"
+    now = file_sha256(file) if file.is_file() else "missing"
     if was != now:
         raise UserError(
             f"{str(file)!r} is not the tokenizer that checkpoint {step} was trained with "

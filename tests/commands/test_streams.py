@@ -98,3 +98,28 @@ def test_complain_keeps_both_ends(capsys):
     assert err.startswith("error: begin ")
     assert err.endswith(" end.\n")
     assert len(err) <= streams.LONGEST + 20
+
+
+def test_a_value_that_is_missing_is_not_taken_for_an_empty_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words, name in (
+        (["plan", "--flops=--"], "--flops"),
+        (["plan", "--flops", "1e19", "--write="], "--write"),
+        (["report", "run", "--out", ""], "--out"),
+        (["fit", "x.csv", "--figure", "x.tmp"], "--figure"),
+        (["fit", "x.csv", "--bootstraps", "1e15"], "--bootstraps"),
+    ):
+        code, out, err = call(capsys, *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert name in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_outputs_none_is_written_if_one_cannot_be(capsys, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    words = ["plan", "--flops", "1e19", "--write", "run.json", "--report", "folder"]
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert "folder" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

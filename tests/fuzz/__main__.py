@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from pathlib import Path
 
 from calls import VALID
 from session import Tally, session
@@ -26,7 +24,7 @@ def main() -> int:
     args = parser.parse_args()
     wanted = dict.fromkeys(args.verb, args.tries) if args.verb else shares(args.tries)
     whole = Tally()
-    with tempfile.TemporaryDirectory() as scratch, session(Path(scratch)) as tried:
+    with session() as tried:
         for verb, tries in wanted.items():
             tally = Tally()
             tried.fuzz(verb, tries, args.seed, tally)

@@ -23,7 +23,8 @@ class Environment:
 
     @property
     def is_heard(self) -> bool:
-        return 2 not in self.closed
+        """Whether all that the program prints arrives."""
+        return not {1, 2} & {*self.closed} and self.stdout != "pipe" and self.file_bytes is None
 
 
 ASCII: dict[str, str | None] = {

@@ -116,7 +116,7 @@ def run_config() -> RunConfig:
         compute=ComputeConfig(dtype="float32", remat="none", loss_chunk=64),
         data=DataConfig(path="dataset", seq_len=16, batch_size=2),
         optim=OptimConfig(warmup_steps=1),
-        checkpoint=CheckpointConfig(every=1),
+        checkpoint=CheckpointConfig(every=STEPS, keep_last=1),
         eval=EvalConfig(every=2, batches=1),
     )
 

@@ -70,6 +70,11 @@ class TfdsSource:
             raise UserError(
                 f"--tfds is {self.name!r}: tfds has no such set; `tfds.list_builders()` lists them."
             ) from None
+        except ValueError as error:
+            raise UserError(
+                f"--tfds is {self.name!r}, which tfds cannot read ({str(error).splitlines()[0]}): "
+                "write NAME, or NAME/CONFIG:VERSION."
+            ) from None
         except ImportError as error:
             raise UserError(
                 f"Preparing the tfds set {self.name!r} needs a package that is missing ({error}): "
