@@ -211,12 +211,22 @@ PLACES = {
 }
 
 
+LINKS = {
+    "special/null": "/dev/null",
+    "special/full": "/dev/full",
+    "special/zero": "/dev/zero",
+    "special/loop": "loop",
+    "special/dangling": "not-there",
+    "special/self": ".",
+}
+"""What is written to a link goes to its target."""
+
+
 def make_special(folder: Path) -> None:
     """The files that `PATHS` names."""
     folder.mkdir()
-    for name, target in (("null", "/dev/null"), ("full", "/dev/full"), ("zero", "/dev/zero"),
-                         ("loop", "loop"), ("dangling", "not-there"), ("self", ".")):  # fmt: skip
-        (folder / name).symlink_to(target)
+    for path, target in LINKS.items():
+        (folder.parent / path).symlink_to(target)
     os.mkfifo(folder / "pipe")
     (folder / "folder").mkdir()
     _sparse(folder / "sparse")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calls import OUTPUTS, Call
+from hostile import LINKS
 from zygote import Outcome
 
 CODES = (0, 1, 2, 75, 78, 130)
@@ -162,4 +163,5 @@ def _written(call: Call) -> list[str]:
     if call.verb in ("export", "import", "report"):
         found += words  # a folder that no flag names
     pictures = [str(Path(path).with_suffix(".png")) for path in found if Path(path).name]
-    return [path for path in found + pictures if path]
+    targets = [f"special/{LINKS[path]}" for path in found if path in LINKS]
+    return [path for path in found + pictures + targets if path]
