@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count, seed
-from llm_jax.config import UserError
+from llm_jax.config import UserError, read_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,13 +117,9 @@ def _file_prompt(path: Path) -> str:
     """The text of a file as its author sees it: line ends are \\n as in cleaned documents, and the
     newline with which editors end a file is not a part of it."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(
-            f"--prompt-file {str(path)!r} cannot be read ({error.strerror}): check the path."
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"--prompt-file {str(path)!r} is not UTF-8: convert it.") from None
+        text = read_text(path)
+    except UserError as error:
+        raise UserError(f"--prompt-file {error}") from None
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
 
 

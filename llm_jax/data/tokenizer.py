@@ -60,7 +60,7 @@ class Tokenizer:
     def __init__(self, model: bytes) -> None:
         try:
             processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:  # of its message, which quotes the file
             raise UserError(f"The tokenizer is not a SentencePiece model ({error}).") from None
         self.model = model
         self.sha256 = hashlib.sha256(model).hexdigest()

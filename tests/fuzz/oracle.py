@@ -141,13 +141,20 @@ def _of_the_files(call: Call, code: int, changed: Iterable[str]) -> Iterable[str
         harmed = [path for path in harmed if not any(_below(path, one) for one in allowed)]
     if harmed:
         yield f"files changed with exit code {code}: {harmed[:4]}"
-    left = [path for path in changed if re.search(r"\.tmp$|orbax-checkpoint-tmp|/tmp", path)]
+    strays = {damage.file for damage in call.damages}
+    left = [
+        path
+        for path in set(changed) - strays
+        if re.search(r"\.tmp$|orbax-checkpoint-tmp|/tmp", path)
+    ]
     if left and not harmed:
         yield f"files left: {left[:4]}"
 
 
 def _below(path: str, place: str) -> bool:
     path, place = os.path.normpath(path), os.path.normpath(place)
+    if place == ".":
+        return not path.startswith("..")
     return path == place or path.startswith(place + "/") or place.startswith(path + "/")
 
 
