@@ -19,6 +19,8 @@ import math
 from llm_jax.config.errors import MOST_SEED
 
 MOST_DRAWS = 100_000
+# Longer grams hardly occur twice in natural text, and each order costs 60 bytes per token.
+MOST_ORDER = 20
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 
 
@@ -48,6 +50,14 @@ def bootstraps(text: str) -> int:
     value = count(text)
     if value > MOST_DRAWS:
         raise argparse.ArgumentTypeError(f"{text!r} draws are more than {MOST_DRAWS:,}")
+    return value
+
+
+def ngram_order(text: str) -> int:
+    """An order whose grams can be counted in memory."""
+    value = count(text)
+    if value > MOST_ORDER:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an order from 1 to {MOST_ORDER}")
     return value
 
 

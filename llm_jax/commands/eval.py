@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import add_checkpoint_arguments, count
+from llm_jax.commands import add_checkpoint_arguments, ngram_order
 from llm_jax.commands.progress import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
 from llm_jax.runs.history import read_history
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
     )
     parser.add_argument(
-        "--ngram", type=count, metavar="ORDER", help="compare with an n-gram model of this order"
+        "--ngram", type=ngram_order, metavar="ORDER", help="compare with an n-gram model of this order"
     )
 
 
