@@ -73,7 +73,7 @@ def test_interrupted_it_goes_on_to_an_exported_model(corpus: Path, tmp_path: Pat
     for name in ("plan.html", "run/loss.png", "run/report.html", "hf/config.json"):
         assert (out / name).stat().st_size > 0, name
     assert "5-gram Kneser-Ney" in said
-    assert "the law was fitted on other text" in said.lower()
+    assert "the law was fitted on another dataset" in said.lower()
 
     third = start(out, corpus, "0.6")
     said, _ = third.communicate(timeout=300)

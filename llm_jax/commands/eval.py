@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
     )
     parser.add_argument(
-        "--ngram", type=ngram_order, metavar="ORDER", help="compare with an n-gram model of this order"
+        "--ngram",
+        type=ngram_order,
+        metavar="ORDER",
+        help="compare with an n-gram model of this order",
     )
 
 

@@ -117,8 +117,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     law_text = recipe.text if recipe and not same else None
     if text and law_text:
         found["warnings"].append(
-            f"The law was fitted on other text ({law_text}) than {args.data} ({text.name}): the "
-            "sizes are a guess for it, and the loss is no prediction. `llm-jax ladder` fits one."
+            f"The law was fitted on another dataset ({law_text}) than {args.data} "
+            f"({text.name}): the sizes are a guess for it, and the loss is not a prediction. "
+            "`llm-jax ladder` fits a law to a dataset."
         )
     config = run_config(
         made, name=args.name, data=args.data or DATA, out=args.out, law_text=law_text

@@ -134,8 +134,8 @@ def _warnings(config: RunConfig, history: History, step: int) -> list[str]:
         )
     elif plan.law_text:
         found.append(
-            f"The law was fitted on other text ({plan.law_text}): its loss does not predict this "
-            "run. `llm-jax ladder` fits a law to a dataset."
+            f"The law was fitted on another dataset ({plan.law_text}): its loss does not "
+            "predict this run. `llm-jax ladder` fits a law to a dataset."
         )
     if step < config.steps:
         found.append(f"The run is at step {step:,} of {config.steps:,}: its loss is not final.")

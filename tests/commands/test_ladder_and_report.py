@@ -138,7 +138,7 @@ def test_a_law_of_other_text_is_said(tiny_dataset, tmp_path, capsys) -> None:
         "--law", law, "--data", tiny_dataset, "--write", tmp_path / "run.json", "--json",
     )  # fmt: skip
     assert code == 0
-    assert any("fitted on other text (four packages)" in w for w in json.loads(out)["warnings"])
+    assert any("another dataset (four packages)" in w for w in json.loads(out)["warnings"])
     config = from_json((tmp_path / "run.json").read_text(), RunConfig)
     assert config.plan is not None
     assert config.plan.law_text == "four packages"
