@@ -1,8 +1,8 @@
-"""`llm-jax <verb>`: finds the verb, parses its flags, prints its result, maps errors to exit codes.
+"""`llm-jax <verb>`: finds the verb, parses its flags, prints its result, sets the exit code.
 
-Contract: `--json` prints exactly one JSON object on stdout, everything else goes to stderr; a
-user's mistake is one sentence on stderr and exit 2 (78 for a configuration that can never run), a
-disk that fails is one sentence and exit 1.
+With `--json`, stdout gets exactly one JSON object, and everything else goes to stderr. A user's
+mistake is one sentence on stderr and exit code 2, or 78 if the configuration can never run. A
+failing disk is one sentence and exit code 1.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from llm_jax.config import UserError, nearest
 from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
 from llm_jax.runs.trouble import disk_sentence
 
-# Verb → (module in llm_jax.commands, its one line of help).
+# Verb → (module in llm_jax.commands, one line of help).
 VERBS: dict[str, tuple[str, str]] = {
-    "plan": ("plan", "a compute budget to a model, a mesh, a cost and a run.json"),
-    "fit": ("fit", "losses of runs to a scaling law with intervals"),
-    "ladder": ("ladder", "small runs on your own text to a law that predicts larger ones"),
-    "report": ("report", "predicted against measured loss, speed and cost of a run"),
+    "plan": ("plan", "turn a compute budget into a model, a mesh, a cost and a run.json"),
+    "fit": ("fit", "fit a scaling law to the losses of runs"),
+    "ladder": ("ladder", "train small runs on your own text and fit a scaling law to them"),
+    "report": ("report", "compare the predicted and measured loss, speed and cost of a run"),
     "tokenizer train": ("tokenizer_train", "train a SentencePiece tokenizer on text"),
-    "tokenizer encode": ("tokenizer_encode", "text to token ids"),
-    "tokenizer decode": ("tokenizer_decode", "token ids to text"),
-    "data build": ("data_build", "files to a tokenised tfds dataset with provenance"),
-    "data inspect": ("data_inspect", "what a built dataset holds"),
+    "tokenizer encode": ("tokenizer_encode", "turn text into token ids"),
+    "tokenizer decode": ("tokenizer_decode", "turn token ids into text"),
+    "data build": ("data_build", "build a tokenised tfds dataset from files"),
+    "data inspect": ("data_inspect", "show what a dataset holds"),
     "preflight": ("preflight", "compile the train step for a TPU slice: memory, collectives"),
     "train": ("train", "train a recipe, or resume its run"),
-    "eval": ("eval", "loss and bits per byte of a run on held-out text"),
-    "generate": ("generate", "continue a prompt"),
-    "export": ("export", "a run's checkpoint to Hugging Face files, logits compared"),
-    "import": ("import_", "Hugging Face files to a checkpoint"),
+    "eval": ("eval", "measure a run's loss and bits per byte on held-out text"),
+    "generate": ("generate", "continue prompts with a run's model"),
+    "export": ("export", "write a run's checkpoint as Hugging Face files, logits compared"),
+    "import": ("import_", "make a run from Hugging Face files, logits compared"),
     "launch run": ("launch_run", "run on one machine or many, and restart what fails"),
-    "launch status": ("launch_status", "what a launched job does, and why it stopped"),
-    "launch logs": ("launch_logs", "output of a launched job, all hosts merged"),
+    "launch status": ("launch_status", "show what a launched job is doing, or why it stopped"),
+    "launch logs": ("launch_logs", "show the output of a launched job, all hosts merged"),
     "launch stop": ("launch_stop", "stop a launched job and list what may still cost money"),
-    "launch list": ("launch_list", "launched jobs of a back end or a folder"),
+    "launch list": ("launch_list", "list the launched jobs of a back end or a folder"),
 }
 
 TRACEBACK = "LLM_JAX_TRACEBACK"
-"""Environment variable with which errors of the program itself show where they came from."""
+"""Environment variable that makes internal errors print a traceback."""
 WRONG_PATH = (errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-sentence errors, which name what is nearest to a wrong word."""
+    """argparse with one-sentence errors that suggest the nearest known word."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message}.")
@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
             raise UserError(f"{name} is {value!r}: {nearest(str(value), action.choices)}")
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        """argparse takes `--flag=--` for an empty list, and `--file=` for this folder."""
+        """argparse would read `--flag=--` as an empty list, and `--file=` as this folder."""
         name = "/".join(action.option_strings) or action.metavar or action.dest
         if action.option_strings and arg_strings == ["--"]:
             raise UserError(f"{name} is '--': give a value.")
@@ -107,7 +107,7 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def parser_of(verb: str) -> tuple[Any, Parser]:
-    """The verb's module, and the parser of the flags that it declares."""
+    """The verb's module, and a parser with its flags."""
     module = importlib.import_module(f"llm_jax.commands.{VERBS[verb][0]}")
     parser = Parser(
         prog=f"llm-jax {verb}",
@@ -132,7 +132,7 @@ def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
 
 
 def _with_overrides(parser: Parser, rest: list[str]) -> argparse.Namespace:
-    """The flags of a verb that takes a CONFIG; those of its fields are left in `overrides`."""
+    """The flags of a verb that takes a CONFIG; flags of config fields go to `overrides`."""
     words, fields = overrides.split(rest, parser.flags)
     helps = [word for word in words if word in overrides.HELP]
     args = parser.parse_args([word for word in words if word not in overrides.HELP])
@@ -143,7 +143,7 @@ def _with_overrides(parser: Parser, rest: list[str]) -> argparse.Namespace:
 
 
 def restart_with(environment: dict[str, str]) -> None:
-    """Starts this program again, in place, with the variables of `environment` that are not set."""
+    """Restarts this program in place, to set the variables of `environment` that are not set."""
     missing = {name: value for name, value in environment.items() if name not in os.environ}
     if missing:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
@@ -168,8 +168,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         streams.complain(disk_sentence(error))
         if is_program:
-            streams.give_up_output()  # it may be what cannot be written
-        # What may go away is not a wrong usage.
+            streams.give_up_output()  # stdout may be what cannot be written
+        # An error that may pass is not a usage error.
         sys.exit(2 if error.errno in WRONG_PATH else 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _call(argv: list[str], is_program: bool) -> int:
-    """Runs what `argv` asks for and prints its result; the exit code."""
+    """Runs the verb in `argv` and prints its result; returns the exit code."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if argv else 2
@@ -202,10 +202,10 @@ def _call(argv: list[str], is_program: bool) -> int:
 
 
 def _unforeseen(error: Exception, argv: list[str]) -> int:
-    """Says in one sentence what no verb has foreseen; the exit code.
+    """Reports an error that no verb expects in one sentence; returns the exit code.
 
-    Memory is the world's. All else is a fault of this program: the traceback is shown on request,
-    and for `train`, whose run may be a week old.
+    Running out of memory is not a bug. Everything else is: its traceback is shown on request, and
+    always for `train`, whose run may be a week old.
     """
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         streams.complain(
@@ -216,7 +216,7 @@ def _unforeseen(error: Exception, argv: list[str]) -> int:
     if os.environ.get(TRACEBACK) or argv[0] == "train":
         traceback.print_exc()
     streams.complain(
-        f"internal error ({type(error).__name__}: {error}). This is a fault of llm-jax: run it "
-        f"again with {TRACEBACK}=1 to see where, and report it."
+        f"internal error ({type(error).__name__}: {error}). This is a bug in llm-jax: run it again "
+        f"with {TRACEBACK}=1 to see a traceback, and report it."
     )
     return 1

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,16 @@ def test_help_of_a_recipe_shows_its_values(capsys: pytest.CaptureFixture[str]) -
     assert code == 0
     assert re.search(r"--optim\.learning-rate FLOAT[^-]*\(default: 0\.003\)", out)
     assert re.search(r"--steps INT[^-]*\(default: 200\)", out)
+
+
+def test_help_of_a_field_is_wrapped_at_the_margin_only(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = call(["train", "mixtral_8x7b", "--help"], capsys)
+    rows = out.splitlines()
+    wrapped = [pair for pair in pairwise(rows) if all(row[1:8].isspace() for row in pair)]
+    assert len(wrapped) > 20
+    for row, following in wrapped:
+        room = len(row) - len(row.rstrip("│ "))
+        assert room <= len(following.strip("│ ").split()[0]) + 2, (row, following)
 
 
 def test_flags_override_and_the_rest_stays(

@@ -136,7 +136,7 @@ def broken(**changes: Any) -> str:
         ({"optim__b1": "x"}, "run.optim.b1 is 'x': it must be of type float."),
         ({"optim__b1": True}, "run.optim.b1 is True: it must be of type float."),
         ({"optim__eps": math.inf}, "run.optim.eps is inf: it must be a finite number."),
-        ({"optim__eps": 10**400}, "The config has, as 'eps', a number of 401 digits: correct it."),
+        ({"optim__eps": 10**400}, "The config has in the field 'eps' a number of 401 digits: "),
         ({"model__attn_softcap": math.nan}, "run.model.attn_softcap is nan: it must be a finite"),
         ({"model": None}, "run.model is None: it must be an object with named fields."),
         ({"data": [1]}, "run.data is [1]: it must be an object with named fields."),

@@ -4,11 +4,11 @@ A verb's module has a docstring whose first line is its help, and three function
 
   `add_arguments(parser)`   declares flags on an `argparse` parser;
   `run(args) -> dict`       does the work; the dict is what `--json` prints;
-  `text(result) -> str`     the same result for a person.
+  `text(result) -> str`     formats the same result for a person.
 
-It may have `environment() -> dict`, variables that the program must have been started with. One
-that sets `OVERRIDES = True` takes a CONFIG: `args.overrides` holds the flags of its fields,
-`args.flags` the names of the flags that the verb declares itself.
+It may also have `environment() -> dict`: variables that must be set when the program starts. A
+module with `OVERRIDES = True` takes a CONFIG: `args.overrides` holds the flags of config fields,
+`args.flags` the names of the verb's own flags.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1
 
 
 def number(text: str) -> float:
-    """A finite number as people write them: `5.76e23`, `70B`, `1.4T`, `8,192`."""
+    """A finite number as people write it: `5.76e23`, `70B`, `1.4T`, `8,192`."""
     plain = text.strip().replace(",", "").replace("_", "")
     scale = SUFFIXES.get(plain[-1:].upper(), 1.0)
     try:
@@ -33,7 +33,9 @@ def number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number: write 5.76e23, 70B or 1.4T")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a finite number: write 5.76e23, 70B or 1.4T"
+        )
     return value
 
 
@@ -41,15 +43,15 @@ def count(text: str) -> int:
     """A whole number above 0 written as in `number`."""
     value = number(text)
     if value < 1 or value != int(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(value)
 
 
 def bootstraps(text: str) -> int:
-    """A number of draws that fit into memory with the runs."""
+    """A number of bootstrap draws that fits in memory."""
     value = count(text)
     if value > MOST_DRAWS:
-        raise argparse.ArgumentTypeError(f"{text!r} draws are more than {MOST_DRAWS:,}")
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_DRAWS:,} draws")
     return value
 
 
@@ -62,7 +64,7 @@ def ngram_order(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """A seed that NumPy and JAX take."""
+    """A seed that NumPy and JAX accept."""
     try:
         value = int(text)
     except ValueError:
@@ -74,9 +76,11 @@ def seed(text: str) -> int:
 
 def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     """Which checkpoint a verb reads, and how carefully."""
-    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="step of the checkpoint (default: the newest)"
+    )
     parser.add_argument(
         "--no-verify",
         action="store_true",
-        help="do not compare the checkpoint's files with their checksums",
+        help="do not check the checkpoint's files against their checksums",
     )

@@ -1,10 +1,10 @@
-"""Files to a cleaned, deduplicated, tokenised tfds dataset with provenance.
+"""Build a cleaned, deduplicated, tokenised tfds dataset from files, with provenance.
 
   llm-jax data build --stdlib --vocab-size 8192 --out data/stdlib
   llm-jax data build --input novels/ --encoding cp932 --clean aozora --vocab-size 8192 --out data/ja
 
-A build that is already there, of the same inputs and settings, is not made again. What could not
-be used is counted, and named in left_out.jsonl.
+If DIR already holds a build of the same inputs and settings, it is kept. Text that could not be
+used is counted, and listed in left_out.jsonl.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ from llm_jax.commands.text_report import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="dataset to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace another dataset in DIR")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the dataset to write"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a different dataset in DIR"
+    )
     tokenizer = parser.add_mutually_exclusive_group(required=True)
     tokenizer.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model to use")
     tokenizer.add_argument(
-        "--vocab-size", type=count, metavar="N", help="train a tokenizer of N pieces on this text"
+        "--vocab-size", type=count, metavar="N", help="train a tokenizer with N pieces on this text"
     )
     parser.add_argument(
         "--not-exportable",
         action="store_true",
-        help="use --tokenizer FILE although models trained with it cannot be exported",
+        help="allow a tokenizer FILE whose models cannot be exported",
     )
     add_vocabulary_arguments(parser)
     parser.add_argument(
@@ -49,10 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.02,
         metavar="F",
-        help="share of the text that is held out (default: %(default)s)",
+        help="share of the text to hold out (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="of the documents' order (default: %(default)s)"
+        "--seed", type=seed, default=0, help="seed of the document order (default: %(default)s)"
     )
     add_source_arguments(parser)
 
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if not args.not_exportable:
             from llm_jax.convert.hf_tokenizer import require_exportable
 
-            require_exportable(tokenizer, ", or say --not-exportable")
+            require_exportable(tokenizer, ", or give --not-exportable")
     else:
         tokenizer = VocabSpec(
             vocab_size=args.vocab_size,

@@ -1,4 +1,4 @@
-"""What a built dataset holds: counts, provenance, and documents decoded from its tokens.
+"""Show what a dataset holds: counts, provenance, and documents decoded from its tokens.
 
 llm-jax data inspect data/stdlib --samples 5
 """
@@ -19,16 +19,22 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="DIR", help="dataset folder")
     parser.add_argument(
-        "--samples", type=count, default=3, metavar="N", help="documents (default: %(default)s)"
+        "--samples",
+        type=count,
+        default=3,
+        metavar="N",
+        help="documents to show (default: %(default)s)",
     )
     parser.add_argument(
         "--sample-tokens",
         type=count,
         default=120,
         metavar="N",
-        help="tokens shown of each (default: %(default)s)",
+        help="tokens to show of each document (default: %(default)s)",
     )
-    parser.add_argument("--split", default="train", help="of the samples (default: %(default)s)")
+    parser.add_argument(
+        "--split", default="train", help="split to take them from (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def samples(dataset: TokenDataset, split: str, number: int, tokens: int) -> list[dict[str, Any]]:
-    """Beginnings of documents, the first after each of `number` evenly spaced places."""
+    """The beginnings of at most `number` documents, at evenly spaced places of the split."""
     import numpy as np
 
     tokenizer = dataset.tokenizer

@@ -1,12 +1,12 @@
-"""Loss, perplexity and bits per byte of a run on text that it was not trained on.
+"""Measure the loss, perplexity and bits per byte of a run on text it was not trained on.
 
   llm-jax eval runs/quickstart
   llm-jax eval runs/quickstart --text novel.txt --encoding cp932
   llm-jax eval runs/quickstart --ngram 5
 
-Without --text the validation split of the run's dataset is read, every window of it. --ngram also
-gives the figures of a Kneser-Ney model on the same text: trained on the whole train split, and on
-as many of its tokens as the run has consumed. Text is taken as it is, without cleaning.
+Without --text, it reads the whole validation split of the run's dataset. Text is not cleaned.
+--ngram adds the figures of Kneser-Ney models on the same text: one trained on the whole train
+split, and one on as many of its tokens as the run has read, if they are fewer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files, or folders of text and JSON files (default: the dataset's validation split)",
     )
     parser.add_argument(
-        "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
+        "--encoding", default="utf-8", help="encoding of the text files (default: %(default)s)"
     )
     parser.add_argument(
         "--ngram",
@@ -105,7 +105,7 @@ def text(result: dict[str, Any]) -> str:
 
 def _figures(one: dict[str, Any]) -> str:
     perplexity = one["perplexity"]
-    said = "too large for a number" if perplexity is None else f"{perplexity:.2f}"
+    said = "too large to represent" if perplexity is None else f"{perplexity:.2f}"
     return (
         f"loss {one['loss']:.4f} nats per token, perplexity {said}, "
         f"{one['bits_per_byte']:.4f} bits per byte "

@@ -1,4 +1,4 @@
-"""Write a run's checkpoint as Hugging Face files; logits are compared before the folder appears.
+"""Write a run's checkpoint as Hugging Face files. Logits are compared before the folder appears.
 
   llm-jax export runs/quickstart --to hf exported
 
@@ -21,14 +21,14 @@ from llm_jax.runs.claim import only_writer
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="folder of the run")
     parser.add_argument(
-        "--to", nargs="+", required=True, metavar=("FORMAT", "DIR"), help="hf, and a new folder"
+        "--to", nargs="+", required=True, metavar=("FORMAT", "DIR"), help="hf and a new folder"
     )
     add_checkpoint_arguments(parser)
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="of the stored weights (default: %(default)s)",
+        help="dtype of the stored weights (default: %(default)s)",
     )
     parser.add_argument(
         "--no-check", action="store_true", help="do not compare logits with transformers"
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _places(args: argparse.Namespace) -> tuple[Path, Path]:
-    """The run's folder, which may stand before or behind --to, and the folder to write."""
+    """The run's folder, which may be given before or after --to, and the folder to write."""
     kind, *words = args.to
     if kind != "hf":
         way = "the only format is hf" if words else f"give the format too: --to hf {kind}"
@@ -79,7 +79,7 @@ def _places(args: argparse.Namespace) -> tuple[Path, Path]:
     if len(words) != 2:
         given = " ".join(words) or "nothing"
         raise UserError(
-            f"export needs a run and a new folder, and has {given}: llm-jax export RUN --to hf DIR."
+            f"export needs a run and a new folder, but got {given}: llm-jax export RUN --to hf DIR."
         )
     out, folder = map(Path, words)
     return folder, out

@@ -1,7 +1,8 @@
 """Fit a scaling law L(N, D) = E + A/N^alpha + B/D^beta to runs, with bootstrap intervals.
 
-Reads CSV files (columns params,tokens,loss, and run where rows are points of one run's curve) and
-folders of runs trained here; writes a law file for `plan --law` and a figure beside it.
+Reads CSV files and folders of runs trained here. A CSV file has the columns params,tokens,loss;
+rows with the same value in an optional column run are points of one curve. Writes a law file for
+`plan --law` and a figure.
 
 example: llm-jax fit runs.csv --out law.json
 """
@@ -33,15 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--counts",
         choices=("all", "non-embedding"),
         default="all",
-        help="what params counts, with or without embeddings (default: all)",
+        help="whether params counts the embeddings (default: all)",
     )
     parser.add_argument(
         "--bootstraps",
         type=bootstraps,
         default=4000,
-        help="draws for the intervals (4000)",
+        help="bootstrap draws for the intervals (default: 4000)",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of the bootstrap draws (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         bootstraps=args.bootstraps,
         seed=args.seed,
     )
-    with replacing(args.out) as temporary:  # the law is there when its figure is
+    with replacing(args.out) as temporary:  # no law without its figure
         lawfile.write(law, temporary)
         draw(runs, law, figure)
     low, high = np.quantile(np.asarray(law.draws), [0.05, 0.95], axis=0)
@@ -113,7 +116,7 @@ def text(result: dict[str, Any]) -> str:
         if result[name]["a"] is not None:
             lines.append(f"  {what}: N_opt grows as C^{result[name]['a']:.3f}.")
     if result["sensitivity"]:
-        lines += ["", "  Without the runs of highest loss:"]
+        lines += ["", "  Without the runs with the highest loss:"]
         for row in result["sensitivity"]:
             lines.append(
                 f"    {row['dropped']} dropped: E {row['E']:.4g}, alpha {row['alpha']:.4g}, "

@@ -4,8 +4,8 @@
   llm-jax generate runs/quickstart --prompt "The" --prompt "A" --temperature 0.8 --top-p 0.95
   llm-jax generate runs/quickstart --prompt-file start.txt --beams 4
 
-Without a prompt a document is begun. Text streams to the terminal as it is made; --temperature 0 is
-greedy. Filters apply in the order temperature, top-k, top-p, min-p.
+Without a prompt, it starts a new document. The text of a single prompt streams to the terminal.
+Filters apply in the order temperature, top-k, top-p, min-p.
 """
 
 from __future__ import annotations
@@ -23,39 +23,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     add_checkpoint_arguments(parser)
     parser.add_argument(
-        "--prompt", action="append", default=[], metavar="TEXT", help="repeat for several"
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="text to continue; repeat the flag for several prompts",
     )
     parser.add_argument(
         "--prompt-file",
         type=Path,
         metavar="FILE",
-        help="a UTF-8 file that is one more prompt, without its byte-order mark and final newline",
+        help="UTF-8 file with one more prompt; its byte-order mark and final newline are removed",
     )
     parser.add_argument(
-        "--max-tokens", type=count, default=128, metavar="N", help="(default: %(default)s)"
+        "--max-tokens",
+        type=count,
+        default=128,
+        metavar="N",
+        help="most tokens to generate for each prompt (default: %(default)s)",
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=0.8,
         metavar="T",
-        help="0: greedy (default: %(default)s)",
+        help="the logits are divided by T; 0 is greedy decoding (default: %(default)s)",
     )
-    parser.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
+    parser.add_argument("--top-k", type=int, metavar="K", help="only the K most likely tokens")
     parser.add_argument(
-        "--top-p", type=float, metavar="P", help="only the likeliest P of probability"
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="nucleus sampling: the smallest set of tokens with total probability P",
     )
     parser.add_argument(
         "--min-p",
         type=float,
         metavar="P",
-        help="only tokens at least P times as likely as the best",
+        help="only tokens at least P times as likely as the most likely one",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="of the sampling (default: %(default)s)"
+        "--seed", type=seed, default=0, help="seed of the sampling (default: %(default)s)"
     )
     parser.add_argument(
-        "--beams", type=count, metavar="N", help="beam search instead of sampling; one prompt"
+        "--beams",
+        type=count,
+        metavar="N",
+        help="beam search with N beams in place of sampling; takes one prompt",
     )
 
 
@@ -92,7 +106,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The samples, unless they have been streamed, and the speed."""
+    """The samples, unless they were streamed, and the speed."""
     lines = []
     if not result.pop("streamed"):
         for sample in result["samples"]:
@@ -114,8 +128,8 @@ def _prompts(args: argparse.Namespace) -> list[str]:
 
 
 def _file_prompt(path: Path) -> str:
-    """The text of a file as its author sees it: line ends are \\n as in cleaned documents, and the
-    newline with which editors end a file is not a part of it."""
+    """The prompt in a file. Line ends become \\n, as in cleaned documents. The final newline, which
+    editors add, is removed."""
     try:
         text = read_text(path)
     except UserError as error:

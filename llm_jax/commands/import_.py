@@ -1,9 +1,10 @@
-"""Make a run folder from a Hugging Face folder; logits are compared before the run appears.
+"""Make a run from a Hugging Face folder. Logits are compared before the run appears.
 
   llm-jax import downloaded-model runs/imported
 
-Only safetensors are read, never pickled files. The folder needs a SentencePiece tokenizer.model, or
-give one with --tokenizer. The run can be evaluated, sampled, trained further, and exported:
+It reads safetensors, never pickled files. It needs a SentencePiece tokenizer: tokenizer.model in
+the folder, or one given with --tokenizer. The run can be evaluated, sampled, trained further, and
+exported:
 
   llm-jax train runs/imported --data.path data/mine --steps 500
 """
@@ -21,8 +22,8 @@ from llm_jax.runs.claim import only_writer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="Hugging Face model")
-    parser.add_argument("run", type=Path, metavar="RUN", help="new folder of the run")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="Hugging Face folder")
+    parser.add_argument("run", type=Path, metavar="RUN", help="new folder for the run")
     parser.add_argument(
         "--tokenizer",
         type=Path,

@@ -10,8 +10,8 @@ from typing import Any
 def json_line(result: dict[str, Any], encoding: str | None) -> str:
     """`result` as JSON on one line.
 
-    Text stands as it is where `encoding` has all its characters, else in JSON's ASCII escapes. JSON
-    has no NaN and no infinities: they become null.
+    Text is written as it is if `encoding` has all its characters, otherwise with JSON's ASCII
+    escapes. JSON has no NaN or infinity: they become null.
     """
     result = _finite(result)
     line = json.dumps(result, ensure_ascii=False, allow_nan=False)

@@ -1,8 +1,8 @@
-"""Measure a scaling law on your own text: nine small runs, their fit, and a prediction tested.
+"""Fit a scaling law to your own text: nine small runs, a fit, and a test of its prediction.
 
-The runs are three sizes times three amounts of data, each with its own full decay of the learning
-rate. The largest is held out: the law of the other eight must predict it. The law that is written
-is then fitted to all nine. Stopped and started again, finished runs are kept.
+The runs are three sizes times three amounts of data, each with its own full learning rate decay.
+The largest run is held out, and predicted by a law fitted to the other eight. The law that is
+written is fitted to all nine. Run the same command again to resume: finished runs are kept.
 
 example: llm-jax ladder --data data/mine --minutes 15 --chip local --out ladder
 """
@@ -25,23 +25,26 @@ from llm_jax.runs.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="dataset folder, of `llm-jax data build`")
-    parser.add_argument("--flops", type=number, help="budget of all runs together")
-    parser.add_argument("--minutes", type=number, help="the same as time, with --chip")
-    parser.add_argument("--chip", default="local", help="where the runs are trained, one chip: "
-                        "`local` is measured (default: local)")  # fmt: skip
+    parser.add_argument("--data", required=True, help="dataset folder from `llm-jax data build`")
+    parser.add_argument("--flops", type=number, help="training FLOPs of all runs together")
+    parser.add_argument("--minutes", type=number, help="training time of all runs together")
+    parser.add_argument("--chip", default="local", help="the one chip that trains the runs; "
+                        "`local` is this machine, measured (default: local)")  # fmt: skip
     parser.add_argument("--remeasure", action="store_true", help="measure `local` again")
     parser.add_argument("--family", default="qwen", help="llama, qwen, moe, gpt2 (default: qwen, "
                         "whose small models learn to copy early)")  # fmt: skip
-    parser.add_argument("--seq-len", type=count, default=512, help="(default: 512)")
-    parser.add_argument("--rule", default="small", help="batch and learning rate (default: small)")
-    parser.add_argument("--step", type=number, default=1.6, help="ratio of neighbouring sizes, and "
-                        "of amounts of data (default: 1.6)")  # fmt: skip
-    parser.add_argument("--name", default="ladder", help="name of the law (default: ladder)")
-    parser.add_argument("--bootstraps", type=bootstraps, default=4000, help="(default: 4000)")
     parser.add_argument(
-        "--out", type=Path, default=Path("ladder"), help="folder of runs and law (default: ladder)"
+        "--seq-len", type=count, default=512, help="tokens per sequence (default: 512)"
     )
+    parser.add_argument("--rule", default="small", help="rule for batch size and learning rate "
+                        "(default: small)")  # fmt: skip
+    parser.add_argument("--step", type=number, default=1.6, help="ratio of neighbouring sizes, and "
+                        "of neighbouring amounts of data (default: 1.6)")  # fmt: skip
+    parser.add_argument("--name", default="ladder", help="name of the law (default: ladder)")
+    parser.add_argument("--bootstraps", type=bootstraps, default=4000,
+                        help="bootstrap draws for the intervals (default: 4000)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("ladder"),
+                        help="folder for the runs and the law (default: ladder)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _planned(args: argparse.Namespace):
-    """The configs of the runs, from the folder if it holds this ladder, else planned now."""
+    """The configs of the runs: read from the folder if it holds this ladder, else planned now."""
     from llm_jax.plan import hardware, text
     from llm_jax.plan.hyperparameters import RULES
     from llm_jax.plan.ladder import LadderRequest, plan_ladder
@@ -81,8 +84,7 @@ def _planned(args: argparse.Namespace):
     if source.lost:
         print(
             f"{counted(source.lost, 'document')} could not be used when {args.data} was built: "
-            "see its "
-            "left_out.jsonl.",
+            "see its left_out.jsonl.",
             file=sys.stderr,
         )
     recipe = Recipe(
@@ -100,7 +102,7 @@ def _planned(args: argparse.Namespace):
         return _recorded(record, asked), recipe
     if args.out.is_dir() and any(args.out.iterdir()):
         raise UserError(
-            f"--out {str(args.out)!r} is not empty and holds no ladder: choose another."
+            f"--out {str(args.out)!r} is not empty and is not a ladder: choose another."
         )
     local = args.chip == "local"
     rungs = plan_ladder(
@@ -128,7 +130,7 @@ def _planned(args: argparse.Namespace):
 
 
 def _recorded(record: Path, asked: dict[str, Any]) -> list[RunConfig]:
-    """The runs of the ladder in the folder; raises `UserError` if it was asked for otherwise."""
+    """The runs of the ladder in the folder; raises `UserError` if its settings were different."""
     try:
         found = read_json(record)
         before, runs = found["asked"], [from_dict(raw, RunConfig) for raw in found["runs"]]
@@ -138,23 +140,23 @@ def _recorded(record: Path, asked: dict[str, Any]) -> list[RunConfig]:
                if before.get(key) != asked[key]]  # fmt: skip
     if changed:
         raise UserError(
-            f"{record.parent} holds a ladder that was asked for otherwise ({'; '.join(changed)}): "
-            "give the same flags, or another --out."
+            f"{record.parent} holds a ladder with other settings ({'; '.join(changed)}): give the "
+            "same flags, or another --out."
         )
     return runs
 
 
 def _train(config: RunConfig, which: str) -> None:
-    """Trains `config` in a process of its own, unless its folder holds the finished run.
+    """Trains `config` in its own process, unless its folder holds the finished run.
 
     Raises:
       UserError: the run failed.
-      KeyboardInterrupt: it was interrupted, after it has saved where it is.
+      KeyboardInterrupt: the run was interrupted, and has saved its state.
     """
     from llm_jax.plan.outcome import finished
 
     if finished(Path(config.out), config.steps):
-        print(f"{which}, {config.name}: done before", file=sys.stderr)
+        print(f"{which}, {config.name}: already done", file=sys.stderr)
         return
     file = Path(config.out + ".json")
     write_text(file, to_json(config))
@@ -167,19 +169,19 @@ def _train(config: RunConfig, which: str) -> None:
     try:
         code = child.wait()
     except KeyboardInterrupt:
-        child.wait()  # the terminal has interrupted it too, and it is saving
+        child.wait()  # the terminal interrupted it too: let it save
         raise
     if code == 130:
         raise KeyboardInterrupt
     if code:
         raise UserError(
-            f"Run {config.name} of the ladder ended with exit code {code} (its reason is above): "
-            "mend it and run the same command, which keeps the finished runs."
+            f"Run {config.name} of the ladder failed with exit code {code} (the reason is above): "
+            "fix it and run the same command again. Finished runs are kept."
         )
 
 
 def text(result: dict[str, Any]) -> str:
-    lines = ["  parameters     tokens  measured  law of all  difference"]
+    lines = ["  parameters     tokens  measured   predicted  difference"]
     for row in result["runs"]:
         error = row["predicted"] / row["loss"] - 1
         lines.append(

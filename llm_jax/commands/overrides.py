@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import dataclasses
+import inspect
 import io
 import itertools
 import sys
@@ -19,15 +21,15 @@ HELP = ("-h", "--help")
 
 
 def split(words: list[str], own: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The words of a verb whose own flags are `own`, and the flags of fields with their values.
+    """The words of a verb with the flags `own`, and the flags of config fields with their values.
 
-    A field's flag takes the word behind it, one of a field that is a list all words up to the next
-    flag. So CONFIG may stand before, between and behind the flags.
+    A field's flag takes the next word; the flag of a list takes all words up to the next flag. So
+    CONFIG may come before, between or after the flags.
     """
     verb: list[str] = []
     fields: list[str] = []
     several = _lists(RunConfig)
-    takes = 0  # words that belong to the field's flag before them
+    takes = 0  # how many of the next words are values of a field's flag
     for place, word in enumerate(words):
         if word == "--":
             return [*verb, *words[place:]], fields
@@ -44,7 +46,7 @@ def split(words: list[str], own: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def is_flag(word: str) -> bool:
-    """Whether argparse takes the word for a long flag."""
+    """Whether argparse reads the word as a long flag."""
     return len(word) > 2 and word.startswith("--") and " " not in word.split("=")[0]
 
 
@@ -65,11 +67,11 @@ def override(
     """The config `reference` names, with `flags` such as `--optim.learning-rate 1e-3` applied.
 
     Args:
-      own: flags of the verb itself, which one that does not exist may stand for.
+      own: flags of the verb itself, which are suggested for an unknown flag too.
 
     Raises:
       UserError: no config named, an unknown flag (the nearest are suggested), or a bad value.
-      ConfigError: the config that results is invalid.
+      ConfigError: the resulting config is invalid.
     """
     if reference is None:
         raise UserError(
@@ -98,11 +100,46 @@ def _tyro(config: RunConfig, flags: list[str], prog: str, reference: str) -> Run
         default=config,
         args=flags,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+        registry=_registry(),
     )
 
 
+def _registry() -> Any:
+    """A rule that joins the lines of each field's help: tyro keeps the line breaks of docstrings."""
+    from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
+
+    registry = ConstructorRegistry()
+
+    @registry.struct_rule
+    def joined(info: Any) -> StructConstructorSpec | None:
+        cls = type(info.default)
+        if cls is not info.type or not dataclasses.is_dataclass(cls):
+            return None
+        helps, fields = _field_helps(cls), []
+        for name, hint in typing.get_type_hints(cls).items():
+            value = getattr(info.default, name)
+            group = inspect.getdoc(value) if dataclasses.is_dataclass(value) else None
+            helptext = " ".join((group or helps.get(name, "")).split("\n\n")[0].split())
+            fields.append(StructFieldSpec(name=name, type=hint, default=value, helptext=helptext))
+        return StructConstructorSpec(instantiate=cls, fields=tuple(fields))
+
+    return registry
+
+
+def _field_helps(cls: type) -> dict[str, str]:
+    """The docstring below each field of `cls` that has one."""
+    (body,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: str(doc.value.value)
+        for field, doc in itertools.pairwise(body.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)
+    }
+
+
 def _sentence(box: str) -> str:
-    """What tyro says in its frame: the rows between the title and the rule that follows them."""
+    """tyro's message: the rows of its box between the title and the next rule."""
     rows = [line.strip("│ ") for line in box.splitlines()[1:]]
     start = 1 if rows and not rows[0].strip("-") else 0  # without Unicode, a rule under the title
     said = " ".join(itertools.takewhile(lambda row: row.strip("─-"), rows[start:]))
@@ -110,7 +147,7 @@ def _sentence(box: str) -> str:
 
 
 def flag_names(config: Any, prefix: str = "--") -> set[str]:
-    """The flags of all fields of `config`; a part that is not there (`model.moe`) has none."""
+    """The flags of all fields of `config`; a part that is None (`model.moe`) has none."""
     names: set[str] = set()
     for field, hint in typing.get_type_hints(type(config)).items():
         value, name = getattr(config, field), prefix + field.replace("_", "-")

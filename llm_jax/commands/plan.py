@@ -1,7 +1,7 @@
 """Plan a training run from a compute budget: model, data, batch, mesh, time, money.
 
-Give one budget: --flops, --usd, --chip-hours, or --deadline-hours with --chips. Prints the plan;
---write makes a run.json that `train` and `preflight` accept, --report a page to show.
+Give one budget: --flops, --usd, --chip-hours, or --deadline-hours with --chips. The plan is
+printed. --write also writes a run.json for `train` and `preflight`, and --report an HTML page.
 
 example: llm-jax plan --usd 100000 --chip v5p --report plan.html
 """
@@ -25,7 +25,7 @@ UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "chip_hours": "chip-hours",
     "deadline_hours": "chip-hours",
 }
-"""Budget flag → the unit in which the planner counts it."""
+"""Budget flag → the planner's unit for it."""
 DATA = "data/stdlib"
 
 
@@ -34,58 +34,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--flops", type=number, help="training FLOPs, such as 1e22")
     budget.add_argument("--usd", type=number, help="US dollars")
     budget.add_argument("--chip-hours", type=number, help="chips × hours")
-    budget.add_argument("--deadline-hours", type=number, help="wall hours; goes with --chips")
+    budget.add_argument("--deadline-hours", type=number, help="hours of wall time; needs --chips")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--chip", default="v5p", help="v4, v5e, v5p, v6e, tpu7x, a100, h100, "
-                         "h200, b200, or local: measured here (default: v5p)")  # fmt: skip
-    machine.add_argument("--chips", type=count, help="number of chips (default: chosen)")
+                         "h200, b200, or local: this machine, measured (default: v5p)")  # fmt: skip
+    machine.add_argument(
+        "--chips", type=count, help="number of chips (default: chosen by the planner)"
+    )
     machine.add_argument("--remeasure", action="store_true", help="measure `local` again")
-    machine.add_argument("--usd-per-hour", type=number, help="per chip (default: list price)")
-    machine.add_argument("--spot-discount", type=number, default=0.0, help="share (default: 0)")
+    machine.add_argument(
+        "--usd-per-hour", type=number, help="price per chip-hour (default: list price)"
+    )
+    machine.add_argument(
+        "--spot-discount",
+        type=number,
+        default=0.0,
+        help="share of the list price that spot machines save (default: 0)",
+    )
     machine.add_argument(
         "--restart-overhead",
         type=number,
         help="share of time lost to restarts (default: 0.05; 0 for local)",
     )
-    machine.add_argument("--watts", type=number, help="per chip (default: as published)")
-    machine.add_argument("--pue", type=number, default=1.1, help="of the data centre (default 1.1)")
+    machine.add_argument("--watts", type=number, help="power per chip (default: as published)")
     machine.add_argument(
-        "--carbon", type=number, default=0.48, help="kg CO2e per kWh (default: 0.48, world 2023)"
+        "--pue",
+        type=number,
+        default=1.1,
+        help="power usage effectiveness of the data centre (default: 1.1)",
+    )
+    machine.add_argument(
+        "--carbon",
+        type=number,
+        default=0.48,
+        help="kg CO2e per kWh (default: 0.48, the world in 2023)",
     )
     what = parser.add_argument_group("model and data")
-    what.add_argument("--law", default="besiroglu-2024", help="name or file (default: "
-                      "besiroglu-2024)")  # fmt: skip
-    what.add_argument("--law-only", action="store_true", help="the law's optimum and nothing else")
+    what.add_argument("--law", default="besiroglu-2024", help="scaling law, by name or file "
+                      "(default: besiroglu-2024)")  # fmt: skip
+    what.add_argument("--law-only", action="store_true", help="print only the law's optimum")
     what.add_argument("--family", help="llama, qwen, moe, gpt2 (default: the law file's, or llama)")
-    what.add_argument("--params", type=number, help="fix the size, such as 7B")
-    what.add_argument("--tokens", type=number, help="fix the training tokens, such as 1T")
-    what.add_argument("--unique-tokens", type=number, help="different tokens that exist")
-    what.add_argument("--inference-tokens", type=number, default=0.0, help="tokens to be served "
+    what.add_argument("--params", type=number, help="fix the number of parameters, such as 7B")
+    what.add_argument("--tokens", type=number, help="fix the number of training tokens, such as 1T")
+    what.add_argument("--unique-tokens", type=number, help="tokens of text that exist; a run of "
+                      "more tokens repeats them (default: the number in --data)")  # fmt: skip
+    what.add_argument("--inference-tokens", type=number, default=0.0, help="tokens to serve "
                       "over the model's life, paid from the budget (default: 0)")  # fmt: skip
-    serve = parser.add_argument_group("serving by cost, with --inference-tokens")
-    serve.add_argument("--serve-chip", help="where the model will serve; its tokens are weighed by "
-                       "price and utilisation (default: like training)")  # fmt: skip
-    serve.add_argument("--serve-usd-per-hour", type=number, help="per chip (default: list price)")
-    serve.add_argument("--prompt-share", type=number, default=0.5, help="of tokens (default: 0.5)")
-    serve.add_argument("--prefill-mfu", type=number, default=0.5, help="(default: 0.5)")
-    serve.add_argument("--decode-mfu", type=number, default=0.01, help="(default: 0.01)")
+    serve = parser.add_argument_group("serving cost, with --inference-tokens")
+    serve.add_argument("--serve-chip", help="chip that serves the model; served tokens are "
+                       "weighted by its price and utilisation (default: not weighted)")  # fmt: skip
+    serve.add_argument(
+        "--serve-usd-per-hour",
+        type=number,
+        help="price per chip-hour for serving (default: list price)",
+    )
+    serve.add_argument("--prompt-share", type=number, default=0.5, help="share of prompts in the "
+                       "served tokens (default: 0.5)")  # fmt: skip
+    serve.add_argument("--prefill-mfu", type=number, default=0.5, help="MFU of the serving chip "
+                       "while it reads prompts (default: 0.5)")  # fmt: skip
+    serve.add_argument("--decode-mfu", type=number, default=0.01, help="MFU of the serving chip "
+                       "while it generates (default: 0.01)")  # fmt: skip
     what.add_argument("--seq-len", type=count, help="tokens per sequence (default: the law file's, "
                       "or by size)")  # fmt: skip
-    what.add_argument("--vocab-size", type=count, help="(default: that of --data, of the law file, "
-                      "or the family's)")  # fmt: skip
-    what.add_argument("--batch-tokens", type=number, help="tokens per step (default: by rule)")
+    what.add_argument("--vocab-size", type=count, help="vocabulary size (default: that of "
+                      "--data, of the law file, or of the family)")  # fmt: skip
+    what.add_argument("--batch-tokens", type=number, help="tokens per step (default: by --rule)")
     what.add_argument(
         "--rule",
-        help="batch and learning rate: step-law, deepseek, olmo, nanochat, small (default: the law "
-        "file's, or step-law)",
+        help="rule for batch size and learning rate: step-law, deepseek, olmo, nanochat, small "
+        "(default: the law file's, or step-law)",
     )
     out = parser.add_argument_group("output")
-    out.add_argument("--write", type=Path, metavar="RUN.JSON", help="config for train")
-    out.add_argument("--report", type=Path, metavar="PLAN.HTML", help="one self-contained page")
-    out.add_argument("--verify", action="store_true", help="compile the plan's step for its TPUs")
+    out.add_argument("--write", type=Path, metavar="RUN.JSON", help="write the run's config here")
+    out.add_argument("--report", type=Path, metavar="PLAN.HTML", help="write a self-contained page")
+    out.add_argument(
+        "--verify", action="store_true", help="compile the plan's train step for its TPUs"
+    )
     out.add_argument("--name", default="planned", help="name of the run (default: planned)")
-    out.add_argument("--data", help="dataset folder; if it is there, its vocabulary and tokens "
-                     f"count (default: {DATA}, unseen)")  # fmt: skip
+    out.add_argument("--data", help="dataset folder; if it exists, the plan uses its vocabulary "
+                     f"and number of tokens (default: {DATA}, not read)")  # fmt: skip
     out.add_argument("--out", help="folder of the run in RUN.JSON (default: runs/NAME)")
 
 
@@ -95,7 +122,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.plan.request import check
 
     if args.law_only and args.flops is None:
-        raise UserError("--law-only speaks of FLOPs alone: give --flops.")
+        raise UserError("--law-only needs a budget in FLOPs: give --flops.")
     if args.verify:
         require_packages("--verify", "libtpu")
     text = _text(args.data) if args.data else None
@@ -118,7 +145,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if text and law_text:
         found["warnings"].append(
             f"The law was fitted on another dataset ({law_text}) than {args.data} "
-            f"({text.name}): the sizes are a guess for it, and the loss is not a prediction. "
+            f"({text.name}): the sizes are a guess, and the loss is not a prediction. "
             "`llm-jax ladder` fits a law to a dataset."
         )
     config = run_config(
@@ -140,26 +167,30 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _verify(config, machine) -> dict[str, Any]:
-    """What the TPU compiler says of the plan; see the documentation of `llm-jax preflight`."""
+    """The TPU compiler's figures for the plan, as `llm-jax preflight` gives them."""
     if not machine.chip.torus:
         raise UserError(
             f"--verify compiles for TPUs, not for {machine.chip.name}: choose a TPU with --chip."
         )
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # compiling leaves accelerators alone
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # compiling uses no accelerator
     from llm_jax.preflight.cache import measured
 
     return measured(config, machine)
 
 
 def _text(folder: str):
-    """The dataset in `folder`, None if nothing is there yet."""
+    """The dataset in `folder`, None if there is none yet."""
     from llm_jax.plan import text
 
     return text.read(folder) if Path(folder).exists() else None
 
 
 def _request(args: argparse.Namespace, text):
-    """The flags as a `Request`; refuses no budget, several, and a deadline without chips."""
+    """The flags as a `Request`.
+
+    Raises:
+      UserError: there is not exactly one budget, or a deadline without chips.
+    """
     from llm_jax.plan import hardware, lawfile
     from llm_jax.plan.hyperparameters import DEFAULT
     from llm_jax.plan.laws import Parametric
@@ -171,7 +202,7 @@ def _request(args: argparse.Namespace, text):
     if len(given) != 1:
         said = f"{' and '.join(flags)} were given" if given else "none was given"
         raise UserError(
-            f"A plan takes one budget, and {said}: choose one of --flops, --usd, --chip-hours, or "
+            f"A plan takes one budget, but {said}: choose one of --flops, --usd, --chip-hours, or "
             "--deadline-hours with --chips."
         )
     local = args.chip == "local"
@@ -179,7 +210,7 @@ def _request(args: argparse.Namespace, text):
     amount = getattr(args, given[0])
     if given[0] == "deadline_hours":
         if chips is None:
-            raise UserError("--deadline-hours goes with --chips: say how many chips there are.")
+            raise UserError("--deadline-hours needs --chips: give the number of chips.")
         if not amount > 0:
             raise UserError(f"--deadline-hours is {amount:g}: it must be above 0.")
         amount *= chips

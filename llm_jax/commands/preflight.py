@@ -1,9 +1,9 @@
-"""Compile the exact train step for a TPU slice, without a TPU: does it fit, what does it exchange.
+"""Compile the exact train step for a TPU slice, without a TPU, and report memory and communication.
 
-Reports the peak memory by part, the collectives by kind and mesh axis, rooflines and XLA's own
-estimate. --fix tries what makes it fit: recomputation, smaller micro-batches, more sharding.
---search looks for the fastest mesh, recomputation and micro-batch. --write takes what they found
-into a run.json. Every field of the config has a flag, such as --parallel.fsdp 64.
+The report has the peak memory by part, the collectives by kind and mesh axis, rooflines and XLA's
+own estimate. If the step does not fit, --fix tries recomputation, smaller micro-batches and more
+sharding. --search looks for the fastest mesh, recomputation and micro-batch size. --write writes
+the config that they chose. Every scalar field of the config has a flag, such as --parallel.fsdp 64.
 
 example: llm-jax preflight llama3_8b --topology v5p-128
 """
@@ -23,7 +23,7 @@ OVERRIDES = True
 
 
 def environment() -> dict[str, str]:
-    """Compiling leaves the accelerators of this machine alone."""
+    """Compiling does not use this machine's accelerators."""
     return {"JAX_PLATFORMS": "cpu"}
 
 
@@ -33,11 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--topology", metavar="NAME", help="TPU slice, such as v5p-128, v5e-256 or "
                         "v5p:4x4x4")  # fmt: skip
-    parser.add_argument("--slices", type=int, default=1, help="slices over DCN (default: 1)")
-    parser.add_argument("--fix", action="store_true", help="if it does not fit, try what does")
+    parser.add_argument(
+        "--slices", type=int, default=1, help="number of slices, connected over DCN (default: 1)"
+    )
+    parser.add_argument(
+        "--fix", action="store_true", help="if the step does not fit, look for a config that does"
+    )
     parser.add_argument("--search", action="store_true", help="find the fastest mesh that fits")
     parser.add_argument(
-        "--write", type=Path, metavar="RUN.JSON", help="what --fix or --search chose"
+        "--write",
+        type=Path,
+        metavar="RUN.JSON",
+        help="write the config that --fix or --search chose",
     )
 
 
@@ -46,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.topology is None:
         raise UserError("llm-jax preflight needs --topology: a TPU slice such as v5p-128.")
     if args.write and not (args.fix or args.search):
-        raise UserError("--write takes what --fix or --search chose: give one of them.")
+        raise UserError("--write writes the config that --fix or --search chose: give one of them.")
     require_packages("Compiling for TPUs", "libtpu")
     from llm_jax.preflight.cache import measured
     from llm_jax.preflight.remedy import fix

@@ -1,7 +1,7 @@
-"""Report a run: predicted against measured loss, step time, throughput and cost.
+"""Compare the predicted and measured loss, step time, throughput and cost of a run.
 
-The prediction is what `llm-jax plan --write` has put into the run's config. Writes report.html (one
-self-contained page) and report.png into the run's folder, or into --out.
+The prediction is the one that `llm-jax plan --write` stored in the run's config. The files are
+report.html, a self-contained page, and report.png.
 
 example: llm-jax report quickstart/run
 """

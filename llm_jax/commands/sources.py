@@ -1,4 +1,4 @@
-"""The flags that say which text is read and how it is cleaned, shared by the verbs that read it."""
+"""Flags for which text to read and how to clean it, shared by the verbs that build from text."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--stdlib", action="store_true", help="the running Python's standard library"
     )
-    group.add_argument("--tfds", metavar="NAME", help="a registered tfds text set")
+    group.add_argument("--tfds", metavar="NAME", help="a registered tfds text dataset")
     group.add_argument(
-        "--tfds-split", default="train", metavar="SPLIT", help="split of it (default: %(default)s)"
+        "--tfds-split",
+        default="train",
+        metavar="SPLIT",
+        help="split of NAME (default: %(default)s)",
     )
-    group.add_argument("--tfds-dir", type=Path, metavar="DIR", help="where tfds keeps its sets")
+    group.add_argument("--tfds-dir", type=Path, metavar="DIR", help="where tfds keeps its datasets")
     group.add_argument(
         "--encoding",
         default="utf-8",
-        help="of the files, such as cp932 (default: %(default)s)",
+        help="encoding of the files, such as cp932 (default: %(default)s)",
     )
     group.add_argument(
         "--text-key",
@@ -48,13 +51,14 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=256_000_000,
         metavar="N",
-        help="longer documents, and longer lines of JSON, are losses (default: 256M)",
+        help="leave out longer documents and longer lines of JSON (default: 256M)",
     )
     group.add_argument(
         "--licence",
         default="",
         metavar="NAME",
-        help="licence of the text, recorded in the dataset (default: tfds' own, else unknown)",
+        help="licence of the text, stored with the dataset (default: that of the tfds dataset, "
+        "else unknown)",
     )
     group.add_argument(
         "--strict", action="store_true", help="stop at the first text that cannot be used"
@@ -77,7 +81,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--clean",
         choices=("none", "aozora"),
         default="none",
-        help="annotation to remove: ruby and notes of Aozora Bunko (default: %(default)s)",
+        help="markup to remove; aozora: ruby and notes of Aozora Bunko (default: %(default)s)",
     )
     group.add_argument(
         "--min-chars",
@@ -89,7 +93,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
-    """The sources that the flags name; raises `UserError` if none, or one that does not exist."""
+    """The sources that the flags name; raises `UserError` if none is given, or one is missing."""
     from llm_jax.data.sources import FileSource, StdlibSource, TfdsSource
 
     licence = args.licence or "unknown"
@@ -119,13 +123,13 @@ def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
         "--character-coverage",
         type=float,
         metavar="F",
-        help="part of the text whose characters get a piece; others become bytes "
-        "(default: 0.9995, or what half of the vocabulary holds)",
+        help="share of the text's characters that get a piece, the others become bytes (default: "
+        "0.9995, or as much as half of the vocabulary can hold)",
     )
     parser.add_argument(
         "--sample-bytes",
         type=count,
         default=100_000_000,
         metavar="N",
-        help="text that the tokenizer is trained on at most (default: 100M)",
+        help="most text to train the tokenizer on (default: 100M)",
     )

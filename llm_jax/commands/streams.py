@@ -1,4 +1,4 @@
-"""The program's standard streams and its last words, whatever it was started with."""
+"""The program's standard streams and its error messages, however it was started."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pathlib import Path
 from llm_jax.config import UserError
 
 LONGEST = 1000
-"""Characters of an error's sentence."""
+"""Most characters of an error message."""
 
 
 def prepare() -> None:
-    """Opens standard streams that are closed, on nothing: else the next file that is opened would
-    get their numbers, and what is printed. What a stream's encoding lacks is written as `\\u732b`.
+    """Opens closed standard streams on the null device: otherwise the next file to be opened would
+    get their number, and all output. Characters that a stream's encoding lacks are written as
+    `\\u732b`.
     """
     for number in range(3):
         try:
@@ -37,7 +38,7 @@ def prepare() -> None:
 
 
 def check_arguments(argv: Sequence[str]) -> None:
-    """Raises `UserError` for one that is not UTF-8: it could not be stored or printed."""
+    """Raises `UserError` for an argument that is not UTF-8: it could not be stored or printed."""
     for number, word in enumerate(argv, 1):
         try:
             word.encode()
@@ -50,16 +51,19 @@ def check_arguments(argv: Sequence[str]) -> None:
 
 
 def check_working_folder() -> None:
-    """Raises `UserError` if its path is not UTF-8: libraries could not open what lies in it."""
-    with contextlib.suppress(FileNotFoundError):  # it was removed; what needs it will say so
+    """Raises `UserError` if its path is not UTF-8: libraries could not open its files."""
+    with contextlib.suppress(FileNotFoundError):  # it was removed; code that needs it will say so
         here = os.fsencode(Path.cwd())
         if here.decode("utf-8", "ignore").encode() != here:
-            raise UserError(f"The working folder {here!r} is not UTF-8: rename it, or leave it.")
+            raise UserError(
+                f"The path of the working folder, {here!r}, is not UTF-8: rename the folder, or "
+                "work in another."
+            )
 
 
 def give_up_output() -> None:
-    """Whatever is still printed goes nowhere, so that ending the program does not fail too."""
-    with contextlib.suppress(OSError, ValueError):  # a stream in place of it has no number
+    """Discards all further output, so that the end of the program does not fail too."""
+    with contextlib.suppress(OSError, ValueError):  # a stream that replaces it has no number
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""What a verb that read text says of it: what was left out, and what a dataset holds."""
+"""Lines of output for verbs that read text: what was left out, and what a dataset holds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def losses(dropped: dict[str, int]) -> str:
 
 
 def loss_lines(lost: dict[str, Any], named_in: Path | None = None) -> list[str]:
-    """The last sentence of what a verb says that read text; none if all of it could be used.
+    """The last line of a verb's output, about text that could not be used; none if all could.
 
     Args:
-      lost: what `LeftOut.summary` gives.
-      named_in: file that names each loss.
+      lost: what `LeftOut.summary` returns.
+      named_in: file that lists each loss.
     """
     from llm_jax.data.sources.left_out import reasons
 
@@ -34,7 +34,7 @@ def loss_lines(lost: dict[str, Any], named_in: Path | None = None) -> list[str]:
 
 
 def coverage_text(coverage: float | None) -> str:
-    """What to say of the characters of a tokenizer that was trained; empty if all have a piece."""
+    """The character coverage of a trained tokenizer, as text; empty from `COVERAGE` on."""
     from llm_jax.data.tokenizer import COVERAGE
 
     if coverage is None or coverage >= COVERAGE:
@@ -52,14 +52,14 @@ def split_lines(splits: dict[str, dict[str, int]]) -> list[str]:
 
 CHOSEN_BY = {
     "text": "",
-    "size": "; chosen in a random order until they were enough",
-    "position": "; documents are too large, so the end of each large one is held out",
+    "size": "; chosen in random order until they were enough",
+    "position": "; some documents are too large, so the end of each of them is held out",
     "document": "; there is too little text to cut, so the smallest document is held out",
 }
 
 
 def held_out_line(info: dict[str, Any]) -> str:
-    """How much of a dataset's text is held out, how it was chosen, and that it is not in train."""
+    """How much of a dataset's text is held out, how much of that is in train, how it was chosen."""
     held_out = info["held_out"]
     return (
         f"{held_out['share']:.2%} of the text, {held_out['also_in_train']:,} of its documents also "

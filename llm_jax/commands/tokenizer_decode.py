@@ -1,4 +1,4 @@
-"""Token ids to text; without IDs, reads them from standard input.
+"""Turn token ids into text. Without IDs, it reads them from standard input.
 
 llm-jax tokenizer decode --tokenizer tokenizer.model 453 1022 17
 """
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         ids = [int(word) for word in words]
     except ValueError as error:
-        raise UserError(f"Token ids are whole numbers ({error}).") from None
+        raise UserError(f"Token ids must be whole numbers ({error}).") from None
     decoded = tokenizer.decode(ids)
     return {
         "vocab_size": tokenizer.vocab_size,

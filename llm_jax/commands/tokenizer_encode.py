@@ -1,4 +1,4 @@
-"""Text to token ids; without TEXT, reads standard input as it is.
+"""Turn text into token ids. Without TEXT, it reads standard input.
 
 llm-jax tokenizer encode --tokenizer tokenizer.model "def main():"
 """
@@ -14,7 +14,7 @@ from llm_jax.config import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", required=True, metavar="FILE", help="SentencePiece model")
-    parser.add_argument("text", nargs="?", metavar="TEXT", help="what to encode")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="text to encode")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -26,11 +26,13 @@ MEASURED_BYTES = 2_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--vocab-size", type=count, required=True, metavar="N", help="pieces")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="model to write")
+    parser.add_argument(
+        "--vocab-size", type=count, required=True, metavar="N", help="number of pieces"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument(
-        "--seed", type=seed, default=0, help="of the sample that is taken (default: %(default)s)"
+        "--seed", type=seed, default=0, help="seed of the text sample (default: %(default)s)"
     )
     add_vocabulary_arguments(parser)
     add_source_arguments(parser)
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     out: Path = args.out
     if out.exists() and not args.overwrite:
-        raise UserError(f"--out {str(out)!r} exists: choose another name, or say --overwrite.")
+        raise UserError(f"--out {str(out)!r} exists: choose another name, or give --overwrite.")
     spec = VocabSpec(
         vocab_size=args.vocab_size,
         character_coverage=args.character_coverage,

@@ -3,8 +3,8 @@
   llm-jax train quickstart --steps 100 --optim.learning-rate 1e-3
   llm-jax train runs/first/run.json --out runs/second --init-from runs/first
 
-CONFIG is a recipe's name (configs/), its path, a run.json, or the folder of a run; every scalar
-field is a flag.
+CONFIG is the name or path of a recipe (configs/), a run.json, or the folder of a run. Every scalar
+field has a flag.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from llm_jax.plan.devices import maybe_accelerator
 
 OVERRIDES = True
 KEEP = 32 << 30
-"""Bytes up to which glibc keeps what is freed."""
+"""Largest amount of freed memory that glibc keeps, in bytes."""
 
 
 def environment() -> dict[str, str]:
-    """What the process must have been started with: on a CPU, how glibc keeps memory.
+    """Variables that must be set at the start: on a CPU, they tell glibc to keep freed memory.
 
-    XLA frees a step's temporaries and takes them again at the next. By default glibc gives them
-    back to the kernel, which hands them out again in zeroed pages of 4 KiB, hundreds of thousands
-    at every step; so it shall keep them, in huge pages (benchmarks/train_step.py).
+    XLA frees a step's temporaries and allocates them again in the next step. By default glibc gives
+    them back to the kernel, which then hands out hundreds of thousands of zeroed 4 KiB pages per
+    step. With these settings glibc keeps them, in huge pages (benchmarks/train_step.py).
     """
     cpu = os.environ.get("JAX_PLATFORMS") == "cpu" or not maybe_accelerator()
     tunables = {"hugetlb": 1, "mmap_threshold": KEEP, "trim_threshold": KEEP}
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init-from",
         metavar="RUN",
-        help="begin with the weights of this run, or of its checkpoints/STEP (default: random)",
+        help="start with the weights of this run, or of its checkpoints/STEP (default: random)",
     )
 
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def other_run(reference: str, config: RunConfig) -> Path | None:
-    """The run that the config was taken from, if it has checkpoints and is another than this."""
+    """The run that the config was taken from, if it has checkpoints and is not this run."""
     path = Path(reference)
     folder = path if path.is_dir() else path.parent
     trained = (folder / "run.json").is_file() and any((folder / "checkpoints").glob("[0-9]*"))

@@ -1,4 +1,4 @@
-"""What the `dataset.json` of a dataset must hold, for all who read it."""
+"""What the `dataset.json` of a dataset must hold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPE: dict[str, Any] = {
     "record_tokens": int,
     "fingerprint": str,
 }
-"""Fields that are read; a build writes more."""
+"""Shape of the fields that are read; a build writes more."""
 
 
 def read_dataset_info(folder: str | Path) -> dict[str, Any]:

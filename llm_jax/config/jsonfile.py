@@ -1,6 +1,6 @@
-"""JSON of others, read strictly: what a file holds is used rightly, or refused in a sentence.
+"""JSON files, read strictly: one that is damaged, hostile or too large is refused in a sentence.
 
-Every verb reads its JSON here, but for the text of a corpus.
+All JSON is read here, except the text of a corpus.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 from llm_jax.config.errors import UserError
 
 MOST_BYTES = 64 << 20
-"""Largest file that is read: a law file has 100 KB, a run of a week 50 MB of metrics."""
+"""Largest file that is read: a law file has 100 KB, the metrics of a week's run 50 MB."""
 DEEPEST = 100
-"""Levels of nesting; what is printed or stored later recurses too."""
+"""Most levels of nesting; printing and storing the value recurse too."""
 MOST_BITS = 1024
-"""Of a whole number: those above are no floats either."""
+"""Most bits of a whole number; a larger one does not fit in a float either."""
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -60,8 +60,8 @@ def read_bytes(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> by
         size = os.fstat(file.fileno()).st_size
         if size > most_bytes:
             raise UserError(
-                f"{path} has {size:,} bytes, more than the {most_bytes:,} that such a file can "
-                "have: check the path."
+                f"{path} has {size:,} bytes, but such a file has at most {most_bytes:,}: check the "
+                "path."
             )
         return file.read(most_bytes)
 
@@ -76,7 +76,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Opens a pipe that nobody writes to without waiting."""
+    """Opens without waiting, even a pipe that nobody writes to."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -90,9 +90,9 @@ def parse_json(text: str | bytes, name: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, name))
     except RecursionError:
-        raise UserError(f"{name} is nested deeper than {DEEPEST} levels: repair it.") from None
+        raise UserError(f"{name} is nested deeper than {DEEPEST} levels: fix it.") from None
     except ValueError as error:  # also bytes that are not UTF-8, and numbers of over 4300 digits
-        raise UserError(f"{name} is not JSON ({_first_sentence(error)}): repair it.") from None
+        raise UserError(f"{name} is not JSON ({_first_sentence(error)}): fix it.") from None
     _check(value, name)
     return value
 
@@ -104,13 +104,13 @@ def _object(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise UserError(f"{name} has the field {twice!r} twice: keep one.")
     for key, value in pairs:
-        _check_number(value, f"{name} has, as {key!r},")
+        _check_number(value, f"{name} has in the field {key!r}")
     return made
 
 
 def _check_number(value: Any, has: str) -> None:
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
-        raise UserError(f"{has} a number of {len(str(value))} digits: correct it.")
+        raise UserError(f"{has} a number of {len(str(value))} digits: fix it.")
 
 
 def _first_sentence(error: ValueError) -> str:
@@ -124,7 +124,7 @@ def _check(value: Any, name: str) -> None:
         inner: list[Any] = []
         for one in level:
             if depth == DEEPEST and isinstance(one, dict | list):
-                raise UserError(f"{name} is nested deeper than {DEEPEST} levels: repair it.")
+                raise UserError(f"{name} is nested deeper than {DEEPEST} levels: fix it.")
             if isinstance(one, dict):
                 inner += [*one, *one.values()]
             elif isinstance(one, list):
@@ -132,12 +132,12 @@ def _check(value: Any, name: str) -> None:
             elif isinstance(one, int):
                 _check_number(one, f"{name} holds")
             elif isinstance(one, str) and not (one.isascii() or _is_unicode(one)):
-                raise UserError(f"{name} holds {one[:40]!a}, which is not Unicode: repair it.")
+                raise UserError(f"{name} holds {one[:40]!a}, which is not Unicode: fix it.")
         level, depth = inner, depth + 1
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether no half of a surrogate pair stands alone in it."""
+    """Whether `text` has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -146,12 +146,14 @@ def _is_unicode(text: str) -> bool:
 
 
 def require_shape(value: Any, shape: Any, where: str = "it") -> None:
-    """Looks at whether parsed JSON has a shape: a type, `[shape]` for a list of any length,
-    `{str: shape}` for an object of any names, or the shapes of the fields that it must have, of
-    which `(shape,)` may be null or left out.
+    """Checks that parsed JSON has a shape.
+
+    A shape is a type, `[shape]` for a list of any length, `{str: shape}` for an object with any
+    names, or an object with the shape of each required field. A field of shape `(shape,)` may be
+    null or missing. Whole numbers must not be negative.
 
     Raises:
-      UserError: it has not; names the field. Whole numbers must not be negative.
+      UserError: it does not; the sentence names the field.
     """
     if isinstance(shape, tuple):
         if value is not None:

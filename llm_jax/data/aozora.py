@@ -1,10 +1,10 @@
-"""Plain text of Aozora Bunko files: no ruby, no editor's notes, no header, no colophon.
+"""Aozora Bunko files as plain text, without ruby, editors' notes, legend and colophon.
 
-The annotation is described in 青空文庫 注記一覧 (https://www.aozora.gr.jp/annotation/). Characters
-outside Shift_JIS (外字) are notes that name a code point of JIS X 0213 or of Unicode; they become
-that character, or 〓 (the printers' mark for a missing type) where the note names none.
+The markup is described in 青空文庫 注記一覧 (https://www.aozora.gr.jp/annotation/). A character
+outside Shift_JIS (外字) is written as a note with its code point in JIS X 0213 or Unicode. The note
+becomes that character, or 〓 (the printers' mark for missing type) if it has no code point.
 
-Accents are written behind their letters, in brackets: 〔fe^te〕 is fête (アクセント分解,
+Accents are written after their letters, in brackets: 〔fe^te〕 is fête (アクセント分解,
 https://www.aozora.gr.jp/accent_separation.html). The same brackets enclose what an editor has
 added; those stay.
 """
@@ -43,7 +43,7 @@ NOTATION = LIGATURES | STROKES | ACCENTED
 
 
 def _spelling(two: str) -> str:
-    """The pattern of a key of `NOTATION` where it is one: the marks are also punctuation."""
+    """The pattern of a key of `NOTATION`, except where its mark is punctuation."""
     if two in ("U'", "u'"):  # French qu'il
         return f"(?<![Qq]){two}"
     if two.endswith(","):  # a, b, c, d
@@ -58,7 +58,7 @@ UNICODE_CODE = re.compile(r"U\+([0-9A-Fa-f]{4,6})")
 
 
 def plain_text(text: str) -> str:
-    """The work's own words in `text`, whose line ends are \\n; its first line stays the title."""
+    """The work's own words in `text`, whose line ends are \\n. Its first line stays the title."""
     text = _without_legend(text)
     if colophon := COLOPHON.search(text):
         text = text[: colophon.start()]
@@ -72,7 +72,7 @@ def plain_text(text: str) -> str:
 
 
 def _without_legend(text: str) -> str:
-    """`text` without the block between two rules that explains the annotation."""
+    """`text` without the legend, a block between two rules that explains the markup."""
     rules = list(RULE.finditer(text))
     if len(rules) >= 2 and "記号について" in text[rules[0].end() : rules[1].start()]:
         return text[: rules[0].start()] + text[rules[1].end() :]
@@ -80,7 +80,7 @@ def _without_legend(text: str) -> str:
 
 
 def _accented(bracketed: re.Match[str]) -> str:
-    """The words in the brackets with their accents; as they were if there is none."""
+    """The words in the brackets with accents; unchanged, brackets included, if they have none."""
     text, found = DECOMPOSED.subn(lambda letter: NOTATION[letter[0]], bracketed[1])
     return text if found else bracketed[0]
 

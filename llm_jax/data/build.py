@@ -5,7 +5,7 @@
     <out>/tokenizer.model    the SentencePiece model
     <out>/tokens/1.0.0/      tfds dataset: splits `train` and `validation`
 
-Everything is made in a sibling folder that takes the name `<out>` at the very end.
+Everything is written to a sibling folder, which is renamed to `<out>` at the very end.
 """
 
 from __future__ import annotations
@@ -37,28 +37,29 @@ from llm_jax.runs.files import new_folder
 
 RECORD_TOKENS = 2048
 FORMAT = 3
-"""Raised when the same inputs give another dataset."""
+"""Raised whenever the same inputs come to give a different dataset."""
 LEFT_OUT_FILE = "left_out.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocabSpec:
-    """A tokenizer to be trained on `sample_bytes` of the documents at most.
+    """A tokenizer to train on at most `sample_bytes` of the documents.
 
-    SentencePiece takes up to 30 bytes of memory for each of them (Japanese; English a third)."""
+    SentencePiece takes up to 30 bytes of memory per byte of Japanese, a third of it for English.
+    """
 
     vocab_size: int
     character_coverage: float | None = None
-    """None: `coverage_within` the vocabulary."""
+    """None: `coverage_within` decides."""
     sample_bytes: int = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSpec:
-    """What a dataset is made of; equal specs over equal files make equal datasets.
+    """The inputs and settings of a dataset. Equal specs over equal files give equal datasets.
 
     Attributes:
-      validation_fraction: of the text, above 0 and at most 0.5.
+      validation_fraction: share of the text to hold out, above 0 and at most 0.5.
       strict: the first loss ends the build.
       max_left_out: share of losses above which the build fails, from 0 to 1.
     """
@@ -82,11 +83,11 @@ class BuildSpec:
         self.left_out()
 
     def left_out(self) -> LeftOut:
-        """An empty record of losses; raises `UserError` if `max_left_out` is not a share."""
+        """An empty record of losses; raises `UserError` if `max_left_out` is not from 0 to 1."""
         return LeftOut(self.strict, self.max_left_out)
 
     def fingerprint(self) -> str:
-        """Hex digest of all inputs, the files' contents among them."""
+        """Hex digest of all inputs and settings, including the files' contents."""
         tokenizer = self.tokenizer
         parts = {
             "format": FORMAT,
@@ -108,12 +109,12 @@ def build(
     """Builds the dataset `out`, unless it is already there.
 
     Returns:
-      What dataset.json holds, and whether it had been built before.
+      The content of dataset.json, and whether the dataset had been built before.
 
     Raises:
-      Held: another process writes `out`.
-      UserError: the corpus is empty, lost too much or cannot carry the vocabulary, or `out` holds
-        something else.
+      Held: another process is writing `out`.
+      UserError: the corpus is empty, lost too much text or does not fit the vocabulary, or `out`
+        holds something else.
       OSError: reading or writing failed. Whatever `out` held before is still there.
     """
     fingerprint = spec.fingerprint()
@@ -121,7 +122,7 @@ def build(
         return built, True
     with only_writer(out, "llm-jax data build"):
         if built := _built_before(out, spec, fingerprint, overwrite):
-            return built, True  # by a program that has just ended
+            return built, True  # by a process that has just ended
         with new_folder(out, replace=overwrite) as folder:
             info = _build_into(folder, spec, progress)
             info["fingerprint"] = fingerprint
@@ -134,14 +135,17 @@ def build(
 def _built_before(
     out: Path, spec: BuildSpec, fingerprint: str, overwrite: bool
 ) -> dict[str, Any] | None:
-    """The finished dataset in `out` if it has this fingerprint, and no more losses than `spec`
-    accepts; None if `out` may be replaced."""
+    """The dataset.json in `out` if the dataset has this fingerprint; None if `out` may be written.
+
+    Raises:
+      UserError: `out` holds something else, or has more losses than `spec` accepts.
+    """
     if not out.exists():
         return None
     if not (out / INFO_FILE).is_file():
         if out.is_dir() and not any(out.iterdir()):
             return None
-        raise UserError(f"--out {str(out)!r} exists and is no dataset: choose another folder.")
+        raise UserError(f"--out {str(out)!r} exists and is not a dataset: choose another folder.")
     info = _info_of(out, overwrite)
     if info is None:
         return None
@@ -152,12 +156,12 @@ def _built_before(
         return None
     raise UserError(
         f"--out {str(out)!r} holds a dataset of other inputs or settings: choose another folder, "
-        "or say --overwrite."
+        "or give --overwrite."
     )
 
 
 def _info_of(out: Path, overwrite: bool) -> dict[str, Any] | None:
-    """The dataset.json in `out`; None for a damaged one, if it may be replaced."""
+    """The content of dataset.json in `out`; None if it is damaged and may be replaced."""
     try:
         return read_dataset_info(out)
     except UserError:
@@ -167,9 +171,9 @@ def _info_of(out: Path, overwrite: bool) -> dict[str, Any] | None:
 
 
 def _check_losses(losses: dict[str, Any], spec: BuildSpec) -> None:
-    """Raises `UserError` if a dataset that was built with `losses` is not what `spec` accepts."""
+    """Raises `UserError` if `spec` does not accept a dataset that was built with `losses`."""
     if spec.strict and losses["count"]:
-        raise UserError(f"--strict, but the dataset that is there lacks text: {reasons(losses)}.")
+        raise UserError(f"--strict is set, but the existing dataset lacks text: {reasons(losses)}.")
     check_share(losses, spec.max_left_out)
 
 
@@ -223,7 +227,7 @@ def _split(corpus: Corpus, spec: BuildSpec) -> Splits:
 def _tokenizer(
     spec: BuildSpec, corpus: Corpus, order: np.ndarray, progress: Progress
 ) -> tuple[Tokenizer, float | None]:
-    """The tokenizer, and the character coverage of one that was trained."""
+    """The tokenizer, and its character coverage if it was trained here."""
     if isinstance(spec.tokenizer, Tokenizer):
         return spec.tokenizer, None
     return train_tokenizer(spec.tokenizer, corpus, order, progress)
@@ -233,7 +237,7 @@ def train_tokenizer(
     spec: VocabSpec, corpus: Corpus, order: np.ndarray, progress: Progress
 ) -> tuple[Tokenizer, float]:
     """A tokenizer trained on the first `spec.sample_bytes` of the documents in `order`, and the
-    part of their characters that have a piece."""
+    share of their characters that have a piece."""
     progress("training the tokenizer", 0, None)
     coverage = spec.character_coverage
     if coverage is None:
@@ -243,7 +247,7 @@ def train_tokenizer(
 
 
 def take(corpus: Corpus, order: np.ndarray, max_bytes: int) -> Iterator[str]:
-    """Texts in `order` until `max_bytes` of them have come."""
+    """Texts in `order`, until they have `max_bytes` together."""
     taken = 0
     for i in order:
         if taken >= max_bytes:

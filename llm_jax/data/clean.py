@@ -9,7 +9,7 @@ from typing import Literal
 
 from llm_jax.data import aozora
 
-# C0 and C1 controls except tab and newline; the byte-order mark inside text means nothing either.
+# C0 and C1 controls except tab and newline, and the byte-order mark: inside text it means nothing.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 
 
@@ -18,9 +18,9 @@ class Cleaner:
     """What happens to every document before it is tokenised.
 
     Attributes:
-      normalize: Unicode normal form. NFKC also unifies full-width and half-width characters; it
-        lives here and not in the tokenizer, where an export to Hugging Face would lose it.
-      markup: "aozora" removes Aozora Bunko's annotation (`aozora.py`).
+      normalize: Unicode normal form. NFKC also unifies full-width and half-width characters. It
+        is applied here and not in the tokenizer, where an export to Hugging Face would lose it.
+      markup: "aozora" removes Aozora Bunko's markup (`aozora.py`).
       min_chars: shorter documents are dropped.
     """
 
@@ -40,7 +40,7 @@ class Cleaner:
         return text
 
     def reason_to_drop(self, text: str) -> str | None:
-        """Why a cleaned text is not kept, None if it is."""
+        """Why a cleaned text is dropped; None if it is kept."""
         if not text.strip():
             return "empty"
         if len(text) < self.min_chars:

@@ -1,7 +1,7 @@
 """Cleaned, distinct documents in a temporary file, to be read in any order.
 
-The texts lie on disk; memory holds about 154 bytes per document (place, size, digest, and the set
-of digests that finds duplicates), which is what bounds a corpus: 100 million documents need 15 GB.
+The texts are on disk. Memory holds about 154 bytes per document (place, size, digest, and the set
+of digests that finds duplicates). This limits the corpus: 100 million documents need 15 GB.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Corpus:
-    """The documents that cleaning kept, numbered in the order in which they came.
+    """The documents that were kept, numbered in the order in which they were added.
 
     Attributes:
       left_out: what was not kept, and why.
-      kept: documents that were, before any was cut for the held-out text.
-      used: documents that came and are no loss: kept ones, and duplicates, empty and short ones.
-      licences: licence → documents kept.
-      source_numbers: place in the list of sources that each document came from.
+      kept: number of documents that were kept, before any was cut for the held-out text.
+      used: number of documents that are not a loss: kept, duplicate, empty and short ones.
+      licences: licence → number of documents kept.
+      source_numbers: index of each document's source in the list of sources.
     """
 
     def __init__(self, spool: Path, left_out: LeftOut) -> None:
@@ -52,7 +52,7 @@ class Corpus:
         return len(self._digests)
 
     def add(self, document: Document, cleaner: Cleaner, source_number: int) -> None:
-        """Keeps the cleaned document, the first of those that are the same to a reader."""
+        """Cleans and keeps the document, unless an earlier one is the same to a reader."""
         text = cleaner.clean(document.text)
         try:
             raw = text.encode()
@@ -88,7 +88,7 @@ class Corpus:
         return b"".join(parts)
 
     def finish(self) -> None:
-        """No more documents come."""
+        """Ends the adding of documents."""
         self._file.flush()
         self._seen.clear()
 
@@ -106,16 +106,20 @@ class Corpus:
         return np.diff(np.array(self._starts))
 
     def shuffled(self, seed: int) -> np.ndarray:
-        """All document numbers, ordered by a hash of (text, seed): the files' order has no part."""
+        """All document numbers, ordered by a hash of (text, seed); the order of files is unused."""
         digests = np.array(self._digests, np.uint64)
         return np.argsort(mix(digests ^ seed_key(seed)), kind="stable")
 
     def hold_out(self, fraction: float) -> tuple[np.ndarray, ChosenBy]:
-        """(documents,) bool: those that are held out, about `fraction` of the text, and how they
-        were chosen; see `splits.choose`. Documents that are cut become two, with other numbers.
+        """Holds out about `fraction` of the text; see `splits.choose`.
+
+        A document that is cut becomes two, which changes the numbers of those after it.
+
+        Returns:
+          (documents,) bool, which ones are held out, and how they were chosen.
 
         Raises:
-          UserError: there is one document, and it is a single character.
+          UserError: the corpus is a single character.
         """
         chosen, chosen_by = choose(mix(np.array(self._digests, np.uint64)), self.sizes, fraction)
         if chosen_by != "position":
@@ -129,9 +133,9 @@ class Corpus:
         return held_out, chosen_by
 
     def _cut(self, i: int, size: int) -> None:
-        """Makes two documents of document `i`, the first of `size` bytes."""
+        """Cuts document `i` in two, of which the first has `size` bytes."""
         if size == 0:
-            raise UserError("The corpus is one character: give more text.")
+            raise UserError("The corpus is a single character: give more text.")
         self._starts.insert(i + 1, self._starts[i] + size)
         self._digests.insert(i, 0)
         self.source_numbers.insert(i, self.source_numbers[i])
@@ -146,7 +150,7 @@ def read_corpus(
     progress: Progress,
     left_out: LeftOut,
 ) -> Corpus:
-    """Reads all sources into a `Corpus` whose texts lie in the new file `spool`.
+    """Reads all sources into a `Corpus`, whose texts are in the new file `spool`.
 
     Raises:
       UserError: no document is left, or more are lost than `left_out` accepts.

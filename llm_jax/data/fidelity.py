@@ -1,7 +1,7 @@
-"""Whether a tokenizer gives back the text it was given, judged on real documents of each source.
+"""Whether a tokenizer gives back the text that it encodes, tested on documents of each source.
 
-Counts of bytes cannot tell: a tokenizer that turns every newline into a space keeps them all. So
-documents are encoded, decoded, and compared.
+Byte counts cannot tell: a tokenizer that turns every newline into a space does not change them. So
+documents are encoded, decoded and compared.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from llm_jax.data.sources import Source
 from llm_jax.data.tokenizer import Tokenizer
 
 SAMPLE_BYTES = 16_000_000
-"""Text that is compared, shared by all sources; each source's first, last and longest document are
+"""Text to compare, shared by all sources. Each source's first, last and longest documents are
 compared whatever their size."""
 MOST = 10
-"""Characters that a report names."""
+"""Most characters that a report names."""
 CONTEXT = 20
 """Characters on each side of the first difference that an example shows."""
 
 
 @dataclass
 class Comparison:
-    """What became of the documents of one source that were encoded and decoded.
+    """Documents of one source, before and after encoding and decoding.
 
     Attributes:
-      lost, added: character → how often it came back too rarely, and too often.
-      example: around the first difference found: what `was` there, what it `became`.
+      lost, added: character → how many are missing after decoding, and how many are new.
+      example: the text around the first difference: what it `was`, and what it `became`.
     """
 
     source: str
@@ -74,7 +74,7 @@ class Comparison:
 def compare(
     source: str, texts: Iterable[str], tokenizer: Tokenizer, documents: int | None = None
 ) -> Comparison:
-    """Encodes and decodes `texts`, out of `documents` (by default these are all)."""
+    """Compares `texts`, which are all documents, or a sample of this number of `documents`."""
     made = Comparison(source, documents or 0)
     for text in texts:
         (ids,) = tokenizer.encode_documents([text])
@@ -87,7 +87,7 @@ def compare(
 def compare_sources(
     corpus: Corpus, sources: tuple[Source, ...], tokenizer: Tokenizer, progress: Progress
 ) -> list[dict[str, Any]]:
-    """The report of each source that has documents, on a sample that the texts alone decide."""
+    """The report of each source that has documents. The sample depends on the texts alone."""
     source_of = np.array(corpus.source_numbers)
     by_source = np.argsort(source_of, kind="stable")
     ends = np.searchsorted(source_of[by_source], np.arange(len(sources) + 1))
@@ -124,7 +124,7 @@ def _sample(
 
 
 def _first_difference(a: str, b: str) -> int:
-    """Length of the beginning that two strings share."""
+    """Length of the common prefix of two strings."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
@@ -136,14 +136,14 @@ def _first_difference(a: str, b: str) -> int:
 
 
 def sentences(reports: Iterable[dict[str, Any]]) -> list[str]:
-    """What to tell a person of the reports; nothing where every document came back as it was."""
+    """The reports as lines for a person; none if every document is decoded as it was."""
     lines = []
     for one in reports:
         if not one["changed"]:
             continue
         lines.append(
             f"the tokenizer loses text: {one['changed']:,} of the {one['compared']:,} documents of "
-            f"{one['source']} that were compared are not decoded as they were"
+            f"{one['source']} that were compared changed when encoded and decoded"
         )
         if one["lost"] or one["added"]:
             lines.append(

@@ -1,9 +1,9 @@
 """The order in which a run reads the windows of its text, across changes of their length.
 
 An epoch reads every window of T tokens once, in a pseudo-random order that is a function of (seed,
-epoch). When T or the seed changes in mid-epoch, the text that this epoch has not read yet is what
-the epoch reads next: its pieces are laid end to end, cut into windows of the new length, and read
-in the new order. So each token of the epoch is an input once, and those after it are whole again.
+epoch). If T or the seed changes in mid-epoch, the rest of the epoch reads the text that it has not
+read yet: the unread pieces are laid end to end, cut into windows of the new length, and read in the
+new order. So each token of the epoch is an input once. Later epochs read whole windows again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ CHUNK = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """An endless order of windows; row r of it is the r-th window.
+    """An endless sequence of windows; row r is the r-th window to read.
 
     Attributes:
-      tokens: of the stream, whose windows begin at multiples of `seq_len` and take one more token.
-      epoch: the first one.
+      tokens: length of the stream. Its windows begin at multiples of `seq_len`; each has
+        `seq_len` + 1 tokens.
+      epoch: number of the first epoch.
       left: (n, 2) int64, [start, end) of the pieces of the stream that the first epoch reads,
         ascending and not adjacent; None: all windows.
     """
@@ -37,18 +38,18 @@ class Order:
 
     @property
     def windows(self) -> int:
-        """Windows of a whole epoch."""
+        """Windows in a whole epoch."""
         return (self.tokens - 1) // self.seq_len
 
     @property
     def first_rows(self) -> int:
-        """Rows of the first epoch; where it reads pieces, the last row may be filled up."""
+        """Rows in the first epoch; if it reads pieces, the last row may be padded."""
         if self.left is None:
             return self.windows
         return -(-int((self.left[:, 1] - self.left[:, 0]).sum()) // self.seq_len)
 
     def whole(self, rows: np.ndarray) -> np.ndarray:
-        """Starts in the stream of `rows` (k,) int64 that whole epochs read."""
+        """Where the windows of `rows` (k,) int64 begin in the stream, in epochs without pieces."""
         later = rows - self.first_rows
         first = later < 0
         epoch = self.epoch + np.where(first, 0, 1 + later // self.windows)
@@ -56,11 +57,11 @@ class Order:
         return permute(inside, self.windows, self._key(epoch)) * self.seq_len
 
     def pieced(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What `rows` (k,) int64 of a first epoch of pieces read.
+        """What `rows` (k,) int64 read in a first epoch of pieces.
 
         Returns:
-          (k, T) places in the stream; whether a piece, and with it a context, begins there; whether
-          the row is filled up there, behind the end of the last piece.
+          Three (k, T) arrays: places in the stream; whether a piece, and so a context, begins
+          there; whether the row is padded there, after the end of the last piece.
         """
         assert self.left is not None
         n, begins = self.first_rows, _offsets(self.left)
@@ -73,7 +74,7 @@ class Order:
         return stream, starts, filled
 
     def changed(self, rows: int, seq_len: int, seed: int) -> Order:
-        """The order in which a run goes on that has read `rows` rows of this one."""
+        """The order for the rest of a run that has read `rows` rows of this one."""
         later = rows - self.first_rows
         epoch = self.epoch if later < 0 else self.epoch + 1 + later // self.windows
         inside = rows if later < 0 else later % self.windows
@@ -86,7 +87,7 @@ class Order:
         return Order(self.tokens, seq_len, seed, epoch, unread)
 
     def _unread(self, epoch: int, inside: int, pieces: np.ndarray) -> np.ndarray:
-        """The parts of `pieces`, which `epoch` reads, that its rows from `inside` on read."""
+        """The parts of the epoch's `pieces` that its rows from `inside` on read."""
         begins = _offsets(pieces)
         n = -(-int(begins[-1]) // self.seq_len)
         unread = np.zeros(n, bool)
@@ -97,7 +98,7 @@ class Order:
         edges = np.flatnonzero(np.diff(window) > 1)
         starts = window[np.concatenate([[0], edges + 1])] * self.seq_len
         ends = np.minimum((window[np.concatenate([edges, [-1]])] + 1) * self.seq_len, begins[-1])
-        # Runs of windows, cut where a piece ends and put to where it lies in the stream.
+        # Runs of windows, cut where a piece ends and mapped to its place in the stream.
         cuts = np.unique(np.concatenate([starts, ends, begins]))
         a, b = cuts[:-1], cuts[1:]
         run = np.searchsorted(starts, a, side="right") - 1
@@ -112,5 +113,5 @@ class Order:
 
 
 def _offsets(pieces: np.ndarray) -> np.ndarray:
-    """(n + 1,) where each of the pieces begins when they are laid end to end, and their end."""
+    """(n + 1,): where each piece begins when all are laid end to end, and where the last ends."""
     return np.concatenate([[0], np.cumsum(pieces[:, 1] - pieces[:, 0])])

@@ -2,7 +2,7 @@
 
 Alternating Feistel network over the mixed-radix domain a × b ≥ n with cycle walking (Black &
 Rogaway 2002, "Ciphers with Arbitrary Finite Domains"); the round function is SplitMix64's
-finaliser (Steele et al. 2014). a·b < n + a with a ≈ √n, so that a walk of two steps is rare.
+finaliser (Steele et al. 2014). a·b < n + a with a ≈ √n, so a second step of the walk is rare.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _hash(half: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def seed_key(seed: int) -> np.ndarray:
-    """(1,) uint64 that `seed`, any integer, stands for."""
+    """(1,) uint64: the key of `seed`, any integer."""
     return mix(np.array([seed % 2**64], np.uint64))
 
 

@@ -1,11 +1,10 @@
-"""From a dataset on disk to training batches: random access, so that a step is computed, not
-replayed.
+"""From a dataset on disk to training batches, by random access: a step is computed, not replayed.
 
 A split is one stream of tokens `<s> document </s> <s> document </s> …`. Window w is the T+1 tokens
-from w·T on: T inputs and, one later, T targets. Each epoch visits every window once in a
-pseudo-random order that is a function of (seed, epoch); step s takes B consecutive windows of that
-endless order. So the global batch depends on (seed, step) alone: not on the number of hosts, and
-step 10 million costs what step 10 costs. Where T or the seed changed in mid-epoch, `order` has the
+from w·T on: T inputs, and T targets one token later. Each epoch visits every window once, in a
+pseudo-random order that is a function of (seed, epoch). Step s takes B consecutive windows of this
+endless order. So the global batch depends on (seed, step) alone, and not on the number of hosts.
+Step 10 million costs the same as step 10. If T or the seed changes in mid-epoch, `order.py` has the
 rule.
 """
 
@@ -28,8 +27,8 @@ from llm_jax.data.tokenizer import Tokenizer
 TOKENIZER_FILE = "tokenizer.model"
 RECORDS_FOLDER = "tokens/1.0.0"
 IGNORED = -1
-"""Target that the loss leaves out."""
-# Tokens per global step that the prefetcher reads together, and such groups held ready: 2 MB each.
+"""Target that the loss ignores."""
+# Tokens that the prefetcher reads together, and how many such groups it keeps ready, 2 MB each.
 GROUP_TOKENS = 2**17
 GROUPS_AHEAD = 3
 
@@ -37,7 +36,7 @@ Batch = dict[str, np.ndarray]
 
 
 class UnreadableRecords(UserError):
-    """Damaged records, or a disk that fails: another try may go better."""
+    """Damaged records, or a failing disk: another try may succeed."""
 
     exit_code = 1
 
@@ -45,8 +44,8 @@ class UnreadableRecords(UserError):
 class RecordReader:
     """Random access to the records of one split, through tfds.
 
-    tfds reads the bytes; its generic decoding, three times slower than the reading itself, is
-    replaced by the one line that the `Tokens` builder's only feature needs.
+    tfds reads the bytes. Its generic decoding takes three times as long as the reading, so one line
+    that decodes the only feature of the `Tokens` builder replaces it.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -69,7 +68,7 @@ class RecordReader:
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Whatever tfds and its formats say of damaged files, as one sentence with the folder."""
+        """Turns the errors of tfds and its formats into one sentence that names the folder."""
         try:
             yield
         except (OSError, MemoryError):
@@ -86,7 +85,7 @@ class TokenDataset:
     """A folder that `llm-jax data build` wrote.
 
     Attributes:
-      info: what dataset.json holds: provenance and counts.
+      info: the content of dataset.json: provenance and counts.
       tokenizer: the tokenizer that the tokens belong to.
     """
 
@@ -98,32 +97,32 @@ class TokenDataset:
 
     @classmethod
     def open(cls, path: str | Path) -> TokenDataset:
-        """Raises `UserError` if `path` holds no finished dataset, or a tokenizer not its own."""
+        """Raises `UserError` if `path` has no finished dataset, or not the dataset's tokenizer."""
         path = Path(path)
         info = read_dataset_info(path)
         tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
         if tokenizer.sha256 != info["tokenizer_sha256"]:
             raise UserError(
-                f"{path / TOKENIZER_FILE} is not the tokenizer that the dataset was made with: "
+                f"{path / TOKENIZER_FILE} is not the tokenizer that the dataset was built with: "
                 "restore it, or build the dataset again."
             )
         return cls(path, info, tokenizer)
 
     @property
     def bytes_per_token(self) -> float:
-        """UTF-8 bytes of text per token over all splits, <s> and </s> counted as tokens."""
+        """UTF-8 bytes of text per token over all splits; <s> and </s> count as tokens."""
         return self.info["bytes"] / self.info["tokens"]
 
     def num_tokens(self, split: str) -> int:
-        """Tokens of `split`, "train" or "validation"; raises `UserError` for another one."""
+        """Tokens of `split`, "train" or "validation"; raises `UserError` for any other."""
         if split not in self.info["splits"]:
             known = ", ".join(self.info["splits"])
             raise UserError(f"{self.path} has no split {split!r}: it has {known}.")
         return self.info["splits"][split]["tokens"]
 
     def records(self, split: str, numbers: list[int]) -> list[np.ndarray]:
-        """Records of `split`, each (n,) uint16 | uint32, n = `info["record_tokens"]` but for the
-        last one."""
+        """Records of `split`, each (n,) uint16 | uint32. n is `info["record_tokens"]`, or less in
+        the last record."""
         if split not in self._readers:
             self._readers[split] = RecordReader(self.path / RECORDS_FOLDER, split)
         return self._readers[split].read(numbers)
@@ -146,14 +145,14 @@ class TokenDataset:
         return self._filled(split, records).reshape(-1)[begin[:, None] + np.arange(length)]
 
     def gather(self, split: str, places: np.ndarray) -> np.ndarray:
-        """Tokens at `places`, int64 of any shape, of the stream; int32 of that shape."""
+        """Tokens of the stream at `places`, int64 of any shape; int32 of the same shape."""
         size = self.info["record_tokens"]
         records = np.unique(places // size)
         row = np.searchsorted(records, places // size)
         return self._filled(split, records)[row, places % size]
 
     def _filled(self, split: str, records: np.ndarray) -> np.ndarray:
-        """(n, record_tokens) int32, the records of these numbers; a short one is filled up."""
+        """(n, record_tokens) int32: the records of these numbers; a short one is padded."""
         buffer = np.zeros((len(records), self.info["record_tokens"]), np.int32)
         for row, tokens in zip(buffer, self.records(split, records.tolist()), strict=True):
             row[: len(tokens)] = tokens
@@ -176,12 +175,12 @@ class Batches:
     Args:
       seq_len: T, inputs per sequence.
       batch_size: B, sequences per step over all hosts.
-      seed: order of the windows; None is one pass in order, whose last step is filled up with
-        sequences that have no target.
+      seed: seed of the order of the windows. None: one pass from the first to the last, whose last
+        step is padded with sequences that have no target.
       host, hosts: this host reads rows host·B/hosts … of each global batch.
-      order: of the windows; by default that of `seed` from its beginning.
-      offset: step n begins with row n·B + offset of the order, where steps before had other batches
-        than B, or another order.
+      order: order of the windows; by default that of `seed`, from its beginning.
+      offset: step n begins with row n·B + offset of the order. It is not 0 if earlier steps had
+        another batch size or another order.
 
     Raises:
       UserError: an unknown split, a split shorter than one window, B not divisible by `hosts`.
@@ -239,8 +238,8 @@ class Batches:
         return self.run(step, 1)[0]
 
     def run(self, step: int, count: int) -> list[Batch]:
-        """The batches of `count` steps from `step` on, read together: a call into the files costs
-        as much as reading some 10,000 tokens."""
+        """The batches of `count` steps from `step` on, read together, because each call into the
+        files costs as much as reading about 10,000 tokens."""
         steps = np.arange(step, step + count, dtype=np.int64)
         rows = (steps[:, None] * self.batch_size + self._rows).reshape(-1)
         batch = self._in_order(rows) if self.seed is None else self._shuffled(rows)
@@ -251,9 +250,9 @@ class Batches:
         ]
 
     def iterate(self, start_step: int = 0) -> Prefetch:
-        """(step, batch) from `start_step` on, made ahead by threads; close it when done.
+        """(step, batch) from `start_step` on, prepared ahead by threads; close it when done.
 
-        Endless if shuffled; in order (`seed=None`) it ends after `steps_per_epoch`.
+        It is endless with a seed. With `seed=None` it ends after `steps_per_epoch`.
         """
         return Prefetch(self, start_step, self.steps_per_epoch if self.seed is None else None)
 
@@ -279,7 +278,7 @@ class Batches:
         return split_documents(tokens, self.dataset.tokenizer.bos_id)
 
     def _read_pieces(self, places: np.ndarray, starts: np.ndarray, filled: np.ndarray) -> Batch:
-        """The batch of what `Order.pieced` gives: pieces see each other as little as documents."""
+        """The batch for the result of `Order.pieced`. Pieces are kept apart, like documents."""
         both = self.dataset.gather(self.split, np.stack([places, places + 1]))
         batch = documents(both[0], both[1], self.dataset.tokenizer.bos_id, starts)
         batch["targets"][filled] = IGNORED
@@ -287,17 +286,17 @@ class Batches:
 
 
 def split_documents(tokens: np.ndarray, bos_id: int) -> Batch:
-    """What `Batches.at` returns, each (b, T), of windows (b, T+1) int32."""
+    """What `Batches.at` returns, each (b, T), for windows (b, T+1) int32."""
     return documents(tokens[:, :-1], tokens[:, 1:], bos_id)
 
 
 def documents(
     inputs: np.ndarray, following: np.ndarray, bos_id: int, starts: np.ndarray | None = None
 ) -> Batch:
-    """What `Batches.at` returns, of inputs and the token after each, (b, T) int32.
+    """What `Batches.at` returns, for inputs and the token after each, (b, T) int32.
 
     Args:
-      starts: (b, T) bool, where a context begins besides those of documents.
+      starts: (b, T) bool, where a context begins although no document does.
     """
     begins = inputs == bos_id
     if starts is not None:
@@ -315,7 +314,7 @@ def documents(
 
 
 class Prefetch:
-    """Iterator of (step, batch); two threads make the next steps, a group of them at a time.
+    """Iterator of (step, batch); two threads prepare the next batches in groups.
 
     An exception in a thread is raised by the `next` that would have given its batch. Use as a
     context manager, or call `close`.
@@ -351,7 +350,7 @@ class Prefetch:
         return self._ready.popleft()
 
     def close(self) -> None:
-        """Stops the threads; the iterator is at its end."""
+        """Stops the threads and ends the iterator."""
         self._end = self._next
         self._ready.clear()
         self._ahead.clear()

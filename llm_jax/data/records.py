@@ -1,7 +1,7 @@
 """The tfds builder that writes token streams as records. Importing this imports tfds.
 
-A `ShardBasedBuilder` instead of a `GeneratorBasedBuilder`: it writes record after record in the
-given order, where the latter keeps a whole split in memory and, above 1 GB, asks for TensorFlow.
+It is a `ShardBasedBuilder`, which writes records one by one in the given order. A
+`GeneratorBasedBuilder` keeps a whole split in memory and, above 1 GB, needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SHARD_TOKENS = 2**25
 
 
 class LocalInfo(tfds.core.DatasetInfo):  # type: ignore
-    """tfds asks a public bucket for what it knows, and leaves an empty temporary folder."""
+    """Does not ask tfds' public bucket, which would leave an empty temporary folder behind."""
 
     def initialize_from_bucket(self) -> None:
-        """No bucket knows of this text."""
+        """Does nothing: no bucket has this text."""
 
 
 class Tokens(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore

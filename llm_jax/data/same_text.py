@@ -1,4 +1,4 @@
-"""When two texts are the same to a reader: what finds duplicates, and places a text in a split."""
+"""When two texts are the same to a reader. This finds duplicates, and chooses a text's split."""
 
 from __future__ import annotations
 

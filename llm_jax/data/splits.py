@@ -1,4 +1,4 @@
-"""Which documents are held out, so that they are the wanted share of the text."""
+"""Chooses documents to hold out, so that they are the wanted share of the text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Literal
 import numpy as np
 
 BAND = 1.8
-"""The share may be so many times more or less than was asked for."""
+"""The share may be this many times more or less than was asked for."""
 LEAST_CUT = 1024
-"""Bytes of validation text below which no document is cut for it."""
+"""Documents are cut only for at least this many bytes of validation text."""
 ChosenBy = Literal["text", "size", "position", "document"]
-"""text: each document by a hash of its own text, so that it stays held out when others come or go.
+"""text: each document by a hash of its own text, so it stays held out when others come or go.
 size: in the order of that hash, without those that are too large, until the share is reached.
-position: documents are too large, so the end of each large one is held out.
+position: some documents are too large, so the end of each of them is held out.
 document: there is too little text to cut, so the smallest document is held out."""
 
 
 def choose(rank: np.ndarray, sizes: np.ndarray, fraction: float) -> tuple[np.ndarray, ChosenBy]:
-    """Documents to hold out, or for "position" those whose end is to be.
+    """Documents to hold out, or for "position" those whose end to hold out.
 
     Args:
       rank: (documents,) uint64, evenly spread, a function of each text alone.
@@ -26,7 +26,8 @@ def choose(rank: np.ndarray, sizes: np.ndarray, fraction: float) -> tuple[np.nda
       fraction: wanted share of the bytes, above 0 and at most 0.5.
 
     Returns:
-      (documents,) bool, and how they were chosen. At least one is; all are only for "position".
+      (documents,) bool, and how they were chosen. At least one is chosen; all of them only for
+      "position".
     """
     total = int(sizes.sum())
     low, wanted, high = total * fraction / BAND, total * fraction, total * fraction * BAND
@@ -47,7 +48,7 @@ def choose(rank: np.ndarray, sizes: np.ndarray, fraction: float) -> tuple[np.nda
 
 
 def _filled(order: np.ndarray, sizes: np.ndarray, wanted: float, high: float) -> np.ndarray:
-    """Documents in `order` that fit below `high` together, until they are `wanted`."""
+    """Documents in `order` that have at most `high` bytes together, until they have `wanted`."""
     chosen = np.zeros(len(sizes), bool)
     taken = 0
     for i in order[sizes[order] <= high]:
@@ -62,7 +63,7 @@ def _filled(order: np.ndarray, sizes: np.ndarray, wanted: float, high: float) ->
 def cut_place(text: bytes, fraction: float) -> int:
     """Where the last `fraction` of `text` (UTF-8) begins: after a line's end if one is near.
 
-    Above 0 and below the length if the text has two characters, else 0.
+    It is inside the text if that has two characters or more, else 0.
     """
     cut = min(len(text) - round(len(text) * fraction), len(text) - 1)
     newline = text.find(b"\n", cut, cut + (len(text) - cut) // 4)

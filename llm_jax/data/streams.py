@@ -1,4 +1,4 @@
-"""The token streams of the splits, and what is counted on the way."""
+"""Writes the token streams of the splits, and counts what they hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llm_jax.data.splits import ChosenBy
 from llm_jax.data.tokenizer import Tokenizer
 
 BATCH_BYTES = 4 * 2**20
-"""Text that is tokenised at one time."""
+"""Text that is tokenised at a time."""
 
 
 class Splits(NamedTuple):
@@ -29,7 +29,7 @@ class Splits(NamedTuple):
 def tokenise(
     corpus: Corpus, tokenizer: Tokenizer, splits: Splits, scratch: Path, progress: Progress
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Token stream of each split, memory-mapped from files in `scratch`, and the counts."""
+    """The token stream of each split, memory-mapped from files in `scratch`, and the counts."""
     writer = StreamWriter(corpus, tokenizer, progress)
     documents = {"train": splits.train, "validation": splits.validation}
     streams, keys = {}, {}
@@ -69,8 +69,11 @@ class StreamWriter:
         self._done = 0
 
     def write(self, path: Path, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The documents `which`, in that order, as a memory map of the new file `path`, and a key
-        of each, uint64, that is equal for texts which a reader cannot tell apart."""
+        """Writes the documents `which`, in that order, to the new file `path`.
+
+        Returns:
+          Their tokens as a memory map, and the `key_number` of each document, uint64.
+        """
         keys = array("Q")
         with path.open("wb") as file:
             for texts in self._batches(which):

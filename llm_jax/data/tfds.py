@@ -1,7 +1,7 @@
 """TensorFlow Datasets, imported when first needed (over a second) and kept quiet.
 
-tfds reports progress with tqdm bars and absl's INFO and WARNING lines, among them one for each
-Python module it finds missing. Errors still pass.
+tfds reports progress with tqdm bars, and with INFO and WARNING lines of absl, such as one for each
+Python module that is missing. Errors are still shown.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The tokenizer: SentencePiece BPE with byte fallback, lossless, the same ids as Hugging Face's.
+"""The tokenizer: lossless SentencePiece BPE with byte fallback, and the ids of Hugging Face's.
 
 Byte-pair encoding: Sennrich et al. 2016; byte fallback and identity normalisation follow Llama
-(Touvron et al. 2023), so that decoding gives back every byte that encoding was given, except that
-U+2581 (▁), which SentencePiece uses for the space, reads back as a space. Unicode normalisation
-belongs to cleaning (`clean.py`), not in here, where an export would lose it.
+(Touvron et al. 2023). So decoding gives back every byte that was encoded, with one exception:
+SentencePiece writes a space as U+2581 (▁), so this character is decoded as a space. Unicode
+normalisation is part of cleaning (`clean.py`), because an export would lose it here.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ RECIPE: dict[str, Any] = {
 BPE = 2
 """`model_type` of SentencePiece's byte-pair encoding."""
 BYTES_AND_CONTROL = 260
-"""Pieces of every vocabulary: 256 bytes and 4 control tokens."""
+"""Pieces in every vocabulary: 256 bytes and 4 control tokens."""
 # Japanese paragraphs are lines of thousands of characters without a space, and SentencePiece skips
 # sentences above 4,192 bytes. A cut breaks at most one piece in about 300.
 SENTENCE_CHARS = 1000
-# Encoding costs n·log(n) of the text's length and its memory: long documents go in parts.
+# Encoding takes n·log(n) time, and memory, for a text of length n: long documents go in parts.
 PART_CHARS = 16_384
 
 
@@ -52,7 +52,7 @@ class Tokenizer:
     """A trained SentencePiece model.
 
     Attributes:
-      model: the serialised model, what `tokenizer.model` holds.
+      model: the serialised model, the content of `tokenizer.model`.
       sha256: hex digest of `model`; its identity in datasets and checkpoints.
       vocab_size, bos_id, eos_id, pad_id: as in the model.
     """
@@ -85,7 +85,7 @@ class Tokenizer:
         return self._processor.encode(text, out_type=int)
 
     def encode_documents(self, texts: list[str], threads: int | None = None) -> list[np.ndarray]:
-        """int32 `<s> text </s>` of each text; the ids of `encode`, however long the text is."""
+        """int32 ids of `<s> text </s>` for each text, as `encode` gives them however long it is."""
         parts, counts = [], []
         for text in texts:
             pieces = _parts(text) if self._may_be_cut else [text]
@@ -100,15 +100,15 @@ class Tokenizer:
         return documents
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`; control tokens vanish, incomplete UTF-8 becomes U+FFFD.
+        """Text of `ids`; control tokens are dropped, incomplete UTF-8 becomes U+FFFD.
 
         Raises:
-          UserError: an id outside of the vocabulary.
+          UserError: an id is outside the vocabulary.
         """
         ids = [int(i) for i in ids]
         for i in (min(ids, default=0), max(ids, default=0)):
             if not 0 <= i < self.vocab_size:
-                raise UserError(f"Token id {i} is outside of the vocabulary of {self.vocab_size}.")
+                raise UserError(f"Token id {i} is outside the vocabulary of {self.vocab_size}.")
         return self._processor.decode(ids)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
@@ -129,19 +129,19 @@ class Tokenizer:
 
     @functools.cached_property
     def proto(self) -> Any:
-        """The model as SentencePiece's `ModelProto`: its pieces and the settings it has."""
+        """The model as SentencePiece's `ModelProto`: its pieces and settings."""
         proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
         proto.ParseFromString(self.model)
         return proto
 
     @functools.cached_property
     def _may_be_cut(self) -> bool:
-        """Whether the ids of a text are those of its parts, where it is cut after newlines.
+        """Whether a text has the same ids when it is cut after newlines and encoded in parts.
 
-        A dummy prefix would begin every part, a normaliser may look across the cut or take the
-        newline away, unknown characters in a row become one token unless they become bytes, and a
-        Unigram's best path is a sum of rounded numbers from the text's beginning. Merges of a BPE
-        cross the cut only if some piece does.
+        Four things prevent it. A dummy prefix would begin every part. A normaliser may look across
+        the cut, or remove the newline. Unknown characters in a row become one token, unless they
+        become bytes. A Unigram's best path is a sum of rounded numbers from the text's beginning.
+        The merges of a BPE cross the cut only if some piece does.
         """
         spec, normalizer = self.proto.trainer_spec, self.proto.normalizer_spec
         as_written = not (
@@ -169,15 +169,15 @@ def _parts(text: str) -> list[str]:
 
 
 COVERAGE = 0.9995
-"""Part of a text whose characters get a piece, where there is room (SentencePiece's default)."""
+"""Share of a text's characters that get a piece if there is room (SentencePiece's default)."""
 LEAST_COVERAGE = 0.98
-"""SentencePiece takes no less."""
+"""Least coverage that SentencePiece accepts."""
 
 
 def coverage_within(texts: Iterable[str], vocab_size: int) -> float:
-    """`COVERAGE`, or less where its characters would take over half of the pieces beside bytes.
+    """`COVERAGE`, or less if its characters would take over half of the pieces that are not bytes.
 
-    Japanese has thousands of characters: a small vocabulary of them alone would hold no words.
+    Japanese has thousands of characters, which would leave no room for words in a small vocabulary.
     """
     counts = np.zeros(sys.maxunicode + 1, np.int64)
     for text in texts:
@@ -189,16 +189,17 @@ def coverage_within(texts: Iterable[str], vocab_size: int) -> float:
 
 
 def train(texts: Iterable[str], vocab_size: int, character_coverage: float = COVERAGE) -> Tokenizer:
-    """Trains the recipe on `texts`, which are streamed; SentencePiece keeps their distinct words.
+    """Trains `RECIPE` on `texts`, which are streamed; SentencePiece keeps their distinct words.
 
-    The result depends on the texts alone: same texts, same bytes.
+    The same texts and settings give the same bytes.
 
     Args:
-      vocab_size: pieces, among them 4 control tokens and 256 bytes.
-      character_coverage: part of the text whose characters get a piece; others become bytes.
+      vocab_size: number of pieces, including 4 control tokens and 256 bytes.
+      character_coverage: share of the text's characters that get a piece; others become bytes.
 
     Raises:
-      UserError: no text, or too little or too much vocabulary for this text.
+      UserError: there is no text, the vocabulary is too small or too large for it, or the coverage
+        is out of range.
     """
     if vocab_size <= BYTES_AND_CONTROL:
         raise UserError(
@@ -235,7 +236,7 @@ def _sentences(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _training_error(error: RuntimeError, vocab_size: int, coverage: float) -> Exception:
-    """SentencePiece's refusal as a sentence; anything else comes back as it is."""
+    """SentencePiece's refusal as a sentence; any other error as it is."""
     message = str(error)
     if found := re.search(r"Vocabulary size too high .* value <= (\d+)", message):
         return UserError(

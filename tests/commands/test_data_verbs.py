@@ -101,7 +101,7 @@ def test_from_files_to_batches_of_tokens(
     [
         (["data", "build", "--out", "o", "--vocab-size", "400"], "give --input PATH"),
         (["data", "build", "--out", "o", "--stdlib"], "--tokenizer --vocab-size is required"),
-        (["data", "build", "--out", "o", "--vocab-size", "0"], "no whole number above 0"),
+        (["data", "build", "--out", "o", "--vocab-size", "0"], "'0' is not a whole number above"),
         (
             ["data", "build", "--out", "o", "--vocab-size", "9K", "--input", "absent"],
             "--input 'absent' does not exist",
@@ -143,7 +143,7 @@ def test_words_that_are_no_ids(
 ) -> None:
     model = tmp_path / "t.model"
     call(capsys, "tokenizer", "train", "--input", corpus, "--vocab-size", 420, "--out", model)
-    for ids, words in ((["12", "x"], "whole numbers"), (["420"], "outside of the vocabulary")):
+    for ids, words in ((["12", "x"], "whole numbers"), (["420"], "vocabulary of 420")):
         code, _, err = call(capsys, "tokenizer", "decode", "--tokenizer", model, *ids)
         assert (code, err.count("\n")) == (2, 1)
         assert words in err

@@ -208,7 +208,7 @@ def test_a_stopped_ladder_keeps_its_finished_runs(tiny_dataset: Path, tmp_path: 
         "error: The fit has not converged"
     )
     assert {path: path.stat().st_mtime_ns for path in done} == before
-    assert again.stderr.count("done before") >= 2
+    assert again.stderr.count("already done") >= 2
     runs = sorted(out.glob("*/metrics.jsonl"))
     assert len(runs) == 9
     last = {path.parent.name: validation_losses(path)[-1][1] for path in runs}

@@ -266,7 +266,7 @@ def test_damage_that_the_checksums_were_not_asked_about(run_folder, capsys, tmp_
         (["export", "RUN", "--to", "onnx", "out"], "the only format is hf"),
         (["export", "RUN", "--to", "out"], "give the format too: --to hf out"),
         (["export", "RUN", "--to", "hf"], "needs a run and a new folder"),
-        (["export", "--to", "hf", "out"], "needs a run and a new folder, and has out"),
+        (["export", "--to", "hf", "out"], "needs a run and a new folder, but got out"),
         (["export", "--to", "hf", "out", "nowhere"], "There is no run in .*nowhere"),
         (["import", "nowhere", "out"], "There is no folder"),
         (["import", "RUN", "out"], "There is no .*config.json"),

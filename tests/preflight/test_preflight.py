@@ -480,7 +480,7 @@ def test_a_result_that_cannot_be_kept_is_still_given(
     ("words", "sentence"),
     [
         ([], "needs --topology: a TPU slice such as v5p-128"),
-        (["--topology", "v5e-8", "--write", "x.json"], "--write takes what --fix or --search"),
+        (["--topology", "v5e-8", "--write", "x.json"], "--write writes the config that --fix"),
         (["--topology", "v5e-7"], "There is no TPU slice 'v5e-7'"),
         (["--topology", "v5e-8", "--parallel.fsdp", "3"], "but there are 8 devices"),
         (

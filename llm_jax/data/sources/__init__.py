@@ -1,7 +1,7 @@
 """Where text comes from: files, the Python standard library, or a tfds text set.
 
-A source yields documents one at a time and names in a `LeftOut` what it could not use. One
-document has to fit in memory; a corpus has not.
+A source yields documents one at a time, and records in a `LeftOut` what it could not use. A
+document must fit in memory; a corpus need not.
 """
 
 from llm_jax.data.sources.document import Document, Source

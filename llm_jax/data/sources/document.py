@@ -1,4 +1,4 @@
-"""One text, and what every source of texts can do."""
+"""One text, and the protocol of all sources of texts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from llm_jax.data.sources.left_out import LeftOut
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text with where it comes from and under which licence.
+    """One text, with its origin and its licence.
 
     Attributes:
-      source: the file as it can be opened, or a name inside a set.
-      line: line of `source` that holds the text, from 1; None if that is all of it, or not known.
+      source: path of the file, or a name inside a dataset.
+      line: line of `source` that holds the text, from 1; None if it is the whole file, or not
+        known.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Which encoding a text is in: what its byte-order mark says, else what the user says."""
+"""The encoding of a text: what its byte-order mark says, else what the user says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from llm_jax.config import UserError
 from llm_jax.data.sources.left_out import NOT_TEXT, Unusable
 
-# UTF-32's mark begins as UTF-16's does.
+# UTF-32's mark begins like UTF-16's, so it comes first.
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -19,7 +19,7 @@ MARKS = {
 }
 NUL = "NUL bytes: binary, or UTF-16 without a byte-order mark"
 ISO_2022_JP = "\x1b$"
-"""Begins two-byte characters in an encoding of 7 bits, which is valid ASCII as well."""
+"""Begins two-byte characters in this 7-bit encoding, whose bytes are valid ASCII as well."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Encoding:
     """How one file is decoded.
 
     Attributes:
-      codec: Python's name.
-      named: what the user said, for the reasons of losses.
-      marked: a byte-order mark said otherwise, or the same.
+      codec: Python's name of the encoding.
+      named: the user's name, which the reasons of losses use.
+      marked: whether a byte-order mark decided.
     """
 
     codec: str
@@ -42,7 +42,7 @@ class Encoding:
         return self.codec.startswith(("utf-16", "utf-32"))
 
     def decode(self, raw: bytes) -> str:
-        """Text of `raw`, all of it or `Unusable`."""
+        """The text of `raw`; raises `Unusable` if any part of it is not valid."""
         try:
             text = raw.decode(self.codec)
         except UnicodeDecodeError as error:
@@ -65,8 +65,8 @@ class Encoding:
             raise Unusable(NOT_TEXT, NUL)
 
     def _is_utf8(self, raw: bytes) -> bool:
-        """Whether `raw` is UTF-8 although another encoding was named, whose decoding of it would
-        be a row of wrong characters. Text in another encoding is hardly ever valid UTF-8."""
+        """Whether `raw` is UTF-8 although another encoding was named, which would give wrong
+        characters. Text in another encoding is hardly ever valid UTF-8."""
         if self.codec.startswith("utf") or raw.isascii():
             return False
         try:
@@ -92,7 +92,7 @@ class Encoding:
 
 
 def canonical(named: str) -> str:
-    """Python's name of the encoding that the user calls `named`; raises `UserError`."""
+    """Python's name of the encoding `named`; raises `UserError` if there is none."""
     try:
         "".encode(named)
         return codecs.lookup(named).name
@@ -103,16 +103,16 @@ def canonical(named: str) -> str:
 
 
 def encoding_of(head: bytes, named: str) -> Encoding:
-    """The encoding of a file that begins with `head`, of which the user says `named`.
+    """The encoding of a file that begins with `head`: by its mark, else the one `named`.
 
     Raises:
-      Unusable: `named` leaves the order of bytes to a mark, and there is none.
+      Unusable: `named` needs a byte-order mark, and there is none.
     """
     for mark, codec in MARKS.items():
         if head.startswith(mark):
             return Encoding(codec, named, marked=True)
     codec = canonical(named)
     if codec in ("utf-16", "utf-32") and head:
-        detail = f"no byte-order mark: say {codec}-le or {codec}-be"
+        detail = f"no byte-order mark: give {codec}-le or {codec}-be"
         raise Unusable(f"not {named}", detail)
     return Encoding(codec, named)

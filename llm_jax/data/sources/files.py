@@ -22,7 +22,7 @@ from llm_jax.data.sources.unpack import is_compressed, open_regular, refuse_fore
 MAX_DOCUMENT_BYTES = 256_000_000
 """A longer document is left out: 65 KB of zstd can expand to gigabytes."""
 HEAD_BYTES = 4096
-"""Of the content, by which its format is told."""
+"""First bytes of the content, which show its format."""
 JSON_BEGINS = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
 
 
@@ -30,16 +30,16 @@ JSON_BEGINS = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:
 class FileSource:
     """A file, or a folder's text files in sorted order.
 
-    `.json` and `.jsonl` files hold records, one a line or all in one array, each with its text in
-    `text_key`; any other file is one document. In a folder, hidden entries and files whose suffix
-    is not known as text are skipped; a file that is named itself is always read. What a file is
-    compressed with, and a byte-order mark, are seen in its first bytes.
+    JSON files (`.json`, `.jsonl`, `.ndjson`) hold records, one per line or all in one array, each
+    with its text in `text_key`. Any other file is one document, unless it begins like JSON records.
+    In a folder, hidden entries and files without a text suffix are skipped; a file that is named
+    itself is not. The first bytes of a file show its compression and byte-order mark.
 
     Attributes:
       max_bytes: a longer document (decompressed) or line is left out.
 
     Raises:
-      UserError: `path` does not exist, or Python knows no such encoding.
+      UserError: `path` cannot be read, or Python does not know the encoding.
     """
 
     path: Path
@@ -64,7 +64,7 @@ class FileSource:
         canonical(self.encoding)
 
     def fingerprint(self) -> str:
-        """Hex digest of names and contents; that a file cannot be read is part of it."""
+        """Hex digest of names and contents, and of which files cannot be read."""
         settings = (self.encoding, self.text_key, self.licence, self.max_bytes)
         digest = hashlib.sha256(repr(settings).encode())
         for file in walk.files(self.path, LeftOut()):
@@ -115,8 +115,8 @@ class FileSource:
                 raise _changed(file)
 
     def _refuse_unread(self, suffix: str, stream: BinaryIO) -> bool:
-        """Whether the file is compressed; raises `Unusable` if it can be known to be left out
-        before more of it than its head is read, as holes of any size are."""
+        """Whether the file is compressed; raises `Unusable` if its suffix, head and size show that
+        it will be left out, so that the rest of a huge file is not read."""
         if suffix in walk.UNREAD_SUFFIXES:
             raise Unusable(NOT_TEXT, walk.unread(suffix))
         head = stream.read(HEAD_BYTES)
@@ -131,8 +131,8 @@ class FileSource:
         return False
 
     def _is_json(self, suffix: str, head: bytes) -> bool:
-        """Whether a file is one of records. Under a name that does not tell, and in .txt files that
-        seem to have the text of a record, the content does."""
+        """Whether a file holds JSON records: by its suffix, or if that is unknown, by its content.
+        A .txt file does if it begins like a record and its head has the text key."""
         if suffix in walk.JSON_SUFFIXES:
             return True
         if suffix in walk.TEXT_SUFFIXES and suffix != ".txt":
@@ -182,7 +182,7 @@ class FileSource:
 
 
 def _peek(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first `HEAD_BYTES`, or all if they are fewer, and the pieces as they were."""
+    """The first `HEAD_BYTES`, or all if there are fewer, and all the pieces again."""
     taken: list[bytes] = []
     try:
         while sum(map(len, taken)) < HEAD_BYTES and (piece := next(pieces, None)) is not None:
@@ -200,8 +200,8 @@ def _failing(error: Unusable) -> Iterator[bytes]:
 def _verify(file: Path) -> None:
     """Raises `Unusable` if compressed data are corrupt anywhere.
 
-    A checksum comes at the data's end. Read first, it keeps out the records before it, which may be
-    wrong without any other sign. In a file that only ends too early, what there is, is right.
+    The checksum is at the end, so all is read once before any record is used: a wrong record may
+    show no other sign. In a file that only ends too early, the data before its end are right.
     """
     with open_regular(file) as stream:
         try:

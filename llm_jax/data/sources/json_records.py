@@ -1,4 +1,4 @@
-"""Records of a JSON file, however they lie in it: one a line, in one array, or one alone."""
+"""Records of a JSON file: one per line, all in one array, or a single one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from llm_jax.data.sources.left_out import Unusable
 
 NOT_JSON = "line is not JSON"
 Line = tuple[int, bytes | None]
-"""Its number from 1, and its bytes without the end; None if they are more than allowed."""
+"""Its number from 1, and its bytes without the line end; None if the line is too long."""
 Place = tuple[int | None, Any]
-"""Line that a record lies in, None if not known, and the record or why there is none."""
+"""Line of a record, None if not known, and the record, or why there is none."""
 
 PLAIN = json.JSONDecoder()
-# Python makes no int of more than 4,300 digits. Nobody reads the number; its record has text.
+# Python makes no int of more than 4,300 digits. The number is not used, but its record's text is.
 LONG_NUMBERS = json.JSONDecoder(parse_int=float)
 
 
 def records(pieces: Iterable[bytes], encoding: Encoding, most: int) -> Iterator[Place]:
-    """(line, record or `Unusable`) of the JSON content that comes in `pieces`.
+    """(line, record or `Unusable`) for JSON content that comes in `pieces`.
 
     Args:
-      most: bytes of a line, and of a value over several lines, that are held in memory.
+      most: largest size in bytes of a line, and of a value over several lines.
     """
     lines: Iterator[Line] = (
         (number, raw) for number, raw in split_lines(pieces, most) if raw is None or raw
@@ -52,7 +52,7 @@ def records(pieces: Iterable[bytes], encoding: Encoding, most: int) -> Iterator[
 
 
 def split_lines(pieces: Iterable[bytes], most: int) -> Iterator[Line]:
-    """Lines that end in \\n, \\r\\n or \\r, stripped of white space; memory holds one of them."""
+    """Lines that end in \\n, \\r\\n or \\r, stripped of white space; one at a time is in memory."""
     number, parts, size = 1, [], 0
     carriage_return = False
     for piece in pieces:
@@ -75,7 +75,7 @@ def split_lines(pieces: Iterable[bytes], most: int) -> Iterator[Line]:
 
 
 def _gather(first: Line, lines: Iterator[Line], most: int) -> tuple[list[Line], bytes | None]:
-    """The lines that were taken, and all of them as one text, None if that is too long."""
+    """The lines that were read, and all of them as one text; None if that is too long."""
     gathered, size = [first], len(first[1] or b"")
     for line in lines:
         gathered.append(line)
@@ -117,5 +117,5 @@ def _why(error: Exception) -> Unusable:
 
 
 def too_long(most: int) -> Unusable:
-    """What is wrong with a document of more than `most` bytes."""
+    """The reason to leave out a document of more than `most` bytes."""
     return Unusable(f"longer than {most:,} bytes")

@@ -1,8 +1,8 @@
-"""What sources hold that is not used: counted exactly, and named one by one up to a bound.
+"""What is left out of the sources: counted exactly, and listed one by one up to a limit.
 
-Two kinds. A *loss* is text that was given and could not be used: a damaged file, a wrong encoding,
-a record without its text. What is *skipped* is left out on purpose: duplicates, hidden files, files
-that are not text by their suffix.
+There are two kinds. A *loss* is text that could not be used: a damaged file, a wrong encoding, a
+record without its text. What is *skipped* is left out on purpose: a duplicate, a hidden file, a
+file without a text suffix.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from typing import Any
 from llm_jax.config import UserError
 
 LISTED = 1000
-"""Entries of one reason that are named; more of them are only counted."""
+"""Entries of one reason that are listed; the others are only counted."""
 MOST_LEFT_OUT = 0.5
 """Share of losses above which nothing is built, unless a flag says otherwise."""
 SHORT = 200
-"""Characters of a place that a sentence names."""
+"""Most characters of a place in a sentence."""
 CONTROLS = re.compile("[\x00-\x1f\x7f]")
 UNREADABLE = "unreadable file"
 NOT_TEXT = "not text"
 CHECK = "Check --input, and how it is read (--encoding, --text-key, --max-document-bytes)"
 HALF_CHARACTERS = "lone surrogates"
-"""JSON's escapes can write half of a pair that stands for one character."""
+"""JSON's escapes can write one half of a surrogate pair alone."""
 
 
 class Unusable(Exception):
     """A file, or a part of it, that cannot be used.
 
     Attributes:
-      reason: one of few, to be counted.
-      detail: what it is this time.
+      reason: one of a few, for counting.
+      detail: what is wrong in this case.
       line: from 1, None if not known.
-      cut: the file ends too early, and what came before its end is right.
+      cut: the file ends too early, but the data before its end are right.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Unusable(Exception):
 
 
 class LeftOut:
-    """Counts and names what is left out.
+    """Counts and lists what is left out.
 
     Args:
       strict: the first loss raises `UserError`.
@@ -76,11 +76,11 @@ class LeftOut:
         self._first: dict[str, str] = {}
 
     def lose(self, reason: str, file: str, line: int | None = None, detail: str = "") -> None:
-        """One loss; raises `UserError` if none is allowed."""
+        """Records a loss; raises `UserError` if none is allowed."""
         file = printable(file)
         place = (file if line is None else f"{file}:{line}") + (f": {detail}" if detail else "")
         if self._strict:
-            raise UserError(f"--strict ends at the first loss: {reason} ({_short(place)}).")
+            raise UserError(f"--strict stops at the first loss: {reason} ({_short(place)}).")
         self.lost[reason] += 1
         self._first.setdefault(reason, _short(place))
         self._name("lost", reason, file, line, detail)
@@ -89,7 +89,7 @@ class LeftOut:
         self.lose(error.reason, file, error.line, error.detail)
 
     def skip(self, reason: str, file: str, line: int | None = None) -> None:
-        """One thing that is left out on purpose."""
+        """Records something that is left out on purpose."""
         self.skipped[reason] += 1
         self._name("skipped", reason, printable(file), line, "")
 
@@ -98,7 +98,7 @@ class LeftOut:
         return dict((self.lost + self.skipped).most_common())
 
     def summary(self, used: int) -> dict[str, Any]:
-        """The losses among them and `used` documents, as dataset.json keeps it."""
+        """The losses, and their number out of all documents, as dataset.json stores it."""
         count = self.lost.total()
         return {
             "count": count,
@@ -110,13 +110,13 @@ class LeftOut:
         }
 
     def check(self, used: int) -> None:
-        """Raises `UserError` if the losses are too large a share of them and `used` documents."""
+        """Raises `UserError` if too large a share of all documents, lost and `used`, is lost."""
         check_share(self.summary(used), self._most)
 
     def write(self, path: Path) -> None:
-        """One JSON object a line: kind, file, line, reason, detail.
+        """Writes one JSON object per line: kind, file, line, reason, detail.
 
-        Of a reason with more than `LISTED` entries the last line says how many are not named.
+        For a reason with more than `LISTED` entries, a last line says how many are not listed.
         """
         with path.open("w", encoding="utf-8") as file:
             for entry in [*self._entries, *self._not_named()]:
@@ -147,7 +147,7 @@ def check_share(losses: dict[str, Any], most: float) -> None:
 
 
 def reasons(losses: dict[str, Any]) -> str:
-    """The reasons of a `LeftOut.summary` with their counts, each with its first place."""
+    """The reasons of a `LeftOut.summary`, each with its count and first place."""
     return ", ".join(
         f"{reason} {one['count']:,} ({'first ' if one['count'] > 1 else ''}{one['first']})"
         for reason, one in losses["reasons"].items()

@@ -19,7 +19,7 @@ from llm_jax.data.sources.left_out import UNREADABLE, LeftOut
 STDLIB_SUFFIXES = (".py", ".txt", ".rst")
 NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"}
 """Folders that are left out. Tests are two thirds of the text, repeat themselves, and are not on
-every machine: Debian has them in a package of their own."""
+every machine: Debian has a separate package for them."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class StdlibSource:
     files, and the language reference in `pydoc_data/topics.py` topic by topic.
 
     Left out: its tests, installed packages, byte code, and `_sysconfigdata*`, which holds this
-    machine's compiler flags. Source files are decoded by PEP 263; those in no encoding that Python
-    accepts are losses.
+    machine's compiler flags. Source files are decoded by PEP 263; those that cannot be decoded are
+    losses.
     """
 
     licence = "PSF-2.0"

@@ -1,4 +1,4 @@
-"""A registered tfds text set as documents."""
+"""A registered tfds text dataset as documents."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from llm_jax.data.tfds import load_tfds, prepare
 
 @dataclass(frozen=True)
 class TfdsSource:
-    """A registered tfds set that has a text feature, prepared on first use.
+    """A registered tfds dataset with a text feature, prepared on first use.
 
     Args:
-      name: as tfds takes it: `name`, `name/config` or `name/config:1.2.3`.
+      name: as in tfds: `name`, `name/config` or `name/config:1.2.3`.
       text_key: the feature that holds the text.
-      data_dir: where tfds keeps prepared sets; None is its default.
+      data_dir: where tfds keeps prepared datasets. None: its default.
     """
 
     name: str
@@ -60,7 +60,7 @@ class TfdsSource:
         return self.licence or self._builder().info.redistribution_info.license or "unknown"
 
     def _builder(self) -> Any:
-        """The prepared builder, checked to have the split and the text."""
+        """The prepared builder; raises `UserError` unless it has the split and the text."""
         tfds = load_tfds()
         data_dir = None if self.data_dir is None else str(self.data_dir)
         try:
@@ -68,7 +68,7 @@ class TfdsSource:
             prepare(builder, messages=sys.stderr)
         except tfds.core.DatasetNotFoundError:
             raise UserError(
-                f"--tfds is {self.name!r}: tfds has no such set; `tfds.list_builders()` lists them."
+                f"--tfds is {self.name!r}: tfds has no such dataset; see `tfds.list_builders()`."
             ) from None
         except ValueError as error:
             raise UserError(
@@ -77,16 +77,16 @@ class TfdsSource:
             ) from None
         except ImportError as error:
             raise UserError(
-                f"Preparing the tfds set {self.name!r} needs a package that is missing ({error}): "
+                f"Preparing {self.name!r} from tfds needs a package that is missing ({error}): "
                 "try `pip install llm-jax[tfds-public]`."
             ) from None
         if self.split not in builder.info.splits:
             known = ", ".join(builder.info.splits)
-            raise UserError(f"--tfds-split is {self.split!r}: {self.name} has {known}.")
+            raise UserError(f"--tfds-split is {self.split!r}: {self.name} has the splits {known}.")
         features = builder.info.features
         if self.text_key not in features:
             raise UserError(
-                f"--text-key is {self.text_key!r}, which {self.name} has not: "
+                f"--text-key is {self.text_key!r}, but {self.name} has no such feature: "
                 f"{nearest(self.text_key, features)}"
             )
         return builder

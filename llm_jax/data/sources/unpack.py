@@ -1,7 +1,7 @@
-"""A file's bytes, decompressed by what its first bytes say and not by its name.
+"""A file's bytes, decompressed according to its first bytes, whatever its name.
 
-They come in pieces of at most some 32 MB, whatever the file expands to, and a file that ends before
-its compressed data do is told from a whole one.
+They come in pieces of at most about 32 MB, however large the expanded file is. A file that ends
+before its compressed data do is noticed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 COMPRESSED_SUFFIXES = {".gz": GZIP, ".zst": ZSTD}
-# Read at one time. Deflate expands at most 1,032 times, zstd a block of 4 bytes to 128 KB.
+# Bytes read at a time. Deflate expands at most 1,032 times, zstd a block of 4 bytes to 128 KB.
 GZIP_PIECE, ZSTD_PIECE, PLAIN_PIECE = 2**14, 2**10, 2**20
 FOREIGN = re.compile(
     rb"(?P<bzip2>BZh[1-9]1AY&SY)|(?P<xz>\xfd7zXZ\0)|(?P<zip>PK\x03\x04)|(?P<lz4>\x04\x22M\x18)"
     rb"|(?P<sevenzip>7z\xbc\xaf\x27\x1c)|(?P<parquet>PAR1\x15)|(?P<arrow>ARROW1\0)|(?P<pdf>%PDF-)"
 )
-"""How files begin that hold text, but not as text."""
+"""The beginnings of files that are not plain text, although they may hold text."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Opens a regular file; a pipe or a device, whose opening could wait or act, is not touched.
+    """Opens a regular file. A pipe or a device is not opened, because that could block or act.
 
     Raises:
       Unusable: it is not a regular file, or cannot be opened.
@@ -55,7 +55,7 @@ def unpacked(file: BinaryIO, suffix: str) -> Iterator[bytes]:
     """The content of the open `file`, piece by piece, never an empty one.
 
     Args:
-      suffix: the last of the file's name. It decides nothing, but in files shorter than the mark.
+      suffix: last suffix of the file's name. It matters only in files shorter than the mark.
 
     Raises:
       Unusable: the data are corrupt, end too early (`cut`), or are compressed twice.
@@ -76,12 +76,12 @@ def _decompressed(file: BinaryIO, size: int, member: Callable[[], Any]) -> Itera
     """Output of the members (gzip) or frames (zstd) that `file` is made of.
 
     Args:
-      size: bytes that are read at one time.
+      size: bytes to read at a time.
       member: makes a decompressor with `eof` and `unused_data`.
     """
-    engine, begun, first = member(), False, True
+    engine, inside, first = member(), False, True
     while data := file.read(size):
-        while data := data if begun else data.lstrip(b"\0"):  # zeros may follow a member
+        while data := data if inside else data.lstrip(b"\0"):  # zeros may follow a member
             try:
                 piece = engine.decompress(data)
             except (zlib.error, zstandard.ZstdError) as error:
@@ -91,10 +91,10 @@ def _decompressed(file: BinaryIO, size: int, member: Callable[[], Any]) -> Itera
                 first = False
             if piece:
                 yield piece
-            begun = not engine.eof
-            data = b"" if begun else engine.unused_data
-            engine = engine if begun else member()
-    if begun:
+            inside = not engine.eof
+            data = b"" if inside else engine.unused_data
+            engine = engine if inside else member()
+    if inside:
         raise Unusable(UNREADABLE, "ends too early", cut=True)
 
 

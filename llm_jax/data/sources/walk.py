@@ -19,11 +19,11 @@ JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 TABLES = {".csv", ".tsv", ".parquet", ".arrow", ".feather"}
 ARCHIVES = {".tar", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".lz4"}
 UNREAD_SUFFIXES = TABLES | ARCHIVES
-"""Of files that hold texts in a form that is not read."""
+"""Suffixes of files that may hold text, in a form that is not read."""
 
 
 def text_suffix(file: Path) -> str:
-    """The suffix below a compression's: `.jsonl` of `a.jsonl.gz`, in lower case."""
+    """The suffix before that of a compression, in lower case: `.jsonl` of `a.jsonl.gz`."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
         suffixes.pop()
@@ -31,7 +31,7 @@ def text_suffix(file: Path) -> str:
 
 
 def unread(suffix: str) -> str:
-    """What to say of a file with one of `UNREAD_SUFFIXES`."""
+    """The way out for a file with one of `UNREAD_SUFFIXES`."""
     kind = "a table" if suffix in TABLES else "an archive"
     return f"{kind} ({suffix}): write its texts to .jsonl or .txt files"
 
@@ -71,7 +71,7 @@ def files(path: Path, left_out: LeftOut) -> Iterator[Path]:
 
 
 def _kind(entry: os.DirEntry[str], left_out: LeftOut) -> str:
-    """What an entry is: "folder", "text", or "" if it is left out, which is counted here."""
+    """What an entry is: "folder", "text", or "" if it is left out, which is recorded here."""
     if entry.name == "__pycache__":  # byte code
         return ""
     if entry.name.startswith("."):
