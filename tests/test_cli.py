@@ -208,7 +208,7 @@ def test_help_of_a_recipe_shows_its_values(capsys: pytest.CaptureFixture[str]) -
 def test_help_of_a_field_is_wrapped_at_the_margin_only(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = call(["train", "mixtral_8x7b", "--help"], capsys)
     rows = out.splitlines()
-    wrapped = [pair for pair in pairwise(rows) if all(row[1:8].isspace() for row in pair)]
+    wrapped = [pair for pair in pairwise(rows) if all(re.match(r"[│ ] {7}\S", row) for row in pair)]
     assert len(wrapped) > 20
     for row, following in wrapped:
         room = len(row) - len(row.rstrip("│ "))

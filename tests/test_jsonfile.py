@@ -38,7 +38,7 @@ def test_what_is_right_is_read(tmp_path: Path, content: bytes, value: object):
         (b"[" * 100_000, "100 levels"),
         (b'{"a":' * 100_000, "100 levels"),
         (b"1" * 5000, "not JSON"),
-        (b'{"a": 1' + b"0" * 400 + b"}", "'a', a number of 401 digits"),
+        (b'{"a": 1' + b"0" * 400 + b"}", "'a' a number of 401 digits"),
         (b"[1" + b"0" * 400 + b"]", "a number of 401 digits"),
         (b'["\\ud800"]', "not Unicode"),
         (b'{"\\udcff": 1}', "not Unicode"),

@@ -105,7 +105,7 @@ def _tyro(config: RunConfig, flags: list[str], prog: str, reference: str) -> Run
 
 
 def _registry() -> Any:
-    """A rule that joins the lines of each field's help: tyro keeps the line breaks of docstrings."""
+    """A rule that joins the lines of a field's help: tyro keeps the line breaks of docstrings."""
     from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
 
     registry = ConstructorRegistry()

@@ -158,7 +158,7 @@ def test_an_encoding_with_its_byte_order_needs_no_mark(tmp_path: Path, codec: st
     (tmp_path / "b.jsonl").write_bytes(LINES.decode().encode(codec))
     assert read(tmp_path, encoding=codec) == ([JAPANESE, *TEXTS], [])
     texts, entries = read(tmp_path, encoding=codec[:6])
-    assert texts == [] and all(f"say {codec[:6]}-le or" in entry["detail"] for entry in entries)
+    assert texts == [] and all(f"{codec[:6]}-le or" in entry["detail"] for entry in entries)
 
 
 @pytest.mark.parametrize("named", ["cp932", "latin-1", "cp1252", "euc_jp"])

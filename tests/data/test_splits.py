@@ -138,6 +138,6 @@ def test_the_end_of_each_huge_document_is_held_out(tmp_path: Path, tokenizer: To
 
 
 def test_one_character_cannot_be_split(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    with pytest.raises(UserError, match="one character"):
+    with pytest.raises(UserError, match="single character"):
         built(tmp_path, tokenizer, ["日"])
     assert not (tmp_path / "out").exists()

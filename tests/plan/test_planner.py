@@ -322,7 +322,7 @@ def test_verb_text_and_law_only(capsys):
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ([], "one budget, and none was given"),
+        ([], "one budget, but none was given"),
         (["--flops", "1e21", "--usd", "5"], "--flops and --usd were given"),
         (["--flops", "0"], "--flops is 0: it must be a finite number above 0"),
         (["--usd", "-5"], "--usd is -5"),
