@@ -181,7 +181,7 @@ def _train(config: RunConfig, which: str) -> None:
 
 
 def text(result: dict[str, Any]) -> str:
-    lines = ["  parameters     tokens  measured   predicted  difference"]
+    lines = ["  parameters     tokens  measured      fitted  difference"]
     for row in result["runs"]:
         error = row["predicted"] / row["loss"] - 1
         lines.append(
