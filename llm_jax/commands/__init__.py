@@ -56,7 +56,7 @@ def bootstraps(text: str) -> int:
 
 
 def ngram_order(text: str) -> int:
-    """An order whose grams can be counted in memory."""
+    """The order of an n-gram model that fits in memory."""
     value = count(text)
     if value > MOST_ORDER:
         raise argparse.ArgumentTypeError(f"{text!r} is not an order from 1 to {MOST_ORDER}")

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ngram",
         type=ngram_order,
         metavar="ORDER",
-        help="compare with an n-gram model of this order",
+        help="compare with n-gram models of this order, 1 to 20",
     )
 
 

@@ -88,7 +88,7 @@ class Corpus:
         return b"".join(parts)
 
     def finish(self) -> None:
-        """Ends the adding of documents."""
+        """Call it after the last document."""
         self._file.flush()
         self._seen.clear()
 

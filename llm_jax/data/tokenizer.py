@@ -138,10 +138,10 @@ class Tokenizer:
     def _may_be_cut(self) -> bool:
         """Whether a text has the same ids when it is cut after newlines and encoded in parts.
 
-        Four things prevent it. A dummy prefix would begin every part. A normaliser may look across
+        Five things prevent it. A dummy prefix would begin every part. A normaliser may look across
         the cut, or remove the newline. Unknown characters in a row become one token, unless they
         become bytes. A Unigram's best path is a sum of rounded numbers from the text's beginning.
-        The merges of a BPE cross the cut only if some piece does.
+        Merges of a BPE cross the cut if a piece has a newline before its end.
         """
         spec, normalizer = self.proto.trainer_spec, self.proto.normalizer_spec
         as_written = not (
