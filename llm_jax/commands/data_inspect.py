@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens to show of each document (default: %(default)s)",
     )
-    parser.add_argument(
-        "--split", default="train", help="split to take them from (default: %(default)s)"
-    )
+    parser.add_argument("--split", default="train", help="split to show (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
