@@ -7,7 +7,7 @@ signals, streams the log, watches for progress, and writes how it ended. Then al
 same records and so reach the same decision: start again, or leave.
 
 Exit codes: 0 the run is finished; 75 it was told to stop; 76 a host is lost, and the back end must
-replace it; 78 the records say that starting again is no use.
+replace it; 78 the records say that starting again would not help.
 """
 
 from __future__ import annotations

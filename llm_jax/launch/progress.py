@@ -16,7 +16,7 @@ FIGURES = {
 }
 """What every record of a split has."""
 LEAST = 1e-9
-"""Tokens per second that time left is reckoned from, at least."""
+"""Lowest speed, in tokens per second, that the time left is computed from."""
 
 
 def progress(folder: Folder) -> dict[str, Any] | None:

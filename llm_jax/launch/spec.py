@@ -179,7 +179,7 @@ class JobSpec:
 
 
 def check_environment(env: dict) -> None:
-    """Raises `ConfigError` for what is no variable, and for a name that looks like a secret."""
+    """Raises `ConfigError` for what is not a variable, and for a name that looks like a secret."""
     for name, value in env.items():
         plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
         require(plain, f"job.env has the name {name!r}: use letters, digits and underscores.")

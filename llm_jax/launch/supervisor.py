@@ -1,7 +1,7 @@
 """The supervisor: keeps a job's hosts allocated until the run is finished or hopeless.
 
 The agents restart trainers by themselves as long as all hosts live. What they cannot do is replace
-hosts: that is done here, by giving the allocation back and making a new one. Training goes on from
+hosts: that is done here, by giving the allocation back and making a new one. Training resumes from
 the last good checkpoint since the trainer resumes what it finds in the output folder.
 """
 
@@ -85,7 +85,7 @@ class Supervisor:
                 if resource.state == "running" and self._over():
                     resource = Resource("ended")
             except (UserError, OSError) as error:
-                # Days are long, and networks fail: what runs goes on without being watched.
+                # Networks fail: what runs continues without being watched.
                 blind += self.poll
                 if last == "" or blind > BLIND_SECONDS:
                     raise

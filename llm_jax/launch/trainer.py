@@ -17,7 +17,7 @@ LEASH = Path(__file__).with_name("leash.py")
 
 
 class Trainer:
-    """A child in a process group of its own, whose output is collected by a thread."""
+    """A child in its own process group, whose output is collected by a thread."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
         self.child = subprocess.Popen(

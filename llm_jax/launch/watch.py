@@ -101,7 +101,7 @@ class Watch:
     def dump_stacks(self) -> None:
         """Asks faulthandler for the stacks of all threads, and lets it write them."""
         if self.trainer.is_stopped():
-            return  # it would hear of it when it goes on
+            return  # it will hear of it when it continues
         before = self.trainer.heard
         self.trainer.send(signal.SIGUSR1)
         until = time.monotonic() + DUMP_SECONDS

@@ -1,4 +1,4 @@
-"""Notices a trainer that no longer gets anywhere, with a limit of its own for each phase."""
+"""Notices a trainer that makes no more progress, with one limit for each phase."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Slurm: one batch job that requeues itself; the agents are the tasks of its one step.
 
 No supervisor outside is needed: lost nodes and time limits requeue the job, and the agents refuse
-to start again once the records say that it is no use.
+to start again once the records say that it would not help.
 """
 
 from __future__ import annotations
