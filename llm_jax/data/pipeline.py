@@ -21,6 +21,7 @@ import numpy as np
 
 from llm_jax.config import UserError, read_dataset_info
 from llm_jax.data.order import Order
+from llm_jax.data.record_files import check_records
 from llm_jax.data.tfds import load_tfds
 from llm_jax.data.tokenizer import Tokenizer
 
@@ -49,6 +50,7 @@ class RecordReader:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
+        check_records(folder)
         tfds = load_tfds()
         self._folder = folder
         with self._named():

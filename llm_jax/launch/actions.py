@@ -40,7 +40,7 @@ class PutFile(Action):
 
 @dataclass(frozen=True)
 class SendCode(Action):
-    """The files of `source` that git tracks (all files, if it is not a repository) as one tar file."""
+    """The files of `source` that git tracks (all, if it is not a repository) as one tar file."""
 
     source: str
     folder: str

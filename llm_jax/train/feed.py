@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from llm_jax.config import RunConfig, check_vocabulary, read_json, require, require_shape
+from llm_jax.config import ConfigError, RunConfig, UserError, check_vocabulary
 from llm_jax.data.order import Order
 from llm_jax.data.pipeline import RECORDS_FOLDER, Batches, TokenDataset
+from llm_jax.data.record_files import check_records
 from llm_jax.parallel.mesh import sharding
 from llm_jax.runs.history import Text
 from llm_jax.train.step import Batch
-
-RECORDS_SHAPE = {
-    "name": str,
-    "fileFormat": str,
-    "splits": [{"name": str, "shardLengths": [str]}],
-}
-"""What tfds writes of the records' files."""
 
 
 def open_dataset(config: RunConfig) -> TokenDataset:
     """The run's dataset; raises `ConfigError` if its vocabulary is not that of the model."""
     dataset = TokenDataset.open(config.data.path)
-    _check_files(dataset.path / RECORDS_FOLDER)
+    try:
+        check_records(dataset.path / RECORDS_FOLDER)
+    except UserError as error:  # now, where tfds finds out in mid-run
+        raise ConfigError(f"data.path: {error}") from None
     check_vocabulary(config, dataset.tokenizer.vocab_size)
     return dataset
-
-
-def _check_files(folder: Path) -> None:
-    """Raises `ConfigError` if a file of the token records is missing: tfds finds out in mid-run."""
-    path = folder / "dataset_info.json"
-    info = read_json(path)
-    require_shape(info, RECORDS_SHAPE, str(path))
-    for split in info["splits"]:
-        count, name = len(split["shardLengths"]), split["name"]
-        for number in range(count):
-            file = f"{info['name']}-{name}.{info['fileFormat']}-{number:05d}-of-{count:05d}"
-            require(
-                (folder / file).is_file(),
-                f"data.path holds a dataset whose file {folder / file} is missing: restore it, or "
-                "build the dataset again.",
-            )
 
 
 def training_text(dataset: TokenDataset) -> Text:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +98,18 @@ def test_from_files_to_batches_of_tokens(
     assert "dropped: not utf-8 1" in call(capsys, "data", "inspect", out)[1]
 
 
+def test_records_that_are_a_pipe_are_not_waited_for(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(tiny_dataset, tmp_path / "dataset"))
+    (records,) = (copy / "tokens" / "1.0.0").glob("*-validation.array_record-*")
+    records.unlink()
+    os.mkfifo(records)
+    code, out, err = call(capsys, "data", "inspect", copy, "--split", "validation")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert records.name in err and "not a regular file" in err
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -107,6 +121,10 @@ def test_from_files_to_batches_of_tokens(
             "--input 'absent' does not exist",
         ),
         (["data", "build", "--out", "o", "--stdlib", "--tokenizer", ""], "no tokenizer file '.'"),
+        (
+            ["data", "build", "--out", "o", "--vocab-size", "4294967296", "--stdlib"],
+            "--vocab-size is 4294967296: give at most 2,147,483,647",
+        ),
         (["data", "inspect", "absent"], "There is no dataset in 'absent'"),
         (["data", "inspect", "absent", "--sample", "3"], "did you mean '--samples'?"),
         (["tokenizer", "encode", "--tokenizer", "absent", "x"], "no tokenizer file 'absent'"),

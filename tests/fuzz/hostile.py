@@ -261,7 +261,7 @@ def change_json(name: str, content: bytes, change: Change, seed: int, value: Any
 def _changed_text(text: bytes, change: Change, rng: random.Random, value: Any) -> bytes:
     try:
         tree = json.loads(text)
-    except ValueError:  # damaged before
+    except (ValueError, RecursionError):  # damaged before
         return text
     holders = [node for node in _nodes(tree) if node]
     if not holders:

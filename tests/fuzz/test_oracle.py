@@ -27,6 +27,13 @@ def test_a_good_ending_has_no_fault():
     assert faults(CALL, made, ["made", "made/run.json"]) == []
 
 
+def test_what_is_written_through_a_link_to_its_own_folder_is_allowed():
+    call = Call("report", ("run", "--out=special/self/self/x", "--json"))
+    ended = Outcome(0, b'{"a": 1.5}\n', b"", 0.1, 0)
+    assert faults(call, ended, ["special/x", "special/x/report.html"]) == []
+    assert len(faults(call, ended, ["special/y"])) == 1
+
+
 @pytest.mark.parametrize(
     ("call", "change", "changed", "named"),
     [
