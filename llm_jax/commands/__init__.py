@@ -19,6 +19,7 @@ import math
 from llm_jax.config.errors import MOST_SEED
 
 MOST_DRAWS = 100_000
+MOST_PIECES = 2**31 - 1
 # Longer grams hardly occur twice in natural text, and each order costs 60 bytes per token.
 MOST_ORDER = 20
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
@@ -52,6 +53,14 @@ def bootstraps(text: str) -> int:
     value = count(text)
     if value > MOST_DRAWS:
         raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_DRAWS:,} draws")
+    return value
+
+
+def pieces(text: str) -> int:
+    """A vocabulary size that SentencePiece, which counts in an int32, takes."""
+    value = count(text)
+    if value > MOST_PIECES:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_PIECES:,} pieces")
     return value
 
 

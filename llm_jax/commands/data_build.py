@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count, seed
+from llm_jax.commands import pieces, seed
 from llm_jax.commands.progress import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tokenizer = parser.add_mutually_exclusive_group(required=True)
     tokenizer.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model to use")
     tokenizer.add_argument(
-        "--vocab-size", type=count, metavar="N", help="train a tokenizer with N pieces on this text"
+        "--vocab-size",
+        type=pieces,
+        metavar="N",
+        help="train a tokenizer with N pieces on this text",
     )
     parser.add_argument(
         "--not-exportable",

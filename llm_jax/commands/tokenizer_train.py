@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count, seed
+from llm_jax.commands import pieces, seed
 from llm_jax.commands.progress import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
@@ -27,7 +27,7 @@ MEASURED_BYTES = 2_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--vocab-size", type=count, required=True, metavar="N", help="number of pieces"
+        "--vocab-size", type=pieces, required=True, metavar="N", help="number of pieces"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")

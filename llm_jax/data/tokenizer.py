@@ -170,8 +170,6 @@ def _parts(text: str) -> list[str]:
 
 COVERAGE = 0.9995
 """Share of a text's characters that get a piece if there is room (SentencePiece's default)."""
-MOST_PIECES = 2**31 - 1
-"""SentencePiece counts them in an int32."""
 LEAST_COVERAGE = 0.98
 """Least coverage that SentencePiece accepts."""
 
@@ -208,8 +206,6 @@ def train(texts: Iterable[str], vocab_size: int, character_coverage: float = COV
             f"--vocab-size is {vocab_size}: bytes and control tokens alone take "
             f"{BYTES_AND_CONTROL}; give more."
         )
-    if vocab_size > MOST_PIECES:
-        raise UserError(f"--vocab-size is {vocab_size}: give at most {MOST_PIECES:,}.")
     if not LEAST_COVERAGE <= character_coverage <= 1:
         raise UserError(
             f"--character-coverage is {character_coverage}: give a number from {LEAST_COVERAGE} "
