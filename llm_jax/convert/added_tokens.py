@@ -1,4 +1,4 @@
-"""Tokens that a Hugging Face folder adds beside its SentencePiece model."""
+"""Tokens that a Hugging Face folder adds to its SentencePiece model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llm_jax.config import UserError, read_json
 from llm_jax.data.tokenizer import Tokenizer
 
 NAMED = 5
-"""Tokens that the refusal names."""
+"""Most tokens to name in the error."""
 
 
 def require_known(folder: Path, tokenizer: Tokenizer) -> None:
@@ -39,7 +39,7 @@ def _knows(tokenizer: Tokenizer, token: str, number: int) -> bool:
 
 
 def _added(folder: Path) -> Iterator[tuple[str, int]]:
-    """(token, id) of each file that names some."""
+    """(token, id) of each added token in each file."""
     for token, number in _object(folder / "added_tokens.json").items():
         yield _checked(folder / "added_tokens.json", token, number)
     path = folder / "tokenizer.json"
@@ -58,7 +58,10 @@ def _added(folder: Path) -> Iterator[tuple[str, int]]:
 
 def _checked(path: Path, token: Any, number: Any) -> tuple[str, int]:
     if not isinstance(token, str) or type(number) is not int:
-        raise UserError(f"{path} adds the token {token!r} with id {number!r}: it is broken.")
+        raise UserError(
+            f"{path} adds the token {token!r} with id {number!r}: these must be a string and a "
+            "whole number."
+        )
     return token, number
 
 

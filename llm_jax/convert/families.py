@@ -1,8 +1,8 @@
-"""Which Hugging Face architecture a `ModelConfig` is, and back: a table of options as data.
+"""Which Hugging Face architecture a `ModelConfig` has: a table of options.
 
-An option is a short description of one choice of the architecture, made from `ModelConfig`. A
-family is a `model_type` of transformers with the values of each option that it can express; what
-it does not list has to be as in `LLAMA`.
+An option describes one choice of the architecture, computed from `ModelConfig`. A family is a
+`model_type` of transformers with the values that it supports for each option. Options that it does
+not list must be as in `LLAMA`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from llm_jax.config import ModelConfig, MoeConfig, UserError
 
 
 def options(config: ModelConfig) -> dict[str, object]:
-    """Name of a field of `ModelConfig` → the choice that decides about the family."""
+    """Field name of `ModelConfig` → the choice that decides the family."""
     biases = {(False, False): "none", (True, False): "qkv", (True, True): "qkv and out"}
     local = {window is not None for window in config.windows}
     square = config.num_heads * config.head_dim == config.d_model
@@ -41,7 +41,7 @@ def options(config: ModelConfig) -> dict[str, object]:
 
 
 def _experts(config: ModelConfig) -> str:
-    """Whether the experts are Mixtral's, Qwen3's (which need not be in each layer), or others."""
+    """The kind of experts: Mixtral's, Qwen3's (which need not be in each layer), or others."""
     moe = config.moe
     if moe is None:
         return "none"
@@ -93,7 +93,7 @@ class Family:
     differs: dict[str, tuple[object, ...]] = field(default_factory=dict)
 
     def misfits(self, config: ModelConfig) -> dict[str, object]:
-        """The options of `config` that this family has not."""
+        """The options of `config` that this family does not support."""
         able = LLAMA | self.differs
         return {name: value for name, value in options(config).items() if value not in able[name]}
 
@@ -188,14 +188,14 @@ FAMILIES = (
 def as_exported(config: ModelConfig) -> ModelConfig:
     """`config` with a bias on the output projection, if q, k and v alone have biases.
 
-    Llama has all four or none. Qwen2 has these three, but AutoTokenizer forces Qwen's own
-    byte-level tokenizer class on that model type, which reads other ids from our files.
+    Llama has all four biases or none. Qwen2 has these three, but for that model type AutoTokenizer
+    always uses Qwen's own byte-level tokenizer class, which gives other ids with our files.
     """
     return dataclasses.replace(config, out_bias=True) if config.qkv_bias else config
 
 
 def why_not_exportable(config: ModelConfig) -> str | None:
-    """The sentence with which `export` would refuse such a model, None if it would not."""
+    """The error with which `export` would refuse this model; None if it can be exported."""
     try:
         family_of(as_exported(config))
     except UserError as error:
@@ -204,10 +204,10 @@ def why_not_exportable(config: ModelConfig) -> str | None:
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The first family that has every option of `config`.
+    """The first family that supports every option of `config`.
 
     Raises:
-      UserError: none has; names what keeps the nearest one from it.
+      UserError: there is none; the message names the options that the nearest one lacks.
     """
     family = min(FAMILIES, key=lambda one: len(one.misfits(config)))
     wrong = family.misfits(config)
@@ -231,4 +231,4 @@ def family_named(model_type: object) -> Family:
         if family.model_type == model_type:
             return family
     known = ", ".join(family.model_type for family in FAMILIES)
-    raise UserError(f"config.json has model_type {model_type!r}: known are {known}.")
+    raise UserError(f"config.json has model_type {model_type!r}: supported are {known}.")

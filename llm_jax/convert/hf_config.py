@@ -1,4 +1,4 @@
-"""`ModelConfig` ↔ the `config.json` of transformers 5, as data on both sides."""
+"""`ModelConfig` ↔ the `config.json` of transformers 5."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ EXPERTS = {
         "balance_loss": "router_aux_loss_coef",
     },
 }
-# What transformers takes where an old config.json has no such key.
+# The defaults of transformers for keys that an old config.json lacks.
 COMMON_DEFAULTS: dict[str, Any] = {
     "num_key_value_heads": None,
     "head_dim": None,
@@ -114,7 +114,7 @@ GPT2_DEFAULTS: dict[str, Any] = {
     "tie_word_embeddings": True,
     "activation_function": "gelu_new",
 }
-# Keys that change nothing of what a model computes in evaluation.
+# Keys that do not change what a model computes in evaluation.
 HARMLESS = {
     "_name_or_path", "architectures", "attention_dropout", "attn_pdrop", "bos_token_id",
     "chunk_size_feed_forward", "dtype", "embd_pdrop", "eos_token_id", "gradient_checkpointing",
@@ -126,7 +126,7 @@ HARMLESS = {
     "output_attentions", "output_router_logits", "router_jitter_noise", "output_hidden_states",
     "return_dict", "problem_type", "rope_theta",
 }  # fmt: skip
-# Keys that are fine with this value only.
+# Keys that are supported only with this value.
 FIXED = {"scale_attn_weights": True, "is_encoder_decoder": False}
 
 
@@ -200,8 +200,7 @@ def from_hf(raw: dict[str, Any]) -> ModelConfig:
     """The architecture that a config.json describes.
 
     Raises:
-      UserError: an architecture that is not known here, a missing key, or an option that
-        `ModelConfig` has not.
+      UserError: the architecture or an option is not supported, or a key is missing.
     """
     check_types(raw)
     family = family_named(raw.get("model_type"))
@@ -209,9 +208,14 @@ def from_hf(raw: dict[str, Any]) -> ModelConfig:
     try:
         config = ModelConfig(**fields)
     except (ConfigError, TypeError) as error:
-        raise UserError(f"config.json describes no model that can be built: {error}") from None
+        raise UserError(
+            f"config.json does not describe a model that can be built: {error}"
+        ) from None
     if wrong := family.misfits(config):
-        raise UserError(f"config.json: {family.model_type} has no {', '.join(wrong)} of this kind.")
+        raise UserError(
+            f"config.json: the values of {', '.join(wrong)} are not supported for "
+            f"{family.model_type}."
+        )
     return config
 
 
@@ -221,7 +225,10 @@ def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
     fields = _renamed(given, GPT2_RENAMED)
     act = given["activation_function"]
     if act not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise UserError(f"config.json has activation_function {act!r}: only gelu_new is known.")
+        raise UserError(
+            f"config.json has activation_function {act!r}: supported are gelu_new and "
+            "gelu_pytorch_tanh."
+        )
     fields["d_ff"] = fields["d_ff"] or 4 * fields["d_model"]
     fields["num_kv_heads"] = fields["num_heads"]
     fields["head_dim"] = fields["d_model"] // fields["num_heads"]
@@ -240,10 +247,10 @@ def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
     fields["head_dim"] = fields["head_dim"] or fields["d_model"] // fields["num_heads"]
     act = raw.get("hidden_activation") or given["hidden_act"]
     if kind.startswith("gemma") and act == "gelu":
-        act = "gelu_pytorch_tanh"  # what transformers makes of Gemma's first configs
+        act = "gelu_pytorch_tanh"  # as transformers does for the first configs of Gemma
     if act not in FROM_ACTIVATIONS:
         raise UserError(
-            f"config.json has hidden_act {act!r}: known are {', '.join(FROM_ACTIVATIONS)}."
+            f"config.json has hidden_act {act!r}: supported are {', '.join(FROM_ACTIVATIONS)}."
         )
     fields["activation"] = FROM_ACTIVATIONS[act]
     fields["qkv_bias"] = kind == "qwen2" or given["attention_bias"]
@@ -265,7 +272,7 @@ def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
 
 
 def _moe(given: dict[str, Any], kind: str, layers: int) -> MoeConfig:
-    """The experts of Mixtral, or of Qwen3, which lists the layers without (`mlp_only_layers`)."""
+    """The experts of Mixtral or Qwen3. Qwen3 lists the layers without them (`mlp_only_layers`)."""
     fields = _renamed(given, EXPERTS[kind])
     if kind == "mixtral":
         return MoeConfig(**fields)
@@ -277,8 +284,8 @@ def _moe(given: dict[str, Any], kind: str, layers: int) -> MoeConfig:
         if wanted == tuple(i >= 0 and i % every == every - 1 for i in places):
             return MoeConfig(**fields, dense_layers=first, every=every)
     raise UserError(
-        f"config.json has mlp_only_layers = {without!r} and decoder_sparse_step = {step!r}: layers "
-        "without experts can only be the first ones, or all but each n-th."
+        f"config.json has mlp_only_layers = {without!r} and decoder_sparse_step = {step!r}: only "
+        "the first layers, or all but every n-th layer, can be without experts."
     )
 
 
@@ -294,7 +301,7 @@ def _renamed(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def _refuse_unknown(given: dict[str, Any], known: set[str]) -> None:
-    """An option that is set but not understood would change the model silently."""
+    """Raises `UserError` for a key that is set but not known: it could change the model."""
     for key, value in given.items():
         harmless = key in known or key in HARMLESS or value in (None, False, [], {}, "")
         if not harmless and FIXED.get(key, ...) != value:
@@ -305,7 +312,7 @@ def _refuse_unknown(given: dict[str, Any], known: set[str]) -> None:
 
 
 def _rope_from_hf(given: dict[str, Any]) -> dict[str, Any]:
-    """Both the `rope_parameters` of transformers 5 and the `rope_scaling` of its predecessors."""
+    """Reads `rope_parameters` (transformers 5) and `rope_scaling` (earlier versions)."""
     rope = dict(given["rope_parameters"] or given["rope_scaling"] or {})
     theta = float(rope.pop("rope_theta", given["rope_theta"]))
     kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
@@ -323,7 +330,7 @@ def _rope_from_hf(given: dict[str, Any]) -> dict[str, Any]:
         fast, slow = rope.pop("beta_fast", None) or 32.0, rope.pop("beta_slow", None) or 1.0
         scaling = YarnRope(**shared, beta_fast=fast, beta_slow=slow)
     else:
-        raise UserError(f"config.json has rope_type {kind!r}: known are default, llama3, yarn.")
+        raise UserError(f"config.json has rope_type {kind!r}: supported are default, llama3, yarn.")
     _refuse_rope(rope)
     return {"rope_theta": theta, "rope_scaling": scaling}
 
@@ -332,7 +339,7 @@ def _refuse_rope(rest: dict[str, Any]) -> None:
     for key, value in rest.items():
         default = {"partial_rotary_factor": 1.0, "truncate": True}.get(key)
         if value is not None and value != default:
-            raise UserError(f"config.json has rope parameter {key} = {value!r}, which is unknown.")
+            raise UserError(f"config.json has rope parameter {key} = {value!r}: not supported.")
 
 
 def _windows_from_hf(given: dict[str, Any], layers: int, family: Family) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run's checkpoint as a Hugging Face folder, checked against transformers before it appears."""
+"""Exports a checkpoint as a Hugging Face folder, compared with transformers before it appears."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Params = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What an export wrote; `max_logit_difference` is None where nothing was compared."""
+    """What an export wrote; `max_logit_difference` is None if nothing was compared."""
 
     architecture: str
     files: list[str]
@@ -44,12 +44,12 @@ def export(
     dtype: str = "float32",
     check: bool = True,
 ) -> Exported:
-    """Writes `out`, which must not exist or be empty; on failure it is left as it was.
+    """Writes the folder `out`, which must be empty or not exist. A failure leaves it as it was.
 
     Args:
       params: tree of `transformer.init`, NumPy or JAX arrays.
       run: the run's folder, for the model card.
-      dtype: "float32" or "bfloat16", of the stored weights.
+      dtype: dtype of the stored weights, "float32" or "bfloat16".
       check: load the files with transformers and compare logits in float32.
 
     Raises:
@@ -79,7 +79,7 @@ def export(
 
 
 def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
-    """The same function as the model `as_exported`: a bias that it adds is zero."""
+    """The model `as_exported`, which computes the same: a bias that it adds is zero."""
     exported = as_exported(model)
     if exported == model:
         return model, params
@@ -97,7 +97,7 @@ def write_weights(
     dtype: str,
     shard_bytes: int = shards.SHARD_BYTES,
 ) -> list[str]:
-    """Safetensors of `params`; beside them, memory holds one file's tensors at a time."""
+    """Writes `params` as safetensors; memory holds copies of one file's tensors at a time."""
     named = {tensor.name: tensor for tensor in tensors(model, family_of(model))}
     shapes = {name: tensor.shape for name, tensor in named.items()}
     kind = DTYPES[dtype]
@@ -109,7 +109,11 @@ def write_weights(
 def checked(
     folder: Path, model: ModelConfig, params: Params, tokenizer: Tokenizer, dtype: str
 ) -> float:
-    """The largest difference of logits on real text; raises `UserError` above the tolerance."""
+    """The largest difference of logits on real text.
+
+    Raises:
+      UserError: the token ids differ, or the difference is above the tolerance.
+    """
     line = parity.tokenizer_difference(folder, tokenizer)
     if line is not None:
         raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")

@@ -1,4 +1,4 @@
-"""A Hugging Face folder as parameters and a run folder. The folder is not trusted."""
+"""Imports a Hugging Face folder as parameters or as a run folder. The folder is not trusted."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from llm_jax.config import (
     to_dict,
     to_json,
 )
+from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config, parity
 from llm_jax.convert.added_tokens import require_known
 from llm_jax.convert.families import Family, family_named
@@ -33,7 +34,7 @@ from llm_jax.train.manifest import write_manifest
 from llm_jax.train.trouble import without_tensorstore_noise
 
 Params = dict[str, Any]
-# Buffers that old checkpoints store although nothing learns them.
+# Buffers in old checkpoints. They are not parameters.
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
 
@@ -41,8 +42,8 @@ def read(folder: Path) -> tuple[ModelConfig, Params]:
     """The architecture and float32 NumPy parameters of a Hugging Face folder.
 
     Raises:
-      UserError: no such folder, an unknown architecture, unsafe or broken files, a tensor that is
-        missing, left over, or of another shape than config.json says.
+      UserError: there is no such folder, the architecture is not supported, a file is unsafe or
+        damaged, or a tensor is missing, not used, or has another shape than config.json says.
     """
     raw = _read_config(folder)
     config, family = hf_config.from_hf(raw), family_named(raw["model_type"])
@@ -51,12 +52,15 @@ def read(folder: Path) -> tuple[ModelConfig, Params]:
     params = empty(config)
     for tensor in tensors(config, family):
         if tensor.name not in stored:
-            raise UserError(f"{folder} has no tensor {tensor.name!r}, which its config asks for.")
+            raise UserError(
+                f"{folder} has no tensor {tensor.name!r}, but its config.json needs it."
+            )
         _fill(tensor, weights, stored.pop(tensor.name), params)
     if stored:
         names = ", ".join(sorted(stored.values())[:3])
         raise UserError(
-            f"{folder} has {len(stored)} tensors that its config has no use for: {names}."
+            f"{folder} has {counted(len(stored), 'tensor')} that its config.json does not use: "
+            f"{names}."
         )
     return config, params
 
@@ -67,12 +71,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"There is no {path}: give a folder in Hugging Face format.")
     raw = read_json(path)
     if not isinstance(raw, dict):
-        raise UserError(f"{path} is no JSON object.")
+        raise UserError(f"{path} is not a JSON object.")
     return raw
 
 
 def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
-    """Name as transformers has it → name in the files, without buffers and tied duplicates."""
+    """Name in transformers → name in the files, without buffers and tied duplicates."""
     names = {name: name for name in weights.shapes if not name.endswith(BUFFERS)}
     if family.model_type == "gpt2" and not any(n.startswith("transformer.") for n in names):
         prefixed = ((n if n == "lm_head.weight" else f"transformer.{n}", n) for n in names)
@@ -86,8 +90,7 @@ def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None
     shape = weights.shapes[stored]
     if shape != tensor.shape:
         raise UserError(
-            f"Tensor {stored!r} has shape {list(shape)}, but config.json asks for "
-            f"{list(tensor.shape)}."
+            f"Tensor {stored!r} has shape {list(shape)}, but config.json says {list(tensor.shape)}."
         )
     tensor.write(weights.read(stored), params)
 
@@ -95,15 +98,16 @@ def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None
 def import_run(
     folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool
 ) -> tuple[RunConfig, list[str], float | None]:
-    """Makes a run folder whose step 0 holds the weights of `folder`.
+    """Creates a run folder whose checkpoint 0 holds the weights of `folder`.
 
     Returns:
       The run's config, the files and folders in it, and the largest difference of logits from
       transformers on real text, None if `check` is off.
 
     Raises:
-      UserError: as `read` does; or `out` is not empty, the tokenizer has more tokens than the
-        model or lacks one that the folder adds, or transformers computes something else.
+      UserError: as `read` does; or `out` is not empty, a weight is not a finite number, the
+        tokenizer has more tokens than the model or lacks one that the folder adds, or transformers
+        computes something else.
     """
     refuse_nonempty(out)
     require_known(folder, tokenizer)
@@ -141,7 +145,7 @@ def _run_config(model: ModelConfig, out: Path) -> RunConfig:
 
 
 def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokenizer) -> None:
-    """run.json, tokenizer.model, and checkpoint 0 without optimizer state."""
+    """Writes run.json, tokenizer.model, and checkpoint 0 without optimizer state."""
     (folder / "run.json").write_text(to_json(config), encoding="utf-8")
     (folder / "tokenizer.model").write_bytes(tokenizer.model)
     meta = {
@@ -161,6 +165,6 @@ def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokeni
         ):
             manager.save(0, args=args)
             manager.wait_until_finished()
-    except (ValueError, RuntimeError) as error:  # what TensorStore makes of a failing disk
+    except (ValueError, RuntimeError) as error:  # how TensorStore reports a failing disk
         raise system_error(error, folder) from error
     write_manifest(folder / "checkpoints" / "0")

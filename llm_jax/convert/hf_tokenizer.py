@@ -1,9 +1,9 @@
 """The SentencePiece tokenizer as the files that `AutoTokenizer` loads, with the same ids.
 
-`tokenizer.model` is copied; `tokenizer.json` says the same as a BPE of the tokenizers library.
-`tokenizer_config.json` names `LlamaTokenizer`, which every model type may have beside it, and
-`PreTrainedTokenizerFast` where there is a dummy prefix: `LlamaTokenizer` makes its own, which puts
-none before a text that begins with a space.
+`tokenizer.model` is copied; `tokenizer.json` is the same BPE for the tokenizers library.
+`tokenizer_config.json` names `LlamaTokenizer`, which works with every model type. With a dummy
+prefix it names `PreTrainedTokenizerFast`: `LlamaTokenizer` adds a prefix of its own, and none to a
+text that begins with a space.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.fidelity import compare
 from llm_jax.data.tokenizer import BPE, Tokenizer
 
-UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # numbers of sentencepiece_model.proto
+UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # types of pieces in sentencepiece_model.proto
 FILES = ["tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
 
 
@@ -52,7 +52,7 @@ def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int) -> list[str]:
 
 
 def _loader(dummy_prefix: bool) -> dict[str, Any]:
-    """The class that transformers loads, and what that class has to know."""
+    """The class that transformers loads, and its settings."""
     if dummy_prefix:
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
     return {
@@ -65,7 +65,7 @@ def _loader(dummy_prefix: bool) -> dict[str, Any]:
 
 
 def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
-    """The same BPE in the tokenizers library; for tokenizers that have no setting it lacks."""
+    """The same BPE in the tokenizers library, for tokenizers whose settings it supports."""
     proto = tokenizer.proto
     vocab = {piece.piece: i for i, piece in enumerate(proto.pieces)}
     bos = proto.pieces[tokenizer.bos_id].piece
@@ -99,7 +99,7 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
 
 
 def _merges(vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """Every pair that makes a piece, in the order in which SentencePiece prefers the pieces."""
+    """Every pair that forms a piece, in SentencePiece's order of preference."""
     merges: list[tuple[str, str]] = []
     for piece in vocab:
         cuts = [(piece[:i], piece[i:]) for i in range(1, len(piece))]
@@ -109,10 +109,10 @@ def _merges(vocab: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def require_exportable(tokenizer: Tokenizer, way_out: str = "") -> None:
-    """Raises `UserError` unless Hugging Face's libraries can be given the same ids.
+    """Raises `UserError` unless Hugging Face's libraries can give the same ids.
 
     Args:
-      way_out: what to do beside using another tokenizer.
+      way_out: an alternative to another tokenizer, for the end of the message.
     """
     if problem := why_not_exportable(tokenizer):
         example = compare("the sample", [SAMPLE], tokenizer).example
@@ -126,7 +126,7 @@ def require_exportable(tokenizer: Tokenizer, way_out: str = "") -> None:
 
 
 def why_not_exportable(tokenizer: Tokenizer) -> str | None:
-    """What the tokenizers library cannot copy of the SentencePiece model, None if it can all."""
+    """What the tokenizers library cannot reproduce of the SentencePiece model; None if nothing."""
     return _setting(tokenizer) or _difference(tokenizer)
 
 
@@ -146,12 +146,15 @@ def _setting(tokenizer: Tokenizer) -> str | None:
 
 
 def _difference(tokenizer: Tokenizer) -> str | None:
-    """What the tokenizers library encodes otherwise; its added tokens know no dummy prefix, and
-    pieces of spaces are only found where text is searched after it is normalised."""
+    """How the tokenizers library encodes a text differently; None if it does not.
+
+    It puts a dummy prefix after each added token too. It looks for added tokens before it
+    normalises the text, so it does not find those that contain spaces.
+    """
     fast = fast_tokenizer(tokenizer)
     for line in [*SAMPLE.splitlines(), SAMPLE, *_around(tokenizer)]:
         if fast.encode(line, add_special_tokens=False).ids != tokenizer.encode(line):
-            return f"has pieces of its own that other libraries find elsewhere, as in {line!r}"
+            return f"has pieces that Hugging Face's library splits differently, as in {line!r}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Of which type each value of a `config.json` is: a model of "32" layers is not one of 32."""
+"""Checks the type of each value in a `config.json`: "32" layers are not 32 layers."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ ELEMENTS: dict[str, tuple[type, str]] = {
 
 
 def check_types(raw: dict[str, Any]) -> None:
-    """Looks at every key that is known here, at those of the rotary positions too.
+    """Checks every known key, including those of the rotary positions.
 
     Raises:
-      UserError: a value of another type, or a number that no model can have.
+      UserError: a value has another type, or is a number that no model can have.
     """
     for key, value in raw.items():
         wanted = None if value is None and key in NULLABLE else _wanted(key, value)
         if wanted:
             raise UserError(
-                f"config.json describes no model that can be built: {key} is {value!r}, which must "
-                f"be {wanted}."
+                f"config.json does not describe a model that can be built: {key} is {value!r}, but "
+                f"must be {wanted}."
             )
         if key in ("rope_parameters", "rope_scaling") and value:
             check_types(value)
 
 
 def _wanted(key: str, value: Any) -> str | None:
-    """What `value` should be; None if it is that, or if nothing is known of `key`."""
+    """What `value` must be; None if it is right, or if `key` is not known."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if key in WHOLE:
         least = 0 if key == "max_window_layers" else 1

@@ -40,7 +40,7 @@ def model_card(
         "",
         f"# {config.name}",
         "",
-        f"A decoder-only Transformer of {size:,} parameters in the layout of `{architecture}`, "
+        f"A decoder-only Transformer with {size:,} parameters in the layout of `{architecture}`, "
         f"exported with llm-jax at step {step:,}.",
         "",
         "| | |",
@@ -56,7 +56,7 @@ def model_card(
         "```python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
-        'folder = "."  # where this file lies',
+        'folder = "."  # the folder of this file',
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         "model = AutoModelForCausalLM.from_pretrained(folder)",
         f'inputs = tokenizer({facts.prompt!r}, return_tensors="pt")',
@@ -67,7 +67,7 @@ def model_card(
 
 
 def _facts(config: RunConfig, step: int, history: History) -> TextFacts:
-    """Of the text that was read last; imported weights have read other text."""
+    """Facts about the text that was read last. Imported weights were trained on other text."""
     if step == 0:
         return TextFacts(licences={})
     text = _made(history, step)[-1].text
@@ -75,7 +75,7 @@ def _facts(config: RunConfig, step: int, history: History) -> TextFacts:
 
 
 def _made(history: History, step: int) -> list[Entry]:
-    """The lines of the history that the first `step` steps followed."""
+    """The lines of the history that apply to the first `step` steps."""
     return [entry for entry in history.entries if entry.step < step]
 
 
@@ -125,7 +125,7 @@ def _data(facts: TextFacts) -> list[str]:
 
 
 def _kind(step: int, history: History) -> list[str]:
-    """Of weights from elsewhere nothing is known."""
+    """What kind of model it is. Nothing is known about weights from elsewhere."""
     if step == 0 or history.parent:
         return []
     return ["", "This is a base model: it continues text and was not tuned to follow instructions."]

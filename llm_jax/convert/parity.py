@@ -1,4 +1,4 @@
-"""Whether transformers computes from the files what this model computes from its parameters."""
+"""Compares what transformers computes from the files with what this model computes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def require_transformers(way_out: str) -> ModuleType:
         raise UserError(
             f"Comparing logits needs {error.name}: `pip install 'llm-jax[hf]'`, or {way_out}."
         ) from None
-    # Its bars and advice would stand among our own lines; what it loads is checked below.
+    # Its progress bars and hints would mix with our own output; what it loads is checked below.
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     return transformers
@@ -43,7 +43,7 @@ def sample_tokens(tokenizer: Tokenizer, config: ModelConfig) -> np.ndarray:
 
 
 def our_logits(params: dict[str, Any], config: ModelConfig, tokens_BT: np.ndarray) -> np.ndarray:
-    """float32 logits (B, T, V) of plain sequences, every product in full precision."""
+    """float32 logits (B, T, V) of unpacked sequences, with all matmuls in full precision."""
     compute = ComputeConfig(dtype="float32", remat="none", attention="reference")
     segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
@@ -62,7 +62,7 @@ def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:
     """float32 logits (B, T, V) of the model that transformers loads from `folder`.
 
     Raises:
-      UserError: transformers cannot load it, or finds tensors missing or left over.
+      UserError: transformers cannot load it, or reports missing or unexpected tensors.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -89,7 +89,7 @@ def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:
 
 
 def tokenizer_difference(folder: Path, tokenizer: Tokenizer) -> str | None:
-    """The first line of the sample that AutoTokenizer encodes otherwise, None if there is none."""
+    """First line of the sample that AutoTokenizer encodes differently, None if there is none."""
     from transformers import AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -1,6 +1,6 @@
 """Safetensors files of a checkpoint: one, or numbered parts of at most 5 GB with an index.
 
-Nothing here is ever unpickled; names in an index that point outside of the folder are refused.
+Nothing is unpickled. An index that names a file outside of the folder is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write(
 
     Args:
       shapes: tensor name → shape, in the order in which they are written.
-      read: gives the contiguous array of a name, of type `dtype`.
+      read: returns the contiguous array of a name, with dtype `dtype`.
 
     Returns:
       The names of the files written.
@@ -79,14 +79,14 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
 
 
 class Weights:
-    """The tensors of a folder somebody else wrote.
+    """The tensors in a folder that is not trusted.
 
     Attributes:
       shapes: tensor name → shape.
 
     Raises:
-      UserError: no safetensors files, a broken one, an index that names a file outside of the
-        folder, or tensors that are no floating-point numbers.
+      UserError: there is no safetensors file, a file is damaged, an index names a file outside of
+        the folder, or a tensor does not hold floating-point numbers.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,19 +98,22 @@ class Weights:
             opened = self._open(file)
             for name in opened.keys():  # noqa: SIM118 (a safetensors handle, not a dict)
                 if name in self._place:
-                    raise UserError(f"{folder} holds tensor {name!r} in two files: {file} is one.")
+                    raise UserError(
+                        f"{folder} has tensor {name!r} in two files, {self._place[name]} and "
+                        f"{file}: remove one."
+                    )
                 view = opened.get_slice(name)
                 if view.get_dtype() not in FLOATS:
                     raise UserError(
                         f"Tensor {name!r} of {folder / file} has type {view.get_dtype()}: only "
-                        f"{', '.join(FLOATS)} can be imported, no quantised weights."
+                        f"{', '.join(FLOATS)} can be imported, not quantised weights."
                     )
                 self._place[name] = file
                 self.shapes[name] = tuple(view.get_shape())
         self._check_index()
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor `name` in the type in which it is stored."""
+        """The tensor `name` in its stored dtype."""
         try:
             return self._files[self._place[name]].get_tensor(name)
         except SafetensorError as error:
@@ -128,8 +131,8 @@ class Weights:
         for file in self._weight_map().values():
             if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
                 raise UserError(
-                    f"{self._folder / INDEX} names the file {file!r}: only files inside of the "
-                    "folder itself are read."
+                    f"{self._folder / INDEX} names the file {file!r}: only files in the folder "
+                    "itself are read."
                 )
             yield file
 
@@ -140,7 +143,7 @@ class Weights:
         except (KeyError, TypeError):
             found = None
         if not isinstance(found, dict) or not found:
-            raise UserError(f"{path} has no weight_map: it is no index of safetensors files.")
+            raise UserError(f"{path} has no weight_map: it is not an index of safetensors files.")
         return found
 
     def _open(self, file: str) -> Any:
@@ -152,7 +155,7 @@ class Weights:
         try:
             self._files[file] = safe_open(path, framework="np")
         except SafetensorError as error:
-            raise UserError(f"{path} is no whole safetensors file ({error}).") from None
+            raise UserError(f"{path} is not a complete safetensors file ({error}).") from None
         return self._files[file]
 
     def _check_index(self) -> None:
@@ -160,10 +163,10 @@ class Weights:
             for name, file in self._weight_map().items():
                 if self._place.get(name) != file:
                     raise UserError(
-                        f"{self._folder / INDEX} looks for {name!r} in {file!r}, where it is not."
+                        f"{self._folder / INDEX} says that {name!r} is in {file!r}, but it is not."
                     )
 
 
 def _inside(path: Path, folder: Path) -> bool:
-    """Whether `path` leads into `folder`, links followed."""
+    """Whether `path` is in `folder` after links are resolved."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

@@ -1,7 +1,7 @@
 """The parameter tree of the Transformer ↔ the named tensors of a Hugging Face checkpoint.
 
-Torch's Linear keeps (out, in) where the tree keeps (in…, out…); the Conv1D of GPT-2 keeps (in, out)
-and holds query, key and value in one tensor.
+Torch's Linear stores (out, in), the tree (in…, out…). The Conv1D of GPT-2 stores (in, out), with
+query, key and value in one tensor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from llm_jax.model.stack import layer_stacks
 Params = dict[str, Any]
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
-# Leaf of the tree → tensor name; leaves with one name are joined along the output, in this order.
+# Leaf of the tree → tensor name. Leaves with the same name are joined along the output axis, in the
+# order of this table.
 LLAMA_NAMES = {
     "embed/tokens": "model.embed_tokens.weight",
     "blocks/attn_norm/scale": "model.layers.{}.input_layernorm.weight",
@@ -98,7 +99,7 @@ PER_EXPERT = ("blocks/moe/gate", "blocks/moe/up", "blocks/moe/down")
 
 @dataclass(frozen=True)
 class Leaf:
-    """One array of the tree, or one layer, or one expert of a layer, of a stacked one."""
+    """One array of the tree. Of a stacked array: one layer, or one expert of a layer."""
 
     path: str
     shape: tuple[int, ...]
@@ -142,15 +143,15 @@ class Tensor:
         return (outputs, inputs) if self.transposed else (inputs, outputs)
 
     def read(self, params: Params, dtype: np.dtype) -> np.ndarray:
-        """The tensor, contiguous, made from the tree."""
+        """The contiguous tensor with the values of the tree."""
         parts = [leaf.of(params) for leaf in self.leaves]
         if self.leaves[0].matrix is not None:
             parts = [p.reshape(leaf.matrix) for p, leaf in zip(parts, self.leaves, strict=True)]
         elif not self.leaves[0].path.startswith("embed/"):
             parts = [part.reshape(-1) for part in parts]
-        made = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-        made = made.T if self.transposed else made
-        return np.ascontiguousarray(made.astype(dtype, copy=False))
+        tensor = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        tensor = tensor.T if self.transposed else tensor
+        return np.ascontiguousarray(tensor.astype(dtype, copy=False))
 
     def write(self, tensor: np.ndarray, params: Params) -> None:
         """Stores the tensor in the NumPy arrays of the tree; its shape must be `self.shape`."""
@@ -193,7 +194,7 @@ def tensors(config: ModelConfig, family: Family) -> list[Tensor]:
 
 
 def _name_of(leaf: Leaf) -> str:
-    """Path of the leaf in a table of names: layers without experts have those of dense models."""
+    """Path of the leaf in a table of names; layers without experts are named as in dense models."""
     return leaf.path.replace("dense_blocks/", "blocks/")
 
 
@@ -216,6 +217,6 @@ def flat(tree: Params) -> dict[str, Any]:
 
 
 def empty(config: ModelConfig) -> Params:
-    """The tree of `transformer.init` as float32 NumPy arrays with no content yet."""
+    """The tree of `transformer.init` as float32 NumPy arrays, not yet filled."""
     make: Callable[[Any], np.ndarray] = lambda leaf: np.empty(leaf.shape, np.float32)  # noqa: E731
     return jax.tree.map(make, jax.eval_shape(lambda: transformer.init(config, jax.random.key(0))))

@@ -1,4 +1,4 @@
-"""What a model card says of the text: its licence and languages, in the hub's words."""
+"""What a model card says about the text: its licences and languages, in the hub's identifiers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from llm_jax.config import UserError
 from llm_jax.data.pipeline import TokenDataset
 
 SAMPLE_TOKENS = 200_000
-"""Tokens of the train split, whose documents are shuffled, that languages are guessed from."""
+"""Tokens of the train split from which languages are guessed. Its documents are shuffled."""
 JAPANESE = re.compile("[\u3041-\u3096\u30a1-\u30fa]")  # hiragana and katakana
 ENGLISH = re.compile(r"\b(?:the|and|to|of|that|this|with|from|which)\b", re.IGNORECASE)
 WORD = re.compile(r"[A-Za-z]+")
 SHARE = 0.03
-"""Kana among the letters, or English function words among the words, that make the language one of
-the text's. Other European languages have next to none of these words."""
+"""Smallest share of kana among the letters, or of English function words among the words, for a
+language of the text. Other European languages have almost none of these words."""
 PROMPTS = {"ja": "今日は", "en": "The"}
 HUB_LICENCE = re.compile(
     r"""afl-3\.0 | apache-2\.0 | artistic-2\.0 | bsd | bsd-[23]-clause | bsl-1\.0 | cc | cc0-1\.0
@@ -31,18 +31,18 @@ HUB_LICENCE = re.compile(
     | postgresql | unknown | unlicense | wtfpl | zlib""",
     re.VERBOSE,
 )
-"""Identifiers of the hub that text comes under; every other licence is `other` with a name."""
+"""The hub's identifiers for licences of text. Every other licence becomes `other` with a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFacts:
-    """What is known of the text that a model was trained on.
+    """What is known about the text that a model was trained on.
 
     Attributes:
-      tokens: of the dataset; None if it is not there, or is another one by now.
-      licences: licence → documents.
+      tokens: number of tokens in the dataset; None if the dataset is missing or has changed.
+      licences: licence → number of documents.
       languages: ISO 639-1 codes.
-      prompt: a beginning in the text's language.
+      prompt: an example prompt in the text's language.
     """
 
     tokens: int | None = None
@@ -51,7 +51,7 @@ class TextFacts:
     prompt: str = PROMPTS["en"]
 
     def front_matter(self) -> list[str]:
-        """Lines of the card's YAML. JSON's strings are YAML's."""
+        """Lines of the card's YAML. JSON strings are valid YAML."""
         lines = []
         if self.languages:
             lines.append(f"language: [{', '.join(self.languages)}]")
@@ -64,8 +64,8 @@ class TextFacts:
 
 
 def text_facts(path: str | Path, fingerprint: str | None = None) -> TextFacts:
-    """The facts of the dataset in `path`; nothing is said of one that is not there, cannot be read,
-    or has another fingerprint than the run knows (None: it knows none)."""
+    """Facts about the dataset in `path`. They are empty if it is missing, cannot be read, or does
+    not have the `fingerprint` that the run recorded (None: it recorded none)."""
     try:
         dataset = TokenDataset.open(path)
         count = min(SAMPLE_TOKENS, dataset.num_tokens("train"))
@@ -84,8 +84,8 @@ def text_facts(path: str | Path, fingerprint: str | None = None) -> TextFacts:
 
 
 def languages_of(text: str) -> tuple[str, ...]:
-    """Japanese and English among the languages of `text`, the one with more of it first; others are
-    not known here."""
+    """Which of Japanese and English `text` contains, the more frequent one first. Other languages
+    are not detected."""
     letters = sum(character.isalpha() for character in text)
     words = WORD.findall(text)
     kana = len(JAPANESE.findall(text)) / max(letters, 1)

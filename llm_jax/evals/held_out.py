@@ -1,4 +1,4 @@
-"""The texts that a run is evaluated on as token streams, and what an n-gram model makes of them."""
+"""Held-out texts as token streams, and the scores of an n-gram model on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llm_jax.evals.score import Score
 
 
 def open_dataset(config: RunConfig, tokenizer: Tokenizer) -> TokenDataset:
-    """The run's dataset; raises `UserError` if it is gone or has got another tokenizer."""
+    """The run's dataset; raises `UserError` if it is missing or has another tokenizer."""
     dataset = TokenDataset.open(config.data.path)
     if dataset.tokenizer.sha256 != tokenizer.sha256:
         raise UserError(
@@ -31,13 +31,14 @@ def open_dataset(config: RunConfig, tokenizer: Tokenizer) -> TokenDataset:
 def read_texts(
     paths: Iterable[Path], encoding: str, tokenizer: Tokenizer
 ) -> tuple[dict[str, np.ndarray], LeftOut, int]:
-    """The stream `<s> document </s> …` of each path, (n,) int32, what was left out, and how
-    many documents were not.
+    """Reads text files as token streams. The text is used as it is, without cleaning.
 
-    Text is taken as it is, without cleaning.
+    Returns:
+      The stream `<s> document </s> …` of each path, (n,) int32; what was left out; and the number
+      of documents used.
 
     Raises:
-      UserError: a path that does not exist, or that holds no text.
+      UserError: a path does not exist or has no text.
     """
     left_out, used = LeftOut(), 0
     streams = {}
@@ -56,7 +57,7 @@ def read_texts(
 
 
 def _encodable(documents: Iterable[Document], left_out: LeftOut) -> Iterator[str]:
-    """The texts that are valid Unicode; others are losses."""
+    """The texts that are valid Unicode. The others are counted as left out."""
     for document in documents:
         try:
             document.text.encode()
@@ -85,11 +86,11 @@ def whole_windows(tokens: np.ndarray, seq_len: int) -> np.ndarray:
 def ngram_figures(
     dataset: TokenDataset, held_out: list[np.ndarray], *, order: int, consumed: int
 ) -> dict[str, Any]:
-    """What the n-gram model scores on `held_out`, by what it was trained on.
+    """Scores of the n-gram model on `held_out`, by the text that it was trained on.
 
     Args:
-      consumed: tokens that the run has read. If they are fewer than the train split, a second
-        model is trained on the first so many tokens of it, whose documents lie in random order.
+      consumed: tokens that the run has read. If that is less than the train split, a second model
+        is trained on as many tokens from the split's start. Its documents are in random order.
     """
     tokenizer = dataset.tokenizer
     sizes = {"whole train split": dataset.num_tokens("train")}

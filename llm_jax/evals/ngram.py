@@ -1,16 +1,16 @@
 """Interpolated modified Kneser-Ney n-gram model over token ids (Chen & Goodman 1999, §3).
 
-What a neural model has to beat: the strongest of the count models, on the same tokens.
+The baseline for a neural model: the strongest count-based model, on the same tokens.
 
     p(w|h) = (a(hw) - D(a(hw))) / a(h·) + γ(h) p(w|h'),   γ(h) = Σ_w D(a(hw)) / a(h·)
 
-h' is h without its first token; a(g) is the count of g at the highest order and of grams that begin
-with <s>, else the number of different tokens seen before g; D takes three values per order, made
-from counts of counts. The unigram distribution is interpolated with the uniform one. Documents are
-independent: no gram spans <s>, and <s> is never predicted.
+h' is h without its first token. a(g) is the count of g at the highest order, and for grams that
+begin with <s>; otherwise it is the number of different tokens seen before g. D has three values per
+order, computed from counts of counts. The unigram distribution is interpolated with the uniform
+one. Documents are independent: no gram spans <s>, and <s> is never predicted.
 
-Grams of order n are numbered by sorting (number of their first n-1 tokens, last token), so that all
-counting is sorting of integers, and a context is the number of a gram of order n-1.
+Grams of order n are numbered in the sorted order of (number of their first n-1 tokens, last token).
+So all counting is sorting of integers, and a context is the number of a gram of order n-1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Order:
 
 
 class NGram:
-    """A trained model; `train` makes it.
+    """A trained model; see `train`.
 
     Attributes:
       order: largest n.
@@ -58,7 +58,7 @@ class NGram:
     def probabilities(self, tokens: np.ndarray) -> np.ndarray:
         """p of each token of a stream given those before it in its document, (n,) float64.
 
-        The place of a <s> holds NaN.
+        It is NaN at each <s>.
         """
         place = _place_in_document(tokens, self.bos_id)
         p = np.full(len(tokens), 1 / (self.vocab_size - 1))
@@ -76,7 +76,7 @@ class NGram:
         return p
 
     def score(self, tokens: np.ndarray, tokenizer: Tokenizer) -> Score:
-        """The cost of every token of a stream but <s>."""
+        """The score of every token of a stream except <s>."""
         targets = tokens[tokens != self.bos_id]
         p = self.probabilities(tokens)[tokens != self.bos_id]
         return Score(
@@ -87,10 +87,11 @@ class NGram:
 def train(tokens: np.ndarray, *, order: int, vocab_size: int, bos_id: int) -> NGram:
     """Counts the grams of a stream `<s> document </s> …` up to `order`.
 
-    Memory is about 60 bytes per token and order, time about a second per million and order.
+    It takes about 60 bytes of memory per token and order, and about a second per million tokens and
+    order.
 
     Raises:
-      UserError: less than two tokens, or not a positive order.
+      UserError: there are fewer than two tokens, or the order is not positive.
     """
     if order < 1:
         raise UserError(f"--ngram is {order}: give 1 or more.")
@@ -122,7 +123,7 @@ def _place_in_document(tokens: np.ndarray, bos_id: int) -> np.ndarray:
 def _number(
     shorter: np.ndarray, tokens: np.ndarray, whole: np.ndarray, n: int, V: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the gram of order n that ends at each token, and the sorted keys of all."""
+    """Number of the gram of order n that ends at each token, and the sorted keys of all grams."""
     before = shorter if n == 1 else np.concatenate([[UNSEEN], shorter[:-1]])
     ends = np.flatnonzero(whole & (before != UNSEEN))
     keys, inverse = np.unique(before[ends] * V + tokens[ends], return_inverse=True)
@@ -134,11 +135,12 @@ def _number(
 def _adjusted_counts(
     number: np.ndarray, grams: int, longer: np.ndarray | None, starts: np.ndarray
 ) -> np.ndarray:
-    """a of each gram: its count at the highest order, else how many tokens were seen before it.
+    """a of each gram: its count at the highest order, otherwise the number of different tokens seen
+    before it.
 
     Args:
       longer: numbers of the grams one token longer, None at the highest order.
-      starts: where a gram would begin with <s>: nothing can precede it, so it keeps its count.
+      starts: where a gram begins with <s>. Nothing can precede it, so it keeps its count.
     """
     if longer is None:
         return np.bincount(number[number != UNSEEN], minlength=grams)
@@ -157,7 +159,7 @@ def _smoothed(
     discount = _discounts(adjusted)[np.minimum(adjusted, 3)]
     total = np.bincount(context, weights=adjusted, minlength=contexts)
     taken = np.bincount(context, weights=discount, minlength=contexts)
-    # A context that only ever ended a document predicts nothing: all goes to the shorter one.
+    # A context seen only at the end of documents predicts nothing: the shorter one gets all weight.
     seen = total > 0
     backoff = np.divide(taken, total, out=np.ones(contexts), where=seen)
     gain = (adjusted - discount) / np.where(seen, total, 1)[context]
@@ -167,16 +169,15 @@ def _smoothed(
 def _discounts(adjusted: np.ndarray) -> np.ndarray:
     """D(0) = 0, D(1), D(2), D(3+), equation 26 of Chen & Goodman.
 
-    Where the counts of counts are too few for it to lie between 0 and the count (a tiny text), the
-    discount is half of the count's own, at most.
+    In a tiny text, the equation can give a D(k) that is not between 0 and k. Then D(k) is k/2.
     """
     n = np.bincount(np.minimum(adjusted, 5), minlength=5)[:5].astype(float)
-    made = [0.0]
+    discounts = [0.0]
     y = n[1] / (n[1] + 2 * n[2]) if n[1] else 0.5
     for k in (1, 2, 3):
         d = k - (k + 1) * y * n[k + 1] / n[k] if n[k] else k / 2
-        made.append(d if 0 < d < k else k / 2)
-    return np.array(made)
+        discounts.append(d if 0 < d < k else k / 2)
+    return np.array(discounts)
 
 
 def _look_up(keys: np.ndarray, context: np.ndarray, tokens: np.ndarray, V: int) -> np.ndarray:

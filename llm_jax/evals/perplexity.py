@@ -1,7 +1,7 @@
 """Loss, perplexity and bits per byte of a run on held-out text, over all of its windows.
 
-Text is read as in training: one stream `<s> document </s> <s> …` in windows of `data.seq_len`, each
-predicted from its own tokens alone, and nothing across documents.
+Text is read as in training: one stream `<s> document </s> <s> …`, cut into windows of
+`data.seq_len`. A token is predicted only from earlier tokens of its own window and document.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Evaluator:
-    """A run's parameters, split over this machine's devices, ready to predict.
+    """A run's parameters, split over this machine's devices, and the compiled eval step.
 
     Attributes:
-      batch_size: windows per batch that `measure` takes.
+      batch_size: windows per batch.
     """
 
     def __init__(self, config: RunConfig, params: dict[str, Any], tokenizer: Tokenizer) -> None:
@@ -46,7 +46,7 @@ class Evaluator:
             data=dataclasses.replace(
                 config.data, batch_size=self.batch_size, ramp_from=None, ramp_steps=0
             ),
-            # Parameters come in float32, whatever the run stores.
+            # The parameters are float32, whatever dtype the run stores.
             optim=dataclasses.replace(
                 config.optim,
                 accumulate=1,
@@ -65,12 +65,12 @@ class Evaluator:
         """The score of all batches together.
 
         Raises:
-          UserError: they predict nothing, or the losses are not finite numbers.
+          UserError: there is no text, or the losses are not finite numbers.
         """
         score = Score(0.0, 0, 0)
         for i, batch in enumerate(batches):
-            made = jax.device_get(self._step(self._params, to_device(batch, self._mesh)))
-            score += Score(float(made["nats"]), int(made["count"]), int(made["bytes"]))
+            sums = jax.device_get(self._step(self._params, to_device(batch, self._mesh)))
+            score += Score(float(sums["nats"]), int(sums["count"]), int(sums["bytes"]))
             progress("evaluating", i + 1, total)
         if score.num_bytes == 0:
             raise UserError("There is no text to evaluate: it is empty.")
@@ -82,7 +82,7 @@ class Evaluator:
         return score
 
     def split(self, dataset: TokenDataset, split: str, progress: Progress) -> Score:
-        """The score of a split of a dataset; its last tokens, less than a window, are left out."""
+        """The score of a split of a dataset, without its last, incomplete window."""
         batches = Batches(
             dataset, split=split, seq_len=self.seq_len, batch_size=self.batch_size, seed=None
         )
@@ -96,13 +96,14 @@ class Evaluator:
 
 
 def windows(tokens: np.ndarray, seq_len: int, batch_size: int, bos_id: int) -> Iterator[Batch]:
-    """Every token of a stream but the first as a target once; the last batch is filled up.
+    """Batches in which each token of a stream, except the first, is a target once. The last batch
+    is padded.
 
     Args:
       tokens: (n,) int32, `<s> document </s> …`.
 
     Yields:
-      Batches as `Batches.at` gives them, with -1 as the target of what is filled up.
+      Batches in the format of `Batches.at`; the targets of padding are -1.
     """
     count = max(len(tokens) - 1, 1)
     rows = -(-count // (seq_len * batch_size)) * batch_size
@@ -111,5 +112,5 @@ def windows(tokens: np.ndarray, seq_len: int, batch_size: int, bos_id: int) -> I
     starts = np.arange(rows) * seq_len
     for first in range(0, rows, batch_size):
         index = starts[first : first + batch_size, None] + np.arange(seq_len + 1)
-        # A target of <s> is never counted, so what is filled up counts nothing.
+        # A target of <s> is never counted, and the padding is <s>.
         yield split_documents(padded[index], bos_id)

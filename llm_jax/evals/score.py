@@ -1,4 +1,4 @@
-"""What a model's predictions of a text cost, in the units that are reported."""
+"""The score of a model on a text, in the units that are reported."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Score:
     """Sums over the predicted tokens of a text; `a + b` is the score of both texts.
 
     Attributes:
-      nats: of surprise, -log p of every target.
-      tokens: targets.
-      num_bytes: UTF-8 bytes of text that the targets stand for.
+      nats: sum of -log p over the targets.
+      tokens: number of targets.
+      num_bytes: UTF-8 bytes of the targets' text.
     """
 
     nats: float
@@ -36,16 +36,16 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
-        """Independent of the tokenizer; </s> costs nats and stands for no byte."""
+        """Independent of the tokenizer. </s> adds nats but no bytes."""
         return self.nats / math.log(2) / self.num_bytes
 
     @property
     def perplexity(self) -> float | None:
-        """e to the power of `loss`; None where no number is large enough."""
+        """e to the power of `loss`; None if it is too large for a float."""
         return math.exp(self.loss) if self.loss < LARGEST_EXPONENT else None
 
     def report(self) -> dict[str, Any]:
-        """The figures as JSON has them."""
+        """The figures for JSON."""
         return {
             "loss": self.loss,
             "perplexity": self.perplexity,

@@ -1,4 +1,4 @@
-"""Beam search: the likeliest continuation that a breadth of `beams` finds."""
+"""Beam search for the most likely continuation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def beam_search(
 ) -> tuple[list[int], bool, float]:
     """Searches for the continuation with the largest sum of log-probabilities.
 
-    A beam that meets end-of-document keeps its score; there is no length penalty, so that with
+    A beam that has reached end-of-document keeps its score. There is no length penalty, so with
     enough beams the search is exact.
 
     Returns:
-      New ids without end-of-document, whether it was met, and the log-probability in nats.
+      The new ids without end-of-document, whether it was reached, and the log-probability in nats.
 
     Raises:
-      UserError: the prompt leaves no room for `max_tokens`, or logits that are not finite numbers.
+      UserError: the prompt leaves no room for `max_tokens`, or the logits are not finite numbers.
     """
     check_room(decoder.model, len(prompt), max_tokens)
     tokens_Kn, score_K = _search(params, np.asarray([prompt], np.int32), decoder, beams, max_tokens)
@@ -43,7 +43,7 @@ def beam_search(
 def _search(
     params: Params, prompt_1P: jax.Array, decoder: Decoder, beams: int, max_tokens: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The tokens (beams, max_tokens) and log-probabilities (beams,) of all beams at the end."""
+    """The tokens (beams, max_tokens) and log-probabilities (beams,) of all final beams."""
     P = prompt_1P.shape[1]
     caches = empty_cache(decoder.model, 1, P + max_tokens, jnp.dtype(decoder.compute.dtype))
     logits_1V, caches = decoder.next_logits(
@@ -54,7 +54,7 @@ def _search(
         caches,
         jnp.asarray([P - 1]),
     )
-    # All beams start as the prompt; only the first may be continued, else all would be the same.
+    # All beams start as the prompt. Only the first may be extended, or all would stay the same.
     start = {
         "logits_KV": jnp.repeat(logits_1V, beams, axis=0),
         "score_K": jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf),
@@ -82,14 +82,14 @@ def _search(
             jnp.zeros_like(position_K),
         )
         done_K = state["done_K"][parent_K] | (token_K == decoder.eos_id)
-        made = {
+        following = {
             "logits_KV": logits_KV,
             "score_K": score_K,
             "tokens_Kn": tokens_Kn,
             "done_K": done_K,
             "caches": caches,
         }
-        return made, None
+        return following, None
 
     end, _ = jax.lax.scan(step, start, jnp.arange(max_tokens))
     return end["tokens_Kn"], end["score_K"]

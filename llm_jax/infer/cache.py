@@ -1,10 +1,11 @@
-"""A key/value cache as one more `Attend` of the model: prefill writes it, decoding reads it.
+"""The key/value cache, as an `Attend` of the model: prefill fills it, and each decoding step
+extends it.
 
-Slot s of a row holds the key and value of that row's position s. Prompts of a batch are padded on
-the right: what padding leaves in a slot lies after the row's own position, where no query looks,
-and is overwritten when the row gets there. So rows of different lengths need no bookkeeping.
+Slot s of a row holds the key and value of that row's position s. The prompts of a batch are padded
+on the right. What padding writes lies after the row's own position: no query reads it, and it is
+overwritten when the row gets there. So rows of different lengths need no bookkeeping.
 
-Legend as in `model/attention.py`; S slots, L layers.
+Shape letters as in `model/attention.py`, and S: slots, L: layers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from llm_jax.model.transformer import packed_attend
 
 
 def empty_cache(config: ModelConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
-    """{"k", "v"}, each (L, B, S, K, H) of zeros."""
+    """An empty cache: `k` and `v`, zeros of shape (L, B, S, K, H)."""
     shape = (config.num_layers, B, S, config.num_kv_heads, config.head_dim)
     return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 

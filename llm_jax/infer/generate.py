@@ -1,4 +1,4 @@
-"""Continuing prompts: prefill, then a jitted loop of one token at a time over a KV cache."""
+"""Text generation: prefill, then a jitted loop that adds one token at a time with a KV cache."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from llm_jax.train.precision import as_matrices
 Params = dict[str, Any]
 State = dict[str, Any]
 """tokens_BS, length_B (tokens so far), done_B, finite_B (whether all logits so far were finite
-numbers), caches, keys_B, as `_prefill` makes them."""
+numbers), caches and keys_B; `_prefill` creates it."""
 CHUNK = 16
-"""Tokens per row between two looks of the host: what streaming and timing see."""
+"""Tokens per row in one call of the decode loop. Streaming and timing happen between the calls."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """What is compiled into the loop.
+    """The static arguments of the compiled loop.
 
     Attributes:
-      vocab_size: of the tokenizer; ids above it pad the model's vocabulary and are never chosen.
-      eos_id: ends a row.
+      vocab_size: number of tokens in the tokenizer. The model's vocabulary is padded beyond it;
+        the padding is never chosen.
+      eos_id: the token that ends a row.
     """
 
     model: ModelConfig
@@ -65,13 +66,13 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Generation:
-    """What `generate` made.
+    """The result of `generate`.
 
     Attributes:
       ids: new tokens of each row, without the end-of-document token.
       stopped: whether the row ended with end-of-document.
-      tokens_per_second: median over chunks of the decode loop, all rows together; compilation and
-        prefill are not in it. None if one token was all there was to make.
+      tokens_per_second: median over chunks of the decode loop, all rows together, without
+        compilation and prefill. None if the loop did not run.
     """
 
     ids: list[list[int]]
@@ -82,13 +83,14 @@ class Generation:
 
 
 def compute_for_inference(compute: ComputeConfig) -> ComputeConfig:
-    """The run's own dtype; nothing is rematerialised, as there is no backward pass."""
+    """Settings for inference: the run's dtype, and no rematerialisation, since there is no backward
+    pass."""
     return ComputeConfig(dtype=compute.dtype, remat="none", scan_layers=compute.scan_layers)
 
 
 def prepared(params: Params, model: ModelConfig, compute: ComputeConfig) -> Params:
-    """The matrices in the compute dtype once, instead of at each token; what training keeps in
-    float32 (norms, biases, routers) stays in it."""
+    """`params` with the matrices cast to the compute dtype once, instead of at each token. What
+    training keeps in float32 (norms, biases, routers) stays in float32."""
     params = jax.tree.map(jnp.asarray, params)
     return as_matrices(params, compute.dtype, transformer.logical_axes(model))
 
@@ -102,17 +104,18 @@ def generate(
     seed: int = 0,
     on_tokens: Callable[[list[list[int]]], None] | None = None,
 ) -> Generation:
-    """Continues all prompts together until each has met end-of-document or has `max_tokens` more.
+    """Continues all prompts together until each has reached end-of-document or `max_tokens` new
+    tokens.
 
     Args:
-      params: as `prepared` gives them.
-      prompts: token ids, each with at least one (normally <s> first); lengths may differ.
-      seed: of the sampling; a row's tokens depend on it, the prompt and the row's number.
+      params: as returned by `prepared`.
+      prompts: token ids, at least one per prompt (normally <s> first); lengths may differ.
+      seed: seed for sampling. The tokens of a row depend on it, the prompt and the row's index.
       on_tokens: called with the new ids of each row, every `CHUNK` tokens.
 
     Raises:
-      UserError: a prompt that leaves no room for `max_tokens` in the model's context, or logits
-        that are not finite numbers.
+      UserError: a prompt leaves no room for `max_tokens` in the model's context, or the logits are
+        not finite numbers.
     """
     lengths = [len(prompt) for prompt in prompts]
     check_room(decoder.model, max(lengths), max_tokens)
@@ -166,14 +169,14 @@ def require_finite_logits(finite: np.bool_ | bool) -> None:
 
 
 class _Reporter:
-    """Takes new tokens off the device and hands them on."""
+    """Copies new tokens from the device and passes them on."""
 
     def __init__(self, lengths: list[int], eos_id: int, on_tokens: Any) -> None:
         self.ids: list[list[int]] = [[] for _ in lengths]
         self.stopped = [False] * len(lengths)
         self.finished = False
         self.total = 0
-        """Tokens made so far, end-of-document included."""
+        """Tokens generated so far, including end-of-document."""
         self._seen = list(lengths)
         self._eos_id, self._on_tokens = eos_id, on_tokens
 
@@ -225,14 +228,14 @@ def _prefill(
 
 @functools.partial(jax.jit, static_argnames="decoder", donate_argnames="state")
 def _decode(params: Params, state: State, count: jax.Array, decoder: Decoder) -> State:
-    """At most `count` more tokens per row; fewer if every row is done."""
+    """Adds at most `count` tokens per row; fewer once every row is done."""
 
-    def going_on(carry: tuple[jax.Array, State]) -> jax.Array:
-        made, state = carry
-        return (made < count) & ~jnp.all(state["done_B"])
+    def unfinished(carry: tuple[jax.Array, State]) -> jax.Array:
+        added, state = carry
+        return (added < count) & ~jnp.all(state["done_B"])
 
     def step(carry: tuple[jax.Array, State]) -> tuple[jax.Array, State]:
-        made, state = carry
+        added, state = carry
         position_B = state["length_B"] - 1
         token_B1 = jnp.take_along_axis(state["tokens_BS"], position_B[:, None], axis=1)
         logits_BV, caches = decoder.next_logits(
@@ -243,15 +246,15 @@ def _decode(params: Params, state: State, count: jax.Array, decoder: Decoder) ->
             state["caches"],
             jnp.zeros_like(position_B),
         )
-        return made + 1, _append({**state, "caches": caches}, logits_BV, decoder)
+        return added + 1, _append({**state, "caches": caches}, logits_BV, decoder)
 
-    return jax.lax.while_loop(going_on, step, (jnp.int32(0), state))[1]
+    return jax.lax.while_loop(unfinished, step, (jnp.int32(0), state))[1]
 
 
 def _append(state: State, logits_BV: jax.Array, decoder: Decoder) -> State:
     """The state with one more token in each row that is not done."""
     length_B, done_B = state["length_B"], state["done_B"]
-    # A key per row and place, so that a row's draws do not depend on when others end.
+    # One key per row and position, so that a row's draws do not depend on when other rows end.
     keys_B = jax.vmap(jax.random.fold_in)(state["keys_B"], length_B)
     token_B = choose(logits_BV, decoder.sampling, keys_B)
     rows = jnp.arange(len(length_B))
@@ -262,6 +265,6 @@ def _append(state: State, logits_BV: jax.Array, decoder: Decoder) -> State:
         "tokens_BS": tokens_BS,
         "length_B": jnp.where(done_B, length_B, length_B + 1),
         "done_B": done_B | (token_B == decoder.eos_id),
-        # Of the whole vocabulary, its padding is -inf.
+        # The maximum, since the padding of the vocabulary is -inf.
         "finite_B": state["finite_B"] & (done_B | jnp.isfinite(jnp.max(logits_BV, axis=-1))),
     }

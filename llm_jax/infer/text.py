@@ -1,4 +1,4 @@
-"""Token ids to text as they come, whole characters only."""
+"""Decodes token ids to text as they arrive, in whole characters."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 class TextStream:
     """Decodes one row of generated ids piece by piece.
 
-    A character whose bytes come in several tokens appears when its last byte does; bytes that form
-    no character become U+FFFD; control tokens vanish.
+    A character whose bytes come in several tokens appears with its last byte. Bytes that form no
+    character become U+FFFD. Control tokens are dropped.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -27,7 +27,7 @@ class TextStream:
         return "".join(self._decoder.decode(self._bytes(i)) for i in ids)
 
     def end(self) -> str:
-        """What is left over: U+FFFD if a character was cut off, else nothing."""
+        """What is left: U+FFFD if a character was cut off, otherwise an empty string."""
         return self._decoder.decode(b"", final=True)
 
     def _bytes(self, i: int) -> bytes:

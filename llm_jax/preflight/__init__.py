@@ -1,1 +1,1 @@
-"""Proof before the launch: the very train step, compiled for TPUs that are not attached."""
+"""A check before the launch: the run's own train step, compiled for TPUs that are not attached."""

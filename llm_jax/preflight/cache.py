@@ -1,4 +1,4 @@
-"""Results of earlier compiles, by everything that decides the program."""
+"""A cache of compile results, keyed by everything that determines the program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llm_jax.preflight.topology import require_compiler
 from llm_jax.runs.files import keep
 
 SOURCES = ("config", "data", "plan", "parallel", "model", "train", "preflight")
-"""Packages whose code decides the program, or what is said of it."""
+"""Packages whose code determines the program or the report on it."""
 LIBRARIES = ("jax", "jaxlib", "libtpu", "flax", "optax")
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 NOT_COMPILED = ("name", "out", "seed", "log_every", "checkpoint", "eval", "plan")
@@ -26,15 +26,15 @@ NOT_COMPILED = ("name", "out", "seed", "log_every", "checkpoint", "eval", "plan"
 
 
 def measured(config: RunConfig, machine: Machine) -> dict[str, Any]:
-    """`measure`, or what it found before for the same config, topology, versions and code."""
+    """The result of `measure`; cached for the same config, topology, versions and code."""
     require_compiler()
     file = folder() / f"{key(config, machine)}.json"
     try:
         return read_json(file) | {"name": config.name, "cached": True}
     except (UserError, TypeError):
-        found = measure(config, machine) | {"cached": False}  # not there, or damaged
-    keep(file, json.dumps(found, indent=2))
-    return found
+        result = measure(config, machine) | {"cached": False}  # the file is missing or damaged
+    keep(file, json.dumps(result, indent=2))
+    return result
 
 
 def folder() -> Path:

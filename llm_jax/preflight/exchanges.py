@@ -1,4 +1,4 @@
-"""The collectives of a compiled step by kind and mesh axis, and the time they need at least."""
+"""The collectives of a compiled step by kind and mesh axis, and a lower bound on their time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Exchange:
     axes: tuple[str, ...]
     count: int
     bytes: int
-    """Of the whole arrays that one device takes part in: gathered, or to be reduced."""
+    """Size of the whole arrays that a device takes part in: after a gather, before a reduction."""
 
 
 def by_axes(collectives: Iterable[Collective], mesh: Mesh | AbstractMesh) -> list[Exchange]:
@@ -52,8 +52,8 @@ def axes_of(groups: np.ndarray, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
 
 
 def slice_axes(kind: str, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
-    """The mesh axis of an exchange between slices: `replica` adds up, `pipeline` hands on. Where
-    there is one of the two only, it is that."""
+    """The mesh axis of an exchange between slices. All-reduces run over `replica`, all others over
+    `pipeline`; if only one of the two spans slices, it is that one."""
     spanning = [axis for axis in DCN_AXES if mesh.shape[axis] > 1]
     if len(spanning) > 1:
         spanning = ["replica" if kind == "all-reduce" else "pipeline"]
@@ -61,7 +61,8 @@ def slice_axes(kind: str, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
 
 
 def seconds(exchanges: Iterable[Exchange], machine: Machine, layout: Layout) -> float:
-    """Least time of `exchanges`, one after another, each at the bandwidth of its slowest axis."""
+    """Lower bound on the time of `exchanges`: one after another, each at the bandwidth of its
+    slowest axis."""
     links = network(machine.chip, machine.piece, machine.slices, layout)
     between = machine.chip.dcn_bandwidth / machine.chip.devices_per_chip
     total = 0.0

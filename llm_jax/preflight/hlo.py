@@ -1,7 +1,7 @@
-"""Reads a compiled program's text: which instruction runs how often, and what it exchanges.
+"""Reads a compiled program's text: how often each instruction runs, and what it exchanges.
 
 The text is XLA's scheduled HLO (openxla.org/xla/operation_semantics). JAX's scans are while loops
-that count from 0 by 1 to a constant, which stands in the loop's condition.
+that count from 0 by 1 up to a constant in the loop's condition.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Instruction:
     name: str
     opcode: str
     type: str
-    """Type of the result, a tuple's in brackets."""
+    """Type of the result; that of a tuple is in parentheses."""
     rest: str
     """Operands and attributes."""
 
@@ -47,19 +47,19 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Collective:
-    """One exchange and how often a step does it."""
+    """One exchange, and how often a step runs it."""
 
     kind: str
     bytes: int
-    """Of the whole array that one device takes part in: the gathered, or the one to be reduced."""
+    """Size of the whole array that a device takes part in: after a gather, before a reduction."""
     times: int
     groups: np.ndarray
-    """Numbers of the devices that exchange with each other, (groups, members); for a permutation
-    (pairs, 2)."""
+    """Device numbers, (groups, members): the members of a group exchange with each other. For a
+    permutation, (pairs, 2)."""
     name: str
     """Where it comes from in the traced program, such as `jit(step)/while/body/dot_general`."""
     between_slices: bool = False
-    """Over the data-centre network; `groups` is empty then."""
+    """Whether it uses the data-centre network; then `groups` is empty."""
 
 
 def array_bytes(type_text: str) -> list[int]:
@@ -137,10 +137,10 @@ class Program:
     def collectives(self) -> list[Collective]:
         """Every exchange between devices, each counted once per execution.
 
-        TPU programs carry a collective that overlaps with compute as a chain of fusions (start,
-        the computing ones, done), all of which hold a copy of it: a chain counts once. A fusion
-        named all-reduce-scatter is a reduce-scatter, written as an all-reduce and a slice.
-        Exchanges between slices begin with a send to the host's Megascale runtime.
+        In TPU programs, a collective that overlaps with compute is a chain of fusions (start,
+        compute, done). Each of them holds a copy of it, so a chain counts once. A fusion named
+        all-reduce-scatter is a reduce-scatter, written as an all-reduce and a slice. Exchanges
+        between slices begin with a send to the host's Megascale runtime.
         """
         found, chains = [], set()
         for name, count in self.times.items():
@@ -157,7 +157,7 @@ class Program:
                     chains.add(chain.group(1))
                 sizes = array_bytes(one.type)
                 if one.opcode in ("all-gather-start", "collective-permute-start"):
-                    sizes = [max(sizes)]  # beside the result stand the operand and two counters
+                    sizes = [max(sizes)]  # the type also lists the operand and two counters
                 size = sum(sizes)
                 groups = _groups(one.rest, kind)
                 if kind == "reduce-scatter":
@@ -171,9 +171,9 @@ class Program:
         return found
 
     def estimated_cycles(self) -> int:
-        """The compiler's own estimate of a run's clock cycles, loops multiplied out.
+        """The compiler's own estimate of a run's clock cycles, all iterations of loops included.
 
-        It has none for Pallas kernels and for collectives.
+        It has no estimate for Pallas kernels and for collectives.
         """
         total = 0
         for name, count in self.times.items():
@@ -205,7 +205,7 @@ def _instruction(name: str, text: str) -> Instruction:
 
 
 def _groups(attributes: str, kind: str) -> np.ndarray:
-    """Which devices exchange with which, from any of HLO's notations."""
+    """Which devices exchange with each other, from any of HLO's notations."""
     if kind == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{(\{.*?\})\}", attributes)
         return _listed(pairs.group(1)) if pairs else np.zeros((0, 2), int)

@@ -1,4 +1,4 @@
-"""Compiles the train step of a config for TPUs that are not attached, and reads what came of it."""
+"""Compiles the train step of a config for TPUs that are not attached, and reads the result."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from llm_jax.train.state import abstract_state
 from llm_jax.train.step import abstract_batch, compile_train_step
 
 CLOCK = {"v4": 1.05e9, "v5e": 1.5e9, "v5p": 1.75e9}
-"""Hz, from the peak of chips whose 128 × 128 matrix units are published (TPU documentation)."""
+"""Clock rate in Hz, from the published peak and number of 128 × 128 matrix units of the chip (TPU
+documentation)."""
 LONG = 60.0
-"""Seconds from which a compile is announced."""
+"""A compile that is expected to take longer than this, in seconds, is announced."""
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -39,8 +40,8 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
     """What `llm-jax preflight` reports; see its documentation for the fields.
 
     Raises:
-      UserError: no TPU compiler.
-      ConfigError: a mesh that does not fill the machine, or that does not divide what it splits.
+      UserError: the TPU compiler is not installed.
+      ConfigError: the mesh does not fill the machine, or does not divide what it splits.
     """
     mesh = make_mesh(config.parallel, devices(machine))
     check_divisible(config, mesh)
@@ -130,7 +131,7 @@ def _program(compiled: Any, config: RunConfig, machine: Machine, mesh: Mesh) -> 
 
 
 def hbm_bytes(compiled: Any) -> dict[str, int]:
-    """Bytes a device by part: the peak is arguments + output − aliased + temp + generated code."""
+    """Bytes per device by part. Peak: arguments + output − aliased + temp + generated code."""
     stats = compiled.memory_analysis()
     parts = {
         "arguments": stats.argument_size_in_bytes,
@@ -144,9 +145,10 @@ def hbm_bytes(compiled: Any) -> dict[str, int]:
 
 
 def _too_large(message: str, arguments: int) -> dict[str, Any]:
-    """What the compiler says of a program that does not fit, with the arguments it does not count.
+    """Bytes from the compiler's message about a program that does not fit.
 
-    It says `Used 64.2G of 15.75G hbm`, or `required for HLO temporaries (60.76G) exceeds`.
+    It says `Used 64.2G of 15.75G hbm`, or `required for HLO temporaries (60.76G) exceeds`. The
+    second does not count the arguments, so they are added.
     """
     used = re.search(r"Used ([\d.]+)([KMGT]?) of ", message)
     temp = re.search(r"temporaries \(([\d.]+)([KMGT]?)\) exceeds", message)
@@ -169,7 +171,7 @@ def argument_bytes(config: RunConfig, mesh: Mesh) -> int:
 
 
 def layout_of(config: RunConfig, mesh: Mesh) -> Layout:
-    """The mesh as the planner sees it: parameters are split by fsdp, expert and tensor alone."""
+    """The mesh as the planner sees it: only fsdp, expert and tensor split the parameters."""
     size = mesh.shape
     return Layout(
         data=size["replica"] * size["data"] * size["pipeline"] * size["context"],
@@ -184,7 +186,7 @@ def layout_of(config: RunConfig, mesh: Mesh) -> Layout:
 
 
 def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
-    """The planner's prediction by part, None for a pipeline, which it does not plan."""
+    """The planner's prediction by part; None for a pipeline, which the planner does not cover."""
     shape = mesh.shape
     if shape["pipeline"] > 1:
         return None
@@ -198,11 +200,11 @@ def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
 
 
 def expected_seconds(config: RunConfig) -> float:
-    """How long a compile takes on two idle cores, from those of docs/scale.md.
+    """Expected compile time on two idle cores, from the measurements in docs/scale.md.
 
-    The time goes with the number of layers that are written out, whose tiles the compiler searches
-    one by one; a scan has one, or a period of the window pattern, and dense layers before those
-    with experts are a scan of their own. A layer of experts takes a third more.
+    The time is proportional to the number of layers in the program, because the compiler searches
+    the tiles of each. A scan has one layer, or one period of the window pattern. Dense layers
+    before the layers with experts are a second scan. A layer with experts takes a third longer.
     """
     model, moe = config.model, config.model.moe
     period = len(model.window_pattern) if model.sliding_window else 1

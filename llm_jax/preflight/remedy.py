@@ -1,7 +1,7 @@
-"""What to change when a step does not fit, in the order of what it costs, tried with the compiler.
+"""What to change when a step does not fit: remedies in the order of their cost, each compiled.
 
-Recomputing activations costs a third more math; smaller micro-batches gather the weights more
-often; more sharding exchanges more within each layer. None of them changes what the run learns.
+Recomputing activations costs a third more FLOPs. Smaller micro-batches gather the weights more
+often. More sharding exchanges more within each layer. None of them changes what the run learns.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def fix(config: RunConfig, machine: Machine, found: dict[str, Any]) -> dict[str,
     """The first remedy that fits.
 
     Args:
-      found: what `measured` says of `config`, which does not fit.
+      found: the result of `measured` for `config`, which does not fit.
 
     Returns:
-      `tried` (one dict a compile: `change`, `peak`, `fits`), `config` (the RunConfig that fits,
+      `tried` (one dict per compile: `change`, `peak`, `fits`), `config` (the RunConfig that fits,
       None if none does) and `found` (its measurement, or that of the last try).
     """
     tried = []
@@ -36,7 +36,7 @@ def fix(config: RunConfig, machine: Machine, found: dict[str, Any]) -> dict[str,
 
 
 def remedies(config: RunConfig, machine: Machine) -> Iterator[tuple[str, RunConfig]]:
-    """Changes in words, each with the config that has it and all before it."""
+    """Each change in words, with the config that has it and all changes before it."""
     words: list[str] = []
 
     def changed(word: str, **parts: Any) -> tuple[str, RunConfig]:
@@ -45,7 +45,7 @@ def remedies(config: RunConfig, machine: Machine) -> Iterator[tuple[str, RunConf
         words.append(word)
         return ", ".join(words), config
 
-    known = config.compute.remat in REMATS  # `offload` recomputes as much as there is
+    known = config.compute.remat in REMATS  # `offload` recomputes as much as `full`
     for remat in REMATS[REMATS.index(config.compute.remat) + 1 :] if known else ():
         words = [word for word in words if "compute.remat" not in word]
         yield changed(
@@ -78,14 +78,14 @@ def remedies(config: RunConfig, machine: Machine) -> Iterator[tuple[str, RunConf
 
 
 def _data(config: RunConfig, machine: Machine) -> int:
-    """Size of the axis `data`, which may be written as "all other devices"."""
+    """Size of the axis `data`, where -1 stands for all other devices."""
     p = config.parallel
     others = p.replica * p.fsdp * p.tensor * p.context * p.expert * p.pipeline
     return p.data if p.data != -1 else max(machine.devices // others, 1)
 
 
 def _micro_batch(config: RunConfig, machine: Machine) -> int:
-    """Sequences of one micro-batch on one device; 1 where a pipeline cuts it further."""
+    """Sequences of one micro-batch on one device; 1 if a pipeline splits it further."""
     p = config.parallel
     shards = p.replica * _data(config, machine) * p.fsdp * p.expert
     pieces = p.pipeline * (p.microbatches or 1)

@@ -1,4 +1,4 @@
-"""The best mesh, recomputation and micro-batch for a machine: rooflines rank, XLA judges."""
+"""The best mesh, remat and micro-batch for a machine: ranked by rooflines, confirmed by XLA."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from llm_jax.plan.roofline import step_time
 from llm_jax.preflight.cache import measured
 
 COMPILED = 3
-"""Candidates that the compiler confirms."""
+"""Number of candidates to compile."""
 DOUBT = 1.15
-"""A candidate is left out only if the planner's bytes exceed the room by this factor; the planner
-is within 10% of the compiler (docs/scale.md)."""
+"""A candidate is left out only if the planner's bytes exceed the available memory by this factor.
+The planner is within 10% of the compiler (docs/scale.md)."""
 
 
 def search(config: RunConfig, machine: Machine) -> dict[str, Any]:
-    """The fastest candidate that the compiler fits, with the batch of the config kept.
+    """The fastest candidate that fits when compiled. The batch stays that of the config.
 
     Returns:
-      `ranked` (how many were compared), `tried` (one dict a compile: `mesh`, `remat`, `accumulate`,
-      `planned_seconds`, `step_seconds`, `peak`, `fits`), `config` (None if none fits), `found`.
+      `ranked` (number of candidates), `tried` (one dict per compile: `mesh`, `remat`, `accumulate`,
+      `planned_seconds`, `step_seconds`, `peak`, `fits`), `config` (None if none fits) and `found`
+      (its measurement, or that of the last try).
 
     Raises:
       UserError: no mesh of the machine splits the batch and the model, or none can fit.
@@ -61,10 +62,10 @@ def _middle(found: dict[str, Any]) -> float:
 
 
 def candidates(config: RunConfig, machine: Machine) -> list[tuple[float, RunConfig]]:
-    """(expected seconds a step, config) of what may fit, the fastest first.
+    """(expected seconds per step, config) of each candidate that may fit, the fastest first.
 
-    Of each mesh and recomputation only the largest micro-batch that may fit is kept: smaller ones
-    gather the weights more often for nothing.
+    For each mesh and remat, only the largest micro-batch that may fit is kept: smaller ones gather
+    the weights more often without a benefit.
     """
     flops = token_flops(config.model, config.data.seq_len)
     room = DOUBT * (1 - HEADROOM) * machine.chip.hbm_bytes / machine.chip.devices_per_chip
@@ -96,7 +97,7 @@ def candidates(config: RunConfig, machine: Machine) -> list[tuple[float, RunConf
 
 
 def _with(config: RunConfig, machine: Machine, layout: Layout) -> RunConfig:
-    """`config` on the mesh of `layout`; what lies between slices is the axis `replica`."""
+    """`config` on the mesh of `layout`; the slices are the axis `replica`."""
     parallel = dataclasses.replace(
         config.parallel,
         replica=machine.slices,

@@ -1,4 +1,4 @@
-"""A preflight's result for a person."""
+"""A preflight result as readable lines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ADVICE = {
     "logits": "fewer logits at a time (--compute.loss-chunk)",
     "gathered_weights": "split each layer more (--parallel.tensor)",
 }
-"""Part of the memory → what makes it smaller; all others are the training state."""
+"""Part of the memory → how to make it smaller. All other parts are the training state."""
 STATE_ADVICE = "split the state over more devices (--parallel.fsdp, or a larger slice)"
 
 
 def size(count: float) -> str:
-    """Bytes as people write them: `13.4 GB`."""
+    """Bytes in a readable unit: `13.4 GB`."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= scale:
             return f"{count / scale:.3g} {unit}"
@@ -68,12 +68,12 @@ def _verdict(result: dict[str, Any]) -> list[str]:
             f"  the planner expected {size(planned['total'])} ({planned['total'] / peak - 1:+.0%})"
         )
     if not result["fits"]:
-        said.append(f"  {peak / limit:.2f} times the room: {advice(planned)} (--fix tries it)")
+        said.append(f"  {peak / limit:.2f} times the limit: {advice(planned)} (--fix tries it)")
     return said
 
 
 def advice(planned: dict[str, int] | None) -> str:
-    """What to change, by the part that the planner finds largest."""
+    """What to change, from the largest part in the planner's prediction."""
     if planned is None:
         return f"{ADVICE['activations']}, or {STATE_ADVICE}"
     parts = {name: bytes_ for name, bytes_ in planned.items() if name in ADVICE}

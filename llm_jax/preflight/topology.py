@@ -1,4 +1,4 @@
-"""TPU slices by name, as devices that compile but do not run."""
+"""TPU slices by name, as devices to compile for, without running on them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MEGACORE = ("v4", "v5p")
 
 
 def find(name: str, slices: int = 1) -> Machine:
-    """`slices` slices of the accelerator type `v5p-128` or `v5e-256`, or the torus `v5p:4x4x4`.
+    """`slices` slices of an accelerator type (`v5p-128`, `v5e-256`) or of a torus (`v5p:4x4x4`).
 
-    v4, v5p and tpu7x names count cores, two a chip; v5e and v6e names count chips.
+    Names of v4, v5p and tpu7x count cores, two per chip. Names of v5e and v6e count chips.
 
     Raises:
-      UserError: no such slice; the sentence names the legal ones nearest to it.
+      UserError: there is no such slice; the message names the nearest ones.
     """
     found = re.fullmatch(r"(?:(\d+)x\s*)?([a-z0-9]+?)(?:(-)(\d+)|:([\dx]+))", name.strip())
     said = {"v5litepod": "v5e", "v5lite": "v5e", "v7x": "tpu7x"}
@@ -49,7 +49,7 @@ def find(name: str, slices: int = 1) -> Machine:
 
 
 def near(chip: Chip, wanted: str) -> str:
-    """The four legal slices nearest in size to `wanted`, cores or a torus."""
+    """The four slices nearest in size to `wanted`, a number of cores or chips, or a torus."""
     size = 1
     for number in wanted.split("x"):
         size *= max(int(number or 1), 1)
@@ -70,10 +70,10 @@ def require_compiler() -> None:
 
 
 def devices(machine: Machine) -> tuple[jax.Device, ...]:
-    """Devices of `machine` to build a mesh from; nothing can be put on them.
+    """Devices of `machine` to build a mesh from; no array can be placed on them.
 
     Raises:
-      UserError: no TPU compiler.
+      UserError: the TPU compiler is not installed.
     """
     require_compiler()
     for name, value in WITHOUT_TPU.items():

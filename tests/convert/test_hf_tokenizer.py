@@ -72,7 +72,7 @@ def test_the_tokenizers_library_agrees_on_any_text(kind, tokenizers):
         # The tokenizers library would put a prefix behind the piece too.
         (LLAMA_2 | {"user_defined_symbols": ["<sep>"]}, "as in 'one<sep>two"),
         # And it would merge pieces of spaces further.
-        ({"user_defined_symbols": ["▁▁", "▁▁▁"]}, "pieces of its own"),
+        ({"user_defined_symbols": ["▁▁", "▁▁▁"]}, "pieces .*, as in"),
     ],
 )
 def test_a_tokenizer_that_hugging_face_would_read_wrong_is_refused(options, problem, tmp_path):

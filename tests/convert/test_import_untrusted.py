@@ -57,26 +57,24 @@ def test_a_missing_a_surplus_and_a_misshapen_tensor(folder):
     with pytest.raises(UserError, match=f"has no tensor '{name}'"):
         hf_import.read(folder)
     save_file(kept | {"model.extra": np.zeros(2, np.float32)}, folder / shards.WEIGHTS)
-    with pytest.raises(UserError, match=r"1 tensors that its config has no use for: model\.extra"):
+    with pytest.raises(UserError, match=r"1 tensor .*: model\.extra"):
         hf_import.read(folder)
     save_file(kept | {name: kept[name].T.copy()}, folder / shards.WEIGHTS)
-    with pytest.raises(
-        UserError, match=r"has shape \[32, 64\], but config.json asks for \[64, 32\]"
-    ):
+    with pytest.raises(UserError, match=r"has shape \[32, 64\], but config.json says \[64, 32\]"):
         hf_import.read(folder)
 
 
 def test_whole_numbers_are_no_weights(folder):
     name = "model.norm.weight"
     change_tensors(folder, lambda t: t.update({name: np.ones(32, np.int8)}))
-    with pytest.raises(UserError, match=r"has type I8: only .* no quantised weights"):
+    with pytest.raises(UserError, match=r"has type I8: only F32"):
         hf_import.read(folder)
 
 
 def test_a_truncated_file_and_no_file(folder):
     whole = (folder / shards.WEIGHTS).read_bytes()
     (folder / shards.WEIGHTS).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="no whole safetensors file"):
+    with pytest.raises(UserError, match="safetensors file \\("):
         hf_import.read(folder)
     (folder / shards.WEIGHTS).unlink()
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
@@ -89,7 +87,7 @@ def test_an_index_cannot_name_a_file_outside_of_the_folder(folder, name):
     shutil.copy(folder / shards.WEIGHTS, folder.parent / shards.WEIGHTS)
     index = {"weight_map": {"model.norm.weight": name}}
     (folder / shards.INDEX).write_text(json.dumps(index))
-    with pytest.raises(UserError, match="only files inside of the folder itself are read"):
+    with pytest.raises(UserError, match=r"names the file "):
         hf_import.read(folder)
 
 
@@ -103,12 +101,15 @@ def test_a_link_out_of_the_folder_is_not_followed(folder):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"model_type": "mamba"}, "model_type 'mamba': known are llama"),
+        ({"model_type": "mamba"}, "model_type 'mamba': .* llama"),
         ({"quantization_config": {"bits": 4}}, "quantization_config = .* does not know"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope_type 'longrope'"),
-        ({"num_attention_heads": 7}, "describes no model that can be built: .*num_heads is 7"),
-        ({"vocab_size": None}, "describes no model"),
+        (
+            {"num_attention_heads": 7},
+            "num_heads is 7",
+        ),
+        ({"vocab_size": None}, "vocab_size is None"),
     ],
 )
 def test_a_config_that_means_something_else_is_refused(folder, fields, sentence):
@@ -190,12 +191,16 @@ def test_tokens_beside_the_sentencepiece_model_are_refused_by_name(
     [
         ("added_tokens.json", '{"</s>": 1}', "'</s>' is 1"),
         ("added_tokens.json", '{"a": -1}', "'a' is -1"),
-        ("added_tokens.json", '{"a": "b"}', "it is broken"),
+        ("added_tokens.json", '{"a": "b"}', "'a' with id 'b'"),
         ("added_tokens.json", "[" * 100_000, "is nested deeper"),
         ("added_tokens.json", "[]", "is not a JSON object"),
-        ("tokenizer.json", '{"added_tokens": [3]}', "it is broken"),
-        ("tokenizer.json", '{"added_tokens": 3}', "it is broken"),
-        ("tokenizer_config.json", '{"added_tokens_decoder": {"%s": "a"}}' % ("9" * 5000), "broken"),
+        ("tokenizer.json", '{"added_tokens": [3]}', "None with id None"),
+        ("tokenizer.json", '{"added_tokens": 3}', "None with id None"),
+        (
+            "tokenizer_config.json",
+            '{"added_tokens_decoder": {"%s": "a"}}' % ("9" * 5000),
+            "'a' with id '999",
+        ),
     ],
 )
 def test_added_tokens_that_are_broken_or_elsewhere(file, text, sentence, folder, tokenizer):
