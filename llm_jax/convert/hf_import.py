@@ -25,13 +25,13 @@ from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensors import Tensor, empty, tensors
 from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.runs.disk_errors import system_error
 from llm_jax.runs.files import new_folder
 from llm_jax.runs.history import append, beginning
-from llm_jax.runs.trouble import system_error
 from llm_jax.train.checkpoint import FORMAT, VERSIONED
+from llm_jax.train.failures import without_tensorstore_noise
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import write_manifest
-from llm_jax.train.trouble import without_tensorstore_noise
 
 Params = dict[str, Any]
 # Buffers in old checkpoints. They are not parameters.

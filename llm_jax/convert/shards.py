@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from llm_jax.config import UserError, read_json
-from llm_jax.runs.trouble import system_error
+from llm_jax.runs.disk_errors import system_error
 
 SHARD_BYTES = 5_000_000_000
 WEIGHTS = "model.safetensors"

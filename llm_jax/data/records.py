@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.data.tfds import load_tfds, prepare
-from llm_jax.runs.trouble import system_error
+from llm_jax.runs.disk_errors import system_error
 
 tfds = load_tfds()
 Examples = Iterator[tuple[int, dict[str, np.ndarray]]]

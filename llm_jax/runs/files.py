@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from llm_jax.runs.trouble import FULL, disk_sentence
+from llm_jax.runs.disk_errors import FULL, disk_sentence
 
 PATIENCE = 30
 """Tries to delete an unfinished folder, a tenth of a second apart."""

@@ -1,4 +1,4 @@
-"""What a start changed since the run's last one, and what that does to what the run learns."""
+"""What changed since the run's last start, and how that affects what the run learns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEDULE = tuple(
     for name in ("learning_rate", "schedule", "warmup_steps", "decay_fraction", "final_fraction")
 )
 JUMP = 1.5
-"""Factor above which a learning rate that rises at once is worth advice."""
+"""Advice is given if the learning rate rises at once by more than this factor."""
 
 
 def resume(
@@ -35,8 +35,8 @@ def resume(
     """The history of the run in `config.out`, which resumes after `step`, and its new lines.
 
     Args:
-      saved: the config of the checkpoint, for a run whose history nobody wrote.
-      text: of the dataset as it is now.
+      saved: the config of the checkpoint, for a run without a history file.
+      text: the dataset's text now.
     """
     out = Path(config.out)
     history, lines = read_history(out, saved), list[Entry]()
@@ -68,22 +68,22 @@ def resume(
 
 
 def check_standing(out: str, history: History, step: int, record: dict[str, Any] | None) -> None:
-    """Raises `ConfigError` unless `history` has read what checkpoint `step` notes it had.
+    """Raises `ConfigError` unless `history` and checkpoint `step` agree on what has been read.
 
     Args:
-      record: of the checkpoint; what its program did not note yet is not compared.
+      record: the checkpoint's metadata. Fields that an older version did not write are ignored.
     """
     noted, known = (record or {}).get("data", {}), history.standing(step)
     for name in ("sequences", "tokens"):
         if noted.get(name, known[name]) != known[name]:
             raise ConfigError(
-                f"Checkpoint {step} of the run in {out} had read {noted[name]:,} {name}, and by "
-                f"{FILE} there it would be {known[name]:,}: restore the file as it was."
+                f"Checkpoint {step} of the run in {out} had read {noted[name]:,} {name}, but "
+                f"{FILE} there says {known[name]:,}: restore the original file."
             )
 
 
 def sentence(line: Entry) -> str | None:
-    """What `line` changed, in one sentence; None if nothing was, or nothing had been learned."""
+    """What `line` changed, in one sentence. None if nothing changed, or before the first step."""
     if not line.changed or line.step == 0:
         return None
     return (
@@ -93,7 +93,7 @@ def sentence(line: Entry) -> str | None:
 
 
 def shortened(changed: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Field names without their `run.`, and digests by their first digits."""
+    """`changed` with field names without `run.`, and digests cut to 12 digits."""
     short = {name.removeprefix("run."): pair for name, pair in changed.items()}
     if "text" in short:
         short["text"] = [digest[:12] for digest in short["text"]]
@@ -101,7 +101,7 @@ def shortened(changed: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def next_rate(config: RunConfig, step: int) -> float:
-    """Learning rate of the step after `step`: the schedule advances with the steps not skipped."""
+    """Learning rate of the step after `step`. Skipped steps do not advance the schedule."""
     records = read_metrics(Path(config.out) / METRICS_FILE)
     skipped = [r["skipped"] for r in records if r["step"] <= step and "skipped" in r]
     made = step - int(max(skipped, default=0))
@@ -109,12 +109,12 @@ def next_rate(config: RunConfig, step: int) -> float:
 
 
 def _compared(config: dict[str, Any]) -> dict[str, Any]:
-    """Without what says nothing about the training: where the folder is, and what was planned."""
+    """`config` without the fields that do not affect training: the folder and the plan."""
     return {name: value for name, value in config.items() if name not in ("out", "plan")}
 
 
 def _text_of(path: str) -> Text | None:
-    """The training text of the dataset in `path`, None if it is not there any more."""
+    """The training text of the dataset in `path`; None if it is gone."""
     try:
         info = read_dataset_info(path)
         return Text(info["fingerprint"], info["splits"]["train"]["tokens"])
@@ -125,7 +125,7 @@ def _text_of(path: str) -> Text | None:
 def _effects(
     config: RunConfig, changed: dict[str, list[Any]], before: History, after: History, step: int
 ) -> list[str]:
-    """A clause for each thing that is now otherwise."""
+    """One clause for each effect of the changes."""
     old = from_dict(before.at(step).config | {"out": config.out}, RunConfig)
     data, was = config.data, old.data
     found = _rate(config, old, step)
@@ -134,28 +134,28 @@ def _effects(
         found.append(f"a step reads {b:,} tokens instead of {a:,}, and the schedule stays in steps")
     if "text" in changed:
         known = any(entry.text == after.at(step).text for entry in before.entries)
-        place = "where this run had left it" if known else "its beginning"
+        place = "where this run stopped reading it" if known else "its beginning"
         found.append(f"the dataset holds another text, which is read from {place} on")
     elif (data.seq_len, data.seed) != (was.seq_len, was.seed):
         found.append(
-            f"the rest of this epoch is cut and ordered anew, in sequences of {data.seq_len}: no "
-            "token is skipped or read twice, and no context reaches across what was read before"
+            f"the rest of this epoch is cut into sequences of {data.seq_len} and shuffled again: "
+            "no token is skipped or read twice, and no context includes text that was read before"
         )
     a, b = before.tokens(old.steps), after.tokens(config.steps)
     if a != b:
         found.append(f"the run ends after {b:,} tokens instead of {a:,}")
     if _held_out(config) != _held_out(old) or "text" in changed:
-        found.append("held-out losses are of other batches than before")
+        found.append("held-out losses are measured on other batches than before")
     if config.seed != old.seed:
-        found.append("run.seed draws no parameters any more, only what is rounded to bfloat16")
+        found.append("run.seed now affects only the rounding to bfloat16, not the parameters")
     told = (*ROUNDING, *SCHEDULE)
     optim = [n for n in changed if n.startswith("run.optim.") and not n.startswith(told)]
     if optim:
         names = ", ".join(name.removeprefix("run.") for name in optim)
-        found.append(f"{names} from the next step on")
+        found.append(f"the next step uses the new {names}")
     if any(name.startswith(ROUNDING) for name in changed):
         found.append("sums are rounded differently")
-    return found or ["what it learns stays the same"]
+    return found or ["what the run learns stays the same"]
 
 
 def _rate(config: RunConfig, old: RunConfig, step: int) -> list[str]:
@@ -170,6 +170,6 @@ def _rate(config: RunConfig, old: RunConfig, step: int) -> list[str]:
 
 
 def _held_out(config: RunConfig) -> tuple[int, ...]:
-    """What decides which windows are evaluated during training."""
+    """What determines which windows are evaluated during training."""
     parts = config.optim.accumulate
     return config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts

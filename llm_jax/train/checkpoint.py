@@ -1,16 +1,16 @@
-"""Checkpoints: Orbax, asynchronous, a plain nested dict of arrays beside a JSON record.
+"""Checkpoints, written by Orbax asynchronously: nested dicts of arrays and a JSON record.
 
     <out>/run.json, <out>/tokenizer.model
     <out>/checkpoints/<step>/params    tree of the model
     <out>/checkpoints/<step>/opt       optimizer state, nested dicts with the names of its fields
-    <out>/checkpoints/<step>/guard     what the guard remembers of the losses
+    <out>/checkpoints/<step>/guard     the guard's recent losses and counts
     <out>/checkpoints/<step>/meta      config, step, data order, tokenizer hash, library versions
-
     <out>/checkpoints/<step>/manifest.json  sizes and checksums of these files
-    <out>/damaged/<step>               a checkpoint whose files were no longer what was written
+    <out>/damaged/<step>               a checkpoint whose files changed after they were written
 
 No NNX or optax object is stored, so the files outlive both libraries. Orbax writes a step under a
-temporary name and renames it when it is whole: an interrupted save never looks like a checkpoint.
+temporary name and renames it when it is complete: an interrupted save never looks like a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from jax.experimental import multihost_utils
 
 from llm_jax.config import RunConfig, from_dict, to_dict
 from llm_jax.train import distributed
+from llm_jax.train.failures import Damaged, FileFailure, no_orbax_noise, reason
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.local import LocalCheckpoints
 from llm_jax.train.manifest import (
@@ -42,7 +43,6 @@ from llm_jax.train.manifest import (
 from llm_jax.train.plain import plain, unplain
 from llm_jax.train.run_folder import check_architecture, check_tokenizer
 from llm_jax.train.state import State, fresh_optimizer
-from llm_jax.train.trouble import Damaged, FileTrouble, no_orbax_noise, reason
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
@@ -54,7 +54,7 @@ class Checkpointer:
     """Saves and restores the training state of one run.
 
     Attributes:
-      notes: what there was to say about the checkpoints found: damaged ones, moved away.
+      notes: sentences about the checkpoints found, such as damaged ones that were moved away.
     """
 
     def __init__(self, config: RunConfig, tokenizer_sha256: str) -> None:
@@ -86,7 +86,7 @@ class Checkpointer:
         """Newest whole checkpoint, on the hosts' own disks or in the run's folder.
 
         Args:
-          abstract: what it is to be restored to.
+          abstract: the state to restore it to.
         """
         saved = self.latest_step
         if self._local:
@@ -102,7 +102,7 @@ class Checkpointer:
         return saved if self._near is None else self._near
 
     def save(self, state: State, step: int, standing: dict[str, Any]) -> None:
-        """Starts saving; arrays are copied before this returns, files are written after.
+        """Starts saving. Arrays are copied before this returns; files are written afterwards.
 
         Args:
           standing: what the run has read by then (`History.standing`).
@@ -125,7 +125,7 @@ class Checkpointer:
             guard=ocp.args.StandardSave(state["guard"]),
             meta=ocp.args.JsonSave(meta),
         )
-        self.wait()  # `_saving` is of one save at a time
+        self.wait()  # `_saving` holds one step at a time
         with self._explained():
             self._saving = step
             self._manager.save(step, args=args)
@@ -137,7 +137,7 @@ class Checkpointer:
                 write_manifest(folder)
 
     def save_near(self, state: State, step: int) -> None:
-        """Saves on the hosts' own disks; a disk that fails is said, and the run goes on."""
+        """Saves on the hosts' own disks. If a disk fails, the run warns and continues."""
         assert self._local is not None
         self._local.save(state, step)
 
@@ -149,13 +149,13 @@ class Checkpointer:
             self._local.forget(saved)
 
     def forget_near(self) -> None:
-        """Deletes what is on this host's own disk, so that nobody goes on from there."""
+        """Deletes the checkpoints on this host's own disk, so that no start resumes from them."""
         if self._local:
             self._local.forget()
 
     def record(self, step: int) -> dict[str, Any] | None:
-        """What is noted with the arrays of `step` (item `meta`); None of one on a host's own disk,
-        which the run that is here has written.
+        """The metadata of checkpoint `step` (item `meta`); None for one on the hosts' own disks,
+        which has none: only this run can have written it.
 
         Raises:
           ConfigError: the checkpoint holds another architecture or belongs to another tokenizer.
@@ -202,7 +202,7 @@ class Checkpointer:
         return {"params": made["params"], "opt": opt, "guard": guard, "step": counter}
 
     def has_optimizer(self, step: int) -> bool:
-        """Whether the checkpoint can be gone on from as it was; imported weights cannot."""
+        """Whether the checkpoint has optimizer state; imported weights have none."""
         return step == self._near or self._holds(step, "opt")
 
     def _holds(self, step: int, item: str) -> bool:
@@ -216,13 +216,13 @@ class Checkpointer:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns a failed write into `FileTrouble`; a lost peer is none."""
+        """Turns a failed write into `FileFailure`, unless a lost peer caused it."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             if distributed.is_peer_lost(error):
                 raise
-            raise FileTrouble(self.config.out, error, saved_steps(self.folder)) from error
+            raise FileFailure(self.config.out, error, saved_steps(self.folder)) from error
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -234,7 +234,7 @@ def saved_steps(folder: Path) -> list[int]:
 def forget_after(folder: Path, step: int) -> int:
     """Deletes the checkpoints after `step`; returns the newest of the others, 0 if none is left.
 
-    One process does it, when nothing is being saved.
+    Only one process may call it, and only while nothing is being saved.
     """
     for newer in saved_steps(folder):
         if newer > step:
@@ -243,14 +243,15 @@ def forget_after(folder: Path, step: int) -> int:
 
 
 def set_damaged_aside(folder: Path) -> list[str]:
-    """Moves the newest checkpoints out of `folder` until the newest is as it was written.
+    """Moves damaged checkpoints out of `folder` until the newest one is undamaged.
 
-    Each process reads its share of the files. Returns a sentence for each checkpoint.
+    Each process reads its share of the files. Returns a sentence for each damaged checkpoint, and
+    for one without a manifest.
     """
     notes = []
     for step in saved_steps(folder):
         place = first_damage(folder / str(step), jax.process_index(), jax.process_count())
-        # -1 for a manifest that cannot be read; a process that found nothing says so by a 2^30.
+        # -1: the manifest cannot be read. 2^30: this process found no damage.
         mine = np.int32(2**30 if place is None else place)
         worst = int(np.min(multihost_utils.process_allgather(mine)))
         if worst == 2**30:

@@ -1,10 +1,10 @@
-"""What each step of a run reads, as stages of one batch size and one order of the text each.
+"""What each step of a run reads, as stages. Each has one batch size and one order of the text.
 
 A new stage begins where a ramp doubles the batch, where a start changed what is read (the run's
-history), and where a rollback left batches out. Each reads on where the last one ended. Small
-batches lose nothing early in training, where gradients agree (McCandlish et al. 2018); Llama 3
-(2024, section 3.4.1) doubled its batch twice. The micro-batch, and with it the memory, is the same
-in all stages of a ramp: what doubles is the number of micro-batches.
+history), and where a rollback left batches out. It continues reading where the one before ended.
+Small batches lose nothing early in training, where gradients agree (McCandlish et al. 2018); Llama
+3 (2024, section 3.4.1) doubled its batch twice. A ramp doubles the number of micro-batches, not
+their size, so all its stages need the same memory.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from llm_jax.train.rollback import Rollback
 @dataclass(frozen=True)
 class Stage:
     config: RunConfig
-    """Of a run that has this stage's batch size throughout."""
+    """The run's config with this stage's batch size and without a ramp."""
     first: int
     end: int
-    """Its first step, counted from 0, and the first that is not of it."""
+    """`first` is the first step, counted from 0; `end` is the first step after the stage."""
     order: Order
     offset: int
     """Step n begins with row n · batch size + offset of the order."""
@@ -33,10 +33,10 @@ class Stage:
 def stages(
     config: RunConfig, history: History, rollbacks: list[Rollback], text: Text
 ) -> list[Stage]:
-    """The stages from the last line of `history` on, of which `config` is in force.
+    """The stages from the last line of `history` on, whose config is `config`.
 
     Args:
-      text: the dataset's; lines of another text do not move the place in this one.
+      text: the dataset's text. Lines of the history with another text have read nothing of it.
     """
     skipped = [one for back in rollbacks for one in left_out(back, history.at(back.step).data)]
     order, row, made = None, 0, list[Stage]()
@@ -76,10 +76,10 @@ def _alone(config: RunConfig, size: int) -> RunConfig:
 
 
 def left_out(back: Rollback, data: DataConfig) -> list[tuple[int, int]]:
-    """(step, sequences): what was left out by `back`, and from which step on."""
+    """(step, sequences): how many sequences `back` leaves out, and before which step."""
     if back.sequences is not None:
         return [(back.step, back.sequences)]
-    # An older record counts batches, which a ramp's doublings after it made larger.
+    # An older record counts batches; later doublings of a ramp made them larger.
     found, before = list[tuple[int, int]](), 0
     for first, size in data.stages:
         if first <= back.step:

@@ -62,7 +62,7 @@ def wait_for_all(what: str) -> None:
 
 
 def first_asks(ask: Callable[[], bool]) -> bool:
-    """Process 0's answer to `ask`, in all processes; and if it raises `Held`, that too."""
+    """Process 0's answer to `ask`, in all processes. If it raises `Held`, all raise it."""
     if jax.process_count() == 1:
         return ask()
     answer = np.zeros(4096, np.uint8)

@@ -47,8 +47,9 @@ def local_batches(
 ) -> Batches:
     """The part of the split's batches that this process's devices hold.
 
-    A training batch holds `data.batch_size` sequences in the order of `data.seed`; a validation
-    batch is as large as one micro-batch, and in order. `order` and `offset` are those of `Batches`.
+    A training batch has `data.batch_size` sequences in the order of `data.seed`. A validation batch
+    has the size of one micro-batch and is not shuffled. `order` and `offset` are those of
+    `Batches`.
     """
     data, training = config.data, split == "train"
     B = data.batch_size if training else data.batch_size // config.optim.accumulate

@@ -1,4 +1,4 @@
-"""Weights that are not finite numbers, found before anything is computed from them."""
+"""Finds weights that are not finite numbers before anything is computed from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that begins with the weights of another one: its own optimizer, data and schedule."""
+"""Starts a run from the weights of another one, with its own optimizer, data and schedule."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def folder_and_step(init_from: str) -> tuple[Path, int | None]:
 
 
 def parent_of(init_from: str, config: RunConfig, tokenizer_sha256: str) -> dict[str, Any]:
-    """What the history notes of the run that `init_from` names: `run`, `name` and `step`.
+    """The history's record of the run that `init_from` names: `run`, `name` and `step`.
 
     Raises:
-      ConfigError: no run with that checkpoint, another architecture, or another tokenizer.
+      ConfigError: there is no such run or checkpoint, or its architecture or tokenizer differs.
     """
     folder, step = folder_and_step(init_from)
     is_run = all((folder / name).is_file() for name in ("run.json", "tokenizer.model"))

@@ -1,4 +1,4 @@
-"""A run's parameters, for verbs that only read them."""
+"""Loads a run's parameters, for commands that only read them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from llm_jax.config import RunConfig, UserError, read_config, require_shape
 from llm_jax.model import transformer
+from llm_jax.train.failures import Damaged, no_orbax_noise, reason
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import (
     MANIFEST,
@@ -25,15 +26,14 @@ from llm_jax.train.manifest import (
 from llm_jax.train.optimizer import is_masked, is_schedule_free, schedule_free_average
 from llm_jax.train.plain import key_of, plain, unplain
 from llm_jax.train.state import optimizer_of
-from llm_jax.train.trouble import Damaged, no_orbax_noise, reason
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model as `eval`, `generate` and `export` need it: float32 parameters, for
-    `schedule_free` the average."""
+    """A trained model for `eval`, `generate` and `export`. The parameters are float32; with
+    `schedule_free`, they are the average."""
 
     config: RunConfig
     step: int
@@ -49,14 +49,14 @@ def load_run(
     """The parameters of a run's checkpoint `step` (the newest by default).
 
     Args:
-      where: tree of shardings for them; by default all are on one device.
+      where: tree of shardings for the parameters; by default all are on one device.
       verify: compare the files that are read with the sizes and checksums in the checkpoint's
         manifest. Nothing in the run's folder is changed.
 
     Raises:
-      UserError: no run, no checkpoint, or not that one; weights that are not finite numbers; a
-        tokenizer in the run's folder that is not the one of the checkpoint.
-      Damaged: its files are not those that were written, or cannot be read.
+      UserError: there is no run or no such checkpoint, a weight is not a finite number, or the
+        run's folder has another tokenizer than the checkpoint.
+      Damaged: the checkpoint's files have changed or cannot be read.
     """
     folder = Path(folder).absolute()
     if not (folder / "run.json").is_file():
@@ -81,7 +81,7 @@ def load_run(
         try:
             params = manager.restore(step, args=restore)["params"]
             if (folder / "checkpoints" / str(step) / "opt").exists():
-                params = _judged(manager, step, config, params)
+                params = _averaged(manager, step, config, params)
             noted = _tokenizer_noted(manager, step) if verify else None
         except Exception as error:  # Orbax raises no narrower one
             why = f"it cannot be read: {reason(error)}"
@@ -98,7 +98,7 @@ def load_run(
 
 
 def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> bool:
-    """True if the files to be read are whole, False if there is no manifest, which is said."""
+    """True if the files to be read are undamaged. If there is no manifest: a warning, False."""
     checkpoint = folder / "checkpoints" / str(step)
     if not (checkpoint / MANIFEST).exists():
         print(f"warning: {unchecked_sentence(step)}", file=sys.stderr)
@@ -142,8 +142,8 @@ def _placed(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _judged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params: Any) -> Any:
-    """`params` of a checkpoint, averaged if the optimizer does; of its state z and b1 are read."""
+def _averaged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params: Any) -> Any:
+    """`params`, averaged if the optimizer averages. Only z and b1 of its state are read."""
     opt = jax.eval_shape(optimizer_of(config).init, params)
     nodes = jax.tree_util.tree_leaves_with_path(opt, is_leaf=is_schedule_free)
     averages = [(path, node) for path, node in nodes if is_schedule_free(node)]

@@ -1,16 +1,16 @@
 """Checkpoints on each host's own disk, between those in the run's folder.
 
-A run whose folder is a bucket, or a file system that is slow, cannot save there often. In between,
-each process writes what its devices hold to its host's disk. When a trainer fails, and the hosts
-are still there, the gang goes on from these; when a host is replaced, its disk is gone, and the
-gang goes on from the run's folder.
+A run whose folder is in a bucket or on a slow file system cannot save there often. In between, each
+process writes what its devices hold to its host's disk. If a trainer fails and all hosts are still
+there, the run resumes from these checkpoints. If a host is replaced, its disk is gone, and the run
+resumes from its folder.
 
     <local>/<name>-<id>/<process>/<step>/shards/state.safetensors
     <local>/<name>-<id>/<process>/<step>/manifest.json    size and checksum
 
-The id is drawn when a run begins (`<out>/local_id`), so that a new run of the same name never finds
-the steps of an old one. A step is used if every process has it whole with exactly the arrays, and
-the parts of arrays, that its devices need: on another mesh or number of hosts it is not.
+The id is drawn when a run begins (`<out>/local_id`), so a new run of the same name never uses the
+steps of an old one. A step is used only if every process has it undamaged, with exactly the parts
+of arrays that its devices need. On another mesh or number of hosts it is not used.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from safetensors.numpy import save_file
 
 from llm_jax.config import RunConfig
 from llm_jax.runs.files import write_text
+from llm_jax.train.failures import reason
 from llm_jax.train.manifest import damage_sentence, first_damage, write_manifest
 from llm_jax.train.state import State
-from llm_jax.train.trouble import reason
 
-# Two, since a host can have finished the newest while another is killed writing it.
+# Two, because one host may have written the newest while another was killed during its write.
 KEPT = 2
 ID_FILE = "local_id"
 FILE = "shards/state.safetensors"
@@ -43,10 +43,10 @@ Index = tuple[slice, ...]
 class LocalCheckpoints:
     """This process's part of the checkpoints on the hosts' own disks.
 
-    A disk that fails costs these checkpoints, never the run: it is said on stderr, once.
+    If a disk fails, they end with one warning on stderr, and the run continues.
 
     Attributes:
-      usable: steps that all processes have whole, newest first; `look` finds them.
+      usable: steps that all processes have undamaged, newest first; set by `look`.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -106,7 +106,7 @@ class LocalCheckpoints:
             return jax.tree_util.tree_map_with_path(read, abstract)
 
     def save(self, state: State, step: int) -> None:
-        """Copies this process's part to memory, and writes it after this has returned."""
+        """Copies this process's part to memory. A thread writes it after this has returned."""
         self.wait()
         if self._off:
             return
@@ -138,8 +138,8 @@ class LocalCheckpoints:
     def _switch_off(self, error: Exception) -> None:
         self._off = True
         _warn(
-            f"no more checkpoints in {self.folder} ({reason(error)}): the run goes on, and saves "
-            "in its own folder alone."
+            f"no more checkpoints in {self.folder} ({reason(error)}): the run continues, and saves "
+            "only in its own folder."
         )
 
     def wait(self) -> None:
@@ -149,8 +149,8 @@ class LocalCheckpoints:
             self._thread = None
 
     def forget(self, step: int | None = None) -> None:
-        """Deletes the checkpoints up to `step`, which the run's folder makes superfluous; all of
-        them without it."""
+        """Deletes the checkpoints up to `step`, which the run's folder now has; all of them if
+        `step` is None."""
         self.wait()
         try:
             for old in self._steps():
@@ -164,12 +164,12 @@ class LocalCheckpoints:
 
 
 def _warn(sentence: str) -> None:
-    # Of any process, not of process 0 alone.
+    # Any process prints it, not only process 0.
     print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def _run_id(out: Path) -> int:
-    """The number that process 0 has drawn for this run, in all processes."""
+    """The number that process 0 drew for this run. All processes get the same."""
     drawn = np.int32(0)
     if jax.process_index() == 0:
         file = out / ID_FILE
@@ -189,7 +189,8 @@ def _needed(abstract: State) -> set[str]:
 
 
 def _name(path: Any, leaf: Any, index: Index) -> str:
-    """Says what is in it, so that equal names are equal parts: `['params']['x'] f32 [0:4]/8`."""
+    """Name of a part of an array, such as `['params']['x'] f32 [0:4]/8`. Equal names are equal
+    parts."""
     spans = (part.indices(size)[:2] for part, size in zip(index, leaf.shape, strict=True))
     place = ", ".join(f"{start}:{stop}" for start, stop in spans)
     whole = ",".join(map(str, leaf.shape))

@@ -1,8 +1,8 @@
 """The training loop: batches in, metrics and checkpoints out.
 
-Resume is a function of the step: what step n reads is computed from the run's history and n
-(`course`), so a run that was killed and started again is bitwise the run that was never stopped.
-The loop never waits for the step it has just dispatched: it reads the metrics of the one before.
+What step n reads is computed from the run's history and n (`course`). So a run that was killed and
+resumed is bitwise identical to one that was never stopped. The loop never waits for the step it has
+just dispatched: it reads the metrics of the one before.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from llm_jax.train import distributed
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.clock import Clock
 from llm_jax.train.course import Stage, stages
+from llm_jax.train.failures import FileFailure, without_tensorstore_noise
 from llm_jax.train.feed import (
     local_batches,
     open_dataset,
@@ -42,7 +43,6 @@ from llm_jax.train.state import State, abstract_state, init_state, judged_parame
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
 from llm_jax.train.trace import Trace
-from llm_jax.train.trouble import FileTrouble, without_tensorstore_noise
 from llm_jax.train.validation import Validation
 
 STDERR = 2
@@ -56,7 +56,7 @@ def train(
 
     Args:
       init_from: a run's folder, or its `checkpoints/STEP`, whose weights a new run begins with.
-      source: the run whose config this is, to be named if a new run does not have its weights.
+      source: the run that the config is from. It is named if a new run does not have its weights.
 
     Returns:
       The run's last figures, and `exit_code`: 0 when all steps are done.
@@ -64,7 +64,7 @@ def train(
     Raises:
       ConfigError, UserError: before anything is written.
       Held: another process writes to the run's folder.
-      FileTrouble: the disk is full or broken; the checkpoints before are whole.
+      FileFailure: the disk is full or broken; earlier checkpoints are intact.
       Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
     faulthandler.register(signal.SIGUSR1, file=STDERR)
@@ -79,11 +79,11 @@ def train(
                 return run.train()
         except OSError as error:
             whole = saved_steps(Path(config.out) / "checkpoints")
-            raise FileTrouble(config.out, error, whole) from error
+            raise FileFailure(config.out, error, whole) from error
 
 
 class _Run:
-    """What one process holds while it trains."""
+    """The state of one process during training."""
 
     def __init__(
         self,
@@ -138,15 +138,14 @@ class _Run:
                     for size, alone in programs.items()
                 }
                 validation = Validation(self.dataset, config, self.mesh)
-                distributed.wait_for_all("all have compiled")  # no part of anyone's first step
+                distributed.wait_for_all("all have compiled")  # before the first step is timed
         first = resuming or self.history.parent
         if first and not self.place.measured and self._due(self.start, config.eval.every):
-            self._evaluate(
-                validation, state
-            )  # a request to stop had interrupted it, or no step yet
+            # A stop request interrupted this evaluation, or the weights are those of the parent.
+            self._evaluate(validation, state)
         for stage in ahead:
             if self.done < stage.first:
-                break  # stopped in the stage before
+                break  # stopped in an earlier stage
             step_fn = compiled[stage.config.data.batch_size]
             state = self._steps(stage, step_fn, validation, state)
         if self.done:
@@ -157,7 +156,7 @@ class _Run:
             self.checkpointer.wait()
             if jax.process_index() == 0:
                 draw_curve(self.out)
-            distributed.wait_for_all("all is written")  # no part of anyone's last step
+            distributed.wait_for_all("all is written")  # counted as saving, not as a step
         return self._result()
 
     def _steps(
@@ -183,7 +182,7 @@ class _Run:
                 saves = self._due(step, config.checkpoint.every)
                 near = self._due(step, config.checkpoint.local_every) and not saves
                 if evaluates or saves or near or self.inline:
-                    # Now, so that the step is not timed as evaluation, or as the next step.
+                    # Read now, so that the step is not timed as evaluation or as the next step.
                     self._account(*pending)
                     pending = None
                 if evaluates:
@@ -217,7 +216,7 @@ class _Run:
         if self.history.parent is None:
             return init_state(self.config, self.mesh)
         state = inherited_state(self.config, self.abstract, self.history.parent)
-        self.checkpointer.save(state, 0, self.history.standing(0))  # the parent may go
+        self.checkpointer.save(state, 0, self.history.standing(0))  # the parent may be deleted
         return state
 
     def _save(self, state: State) -> None:

@@ -1,8 +1,7 @@
-"""What a checkpoint's files were when they were written, so that damage shows before it is used.
+"""Sizes and checksums of a checkpoint's files, so that damage is noticed before they are used.
 
 `<step>/manifest.json` holds the size and the SHA-256 of each file of the checkpoint's items. It is
-written while the checkpoint still has its temporary name, and so is there whenever the checkpoint
-is.
+written while the checkpoint still has its temporary name, so both appear together.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ MANIFEST = "manifest.json"
 
 
 def write_manifest(folder: Path) -> None:
-    """Reads the files below the subfolders of `folder` back, and writes what they are."""
+    """Reads the files in the subfolders of `folder` back, and writes their sizes and checksums."""
     held = {name: [path.stat().st_size, file_sha256(path)] for name, path in _files(folder)}
     (folder / MANIFEST).write_text(json.dumps(held, indent=1), encoding="utf-8")
 
@@ -37,13 +36,13 @@ def file_sha256(path: Path) -> str:
 def first_damage(
     folder: Path, share: int = 0, shares: int = 1, items: Collection[str] = ()
 ) -> int | None:
-    """Place in the manifest of the first damaged file, None if all are whole.
-
-    Looks at the files number `share`, `share + shares`, …: each process of a run at its own. -1 if
-    the manifest cannot be read. A checkpoint without one counts as whole.
+    """Index in the manifest of the first damaged file. None if there is none, -1 if the manifest
+    cannot be read. A checkpoint without a manifest counts as undamaged.
 
     Args:
-      items: subfolders of the checkpoint to look at; all of them if none is named.
+      share, shares: only the files `share`, `share + shares`, … are checked, so that the processes
+        of a run divide the work.
+      items: subfolders of the checkpoint to check; all if empty.
     """
     if not (folder / MANIFEST).exists():
         return None
@@ -58,7 +57,7 @@ def first_damage(
 
 
 def damage_sentence(folder: Path, place: int) -> str:
-    """Words for what `first_damage` has found."""
+    """Describes the damage that `first_damage` found."""
     held = _read(folder)
     if held is None or place < 0:
         return f"its {MANIFEST} cannot be read"

@@ -1,4 +1,4 @@
-"""Where measurements go: the terminal, `metrics.jsonl`, TensorBoard, and a picture of the curve."""
+"""Where metrics go: the terminal, `metrics.jsonl`, TensorBoard, W&B, and a plot of the loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLUSH_SECONDS = 10.0
 
 
 class Log:
-    """Writes each record to every sink; with several processes, process 0 alone.
+    """Writes each record to every sink. With several processes, only process 0 writes.
 
     A record is a flat dict with `split` ("train", "validation", or "skipped" for a step that the
     guard did not take), `step`, `tokens` and figures.
@@ -37,9 +37,9 @@ class Log:
         self._console = Console(stderr=True, highlight=False)
 
     def open(self, start: int) -> None:
-        """Opens the sinks of a run that resumes after step `start`; until then `say` works alone.
+        """Opens the sinks of a run that resumes after step `start`. Before this, only `say` works.
 
-        What an earlier start measured after that step is forgotten.
+        Records of later steps, from an earlier start, are deleted.
         """
         if self._quiet:
             return
@@ -67,13 +67,13 @@ class Log:
         self._console.print(sentence, soft_wrap=True, markup=False)
 
     def write(self, record: dict[str, Any], line: str) -> None:
-        """Stores `record`; `line` says it to the person who watches."""
+        """Stores `record`, and prints `line`, its readable form."""
         if self._quiet:
             return
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if time.monotonic() - self._opened > FLUSH_SECONDS:
-            # NFS and mounted buckets show others what was written when a file is closed.
+            # On NFS and mounted buckets, others see what was written only once a file is closed.
             self._file.close()
             self._file = self._path.open("a", encoding="utf-8")
             self._opened = time.monotonic()
@@ -98,14 +98,14 @@ class Log:
 
 
 class WandB:
-    """A run of Weights & Biases in the project `config.wandb`; a resumed run is one there too."""
+    """A Weights & Biases run in the project `config.wandb`; a resumed run continues it."""
 
     def __init__(self, config: RunConfig) -> None:
         try:
             import wandb
         except ImportError:
             raise ConfigError(
-                f"wandb is {config.wandb!r}, and the package is not installed: "
+                f"wandb is {config.wandb!r}, but the package is not installed: run "
                 "pip install 'llm-jax[wandb]'."
             ) from None
         out = Path(config.out).absolute()
@@ -118,7 +118,7 @@ class WandB:
             dir=out,
             config=to_dict(config),
         )
-        # Its own step must only grow, and a resumed run measures some steps again.
+        # W&B's own step may only grow, but a resumed run measures some steps again.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, record: dict[str, Any]) -> None:
@@ -130,13 +130,13 @@ class WandB:
 
 
 class Board:
-    """A TensorBoard event file, written by the caller's thread so that a full disk is its error."""
+    """A TensorBoard event file. The caller's thread writes it, and so sees errors of the disk."""
 
     def __init__(self, folder: Path, start: int) -> None:
         folder.mkdir(exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
         self._flushed = time.monotonic()
-        # Tells TensorBoard to forget what an earlier start measured after step `start`.
+        # Tells TensorBoard to drop what an earlier start measured after step `start`.
         begin = SessionLog(status=SessionLog.START)
         self._writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begin))
 
@@ -176,7 +176,7 @@ def forget_after(path: Path, step: int) -> None:
 
 
 def draw_curve(out: Path) -> Path:
-    """The loss curve of a run folder as `loss.png`."""
+    """Plots the loss curve of a run folder to `loss.png`, and returns its path."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Where a start of a run stands: it begins, resumes, or finds that nothing is left to do."""
+"""Determines whether a start begins a run, resumes it, or finds it finished."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Place:
     lines: list[Entry]
     """The history's new lines."""
     saved: int | None
-    """Checkpoint that the run resumes from, None if it begins."""
+    """Checkpoint that the run resumes from; None if it is new."""
     measured: dict[str, float] | None
     """What was measured there (see `measured_before`)."""
     finished: bool
-    """All steps are done and evaluated: nothing was written."""
+    """All steps are done and evaluated. Then nothing is written."""
 
     @property
     def step(self) -> int:
@@ -41,14 +41,14 @@ class Place:
 def find_place(
     config: RunConfig, dataset: TokenDataset, abstract: State, init_from: str | None
 ) -> Place:
-    """Opens the run in `config.out`, or makes the folder of a new one.
+    """Opens the run in `config.out`, or creates the folder of a new one.
 
     Args:
-      abstract: the state that a checkpoint is to be restored to.
+      abstract: the state to restore a checkpoint to.
       init_from: run, or checkpoint of a run, whose weights a new run begins with.
 
     Raises:
-      ConfigError: the folder, or `init_from`, does not go with `config`.
+      ConfigError: the folder, or `init_from`, does not match `config`.
     """
     out, text = Path(config.out), training_text(dataset)
     tokenizer = dataset.path / TOKENIZER_FILE
@@ -93,14 +93,14 @@ def _check_parent(out: str, history: History, init_from: str) -> None:
     if history.parent is None or history.parent["run"] != str(folder):
         began = history.parent["run"] if history.parent else "random weights"
         raise ConfigError(
-            f"--init-from is {init_from!r}, but the run in {out} has begun already, with "
-            f"{began}: leave the flag out to resume it, or choose another `out`."
+            f"--init-from is {init_from!r}, but the run in {out} already began with {began}: leave "
+            "the flag out to resume it, or choose another `out`."
         )
 
 
 def measured_before(out: Path, step: int) -> dict[str, float] | None:
-    """What an earlier start measured after `step`: `loss` and `bits_per_byte` held out, and the
-    last `train_loss`; None if it did not. All processes get the same kind of answer."""
+    """What an earlier start measured after `step`: held-out `loss` and `bits_per_byte`, and the
+    last `train_loss`. None, in all processes, if it measured nothing."""
     records = list(read_metrics(out / METRICS_FILE))
     here = [r for r in records if r["split"] == "validation" and r["step"] == step]
     trained = [r["loss"] for r in records if r["split"] == "train"]

@@ -32,25 +32,26 @@ DEVICE_KINDS = {
 
 
 AGREE, WAITED = 0.1, 0.25
-"""Share by which two measurements of the peak may differ, and of the time of this process's threads
-in them that may be waiting for a processor."""
+"""Two measurements of the peak may differ by at most the share `AGREE`. This process's threads may
+wait for a processor for at most the share `WAITED` of their time."""
 INLINE_FLOPS = 1e11
-"""FLOPs of a step from which a CPU runs it in the thread that calls it: about half a second."""
+"""A CPU runs steps of at least this many FLOPs (about half a second) in the calling thread."""
 
 
 def runs_inline(config: RunConfig) -> bool:
     """Whether a CPU runs the steps of `config` in the thread that calls them.
 
-    glibc keeps what the main thread frees (`environment` of `llm-jax train`), but gives back the
-    large pieces of all others at once: a large step's temporaries, to be zeroed again at the next.
-    A small step loses more to what Python does between two of them (benchmarks/train_step.py).
+    glibc keeps the memory that the main thread frees (see `environment` in commands/train.py).
+    Large blocks that other threads free go back to the system at once, so the temporaries of a
+    large step would be zeroed again at each step. For small steps, the Python code between two
+    steps costs more (benchmarks/train_step.py).
     """
     flops = config.batch_tokens * token_flops(config.model, config.data.seq_len).train
     return flops >= INLINE_FLOPS
 
 
 def dispatch_for(config: RunConfig) -> None:
-    """Tells JAX's CPU client in which thread to run the steps; to be called before JAX starts."""
+    """Tells JAX's CPU client in which thread to run the steps. Call it before JAX starts."""
     jax.config.update("jax_cpu_enable_async_dispatch", not runs_inline(config))
 
 
@@ -83,8 +84,8 @@ PURPOSES: dict[str, dict[str, str | bool | int]] = {
         "xla_tpu_enable_async_collective_fusion_fuse_all_gather": False,
     },
 }
-"""Options of the TPU compiler by purpose, asked for with `compute.compiler`. What the compiler
-itself estimates of each is in docs/preflight.md; what they bring shows only on a TPU."""
+"""Options of the TPU compiler by purpose, chosen with `compute.compiler`. docs/preflight.md has the
+compiler's own estimate for each; the real gain shows only on a TPU."""
 
 
 def compiler_options(config: RunConfig, mesh: Mesh) -> dict[str, str | bool | int]:
@@ -94,14 +95,14 @@ def compiler_options(config: RunConfig, mesh: Mesh) -> dict[str, str | bool | in
     (benchmarks/train_step.py).
 
     Raises:
-      ConfigError: a purpose that this chip has no unit for.
+      ConfigError: the chip has no unit for a purpose.
     """
     device = mesh.devices.flat[0]
     platform = device.platform
     if platform == "tpu":
         require(
             "sparsecore" not in config.compute.compiler or device.device_kind != "TPU v5 lite",
-            "compute.compiler names sparsecore, and a TPU v5e has no SparseCore: leave it out.",
+            "compute.compiler names sparsecore, but a TPU v5e has no SparseCore: leave it out.",
         )
         asked = (PURPOSES[purpose] for purpose in config.compute.compiler)
         return functools.reduce(operator.or_, asked, TPU_OPTIONS)
@@ -134,11 +135,11 @@ def measured_matmul_peak(dtype: str, size: int = 1024, repeats: int = 8) -> floa
 
 
 def peak_flops(config: RunConfig, mesh: Mesh) -> tuple[float | None, str]:
-    """FLOP/s of all devices of the mesh together, and where the figure is from.
+    """Peak FLOP/s of all devices of the mesh together, and where the figure is from.
 
-    From the hardware table where the device is in it; otherwise (a CPU) a matmul is timed, and the
-    fake CPU devices of one process count as the one machine they share. None if the machine did
-    other work meanwhile: the MFU of such a start would say nothing beside that of another.
+    It is from the hardware table if the device is in it. Otherwise (a CPU) a matmul is timed; the
+    virtual CPU devices of one process count as the one machine that they share. It is None if the
+    machine did other work at the same time: the MFU would not be comparable with other starts.
     """
     device, count = mesh.devices.flat[0], mesh.devices.size
     if device.device_kind in DEVICE_KINDS:
@@ -155,8 +156,8 @@ def peak_flops(config: RunConfig, mesh: Mesh) -> tuple[float | None, str]:
 def quiet_matmul_peak(dtype: str) -> tuple[float | None, str]:
     """FLOP/s of a matmul on the default device, or None and why it is not known.
 
-    It is timed twice. The two must agree, and the threads of this process must hardly have waited
-    for a processor: on two quiet cores they wait for each other for 16% of the time.
+    It is timed twice. The two must agree, and the threads of this process must not have waited long
+    for a processor. On two quiet cores they wait for each other for 16% of the time.
     """
     before = _processor_times()
     first, second = (measured_matmul_peak(dtype) for _ in range(2))

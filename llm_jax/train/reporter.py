@@ -1,4 +1,4 @@
-"""What a run says: its introduction, the figures of each step, the steps that were skipped."""
+"""What a run prints: its introduction, the figures of each step, the steps that were skipped."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from llm_jax.train.step import Metrics
 
 
 class Reporter:
-    """Reads measurements from the device, and hands them to the log.
+    """Reads metrics from the device, and passes them to the log.
 
     Attributes:
-      last: the newest figures: `loss` and `bits_per_byte` held out, `train_loss`,
+      last: the newest figures: held-out `loss` and `bits_per_byte`, `train_loss`,
         `tokens_per_second`, `mfu`.
-      streak, why: skipped steps in a row up to the newest one read, and the reason for that.
+      streak, why: skipped steps in a row up to the newest one read, and why it was skipped.
     """
 
     def __init__(self, config: RunConfig, log: Log, clock: Clock, history: History) -> None:
@@ -44,15 +44,16 @@ class Reporter:
         self._mark = (0, 0.0)
 
     def found(self, place: Place, rollbacks: list[Rollback], source: Path | None) -> None:
-        """Says what was found in the run's folder, and from where the run goes on.
+        """Prints what was found in the run's folder, and where the run begins or resumes.
 
         Args:
-          source: the run whose config was taken, if it is another one.
+          source: the run that the config is from, if it is another one.
         """
         for note in place.checkpointer.notes:
             self.log.say(note)
         for back in rollbacks:
-            self.log.say(f"{back.batches} batches are left out after step {back.step}: {back.why}.")
+            batches = counted(back.batches, "batch")
+            self.log.say(f"Leaving out {batches} after step {back.step}: {back.why}.")
         if place.saved is None:
             self._begins(source)
         else:
@@ -82,15 +83,15 @@ class Reporter:
             f"{tokens:,} tokens."
         )
         if not place.checkpointer.has_optimizer(step):
-            self.log.say("The checkpoint holds weights alone: the optimizer starts afresh.")
+            self.log.say("The checkpoint has only weights: the optimizer starts fresh.")
 
     def finished(self, place: Place) -> dict[str, Any]:
-        """Says that nothing is left to do; the last figures, as the starts before left them."""
+        """Prints that nothing is left to do. Returns the last figures of earlier starts."""
         self.log.say(f"The run is finished: all its {place.step} steps are done.")
         unused = place.lines[-1].changed if place.lines else None
         if unused:
             self.log.say(
-                f"Not taken, since no step is left: {in_words(shortened(unused))}. More `steps` "
+                f"Not used, since no step is left: {in_words(shortened(unused))}. Raise `steps` to "
                 "continue the run."
             )
         starts = read_starts(Path(self.config.out))
@@ -98,8 +99,12 @@ class Reporter:
         return (place.measured or {}) | {"goodput": goodput(starts), "seconds": seconds}
 
     def introduce(self, mesh: Mesh, peak: tuple[float | None, str], windows: int) -> None:
-        """Says what is about to be trained; `peak` as `platform.peak_flops` gives it, and
-        `windows` the sequences of the training split."""
+        """Prints what is about to be trained.
+
+        Args:
+          peak: as returned by `platform.peak_flops`.
+          windows: number of sequences in the training split.
+        """
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
         attends = attention_choice(config.model, config.compute, config.data.seq_len, device)
@@ -118,7 +123,7 @@ class Reporter:
             f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
         )
         if attends.reason:
-            self.log.say(f"Not the {device}'s own attention kernel: {attends.reason}.")
+            self.log.say(f"The {device} attention kernel is not used: {attends.reason}.")
         if config.compute.compiler and device != "tpu":
             asked = ", ".join(config.compute.compiler)
             self.log.say(f"compute.compiler ({asked}) is for TPUs: it does nothing on a {device}.")
@@ -131,7 +136,7 @@ class Reporter:
         self._mark = (step, self.clock.stepping)
 
     def account(self, step: int, metrics: Metrics, due: bool) -> None:
-        """Reads the metrics of `step` from the device; `due`: they are reported."""
+        """Reads the metrics of `step` from the device, and reports them if `due` or skipped."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         del values["count"]
         self.streak = int(values.pop("streak"))
@@ -142,9 +147,9 @@ class Reporter:
 
     def _report(self, step: int, values: dict[str, float]) -> None:
         stepping = self.clock.stepping
-        begun, seconds = self._mark[0], stepping - self._mark[1]
+        first, seconds = self._mark[0], stepping - self._mark[1]
         self._mark = (step, stepping)
-        rate = (self.history.tokens(step) - self.history.tokens(begun)) / seconds
+        rate = (self.history.tokens(step) - self.history.tokens(first)) / seconds
         mfu = rate * self._flops_per_token / self._peak if self._peak else None
         speed = {"tokens_per_second": rate, "mfu": mfu}
         self.last |= {"train_loss": values["loss"]} | speed
@@ -177,7 +182,7 @@ class Reporter:
         )
 
     def result(self, step: int) -> dict[str, Any]:
-        """The run's last figures, when `step` was its last."""
+        """The last figures of the run, which stops after `step`."""
         last = self.last
         return {
             "step": step,
@@ -197,7 +202,7 @@ class Reporter:
 
 
 def skip_reason(loss: float, grad_norm: float) -> str:
-    """Why the guard did not take a step of this loss and gradient norm."""
+    """Why the guard skipped a step with this loss and gradient norm."""
     if not math.isfinite(loss):
         return f"the loss is {loss}"
     if not math.isfinite(grad_norm):

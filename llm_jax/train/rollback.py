@@ -1,9 +1,9 @@
-"""Going back to before a run of bad steps, and leaving the batches out that led there.
+"""Rollbacks: a run goes back to before a series of bad steps, and leaves out their batches.
 
-The guard skips single steps. When `optim.skip_limit` of them follow each other, the state is
-suspect: the run stops, its checkpoints made since are deleted, and `<out>/rollbacks.json` notes
-which batches the next start leaves out, those between that checkpoint and the stop (PaLM,
-Chowdhery et al. 2022 §5.1). What a step reads remains computed, from this file too (`course`).
+The guard skips single steps. After `optim.skip_limit` skipped steps in a row, the state is suspect.
+The run stops and deletes the checkpoints saved since the first of them. The next start leaves out
+the batches between the last good checkpoint and the stop (PaLM, Chowdhery et al. 2022 §5.1).
+`<out>/rollbacks.json` records them, and `course` reads it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 
 from llm_jax.config import UserError, read_json, require_shape
+from llm_jax.config.wording import counted
 from llm_jax.runs.files import write_text
 from llm_jax.runs.history import History
 from llm_jax.train.checkpoint import forget_after
@@ -27,24 +28,24 @@ class Rollback:
     step: int
     """Checkpoint that the run went back to."""
     batches: int
-    """From there on, so many batches are left out."""
+    """Number of batches after it that are left out."""
     why: str
     sequences: int | None = None
-    """What these batches hold; None in files that were written before this was noted."""
+    """Number of sequences in these batches; None in files of older versions."""
 
 
 SHAPE = {"step": int, "batches": int, "why": str, "sequences": (int,)}
-"""Of a rollback in the file."""
+"""Fields of a rollback in the file."""
 
 
 class Diverged(UserError):
-    """Too many steps in a row could not be taken."""
+    """Too many steps in a row were skipped."""
 
     exit_code = 1
 
 
 def read_rollbacks(out: Path) -> list[Rollback]:
-    """Those noted in the run folder `out`; raises `UserError` if the file is damaged."""
+    """The rollbacks of the run in `out`; raises `UserError` if the file is damaged."""
     if not (out / FILE).is_file():
         return []
     held = read_json(out / FILE)
@@ -53,10 +54,10 @@ def read_rollbacks(out: Path) -> list[Rollback]:
 
 
 def roll_back(out: Path, history: History, step: int, streak: int, why: str) -> Diverged:
-    """Goes back to before the `streak` of skipped steps that `step` ends.
+    """Goes back to before the `streak` of skipped steps that ends with `step`.
 
     Returns:
-      The error to raise, one sentence for the person who has to start the run again.
+      The error to raise. It says how to resume.
     """
     rollbacks = read_rollbacks(out)
     good = step - streak
@@ -66,7 +67,7 @@ def roll_back(out: Path, history: History, step: int, streak: int, why: str) -> 
         rollbacks.append(Rollback(good, step - good, why, sequences))
         write_text(out / FILE, json.dumps([asdict(r) for r in rollbacks], indent=1))
     return Diverged(
-        f"The {streak} steps up to {step} of the run in {out} were skipped ({why}): it goes back "
-        f"to checkpoint {good} and leaves out the {step - good} batches since; run the same "
-        "command to go on."
+        f"The run in {out} skipped {counted(streak, 'step')} in a row up to step {step} ({why}): "
+        f"it goes back to checkpoint {good} and leaves out {counted(step - good, 'batch')} after "
+        "it; run the same command again to resume."
     )

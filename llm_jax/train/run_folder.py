@@ -1,4 +1,4 @@
-"""The folder of a run: made by the run that begins, checked by the one that resumes."""
+"""The folder of a run: created by a new run, checked when it resumes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from llm_jax.train.manifest import file_sha256
 
 
 def check_folder(config: RunConfig, tokenizer_path: Path) -> RunConfig | None:
-    """The config of the run in `config.out`, None if there is none yet; nothing is written.
+    """The config of the run in `config.out`, None if there is none yet. Nothing is written.
 
     Raises:
-      ConfigError: the folder holds something else, or a run of another name, architecture
-        or tokenizer.
+      ConfigError: the folder holds something else, or a run with another name, architecture,
+        optimizer or tokenizer.
     """
     out = Path(config.out)
     if not (out / "run.json").is_file():
         if out.is_dir() and any(not _expected(path) for path in out.iterdir()):
             raise ConfigError(
-                f"run.out is {config.out}, which is not empty and holds no run: choose another "
+                f"run.out is {config.out}, which is not empty and is not a run: choose another "
                 "folder."
             )
         return None
@@ -62,14 +62,14 @@ def claim_folder(config: RunConfig, tokenizer_path: Path, lines: list[history.En
 
 
 def _expected(path: Path) -> bool:
-    """Whether a launcher, the sign of life that it watches, this start's claim, or a start that was
-    killed, put this into the run's folder."""
+    """Whether the folder of a new run may contain `path`: it comes from a launcher, a heartbeat,
+    this start's claim, or a start that was killed."""
     ours = ("status.", "run.json.", "writer.", ".writer.", history.FILE)
     return path.name == "launch" or path.name.removeprefix(".").startswith(ours)
 
 
 def check_architecture(config: RunConfig, saved: RunConfig, verb: str) -> None:
-    """Raises `ConfigError` unless both are of one model."""
+    """Raises `ConfigError` unless both configs have the same model."""
     changed = changed_fields(to_dict(saved.model), to_dict(config.model), "run.model")
     if changed:
         raise ConfigError(
@@ -100,7 +100,7 @@ def changed_fields(old: dict[str, Any], new: dict[str, Any], where: str) -> dict
 
 
 def _as_json(value: Any) -> Any:
-    """A tuple as JSON has it."""
+    """The value as JSON stores it: a tuple as a list."""
     return list(value) if isinstance(value, tuple) else value
 
 

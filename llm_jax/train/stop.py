@@ -1,4 +1,4 @@
-"""Stopping on request: Ctrl-C and SIGTERM let the current step end, save, and leave."""
+"""Stopping on request: after Ctrl-C or SIGTERM, the run ends its step, saves and exits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EXIT_INTERRUPTED = 130
 
 
 class Stop:
-    """Handles SIGTERM and SIGINT while it is entered; a second SIGINT ends the process at once.
+    """Handles SIGTERM and SIGINT inside its context. A second SIGINT ends the process at once.
 
-    A SIGINT that was ignored when the process began stays ignored. Python gives signals to the main
-    thread alone: entered in another one, it handles none and says so.
+    A SIGINT that was ignored when the process began stays ignored. Python delivers signals only to
+    the main thread. In another thread, this handles no signal and prints that.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class Stop:
     def __enter__(self) -> Stop:
         if not in_main_thread():
             print(
-                "Training in a thread that is not the main one: SIGTERM, Ctrl-C and SIGUSR2 are "
-                "left to the program that started it.",
+                "Training does not run in the main thread: the program that started it must handle "
+                "SIGTERM, Ctrl-C and SIGUSR2.",
                 file=sys.stderr,
             )
         elif jax.process_count() == 1:  # else SIGTERM belongs to JAX's preemption service
             self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
-            # Ignored from birth in the background of a script: Ctrl-C is for the foreground.
+            # In the background of a script, SIGINT is ignored: Ctrl-C is for the foreground.
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
                 self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
         return self
@@ -55,11 +55,11 @@ class Stop:
 
     @contextlib.contextmanager
     def leaving_at_once(self) -> Iterator[None]:
-        """While nothing has been trained yet, a signal ends the process within the moment.
+        """Inside this context, before the first step, a signal ends the process at once.
 
-        Python runs handlers between its own instructions, and a compilation of many minutes is one;
-        but its C code writes the signal's number to a pipe, where a thread can read it. With
-        several processes it is the launcher's agent that does this.
+        Python runs handlers between its own instructions, and a compilation of many minutes is a
+        single one. But Python's C code writes the signal's number to a pipe, where a thread can
+        read it. With several processes, the launcher's agent ends them instead.
         """
         if not self._before:
             yield
@@ -76,14 +76,14 @@ class Stop:
 
     def _listen(self, reader: int) -> None:
         while number := os.read(reader, 1):
-            if number[0] in self._before:  # `signal` is left to _note, which tells a second by it
+            if number[0] in self._before:  # `_note` sets `signal`, to recognise a second Ctrl-C
                 print("stopped before the first step: there is nothing to save", file=sys.stderr)
                 sys.stderr.flush()
                 os._exit(exit_code(number[0]))
         os.close(reader)
 
     def requested(self) -> bool:
-        """Whether to stop now: all processes that ask equally often hear it at the same time."""
+        """Whether to stop now. All processes must call this equally often: they stop together."""
         if self.signal is not None and jax.process_count() > 1:
             return True
         self._polls += 1
@@ -101,5 +101,5 @@ def exit_code(number: int | None) -> int:
 
 
 def in_main_thread() -> bool:
-    """Whether this thread may set handlers of signals."""
+    """Whether this thread may set signal handlers."""
     return threading.current_thread() is threading.main_thread()

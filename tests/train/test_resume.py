@@ -408,7 +408,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path, tiny_data
     out = tmp_path / "run"
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigError, match="not empty and holds no run"):
+    with pytest.raises(ConfigError, match="not empty"):
         train(few_steps(out, tiny_dataset))
     assert [p.name for p in out.iterdir()] == ["thesis.tex"]
 

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or gone: one sentence, whoever noticed it."""
+"""Errors of full, read-only or missing disks as one sentence, whichever library noticed them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-# How libraries pass the system's number on: safetensors, TensorStore.
+# How safetensors and TensorStore print the system's error number.
 NUMBER = re.compile(r"os error (\d+)|os_error_code='(\d+)'")
 
 
 def system_error(error: BaseException, path: Path) -> OSError:
-    """The same failure, as a library has told it in its own way, as an `OSError` about `path`."""
+    """The same failure, which a library reported in its own way, as an `OSError` about `path`."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     code = _code(str(error))
@@ -24,7 +24,7 @@ def system_error(error: BaseException, path: Path) -> OSError:
 
 
 def _code(words: str) -> int | None:
-    """The system's number of an error, from what a library says about it."""
+    """The system's error number in a library's message; None if there is none."""
     if found := NUMBER.search(words):
         return int(found[1] or found[2])
     if "Not enough disk space" in words:  # tfds
@@ -37,7 +37,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What the system says in one line, such as "No space left on device"."""
+    """The system's reason in one line, such as "No space left on device"."""
     if type(error) is Exception and error.__cause__:  # Orbax's wrapper around TensorStore's error
         error = error.__cause__
     found = NUMBER.search(str(error))

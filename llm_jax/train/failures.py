@@ -1,4 +1,4 @@
-"""What goes wrong with files, in one sentence."""
+"""Failures of a run's files as one sentence, without the tracebacks that libraries print."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm_jax.config import UserError
-from llm_jax.runs.trouble import reason
+from llm_jax.runs.disk_errors import reason
 
 
-class FileTrouble(UserError):
-    """A full disk, a lost mount, a missing right: one sentence that says what survives.
+class FileFailure(UserError):
+    """A full disk, a lost mount or a missing permission. The message names the newest checkpoint.
 
-    Writes that Orbax has begun cannot be finished, so the program leaves without waiting for them.
+    Writes that Orbax has started cannot be finished, so the program exits without waiting for them.
     """
 
-    exit_code = 1  # not that of a wrong usage: a launcher starts it again
+    exit_code = 1  # not that of a usage error: a launcher starts the run again
     abandons_threads = True
 
     def __init__(self, out: str, error: Exception, whole: list[int]) -> None:
         """`whole`: steps of the checkpoints in `out`, newest first."""
-        kept = f"its checkpoint {whole[0]} is whole" if whole else "it has no checkpoint yet"
+        kept = f"its checkpoint {whole[0]} is intact" if whole else "it has no checkpoint yet"
         super().__init__(
             f"The run in {out} could not read or write a file ({reason(error)}); {kept}: free "
-            "space or mend the disk, then run the same command to go on from there."
+            "space or fix the disk, then run the same command again to resume."
         )
 
 
 class Damaged(UserError):
-    """A checkpoint whose files are not those that were written."""
+    """A checkpoint whose files have changed or cannot be read."""
 
-    exit_code = 1  # not that of a wrong usage
+    exit_code = 1  # not that of a usage error
 
 
 @contextlib.contextmanager
 def without_tensorstore_noise() -> Iterator[None]:
     """Keeps TensorStore's threads from printing a traceback each when Orbax gives up on a write.
 
-    After an error they are still at it, so that only a block that ends well restores the hook.
+    After an error they are still running, so the hook is restored only if the block succeeds.
     """
     before = sys.unraisablehook
 
@@ -54,7 +54,7 @@ def without_tensorstore_noise() -> Iterator[None]:
 
 
 def no_orbax_noise(record: logging.LogRecord) -> bool:
-    """A filter: Orbax logs, with a traceback for each of its threads, the errors that it raises as
-    well, and warns whoever opens a folder read-only that it is read-only."""
+    """A log filter. Orbax logs a traceback per thread for errors that it also raises, and it warns
+    that a folder opened as read-only is read-only."""
     told = record.exc_info or record.msg.startswith("Given directory is read only")
     return not ("orbax" in record.pathname and told)
