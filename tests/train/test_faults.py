@@ -245,7 +245,7 @@ def test_too_many_skipped_steps_go_back(
         eval=EvalConfig(every=100, batches=1),
     )
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, skip_limit=3))
-    with pytest.raises(Diverged, match="checkpoint 6 .* 3 batches"):
+    with pytest.raises(Diverged, match=r"checkpoint 6 .* 3 batches"):
         train(config)
     out = tmp_path / "run"
     assert read_rollbacks(out) == [Rollback(6, 3, "the loss is nan", 24)]
