@@ -50,7 +50,7 @@ def test_records_go_to_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_without_the_package_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"not installed: pip install 'llm-jax\[wandb\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'llm-jax\[wandb\]'"):
         opened(run_config(tmp_path, wandb="pretraining"), 0)
 
 
