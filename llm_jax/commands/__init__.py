@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 
 from llm_jax.config.errors import MOST_SEED
 
-MOST_DRAWS = 100_000
-MOST_PIECES = 2**31 - 1
-# Longer grams hardly occur twice in natural text, and each order costs 60 bytes per token.
-MOST_ORDER = 20
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 
 
@@ -48,28 +45,24 @@ def count(text: str) -> int:
     return int(value)
 
 
-def bootstraps(text: str) -> int:
-    """A number of bootstrap draws that fits in memory."""
-    value = count(text)
-    if value > MOST_DRAWS:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_DRAWS:,} draws")
-    return value
+def count_up_to(most: int) -> Callable[[str], int]:
+    """Reads a whole number from 1 to `most`."""
+
+    def limited(text: str) -> int:
+        value = count(text)
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most:,}")
+        return value
+
+    return limited
 
 
-def pieces(text: str) -> int:
-    """A vocabulary size that SentencePiece, which counts in an int32, takes."""
-    value = count(text)
-    if value > MOST_PIECES:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_PIECES:,} pieces")
-    return value
-
-
-def ngram_order(text: str) -> int:
-    """The order of an n-gram model that fits in memory."""
-    value = count(text)
-    if value > MOST_ORDER:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an order from 1 to {MOST_ORDER}")
-    return value
+bootstraps = count_up_to(100_000)
+"""Bootstrap draws, which must fit in memory."""
+pieces = count_up_to(2**31 - 1)
+"""A vocabulary size: SentencePiece counts in an int32."""
+ngram_order = count_up_to(20)
+"""Longer grams hardly occur twice in natural text, and each order costs 60 bytes per token."""
 
 
 def seed(text: str) -> int:

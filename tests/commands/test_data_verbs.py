@@ -123,7 +123,7 @@ def test_records_that_are_a_pipe_are_not_waited_for(
         (["data", "build", "--out", "o", "--stdlib", "--tokenizer", ""], "no tokenizer file '.'"),
         (
             ["data", "build", "--out", "o", "--vocab-size", "4294967296", "--stdlib"],
-            "'4294967296' is more than 2,147,483,647 pieces",
+            "'4294967296' is not a whole number from 1 to 2,147,483,647",
         ),
         (["data", "inspect", "absent"], "There is no dataset in 'absent'"),
         (["data", "inspect", "absent", "--sample", "3"], "did you mean '--samples'?"),

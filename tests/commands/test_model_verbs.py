@@ -255,7 +255,7 @@ def test_damage_that_the_checksums_were_not_asked_about(run_folder, capsys, tmp_
     [
         (["eval", "nowhere"], "There is no run"),
         (["eval", "RUN", "--step", 7], "no checkpoint of step 7"),
-        (["eval", "RUN", "--ngram", 10**15], "--ngram: .* is not an order from 1 to 20"),
+        (["eval", "RUN", "--ngram", 10**15], "--ngram: .* is not a whole number from 1 to 20"),
         (["generate", "RUN", "--max-tokens", 500], "more than the model's context of 96"),
         (["generate", "RUN", "--top-p", 0], "--top-p is 0.0"),
         (["generate", "RUN", "--temperature", "nan"], "--temperature is nan"),
