@@ -15,11 +15,14 @@ SHAPE = {
 
 
 def check_records(folder: Path) -> None:
-    """Raises `UserError` if a file of the records in `folder` is missing or cannot be opened as a
-    file: tfds would wait for a pipe without end."""
+    """Raises `UserError` if a file of the records in `folder` is missing, damaged in its shape, or
+    not a file: tfds would wait for a pipe without end."""
     path = folder / "dataset_info.json"
     info = read_json(path)
-    require_shape(info, SHAPE, str(path))
+    try:
+        require_shape(info, SHAPE)
+    except UserError as error:
+        raise UserError(f"{path} is damaged ({error}): build the dataset again.") from None
     for split in info["splits"]:
         count, name = len(split["shardLengths"]), split["name"]
         for number in range(count):
