@@ -14,7 +14,7 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", help="output folder of the job")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the job is over")
+    parser.add_argument("-f", "--follow", action="store_true", help="follow until the job ends")
     parser.add_argument("--host", type=int, help="of this host only")
     parser.add_argument("--tail", type=int, default=1000, help="lines to begin with (default 1000)")
 

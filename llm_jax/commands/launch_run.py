@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{flag.replace('_', '-')}", help=f"back end {', '.join(owners)}")
     add("--dry-run", action="store_true", help="print the actions, exactly, and do nothing")
     add("--manifest", action="store_true", help="with --dry-run: print YAML for kubectl apply")
-    add("--detach", action="store_true", help="return once launched; go on in the background")
+    add("--detach", action="store_true", help="return once launched; continue in the background")
 
 
 def job_spec(args: argparse.Namespace) -> JobSpec:
@@ -197,17 +197,17 @@ def _attached(spec: JobSpec) -> dict[str, Any]:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, terminate)
-    again = "llm-jax launch run with the same flags goes on"
+    again = "run `llm-jax launch run` with the same flags"
     try:
         outcome = supervise(spec.out, _say)
     except KeyboardInterrupt:
         if spec.backend.kind != "local":
-            _say(f"the job goes on without a supervisor: {again} supervising it")
+            _say(f"the job continues without a supervisor: {again} to supervise it again")
             raise
         job.stop(spec.out, _say)
-        raise JobStopped(f"The job {spec.name} was stopped: {again}.") from None
+        raise JobStopped(f"The job {spec.name} was stopped: {again} to resume it.") from None
     if outcome.state == "stopped":
-        raise JobStopped(f"The job {spec.name} was stopped: {again}.")
+        raise JobStopped(f"The job {spec.name} was stopped: {again} to resume it.")
     result = job.status(spec.out)
     if outcome.state == "failed":
         hopeless = any(h["kind"] == "config" for a in result["attempts"][-1:] for h in a["hosts"])

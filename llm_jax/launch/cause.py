@@ -99,7 +99,7 @@ def decide(history: Sequence[Attempt], retries: int, backoff: float) -> Decision
     """What follows after the last ended attempt of `history` (oldest first).
 
     A failure counts against `retries` only while the highest step does not rise: an attempt that
-    got further than all before it starts the count anew. Preemptions never count.
+    got further than all before it restarts the count. Preemptions never count.
     """
     ended = [attempt for attempt in history if attempt.ended]
     if not ended:

@@ -77,7 +77,7 @@ def _outgoing_address() -> str:
 
 
 def free_port(address: str) -> int:
-    """A port that is free now; chosen anew for every attempt, so that two gangs never fight."""
+    """A port that is free now. Each attempt chooses one, so that two gangs never share it."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return probe.getsockname()[1]

@@ -2,8 +2,8 @@
 
     python leash.py PARENT COMMAND [ARGUMENT …]
 
-A trainer whose agent was killed would else go on and hold the accelerator. This is a program of its
-own since code between fork and exec (`preexec_fn`) can deadlock where threads run.
+A trainer whose agent was killed would otherwise keep running and hold the accelerator. This is a
+separate program, because code between fork and exec (`preexec_fn`) can deadlock where threads run.
 """
 
 import ctypes

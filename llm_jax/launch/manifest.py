@@ -85,7 +85,7 @@ def put_files(folder: Folder, source: Path) -> None:
         if folder.create(f"launch/{name}", data):
             continue
         held, brought = read_json(folder, f"launch/{name}"), json.loads(data)
-        if part:  # beside the specification stands with which start the job began
+        if part:  # beside the specification is the number of the first start
             held, brought = (held or {}).get(part), brought[part]
         if held != brought:
             raise UserError(

@@ -135,8 +135,8 @@ class JobSpec:
     """All hosts must be there by then, or the attempt ends by naming the missing ones."""
     limits: Limits = field(default_factory=Limits)
     trainer: list = field(default_factory=list)
-    """Command in place of `llm-jax train`. The run.json becomes its last argument; it owes the
-    same status files and exit codes."""
+    """Command in place of `llm-jax train`. The run.json becomes its last argument. It must
+    write the same status files and use the same exit codes."""
     env: dict = field(default_factory=dict)
     """Environment of the trainer, name → value; no secrets."""
 

@@ -129,7 +129,7 @@ def sibling(path: Path) -> Path:
 
 
 def short_name(name: str) -> str:
-    """`name`, or one that stands for it, to which 55 bytes can be added."""
+    """`name`, or a shorter one in its place, to which 55 bytes can be added."""
     raw = os.fsencode(name)
     if len(raw) <= NAME_BYTES - 55:
         return name

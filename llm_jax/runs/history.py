@@ -48,7 +48,7 @@ class Entry:
     config: dict[str, Any]
     """In force from `step` on."""
     text: Text | None = None
-    """None in runs that were begun before the text was noted."""
+    """None in runs that were started before the text was noted."""
     time: float = 0.0
     sequences: int = 0
     tokens: int = 0
@@ -110,7 +110,7 @@ class History:
         return History((*kept, entry))
 
     def standing(self, step: int) -> dict[str, Any]:
-        """Where the run stands after `step` steps, as its checkpoint's record keeps it."""
+        """What the run has read after `step` steps, as its checkpoint's record keeps it."""
         text = self.at(step).text
         return {
             "sequences": self.sequences(step),
@@ -166,7 +166,7 @@ def read_history(out: Path, config: RunConfig) -> History:
 
 
 def append(out: Path, entry: Entry) -> None:
-    """Adds a line to the history in `out`; the first line makes the file anew."""
+    """Adds a line to the history in `out`; the first line creates the file."""
     file = out / FILE
     before = file.read_text(encoding="utf-8") if entry.changed is not None else ""
     held = asdict(entry)

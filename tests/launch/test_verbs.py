@@ -95,7 +95,7 @@ def test_a_signal_to_run_saves_and_leaves_with_75(spec_file, tmp_path, number):
     child.send_signal(number)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 75
-    assert "was stopped: llm-jax launch run with the same flags goes on" in err
+    assert "was stopped: run `llm-jax launch run`" in err
     assert json.loads((tmp_path / "out" / "checkpoint.json").read_text())[0] >= 4
     assert job.status(str(tmp_path / "out"))["state"] == "stopped"
 

@@ -2,7 +2,7 @@
 
 The start-up script (`launch/tpu_startup.sh` in the repository) installs the code on each VM and
 runs the agent. A preempted queued resource stays SUSPENDED and holds its name until it is deleted;
-the supervisor then calls `remove` and creates it anew.
+the supervisor then calls `remove` and creates it again.
 """
 
 from __future__ import annotations
