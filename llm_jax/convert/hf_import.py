@@ -32,6 +32,7 @@ from llm_jax.train.checkpoint import FORMAT, VERSIONED
 from llm_jax.train.failures import without_tensorstore_noise
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import write_manifest
+from llm_jax.train.run_folder import unwritable
 
 Params = dict[str, Any]
 # Buffers in old checkpoints. They are not parameters.
@@ -110,6 +111,8 @@ def import_run(
         computes something else.
     """
     refuse_nonempty(out)
+    if problem := unwritable(out, "RUN"):
+        raise UserError(problem)
     require_known(folder, tokenizer)
     if check:
         parity.require_transformers("pass --no-check to import without the comparison")

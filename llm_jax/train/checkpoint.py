@@ -37,6 +37,7 @@ from llm_jax.train.manifest import (
     MANIFEST,
     damage_sentence,
     first_damage,
+    require_regular,
     unchecked_sentence,
     write_manifest,
 )
@@ -62,6 +63,7 @@ class Checkpointer:
         self.tokenizer_sha256 = tokenizer_sha256
         self.folder = Path(config.out).absolute() / "checkpoints"
         self.folder.mkdir(parents=True, exist_ok=True)
+        require_regular(self.folder)
         self.notes = set_damaged_aside(self.folder)
         policy = config.checkpoint
         options = ocp.CheckpointManagerOptions(

@@ -21,6 +21,7 @@ from llm_jax.train.manifest import (
     damage_sentence,
     file_sha256,
     first_damage,
+    require_regular,
     unchecked_sentence,
 )
 from llm_jax.train.optimizer import is_masked, is_schedule_free, schedule_free_average
@@ -62,6 +63,7 @@ def load_run(
     if not (folder / "run.json").is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
     config = read_config(folder / "run.json", RunConfig)
+    require_regular(folder / "checkpoints")  # Orbax reads of all steps
     options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
     with ocp.CheckpointManager(folder / "checkpoints", options=options) as manager:
         steps = sorted(manager.all_steps())

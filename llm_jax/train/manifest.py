@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 
 from llm_jax.config import UserError, read_json
+from llm_jax.train.failures import Damaged
 
 MANIFEST = "manifest.json"
 
@@ -63,6 +65,16 @@ def damage_sentence(folder: Path, place: int) -> str:
         return f"its {MANIFEST} cannot be read"
     name, size, digest = held[place]
     return f"{name} {_damage(folder, name, size, digest) or 'could not be read by a host'}"
+
+
+def require_regular(folder: Path) -> None:
+    """Raises `Damaged` if `folder` holds a pipe, a device or a broken link: Orbax would wait for a
+    pipe, and read a device without end."""
+    for path in sorted(folder.rglob("*")):
+        if not (path.is_file() or path.is_dir()) and os.path.lexists(path):
+            raise Damaged(
+                f"{path} is not a regular file: restore it from a copy, or delete its checkpoint."
+            )
 
 
 def unchecked_sentence(step: int) -> str:

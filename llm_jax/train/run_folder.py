@@ -22,6 +22,8 @@ def check_folder(config: RunConfig, tokenizer_path: Path) -> RunConfig | None:
         optimizer or tokenizer.
     """
     out = Path(config.out)
+    if problem := unwritable(out, "run.out"):
+        raise ConfigError(problem)
     if not (out / "run.json").is_file():
         if out.is_dir() and any(not _expected(path) for path in out.iterdir()):
             raise ConfigError(
@@ -45,6 +47,18 @@ def check_folder(config: RunConfig, tokenizer_path: Path) -> RunConfig | None:
     if theirs.is_file():
         check_tokenizer(config.out, file_sha256(theirs), file_sha256(tokenizer_path))
     return old
+
+
+def unwritable(folder: Path, what: str) -> str | None:
+    """Why checkpoints cannot be written to `folder`: TensorStore takes a backslash for a separator
+    of folders, and would write elsewhere. `what` names it."""
+    path = str(folder.absolute())
+    if "\\" not in path:
+        return None
+    return (
+        f"{what} is {path!r}, which has a backslash: checkpoints cannot be written there. Choose "
+        "another folder."
+    )
 
 
 def claim_folder(config: RunConfig, tokenizer_path: Path, lines: list[history.Entry]) -> None:

@@ -241,6 +241,17 @@ def test_the_other_checkpoint_or_no_verification(run_folder, capsys, tmp_path):
     assert "Checkpoint 5 has no manifest.json" in err
 
 
+def test_a_checkpoint_with_a_device_is_not_read(run_folder, capsys, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    metadata = run / "checkpoints" / "0" / "_CHECKPOINT_METADATA"
+    metadata.unlink()
+    metadata.symlink_to("/dev/zero")
+    for flags in ([], ["--no-verify"]):
+        code, _, err = call(capsys, "eval", run, *flags)
+        assert code == 1
+        assert "_CHECKPOINT_METADATA is not a regular file" in err.splitlines()[-1]
+
+
 def test_damage_that_the_checksums_were_not_asked_about(run_folder, capsys, tmp_path):
     run = shutil.copytree(run_folder, tmp_path / "run")
     damage(run / "checkpoints" / "0", "missing")

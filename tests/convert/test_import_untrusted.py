@@ -228,3 +228,9 @@ def test_an_import_that_fails_leaves_nothing_behind(folder, tokenizer, tmp_path)
     with pytest.raises(UserError, match=r"has no tensor 'lm_head\.weight'"):
         hf_import.import_run(folder, tmp_path / "run", tokenizer, check=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_imported_to_a_path_that_tensorstore_would_split(folder, tokenizer, tmp_path):
+    with pytest.raises(UserError, match=r"RUN is .*has a backslash"):
+        hf_import.import_run(folder, tmp_path / "a\\b", tokenizer, check=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]

@@ -119,3 +119,9 @@ def test_a_start_from_another_thread(
     now = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)]
     assert now == handlers
     assert results[0]["loss"] == pytest.approx(train(parent)["loss"], abs=0)
+
+
+def test_a_path_that_tensorstore_would_split_is_refused(parent: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.out is .*has a backslash"):
+        train(child_of(parent, tmp_path / "a\\b"))
+    assert list(tmp_path.iterdir()) == []
