@@ -18,6 +18,7 @@ from llm_jax.commands import count, number
 from llm_jax.config import UserError, to_json
 from llm_jax.config.extras import require_packages
 from llm_jax.runs.files import write_texts
+from llm_jax.runs.plan_file import plan_file
 
 UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "flops": "flops",
@@ -117,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.plan.output import result, run_config
+    from llm_jax.plan.output import prediction, result, run_config
     from llm_jax.plan.planner import law_of, law_optimum, plan
     from llm_jax.plan.request import check
 
@@ -148,15 +149,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"({text.name}): the sizes are a guess, and the loss is not a prediction. "
             "`llm-jax ladder` fits a law to a dataset."
         )
-    config = run_config(
-        made, name=args.name, data=args.data or DATA, out=args.out, law_text=law_text
-    )
+    config = run_config(made, name=args.name, data=args.data or DATA, out=args.out)
     if args.verify:
         found["verified"] = _verify(config, made.execution.machine)
     texts: dict[Path, str] = {}
     if args.write:
         found["written"] = str(args.write)
         texts[args.write] = to_json(config)
+        texts[plan_file(args.write)] = to_json(prediction(made, law_text))
     if args.report:
         from llm_jax.plan.report import page
 

@@ -19,6 +19,7 @@ from llm_jax.commands.overrides import override
 from llm_jax.config import RunConfig
 from llm_jax.config.extras import require_packages
 from llm_jax.plan.devices import maybe_accelerator
+from llm_jax.runs.plan_file import read_plan
 
 OVERRIDES = True
 KEEP = 32 << 30
@@ -60,7 +61,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if problem := why_not_exportable(config.model):
         print(f"This run cannot be exported. {problem}", file=sys.stderr)
 
-    result = train(config, init_from=args.init_from, source=other_run(args.config, config))
+    result = train(
+        config,
+        plan=read_plan(args.config),
+        init_from=args.init_from,
+        source=other_run(args.config, config),
+    )
     with distributed.leaving_at_once():
         distributed.leave(result["exit_code"])
     return result

@@ -28,7 +28,7 @@ from llm_jax.config.jsonfile import (
     require_shape,
 )
 from llm_jax.config.model import Llama3Rope, ModelConfig, MoeConfig, YarnRope
-from llm_jax.config.run import PlanRecord, RunConfig, check_vocabulary
+from llm_jax.config.run import RunConfig, check_vocabulary
 from llm_jax.config.training import (
     CheckpointConfig,
     ComputeConfig,
@@ -50,7 +50,6 @@ __all__ = [
     "MoeConfig",
     "OptimConfig",
     "ParallelConfig",
-    "PlanRecord",
     "RunConfig",
     "UserError",
     "YarnRope",

@@ -16,14 +16,16 @@ from typing import Any, Literal, TypeVar
 
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
 from llm_jax.config.jsonfile import parse_json, read_json
+from llm_jax.config.migrations import format_of, migrated
 from llm_jax.config.run import RunConfig
 
 T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """`config` as nested plain dicts, ready for JSON."""
-    return dataclasses.asdict(config)
+    """`config` as nested plain dicts, ready for JSON, with its `format` if the class has one."""
+    number = format_of(type(config))
+    return ({} if number is None else {"format": number}) | dataclasses.asdict(config)
 
 
 def to_json(config: Any) -> str:
@@ -62,12 +64,13 @@ def _as_config_error() -> Iterator[None]:
 
 
 def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
-    """Builds the dataclass `cls` from nested dicts. `where` names it in errors.
+    """Builds the dataclass `cls` from nested dicts of any format. `where` names it in errors.
 
     Raises:
-      ConfigError: an unknown key, a missing key or a wrong type.
+      ConfigError: an unknown key, a missing key, a wrong type, or a format of a newer version.
     """
     require(isinstance(raw, dict), f"{where} is {raw!r}: it must be an object with named fields.")
+    raw = migrated(raw, cls, where)
     hints = typing.get_type_hints(cls)
     for key in raw:
         require(key in hints, f"{where} has no field {key!r}: {nearest(key, hints)}")

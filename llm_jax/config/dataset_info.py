@@ -9,8 +9,11 @@ from llm_jax.config.errors import UserError
 from llm_jax.config.jsonfile import read_json, require_shape
 
 INFO_FILE = "dataset.json"
+DATASET_FORMAT = 3
+"""Raised whenever the same inputs come to give a different dataset."""
 _SPLIT = {"documents": int, "tokens": int, "bytes": int}
 SHAPE: dict[str, Any] = {
+    "format": (int,),
     "sources": [{"input": str, "encoding": (str,), "licence": (str,)}],
     "lost": ({"count": int},),
     "documents": {"in": int, "out": int},
@@ -41,6 +44,12 @@ def read_dataset_info(folder: str | Path) -> dict[str, Any]:
             f"There is no dataset in {str(folder)!r}: make one with `llm-jax data build`."
         )
     info = read_json(path)
+    written = info.get("format") if isinstance(info, dict) else None
+    if isinstance(written, int) and written > DATASET_FORMAT:
+        raise UserError(
+            f"{path} has format {written}, and this version of llm_jax reads formats up to "
+            f"{DATASET_FORMAT}: install a newer version."
+        )
     try:
         require_shape(info, SHAPE)
         for name in ("tokens", "record_tokens", "vocab_size"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,40 +16,6 @@ from llm_jax.config.training import (
     OptimConfig,
     ParallelConfig,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanRecord:
-    """What `llm-jax plan` predicted for the run. `llm-jax report` compares the run with it."""
-
-    params: int
-    """Parameters of the planned model."""
-    tokens: int
-    """Training tokens of the plan. If `params` or `tokens` of the run changed since, the
-    prediction does not apply."""
-    step_seconds: float
-    """Expected seconds per step, between `step_seconds_low` and `step_seconds_high`."""
-    step_seconds_low: float
-    step_seconds_high: float
-    hours: float
-    """Wall time with restarts."""
-    machine: str
-    """Name of the machine that the plan is for."""
-    usd: float | None = None
-    """Cost in US dollars."""
-    law: str | None = None
-    """Scaling law that the loss comes from."""
-    loss: float | None = None
-    """Validation loss in nats per token. None where the law predicts no loss."""
-    loss_low: float | None = None
-    """Low end of the loss's 90% interval."""
-    loss_high: float | None = None
-    """High end of the loss's 90% interval."""
-    law_text: str | None = None
-    """Text that the law was fitted on, if it is not the run's text or is unknown."""
-
-    def __post_init__(self) -> None:
-        positive("plan", self, "params", "tokens", "step_seconds", "hours", most=math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +44,6 @@ class RunConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    plan: PlanRecord | None = None
-    """Prediction of the planner, if it planned the run. Training ignores it."""
 
     def __post_init__(self) -> None:
         positive("run", self, "steps", "log_every")

@@ -28,11 +28,11 @@ from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.runs.disk_errors import system_error
 from llm_jax.runs.files import new_folder
 from llm_jax.runs.history import append, beginning
-from llm_jax.train.checkpoint import FORMAT, VERSIONED
+from llm_jax.train.checkpoint import VERSIONED
 from llm_jax.train.failures import without_tensorstore_noise
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import write_manifest
-from llm_jax.train.run_folder import unwritable
+from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
 Params = dict[str, Any]
 # Buffers in old checkpoints. They are not parameters.
@@ -152,7 +152,7 @@ def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokeni
     (folder / "run.json").write_text(to_json(config), encoding="utf-8")
     (folder / "tokenizer.model").write_bytes(tokenizer.model)
     meta = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "stacked_layers": True,
         "step": 0,
         "config": to_dict(config),

@@ -24,6 +24,7 @@ import numpy as np
 
 from llm_jax import __version__
 from llm_jax.config import INFO_FILE, UserError, read_dataset_info
+from llm_jax.config.dataset_info import DATASET_FORMAT
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.fidelity import compare_sources
@@ -36,8 +37,6 @@ from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder
 
 RECORD_TOKENS = 2048
-FORMAT = 3
-"""Raised whenever the same inputs come to give a different dataset."""
 LEFT_OUT_FILE = "left_out.jsonl"
 
 
@@ -90,7 +89,7 @@ class BuildSpec:
         """Hex digest of all inputs and settings, including the files' contents."""
         tokenizer = self.tokenizer
         parts = {
-            "format": FORMAT,
+            "format": DATASET_FORMAT,
             "sources": [source.fingerprint() for source in self.sources],
             "cleaner": asdict(self.cleaner),
             "tokenizer": tokenizer.sha256
@@ -195,7 +194,7 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
     left_out.write(folder / LEFT_OUT_FILE)
     dropped = left_out.dropped()
     return {
-        "format": FORMAT,
+        "format": DATASET_FORMAT,
         "sources": [source.describe() for source in spec.sources],
         "documents": {"in": corpus.kept + sum(dropped.values()), "out": corpus.kept},
         "dropped": dropped,

@@ -45,6 +45,7 @@ from llm_jax.launch.spec import JobSpec
 from llm_jax.launch.trainer import Trainer, kernel_kills
 from llm_jax.launch.watch import Watch, store_output
 from llm_jax.runs.claim import ATTEMPT, JOB
+from llm_jax.runs.plan_file import PLAN, plan_file
 
 
 class Agent:
@@ -153,6 +154,8 @@ class Agent:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "run.json"
             path.write_text(json.dumps(mount.as_files(run, root)), encoding="utf-8")
+            if plan := self.folder.read(f"launch/{PLAN}"):
+                plan_file(path).write_bytes(plan)
             train = self.spec.trainer or [sys.executable, "-m", "llm_jax", "train"]
             kills = kernel_kills()
             trainer = Trainer([*train, str(path)], self.trainer_environment(attempt, lead))

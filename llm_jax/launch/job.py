@@ -32,6 +32,7 @@ from llm_jax.launch.records import (
     write_json,
 )
 from llm_jax.launch.spec import JobSpec
+from llm_jax.runs.plan_file import read_plan
 
 
 def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
@@ -78,7 +79,8 @@ def check_mesh(spec: JobSpec, run: RunConfig) -> None:
     axes = ("replica", "pipeline", "fsdp", "expert", "context", "tensor")
     inner = math.prod(getattr(run.parallel, axis) for axis in axes)
     data = run.parallel.data
-    planned = f" It was planned for {run.plan.machine}." if run.plan else ""
+    plan = read_plan(spec.config)
+    planned = f" It was planned for {plan.machine}." if plan else ""
     require(
         count % inner == 0 if data == -1 else data * inner == count,
         f"The run's mesh has {counted(inner if data == -1 else data * inner, 'device')}"

@@ -17,6 +17,7 @@ from llm_jax.launch.backends import gke
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import job_json, read_json
 from llm_jax.launch.spec import Gke, JobSpec
+from llm_jax.runs.plan_file import PLAN, read_plan
 
 FILES = "/etc/llm-jax"
 VARIABLE = "LLM_JAX_FILES"
@@ -54,6 +55,8 @@ def documents(spec: JobSpec, run: RunConfig) -> list[dict[str, Any]]:
     assert isinstance(backend, Gke)
     name = f"{spec.name}-launch"
     files = {"run.json": to_json(replace(run, out=spec.out)), "job.json": job_json(spec, 0)}
+    if plan := read_plan(spec.config):
+        files[PLAN] = to_json(plan)
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -80,7 +83,9 @@ def put_files(folder: Folder, source: Path) -> None:
     Raises:
       UserError: the folder holds another job or run.
     """
-    for name, part in (("run.json", None), ("job.json", "spec")):
+    for name, part in (("run.json", None), (PLAN, None), ("job.json", "spec")):
+        if not (source / name).is_file() and name == PLAN:
+            continue  # nobody planned the run
         data = (source / name).read_bytes()
         if folder.create(f"launch/{name}", data):
             continue

@@ -9,6 +9,7 @@ from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, parse_j
 from llm_jax.config.wording import counted
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import read_json
+from llm_jax.runs.plan_file import PLAN, plan_of
 
 FIGURES = {
     "train": ("step", "loss", "tokens_per_second"),
@@ -26,7 +27,8 @@ def progress(folder: Folder) -> dict[str, Any] | None:
     Time left is at the present speed and the run's goodput; money at the price that was planned.
     """
     try:
-        run = from_dict(read_json(folder, "run.json"), RunConfig)
+        raw = read_json(folder, "run.json")
+        run, plan = from_dict(raw, RunConfig), plan_of(raw, read_json(folder, PLAN))
     except ConfigError:
         return None
     records = _records(folder)
@@ -37,7 +39,7 @@ def progress(folder: Folder) -> dict[str, Any] | None:
     tokens_left = run.tokens(run.steps) - run.tokens(last["step"])
     useful = max(last["tokens_per_second"], LEAST) * (_figure(last, "goodput") or 1.0)
     hours = tokens_left / useful / 3600
-    price = run.plan.usd / run.plan.hours if run.plan and run.plan.usd else None
+    price = plan.usd / plan.hours if plan and plan.usd else None
     validated = [r["loss"] for r in records if r["split"] == "validation"]
     return {
         "step": last["step"],

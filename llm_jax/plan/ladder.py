@@ -154,7 +154,6 @@ def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
         name=name,
         data=text.path,
         out=name,
-        record=None,
     )
     config = replace(
         config,

@@ -6,10 +6,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from llm_jax.config import PlanRecord, RunConfig, UserError, read_config
+from llm_jax.config import RunConfig, UserError, read_config
 from llm_jax.plan.counts import total_parameters
 from llm_jax.plan.runs import records
 from llm_jax.runs.history import History, read_history
+from llm_jax.runs.plan_file import PlanRecord, read_plan
 
 METRICS = "metrics.jsonl"
 
@@ -53,8 +54,8 @@ def compare(folder: Path) -> dict[str, Any]:
     for record in steps:
         seconds += (record["tokens"] - before) / record["tokens_per_second"]
         before = record["tokens"]
-    plan, done = config.plan, last["step"] == config.steps
-    warnings = _warnings(config, history, last["step"])
+    plan, done = read_plan(folder), last["step"] == config.steps
+    warnings = _warnings(config, plan, history, last["step"])
     kept = plan is not None and _kept(config, history, plan)
     loss = plan.loss if plan and kept and done else None
     predicted = plan.step_seconds * config.steps if plan and kept else None
@@ -119,8 +120,8 @@ def changes(history: History) -> list[str]:
     ]
 
 
-def _warnings(config: RunConfig, history: History, step: int) -> list[str]:
-    plan, found = config.plan, changes(history)
+def _warnings(config: RunConfig, plan: PlanRecord | None, history: History, step: int) -> list[str]:
+    found = changes(history)
     if history.parent:
         found.append(f"The run began with the weights of {history.parent['run']}.")
     tokens = history.tokens(config.steps)

@@ -13,7 +13,6 @@ from llm_jax.config import (
     ModelConfig,
     OptimConfig,
     ParallelConfig,
-    PlanRecord,
     RunConfig,
 )
 from llm_jax.config.wording import counted
@@ -24,6 +23,7 @@ from llm_jax.plan.hyperparameters import HyperParameters
 from llm_jax.plan.layout import COST_SLACK, Execution
 from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.planner import Plan
+from llm_jax.runs.plan_file import PlanRecord
 
 
 def compute_flops(plan: Plan) -> float:
@@ -190,15 +190,12 @@ EVAL_TOKENS = 131_072
 """Least number of validation tokens of an evaluation; it keeps the error below 0.01 nats."""
 
 
-def run_config(
-    plan: Plan, *, name: str, data: str, out: str | None = None, law_text: str | None = None
-) -> RunConfig:
+def run_config(plan: Plan, *, name: str, data: str, out: str | None = None) -> RunConfig:
     """The config of the plan's run, ready for `train` and `preflight`.
 
     Args:
       data: folder of the dataset.
       out: folder of the run; None: `runs/<name>`.
-      law_text: text that the law was fitted on, if it is not the text in `data`.
     """
     return training(
         plan.model,
@@ -209,11 +206,15 @@ def run_config(
         name=name,
         data=data,
         out=out or f"runs/{name}",
-        record=_record(plan, law_text),
     )
 
 
-def _record(plan: Plan, law_text: str | None) -> PlanRecord:
+def prediction(plan: Plan, law_text: str | None = None) -> PlanRecord:
+    """What the plan predicts for its run.
+
+    Args:
+      law_text: text that the law was fitted on, if it is not the text of the run.
+    """
     time = plan.execution.time
     low, high = plan.interval or (None, None)
     return PlanRecord(
@@ -243,13 +244,11 @@ def training(
     name: str,
     data: str,
     out: str,
-    record: PlanRecord | None,
 ) -> RunConfig:
     """The config of a run.
 
     Args:
       run: the machine, mesh, batch and memory policy.
-      record: prediction of the planner; None: no prediction.
     """
     every = max(1, min(-(-steps // 4), round(1800 / run.time.expected)))
     batch_tokens = run.batch_sequences * seq_len
@@ -278,7 +277,6 @@ def training(
         parallel=_parallel(run),
         checkpoint=CheckpointConfig(every=every),
         eval=EvalConfig(every=every, batches=max(8, -(-EVAL_TOKENS // batch_tokens))),
-        plan=record,
     )
 
 

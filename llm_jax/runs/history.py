@@ -153,7 +153,8 @@ def read_history(out: Path, config: RunConfig) -> History:
         try:
             require_shape(held, SHAPE)
             text = held.get("text") and Text(**held["text"])
-            entry = Entry(**(held | {"text": text}))
+            then = to_dict(from_dict(held["config"], RunConfig, "config"))
+            entry = Entry(**(held | {"text": text, "config": then}))
             _ = entry.data  # raises what is wrong with it
             history = history.followed_by(entry)
         except (UserError, TypeError) as error:

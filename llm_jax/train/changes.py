@@ -109,8 +109,8 @@ def next_rate(config: RunConfig, step: int) -> float:
 
 
 def _compared(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` without the fields that do not affect training: the folder and the plan."""
-    return {name: value for name, value in config.items() if name not in ("out", "plan")}
+    """`config` without the fields that do not affect training: the folder and the file's format."""
+    return {name: value for name, value in config.items() if name not in ("out", "format")}
 
 
 def _text_of(path: str) -> Text | None:

@@ -42,12 +42,16 @@ from llm_jax.train.manifest import (
     write_manifest,
 )
 from llm_jax.train.plain import plain, unplain
-from llm_jax.train.run_folder import check_architecture, check_tokenizer
+from llm_jax.train.run_folder import (
+    CHECKPOINT_FORMAT,
+    check_architecture,
+    check_format,
+    check_tokenizer,
+)
 from llm_jax.train.state import State, fresh_optimizer
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
-FORMAT = 1
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece")
 
 
@@ -113,7 +117,7 @@ class Checkpointer:
           UserError: this save, or the one before it, could not be written.
         """
         meta = {
-            "format": FORMAT,
+            "format": CHECKPOINT_FORMAT,
             "stacked_layers": True,
             "step": step,
             "config": to_dict(self.config),
@@ -167,6 +171,7 @@ class Checkpointer:
             return None
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
         meta = self._manager.restore(step, args=args)["meta"]
+        check_format(meta, f"Checkpoint {step} of the run in {self.config.out}")
         check_architecture(self.config, from_dict(meta["config"], RunConfig), "was trained with")
         check_tokenizer(self.config.out, meta["tokenizer_sha256"], self.tokenizer_sha256)
         return meta

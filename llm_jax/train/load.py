@@ -26,6 +26,7 @@ from llm_jax.train.manifest import (
 )
 from llm_jax.train.optimizer import is_masked, is_schedule_free, schedule_free_average
 from llm_jax.train.plain import key_of, plain, unplain
+from llm_jax.train.run_folder import check_format
 from llm_jax.train.state import optimizer_of
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
@@ -84,12 +85,13 @@ def load_run(
             params = manager.restore(step, args=restore)["params"]
             if (folder / "checkpoints" / str(step) / "opt").exists():
                 params = _averaged(manager, step, config, params)
-            noted = _tokenizer_noted(manager, step) if verify else None
+            record = _record(manager, step) if verify else None
         except Exception as error:  # Orbax raises no narrower one
             why = f"it cannot be read: {reason(error)}"
             raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
-        if noted is not None:
-            _check_tokenizer(noted, folder, step)
+        if record is not None:
+            check_format(record, f"Checkpoint {step} of the run in {str(folder)!r}")
+            _check_tokenizer(record["tokenizer_sha256"], folder, step)
     others = _others(step, steps)
     require_finite(
         params,
@@ -113,11 +115,11 @@ def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> b
     return True
 
 
-def _tokenizer_noted(manager: ocp.CheckpointManager, step: int) -> str:
-    """The digest of the tokenizer that the checkpoint was trained with."""
-    noted = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-    require_shape(noted, {"tokenizer_sha256": str}, "meta")
-    return noted["tokenizer_sha256"]
+def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """What is noted with the arrays: the `format`, and the digest of the tokenizer."""
+    record = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    require_shape(record, {"format": int, "tokenizer_sha256": str}, "meta")
+    return record
 
 
 def _check_tokenizer(was: str, folder: Path, step: int) -> None:

@@ -21,6 +21,7 @@ from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.claim import only_writer
+from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.clock import Clock
@@ -50,11 +51,16 @@ StepFunction = Callable[[State, Batch], tuple[State, Metrics]]
 
 
 def train(
-    config: RunConfig, *, init_from: str | None = None, source: Path | None = None
+    config: RunConfig,
+    *,
+    plan: PlanRecord | None = None,
+    init_from: str | None = None,
+    source: Path | None = None,
 ) -> dict[str, Any]:
     """Trains `config`, resuming from the newest checkpoint in `config.out` if there is one.
 
     Args:
+      plan: what was predicted for `config`; it is kept in the run's folder for `report`.
       init_from: a run's folder, or its `checkpoints/STEP`, whose weights a new run begins with.
       source: the run that the config is from. It is named if a new run does not have its weights.
 
@@ -74,7 +80,7 @@ def train(
         try:
             with (
                 without_tensorstore_noise(),
-                contextlib.closing(_Run(config, stop, held, init_from, source)) as run,
+                contextlib.closing(_Run(config, plan, stop, held, init_from, source)) as run,
             ):
                 return run.train()
         except OSError as error:
@@ -88,6 +94,7 @@ class _Run:
     def __init__(
         self,
         config: RunConfig,
+        plan: PlanRecord | None,
         stop: Stop,
         held: contextlib.ExitStack,
         init_from: str | None,
@@ -105,7 +112,7 @@ class _Run:
         with stop.leaving_at_once():
             self.claim = held.enter_context(writing)
         self.abstract = abstract_state(config, self.mesh)
-        self.place = find_place(config, self.dataset, self.abstract, init_from)
+        self.place = find_place(config, plan, self.dataset, self.abstract, init_from)
         self.checkpointer, self.history = self.place.checkpointer, self.place.history
         self.start = self.done = self.place.step
         self.log = Log(config, quiet=jax.process_index() != 0)

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from llm_jax.config import ConfigError, RunConfig, from_dict
 from llm_jax.data.pipeline import TOKENIZER_FILE, TokenDataset
 from llm_jax.runs.history import Entry, History, beginning, read_history
+from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train.changes import check_standing, resume
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.feed import training_text
@@ -39,11 +40,16 @@ class Place:
 
 
 def find_place(
-    config: RunConfig, dataset: TokenDataset, abstract: State, init_from: str | None
+    config: RunConfig,
+    plan: PlanRecord | None,
+    dataset: TokenDataset,
+    abstract: State,
+    init_from: str | None,
 ) -> Place:
     """Opens the run in `config.out`, or creates the folder of a new one.
 
     Args:
+      plan: the prediction for `config`.
       abstract: the state to restore a checkpoint to.
       init_from: run, or checkpoint of a run, whose weights a new run begins with.
 
@@ -56,7 +62,7 @@ def find_place(
     if old is None:
         history = beginning(config, text, _parent(config, init_from, dataset))
         lines = [*history.entries]
-        claim_folder(config, tokenizer, lines)
+        claim_folder(config, plan, tokenizer, lines)
         return Place(_open(config, dataset), history, lines, None, None, False)
     checkpointer = _open(config, dataset)
     saved = checkpointer.newest(abstract)
@@ -64,7 +70,7 @@ def find_place(
         parent = _parent(config, init_from, dataset) or read_history(out, old).parent
         history = beginning(config, text, parent)
         lines = [*history.entries]
-        claim_folder(config, tokenizer, lines)
+        claim_folder(config, plan, tokenizer, lines)
         return Place(checkpointer, history, lines, None, None, False)
     measured = measured_before(out, saved)
     record = checkpointer.record(saved)
@@ -75,7 +81,7 @@ def find_place(
         _check_parent(config.out, history, init_from)
     finished = measured is not None and saved >= max(old.steps, config.steps)
     if not finished:
-        claim_folder(config, tokenizer, lines)
+        claim_folder(config, plan, tokenizer, lines)
     return Place(checkpointer, history, lines, saved, measured, finished)
 
 

@@ -10,8 +10,12 @@ import jax
 from llm_jax.config import ConfigError, RunConfig, read_config, to_dict, to_json
 from llm_jax.runs import history
 from llm_jax.runs.files import write_bytes, write_text
+from llm_jax.runs.plan_file import PLAN, PlanRecord, read_plan
 from llm_jax.train import distributed
 from llm_jax.train.manifest import file_sha256
+
+CHECKPOINT_FORMAT = 1
+"""Of a checkpoint's items and its record; the config in the record has a format of its own."""
 
 
 def check_folder(config: RunConfig, tokenizer_path: Path) -> RunConfig | None:
@@ -61,14 +65,25 @@ def unwritable(folder: Path, what: str) -> str | None:
     )
 
 
-def claim_folder(config: RunConfig, tokenizer_path: Path, lines: list[history.Entry]) -> None:
-    """Makes `config.out` the folder of this run, and adds `lines` to its history."""
+def claim_folder(
+    config: RunConfig,
+    plan: PlanRecord | None,
+    tokenizer_path: Path,
+    lines: list[history.Entry],
+) -> None:
+    """Makes `config.out` the folder of this run, and adds `lines` to its history.
+
+    Args:
+      plan: what was predicted for `config`; None: what the folder holds is kept.
+    """
     out = Path(config.out)
     distributed.wait_for_all("the folder is checked")
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
         for line in lines:
             history.append(out, line)
+        if plan := plan or read_plan(out):
+            write_text(out / PLAN, to_json(plan))
         write_text(out / "run.json", to_json(config))
         if not (out / "tokenizer.model").exists():
             write_bytes(out / "tokenizer.model", tokenizer_path.read_bytes())
@@ -78,7 +93,7 @@ def claim_folder(config: RunConfig, tokenizer_path: Path, lines: list[history.En
 def _expected(path: Path) -> bool:
     """Whether the folder of a new run may contain `path`: it comes from a launcher, a heartbeat,
     this start's claim, or a start that was killed."""
-    ours = ("status.", "run.json.", "writer.", ".writer.", history.FILE)
+    ours = ("status.", "run.json.", PLAN, "writer.", ".writer.", history.FILE)
     return path.name == "launch" or path.name.removeprefix(".").startswith(ours)
 
 
@@ -89,6 +104,15 @@ def check_architecture(config: RunConfig, saved: RunConfig, verb: str) -> None:
         raise ConfigError(
             f"The run in {config.out} {verb} another architecture ({in_words(changed)}): restore "
             "these fields, or choose another `out`."
+        )
+
+
+def check_format(record: dict[str, Any], what: str) -> None:
+    """Raises `ConfigError` if a newer version wrote the record of a checkpoint, which is `what`."""
+    if record.get("format", 1) > CHECKPOINT_FORMAT:
+        raise ConfigError(
+            f"{what} has format {record['format']}, and this version of llm_jax reads formats up "
+            f"to {CHECKPOINT_FORMAT}: install a newer version."
         )
 
 

@@ -20,6 +20,7 @@ from llm_jax.config import RunConfig, from_json, to_json
 from llm_jax.plan import lawfile, text
 from llm_jax.plan.laws import Fitted, Parametric, Recipe
 from llm_jax.plan.runs import validation_losses
+from llm_jax.runs.plan_file import PLAN, read_plan
 
 
 def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
@@ -77,10 +78,10 @@ def test_the_law_file_brings_its_recipe_and_the_dataset_its_vocabulary(planned_r
     assert config.data.seq_len == 64
     assert config.batch_tokens == 1024
     assert config.optim.final_fraction == 0.02
-    assert config.plan is not None
-    assert config.plan.law is not None
-    assert config.plan.law.startswith("tiny")
-    assert config.plan.law_text is None
+    plan = read_plan(planned_run)
+    assert plan is not None and plan.law is not None
+    assert plan.law.startswith("tiny")
+    assert plan.law_text is None
 
 
 def test_report_sets_prediction_beside_measurement(planned_run: Path, capsys, tmp_path) -> None:
@@ -90,11 +91,12 @@ def test_report_sets_prediction_beside_measurement(planned_run: Path, capsys, tm
     config = from_json((planned_run / "run.json").read_text(), RunConfig)
     lines = [json.loads(line) for line in (planned_run / "metrics.jsonl").read_text().splitlines()]
     validation = [line for line in lines if line["split"] == "validation"]
-    assert config.plan is not None
+    plan = read_plan(planned_run)
+    assert plan is not None and plan.loss is not None
     assert found["measured_loss"] == validation[-1]["loss"]
-    assert found["predicted_loss"] == config.plan.loss
-    assert found["loss_error"] == pytest.approx(config.plan.loss / validation[-1]["loss"] - 1)
-    assert found["predicted_seconds"] == pytest.approx(config.plan.step_seconds * config.steps)
+    assert found["predicted_loss"] == plan.loss
+    assert found["loss_error"] == pytest.approx(plan.loss / validation[-1]["loss"] - 1)
+    assert found["predicted_seconds"] == pytest.approx(plan.step_seconds * config.steps)
     assert found["step"] == found["steps"] == config.steps
     train = [line for line in lines if line["split"] == "train"]
     slowest, fastest = (
@@ -115,14 +117,15 @@ def test_report_sets_prediction_beside_measurement(planned_run: Path, capsys, tm
 
 def test_report_of_a_run_that_was_changed_or_not_planned(planned_run, capsys, tmp_path) -> None:
     config = from_json((planned_run / "run.json").read_text(), RunConfig)
-    for changed, sentence in (
-        (replace(config, steps=config.steps + 1), "was changed after it was planned"),
-        (replace(config, plan=None), "was not planned"),
+    for changed, files, sentence in (
+        (replace(config, steps=config.steps + 1), [PLAN], "was changed after it was planned"),
+        (config, [], "was not planned"),
     ):
         folder = tmp_path / sentence[:7]
         folder.mkdir()
         (folder / "run.json").write_text(to_json(changed))
-        (folder / "metrics.jsonl").write_bytes((planned_run / "metrics.jsonl").read_bytes())
+        for name in ("metrics.jsonl", *files):
+            (folder / name).write_bytes((planned_run / name).read_bytes())
         code, out, _ = call(capsys, "report", folder, "--json")
         assert code == 0
         found = json.loads(out)
@@ -139,9 +142,9 @@ def test_a_law_of_other_text_is_said(tiny_dataset, tmp_path, capsys) -> None:
     )  # fmt: skip
     assert code == 0
     assert any("another dataset (four packages)" in w for w in json.loads(out)["warnings"])
-    config = from_json((tmp_path / "run.json").read_text(), RunConfig)
-    assert config.plan is not None
-    assert config.plan.law_text == "four packages"
+    plan = read_plan(tmp_path / "run.json")
+    assert plan is not None
+    assert plan.law_text == "four packages"
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,19 @@ import pytest
 from llm_jax import config
 from llm_jax.launch.folder import open_folder
 from llm_jax.launch.progress import progress, progress_line
+from llm_jax.runs.plan_file import PlanRecord
 
 
 @pytest.fixture
 def run(run_json, tmp_path):
     """A folder with the run.json of a run of 40 steps of 8 x 1024 tokens, and its `RunConfig`."""
-    plan = config.PlanRecord(
+    plan = PlanRecord(
         params=1, tokens=1, step_seconds=1, step_seconds_low=1, step_seconds_high=1, hours=10,
         machine="v5p", usd=500.0,
     )  # fmt: skip
-    held = config.to_dict(config.load(run_json)) | {"plan": config.to_dict(plan)}
-    (tmp_path / "run" / "run.json").parent.mkdir()
-    (tmp_path / "run" / "run.json").write_text(json.dumps(held))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(config.to_json(config.load(run_json)))
+    (tmp_path / "run" / "plan.json").write_text(config.to_json(plan))
     return tmp_path / "run"
 
 

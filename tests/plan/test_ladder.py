@@ -76,7 +76,6 @@ def test_each_rung_is_a_run_with_its_own_decay():
         assert config.eval.every == config.steps
         assert config.eval.batches * config.batch_tokens == 131_072
         assert not config.compute.scan_layers
-        assert config.plan is None
 
 
 def test_minutes_are_the_sum_of_expected_step_times():

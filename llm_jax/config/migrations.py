@@ -1,0 +1,57 @@
+"""Formats of the files that hold a config, and what brings an older one up to today's.
+
+A field that is renamed, moved or retired adds a function here, and the format becomes one more. A
+file without a `format` has format 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llm_jax.config.errors import require
+
+Raw = dict[str, Any]
+
+
+def _plan_has_its_own_file(raw: Raw) -> Raw:
+    """Format 1 held the planner's prediction in `plan`; `runs/plan_file.py` reads it there."""
+    return {name: value for name, value in raw.items() if name != "plan"}
+
+
+MIGRATIONS: dict[str, tuple[Callable[[Raw], Raw], ...]] = {
+    "RunConfig": (_plan_has_its_own_file,),
+    "PlanRecord": (),
+}
+"""Name of a class → the functions that bring its format 1 to 2, its format 2 to 3, and so on."""
+
+
+def format_of(cls: type) -> int | None:
+    """The format that `cls` is written in; None if it is only ever a part of something else."""
+    steps = MIGRATIONS.get(cls.__name__)
+    return None if steps is None else len(steps) + 1
+
+
+def migrated(raw: Raw, cls: type, where: str) -> Raw:
+    """The fields of `raw` as today's `cls` has them, without `format`.
+
+    Raises:
+      ConfigError: a newer version wrote it, or `format` is not a number from 1 on.
+    """
+    newest = format_of(cls)
+    if newest is None:
+        return raw
+    written = raw.get("format", 1)
+    require(
+        isinstance(written, int) and not isinstance(written, bool) and written >= 1,
+        f"{where}.format is {written!r}: it must be a whole number from 1 to {newest}.",
+    )
+    require(
+        written <= newest,
+        f"{where}.format is {written}, and this version of llm_jax reads formats up to {newest}: "
+        "install a newer version.",
+    )
+    fields = {name: value for name, value in raw.items() if name != "format"}
+    for step in MIGRATIONS[cls.__name__][written - 1 :]:
+        fields = step(fields)
+    return fields

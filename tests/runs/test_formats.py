@@ -1,0 +1,105 @@
+"""A run, its dataset and its plan from before `run.json` had a format: they open, and resume.
+
+`format1.tar.gz` holds a dataset of the standard library's `json` package and a run of eight steps
+on it, with its checkpoints after 4 and 8, as the version before wrote them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from llm_jax.cli import main
+from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, load, to_dict
+from llm_jax.config.migrations import format_of
+from llm_jax.runs.history import read_history
+from llm_jax.runs.plan_file import PlanRecord, read_plan
+from llm_jax.train.load import load_run
+from llm_jax.train.loop import train
+
+
+@pytest.fixture
+def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder that holds `run` and `dataset`."""
+    with tarfile.open(Path(__file__).with_name("format1.tar.gz")) as tar:
+        tar.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as end:
+        main([*argv, "--json"])
+    out, err = capsys.readouterr()
+    assert end.value.code == 0, err
+    return json.loads(out)
+
+
+def metrics(run: Path, split: str, figure: str) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line[figure] for line in lines if line["split"] == split}
+
+
+def test_the_plan_of_an_old_run_is_read_where_it_was(before: Path) -> None:
+    assert "format" not in json.loads((before / "run" / "run.json").read_text())
+    plan = read_plan(before / "run")
+    assert plan is not None
+    assert (plan.loss, plan.usd, plan.machine) == (5.5, 1.5, "1x local")
+    config = load("run")
+    assert to_dict(config)["format"] == format_of(RunConfig) == 2
+    assert read_history(before / "run", config).tokens(8) == 1024
+
+
+def test_an_old_run_is_evaluated_and_reported(
+    before: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = metrics(before / "run", "validation", "loss")
+    found = call(capsys, "report", "run", "--out", "page")
+    assert found["measured_loss"] == old[8]
+    assert found["predicted_loss"] == 5.5
+    loss = call(capsys, "eval", "run", "--step", "8")["loss"]
+    assert loss == pytest.approx(5.8671585852358525, abs=1e-5)
+
+
+def test_an_old_run_resumes_from_its_checkpoint(before: Path) -> None:
+    """The steps after the checkpoint are those that the version before made, bit for bit between
+    two of today's starts, and within rounding on another processor."""
+    shutil.rmtree(before / "run" / "checkpoints" / "8")
+    old = metrics(before / "run", "train", "loss")
+    ends = []
+    for name in ("once", "twice"):
+        shutil.copytree(before / "run", before / name)
+        result = train(load(name), plan=read_plan(name))
+        assert result["step"] == 8
+        new = metrics(before / name, "train", "loss")
+        np.testing.assert_allclose([new[n] for n in (5, 6, 7, 8)], [old[n] for n in (5, 6, 7, 8)],
+                                   atol=2e-4)  # fmt: skip
+        ends.append(load_run(name).params)
+        written = json.loads((before / name / "run.json").read_text())
+        assert written["format"] == 2 and "plan" not in written
+        assert read_plan(name) == read_plan("run")
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
+def test_what_a_newer_version_wrote_is_refused(before: Path) -> None:
+    raw = to_dict(load("run")) | {"format": 3}
+    with pytest.raises(ConfigError, match=r"run\.format is 3.*up to 2"):
+        from_dict(raw, RunConfig)
+    for wrong in (0, -1, True, "2", None):
+        with pytest.raises(ConfigError, match=r"run\.format is"):
+            from_dict(raw | {"format": wrong}, RunConfig)
+    plan = to_dict(read_plan("run"))
+    assert from_dict(plan, PlanRecord) == read_plan("run")
+    with pytest.raises(ConfigError, match=r"format is 2.*up to 1"):
+        from_dict(plan | {"format": 2}, PlanRecord)
+    info = json.loads(Path("dataset/dataset.json").read_text())
+    Path("dataset/dataset.json").write_text(json.dumps(info | {"format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        train(load("run"))
