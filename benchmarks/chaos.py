@@ -49,7 +49,7 @@ def trainer(path: str) -> None:
     from jax._src import compiler
 
     from llm_jax.cli import main
-    from llm_jax.data.pipeline import Batches
+    from llm_jax.data.batches import Batches
     from llm_jax.train import step
 
     mark, run, loss_fn = 1_000_000, Batches.run, step.loss_fn

@@ -27,13 +27,13 @@ import numpy as np
 from llm_jax.cli import restart_with
 from llm_jax.commands.train import environment
 from llm_jax.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
+from llm_jax.facts.counts import token_flops, total_parameters
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.plan.counts import token_flops, total_parameters
-from llm_jax.plan.local import SIZE, local_chip
 from llm_jax.plan.memory import Layout
 from llm_jax.plan.roofline import step_time
+from llm_jax.plan.this_machine import SIZE, local_chip
+from llm_jax.train.cpu_dispatch import dispatch_for
 from llm_jax.train.feed import to_device
-from llm_jax.train.platform import dispatch_for
 from llm_jax.train.state import init_state
 from llm_jax.train.step import compile_train_step
 

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_jax.plan.devices import WITHOUT_TPU
+from llm_jax.facts.attached import WITHOUT_TPU
 
 MAXTEXT = "maxtext[tpu]==0.2.5"
 TOPOLOGY, FSDP, TENSOR, BATCH, LENGTH = "v5p-128", 32, 2, 128, 8192

@@ -52,8 +52,8 @@ def our_step(size: dict, dtype: Dtype) -> Callable[[], float]:
 
     from llm_jax import config as c
     from llm_jax.parallel.mesh import make_mesh
+    from llm_jax.train.cpu_dispatch import dispatch_for
     from llm_jax.train.feed import to_device
-    from llm_jax.train.platform import dispatch_for
     from llm_jax.train.state import init_state
     from llm_jax.train.step import compile_train_step
 
@@ -209,7 +209,7 @@ def main() -> None:
 
 def matmul_peak(dtype: str) -> float:
     """FLOP/s, measured in a separate process, so that no contender's threads disturb it."""
-    code = f"from llm_jax.train.platform import measured_matmul_peak as m; print(m({dtype!r}))"
+    code = f"from llm_jax.train.peak import measured_matmul_peak as m; print(m({dtype!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)
 

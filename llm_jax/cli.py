@@ -22,7 +22,7 @@ from llm_jax import __version__
 from llm_jax.commands import overrides, streams
 from llm_jax.commands.json_line import json_line
 from llm_jax.config import UserError, nearest
-from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
+from llm_jax.facts.attached import WITHOUT_TPU, maybe_tpu
 from llm_jax.runs.disk_errors import disk_sentence
 
 # Verb → (module in llm_jax.commands, one line of help).

@@ -18,7 +18,7 @@ from llm_jax import __version__
 from llm_jax.cli import VERBS, main, parse
 from llm_jax.commands.overrides import flag_names
 from llm_jax.config import load, nearest, to_json
-from llm_jax.plan.devices import WITHOUT_TPU, maybe_tpu
+from llm_jax.facts.attached import WITHOUT_TPU, maybe_tpu
 
 
 def call(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -18,7 +18,7 @@ from llm_jax.config import (
     OptimConfig,
     RunConfig,
 )
-from llm_jax.data.pipeline import split_documents
+from llm_jax.data.batches import split_documents
 from llm_jax.model import transformer
 from llm_jax.train.feed import to_device
 from llm_jax.train.state import abstract_state

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import pieces, seed
-from llm_jax.commands.progress import ProgressReporter
+from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
     add_vocabulary_arguments,

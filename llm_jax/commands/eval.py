@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, ngram_order
-from llm_jax.commands.progress import ProgressReporter
+from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
 from llm_jax.runs.history import read_history
 

@@ -48,12 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.plan import lawfile
-    from llm_jax.plan.fit import PARAMETERS, fit, huber
-    from llm_jax.plan.fit_figure import draw
-    from llm_jax.plan.presets import PRESETS
-    from llm_jax.plan.profiles import drop_sensitivity, envelope, isoflop
-    from llm_jax.plan.runs import finals, read
+    from llm_jax.laws import lawfile
+    from llm_jax.laws.fit_figure import draw
+    from llm_jax.laws.fitting import PARAMETERS, fit, huber
+    from llm_jax.laws.profiles import drop_sensitivity, envelope, isoflop
+    from llm_jax.laws.published import PRESETS
+    from llm_jax.laws.run_curves import finals, read
 
     if args.name in PRESETS:
         raise UserError(f"--name {args.name!r} is the name of a published law: choose another.")

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.tokenizer import Tokenizer
-    from llm_jax.infer.generate import Decoder, compute_for_inference, prepared
+    from llm_jax.infer.generator import Decoder, compute_for_inference, prepared
     from llm_jax.infer.sampling import GREEDY, Sampling
     from llm_jax.train.load import load_run
 
@@ -145,8 +145,8 @@ def _sample(
     ids: Any,
     tokenizer: Any,
 ) -> dict[str, Any]:
-    from llm_jax.infer.generate import generate
-    from llm_jax.infer.text import TextStream
+    from llm_jax.infer.generator import generate
+    from llm_jax.infer.streamed_text import TextStream
 
     streams = [TextStream(tokenizer) for _ in prompts]
     texts = [""] * len(prompts)
@@ -190,7 +190,7 @@ def _beams(
     args: argparse.Namespace, params: Any, decoder: Any, prompt: str, ids: Any, tokenizer: Any
 ) -> dict[str, Any]:
     from llm_jax.infer.beam import beam_search
-    from llm_jax.infer.text import TextStream
+    from llm_jax.infer.streamed_text import TextStream
 
     found, stopped, logp = beam_search(
         params, decoder, ids, beams=args.beams, max_tokens=args.max_tokens

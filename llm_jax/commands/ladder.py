@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.plan.ladder_fit import law_of_ladder
+    from llm_jax.laws.ladder_fit import law_of_ladder
 
     with only_writer(args.out, "llm-jax ladder"):
         configs, recipe = _planned(args)
@@ -65,12 +65,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _planned(args: argparse.Namespace):
     """The configs of the runs: read from the folder if it holds this ladder, else planned now."""
-    from llm_jax.plan import hardware, text
-    from llm_jax.plan.hyperparameters import RULES
-    from llm_jax.plan.ladder import LadderRequest, plan_ladder
-    from llm_jax.plan.laws import Recipe
-    from llm_jax.plan.local import local_chip
-    from llm_jax.plan.presets import PRESETS
+    from llm_jax.facts import hardware
+    from llm_jax.laws.hyperparameters import RULES
+    from llm_jax.laws.law import Recipe
+    from llm_jax.laws.published import PRESETS
+    from llm_jax.plan import dataset_text
+    from llm_jax.plan.ladder_runs import LadderRequest, plan_ladder
+    from llm_jax.plan.this_machine import local_chip
 
     if (args.flops is None) == (args.minutes is None):
         raise UserError("A ladder takes one budget: give --flops or --minutes.")
@@ -80,7 +81,7 @@ def _planned(args: argparse.Namespace):
         from llm_jax.config import nearest
 
         raise UserError(f"--rule is {args.rule!r}: {nearest(args.rule, RULES)}")
-    source = text.read(args.data)
+    source = dataset_text.read(args.data)
     if source.lost:
         print(
             f"{counted(source.lost, 'document')} could not be used when {args.data} was built: "
@@ -153,7 +154,7 @@ def _train(config: RunConfig, which: str) -> None:
       UserError: the run failed.
       KeyboardInterrupt: the run was interrupted, and has saved its state.
     """
-    from llm_jax.plan.outcome import finished
+    from llm_jax.report.outcome import finished
 
     if finished(Path(config.out), config.steps):
         print(f"{which}, {config.name}: already done", file=sys.stderr)

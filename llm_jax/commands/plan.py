@@ -158,7 +158,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         texts[args.write] = to_json(config)
         texts[plan_file(args.write)] = to_json(prediction(made, law_text))
     if args.report:
-        from llm_jax.plan.report import page
+        from llm_jax.report.plan_page import page
 
         texts[args.report] = page(made, found)
         found["report"] = str(args.report)
@@ -180,9 +180,9 @@ def _verify(config, machine) -> dict[str, Any]:
 
 def _text(folder: str):
     """The dataset in `folder`, None if there is none yet."""
-    from llm_jax.plan import text
+    from llm_jax.plan import dataset_text
 
-    return text.read(folder) if Path(folder).exists() else None
+    return dataset_text.read(folder) if Path(folder).exists() else None
 
 
 def _request(args: argparse.Namespace, text):
@@ -191,11 +191,12 @@ def _request(args: argparse.Namespace, text):
     Raises:
       UserError: there is not exactly one budget, or a deadline without chips.
     """
-    from llm_jax.plan import hardware, lawfile
-    from llm_jax.plan.hyperparameters import DEFAULT
-    from llm_jax.plan.laws import Parametric
-    from llm_jax.plan.local import local_chip
+    from llm_jax.facts import hardware
+    from llm_jax.laws import lawfile
+    from llm_jax.laws.hyperparameters import DEFAULT
+    from llm_jax.laws.law import Parametric
     from llm_jax.plan.request import Request, Serving, at_serving_price
+    from llm_jax.plan.this_machine import local_chip
 
     given = [name for name in UNIT if getattr(args, name) is not None]
     flags = ["--" + name.replace("_", "-") for name in given]
@@ -252,7 +253,7 @@ def _request(args: argparse.Namespace, text):
 
 
 def text(result: dict[str, Any]) -> str:
-    from llm_jax.plan.table import law_table, plan_table
+    from llm_jax.report.plan_table import law_table, plan_table
 
     if "params" not in result:
         return law_table(result)

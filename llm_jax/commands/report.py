@@ -19,10 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.plan.outcome import compare, curves
+    from llm_jax.report.outcome import compare, curves
 
     found = compare(args.run)
-    from llm_jax.plan.outcome_page import draw, page
+    from llm_jax.report.outcome_page import draw, page
     from llm_jax.runs.files import replacing
 
     folder = args.out or args.run
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    from llm_jax.plan.outcome_page import rows
+    from llm_jax.report.outcome_page import rows
 
     table = [["", "predicted", "measured", "difference"], *rows(result)]
     widths = [max(len(row[i]) for row in table) for i in range(4)]

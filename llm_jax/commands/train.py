@@ -18,7 +18,7 @@ from typing import Any
 from llm_jax.commands.overrides import override
 from llm_jax.config import RunConfig
 from llm_jax.config.extras import require_packages
-from llm_jax.plan.devices import maybe_accelerator
+from llm_jax.facts.attached import maybe_accelerator
 from llm_jax.runs.plan_file import read_plan
 
 OVERRIDES = True

@@ -32,7 +32,7 @@ class ComputeConfig:
     compiler: tuple[
         Literal["async_collectives", "collective_matmul", "scoped_vmem", "sparsecore"], ...
     ] = ()
-    """Options of the TPU compiler beyond its defaults (`PURPOSES` in train/platform.py)."""
+    """Options of the TPU compiler beyond its defaults (`PURPOSES` in train/compiler.py)."""
 
     def __post_init__(self) -> None:
         positive("compute", self, "loss_chunk")

@@ -25,10 +25,10 @@ import numpy as np
 from llm_jax import __version__
 from llm_jax.config import INFO_FILE, UserError, read_dataset_info
 from llm_jax.config.dataset_info import DATASET_FORMAT
+from llm_jax.data.batches import TOKENIZER_FILE
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.fidelity import compare_sources
-from llm_jax.data.pipeline import TOKENIZER_FILE
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_share, reasons
 from llm_jax.data.streams import Splits, tokenise
@@ -177,7 +177,7 @@ def _check_losses(losses: dict[str, Any], spec: BuildSpec) -> None:
 
 
 def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, Any]:
-    from llm_jax.data.records import write_records
+    from llm_jax.data.token_records import write_records
 
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
         left_out = spec.left_out()

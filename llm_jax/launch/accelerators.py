@@ -13,7 +13,7 @@ from typing import Literal
 
 from llm_jax.config import ConfigError, nearest, require
 from llm_jax.config.wording import counted
-from llm_jax.plan.hardware import CHIPS
+from llm_jax.facts.hardware import CHIPS
 
 
 @dataclass(frozen=True)

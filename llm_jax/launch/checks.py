@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config.wording import counted
+from llm_jax.facts.attached import TPU_FILES
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import attempt_folder, read_json, write_json
 from llm_jax.launch.spec import JobSpec, Local
-from llm_jax.plan.devices import TPU_FILES
 
 
 class Refused(Exception):

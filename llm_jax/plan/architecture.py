@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llm_jax.config import ModelConfig, MoeConfig, UserError, nearest
-from llm_jax.plan.search import root
+from llm_jax.plan.solve import root
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"rope_theta": 500_000.0, "norm_eps": 1e-5},

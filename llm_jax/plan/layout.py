@@ -8,8 +8,8 @@ from math import gcd
 
 from llm_jax.config import ModelConfig, UserError
 from llm_jax.config.wording import counted
-from llm_jax.plan.counts import Remat, TokenFlops, token_flops
-from llm_jax.plan.hardware import CHIPS, Chip, Slice
+from llm_jax.facts.counts import Remat, TokenFlops, token_flops
+from llm_jax.facts.hardware import CHIPS, Chip, Slice
 from llm_jax.plan.memory import HEADROOM, Layout, device_bytes, fits
 from llm_jax.plan.roofline import StepTime, step_time
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llm_jax.config import ModelConfig, OptimConfig
-from llm_jax.plan.counts import (
+from llm_jax.facts.counts import (
     DTYPE_BYTES,
     Remat,
     activation_bytes,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from llm_jax.config import UserError
-from llm_jax.plan.laws import Law, Optimum, Parametric
-from llm_jax.plan.search import minimum, root
+from llm_jax.laws.law import Law, Optimum, Parametric
+from llm_jax.plan.solve import minimum, root
 
 R_STAR_D = 15.387756
 """Repetitions after which repeated tokens have lost most of their value (Muennighoff et al. 2023,

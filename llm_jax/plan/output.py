@@ -16,10 +16,10 @@ from llm_jax.config import (
     RunConfig,
 )
 from llm_jax.config.wording import counted
+from llm_jax.facts.counts import active_parameters, parameters
+from llm_jax.laws.hyperparameters import HyperParameters
 from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, usual_ffn
-from llm_jax.plan.counts import active_parameters, parameters
-from llm_jax.plan.curve import candidates, flat_range
-from llm_jax.plan.hyperparameters import HyperParameters
+from llm_jax.plan.isoflop import candidates, flat_range
 from llm_jax.plan.layout import COST_SLACK, Execution
 from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.planner import Plan

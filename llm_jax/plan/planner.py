@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from llm_jax.config import ComputeConfig, ModelConfig, UserError
-from llm_jax.plan import architecture, hyperparameters, layout
-from llm_jax.plan.counts import (
+from llm_jax.facts.counts import (
     TokenFlops,
     active_parameters,
     non_embedding_parameters,
@@ -19,9 +18,11 @@ from llm_jax.plan.counts import (
     total_parameters,
     update_flops,
 )
-from llm_jax.plan.hardware import Chip
-from llm_jax.plan.hyperparameters import HyperParameters
-from llm_jax.plan.laws import Law, Optimum
+from llm_jax.facts.hardware import Chip
+from llm_jax.laws import hyperparameters
+from llm_jax.laws.hyperparameters import HyperParameters
+from llm_jax.laws.law import Law, Optimum
+from llm_jax.plan import architecture, layout
 from llm_jax.plan.objectives import data_constrained, lifetime_optimum
 from llm_jax.plan.request import Request, check, check_flops
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from llm_jax.config import UserError
-from llm_jax.plan import hyperparameters
-from llm_jax.plan.hardware import Chip
-from llm_jax.plan.laws import Law, Parametric, Recipe
+from llm_jax.facts.hardware import Chip
+from llm_jax.laws import hyperparameters
+from llm_jax.laws.law import Law, Parametric, Recipe
 from llm_jax.plan.objectives import inference_weight
 
 BudgetKind = Literal["flops", "usd", "chip-hours"]

@@ -17,11 +17,11 @@ from llm_jax.preflight.measure import measure
 from llm_jax.preflight.topology import require_compiler
 from llm_jax.runs.files import keep
 
-SOURCES = ("config", "data", "plan", "parallel", "model", "train", "preflight")
+SOURCES = ("config", "data", "facts", "plan", "parallel", "model", "train", "preflight")
 """Packages whose code determines the program or the report on it."""
 LIBRARIES = ("jax", "jaxlib", "libtpu", "flax", "optax")
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
-NOT_COMPILED = ("name", "out", "seed", "log_every", "checkpoint", "eval", "plan")
+NOT_COMPILED = ("name", "out", "seed", "log_every", "checkpoint", "eval")
 """Fields of a run that its train step does not depend on."""
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, UserError
+from llm_jax.facts.counts import token_flops
 from llm_jax.model.kernels import Choice, attention_choice, split_choice
 from llm_jax.model.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import BATCH_AXES, make_mesh, used_axes
-from llm_jax.plan.counts import token_flops
 from llm_jax.plan.layout import Machine
 from llm_jax.plan.memory import HEADROOM, Layout, device_bytes
 from llm_jax.plan.roofline import step_time

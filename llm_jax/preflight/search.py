@@ -7,7 +7,7 @@ from typing import Any
 
 from llm_jax.config import ConfigError, RunConfig, UserError
 from llm_jax.config.wording import counted
-from llm_jax.plan.counts import token_flops
+from llm_jax.facts.counts import token_flops
 from llm_jax.plan.layout import Machine, layouts
 from llm_jax.plan.memory import HEADROOM, Layout, device_bytes
 from llm_jax.plan.roofline import step_time

@@ -12,8 +12,8 @@ from jax.experimental import topologies
 
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
-from llm_jax.plan.devices import WITHOUT_TPU
-from llm_jax.plan.hardware import CHIPS, Chip, Slice
+from llm_jax.facts.attached import WITHOUT_TPU
+from llm_jax.facts.hardware import CHIPS, Chip, Slice
 from llm_jax.plan.layout import Machine
 
 MEGACORE = ("v4", "v5p")

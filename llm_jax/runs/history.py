@@ -20,7 +20,7 @@ from typing import Any
 
 from llm_jax.config import DataConfig, RunConfig, UserError, from_dict, require_shape, to_dict
 from llm_jax.runs.files import write_text
-from llm_jax.runs.records import read_records
+from llm_jax.runs.json_lines import read_records
 
 FILE = "history.jsonl"
 

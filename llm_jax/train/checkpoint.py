@@ -32,7 +32,7 @@ from llm_jax.config import RunConfig, from_dict, to_dict
 from llm_jax.train import distributed
 from llm_jax.train.failures import Damaged, FileFailure, no_orbax_noise, reason
 from llm_jax.train.guard import fresh_guard
-from llm_jax.train.local import LocalCheckpoints
+from llm_jax.train.local_checkpoints import LocalCheckpoints
 from llm_jax.train.manifest import (
     MANIFEST,
     damage_sentence,

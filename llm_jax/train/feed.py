@@ -7,8 +7,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax.config import ConfigError, RunConfig, UserError, check_vocabulary
+from llm_jax.data.batches import RECORDS_FOLDER, Batches, TokenDataset
 from llm_jax.data.order import Order
-from llm_jax.data.pipeline import RECORDS_FOLDER, Batches, TokenDataset
 from llm_jax.data.record_files import check_records
 from llm_jax.parallel.mesh import sharding
 from llm_jax.runs.history import Text

@@ -26,6 +26,7 @@ from llm_jax.train import distributed
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.clock import Clock
 from llm_jax.train.course import Stage, stages
+from llm_jax.train.cpu_dispatch import dispatch_for, runs_inline
 from llm_jax.train.failures import FileFailure, without_tensorstore_noise
 from llm_jax.train.feed import (
     local_batches,
@@ -36,8 +37,8 @@ from llm_jax.train.feed import (
 )
 from llm_jax.train.inherit import inherited_state
 from llm_jax.train.metrics import Log, draw_curve
+from llm_jax.train.peak import peak_flops
 from llm_jax.train.place import find_place
-from llm_jax.train.platform import dispatch_for, peak_flops, runs_inline
 from llm_jax.train.reporter import Reporter
 from llm_jax.train.rollback import read_rollbacks, roll_back
 from llm_jax.train.state import State, abstract_state, init_state, judged_parameters

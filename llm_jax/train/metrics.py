@@ -19,7 +19,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from llm_jax.config import ConfigError, RunConfig, require_shape, to_dict
 from llm_jax.runs.files import replacing, write_text
-from llm_jax.runs.records import read_records
+from llm_jax.runs.json_lines import read_records
 
 METRICS_FILE = "metrics.jsonl"
 FLUSH_SECONDS = 10.0

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
 from llm_jax.config.wording import counted
+from llm_jax.facts.counts import active_parameters, token_flops, total_parameters
 from llm_jax.model.kernels import attention_choice, split_choice
 from llm_jax.parallel.mesh import used_axes
-from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
 from llm_jax.runs.history import History
 from llm_jax.train.changes import next_rate, sentence, shortened
 from llm_jax.train.clock import Clock
@@ -102,7 +102,7 @@ class Reporter:
         """Prints what is about to be trained.
 
         Args:
-          peak: as returned by `platform.peak_flops`.
+          peak: as returned by `peak.peak_flops`.
           windows: number of sequences in the training split.
         """
         config, device = self.config, mesh.devices.flat[0].platform

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from llm_jax.config import RunConfig
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import parameter_sharding, sharding
+from llm_jax.train.compiler import init_compiler_options
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.optimizer import (
     is_masked,
@@ -27,7 +28,6 @@ from llm_jax.train.optimizer import (
     make_optimizer,
     schedule_free_average,
 )
-from llm_jax.train.platform import init_compiler_options
 from llm_jax.train.precision import as_matrices, as_moments, stored_like, wide
 
 State = dict[str, Any]

@@ -21,10 +21,10 @@ from llm_jax.model.moe import Routing, summary
 from llm_jax.parallel.context import zigzag
 from llm_jax.parallel.mesh import axis_shards, constrain, sharding
 from llm_jax.parallel.pipeline import Schedule
+from llm_jax.train.compiler import compiler_options
 from llm_jax.train.guard import judge
 from llm_jax.train.loss import cross_entropy
 from llm_jax.train.optimizer import gradient_norm, learning_rate
-from llm_jax.train.platform import compiler_options
 from llm_jax.train.precision import as_matrices
 from llm_jax.train.state import State, abstract_state, updated
 

@@ -17,9 +17,10 @@ import pytest
 
 from llm_jax.cli import main
 from llm_jax.config import RunConfig, from_json, to_json
-from llm_jax.plan import lawfile, text
-from llm_jax.plan.laws import Fitted, Parametric, Recipe
-from llm_jax.plan.runs import validation_losses
+from llm_jax.laws import lawfile
+from llm_jax.laws.law import Fitted, Parametric, Recipe
+from llm_jax.laws.run_curves import validation_losses
+from llm_jax.plan import dataset_text
 from llm_jax.runs.plan_file import PLAN, read_plan
 
 
@@ -61,7 +62,7 @@ def law_file(path: Path, fingerprint: str) -> Path:
 def planned_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of some steps that was planned with a law of its own text, and trained."""
     folder = tmp_path_factory.mktemp("planned")
-    law = law_file(folder / "law.json", text.read(tiny_dataset).fingerprint)
+    law = law_file(folder / "law.json", dataset_text.read(tiny_dataset).fingerprint)
     argv = ["plan", "--flops", "1.7e10", "--chip", "a100", "--chips", "1", "--tokens", "60000"]
     argv += ["--law", str(law), "--data", str(tiny_dataset), "--name", "tiny"]
     argv += ["--out", str(folder / "run"), "--write", str(folder / "run.json")]

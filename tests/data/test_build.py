@@ -14,12 +14,12 @@ from data_samples import JAPANESE, silent, stdlib_texts, stream
 
 from llm_jax.config import UserError
 from llm_jax.data import streams
+from llm_jax.data.batches import TokenDataset
 from llm_jax.data.build import RECORD_TOKENS, BuildSpec, VocabSpec, build
 from llm_jax.data.clean import Cleaner
-from llm_jax.data.pipeline import TokenDataset
-from llm_jax.data.records import write_records
 from llm_jax.data.sources import FileSource, LeftOut
 from llm_jax.data.tfds import load_tfds
+from llm_jax.data.token_records import write_records
 from llm_jax.data.tokenizer import Tokenizer
 
 
@@ -162,7 +162,7 @@ def test_a_build_that_fails_leaves_the_old_dataset(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("llm_jax.data.records.write_records", full_disk)
+    monkeypatch.setattr("llm_jax.data.token_records.write_records", full_disk)
     with pytest.raises(OSError, match="No space left"):
         build(spec_of(corpus_folder, tokenizer, seed=5), out, silent, overwrite=True)
     assert (out / "dataset.json").read_bytes() == before
@@ -194,7 +194,7 @@ def test_wide_vocabularies_get_uint32(tmp_path: Path) -> None:
 def test_a_disk_that_fills_while_records_are_written(tmp_path: Path) -> None:
     code = (
         "import pathlib, resource, signal, sys, numpy\n"
-        "from llm_jax.data.records import write_records\n"
+        "from llm_jax.data.token_records import write_records\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "stream = numpy.random.default_rng(0).integers(0, 2**16, 100_000).astype(numpy.uint16)\n"
@@ -207,7 +207,7 @@ def test_a_disk_that_fills_while_records_are_written(tmp_path: Path) -> None:
 
 
 def test_streams_longer_than_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_jax.data.records.SHARD_TOKENS", 5000)
+    monkeypatch.setattr("llm_jax.data.token_records.SHARD_TOKENS", 5000)
     tokens = np.arange(11_000, dtype=np.uint16)
     write_records(tmp_path, {"train": tokens, "validation": tokens[:3]}, RECORD_TOKENS)
     assert len(list((tmp_path / "tokens" / "1.0.0").glob("tokens-train*"))) == 3

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from data_samples import stream
 
+from llm_jax.data.batches import IGNORED, Batches, TokenDataset
 from llm_jax.data.order import Order
-from llm_jax.data.pipeline import IGNORED, Batches, TokenDataset
 
 TOKENS = 10_007
 

@@ -29,9 +29,9 @@ ADDRESS_SPACE = 6 << 30
 """Bytes of address space that a call may take beside what the zygote has."""
 MODULES = (
     "llm_jax.convert.hf_export", "llm_jax.convert.hf_import", "llm_jax.data.build",
-    "llm_jax.evals.perplexity", "llm_jax.infer.beam", "llm_jax.infer.generate",
-    "llm_jax.launch.job", "llm_jax.launch.supervisor", "llm_jax.plan.fit_figure",
-    "llm_jax.plan.outcome_page", "llm_jax.plan.planner", "llm_jax.plan.report",
+    "llm_jax.evals.perplexity", "llm_jax.infer.beam", "llm_jax.infer.generator",
+    "llm_jax.launch.job", "llm_jax.launch.supervisor", "llm_jax.laws.fit_figure",
+    "llm_jax.report.outcome_page", "llm_jax.plan.planner", "llm_jax.report.plan_page",
     "llm_jax.preflight.topology", "llm_jax.train.load", "llm_jax.train.loop", "tyro",
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.data.tokenizer import Tokenizer, train
-from llm_jax.infer.text import TextStream
+from llm_jax.infer.streamed_text import TextStream
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from llm_jax.train.metrics import read_metrics
 TRAINER = """
 import json, os, sys, zlib
 from llm_jax.cli import main
-from llm_jax.data.pipeline import Batches
+from llm_jax.data.batches import Batches
 
 run, mine = Batches.run, os.environ["FED"] + os.environ.get("JAX_PROCESS_ID", "0")
 

@@ -20,9 +20,9 @@ from llm_jax.config import (
     load,
     recipe_folders,
 )
+from llm_jax.facts.counts import total_parameters
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import RULES
-from llm_jax.plan.counts import total_parameters
 from llm_jax.train.step import loss_fn
 
 T = 16

@@ -27,7 +27,7 @@ from llm_jax.config import (
     ParallelConfig,
     UserError,
 )
-from llm_jax.data.pipeline import split_documents
+from llm_jax.data.batches import split_documents
 from llm_jax.model.layers import dense
 from llm_jax.model.quantize import require_library
 from llm_jax.parallel.mesh import make_mesh, sharding

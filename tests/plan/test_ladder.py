@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from llm_jax.config import UserError, to_json
-from llm_jax.plan import lawfile
-from llm_jax.plan.counts import token_flops, total_parameters
-from llm_jax.plan.hardware import chip
-from llm_jax.plan.ladder import STEP, LadderRequest, plan_ladder
-from llm_jax.plan.ladder_fit import law_of_ladder
-from llm_jax.plan.laws import Recipe
-from llm_jax.plan.text import Text, read
+from llm_jax.facts.counts import token_flops, total_parameters
+from llm_jax.facts.hardware import chip
+from llm_jax.laws import lawfile
+from llm_jax.laws.ladder_fit import law_of_ladder
+from llm_jax.laws.law import Recipe
+from llm_jax.plan.dataset_text import Text, read
+from llm_jax.plan.ladder_runs import STEP, LadderRequest, plan_ladder
 
 TEXT = Text(
     path="data/x",

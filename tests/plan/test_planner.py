@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from llm_jax.cli import main
 from llm_jax.config import ModelConfig, RunConfig, UserError, from_json, to_json
-from llm_jax.plan import local
+from llm_jax.facts.counts import active_parameters, token_flops, total_parameters
+from llm_jax.facts.hardware import CHIPS, chip
+from llm_jax.laws.published import PRESETS, preset
+from llm_jax.plan import this_machine
 from llm_jax.plan.architecture import FAMILIES, choose
-from llm_jax.plan.counts import active_parameters, token_flops, total_parameters
-from llm_jax.plan.curve import candidates, flat_range
-from llm_jax.plan.hardware import CHIPS, chip
+from llm_jax.plan.isoflop import candidates, flat_range
 from llm_jax.plan.layout import Machine, machines
 from llm_jax.plan.memory import HEADROOM, Layout
 from llm_jax.plan.output import result, run_config
 from llm_jax.plan.planner import plan
-from llm_jax.plan.presets import PRESETS, preset
 from llm_jax.plan.request import Request, Serving, at_serving_price
 from llm_jax.plan.roofline import network, step_time
 
@@ -391,26 +391,26 @@ def test_bad_input_is_one_sentence(capsys, argv, sentence):
 
 def test_local_machine_is_measured_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(local, "SIZE", 256)
-    monkeypatch.setattr(local, "_jax_rates", lambda: None)
-    monkeypatch.setattr(local, "idle_share", lambda: 0.2)
-    local.measured()
+    monkeypatch.setattr(this_machine, "SIZE", 256)
+    monkeypatch.setattr(this_machine, "_jax_rates", lambda: None)
+    monkeypatch.setattr(this_machine, "idle_share", lambda: 0.2)
+    this_machine.measured()
     assert "Other programs use 80%" in capsys.readouterr().err
-    assert not local.cache_file().exists()
-    monkeypatch.setattr(local, "idle_share", lambda: 0.9)
-    first = local.measured()
+    assert not this_machine.cache_file().exists()
+    monkeypatch.setattr(this_machine, "idle_share", lambda: 0.9)
+    first = this_machine.measured()
     assert first.library.startswith("NumPy")
     assert first.float32 > 1e8
     assert first.bandwidth > 1e8
-    monkeypatch.setattr(local, "_measure", lambda cpu: pytest.fail("measured twice"))
-    assert local.measured() == first
+    monkeypatch.setattr(this_machine, "_measure", lambda cpu: pytest.fail("measured twice"))
+    assert this_machine.measured() == first
     code, out, _ = verb(
         capsys, "--flops", "1e15", "--chip", "local", "--vocab-size", "512", "--json"
     )
     assert code == 0
     found = json.loads(out)
     assert found["chips"] == 1
-    peak = first.float32 * local.ATTAINABLE
+    peak = first.float32 * this_machine.ATTAINABLE
     assert found["roofline_seconds"]["math"] * found["steps"] > 1e15 / peak * 0.98
     assert found["usd"] is None
     assert found["mesh"]["fsdp"] == 1
@@ -421,8 +421,8 @@ def test_planner_starts_without_jax():
     import sys
 
     program = (
-        "import sys, llm_jax.plan.report, llm_jax.plan.planner, llm_jax.plan.fit, "
-        "llm_jax.plan.profiles, llm_jax.plan.lawfile, llm_jax.commands.plan, llm_jax.commands.fit; "
+        "import sys, llm_jax.report.plan_page, llm_jax.plan.planner, llm_jax.laws.fitting, "
+        "llm_jax.laws.profiles, llm_jax.laws.lawfile, llm_jax.commands.plan, llm_jax.commands.fit; "
         "sys.exit('jax' in sys.modules or 'flax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

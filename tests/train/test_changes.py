@@ -15,11 +15,11 @@ import pytest
 from tiny import VOCAB, model_config, optim_config, run_config
 
 from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig, to_json
+from llm_jax.data.batches import TokenDataset
 from llm_jax.data.build import BuildSpec, build
-from llm_jax.data.pipeline import TokenDataset
 from llm_jax.data.sources import FileSource
 from llm_jax.data.tokenizer import Tokenizer
-from llm_jax.plan.outcome import compare
+from llm_jax.report.outcome import compare
 from llm_jax.runs.history import FILE, beginning, read_history
 from llm_jax.train import loop
 from llm_jax.train.course import stages

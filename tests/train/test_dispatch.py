@@ -9,13 +9,13 @@ import pytest
 from tiny import VOCAB, model_config, run_config
 
 from llm_jax.config import EvalConfig, load
-from llm_jax.train import loop, platform
+from llm_jax.train import cpu_dispatch, loop
 from llm_jax.train.reporter import Reporter
 
 
 def test_large_steps_run_inline() -> None:
-    assert platform.runs_inline(load("gpt2_124m"))
-    assert not platform.runs_inline(load("quickstart"))
+    assert cpu_dispatch.runs_inline(load("gpt2_124m"))
+    assert not cpu_dispatch.runs_inline(load("quickstart"))
 
 
 @pytest.mark.parametrize("inline", [True, False])
@@ -36,7 +36,7 @@ def test_a_step_is_timed_when_it_is_done(
 
     monkeypatch.setattr(loop, "to_device", dispatch)
     monkeypatch.setattr(Reporter, "account", read)
-    monkeypatch.setattr(platform, "INLINE_FLOPS", 0.0 if inline else float("inf"))
+    monkeypatch.setattr(cpu_dispatch, "INLINE_FLOPS", 0.0 if inline else float("inf"))
     model = model_config(vocab_size=VOCAB, num_layers=1)
     evaluation = EvalConfig(every=100, batches=1)
     loop.train(run_config(tmp_path / "run", tiny_dataset, steps=3, model=model, eval=evaluation))

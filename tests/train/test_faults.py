@@ -16,7 +16,7 @@ import pytest
 from tiny import VOCAB, model_config, optim_config, run_config
 
 from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig
-from llm_jax.data.pipeline import Batches
+from llm_jax.data.batches import Batches
 from llm_jax.runs.history import Text, beginning
 from llm_jax.train import clock as clock_module
 from llm_jax.train import step as step_module

@@ -15,8 +15,8 @@ from tiny import VOCAB, model_config, optim_config, run_config
 
 from llm_jax.cli import main
 from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig, UserError
-from llm_jax.plan.outcome import compare
-from llm_jax.plan.runs import read_folder
+from llm_jax.laws.run_curves import read_folder
+from llm_jax.report.outcome import compare
 from llm_jax.runs.history import FILE
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train

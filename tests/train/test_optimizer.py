@@ -30,7 +30,7 @@ from llm_jax.config import (
     ParallelConfig,
     RunConfig,
 )
-from llm_jax.data.pipeline import split_documents
+from llm_jax.data.batches import split_documents
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.optimizer import (

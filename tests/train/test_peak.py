@@ -10,8 +10,8 @@ from tiny import VOCAB, model_config, run_config
 
 from llm_jax.commands.train import text
 from llm_jax.config import EvalConfig
-from llm_jax.plan.outcome import compare
-from llm_jax.train import loop, platform
+from llm_jax.report.outcome import compare
+from llm_jax.train import loop, peak
 from llm_jax.train.metrics import read_metrics
 
 
@@ -19,8 +19,8 @@ def machine(patch: pytest.MonkeyPatch, rates: list[float], waited: float) -> Non
     """Matmuls of these FLOP/s, in which the threads ran for 1 s and waited for `waited` s."""
     left = list(rates)
     times = iter([(5.0, 2.0), (6.0, 2.0 + waited)])
-    patch.setattr(platform, "measured_matmul_peak", lambda dtype: left.pop(0))
-    patch.setattr(platform, "_processor_times", lambda: next(times))
+    patch.setattr(peak, "measured_matmul_peak", lambda dtype: left.pop(0))
+    patch.setattr(peak, "_processor_times", lambda: next(times))
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,15 @@ def test_a_peak_is_that_of_a_quiet_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine(monkeypatch, rates, waited)
-    found, why_not = platform.quiet_matmul_peak("float32")
+    found, why_not = peak.quiet_matmul_peak("float32")
     assert found == peak
     assert words in why_not
 
 
 def test_the_threads_of_a_process_have_run() -> None:
-    before = platform._processor_times()
-    platform.measured_matmul_peak("float32", size=256, repeats=2)
-    after = platform._processor_times()
+    before = peak._processor_times()
+    peak.measured_matmul_peak("float32", size=256, repeats=2)
+    after = peak._processor_times()
     assert after[0] > before[0] and after[1] >= before[1]
 
 

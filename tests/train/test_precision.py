@@ -29,7 +29,7 @@ from llm_jax.config import (
     OptimConfig,
     ParallelConfig,
 )
-from llm_jax.data.pipeline import split_documents
+from llm_jax.data.batches import split_documents
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.precision import random_bits, stochastic_round, stored_like
 from llm_jax.train.state import abstract_state

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from llm_jax.config import UserError, read_json
-from llm_jax.plan.hardware import Chip
+from llm_jax.facts.hardware import Chip
 from llm_jax.runs.files import keep
 
 SIZE, ROUNDS = 2048, 10

@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 from llm_jax.config import RunConfig, UserError, read_config
-from llm_jax.plan.counts import total_parameters
-from llm_jax.plan.runs import records
+from llm_jax.facts.counts import total_parameters
+from llm_jax.laws.run_curves import records
 from llm_jax.runs.history import History, read_history
 from llm_jax.runs.plan_file import PlanRecord, read_plan
 

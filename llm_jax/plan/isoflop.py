@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from llm_jax.plan.laws import Law
-from llm_jax.plan.search import root
+from llm_jax.laws.law import Law
+from llm_jax.plan.solve import root
 
 FACTORS = (1 / 8, 1 / 4, 1 / 2, 1 / math.sqrt(2), 1.0, math.sqrt(2), 2.0, 4.0, 8.0)
 EXTRA = 0.01

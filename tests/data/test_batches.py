@@ -10,7 +10,7 @@ import pytest
 from data_samples import stream
 
 from llm_jax.config import UserError
-from llm_jax.data.pipeline import IGNORED, Batch, Batches, TokenDataset, split_documents
+from llm_jax.data.batches import IGNORED, Batch, Batches, TokenDataset, split_documents
 
 T, B = 64, 6
 NAMES = ["inputs", "positions", "segments", "targets"]

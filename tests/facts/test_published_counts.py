@@ -3,7 +3,7 @@
 import pytest
 
 from llm_jax.config import ModelConfig, OptimConfig, load
-from llm_jax.plan.counts import (
+from llm_jax.facts.counts import (
     activation_bytes,
     active_parameters,
     kv_cache_bytes,
@@ -15,7 +15,7 @@ from llm_jax.plan.counts import (
     token_flops,
     total_parameters,
 )
-from llm_jax.plan.hardware import chip
+from llm_jax.facts.hardware import chip
 
 
 def gopher_like(d: int, ffw: int, kv: int, heads: int, layers: int) -> ModelConfig:

@@ -7,8 +7,8 @@ import pytest
 
 from llm_jax.cli import main
 from llm_jax.config import UserError
-from llm_jax.plan import lawfile
-from llm_jax.plan.fit import (
+from llm_jax.laws import lawfile
+from llm_jax.laws.fitting import (
     PARAMETERS,
     Objective,
     Runs,
@@ -17,9 +17,9 @@ from llm_jax.plan.fit import (
     huber,
     logarithms,
 )
-from llm_jax.plan.presets import PRESETS
-from llm_jax.plan.profiles import drop_sensitivity, envelope, isoflop
-from llm_jax.plan.runs import Curve, read
+from llm_jax.laws.profiles import drop_sensitivity, envelope, isoflop
+from llm_jax.laws.published import PRESETS
+from llm_jax.laws.run_curves import Curve, read
 
 TRUTH = PRESETS["besiroglu-2024"]
 
@@ -67,8 +67,8 @@ def test_gradient_is_the_derivative():
 
 def test_unconverged_fit_is_refused(monkeypatch):
     """A fit that stops where it started has a gradient, and is no fit."""
-    monkeypatch.setattr("llm_jax.plan.fit.solve_batch", lambda objective, theta, *rest: theta)
-    monkeypatch.setattr("llm_jax.plan.fit.polish", lambda objective, theta, weights: theta)
+    monkeypatch.setattr("llm_jax.laws.fitting.solve_batch", lambda objective, theta, *rest: theta)
+    monkeypatch.setattr("llm_jax.laws.fitting.polish", lambda objective, theta, weights: theta)
     with pytest.raises(UserError, match="has not converged"):
         fit(make(30, 0.01, 0), bootstraps=0)
 
@@ -237,7 +237,7 @@ def test_bad_runs_are_one_sentence(tmp_path, capsys, text, sentence):
 def test_run_folders_are_read(tmp_path):
     """Validation lines alone count, and the later of two lines of the same step (a resume)."""
     from llm_jax.config import ModelConfig, RunConfig, to_json
-    from llm_jax.plan.counts import non_embedding_parameters, total_parameters
+    from llm_jax.facts.counts import non_embedding_parameters, total_parameters
 
     model = ModelConfig(
         vocab_size=512, num_layers=2, d_model=64, num_heads=2, num_kv_heads=2, head_dim=32,

@@ -18,9 +18,9 @@ from llm_jax.config import (
     load,
 )
 from llm_jax.config import recipe_folders as folders
+from llm_jax.facts.counts import state_bytes, token_flops, total_parameters, update_flops
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.plan.counts import state_bytes, token_flops, total_parameters, update_flops
 from llm_jax.plan.memory import Layout, device_bytes
 from llm_jax.train.optimizer import is_axes, muon_axes
 from llm_jax.train.state import abstract_state

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from llm_jax.plan.charts import ACCENT, BAND, INK, SOFT, STYLE
-from llm_jax.plan.html import document, figure, listing, section, table
-from llm_jax.plan.table import duration, money, short
+from llm_jax.report.charts import ACCENT, BAND, INK, SOFT, STYLE
+from llm_jax.report.html import document, figure, listing, section, table
+from llm_jax.report.plan_table import duration, money, short
 
 Curves = dict[str, list[tuple[float, float]]]
 

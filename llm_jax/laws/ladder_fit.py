@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.plan import lawfile
-from llm_jax.plan.fit import PARAMETERS, fit
-from llm_jax.plan.fit_figure import draw
-from llm_jax.plan.laws import Recipe
-from llm_jax.plan.runs import finals, read
+from llm_jax.laws import lawfile
+from llm_jax.laws.fit_figure import draw
+from llm_jax.laws.fitting import PARAMETERS, fit
+from llm_jax.laws.law import Recipe
+from llm_jax.laws.run_curves import finals, read
 
 
 def law_of_ladder(

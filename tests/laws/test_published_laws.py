@@ -5,7 +5,8 @@ import math
 import pytest
 
 from llm_jax.config import UserError
-from llm_jax.plan.hyperparameters import RULES, recommend
+from llm_jax.laws.hyperparameters import RULES, recommend
+from llm_jax.laws.published import APPROACH_1_ROWS, APPROACH_2_ROWS, PF_DAY, PRESETS, preset
 from llm_jax.plan.objectives import (
     R_STAR_D,
     R_STAR_N,
@@ -13,7 +14,6 @@ from llm_jax.plan.objectives import (
     data_constrained,
     inference_weight,
 )
-from llm_jax.plan.presets import APPROACH_1_ROWS, APPROACH_2_ROWS, PF_DAY, PRESETS, preset
 
 # Hoffmann et al. 2022, table A3, approach 3: parameters, FLOPs, tokens. The row of 175B prints
 # 1.26e24 FLOPs; 6 × 175e9 × 12.0e12 is 1.26e25, which the neighbouring rows confirm.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm_jax.config import ComputeConfig, ModelConfig, UserError
-from llm_jax.infer.cache import decode_attend, empty_cache, prefill_attend
+from llm_jax.infer.kv_cache import decode_attend, empty_cache, prefill_attend
 from llm_jax.infer.sampling import Sampling, choose
 from llm_jax.model import transformer
 from llm_jax.train.precision import as_matrices

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import ConfigError, UserError, from_dict, nearest, read_json
-from llm_jax.plan.hyperparameters import RULES
-from llm_jax.plan.laws import Fitted, Law, Parametric, Recipe
-from llm_jax.plan.presets import PRESETS, preset
+from llm_jax.laws.hyperparameters import RULES
+from llm_jax.laws.law import Fitted, Law, Parametric, Recipe
+from llm_jax.laws.published import PRESETS, preset
 from llm_jax.runs.files import write_text
 
 VERSION = 1

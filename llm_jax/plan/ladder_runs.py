@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig, UserError
-from llm_jax.plan import architecture, hyperparameters, layout, output
-from llm_jax.plan.counts import (
+from llm_jax.facts.counts import (
     active_parameters,
     non_embedding_parameters,
     token_flops,
     update_flops,
 )
-from llm_jax.plan.hardware import Chip
+from llm_jax.facts.hardware import Chip
+from llm_jax.laws import hyperparameters
+from llm_jax.plan import architecture, layout, output
+from llm_jax.plan.dataset_text import Text
 from llm_jax.plan.planner import LOSS_CHUNK, training_dtype
-from llm_jax.plan.text import Text
 
 STEP = 1.6
 """Default ratio between neighbouring sizes, and between neighbouring amounts of data. A larger

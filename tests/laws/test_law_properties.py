@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llm_jax.plan.laws import Fitted, Parametric
+from llm_jax.laws.law import Fitted, Parametric
+from llm_jax.laws.published import PRESETS
 from llm_jax.plan.objectives import cheapest_at_loss, data_constrained, lifetime_optimum
-from llm_jax.plan.presets import PRESETS
 
 PARAMETRIC = [law for law in PRESETS.values() if isinstance(law, Parametric)]
 flops_range = st.floats(15, 28).map(lambda x: 10**x)

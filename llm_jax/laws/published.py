@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llm_jax.config import UserError, nearest
-from llm_jax.plan.laws import Fitted, Law, Optimum, Parametric, PowerLaw
+from llm_jax.laws.law import Fitted, Law, Optimum, Parametric, PowerLaw
 
 
 def power_law_from_rows(rows: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm_jax.plan.fit import PARAMETERS, Objective, Runs, logarithms, polish, solve_batch
-from llm_jax.plan.laws import Parametric
-from llm_jax.plan.runs import Curve
+from llm_jax.laws.fitting import PARAMETERS, Objective, Runs, logarithms, polish, solve_batch
+from llm_jax.laws.law import Parametric
+from llm_jax.laws.run_curves import Curve
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import RunConfig, UserError, read_config, read_text
-from llm_jax.plan.counts import active_parameters, non_embedding_parameters
-from llm_jax.plan.fit import Runs
-from llm_jax.plan.laws import Counts
+from llm_jax.facts.counts import active_parameters, non_embedding_parameters
+from llm_jax.laws.fitting import Runs
+from llm_jax.laws.law import Counts
 from llm_jax.runs.history import read_history
-from llm_jax.runs.records import read_records
+from llm_jax.runs.json_lines import read_records
 
 LEAST = {"step": 0, "tokens": 0, "tokens_per_second": 1e-9}
 """Of figures that cannot have every value."""

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from llm_jax.config import UserError
-from llm_jax.plan.laws import Counts, Fitted, Parametric, Recipe
+from llm_jax.laws.law import Counts, Fitted, Parametric, Recipe
 
 DELTA = 1e-3
 PARAMETERS = ("E", "A", "B", "alpha", "beta")

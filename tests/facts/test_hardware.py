@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from llm_jax.config import UserError
-from llm_jax.plan.hardware import CHIPS, chip
+from llm_jax.facts.hardware import CHIPS, chip
 
 
 @pytest.mark.parametrize("name", CHIPS)

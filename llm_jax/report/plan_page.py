@@ -9,12 +9,12 @@ from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
-from llm_jax.plan import charts
-from llm_jax.plan.hardware import CHIPS, Chip
-from llm_jax.plan.html import document, figure, listing, section, table
+from llm_jax.facts.hardware import CHIPS, Chip
 from llm_jax.plan.output import describe
 from llm_jax.plan.planner import Plan, plan
-from llm_jax.plan.table import duration, gigabytes, money, short
+from llm_jax.report import charts
+from llm_jax.report.html import document, figure, listing, section, table
+from llm_jax.report.plan_table import duration, gigabytes, money, short
 
 UNITS = {
     "bf16_flops": (1e12, "TFLOP/s"),

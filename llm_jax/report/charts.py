@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from llm_jax.plan.curve import flat_range, tokens_at
-from llm_jax.plan.hardware import Chip
+from llm_jax.facts.hardware import Chip
+from llm_jax.plan.isoflop import flat_range, tokens_at
 from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.output import compute_flops
 from llm_jax.plan.planner import Plan

@@ -1,0 +1,1 @@
+"""Known without measuring: chips, this machine's accelerators, parameters and FLOPs."""

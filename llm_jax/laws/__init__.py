@@ -1,0 +1,1 @@
+"""Scaling laws: published ones, law files, fits to runs, and the rules for batch and rate."""

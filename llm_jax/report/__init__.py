@@ -1,0 +1,1 @@
+"""Plans and outcomes for people: tables, charts and pages."""
