@@ -1,4 +1,4 @@
 """From text to batches, on the host: sources, cleaning, tokenizer, dataset on disk, batches.
 
-sources/ ─► clean.py ─► build.py (corpus.py, tokenizer.py, streams.py, token_records.py) ─► batches.py
+sources/ ─► clean.py ─► build.py (corpus, tokenizer, streams, token_records) ─► batches.py
 """

@@ -36,7 +36,7 @@ from llm_jax.train.feed import (
     training_text,
 )
 from llm_jax.train.inherit import inherited_state
-from llm_jax.train.metrics import Log, draw_curve
+from llm_jax.train.metrics import Log, Record, draw_curve
 from llm_jax.train.peak import peak_flops
 from llm_jax.train.place import find_place
 from llm_jax.train.reporter import Reporter
@@ -48,6 +48,7 @@ from llm_jax.train.trace import Trace
 from llm_jax.train.validation import Validation
 
 STDERR = 2
+Callback = Callable[[Record], object]
 StepFunction = Callable[[State, Batch], tuple[State, Metrics]]
 
 
@@ -57,6 +58,7 @@ def train(
     plan: PlanRecord | None = None,
     init_from: str | None = None,
     source: Path | None = None,
+    callback: Callback | None = None,
 ) -> dict[str, Any]:
     """Trains `config`, resuming from the newest checkpoint in `config.out` if there is one.
 
@@ -64,6 +66,8 @@ def train(
       plan: what was predicted for `config`; it is kept in the run's folder for `report`.
       init_from: a run's folder, or its `checkpoints/STEP`, whose weights a new run begins with.
       source: the run that the config is from. It is named if a new run does not have its weights.
+      callback: called by process 0 with each record of `metrics.jsonl` as it is written. If it
+        returns False, the run saves and stops as after Ctrl-C; with several processes it must not.
 
     Returns:
       The run's last figures, and `exit_code`: 0 when all steps are done.
@@ -81,12 +85,22 @@ def train(
         try:
             with (
                 without_tensorstore_noise(),
-                contextlib.closing(_Run(config, plan, stop, held, init_from, source)) as run,
+                contextlib.closing(
+                    _Run(config, plan, stop, held, init_from, source, callback)
+                ) as run,
             ):
                 return run.train()
         except OSError as error:
             whole = saved_steps(Path(config.out) / "checkpoints")
             raise FileFailure(config.out, error, whole) from error
+
+
+def _listener(callback: Callback | None, stop: Stop) -> Callable[[Record], None]:
+    def listen(record: Record) -> None:
+        if callback is not None and callback(record) is False:
+            stop.ask()
+
+    return listen
 
 
 class _Run:
@@ -100,6 +114,7 @@ class _Run:
         held: contextlib.ExitStack,
         init_from: str | None,
         source: Path | None,
+        callback: Callback | None,
     ) -> None:
         self.config, self.stop, self.out = config, stop, Path(config.out)
         self.clock = Clock(self.out, jax.process_index())
@@ -116,7 +131,7 @@ class _Run:
         self.place = find_place(config, plan, self.dataset, self.abstract, init_from)
         self.checkpointer, self.history = self.place.checkpointer, self.place.history
         self.start = self.done = self.place.step
-        self.log = Log(config, quiet=jax.process_index() != 0)
+        self.log = Log(config, quiet=jax.process_index() != 0, listen=_listener(callback, stop))
         self.trace = Trace(config, self.log.say)
         self.rollbacks = read_rollbacks(self.out)
         self.reporter = Reporter(config, self.log, self.clock, self.history)

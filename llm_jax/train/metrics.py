@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from llm_jax.runs.json_lines import read_records
 
 METRICS_FILE = "metrics.jsonl"
 FLUSH_SECONDS = 10.0
+Record = dict[str, Any]
 
 
 class Log:
@@ -30,10 +31,15 @@ class Log:
 
     A record is a flat dict with `split` ("train", "validation", or "skipped" for a step that the
     guard did not take), `step`, `tokens` and figures.
+
+    Args:
+      listen: called with each record too.
     """
 
-    def __init__(self, config: RunConfig, quiet: bool) -> None:
-        self._config, self._quiet, self._opened = config, quiet, 0.0
+    def __init__(
+        self, config: RunConfig, quiet: bool, listen: Callable[[Record], None] | None = None
+    ) -> None:
+        self._config, self._quiet, self._listen, self._opened = config, quiet, listen, 0.0
         self._console = Console(stderr=True, highlight=False)
 
     def open(self, start: int) -> None:
@@ -81,6 +87,8 @@ class Log:
         if self._wandb:
             self._wandb.write(record)
         self.say(line)
+        if self._listen:
+            self._listen(record)
 
     def advance(self, step: int) -> None:
         if self._quiet:

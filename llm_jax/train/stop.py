@@ -48,6 +48,10 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ask(self) -> None:
+        """Stops as after one Ctrl-C. Only for runs of one process."""
+        self.signal = self.signal or signal.SIGINT
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal == signal.SIGINT == number:
             raise KeyboardInterrupt
