@@ -12,13 +12,16 @@ import argparse
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llm_jax.commands import count, number
-from llm_jax.config import UserError, to_json
+from llm_jax.config import RunConfig, UserError, to_json
 from llm_jax.config.extras import require_packages
 from llm_jax.runs.files import write_texts
-from llm_jax.runs.plan_file import plan_file
+from llm_jax.runs.plan_file import PlanRecord, plan_file
+
+if TYPE_CHECKING:
+    from llm_jax.plan.planner import Plan
 
 UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "flops": "flops",
@@ -118,26 +121,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.plan.output import prediction, result, run_config
-    from llm_jax.plan.planner import law_of, law_optimum, plan
-    from llm_jax.plan.request import check
+    if args.law_only:
+        return _law_only(args)
+    made, found, config, record = planned(args)
+    texts: dict[Path, str] = {}
+    if args.write:
+        found["written"] = str(args.write)
+        texts[args.write] = to_json(config)
+        texts[plan_file(args.write)] = to_json(record)
+    if args.report:
+        from llm_jax.report.plan_page import page
 
-    if args.law_only and args.flops is None:
-        raise UserError("--law-only needs a budget in FLOPs: give --flops.")
+        texts[args.report] = page(made, found)
+        found["report"] = str(args.report)
+    write_texts(texts)
+    return found
+
+
+def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, PlanRecord]:
+    """The plan that the flags ask for, its figures, its run, and its prediction."""
+    from llm_jax.plan.output import prediction, result, run_config
+    from llm_jax.plan.planner import plan
+
     if args.verify:
         require_packages("--verify", "libtpu")
     text = _text(args.data) if args.data else None
     request = _request(args, text)
-    if args.law_only:
-        check(request)
-        best = law_optimum(request, request.amount)
-        law = law_of(request)
-        return {
-            "optimum": dataclasses.asdict(best),
-            "loss_interval": law.interval(best.params, best.tokens),
-            "law": {"name": law.name, "source": law.source, "counts": law.counts},
-            "warnings": law.warnings(best.params, best.tokens),
-        }
     made = plan(request)
     found = result(made)
     recipe = request.recipe
@@ -152,18 +161,26 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = run_config(made, name=args.name, data=args.data or DATA, out=args.out)
     if args.verify:
         found["verified"] = _verify(config, made.execution.machine)
-    texts: dict[Path, str] = {}
-    if args.write:
-        found["written"] = str(args.write)
-        texts[args.write] = to_json(config)
-        texts[plan_file(args.write)] = to_json(prediction(made, law_text))
-    if args.report:
-        from llm_jax.report.plan_page import page
+    return made, found, config, prediction(made, law_text)
 
-        texts[args.report] = page(made, found)
-        found["report"] = str(args.report)
-    write_texts(texts)
-    return found
+
+def _law_only(args: argparse.Namespace) -> dict[str, Any]:
+    """What the law says of a budget in FLOPs, without a machine."""
+    from llm_jax.plan.planner import law_of, law_optimum
+    from llm_jax.plan.request import check
+
+    if args.flops is None:
+        raise UserError("--law-only needs a budget in FLOPs: give --flops.")
+    request = _request(args, _text(args.data) if args.data else None)
+    check(request)
+    best = law_optimum(request, request.amount)
+    law = law_of(request)
+    return {
+        "optimum": dataclasses.asdict(best),
+        "loss_interval": law.interval(best.params, best.tokens),
+        "law": {"name": law.name, "source": law.source, "counts": law.counts},
+        "warnings": law.warnings(best.params, best.tokens),
+    }
 
 
 def _verify(config, machine) -> dict[str, Any]:

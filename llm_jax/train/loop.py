@@ -86,7 +86,7 @@ def train(
             with (
                 without_tensorstore_noise(),
                 contextlib.closing(
-                    _Run(config, plan, stop, held, init_from, source, callback)
+                    _Run(config, plan, stop, held, init_from, source, _listener(callback, stop))
                 ) as run,
             ):
                 return run.train()
@@ -114,7 +114,7 @@ class _Run:
         held: contextlib.ExitStack,
         init_from: str | None,
         source: Path | None,
-        callback: Callback | None,
+        listen: Callable[[Record], None],
     ) -> None:
         self.config, self.stop, self.out = config, stop, Path(config.out)
         self.clock = Clock(self.out, jax.process_index())
@@ -131,7 +131,7 @@ class _Run:
         self.place = find_place(config, plan, self.dataset, self.abstract, init_from)
         self.checkpointer, self.history = self.place.checkpointer, self.place.history
         self.start = self.done = self.place.step
-        self.log = Log(config, quiet=jax.process_index() != 0, listen=_listener(callback, stop))
+        self.log = Log(config, quiet=jax.process_index() != 0, listen=listen)
         self.trace = Trace(config, self.log.say)
         self.rollbacks = read_rollbacks(self.out)
         self.reporter = Reporter(config, self.log, self.clock, self.history)

@@ -1,0 +1,253 @@
+"""The public API: what a notebook needs. `import llm_jax as lj` offers it (docs/notebook.md).
+
+Importing this module does not import JAX; the functions that need it do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config import load as load_config
+from llm_jax.data.batches import TokenDataset
+from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.runs.plan_file import PlanRecord, read_plan
+
+if TYPE_CHECKING:
+    from llm_jax.evals.score import Score
+
+__all__ = ["LanguageModel", "Planned", "load", "load_config", "open_dataset", "plan", "train"]
+
+
+def open_dataset(path: str | Path) -> TokenDataset:
+    """A dataset that `llm-jax data build` wrote. `.batches(...)` gives its batches.
+
+    Raises:
+      UserError: `path` does not hold a dataset.
+    """
+    return TokenDataset.open(path)
+
+
+def load(
+    path: str | Path,
+    step: int | None = None,
+    *,
+    tokenizer: str | Path | None = None,
+    verify: bool = True,
+) -> LanguageModel:
+    """The model in a run's folder, or in a Hugging Face folder with safetensors.
+
+    Args:
+      step: checkpoint of a run; None: the newest.
+      tokenizer: SentencePiece file for a Hugging Face folder; None: its `tokenizer.model`.
+      verify: check a run's files against their checksums.
+
+    Raises:
+      UserError: there is no model, or its files cannot be used.
+    """
+    folder = Path(path)
+    if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
+        from llm_jax.convert.hf_import import read
+
+        file = Path(tokenizer) if tokenizer else folder / "tokenizer.model"
+        model, params = read(folder)
+        config = RunConfig(name=folder.name, out=str(folder), steps=1, model=model)
+        length = min(1024, model.max_seq_len)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, seq_len=length))
+        return LanguageModel(config, params, Tokenizer.load(file))
+    from llm_jax.train.load import load_run
+
+    if tokenizer is not None or (step is not None and step < 0):
+        raise UserError(f"{str(path)!r} is a run: it has its own tokenizer, and steps from 0 on.")
+    run = load_run(folder, step, verify=verify)
+    return LanguageModel(run.config, run.params, Tokenizer.load(run.tokenizer_path), run.step)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model with its tokenizer.
+
+    Attributes:
+      run: config of the run; of a Hugging Face folder, what its architecture gives.
+      params: nested dict of float32 arrays.
+      step: of the checkpoint; None for a Hugging Face folder.
+    """
+
+    run: RunConfig
+    params: dict[str, Any]
+    tokenizer: Tokenizer
+    step: int | None = None
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture."""
+        return self.run.model
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a document that begins with `text`: `<s>`, then those of the text."""
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
+
+    def logits(self, text: str | Sequence[int]) -> np.ndarray:
+        """Logits after each token, (T, V) float32, computed in float32.
+
+        Args:
+          text: text, which `tokens` turns into ids, or T token ids.
+
+        Raises:
+          UserError: there are more tokens than the model's context.
+        """
+        from llm_jax.convert.parity import our_logits
+
+        ids = self.tokens(text) if isinstance(text, str) else list(text)
+        if not 0 < len(ids) <= self.config.max_seq_len:
+            raise UserError(
+                f"The text has {len(ids)} tokens: the model takes 1 to {self.config.max_seq_len}."
+            )
+        return our_logits(self.params, self.config, np.array([ids], np.int32))[0]
+
+    def loss(self, texts: str | Sequence[str]) -> Score:
+        """Loss and bits per byte of one text or several; each is a document.
+
+        Raises:
+          UserError: there is no text.
+        """
+        from llm_jax.evals.perplexity import Evaluator
+
+        documents = [texts] if isinstance(texts, str) else list(texts)
+        if not any(documents):
+            raise UserError("There is no text to evaluate: it is empty.")
+        stream = np.concatenate(self.tokenizer.encode_documents(documents))
+        evaluator = Evaluator(self.run, self.params, self.tokenizer)
+        return evaluator.stream(stream, self.tokenizer.bos_id, lambda *_: None)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int = 128,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int = 0,
+        on_text: Callable[[str], object] | None = None,
+    ) -> str:
+        """A continuation of `prompt`, without the prompt. `temperature=0` is greedy.
+
+        Args:
+          top_k, top_p, min_p: filters, as in `llm_jax.infer.sampling.Sampling`.
+          on_text: called with each new piece of text as it is made.
+
+        Raises:
+          UserError: a value is out of range, or the text would exceed the model's context.
+        """
+        from llm_jax.infer.generator import Decoder, compute_for_inference, generate, prepared
+        from llm_jax.infer.sampling import Sampling
+        from llm_jax.infer.streamed_text import TextStream
+
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        compute = compute_for_inference(self.run.compute)
+        vocab_size, eos_id = self.tokenizer.vocab_size, self.tokenizer.eos_id
+        decoder = Decoder(self.config, compute, sampling, vocab_size, eos_id)
+        stream, parts = TextStream(self.tokenizer), list[str]()
+
+        def take(new: str) -> None:
+            parts.append(new)
+            if on_text and new:
+                on_text(new)
+
+        generate(
+            prepared(self.params, self.config, compute),
+            decoder,
+            [self.tokens(prompt)],
+            max_tokens=max_tokens,
+            seed=seed,
+            on_tokens=lambda fresh: take(stream.feed(fresh[0])),
+        )
+        take(stream.end())
+        return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan.
+
+    Attributes:
+      config: the run, ready for `train`.
+      prediction: what the plan predicts for it.
+      figures: what `llm-jax plan --json` prints.
+    """
+
+    config: RunConfig
+    prediction: PlanRecord
+    figures: dict[str, Any]
+
+    def __str__(self) -> str:
+        from llm_jax.report.plan_table import plan_table
+
+        return plan_table(self.figures)
+
+
+def plan(**flags: Any) -> Planned:
+    """Plans a run; the arguments are the flags of `llm-jax plan` with underscores.
+
+    `plan(usd=1000, chip="v5e")` is `llm-jax plan --usd 1000 --chip v5e`.
+
+    Raises:
+      UserError: an unknown flag, or a value that cannot be planned with.
+    """
+    from llm_jax.cli import parse
+
+    if unfit := sorted({"write", "report", "law_only", "json"} & set(flags)):
+        raise UserError(f"plan() returns its result, and has no {unfit[0]}: leave it out.")
+    words: list[str] = []
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [] if value in (None, False) else [flag, str(value)]
+    verb, args = parse("plan", words)
+    _, figures, config, prediction = verb.planned(args)
+    return Planned(config, prediction, figures)
+
+
+def train(
+    run: str | RunConfig | Planned,
+    *,
+    callback: Callable[[dict[str, Any]], object] | None = None,
+    init_from: str | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Trains a run, or resumes it if its folder holds one. It may be called from any thread.
+
+    Args:
+      run: a config, a plan, or what `load_config` takes.
+      callback: called with each record of `metrics.jsonl` as it is written; if it returns False,
+        the run saves and stops.
+      init_from: run whose weights a new run begins with.
+      fields: top-level fields of the config to replace, such as `steps=100, out="runs/b"`.
+
+    Returns:
+      The last figures: `step`, `loss`, `bits_per_byte`, `tokens`, `checkpoint` …
+
+    Raises:
+      ConfigError, UserError: the config, the data or the folder cannot be used.
+    """
+    from llm_jax.train import loop
+
+    prediction = None
+    if isinstance(run, Planned):
+        config, prediction = run.config, run.prediction
+    elif isinstance(run, RunConfig):
+        config = run
+    else:
+        config, prediction = load_config(run), read_plan(run)
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(RunConfig)})
+    if unknown:
+        raise UserError(f"A run has no field {unknown[0]!r}: see `RunConfig`.")
+    config = dataclasses.replace(config, **fields)
+    return loop.train(config, plan=prediction, init_from=init_from, callback=callback)
