@@ -2,10 +2,10 @@
 
 `import llm_jax as lj` gives the public API; docs/notebook.md shows it:
 
-  lj.plan(usd=1000, chip="v5e")        a budget to a run and its predicted loss
+  lj.plan_run(usd=1000, chip="v5e")    a budget to a run and its predicted loss
   lj.open_dataset("data/mine")         a dataset; `.batches(...)` its batches
-  lj.train(run, callback=...)          trains or resumes a run
-  lj.load("runs/first")                a run or a Hugging Face folder: logits, loss, generate
+  lj.train_run(run, callback=...)      trains or resumes a run
+  lj.load_model("runs/first")          a run or a Hugging Face folder: logits, loss, generate
   lj.load_config("quickstart")         a recipe, a run.json, or the config of a run
 
 Nothing else is imported until it is used.
@@ -17,18 +17,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llm_jax.api import LanguageModel, Planned, load, load_config, open_dataset, plan, train
+    from llm_jax.api import (
+        LanguageModel,
+        Planned,
+        load_config,
+        load_model,
+        open_dataset,
+        plan_run,
+        train_run,
+    )
     from llm_jax.config import ConfigError, ModelConfig, RunConfig, UserError
     from llm_jax.data.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
+_API = "LanguageModel Planned load_config load_model open_dataset plan_run train_run"
 _HOMES = {
-    "llm_jax.api": (
-        *("LanguageModel", "Planned", "load", "load_config", "open_dataset", "plan", "train"),
-    ),
-    "llm_jax.config": ("ConfigError", "ModelConfig", "RunConfig", "UserError"),
-    "llm_jax.data.tokenizer": ("Tokenizer",),
+    "llm_jax.api": _API.split(),
+    "llm_jax.config": ["ConfigError", "ModelConfig", "RunConfig", "UserError"],
+    "llm_jax.data.tokenizer": ["Tokenizer"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -40,11 +47,11 @@ __all__ = [
     "RunConfig",
     "Tokenizer",
     "UserError",
-    "load",
     "load_config",
+    "load_model",
     "open_dataset",
-    "plan",
-    "train",
+    "plan_run",
+    "train_run",
 ]
 
 

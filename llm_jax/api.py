@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config import DataConfig, ModelConfig, RunConfig, UserError
 from llm_jax.config import load as load_config
 from llm_jax.data.batches import TokenDataset
 from llm_jax.data.tokenizer import Tokenizer
@@ -22,7 +22,15 @@ from llm_jax.runs.plan_file import PlanRecord, read_plan
 if TYPE_CHECKING:
     from llm_jax.evals.score import Score
 
-__all__ = ["LanguageModel", "Planned", "load", "load_config", "open_dataset", "plan", "train"]
+__all__ = [
+    "LanguageModel",
+    "Planned",
+    "load_config",
+    "load_model",
+    "open_dataset",
+    "plan_run",
+    "train_run",
+]
 
 
 def open_dataset(path: str | Path) -> TokenDataset:
@@ -34,7 +42,7 @@ def open_dataset(path: str | Path) -> TokenDataset:
     return TokenDataset.open(path)
 
 
-def load(
+def load_model(
     path: str | Path,
     step: int | None = None,
     *,
@@ -57,9 +65,8 @@ def load(
 
         file = Path(tokenizer) if tokenizer else folder / "tokenizer.model"
         model, params = read(folder)
-        config = RunConfig(name=folder.name, out=str(folder), steps=1, model=model)
-        length = min(1024, model.max_seq_len)
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, seq_len=length))
+        data = DataConfig(seq_len=min(1024, model.max_seq_len))
+        config = RunConfig(name=folder.name, out=str(folder), steps=1, model=model, data=data)
         return LanguageModel(config, params, Tokenizer.load(file))
     from llm_jax.train.load import load_run
 
@@ -179,7 +186,7 @@ class Planned:
     """A plan.
 
     Attributes:
-      config: the run, ready for `train`.
+      config: the run, ready for `train_run`.
       prediction: what the plan predicts for it.
       figures: what `llm-jax plan --json` prints.
     """
@@ -194,10 +201,10 @@ class Planned:
         return plan_table(self.figures)
 
 
-def plan(**flags: Any) -> Planned:
+def plan_run(**flags: Any) -> Planned:
     """Plans a run; the arguments are the flags of `llm-jax plan` with underscores.
 
-    `plan(usd=1000, chip="v5e")` is `llm-jax plan --usd 1000 --chip v5e`.
+    `plan_run(usd=1000, chip="v5e")` is `llm-jax plan --usd 1000 --chip v5e`.
 
     Raises:
       UserError: an unknown flag, or a value that cannot be planned with.
@@ -205,7 +212,7 @@ def plan(**flags: Any) -> Planned:
     from llm_jax.cli import parse
 
     if unfit := sorted({"write", "report", "law_only", "json"} & set(flags)):
-        raise UserError(f"plan() returns its result, and has no {unfit[0]}: leave it out.")
+        raise UserError(f"plan_run() returns its result, and has no {unfit[0]}: leave it out.")
     words: list[str] = []
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
@@ -215,7 +222,7 @@ def plan(**flags: Any) -> Planned:
     return Planned(config, prediction, figures)
 
 
-def train(
+def train_run(
     run: str | RunConfig | Planned,
     *,
     callback: Callable[[dict[str, Any]], object] | None = None,
@@ -227,7 +234,7 @@ def train(
     Args:
       run: a config, a plan, or what `load_config` takes.
       callback: called with each record of `metrics.jsonl` as it is written; if it returns False,
-        the run saves and stops.
+        the run saves and stops, which may be one step later.
       init_from: run whose weights a new run begins with.
       fields: top-level fields of the config to replace, such as `steps=100, out="runs/b"`.
 

@@ -115,6 +115,16 @@ class TokenDataset:
         """UTF-8 bytes of text per token over all splits; <s> and </s> count as tokens."""
         return self.info["bytes"] / self.info["tokens"]
 
+    def batches(
+        self, split: str = "train", *, seq_len: int, batch_size: int, seed: int | None = 0
+    ) -> Batches:
+        """The batches of `split` on one host, shuffled by `seed`; None: one pass in order.
+
+        Raises:
+          UserError: an unknown split, or one shorter than `seq_len`.
+        """
+        return Batches(self, split=split, seq_len=seq_len, batch_size=batch_size, seed=seed)
+
     def num_tokens(self, split: str) -> int:
         """Tokens of `split`, "train" or "validation"; raises `UserError` for any other."""
         if split not in self.info["splits"]:

@@ -1,6 +1,6 @@
 """The pure core: train_step(state, batch) -> (state, metrics), and evaluation of one batch.
 
-A batch comes from `data.pipeline.Batches.at`: int32 (B, T) arrays `inputs`, `targets` (-1 where
+A batch comes from `data.batches.Batches.at`: int32 (B, T) arrays `inputs`, `targets` (-1 where
 there is no target), `segments` (document numbers) and `positions` (within the document).
 """
 
