@@ -150,6 +150,15 @@ def test_file_map_names_what_exists_and_every_folder() -> None:
     assert folders <= named, folders - named
 
 
+def test_the_architecture_names_files_that_exist_and_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    files = set(re.findall(r"`([\w/]+\.py)`", page))
+    assert len(files) > 40
+    assert [name for name in sorted(files) if not (ROOT / "llm_jax" / name).is_file()] == []
+    rooms = {path.parent.name for path in (ROOT / "llm_jax").glob("*/__init__.py")}
+    assert {room for room in rooms if f"{room}/" not in page} == set()
+
+
 def test_config_page_lists_every_recipe() -> None:
     section = (ROOT / "docs/config.md").read_text("utf-8").split("## Recipes")[1]
     listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
