@@ -151,11 +151,6 @@ class Parametric(Law):
         """The N for which `tokens` is the compute-optimal D."""
         return self.G * (tokens * self.G) ** (self.a / (1 - self.a))
 
-    def tokens_for_loss(self, params: float, loss: float) -> float:
-        """Tokens that N parameters need to reach `loss`; infinite if they never reach it."""
-        left = loss - self.E - self.A * params**-self.alpha
-        return (self.B / left) ** (1 / self.beta) if left > 0 else math.inf
-
     def half_width(self, params: float, tokens: float) -> float:
         if not self.draws:
             return self.half_width_nats

@@ -35,14 +35,6 @@ class Kaplan(Law):
         """Joint law, eq. 1.5: [(Nc/N)^(αN/αD) + Dc/D]^αD with αN = .076, αD = .103."""
         return float(((6.4e13 / params) ** (0.076 / 0.103) + 1.8e13 / tokens) ** 0.103)
 
-    def loss_of_params(self, params: float) -> float:
-        """Eq. 1.1: trained to convergence on unlimited data."""
-        return (8.8e13 / params) ** 0.076
-
-    def loss_of_tokens(self, tokens: float) -> float:
-        """Eq. 1.2: a large model stopped early."""
-        return (5.4e13 / tokens) ** 0.095
-
     def loss_of_compute(self, flops: float) -> float:
         """Eq. 1.3: C_min spent optimally."""
         return (3.1e8 * PF_DAY / flops) ** 0.050
@@ -51,18 +43,6 @@ class Kaplan(Law):
         """N = 1.3e9·C^.73 (table 6); D = C/(6·N), as for training far below the critical batch."""
         params = 1.3e9 * (flops / PF_DAY) ** 0.73
         return Optimum(params, flops / 6 / params, self.loss_of_compute(flops))
-
-    def batch_tokens(self, flops: float) -> float:
-        """B = 2.0e6·C^.24 tokens (table 6)."""
-        return 2.0e6 * (flops / PF_DAY) ** 0.24
-
-    def min_steps(self, flops: float) -> float:
-        """S_min = 5.4e3·C^.03 (table 6)."""
-        return 5.4e3 * (flops / PF_DAY) ** 0.03
-
-    def critical_batch_tokens(self, loss: float) -> float:
-        """B_crit = 2.1e8/L^(1/.21) tokens (eq. 1.4)."""
-        return 2.1e8 * loss ** (-1 / 0.21)
 
     def half_width(self, params: float, tokens: float) -> float:
         """The difference between the law's joint and compute forms, at least 0.05 nats."""

@@ -52,7 +52,7 @@ from llm_jax.train.state import State, fresh_optimizer
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
-VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece")
+VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
 
 
 class Checkpointer:
