@@ -9,17 +9,19 @@ import math
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tiny import VOCAB, model_config, run_config
 
 from llm_jax.cli import VERBS, Parser, parse, split_verb
 from llm_jax.commands import launch_run
 from llm_jax.commands.overrides import flag_names, override
-from llm_jax.config import load
+from llm_jax.config import load, to_json
 from llm_jax.launch import job
 from llm_jax.launch.dataset import check_path
 
@@ -200,6 +202,33 @@ def test_getting_started_runs(tmp_path: Path) -> None:
     difference = re.search(r"largest logit difference from transformers (\S+)", done.stdout)
     assert difference and float(difference[1]) < 1e-4
     assert json.loads((tmp_path / "planned.json").read_text("utf-8"))["steps"] > 0
+
+
+@pytest.mark.slow
+def test_two_hosts_page_trains_one_run(tiny_dataset: Path, tmp_path: Path) -> None:
+    """The commands of both hosts, as two processes of this one."""
+    model = model_config(vocab_size=VOCAB, num_layers=1)
+    run = run_config(dataset=tiny_dataset, steps=3, model=model)
+    (tmp_path / "run.json").write_text(to_json(run), "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    cpu = {"JAX_PLATFORMS": "cpu", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
+    hosts = [
+        subprocess.Popen(
+            ["bash", "-c", code.replace("host-a:8476", address).replace("/shared", str(tmp_path))],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path} | cpu,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for code in blocks(ROOT / "docs/how-to/two-hosts.md", ("sh",))
+    ]
+    said = [host.communicate(timeout=300)[1] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], said
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
+    steps = [line["step"] for line in map(json.loads, lines) if line["split"] == "train"]
+    assert steps == [1, 2, 3]
 
 
 @pytest.mark.slow
