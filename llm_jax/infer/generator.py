@@ -92,7 +92,7 @@ def prepared(params: Params, model: ModelConfig, compute: ComputeConfig) -> Para
     """`params` with the matrices cast to the compute dtype once, instead of at each token. What
     training keeps in float32 (norms, biases, routers) stays in float32."""
     params = jax.tree.map(jnp.asarray, params)
-    return as_matrices(params, compute.dtype, transformer.logical_axes(model))
+    return as_matrices(params, compute.dtype, transformer.specs(model))
 
 
 def generate(

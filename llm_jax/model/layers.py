@@ -1,7 +1,7 @@
 """The layers of a block as functional NNX modules: parameters with logical axes, and a forward.
 
-The only arrays of a module are `nnx.Param`s. Each carries `logical`, the names of its axes in the
-table of `parallel/mesh.py`. Matrices are initialised from N(0, σ²), and matrices that write to the
+The only arrays of a module are `nnx.Param`s. Each carries `spec`, the names of its axes and its
+role (`parameter.py`). Matrices are initialised from N(0, σ²), and matrices that write to the
 residual stream from N(0, σ²/2L) (GPT-2, Radford et al. 2019).
 """
 
@@ -18,6 +18,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig
+from llm_jax.model.parameter import Role, Spec
 from llm_jax.model.quantize import quantized_product
 from llm_jax.model.rope import apply_rope
 from llm_jax.parallel.mesh import Logical, axes_of, constrain
@@ -38,14 +39,17 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array, int | None, Cache], tuple[ja
 """attend(q_BTNH, k_BTKH, v_BTKH, window, cache) -> (out_BTNH, cache)."""
 
 
-def normal(rngs: nnx.Rngs, shape: tuple[int, ...], logical: Logical, std: float) -> nnx.Param:
+def normal(
+    rngs: nnx.Rngs, shape: tuple[int, ...], logical: Logical, std: float, role: Role = "matrix"
+) -> nnx.Param:
     """A float32 parameter from N(0, std²); `logical` names its axes."""
-    return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32), logical=logical)
+    value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param(value, spec=Spec(logical, role))
 
 
-def zeros(shape: tuple[int, ...], logical: Logical) -> nnx.Param:
+def zeros(shape: tuple[int, ...], logical: Logical, role: Role = "vector") -> nnx.Param:
     """A float32 parameter of zeros; `logical` names its axes."""
-    return nnx.Param(jnp.zeros(shape, jnp.float32), logical=logical)
+    return nnx.Param(jnp.zeros(shape, jnp.float32), spec=Spec(logical, role))
 
 
 def dense(x: jax.Array, w: jax.Array, quantize: str = "none") -> jax.Array:
@@ -93,7 +97,7 @@ class Norm(nnx.Module):
         self.eps = config.norm_eps
         self.plus_one = config.norm_plus_one
         start = jnp.zeros if self.plus_one else jnp.ones
-        self.scale = nnx.Param(start((size,), jnp.float32), logical=("norm",))
+        self.scale = nnx.Param(start((size,), jnp.float32), spec=Spec(("norm",), "vector"))
         if self.kind == "layernorm":
             self.bias = zeros((size,), ("norm",))
 

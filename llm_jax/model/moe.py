@@ -64,13 +64,13 @@ class Moe(nnx.Module):
             ("experts", "expert_embed", "expert_mlp"),
             ("experts", "expert_mlp", "expert_embed"),
         )
-        self.router = normal(rngs, (D, E), ("embed", "router"), std)
+        self.router = normal(rngs, (D, E), ("embed", "router"), std, "router")
         self.up = normal(rngs, (E, D, F), into, std)
         self.down = normal(rngs, (E, F, D), out_of, out_std)
         if config.gated:
             self.gate = normal(rngs, (E, D, F), into, std)
         if moe.balance_rate:
-            self.bias = zeros((E,), ("balance",))
+            self.bias = zeros((E,), ("balance",), "balance")
         if moe.shared_d_ff:
             self.shared = Mlp(config, rngs, moe.shared_d_ff)
 

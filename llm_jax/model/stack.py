@@ -49,7 +49,7 @@ def arrays_of(module: nnx.Module) -> Params:
 def declare(
     module: Callable[[ModelConfig, nnx.Rngs], nnx.Module], config: ModelConfig
 ) -> tuple[Any, Params]:
-    """The graphdef of a module, and its tree of logical axes. No array is created."""
+    """The graphdef of a module, and its tree of `Spec`s. No array is created."""
     parts: list[Any] = []
 
     def make() -> None:
@@ -57,14 +57,12 @@ def declare(
 
     jax.eval_shape(make)
     graphdef, state = parts
-    is_param = lambda leaf: isinstance(leaf, nnx.Param)  # noqa: E731
-    axes = jax.tree.map(lambda p: p.get_metadata()["logical"], state, is_leaf=is_param)
-    return graphdef, nnx.to_pure_dict(axes)
+    specs = jax.tree.map(lambda p: p.get_metadata()["spec"], state, is_leaf=_is_param)
+    return graphdef, nnx.to_pure_dict(specs)
 
 
-def is_axes(leaf: Any) -> bool:
-    """Whether a node of a tree of logical axes is a leaf."""
-    return isinstance(leaf, tuple)
+def _is_param(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Param)
 
 
 def layer_stacks(config: ModelConfig) -> dict[str, list[int]]:
@@ -108,8 +106,8 @@ def run_layers(
     def layer(x_BTD: jax.Array, arrays: Params, cache: Cache, index: int) -> Any:
         if compute.remat == "offload":
             x_BTD = checkpoint_name(x_BTD, BLOCK_INPUT)
-        graphdef, axes = declare(block_of(stack_of[index], config), config)
-        arrays = jax.tree.map(gather_fsdp, arrays, axes)
+        graphdef, specs = declare(block_of(stack_of[index], config), config)
+        arrays = jax.tree.map(lambda leaf, spec: gather_fsdp(leaf, spec.axes), arrays, specs)
         block = nnx.merge(graphdef, arrays)
         return block(x_BTD, rope, attend, config.windows[index], cache, compute.quantize)
 

@@ -25,13 +25,13 @@ from llm_jax.model.induction import induction_start
 from llm_jax.model.kernels import GATHERED_SPLASH, attention, attention_choice, split_choice
 from llm_jax.model.layers import Attend, Cache, Norm, init_std, normal
 from llm_jax.model.moe import Routing
+from llm_jax.model.parameter import Spec
 from llm_jax.model.rope import rope_table
 from llm_jax.model.splash import gathered_splash_attention
 from llm_jax.model.stack import (
     arrays_of,
     block_of,
     declare,
-    is_axes,
     layer_stacks,
     run_layers,
     run_stages,
@@ -49,13 +49,14 @@ class Ends(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         V, D, std = config.vocab_size, config.d_model, init_std(config)
-        embed = {"tokens": normal(rngs, (V, D), ("vocab", "embed"), std)}
+        embed = {"tokens": normal(rngs, (V, D), ("vocab", "embed"), std, "table")}
         if config.positions == "learned":
-            embed["positions"] = normal(rngs, (config.max_seq_len, D), ("position", "embed"), std)
+            shape, axes = (config.max_seq_len, D), ("position", "embed")
+            embed["positions"] = normal(rngs, shape, axes, std, "positions")
         self.embed = nnx.Dict(embed)
         self.final_norm = Norm(config, D)
         if not config.tie_embeddings:
-            self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std)
+            self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std, "table")
 
 
 def init(config: ModelConfig, key: jax.Array) -> Params:
@@ -77,13 +78,18 @@ def init(config: ModelConfig, key: jax.Array) -> Params:
     return params
 
 
-def logical_axes(config: ModelConfig) -> Params:
-    """The tree of `init`, with a tuple of logical axis names in place of each array."""
+def specs(config: ModelConfig) -> Params:
+    """The tree of `init`, with a `Spec` in place of each array."""
     tree = dict(declare(Ends, config)[1])
     for stack in layer_stacks(config):
         blocks = declare(block_of(stack, config), config)[1]
-        tree[stack] = jax.tree.map(lambda names: ("layers", *names), blocks, is_leaf=is_axes)
+        tree[stack] = jax.tree.map(lambda one: Spec(("layers", *one.axes), one.role), blocks)
     return tree
+
+
+def logical_axes(config: ModelConfig) -> Params:
+    """The tree of `init`, with a tuple of logical axis names in place of each array."""
+    return jax.tree.map(lambda one: one.axes, specs(config))
 
 
 def packed_attend(config: ModelConfig, compute: ComputeConfig, segments_BT: jax.Array) -> Attend:

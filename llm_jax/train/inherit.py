@@ -64,7 +64,7 @@ def inherited_state(config: RunConfig, abstract: State, parent: dict[str, Any]) 
     """The state before step 1 with the weights of `parent`, sharded as `abstract` says."""
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     params = load_run(parent["run"], parent["step"], where=where["params"]).params
-    params = as_matrices(params, config.optim.param_dtype, transformer.logical_axes(config.model))
+    params = as_matrices(params, config.optim.param_dtype, transformer.specs(config.model))
     host = {"guard": fresh_guard(), "step": np.int32(0)}
     place = lambda leaf, sharding: jax.device_put(np.asarray(leaf), sharding)  # noqa: E731
     fresh = jax.tree.map(place, host, {name: where[name] for name in host})

@@ -11,9 +11,10 @@ import optax
 import optax.contrib
 
 from llm_jax.config import OptimConfig
+from llm_jax.model.parameter import Role, Spec
 
-# Logical axes of norms, biases and learned positions. Weight decay does not apply to them.
-NO_DECAY = ("norm", "position")
+DECAYING: tuple[Role, ...] = ("matrix", "table", "router")
+"""Roles of the parameters that weight decay applies to: not norms, biases or positions."""
 
 
 def learning_rate(optim: OptimConfig, steps: int) -> optax.Schedule:
@@ -42,53 +43,40 @@ def learning_rate(optim: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules(parts, [warmup, start])
 
 
-def decay_mask(logical_axes: Any) -> Any:
-    """True for leaves with weight decay: matrices, which have an axis of the model's width.
-
-    Biases of projections have no "embed" axis; norms and output biases have "norm" in its place.
-    """
-
-    def decays(axes: tuple[str, ...]) -> bool:
-        return ("embed" in axes or "expert_embed" in axes) and not any(
-            name in axes for name in NO_DECAY
-        )
-
-    return jax.tree.map(decays, logical_axes, is_leaf=is_axes)
+def decay_mask(specs: Any) -> Any:
+    """True for the leaves with weight decay."""
+    return jax.tree.map(lambda spec: spec.role in DECAYING, specs)
 
 
-def is_axes(leaf: Any) -> bool:
-    """Whether a node of a tree of logical axes is a leaf."""
-    return isinstance(leaf, tuple)
-
-
-def gradient_norm(grads: Any, logical_axes: Any) -> jax.Array:
+def gradient_norm(grads: Any, specs: Any) -> jax.Array:
     """Global norm of the gradient, float32 scalar, without the experts' balancing biases, whose
     "gradient" is not a derivative of the loss."""
     norms = jax.tree.map(
-        lambda axes, grad: 0.0 if "balance" in axes else jnp.sum(grad.astype(jnp.float32) ** 2),
-        logical_axes,
+        lambda spec, grad: (
+            0.0 if spec.role == "balance" else jnp.sum(grad.astype(jnp.float32) ** 2)
+        ),
+        specs,
         grads,
-        is_leaf=is_axes,
     )
     return jnp.sqrt(sum(jax.tree.leaves(norms)))
 
 
 def make_optimizer(
-    optim: OptimConfig, steps: int, logical_axes: Any, balance_rate: float = 0.0
+    optim: OptimConfig, steps: int, specs: Any, balance_rate: float = 0.0
 ) -> optax.GradientTransformation:
     """The whole update: clip by global norm, compute a direction, add weight decay, scale by the
     schedule.
 
     Args:
       steps: optimizer steps of the run.
-      logical_axes: tree of the parameters' logical axes.
+      specs: tree of the parameters' `Spec`s.
       balance_rate: step size of the experts' balancing biases, which move against the sign of their
         gradient (Wang et al. 2024, algorithm 1); 0 if there are none.
     """
     rate = learning_rate(optim, steps)
     step = optax.chain(
-        direction(optim, logical_axes),
-        optax.add_decayed_weights(optim.weight_decay, decay_mask(logical_axes)),
+        direction(optim, specs),
+        optax.add_decayed_weights(optim.weight_decay, decay_mask(specs)),
         optax.scale_by_learning_rate(rate),
     )
     if optim.kind == "schedule_free":
@@ -98,12 +86,11 @@ def make_optimizer(
     if not balance_rate:
         return optimizer
     balance = optax.chain(optax.scale_by_sign(), optax.scale(-balance_rate))
-    kind = lambda axes: "balance" if "balance" in axes else "weights"  # noqa: E731
-    labels = jax.tree.map(kind, logical_axes, is_leaf=is_axes)
+    labels = jax.tree.map(lambda spec: "balance" if spec.role == "balance" else "weights", specs)
     return optax.partition({"weights": optimizer, "balance": balance}, labels)
 
 
-def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransformation:
+def direction(optim: OptimConfig, specs: Any) -> optax.GradientTransformation:
     """The update before the learning rate: about 1 per element, or 0.2 for matrices with `muon`."""
     adam = optax.scale_by_adam(optim.b1, optim.b2, optim.eps)
     if optim.kind == "adamw":
@@ -116,14 +103,8 @@ def direction(optim: OptimConfig, logical_axes: Any) -> optax.GradientTransforma
             optax.clip_by_block_rms(1.0),
             optax.ema(optim.b1),
         )
-    labels = jax.tree.map(
-        lambda axes: "rest" if muon_axes(axes) is None else "matrices",
-        logical_axes,
-        is_leaf=is_axes,
-    )
-    numbers = jax.tree.map(
-        lambda axes: muon_axes(axes) or optax.MaskedNode(), logical_axes, is_leaf=is_axes
-    )
+    labels = jax.tree.map(lambda spec: "matrices" if spec.role == "matrix" else "rest", specs)
+    numbers = jax.tree.map(lambda spec: muon_axes(spec) or optax.MaskedNode(), specs)
     muon = optax.chain(
         optax.contrib.scale_by_muon(weight_dimension_numbers=numbers),
         optax.stateless(lambda updates, _: jax.tree.map(_like_adam, updates, numbers)),
@@ -153,14 +134,15 @@ def schedule_free_average(params: Any, b1: jax.Array, z: Any) -> Any:
     return jax.tree.map(lambda x, y: y if is_masked(x) else x, x, params, is_leaf=is_masked)
 
 
-def muon_axes(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | None:
-    """(input axes, output axes) of a matrix in a block; None for routers and all other parameters.
+def muon_axes(spec: Spec) -> optax.contrib.MuonDimensionNumbers | None:
+    """(input axes, output axes) of a matrix in a block; None for all other parameters.
 
     Each layer and each expert is a separate matrix. All heads of a projection are one matrix.
     """
-    width = [i for i, name in enumerate(axes) if name in ("embed", "expert_embed")]
-    if "layers" not in axes or "router" in axes or not width:
+    if spec.role != "matrix":
         return None
+    axes = spec.axes
+    width = [i for i, name in enumerate(axes) if name in ("embed", "expert_embed")]
     other = tuple(
         i for i, name in enumerate(axes) if name not in ("layers", "experts") and i not in width
     )

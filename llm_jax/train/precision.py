@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax.config import OptimConfig
+from llm_jax.model.parameter import Role
 
 FIRST_MOMENTS = ("mu", "ema")
 """Fields of optax states that have `optim.moment_dtype`."""
@@ -26,15 +27,14 @@ SECOND_MOMENTS = ("nu", "v", "v_row", "v_col")
 """Fields of optax states that have `optim.second_moment_dtype`."""
 
 
-def is_matrix(axes: tuple[str, ...]) -> bool:
-    """Whether a parameter with these logical axes may be stored in bfloat16."""
-    return ("embed" in axes or "expert_embed" in axes) and "router" not in axes
+NARROW: tuple[Role, ...] = ("matrix", "table", "positions")
+"""Roles of the parameters that may be stored in bfloat16. Others are always float32."""
 
 
-def as_matrices(params: Any, dtype: str, logical_axes: Any) -> Any:
-    """`params` with the matrices in `dtype`, rounded to nearest."""
+def as_matrices(params: Any, dtype: str, specs: Any) -> Any:
+    """`params` with those of a role in `NARROW` in `dtype`, rounded to nearest."""
     return jax.tree.map(
-        lambda leaf, axes: leaf.astype(dtype) if is_matrix(axes) else leaf, params, logical_axes
+        lambda leaf, spec: leaf.astype(dtype) if spec.role in NARROW else leaf, params, specs
     )
 
 

@@ -36,16 +36,16 @@ State = dict[str, Any]
 def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
     """The optimizer of a run."""
     balance_rate = config.model.moe.balance_rate if config.model.moe else 0.0
-    axes = transformer.logical_axes(config.model)
-    return make_optimizer(config.optim, config.steps, axes, balance_rate)
+    specs = transformer.specs(config.model)
+    return make_optimizer(config.optim, config.steps, specs, balance_rate)
 
 
 def fresh_state(config: RunConfig, key: jax.Array) -> State:
     """A new state from `key`, in the dtypes of `optim`, without shardings."""
-    axes = transformer.logical_axes(config.model)
+    specs = transformer.specs(config.model)
     params = transformer.init(config.model, key)
     opt = as_moments(optimizer_of(config).init(params), config.optim)
-    params = as_matrices(params, config.optim.param_dtype, axes)
+    params = as_matrices(params, config.optim.param_dtype, specs)
     step = jnp.zeros((), jnp.int32)
     return {"params": params, "opt": opt, "guard": fresh_guard(), "step": step}
 

@@ -96,9 +96,9 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
       The gradient, and the metrics `loss` (nats per target, float32), `count` (targets, int32) and
       those of `moe.summary`, if the model has experts.
     """
-    dtype, axes = config.optim.grad_dtype, transformer.logical_axes(config.model)
+    dtype, specs = config.optim.grad_dtype, transformer.specs(config.model)
     if dtype == "bfloat16":
-        params = as_matrices(params, dtype, axes)
+        params = as_matrices(params, dtype, specs)
     count = jnp.sum(batch["targets"] >= 0)
     weight = 1.0 / jnp.maximum(count, 1).astype(jnp.float32)
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
@@ -112,7 +112,7 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
             (_, measured), grads = value_and_grad(params, piece, weight, config)
             return jax.tree.map(lambda a, b: (a + b).astype(a.dtype), total, grads), measured
 
-        zeros = as_matrices(jax.tree.map(jnp.zeros_like, params), dtype, axes)
+        zeros = as_matrices(jax.tree.map(jnp.zeros_like, params), dtype, specs)
         pieces = {name: split_batch(x, parts) for name, x in batch.items()}
         grads, (loss, routing) = jax.lax.scan(micro, zeros, pieces)
     metrics = {"loss": jnp.sum(loss), "count": count}
@@ -141,7 +141,7 @@ def train_step(
       `guard`). Models with experts add those of `moe.summary`.
     """
     grads, metrics = gradients(state["params"], batch, config)
-    grad_norm = gradient_norm(grads, transformer.logical_axes(config.model))
+    grad_norm = gradient_norm(grads, transformer.specs(config.model))
     take, guard = judge(state["guard"], metrics["loss"], grad_norm, config.optim.spike_limit)
 
     # A select between old and new arrays would keep a second copy of the parameters in memory.

@@ -22,7 +22,7 @@ from llm_jax.facts.counts import state_bytes, token_flops, total_parameters, upd
 from llm_jax.model import transformer
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.plan.memory import Layout, device_bytes
-from llm_jax.train.optimizer import is_axes, muon_axes
+from llm_jax.train.optimizer import muon_axes
 from llm_jax.train.state import abstract_state
 from llm_jax.train.step import compile_train_step, gradients
 
@@ -164,10 +164,10 @@ def test_memory_is_the_compiler_s_within_a_quarter(remat):
 def test_flops_of_muon_are_those_of_the_matrices_that_it_orthogonalises(name):
     model = ModelConfig(**BASE | VARIANTS[name])
     shapes = jax.eval_shape(lambda key: transformer.init(model, key), jax.random.key(0))
-    axes = jax.tree.leaves(transformer.logical_axes(model), is_leaf=is_axes)
+    specs = jax.tree.leaves(transformer.specs(model))
     wanted = 0
-    for names, leaf in zip(axes, jax.tree.leaves(shapes), strict=True):
-        if (numbers := muon_axes(names)) is None:
+    for spec, leaf in zip(specs, jax.tree.leaves(shapes), strict=True):
+        if (numbers := muon_axes(spec)) is None:
             continue
         sides = [
             int(np.prod([leaf.shape[i] for i in side]))

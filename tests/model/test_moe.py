@@ -23,6 +23,7 @@ from tiny import (
 from llm_jax.config import ConfigError, ModelConfig, MoeConfig, from_json, to_json
 from llm_jax.model.experts import ranks_within_expert
 from llm_jax.model.moe import balance, route
+from llm_jax.model.parameter import Spec
 from llm_jax.model.stack import block_of, declare, layer_stacks
 from llm_jax.train.optimizer import make_optimizer
 from llm_jax.train.step import gradients
@@ -176,8 +177,8 @@ def test_bias_takes_part_in_the_choice_only_and_moves_against_the_load() -> None
 
     slope_E = jax.grad(lambda b: routed(scores_BTE, moe, b).loss)(bias_E)
     assert jnp.allclose(slope_E, routed(scores_BTE, moe, bias_E).load_E - 0.25)
-    params, axes = {"bias": bias_E}, {"bias": ("balance",)}
-    tx = make_optimizer(run_config().optim, 10, axes, moe.balance_rate)
+    params, specs = {"bias": bias_E}, {"bias": Spec(("balance",), "balance")}
+    tx = make_optimizer(run_config().optim, 10, specs, moe.balance_rate)
     updates, _ = tx.update({"bias": slope_E}, tx.init(params), params)
     assert jnp.allclose(updates["bias"], -0.01 * jnp.sign(slope_E))
     assert updates["bias"][0] > 0

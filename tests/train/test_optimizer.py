@@ -25,6 +25,7 @@ from tiny import (
 from llm_jax.config import (
     ConfigError,
     DataConfig,
+    ModelConfig,
     MoeConfig,
     OptimConfig,
     ParallelConfig,
@@ -32,14 +33,17 @@ from llm_jax.config import (
 )
 from llm_jax.data.batches import split_documents
 from llm_jax.model import transformer
+from llm_jax.model.parameter import Spec
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.optimizer import (
     decay_mask,
+    gradient_norm,
     learning_rate,
     make_optimizer,
     muon_axes,
     schedule_free_average,
 )
+from llm_jax.train.precision import as_matrices
 from llm_jax.train.step import compile_train_step
 
 
@@ -83,7 +87,7 @@ BIASES = {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
 
 def test_matrices_decay_and_nothing_else() -> None:
     model = model_config(**GPT2, **BIASES, qk_norm=True)
-    mask = decay_mask(transformer.logical_axes(model))
+    mask = decay_mask(transformer.specs(model))
     decaying = {
         jax.tree_util.keystr(path, simple=True, separator=".")
         for path, decays in jax.tree_util.tree_leaves_with_path(mask)
@@ -98,20 +102,65 @@ def test_matrices_decay_and_nothing_else() -> None:
     }
 
 
+def treatment(model: ModelConfig) -> dict[str, str]:
+    """Parameter → its role, and what the optimizer, the storage and the gradient's norm make of
+    it."""
+    specs = transformer.specs(model)
+    decays = jax.tree.leaves(decay_mask(specs))
+    ones = jax.tree.map(lambda spec: np.ones((), np.float32), specs)
+    stored = [str(leaf.dtype) for leaf in jax.tree.leaves(as_matrices(ones, "bfloat16", specs))]
+    found = {}
+    leaves = jax.tree_util.tree_leaves_with_path(specs)
+    for (path, spec), decay, dtype in zip(leaves, decays, stored, strict=True):
+        alone = {"x": spec}
+        counted = float(gradient_norm({"x": np.ones((), np.float32)}, alone)) == 1
+        words = [spec.role, dtype] + ["decay"] * decay + ["muon"] * (muon_axes(spec) is not None)
+        words += ["norm"] * counted
+        found[jax.tree_util.keystr(path, simple=True, separator=".")] = " ".join(words)
+    return found
+
+
+def test_the_role_decides_how_a_parameter_is_treated() -> None:
+    matrix, table = "matrix bfloat16 decay muon norm", "table bfloat16 decay norm"
+    vector = "vector float32 norm"
+    dense = {
+        "embed.tokens": table,
+        "unembed": table,
+        "final_norm.scale": vector,
+        "blocks.attn_norm.scale": vector,
+        "blocks.mlp_norm.scale": vector,
+        **{f"blocks.attn.{name}": matrix for name in "qkvo"},
+        **{f"blocks.mlp.{name}": matrix for name in ("up", "gate", "down")},
+    }
+    assert treatment(model_config()) == dense
+    assert treatment(model_config(tie_embeddings=True)) == {
+        name: how for name, how in dense.items() if name != "unembed"
+    }
+    learned = treatment(model_config(**GPT2, **BIASES))
+    assert learned["embed.positions"] == "positions bfloat16 norm"
+    assert {how for name, how in learned.items() if "bias" in name} == {vector}
+    moe = MoeConfig(experts=2, top_k=1, d_ff=8, shared_d_ff=8, router="sigmoid", balance_rate=0.1)
+    experts = treatment(model_config(moe=moe))
+    assert experts["blocks.moe.router"] == "router float32 decay norm"
+    assert experts["blocks.moe.bias"] == "balance float32"
+    inner = ("up", "gate", "down", "shared.up", "shared.gate", "shared.down")
+    assert {experts[f"blocks.moe.{name}"] for name in inner} == {matrix}
+
+
 def test_update_is_adamw_after_clipping() -> None:
     """One update against Loshchilov & Hutter's algorithm 2, written out."""
     model = model_config(num_layers=1)
     optim = OptimConfig(learning_rate=0.1, warmup_steps=0, weight_decay=0.5, clip_norm=0.7)
     params = parameters(model)
     grads = parameters(model, seed=1)
-    tx = make_optimizer(optim, 10, transformer.logical_axes(model))
+    tx = make_optimizer(optim, 10, transformer.specs(model))
     state = tx.init(params)
     for _ in range(2):
         updates, state = tx.update(grads, state, params)
     rate = rates(10, warmup_steps=0)[1] * 0.1
     norm = np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(grads)))
     assert norm > 0.7
-    mask = decay_mask(transformer.logical_axes(model))
+    mask = decay_mask(transformer.specs(model))
 
     def wanted(grad: np.ndarray, param: np.ndarray, decays: bool) -> np.ndarray:
         clipped = grad * 0.7 / norm  # twice the same gradient: bias-corrected moments are g and g²
@@ -123,7 +172,10 @@ def test_update_is_adamw_after_clipping() -> None:
     assert {leaf.dtype for leaf in jax.tree.leaves(moments)} == {np.dtype("float32")}
 
 
-SMALL_TREE = {"matrix": ("layers", "embed", "mlp"), "scale": ("layers", "norm")}
+SMALL_TREE = {
+    "matrix": Spec(("layers", "embed", "mlp"), "matrix"),
+    "scale": Spec(("layers", "norm"), "vector"),
+}
 
 
 def first_update(kind: Any, shape: tuple[int, ...], **changes: Any) -> tuple[Any, Any, Any]:
@@ -152,13 +204,13 @@ def test_muon_moves_along_orthogonal_matrices_and_vectors_by_adam() -> None:
 
 
 def test_muon_takes_heads_together_and_experts_apart() -> None:
-    axes = transformer.logical_axes(model_config(moe=MoeConfig(experts=2, top_k=1, d_ff=8)))
-    attn, moe = axes["blocks"]["attn"], axes["blocks"]["moe"]
+    specs = transformer.specs(model_config(moe=MoeConfig(experts=2, top_k=1, d_ff=8)))
+    attn, moe = specs["blocks"]["attn"], specs["blocks"]["moe"]
     assert muon_axes(attn["q"]) == ((1,), (2, 3))
     assert muon_axes(attn["o"]) == ((1, 2), (3,))
     assert muon_axes(moe["up"]) == ((2,), (3,))
     assert muon_axes(moe["down"]) == ((2,), (3,))
-    others = (moe["router"], axes["embed"]["tokens"], axes["unembed"])
+    others = (moe["router"], specs["embed"]["tokens"], specs["unembed"])
     assert [muon_axes(one) for one in others] == [None] * 3
 
 
