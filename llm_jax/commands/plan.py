@@ -109,7 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the law file's, or step-law)",
     )
     out = parser.add_argument_group("output")
-    out.add_argument("--write", type=Path, metavar="RUN.JSON", help="write the run's config here")
+    out.add_argument("--write", type=Path, metavar="RUN.JSON", help="write the run's config here, "
+        "and the prediction beside it")  # fmt: skip
     out.add_argument("--report", type=Path, metavar="PLAN.HTML", help="write a self-contained page")
     out.add_argument(
         "--verify", action="store_true", help="compile the plan's train step for its TPUs"
@@ -126,12 +127,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     made, found, config, record = planned(args)
     texts: dict[Path, str] = {}
     if args.write:
-        found["written"] = str(args.write)
-        texts[args.write] = to_json(config)
-        texts[plan_file(args.write)] = to_json(record)
+        beside = plan_file(args.write)
+        found |= {"written": str(args.write), "prediction": str(beside)}
+        texts |= {args.write: to_json(config), beside: to_json(record)}
     if args.report:
         from llm_jax.report.plan_page import page
 
+        if args.report in texts:
+            raise UserError(
+                f"--report is {str(args.report)!r}, which --write writes: choose another file."
+            )
         texts[args.report] = page(made, found)
         found["report"] = str(args.report)
     write_texts(texts)

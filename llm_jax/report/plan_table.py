@@ -106,7 +106,8 @@ def plan_table(result: dict[str, Any]) -> str:
     if r["warnings"]:
         lines += ["", "Know before you spend:", *(f"  - {text}" for text in r["warnings"])]
     if "written" in r:
-        lines += ["", f"Wrote {r['written']}. Next: llm-jax train {r['written']}"]
+        run, prediction = r["written"], r["prediction"]
+        lines += ["", f"Wrote {run} and {prediction}. Next: llm-jax train {run}"]
     if "report" in r:
         lines += ["", f"Wrote {r['report']}."]
     return "\n".join(lines)

@@ -223,3 +223,11 @@ def test_a_stopped_ladder_keeps_its_finished_runs(tiny_dataset: Path, tmp_path: 
     )
     assert other.returncode == 2
     assert "family 'qwen' → 'llama'" in other.stderr
+
+
+def test_a_report_does_not_take_the_predictions_place(tmp_path: Path, capsys) -> None:
+    words = ["plan", "--flops", "1e19", "--write", tmp_path / "run.json"]
+    code, _, err = call(capsys, *words, "--report", tmp_path / "plan.json")
+    assert code == 2
+    assert "--report is" in err and "--write writes" in err
+    assert list(tmp_path.iterdir()) == []

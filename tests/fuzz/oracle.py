@@ -15,6 +15,8 @@ from calls import OUTPUTS, Call
 from hostile import LINKS
 from zygote import Outcome
 
+from llm_jax.runs.plan_file import plan_file
+
 CODES = (0, 1, 2, 75, 78, 130)
 SECONDS = 20.0
 KILOBYTES = 2_000_000
@@ -175,5 +177,7 @@ def _written(call: Call) -> list[str]:
     if call.verb in ("export", "import", "report"):
         found += words  # a folder that no flag names
     pictures = [str(Path(path).with_suffix(".png")) for path in found if Path(path).name]
+    if call.verb in ("plan", "preflight"):  # the prediction, beside the run
+        found += [str(plan_file(Path(path))) for path in found if Path(path).name]
     targets = [f"special/{LINKS[path]}" for path in found if path in LINKS]
     return [path for path in found + pictures + targets if path]

@@ -24,7 +24,7 @@ def machine(patch: pytest.MonkeyPatch, rates: list[float], waited: float) -> Non
 
 
 @pytest.mark.parametrize(
-    ("rates", "waited", "peak", "words"),
+    ("rates", "waited", "wanted", "words"),
     [
         ([200e9, 210e9], 0.1, 210e9, ""),
         ([200e9, 230e9], 0.1, None, "200 and 230 GFLOP/s"),
@@ -34,13 +34,13 @@ def machine(patch: pytest.MonkeyPatch, rates: list[float], waited: float) -> Non
 def test_a_peak_is_that_of_a_quiet_machine(
     rates: list[float],
     waited: float,
-    peak: float | None,
+    wanted: float | None,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine(monkeypatch, rates, waited)
     found, why_not = peak.quiet_matmul_peak("float32")
-    assert found == peak
+    assert found == wanted
     assert words in why_not
 
 
