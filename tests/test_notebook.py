@@ -42,6 +42,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.slow
 def test_a_plan_is_that_of_the_command_line(notebook: dict[str, Any]) -> None:
     planned = notebook["planned"]
     assert planned.figures["loss"] == planned.prediction.loss
@@ -53,6 +54,7 @@ def test_a_plan_is_that_of_the_command_line(notebook: dict[str, Any]) -> None:
         lj.plan_run(flops=1e15, report="plan.html")
 
 
+@pytest.mark.slow
 def test_a_batch_of_a_dataset(notebook: dict[str, Any]) -> None:
     batch = notebook["batch"]
     assert {name: array.shape for name, array in batch.items()} == dict.fromkeys(
@@ -62,6 +64,7 @@ def test_a_batch_of_a_dataset(notebook: dict[str, Any]) -> None:
     np.testing.assert_array_equal(again["inputs"], batch["inputs"])
 
 
+@pytest.mark.slow
 def test_the_callback_stops_the_run_and_the_same_call_resumes_it(notebook: dict[str, Any]) -> None:
     stopped, finished = notebook["stopped"], notebook["finished"]
     assert stopped["exit_code"] == 130
@@ -73,6 +76,7 @@ def test_the_callback_stops_the_run_and_the_same_call_resumes_it(notebook: dict[
     assert len(train) == 4
 
 
+@pytest.mark.slow
 def test_a_run_trains_in_another_thread(notebook: dict[str, Any], tmp_path: Path) -> None:
     results: list[dict[str, Any]] = []
     config = lj.load_config(str(notebook["folder"] / "runs" / "notebook"))
@@ -90,6 +94,7 @@ def test_a_run_trains_in_another_thread(notebook: dict[str, Any], tmp_path: Path
         lj.train_run(config, stepz=3)
 
 
+@pytest.mark.slow
 def test_logits_loss_and_text_of_a_model(notebook: dict[str, Any]) -> None:
     model = notebook["model"]
     ids = model.tokens("def read(self):")
@@ -118,6 +123,7 @@ def test_logits_loss_and_text_of_a_model(notebook: dict[str, Any]) -> None:
         model.logits([1] * 513)
 
 
+@pytest.mark.slow
 def test_a_hugging_face_folder_gives_the_logits_of_its_run(notebook: dict[str, Any]) -> None:
     folder = notebook["folder"]
     command = [sys.executable, "-m", "llm_jax", "export", "runs/notebook", "--to", "hf", "hf"]

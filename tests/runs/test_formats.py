@@ -57,6 +57,7 @@ def test_the_plan_of_an_old_run_is_read_where_it_was(before: Path) -> None:
     assert read_history(before / "run", config).tokens(8) == 1024
 
 
+@pytest.mark.slow
 def test_an_old_run_is_evaluated_and_reported(
     before: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_an_old_run_is_evaluated_and_reported(
     assert loss == pytest.approx(5.8671585852358525, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_old_run_resumes_from_its_checkpoint(before: Path) -> None:
     """The steps after the checkpoint are those that the version before made, bit for bit between
     two of today's starts, and within rounding on another processor."""
