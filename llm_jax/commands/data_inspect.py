@@ -54,6 +54,7 @@ def samples(dataset: TokenDataset, split: str, number: int, tokens: int) -> list
     tokenizer = dataset.tokenizer
     end = dataset.num_tokens(split)
     found: dict[int, dict[str, Any]] = {}
+    number = min(number, dataset.info["splits"][split]["documents"])
     for place in np.linspace(0, end, number, endpoint=False).astype(int):
         start = dataset.find(split, tokenizer.bos_id, int(place))
         if start is None or start in found:
