@@ -18,7 +18,7 @@ from llm_jax.commands.overrides import override
 from llm_jax.config import UserError, to_json
 from llm_jax.config.extras import require_packages
 from llm_jax.runs.files import write_texts
-from llm_jax.runs.plan_file import plan_file, read_plan
+from llm_jax.runs.plan_file import plan_file, plan_named
 
 OVERRIDES = True
 
@@ -73,12 +73,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = made["found"] | {k: v for k, v in made.items() if k not in ("found", "config")}
     chosen = made["config"]
     if args.write and chosen is not None:
-        texts = {args.write: to_json(chosen)}
-        if plan := read_plan(args.config):
-            texts[plan_file(args.write)] = to_json(plan)
-        else:
-            plan_file(args.write).unlink(missing_ok=True)  # of what stood there before
+        texts, beside = {args.write: to_json(chosen)}, plan_file(args.write)
+        if plan := plan_named(args.config):
+            texts[beside] = to_json(plan)
         write_texts(texts)
+        if plan is None:
+            beside.unlink(missing_ok=True)  # of the run that was here before
         result["written"] = str(args.write)
     return result | {"exit_code": 0 if result["fits"] else 1}
 

@@ -19,7 +19,7 @@ from llm_jax.commands.overrides import override
 from llm_jax.config import RunConfig
 from llm_jax.config.extras import require_packages
 from llm_jax.facts.attached import maybe_accelerator
-from llm_jax.runs.plan_file import read_plan
+from llm_jax.runs.plan_file import plan_named
 
 OVERRIDES = True
 KEEP = 32 << 30
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     result = train(
         config,
-        plan=read_plan(args.config),
+        plan=plan_named(args.config),
         init_from=args.init_from,
         source=other_run(args.config, config),
     )

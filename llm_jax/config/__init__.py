@@ -11,6 +11,7 @@ without JAX.
 from llm_jax.config.codec import (
     from_dict,
     from_json,
+    json_file,
     load,
     read_config,
     recipe_folders,
@@ -56,6 +57,7 @@ __all__ = [
     "check_vocabulary",
     "from_dict",
     "from_json",
+    "json_file",
     "load",
     "nearest",
     "open_regular",

@@ -125,7 +125,7 @@ def load(reference: str) -> RunConfig:
       ConfigError: nothing has that name, or it does not hold a valid `RunConfig`.
     """
     path = Path(reference)
-    if path.is_dir() and reference not in _recipes():
+    if _is_run(reference):
         config = load(str(path / "run.json"))
         here = os.path.realpath(config.out) == os.path.realpath(path)
         return config if here else dataclasses.replace(config, out=reference)
@@ -146,6 +146,18 @@ def load(reference: str) -> RunConfig:
     config = _run_recipe(path)
     require(isinstance(config, RunConfig), f"config() in {path} did not return a RunConfig.")
     return config
+
+
+def json_file(reference: str) -> Path | None:
+    """The JSON file that `load` reads for `reference`; None if that is a recipe."""
+    if _is_run(reference):
+        return Path(reference) / "run.json"
+    return Path(reference) if reference.endswith(".json") else None
+
+
+def _is_run(reference: str) -> bool:
+    """Whether `reference` names a run's folder: a recipe of the same name comes first."""
+    return Path(reference).is_dir() and reference not in _recipes()
 
 
 def _run_recipe(path: Path) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_jax.config.errors import UserError
 from llm_jax.config.jsonfile import read_json, require_shape
+from llm_jax.config.migrations import too_new
 
 INFO_FILE = "dataset.json"
 DATASET_FORMAT = 3
@@ -45,11 +46,8 @@ def read_dataset_info(folder: str | Path) -> dict[str, Any]:
         )
     info = read_json(path)
     written = info.get("format") if isinstance(info, dict) else None
-    if isinstance(written, int) and written > DATASET_FORMAT:
-        raise UserError(
-            f"{path} has format {written}, and this version of llm_jax reads formats up to "
-            f"{DATASET_FORMAT}: install a newer version."
-        )
+    if problem := too_new(f"{path} has format", written, DATASET_FORMAT):
+        raise UserError(problem)
     try:
         require_shape(info, SHAPE)
         for name in ("tokens", "record_tokens", "vocab_size"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llm_jax.config.errors import require
+from llm_jax.config.errors import ConfigError, require
 
 Raw = dict[str, Any]
 
@@ -32,6 +32,20 @@ def format_of(cls: type) -> int | None:
     return None if steps is None else len(steps) + 1
 
 
+def too_new(subject: str, written: Any, newest: int) -> str | None:
+    """The sentence about a file of a newer version; None if this one reads the format `written`.
+
+    Args:
+      subject: its beginning, such as "data/dataset.json has format".
+    """
+    if not isinstance(written, int) or written <= newest:
+        return None
+    return (
+        f"{subject} {written}, and this version of llm_jax reads formats up to {newest}: install a "
+        "newer version."
+    )
+
+
 def migrated(raw: Raw, cls: type, where: str) -> Raw:
     """The fields of `raw` as today's `cls` has them, without `format`.
 
@@ -46,11 +60,8 @@ def migrated(raw: Raw, cls: type, where: str) -> Raw:
         isinstance(written, int) and not isinstance(written, bool) and written >= 1,
         f"{where}.format is {written!r}: it must be a whole number from 1 to {newest}.",
     )
-    require(
-        written <= newest,
-        f"{where}.format is {written}, and this version of llm_jax reads formats up to {newest}: "
-        "install a newer version.",
-    )
+    if problem := too_new(f"{where}.format is", written, newest):
+        raise ConfigError(problem)
     fields = {name: value for name, value in raw.items() if name != "format"}
     for step in MIGRATIONS[cls.__name__][written - 1 :]:
         fields = step(fields)

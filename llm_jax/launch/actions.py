@@ -18,7 +18,7 @@ from llm_jax.launch.folder import open_folder
 from llm_jax.launch.records import job_json
 from llm_jax.launch.spec import JobSpec
 from llm_jax.runs.files import write_text
-from llm_jax.runs.plan_file import PLAN, read_plan
+from llm_jax.runs.plan_file import PLAN, plan_named
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def folder_actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
     """What every back end begins with: the job, the run, and the code in the output folder."""
     run = replace(run, out=spec.out)
     actions: list[Action] = [PutFile(spec.out, "launch/run.json", to_json(run))]
-    if plan := read_plan(spec.config):
+    if plan := plan_named(spec.config):
         actions.append(PutFile(spec.out, f"launch/{PLAN}", to_json(plan)))
     if spec.code is not None:
         actions.append(SendCode(spec.code, spec.out, "launch/code.tar.gz"))

@@ -32,7 +32,7 @@ from llm_jax.launch.records import (
     write_json,
 )
 from llm_jax.launch.spec import JobSpec
-from llm_jax.runs.plan_file import read_plan
+from llm_jax.runs.plan_file import plan_named
 
 
 def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
@@ -79,7 +79,7 @@ def check_mesh(spec: JobSpec, run: RunConfig) -> None:
     axes = ("replica", "pipeline", "fsdp", "expert", "context", "tensor")
     inner = math.prod(getattr(run.parallel, axis) for axis in axes)
     data = run.parallel.data
-    plan = read_plan(spec.config)
+    plan = plan_named(spec.config)
     planned = f" It was planned for {plan.machine}." if plan else ""
     require(
         count % inner == 0 if data == -1 else data * inner == count,

@@ -17,7 +17,7 @@ from llm_jax.launch.backends import gke
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import job_json, read_json
 from llm_jax.launch.spec import Gke, JobSpec
-from llm_jax.runs.plan_file import PLAN, read_plan
+from llm_jax.runs.plan_file import PLAN, plan_named
 
 FILES = "/etc/llm-jax"
 VARIABLE = "LLM_JAX_FILES"
@@ -55,7 +55,7 @@ def documents(spec: JobSpec, run: RunConfig) -> list[dict[str, Any]]:
     assert isinstance(backend, Gke)
     name = f"{spec.name}-launch"
     files = {"run.json": to_json(replace(run, out=spec.out)), "job.json": job_json(spec, 0)}
-    if plan := read_plan(spec.config):
+    if plan := plan_named(spec.config):
         files[PLAN] = to_json(plan)
     config_map = {
         "apiVersion": "v1",

@@ -155,7 +155,6 @@ def read_history(out: Path, config: RunConfig) -> History:
             text = held.get("text") and Text(**held["text"])
             then = to_dict(from_dict(held["config"], RunConfig, "config"))
             entry = Entry(**(held | {"text": text, "config": then}))
-            _ = entry.data  # raises what is wrong with it
             history = history.followed_by(entry)
         except (UserError, TypeError) as error:
             raise UserError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import from_dict, read_json
+from llm_jax.config import from_dict, json_file, read_json
 from llm_jax.config.errors import positive
 
 PLAN = "plan.json"
@@ -56,18 +56,21 @@ def plan_file(config: Path) -> Path:
     return config.with_name(PLAN if config.name == "run.json" else f"{config.stem}.plan.json")
 
 
-def read_plan(reference: str | Path) -> PlanRecord | None:
-    """The prediction for the run that `reference`, a JSON file or a run's folder, names.
+def plan_named(reference: str) -> PlanRecord | None:
+    """The prediction for the run that a CONFIG names (see `load`); None for a recipe."""
+    file = json_file(reference)
+    return None if file is None else read_plan(file)
 
-    None if nobody planned it, or if `reference` is a recipe.
+
+def read_plan(path: str | Path) -> PlanRecord | None:
+    """The prediction for the run in a JSON file, or in a run's folder; None if nobody planned it.
 
     Raises:
       ConfigError: the prediction has an unknown key, a missing key or a wrong type.
       UserError: a file cannot be read.
     """
-    path = Path(reference)
-    config = path / "run.json" if path.is_dir() else path
-    if config.suffix != ".json" or not config.is_file():
+    config = Path(path) / "run.json" if Path(path).is_dir() else Path(path)
+    if not config.is_file():
         return None
     file = plan_file(config)
     return plan_of(read_json(config), read_json(file) if file.is_file() else None)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import ConfigError, RunConfig, read_config, to_dict, to_json
+from llm_jax.config.migrations import too_new
 from llm_jax.runs import history
 from llm_jax.runs.files import write_bytes, write_text
 from llm_jax.runs.plan_file import PLAN, PlanRecord, read_plan
@@ -109,11 +110,8 @@ def check_architecture(config: RunConfig, saved: RunConfig, verb: str) -> None:
 
 def check_format(record: dict[str, Any], what: str) -> None:
     """Raises `ConfigError` if a newer version wrote the record of a checkpoint, which is `what`."""
-    if record.get("format", 1) > CHECKPOINT_FORMAT:
-        raise ConfigError(
-            f"{what} has format {record['format']}, and this version of llm_jax reads formats up "
-            f"to {CHECKPOINT_FORMAT}: install a newer version."
-        )
+    if problem := too_new(f"{what} has format", record.get("format"), CHECKPOINT_FORMAT):
+        raise ConfigError(problem)
 
 
 def check_tokenizer(out: str, saved: str, now: str) -> None:

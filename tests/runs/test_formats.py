@@ -20,7 +20,7 @@ from llm_jax.cli import main
 from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, load, to_dict
 from llm_jax.config.migrations import format_of
 from llm_jax.runs.history import read_history
-from llm_jax.runs.plan_file import PlanRecord, read_plan
+from llm_jax.runs.plan_file import PlanRecord, plan_named, read_plan
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 
@@ -55,6 +55,14 @@ def test_the_plan_of_an_old_run_is_read_where_it_was(before: Path) -> None:
     config = load("run")
     assert to_dict(config)["format"] == format_of(RunConfig) == 2
     assert read_history(before / "run", config).tokens(8) == 1024
+
+
+def test_a_recipe_has_no_plan_of_a_folder_with_its_name(before: Path) -> None:
+    (before / "run").rename(before / "tiny")
+    assert read_plan("tiny") is not None
+    assert plan_named("tiny") is None  # CONFIG names the recipe
+    assert plan_named("tiny/run.json") == plan_named("./tiny") == read_plan("tiny")
+    assert plan_named("no-such-recipe") is None
 
 
 @pytest.mark.slow
