@@ -18,26 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llm_jax.api import (
+        ConfigError,
         LanguageModel,
+        ModelConfig,
         Planned,
+        RunConfig,
+        Tokenizer,
+        UserError,
         load_config,
         load_model,
         open_dataset,
         plan_run,
         train_run,
     )
-    from llm_jax.config import ConfigError, ModelConfig, RunConfig, UserError
-    from llm_jax.data.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
-
-_API = "LanguageModel Planned load_config load_model open_dataset plan_run train_run"
-_HOMES = {
-    "llm_jax.api": _API.split(),
-    "llm_jax.config": ["ConfigError", "ModelConfig", "RunConfig", "UserError"],
-    "llm_jax.data.tokenizer": ["Tokenizer"],
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ConfigError",
@@ -56,9 +51,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in __all__:
         raise AttributeError(f"module 'llm_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
+    return getattr(importlib.import_module("llm_jax.api"), name)
 
 
 def __dir__() -> list[str]:

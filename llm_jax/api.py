@@ -6,6 +6,7 @@ Importing this module does not import JAX; the functions that need it do.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_jax.config import DataConfig, ModelConfig, RunConfig, UserError
+from llm_jax.config import ConfigError as ConfigError
+from llm_jax.config import ModelConfig, RunConfig, UserError
 from llm_jax.config import load as load_config
 from llm_jax.data.batches import TokenDataset
 from llm_jax.data.tokenizer import Tokenizer
-from llm_jax.runs.plan_file import PlanRecord, read_plan
+from llm_jax.runs.plan_file import PlanRecord, plan_named
 
 if TYPE_CHECKING:
+    from llm_jax.evals.perplexity import Evaluator
     from llm_jax.evals.score import Score
-
-__all__ = [
-    "LanguageModel",
-    "Planned",
-    "load_config",
-    "load_model",
-    "open_dataset",
-    "plan_run",
-    "train_run",
-]
 
 
 def open_dataset(path: str | Path) -> TokenDataset:
@@ -61,22 +54,22 @@ def load_model(
     """
     folder = Path(path)
     if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
-        from llm_jax.convert.hf_import import read
+        from llm_jax.convert.hf_import import read_with, run_config
 
-        file = Path(tokenizer) if tokenizer else folder / "tokenizer.model"
-        model, params = read(folder)
-        data = DataConfig(seq_len=min(1024, model.max_seq_len))
-        config = RunConfig(name=folder.name, out=str(folder), steps=1, model=model, data=data)
-        return LanguageModel(config, params, Tokenizer.load(file))
+        if step is not None:
+            raise UserError(f"{str(path)!r} is not a run: it has no step {step}. Leave step out.")
+        theirs = Tokenizer.load(Path(tokenizer or folder / "tokenizer.model"))
+        model, params = read_with(folder, theirs)
+        return LanguageModel(run_config(model, folder), params, theirs)
     from llm_jax.train.load import load_run
 
-    if tokenizer is not None or (step is not None and step < 0):
-        raise UserError(f"{str(path)!r} is a run: it has its own tokenizer, and steps from 0 on.")
+    if tokenizer is not None:
+        raise UserError(f"{str(path)!r} is a run, which has its tokenizer: leave tokenizer out.")
     run = load_run(folder, step, verify=verify)
     return LanguageModel(run.config, run.params, Tokenizer.load(run.tokenizer_path), run.step)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LanguageModel:
     """A model with its tokenizer.
 
@@ -124,14 +117,17 @@ class LanguageModel:
         Raises:
           UserError: there is no text.
         """
-        from llm_jax.evals.perplexity import Evaluator
-
         documents = [texts] if isinstance(texts, str) else list(texts)
         if not any(documents):
             raise UserError("There is no text to evaluate: it is empty.")
         stream = np.concatenate(self.tokenizer.encode_documents(documents))
-        evaluator = Evaluator(self.run, self.params, self.tokenizer)
-        return evaluator.stream(stream, self.tokenizer.bos_id, lambda *_: None)
+        return self._evaluator.stream(stream, self.tokenizer.bos_id, lambda *_: None)
+
+    @functools.cached_property
+    def _evaluator(self) -> Evaluator:
+        from llm_jax.evals.perplexity import Evaluator
+
+        return Evaluator(self.run, self.params, self.tokenizer)
 
     def generate(
         self,
@@ -154,31 +150,30 @@ class LanguageModel:
         Raises:
           UserError: a value is out of range, or the text would exceed the model's context.
         """
-        from llm_jax.infer.generator import Decoder, compute_for_inference, generate, prepared
+        from llm_jax.infer.generator import Decoder, compute_for_inference
         from llm_jax.infer.sampling import Sampling
-        from llm_jax.infer.streamed_text import TextStream
+        from llm_jax.infer.streamed_text import generate_texts
 
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         compute = compute_for_inference(self.run.compute)
         vocab_size, eos_id = self.tokenizer.vocab_size, self.tokenizer.eos_id
-        decoder = Decoder(self.config, compute, sampling, vocab_size, eos_id)
-        stream, parts = TextStream(self.tokenizer), list[str]()
-
-        def take(new: str) -> None:
-            parts.append(new)
-            if on_text and new:
-                on_text(new)
-
-        generate(
-            prepared(self.params, self.config, compute),
-            decoder,
-            [self.tokens(prompt)],
+        (text,), _ = generate_texts(
+            self._prepared,
+            Decoder(self.config, compute, sampling, vocab_size, eos_id),
+            self.tokenizer,
+            [prompt],
             max_tokens=max_tokens,
             seed=seed,
-            on_tokens=lambda fresh: take(stream.feed(fresh[0])),
+            on_text=lambda new: on_text(new) if on_text and new else None,
         )
-        take(stream.end())
-        return "".join(parts)
+        return text
+
+    @functools.cached_property
+    def _prepared(self) -> dict[str, Any]:
+        """The parameters as `generate` uses them."""
+        from llm_jax.infer.generator import compute_for_inference, prepared
+
+        return prepared(self.params, self.config, compute_for_inference(self.run.compute))
 
 
 @dataclass(frozen=True)
@@ -252,7 +247,7 @@ def train_run(
     elif isinstance(run, RunConfig):
         config = run
     else:
-        config, prediction = load_config(run), read_plan(run)
+        config, prediction = load_config(run), plan_named(run)
     unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(RunConfig)})
     if unknown:
         raise UserError(f"A run has no field {unknown[0]!r}: see `RunConfig`.")

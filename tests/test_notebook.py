@@ -131,6 +131,10 @@ def test_a_hugging_face_folder_gives_the_logits_of_its_run(notebook: dict[str, A
     (folder / "hf" / "tokenizer.model").write_bytes(notebook["model"].tokenizer.model)
     loaded = lj.load_model(folder / "hf")
     assert loaded.step is None
+    with pytest.raises(lj.UserError, match="has no step 3"):
+        lj.load_model(folder / "hf", 3)
+    with pytest.raises(lj.UserError, match="leave tokenizer out"):
+        lj.load_model(folder / "runs" / "notebook", tokenizer="x.model")
     difference = loaded.logits("x = 1") - notebook["model"].logits("x = 1")
     assert np.abs(difference).max() < 1e-5
 

@@ -99,10 +99,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model, compute, GREEDY if args.beams else sampling, tokenizer.vocab_size, tokenizer.eos_id
     )
     params = prepared(trained.params, model, compute)
-    ids = [[tokenizer.bos_id, *tokenizer.encode(prompt)] for prompt in prompts]
     if args.beams:
-        return _beams(args, params, decoder, prompts[0], ids[0], tokenizer)
-    return _sample(args, params, decoder, prompts, ids, tokenizer)
+        return _beams(args, params, decoder, prompts[0], tokenizer)
+    return _sample(args, params, decoder, prompts, tokenizer)
 
 
 def text(result: dict[str, Any]) -> str:
@@ -138,38 +137,26 @@ def _file_prompt(path: Path) -> str:
 
 
 def _sample(
-    args: argparse.Namespace,
-    params: Any,
-    decoder: Any,
-    prompts: list[str],
-    ids: Any,
-    tokenizer: Any,
+    args: argparse.Namespace, params: Any, decoder: Any, prompts: list[str], tokenizer: Any
 ) -> dict[str, Any]:
-    from llm_jax.infer.generator import generate
-    from llm_jax.infer.streamed_text import TextStream
+    from llm_jax.infer.streamed_text import generate_texts
 
-    streams = [TextStream(tokenizer) for _ in prompts]
-    texts = [""] * len(prompts)
     live = len(prompts) == 1 and not args.json and sys.stdout.isatty()
 
     def show(new: str) -> None:
         if live:
             print(new, end="", flush=True)
 
-    def on_tokens(fresh: list[list[int]]) -> None:
-        for row, (stream, new) in enumerate(zip(streams, fresh, strict=True)):
-            made = stream.feed(new)
-            texts[row] += made
-            show(made)
-
     show(prompts[0])
-    made = generate(
-        params, decoder, ids, max_tokens=args.max_tokens, seed=args.seed, on_tokens=on_tokens
+    texts, made = generate_texts(
+        params,
+        decoder,
+        tokenizer,
+        prompts,
+        max_tokens=args.max_tokens,
+        seed=args.seed,
+        on_text=show,
     )
-    for row, stream in enumerate(streams):
-        left = stream.end()
-        texts[row] += left
-        show(left)
     show("\n")
     samples = [
         {"prompt": prompt, "text": new, "ids": row, "stopped": stopped}
@@ -187,11 +174,12 @@ def _sample(
 
 
 def _beams(
-    args: argparse.Namespace, params: Any, decoder: Any, prompt: str, ids: Any, tokenizer: Any
+    args: argparse.Namespace, params: Any, decoder: Any, prompt: str, tokenizer: Any
 ) -> dict[str, Any]:
     from llm_jax.infer.beam import beam_search
     from llm_jax.infer.streamed_text import TextStream
 
+    ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
     found, stopped, logp = beam_search(
         params, decoder, ids, beams=args.beams, max_tokens=args.max_tokens
     )

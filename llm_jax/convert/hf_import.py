@@ -96,6 +96,24 @@ def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None
     tensor.write(weights.read(stored), params)
 
 
+def read_with(folder: Path, tokenizer: Tokenizer) -> tuple[ModelConfig, Params]:
+    """`read`, for a model that is to be used with `tokenizer`.
+
+    Raises:
+      UserError: as `read` does; or a weight is not a finite number, or the tokenizer has more
+        tokens than the model or lacks one that the folder adds.
+    """
+    require_known(folder, tokenizer)
+    model, params = read(folder)
+    require_finite(params, str(folder), "download it again")
+    if tokenizer.vocab_size > model.vocab_size:
+        raise UserError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens, more than the {model.vocab_size} of "
+            "the model: they do not belong together."
+        )
+    return model, params
+
+
 def import_run(
     folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool
 ) -> tuple[RunConfig, list[str], float | None]:
@@ -106,23 +124,15 @@ def import_run(
       transformers on real text, None if `check` is off.
 
     Raises:
-      UserError: as `read` does; or `out` is not empty, a weight is not a finite number, the
-        tokenizer has more tokens than the model or lacks one that the folder adds, or transformers
-        computes something else.
+      UserError: as `read_with` does; or `out` is not empty, or transformers computes something
+        else.
     """
     refuse_nonempty(out)
     if problem := unwritable(out, "RUN"):
         raise UserError(problem)
-    require_known(folder, tokenizer)
     if check:
         parity.require_transformers("pass --no-check to import without the comparison")
-    model, params = read(folder)
-    require_finite(params, str(folder), "download it again")
-    if tokenizer.vocab_size > model.vocab_size:
-        raise UserError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, more than the {model.vocab_size} of "
-            "the model: they do not belong together."
-        )
+    model, params = read_with(folder, tokenizer)
     difference = None
     if check:
         tokens_BT = parity.sample_tokens(tokenizer, model)
@@ -133,7 +143,7 @@ def import_run(
                 f"transformers computes logits that differ by {difference:.2g} from this model's, "
                 f"more than {parity.TOLERANCE:g}: nothing was imported."
             )
-    config = _run_config(model, out)
+    config = run_config(model, out)
     with new_folder(out) as made:
         write_run(made, config, params, tokenizer)
         parent = {"run": str(folder.absolute()), "name": folder.absolute().name, "step": 0}
@@ -142,7 +152,8 @@ def import_run(
     return config, files, difference
 
 
-def _run_config(model: ModelConfig, out: Path) -> RunConfig:
+def run_config(model: ModelConfig, out: Path) -> RunConfig:
+    """A run in `out` with the imported architecture, and the defaults of everything else."""
     data = DataConfig(seq_len=min(1024, model.max_seq_len))
     return RunConfig(name=out.name, out=str(out), steps=1000, model=model, data=data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,18 +45,18 @@ def sample_tokens(tokenizer: Tokenizer, config: ModelConfig) -> np.ndarray:
 
 def our_logits(params: dict[str, Any], config: ModelConfig, tokens_BT: np.ndarray) -> np.ndarray:
     """float32 logits (B, T, V) of unpacked sequences, with all matmuls in full precision."""
+    with jax.default_matmul_precision("highest"):
+        return np.asarray(_forward(params, jnp.asarray(tokens_BT), config))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _forward(params: dict[str, Any], tokens_BT: jax.Array, config: ModelConfig) -> jax.Array:
     compute = ComputeConfig(dtype="float32", remat="none", attention="reference")
     segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-
-    @jax.jit
-    def forward(params: dict[str, Any], tokens_BT: jax.Array) -> jax.Array:
-        attend = transformer.packed_attend(config, compute, segments_BT)
-        x_BTD, *_ = transformer.hidden(params, tokens_BT, positions_BT, attend, config, compute)
-        return transformer.logits(x_BTD, transformer.unembedding(params, config), config)
-
-    with jax.default_matmul_precision("highest"):
-        return np.asarray(forward(params, jnp.asarray(tokens_BT)))
+    attend = transformer.packed_attend(config, compute, segments_BT)
+    x_BTD, *_ = transformer.hidden(params, tokens_BT, positions_BT, attend, config, compute)
+    return transformer.logits(x_BTD, transformer.unembedding(params, config), config)
 
 
 def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.infer.generator import Decoder, Generation, generate
 
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -39,3 +41,36 @@ class TextStream:
         if found and size == 1:
             return bytes([int(found[1], 16)])
         return piece.replace("▁", " ").encode()
+
+
+def generate_texts(
+    params: dict[str, Any],
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int,
+    seed: int,
+    on_text: Callable[[str], object],
+) -> tuple[list[str], Generation]:
+    """`generate` for prompts as texts: the text after each prompt, and the generation.
+
+    Args:
+      on_text: called with each new piece of text, of whichever prompt.
+    """
+    streams = [TextStream(tokenizer) for _ in prompts]
+    texts = [""] * len(prompts)
+
+    def add(row: int, new: str) -> None:
+        texts[row] += new
+        on_text(new)
+
+    def on_tokens(fresh: list[list[int]]) -> None:
+        for row, new in enumerate(fresh):
+            add(row, streams[row].feed(new))
+
+    ids = [[tokenizer.bos_id, *tokenizer.encode(prompt)] for prompt in prompts]
+    made = generate(params, decoder, ids, max_tokens=max_tokens, seed=seed, on_tokens=on_tokens)
+    for row, stream in enumerate(streams):
+        add(row, stream.end())
+    return texts, made
