@@ -50,7 +50,6 @@ class RecordReader:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
-        check_records(folder)
         tfds = load_tfds()
         self._folder = folder
         with self._named():
@@ -99,7 +98,12 @@ class TokenDataset:
 
     @classmethod
     def open(cls, path: str | Path) -> TokenDataset:
-        """Raises `UserError` if `path` has no finished dataset, or not the dataset's tokenizer."""
+        """Opens a dataset.
+
+        Raises:
+          UserError: `path` holds no finished dataset, or another tokenizer than its own.
+          MissingRecords: not all of its records are there.
+        """
         path = Path(path)
         info = read_dataset_info(path)
         tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
@@ -108,6 +112,7 @@ class TokenDataset:
                 f"{path / TOKENIZER_FILE} is not the tokenizer that the dataset was built with: "
                 "restore it, or build the dataset again."
             )
+        check_records(path / RECORDS_FOLDER)
         return cls(path, info, tokenizer)
 
     @property

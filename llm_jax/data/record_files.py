@@ -14,21 +14,27 @@ SHAPE = {
 """What tfds writes of the records' files."""
 
 
+class MissingRecords(UserError):
+    """The records of a dataset are not all there, or not described."""
+
+
 def check_records(folder: Path) -> None:
-    """Raises `UserError` if a file of the records in `folder` is missing, damaged in its shape, or
-    not a file: tfds would wait for a pipe without end."""
+    """Raises `MissingRecords` unless all files of the records in `folder` are there.
+
+    A pipe is none: tfds would wait for it without end.
+    """
     path = folder / "dataset_info.json"
-    info = read_json(path)
     try:
+        info = read_json(path)
         require_shape(info, SHAPE)
     except UserError as error:
-        raise UserError(f"{path} is damaged ({error}): build the dataset again.") from None
+        raise MissingRecords(f"{path} is damaged ({error}): build the dataset again.") from None
     for split in info["splits"]:
         count, name = len(split["shardLengths"]), split["name"]
         for number in range(count):
             file = f"{info['name']}-{name}.{info['fileFormat']}-{number:05d}-of-{count:05d}"
             if not (folder / file).is_file():
-                raise UserError(
+                raise MissingRecords(
                     f"The file {folder / file} of the dataset is missing or is not a regular "
                     "file: restore it, or build the dataset again."
                 )

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from llm_jax.config import ConfigError, RunConfig, UserError, check_vocabulary
-from llm_jax.data.batches import RECORDS_FOLDER, Batches, TokenDataset
+from llm_jax.config import ConfigError, RunConfig, check_vocabulary
+from llm_jax.data.batches import Batches, TokenDataset
 from llm_jax.data.order import Order
-from llm_jax.data.record_files import check_records
+from llm_jax.data.record_files import MissingRecords
 from llm_jax.parallel.mesh import sharding
 from llm_jax.runs.history import Text
 from llm_jax.train.step import Batch
@@ -17,10 +17,9 @@ from llm_jax.train.step import Batch
 
 def open_dataset(config: RunConfig) -> TokenDataset:
     """The run's dataset; raises `ConfigError` if its vocabulary is not that of the model."""
-    dataset = TokenDataset.open(config.data.path)
     try:
-        check_records(dataset.path / RECORDS_FOLDER)
-    except UserError as error:  # now, where tfds finds out in mid-run
+        dataset = TokenDataset.open(config.data.path)
+    except MissingRecords as error:
         raise ConfigError(f"data.path: {error}") from None
     check_vocabulary(config, dataset.tokenizer.vocab_size)
     return dataset
