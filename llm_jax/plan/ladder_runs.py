@@ -17,13 +17,12 @@ from llm_jax.facts.counts import (
     active_parameters,
     non_embedding_parameters,
     token_flops,
-    update_flops,
 )
 from llm_jax.facts.hardware import Chip
 from llm_jax.laws import hyperparameters
-from llm_jax.plan import architecture, layout, output
+from llm_jax.plan import architecture, output
 from llm_jax.plan.dataset_text import Text
-from llm_jax.plan.planner import LOSS_CHUNK, training_dtype
+from llm_jax.plan.planner import execution_of, training_dtype
 
 STEP = 1.6
 """Default ratio between neighbouring sizes, and between neighbouring amounts of data. A larger
@@ -129,17 +128,7 @@ def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
     hyper = hyperparameters.recommend(
         request.rule, non_embedding_parameters(model), tokens, per_token * tokens
     )
-    run = layout.choose(
-        model,
-        request.chip,
-        1,
-        tokens=tokens,
-        batch_tokens=max(hyper.batch_tokens, seq_len),
-        seq_len=seq_len,
-        loss_chunk=LOSS_CHUNK,
-        dtype=training_dtype(request.chip),
-        update_flops=update_flops(model, hyper.optimizer),
-    )
+    run = execution_of(model, request.chip, 1, hyper, tokens, seq_len)
     batch_tokens = run.batch_sequences * seq_len
     steps = round(tokens / batch_tokens)
     if steps < LEAST_STEPS:

@@ -285,17 +285,7 @@ def _design(request: Request, flops: float) -> Plan:
     )
     if request.batch_tokens is not None:
         hyper = replace(hyper, batch_tokens=request.batch_tokens)
-    execution = layout.choose(
-        model,
-        request.chip,
-        request.chips,
-        tokens=tokens,
-        batch_tokens=max(hyper.batch_tokens, seq_len),
-        seq_len=seq_len,
-        loss_chunk=LOSS_CHUNK,
-        dtype=training_dtype(request.chip),
-        update_flops=update_flops(model, hyper.optimizer),
-    )
+    execution = execution_of(model, request.chip, request.chips, hyper, tokens, seq_len)
     return Plan(
         request=request,
         law=law,
@@ -306,4 +296,32 @@ def _design(request: Request, flops: float) -> Plan:
         steps=max(1, round(tokens / (execution.batch_sequences * seq_len))),
         hyper=hyper,
         execution=execution,
+    )
+
+
+def execution_of(
+    model: ModelConfig,
+    chip: Chip,
+    chips: int | None,
+    hyper: HyperParameters,
+    tokens: float,
+    seq_len: int,
+) -> layout.Execution:
+    """How `model` is trained on the chips: machine, mesh, batch and memory policy.
+
+    Args:
+      chips: number of chips; None: chosen.
+      hyper: batch and optimizer.
+      tokens: training tokens.
+    """
+    return layout.choose(
+        model,
+        chip,
+        chips,
+        tokens=tokens,
+        batch_tokens=max(hyper.batch_tokens, seq_len),
+        seq_len=seq_len,
+        loss_chunk=LOSS_CHUNK,
+        dtype=training_dtype(chip),
+        update_flops=update_flops(model, hyper.optimizer),
     )
