@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -82,11 +83,12 @@ def train(
     dispatch_for(config)
     distributed.join()
     with distributed.leaving_at_once(), Stop() as stop, contextlib.ExitStack() as held:
+        listen = functools.partial(_tell, callback, stop) if callback else None
         try:
             with (
                 without_tensorstore_noise(),
                 contextlib.closing(
-                    _Run(config, plan, stop, held, init_from, source, _listener(callback, stop))
+                    _Run(config, plan, stop, held, init_from, source, listen)
                 ) as run,
             ):
                 return run.train()
@@ -95,12 +97,9 @@ def train(
             raise FileFailure(config.out, error, whole) from error
 
 
-def _listener(callback: Callback | None, stop: Stop) -> Callable[[Record], None]:
-    def listen(record: Record) -> None:
-        if callback is not None and callback(record) is False:
-            stop.ask()
-
-    return listen
+def _tell(callback: Callback, stop: Stop, record: Record) -> None:
+    if callback(record) is False:
+        stop.ask()
 
 
 class _Run:
@@ -114,7 +113,7 @@ class _Run:
         held: contextlib.ExitStack,
         init_from: str | None,
         source: Path | None,
-        listen: Callable[[Record], None],
+        listen: Callable[[Record], None] | None,
     ) -> None:
         self.config, self.stop, self.out = config, stop, Path(config.out)
         self.clock = Clock(self.out, jax.process_index())
