@@ -57,7 +57,9 @@ def test_a_missing_a_surplus_and_a_misshapen_tensor(folder):
     with pytest.raises(UserError, match=f"has no tensor '{name}'"):
         hf_import.read(folder)
     save_file(kept | {"model.extra": np.zeros(2, np.float32)}, folder / shards.WEIGHTS)
-    with pytest.raises(UserError, match=r"1 tensor .*: model\.extra"):
+    with pytest.raises(
+        UserError, match=r"1 tensor that its config.json does not use: model\.extra"
+    ):
         hf_import.read(folder)
     save_file(kept | {name: kept[name].T.copy()}, folder / shards.WEIGHTS)
     with pytest.raises(UserError, match=r"has shape \[32, 64\], but config.json says \[64, 32\]"):
@@ -67,14 +69,14 @@ def test_a_missing_a_surplus_and_a_misshapen_tensor(folder):
 def test_whole_numbers_are_no_weights(folder):
     name = "model.norm.weight"
     change_tensors(folder, lambda t: t.update({name: np.ones(32, np.int8)}))
-    with pytest.raises(UserError, match=r"has type I8: only F32"):
+    with pytest.raises(UserError, match=r"has type I8: only F32.*, not quantised weights"):
         hf_import.read(folder)
 
 
 def test_a_truncated_file_and_no_file(folder):
     whole = (folder / shards.WEIGHTS).read_bytes()
     (folder / shards.WEIGHTS).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="safetensors file \\("):
+    with pytest.raises(UserError, match="is not a complete safetensors file"):
         hf_import.read(folder)
     (folder / shards.WEIGHTS).unlink()
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
@@ -87,7 +89,7 @@ def test_an_index_cannot_name_a_file_outside_of_the_folder(folder, name):
     shutil.copy(folder / shards.WEIGHTS, folder.parent / shards.WEIGHTS)
     index = {"weight_map": {"model.norm.weight": name}}
     (folder / shards.INDEX).write_text(json.dumps(index))
-    with pytest.raises(UserError, match=r"names the file "):
+    with pytest.raises(UserError, match="only files in the folder itself are read"):
         hf_import.read(folder)
 
 
@@ -101,7 +103,7 @@ def test_a_link_out_of_the_folder_is_not_followed(folder):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"model_type": "mamba"}, "model_type 'mamba': .* llama"),
+        ({"model_type": "mamba"}, "model_type 'mamba': supported are llama"),
         ({"quantization_config": {"bits": 4}}, "quantization_config = .* does not know"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope_type 'longrope'"),
