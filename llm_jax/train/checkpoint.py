@@ -249,31 +249,55 @@ def forget_after(folder: Path, step: int) -> int:
     return next(iter(saved_steps(folder)), 0)
 
 
+UNDAMAGED, NOTE_DAMAGED = 2**30, -2
+"""Beside the places of `first_damage`."""
+
+
 def set_damaged_aside(folder: Path) -> list[str]:
     """Moves damaged checkpoints out of `folder` until the newest one is undamaged.
 
-    Each process reads its share of the files. Returns a sentence for each damaged checkpoint, and
-    for one without a manifest.
+    Each process reads its share of the files. Orbax reads its note about every checkpoint, so
+    older checkpoints whose note is damaged are moved too.
+
+    Returns a sentence for each damaged checkpoint, and for a newest one without a manifest.
     """
-    notes = []
+    notes, newest = [], None
     for step in saved_steps(folder):
-        place = first_damage(folder / str(step), jax.process_index(), jax.process_count())
-        # -1: the manifest cannot be read. 2^30: this process found no damage.
-        mine = np.int32(2**30 if place is None else place)
+        checkpoint = folder / str(step)
+        place = _note_damage(checkpoint)
+        if place is None and newest is None:
+            place = first_damage(checkpoint, jax.process_index(), jax.process_count())
+        mine = np.int32(UNDAMAGED if place is None else place)
         worst = int(np.min(multihost_utils.process_allgather(mine)))
-        if worst == 2**30:
-            if not (folder / str(step) / MANIFEST).exists():
+        if worst == UNDAMAGED:
+            if newest is None and not (checkpoint / MANIFEST).exists():
                 notes.append(unchecked_sentence(step))
-            break
-        why = damage_sentence(folder / str(step), worst)
+            newest = step if newest is None else newest
+            continue
+        why = (
+            f"Orbax's note {NOTE} cannot be read"
+            if worst == NOTE_DAMAGED
+            else damage_sentence(checkpoint, worst)
+        )
         aside = folder.parent / "damaged" / str(step)
         if jax.process_index() == 0:
             aside.parent.mkdir(exist_ok=True)
             shutil.rmtree(aside, ignore_errors=True)
-            (folder / str(step)).rename(aside)
-        notes.append(
-            f"Checkpoint {step} is damaged ({why}): it was moved to {aside}, and the one before "
-            "is used."
-        )
+            checkpoint.rename(aside)
+        used = "the one before is used" if newest is None else f"checkpoint {newest} is used"
+        notes.append(f"Checkpoint {step} is damaged ({why}): it was moved to {aside}, and {used}.")
     distributed.wait_for_all("damaged checkpoints are aside")
     return notes
+
+
+NOTE = "_CHECKPOINT_METADATA"
+
+
+def _note_damage(checkpoint: Path) -> int | None:
+    """`NOTE_DAMAGED` if Orbax cannot read its note about the checkpoint. A missing one is fine."""
+    name_format = ocp.path.step.standard_name_format()
+    try:
+        name_format.find_step(checkpoint.parent, int(checkpoint.name)).commit_timestamp  # noqa: B018
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return NOTE_DAMAGED
+    return None

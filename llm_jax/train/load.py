@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from llm_jax.config import RunConfig, UserError, read_config, require_shape
 from llm_jax.model import transformer
+from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.failures import Damaged, no_orbax_noise, reason
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import (
@@ -64,34 +65,32 @@ def load_run(
     if not (folder / "run.json").is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
     config = read_config(folder / "run.json", RunConfig)
-    require_regular(folder / "checkpoints")  # Orbax reads of all steps
-    options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
-    with ocp.CheckpointManager(folder / "checkpoints", options=options) as manager:
-        steps = sorted(manager.all_steps())
-        if not steps:
-            raise UserError(f"The run in {str(folder)!r} has no checkpoint yet: train it first.")
-        step = steps[-1] if step is None else step
-        if step not in steps:
-            known = ", ".join(map(str, steps))
-            raise UserError(f"The run has no checkpoint of step {step}: it has {known}.")
-        verified = verify and _verified(folder, step, steps, config)
-        # The devices it was saved on may not exist here, so the target names its own.
-        here = SingleDeviceSharding(jax.local_devices()[0])
-        shapes = jax.eval_shape(lambda: transformer.init(config.model, jax.random.key(0)))
-        where = where or jax.tree.map(lambda _: here, shapes)
-        target = jax.tree.map(_placed, shapes, where)
-        restore = ocp.args.Composite(params=ocp.args.StandardRestore(target))
-        try:
-            params = manager.restore(step, args=restore)["params"]
-            if (folder / "checkpoints" / str(step) / "opt").exists():
-                params = _averaged(manager, step, config, params)
-            record = _record(manager, step) if verify else None
-        except Exception as error:  # Orbax raises no narrower one
-            why = f"it cannot be read: {reason(error)}"
-            raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
-        if record is not None:
-            check_format(record, f"Checkpoint {step} of the run in {str(folder)!r}")
-            _check_tokenizer(record["tokenizer_sha256"], folder, step)
+    require_regular(folder / "checkpoints")
+    steps = sorted(saved_steps(folder / "checkpoints"))
+    if not steps:
+        raise UserError(f"The run in {str(folder)!r} has no checkpoint yet: train it first.")
+    step = steps[-1] if step is None else step
+    if step not in steps:
+        known = ", ".join(map(str, steps))
+        raise UserError(f"The run has no checkpoint of step {step}: it has {known}.")
+    verified = verify and _verified(folder, step, steps, config)
+    # The devices it was saved on may not exist here, so the target names its own.
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    shapes = jax.eval_shape(lambda: transformer.init(config.model, jax.random.key(0)))
+    where = where or jax.tree.map(lambda _: here, shapes)
+    target = jax.tree.map(_placed, shapes, where)
+    checkpoint = folder / "checkpoints" / str(step)
+    try:
+        params = _item(checkpoint, "params", ocp.args.StandardRestore(target))
+        if (checkpoint / "opt").exists():
+            params = _averaged(checkpoint, config, params)
+        record = _record(checkpoint) if verify else None
+    except Exception as error:  # Orbax raises no narrower one
+        why = f"it cannot be read: {reason(error)}"
+        raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
+    if record is not None:
+        check_format(record, f"Checkpoint {step} of the run in {str(folder)!r}")
+        _check_tokenizer(record["tokenizer_sha256"], folder, step)
     others = _others(step, steps)
     require_finite(
         params,
@@ -115,9 +114,20 @@ def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> b
     return True
 
 
-def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+def _item(checkpoint: Path, item: str, args: ocp.args.CheckpointArgs) -> Any:
+    """One item of a checkpoint, without Orbax's notes about it and about other checkpoints.
+
+    Args:
+      args: what Orbax restores the item by.
+    """
+    handler = ocp.checkpoint_args.get_registered_handler_cls(args)
+    with ocp.Checkpointer(handler()) as reader:
+        return reader.restore(checkpoint / item, args=args)
+
+
+def _record(checkpoint: Path) -> dict[str, Any]:
     """What is noted with the arrays: the `format`, and the digest of the tokenizer."""
-    record = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    record = _item(checkpoint, "meta", ocp.args.JsonRestore())
     require_shape(record, {"format": int, "tokenizer_sha256": str}, "meta")
     return record
 
@@ -146,7 +156,7 @@ def _placed(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _averaged(manager: ocp.CheckpointManager, step: int, config: RunConfig, params: Any) -> Any:
+def _averaged(checkpoint: Path, config: RunConfig, params: Any) -> Any:
     """`params`, averaged if the optimizer averages. Only z and b1 of its state are read."""
     opt = jax.eval_shape(optimizer_of(config).init, params)
     nodes = jax.tree_util.tree_leaves_with_path(opt, is_leaf=is_schedule_free)
@@ -168,7 +178,7 @@ def _averaged(manager: ocp.CheckpointManager, step: int, config: RunConfig, para
         target = {key_of(entry): target}
     arguments = ocp.checkpoint_utils.construct_restore_args(target)
     restore = ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)
-    made = manager.restore(step, args=ocp.args.Composite(opt=restore))["opt"]
+    made = _item(checkpoint, "opt", restore)
     for entry in path:
         made = made[key_of(entry)]
     return schedule_free_average(params, **unplain(made, wanted))

@@ -69,9 +69,16 @@ def _called(zygote: Zygote, root: Path, *words: str) -> Outcome:
 
 
 def _files(entry: Path, root: Path) -> list[str]:
+    """The files of an entry, one of each folder's files of chance names: their number and their
+    order differ from one machine to the next, and the tries are the same everywhere."""
     found = [entry] if entry.is_file() else [p for p in entry.rglob("*") if p.is_file()]
-    by_chance = lambda path: any(len(part) >= 32 for part in path.parts)  # noqa: E731
-    return [str(p.relative_to(root)) for p in sorted(found, key=lambda p: (by_chance(p), p))]
+    fixed = sorted(path for path in found if not _by_chance(path.name))
+    by_chance = {path.parent: path for path in sorted(found) if _by_chance(path.name)}
+    return [str(path.relative_to(root)) for path in (*fixed, *by_chance.values())]
+
+
+def _by_chance(name: str) -> bool:
+    return len(name) >= 32 or "tfevents" in name
 
 
 def _texts(folder: Path) -> None:

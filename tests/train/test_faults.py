@@ -74,6 +74,17 @@ def test_damage_is_found_and_set_aside(how: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["10", "15"]
 
 
+def test_orbax_notes_that_it_cannot_read_are_set_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    notes = {5: "[]", 10: "{}", 15: '{"item_handlers": 3}', 20: "no JSON, which Orbax ignores"}
+    for step, note in notes.items():
+        (checkpoint(folder, step) / "_CHECKPOINT_METADATA").write_text(note)
+    said = set_damaged_aside(folder)
+    assert saved_steps(folder) == [20, 10]
+    assert [line.split(" is damaged")[0] for line in said] == ["Checkpoint 15", "Checkpoint 5"]
+    assert all("_CHECKPOINT_METADATA" in line and "checkpoint 20 is used" in line for line in said)
+
+
 def test_a_checkpoint_without_a_manifest_is_used_and_said(tmp_path: Path) -> None:
     (checkpoint(tmp_path / "checkpoints", 3) / "manifest.json").unlink()
     (note,) = set_damaged_aside(tmp_path / "checkpoints")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from tiny import VOCAB, model_config, optim_config, relative_error, run_config
@@ -305,6 +306,7 @@ def test_checkpoints_that_are_kept(tmp_path: Path, tiny_dataset: Path) -> None:
 READ_WITHOUT_US = """
 import json, sys, pathlib
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 step = pathlib.Path(sys.argv[1])
 params = ocp.StandardCheckpointer().restore(step / "params")
@@ -352,6 +354,7 @@ LOAD = """
 import sys
 from llm_jax.train.load import load_run
 import jax
+import numpy as np
 assert jax.device_count() == 1
 run = load_run(sys.argv[1])
 print(run.step, sum(float(abs(leaf).sum()) for leaf in jax.tree.leaves(run.params)))
@@ -369,6 +372,18 @@ def test_a_run_of_eight_devices_is_read_on_one(
     assert int(step) == 6
     assert float(total) == pytest.approx(
         sum(float(abs(leaf).sum()) for leaf in jax.tree.leaves(params)), rel=1e-6
+    )
+
+
+def test_what_orbax_notes_of_checkpoints_is_not_read_with_the_weights(
+    finished: RunConfig, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished.out, copy)
+    for note in copy.glob("checkpoints/*/_CHECKPOINT_METADATA"):
+        note.write_text("[]")
+    jax.tree.map(
+        np.testing.assert_array_equal, load_run(copy).params, load_run(finished.out).params
     )
 
 
