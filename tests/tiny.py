@@ -19,7 +19,7 @@ from llm_jax.config import (
     RunConfig,
 )
 from llm_jax.data.batches import split_documents
-from llm_jax.model import transformer
+from llm_jax.models.decoder import transformer
 from llm_jax.train.feed import to_device
 from llm_jax.train.state import abstract_state
 

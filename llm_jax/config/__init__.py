@@ -19,6 +19,7 @@ from llm_jax.config.codec import (
     to_json,
 )
 from llm_jax.config.dataset_info import INFO_FILE, read_dataset_info
+from llm_jax.config.encoder import EncoderConfig
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
 from llm_jax.config.jsonfile import (
     open_regular,
@@ -45,6 +46,7 @@ __all__ = [
     "ComputeConfig",
     "ConfigError",
     "DataConfig",
+    "EncoderConfig",
     "EvalConfig",
     "Llama3Rope",
     "ModelConfig",

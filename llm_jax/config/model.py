@@ -120,6 +120,8 @@ class ModelConfig:
     values of this class, not subclasses. How it is executed (dtype, remat …) is `ComputeConfig`.
     """
 
+    kind: Literal["decoder"] = "decoder"
+    """Family of architectures (`models/protocol.py`)."""
     vocab_size: int
     """Rows of the embedding table: at least the tokenizer's pieces."""
     num_layers: int
@@ -137,8 +139,9 @@ class ModelConfig:
     max_seq_len: int
     """Longest context of the model, in tokens: the size of learned positions, and Hugging Face's
     `max_position_embeddings`."""
-    activation: Literal["swiglu", "geglu", "gelu"] = "swiglu"
-    """`gelu` is GPT-2's MLP: two matrices and the tanh GELU. The others are gated."""
+    activation: Literal["swiglu", "geglu", "gelu", "gelu_exact"] = "swiglu"
+    """`gelu` is GPT-2's MLP: two matrices and the tanh GELU. `gelu_exact`: the same with
+    the GELU of the error function. The others are gated."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     """Kind of normalisation."""
     norm_eps: float = 1e-5
@@ -246,7 +249,7 @@ class ModelConfig:
     @property
     def gated(self) -> bool:
         """Whether the MLP has a gate, a third matrix."""
-        return self.activation != "gelu"
+        return self.activation in ("swiglu", "geglu")
 
     @property
     def windows(self) -> tuple[int | None, ...]:

@@ -31,6 +31,8 @@ class RunConfig:
     """Optimizer steps."""
     seed: int = 0
     """Seed of the initial parameters."""
+    objective: str = "next_token"
+    """What training minimises: `next_token`, the mean -log p of each next token."""
     log_every: int = 10
     """Steps between logged metrics."""
     wandb: str | None = None

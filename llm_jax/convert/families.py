@@ -173,7 +173,7 @@ FAMILIES = (
         "gpt2",
         "GPT2LMHeadModel",
         {
-            "activation": ("gelu",),
+            "activation": ("gelu", "gelu_exact"),
             "norm": ("layernorm",),
             "positions": ("learned",),
             "qkv_bias and out_bias": ("qkv and out",),

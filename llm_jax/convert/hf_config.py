@@ -32,13 +32,19 @@ GPT2_RENAMED = {
     "norm_eps": "layer_norm_epsilon",
     "tie_embeddings": "tie_word_embeddings",
 }
-ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh", "gelu": "gelu_new"}
+ACTIVATIONS = {
+    "swiglu": "silu",
+    "geglu": "gelu_pytorch_tanh",
+    "gelu": "gelu_new",
+    "gelu_exact": "gelu",
+}
 FROM_ACTIVATIONS = {
     "silu": "swiglu",
     "swish": "swiglu",
     "gelu_pytorch_tanh": "geglu",
     "gelu_new": "geglu",
 }
+GPT2_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact"}
 # Field of `MoeConfig` → key of config.json.
 EXPERTS = {
     "mixtral": {
@@ -224,16 +230,17 @@ def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
     _refuse_unknown(given, {*GPT2_RENAMED.values(), "activation_function"})
     fields = _renamed(given, GPT2_RENAMED)
     act = given["activation_function"]
-    if act not in ("gelu_new", "gelu_pytorch_tanh"):
+    if act not in GPT2_ACTIVATIONS:
         raise UserError(
-            f"config.json has activation_function {act!r}: supported are gelu_new and "
-            "gelu_pytorch_tanh."
+            f"config.json has activation_function {act!r}: supported are "
+            f"{', '.join(GPT2_ACTIVATIONS)}."
         )
     fields["d_ff"] = fields["d_ff"] or 4 * fields["d_model"]
     fields["num_kv_heads"] = fields["num_heads"]
     fields["head_dim"] = fields["d_model"] // fields["num_heads"]
     biases = dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), True)
-    return {**fields, **biases, "activation": "gelu", "norm": "layernorm", "positions": "learned"}
+    fixed = {"norm": "layernorm", "positions": "learned"}
+    return {**fields, **biases, **fixed, "activation": GPT2_ACTIVATIONS[act]}
 
 
 def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:

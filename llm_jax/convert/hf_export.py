@@ -17,7 +17,7 @@ from llm_jax.convert.families import as_exported, family_of
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizer import Tokenizer
-from llm_jax.model.stack import layer_stacks
+from llm_jax.models.decoder.transformer import layout
 from llm_jax.runs.files import new_folder
 
 Params = dict[str, Any]
@@ -47,7 +47,7 @@ def export(
     """Writes the folder `out`, which must be empty or not exist. A failure leaves it as it was.
 
     Args:
-      params: tree of `transformer.init`, NumPy or JAX arrays.
+      params: tree of the model's `init`, NumPy or JAX arrays.
       run: the run's folder, for the model card.
       dtype: dtype of the stored weights, "float32" or "bfloat16".
       check: load the files with transformers and compare logits in float32.
@@ -84,7 +84,7 @@ def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelCon
     if exported == model:
         return model, params
     made = dict(params)
-    for stack, layers in layer_stacks(model).items():
+    for stack, layers in layout(model).stacks.items():
         zeros = np.zeros((len(layers), model.d_model), np.float32)
         made[stack] = {**params[stack], "attn": {**params[stack]["attn"], "o_bias": zeros}}
     return exported, made
@@ -98,7 +98,7 @@ def write_weights(
     shard_bytes: int = shards.SHARD_BYTES,
 ) -> list[str]:
     """Writes `params` as safetensors; memory holds copies of one file's tensors at a time."""
-    named = {tensor.name: tensor for tensor in tensors(model, family_of(model))}
+    named = {tensor.name: tensor for tensor in tensors(model, family_of(model).model_type)}
     shapes = {name: tensor.shape for name, tensor in named.items()}
     kind = DTYPES[dtype]
     return shards.write(

@@ -46,12 +46,26 @@ def read(folder: Path) -> tuple[ModelConfig, Params]:
       UserError: there is no such folder, the architecture is not supported, a file is unsafe or
         damaged, or a tensor is missing, not used, or has another shape than config.json says.
     """
-    raw = _read_config(folder)
+    raw = read_config_json(folder)
     config, family = hf_config.from_hf(raw), family_named(raw["model_type"])
     weights = Weights(folder)
     stored = _stored_names(weights, family, config)
+    return config, fill(folder, config, family.model_type, weights, stored)
+
+
+def fill(
+    folder: Path, config: Any, model_type: str, weights: Weights, stored: dict[str, str]
+) -> Params:
+    """The parameters of an architecture as float32 NumPy arrays, with the values of `weights`.
+
+    Args:
+      stored: name in transformers → name in `weights`, of all tensors that must be used.
+
+    Raises:
+      UserError: a tensor is missing, not used, or has another shape.
+    """
     params = empty(config)
-    for tensor in tensors(config, family):
+    for tensor in tensors(config, model_type):
         if tensor.name not in stored:
             raise UserError(
                 f"{folder} has no tensor {tensor.name!r}, but its config.json needs it."
@@ -63,10 +77,11 @@ def read(folder: Path) -> tuple[ModelConfig, Params]:
             f"{folder} has {counted(len(stored), 'tensor')} that its config.json does not use: "
             f"{names}."
         )
-    return config, params
+    return params
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """config.json of a Hugging Face folder; raises `UserError` if there is none."""
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"There is no {path}: give a folder in Hugging Face format.")

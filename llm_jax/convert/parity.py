@@ -14,7 +14,7 @@ import numpy as np
 from llm_jax.config import ComputeConfig, ModelConfig, UserError
 from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.tokenizer import Tokenizer
-from llm_jax.model import transformer
+from llm_jax.models.protocol import Context, model_of
 
 TOLERANCE = 1e-4
 """Largest difference of two logits in float32 that counts as the same computation."""
@@ -51,12 +51,14 @@ def our_logits(params: dict[str, Any], config: ModelConfig, tokens_BT: np.ndarra
 
 @functools.partial(jax.jit, static_argnames="config")
 def _forward(params: dict[str, Any], tokens_BT: jax.Array, config: ModelConfig) -> jax.Array:
-    compute = ComputeConfig(dtype="float32", remat="none", attention="reference")
-    segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
-    positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-    attend = transformer.packed_attend(config, compute, segments_BT)
-    x_BTD, *_ = transformer.hidden(params, tokens_BT, positions_BT, attend, config, compute)
-    return transformer.logits(x_BTD, transformer.unembedding(params, config), config)
+    context = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
+    batch = {
+        "inputs": tokens_BT,
+        "segments": jnp.ones(tokens_BT.shape, jnp.int32),
+        "positions": jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape),
+    }
+    family = model_of(config)
+    return family.logits(family.forward(params, batch, config, context).x_BTD, params, config)
 
 
 def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:

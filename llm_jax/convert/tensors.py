@@ -7,7 +7,6 @@ query, key and value in one tensor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from llm_jax.config import ModelConfig
-from llm_jax.convert.families import Family
-from llm_jax.model import transformer
-from llm_jax.model.stack import layer_stacks
+from llm_jax.models.protocol import model_of
 
 Params = dict[str, Any]
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -76,6 +72,34 @@ GPT2_NAMES = {
     "final_norm/bias": "transformer.ln_f.bias",
     "unembed": "lm_head.weight",
 }
+BERT_NAMES = {
+    "embed/tokens": "bert.embeddings.word_embeddings.weight",
+    "embed/positions": "bert.embeddings.position_embeddings.weight",
+    "embed/types": "bert.embeddings.token_type_embeddings.weight",
+    "embed_norm/scale": "bert.embeddings.LayerNorm.weight",
+    "embed_norm/bias": "bert.embeddings.LayerNorm.bias",
+    "blocks/attn/q": "bert.encoder.layer.{}.attention.self.query.weight",
+    "blocks/attn/q_bias": "bert.encoder.layer.{}.attention.self.query.bias",
+    "blocks/attn/k": "bert.encoder.layer.{}.attention.self.key.weight",
+    "blocks/attn/k_bias": "bert.encoder.layer.{}.attention.self.key.bias",
+    "blocks/attn/v": "bert.encoder.layer.{}.attention.self.value.weight",
+    "blocks/attn/v_bias": "bert.encoder.layer.{}.attention.self.value.bias",
+    "blocks/attn/o": "bert.encoder.layer.{}.attention.output.dense.weight",
+    "blocks/attn/o_bias": "bert.encoder.layer.{}.attention.output.dense.bias",
+    "blocks/attn_norm/scale": "bert.encoder.layer.{}.attention.output.LayerNorm.weight",
+    "blocks/attn_norm/bias": "bert.encoder.layer.{}.attention.output.LayerNorm.bias",
+    "blocks/mlp/up": "bert.encoder.layer.{}.intermediate.dense.weight",
+    "blocks/mlp/up_bias": "bert.encoder.layer.{}.intermediate.dense.bias",
+    "blocks/mlp/down": "bert.encoder.layer.{}.output.dense.weight",
+    "blocks/mlp/down_bias": "bert.encoder.layer.{}.output.dense.bias",
+    "blocks/mlp_norm/scale": "bert.encoder.layer.{}.output.LayerNorm.weight",
+    "blocks/mlp_norm/bias": "bert.encoder.layer.{}.output.LayerNorm.bias",
+    "head/dense": "cls.predictions.transform.dense.weight",
+    "head/dense_bias": "cls.predictions.transform.dense.bias",
+    "head/norm/scale": "cls.predictions.transform.LayerNorm.weight",
+    "head/norm/bias": "cls.predictions.transform.LayerNorm.bias",
+    "head/bias": "cls.predictions.bias",
+}
 MIXTRAL_NAMES = LLAMA_NAMES | {
     "blocks/moe/router": "model.layers.{}.block_sparse_moe.gate.weight",
     "blocks/moe/gate": "model.layers.{}.block_sparse_moe.experts.{}.w1.weight",
@@ -89,6 +113,7 @@ QWEN3_MOE_NAMES = LLAMA_NAMES | {
     "blocks/moe/down": "model.layers.{}.mlp.experts.{}.down_proj.weight",
 }
 NAMES = {
+    "bert": BERT_NAMES,
     "gemma2": GEMMA2_NAMES,
     "gpt2": GPT2_NAMES,
     "mixtral": MIXTRAL_NAMES,
@@ -163,11 +188,16 @@ class Tensor:
             leaf.of(params)[...] = part.reshape(leaf.shape)
 
 
-def tensors(config: ModelConfig, family: Family) -> list[Tensor]:
-    """Every tensor of the checkpoint, embedding first, then by layer; a tied matrix once."""
-    shapes = flat(jax.eval_shape(lambda: transformer.init(config, jax.random.key(0))))
-    names = NAMES.get(family.model_type, LLAMA_NAMES)
-    stacks = layer_stacks(config)
+def tensors(config: Any, model_type: str) -> list[Tensor]:
+    """Every tensor of the checkpoint, embedding first, then by layer; a tied matrix once.
+
+    Args:
+      config: an architecture, as `model_of` takes it.
+    """
+    model = model_of(config)
+    shapes = flat(jax.eval_shape(lambda: model.init(config, jax.random.key(0))))
+    names = NAMES.get(model_type, LLAMA_NAMES)
+    stacks = model.layout(config).stacks
     leaves: list[Leaf] = []
     for path, found in shapes.items():
         stack = path.split("/")[0]
@@ -186,7 +216,7 @@ def tensors(config: ModelConfig, family: Family) -> list[Tensor]:
     for leaf in leaves:
         name = names[_name_of(leaf)].format(leaf.layer, *leaf.place[1:])
         joined.setdefault(name, []).append(leaf)
-    linear = family.model_type != "gpt2"
+    linear = model_type != "gpt2"
     return [
         Tensor(name, tuple(group), _is_transposed(group[0], linear))
         for name, group in joined.items()
@@ -216,7 +246,7 @@ def flat(tree: Params) -> dict[str, Any]:
     return found
 
 
-def empty(config: ModelConfig) -> Params:
-    """The tree of `transformer.init` as float32 NumPy arrays, not yet filled."""
-    make: Callable[[Any], np.ndarray] = lambda leaf: np.empty(leaf.shape, np.float32)  # noqa: E731
-    return jax.tree.map(make, jax.eval_shape(lambda: transformer.init(config, jax.random.key(0))))
+def empty(config: Any) -> Params:
+    """The tree of `init` as float32 NumPy arrays, not yet filled."""
+    shapes = jax.eval_shape(lambda: model_of(config).init(config, jax.random.key(0)))
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes)

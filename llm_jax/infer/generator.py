@@ -15,7 +15,7 @@ import numpy as np
 from llm_jax.config import ComputeConfig, ModelConfig, UserError
 from llm_jax.infer.kv_cache import decode_attend, empty_cache, prefill_attend
 from llm_jax.infer.sampling import Sampling, choose
-from llm_jax.model import transformer
+from llm_jax.models.protocol import model_of
 from llm_jax.train.precision import as_matrices
 
 Params = dict[str, Any]
@@ -52,13 +52,11 @@ class Decoder:
         last_B: Any,
     ) -> tuple[jax.Array, Any]:
         """float32 logits (B, V) after column `last_B` of each row, and the caches."""
-        x_BTD, caches, _ = transformer.hidden(
+        family = model_of(self.model)
+        x_BTD, caches, _ = family.hidden(
             params, tokens_BT, positions_BT, attend, self.model, self.compute, caches
         )
-        x_BD = x_BTD[jnp.arange(len(last_B)), last_B]
-        logits_BV = transformer.logits(
-            x_BD, transformer.unembedding(params, self.model), self.model
-        )
+        logits_BV = family.logits(x_BTD[jnp.arange(len(last_B)), last_B], params, self.model)
         return jnp.where(
             jnp.arange(logits_BV.shape[-1]) < self.vocab_size, logits_BV, -jnp.inf
         ), caches
@@ -92,7 +90,7 @@ def prepared(params: Params, model: ModelConfig, compute: ComputeConfig) -> Para
     """`params` with the matrices cast to the compute dtype once, instead of at each token. What
     training keeps in float32 (norms, biases, routers) stays in float32."""
     params = jax.tree.map(jnp.asarray, params)
-    return as_matrices(params, compute.dtype, transformer.specs(model))
+    return as_matrices(params, compute.dtype, model_of(model).specs(model))
 
 
 def generate(

@@ -5,20 +5,19 @@ Slot s of a row holds the key and value of that row's position s. The prompts of
 on the right. What padding writes lies after the row's own position: no query reads it, and it is
 overwritten when the row gets there. So rows of different lengths need no bookkeeping.
 
-Shape letters as in `model/attention.py`, and S: slots, L: layers.
+Shape letters as in `attention/`, and S: slots, L: layers.
 """
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 
+from llm_jax.attention.mask import Attend, Cache, Mask
+from llm_jax.attention.reference import reference_attention
 from llm_jax.config import ComputeConfig, ModelConfig
-from llm_jax.model.attention import reference_attention
-from llm_jax.model.layers import Attend, Cache
-from llm_jax.model.transformer import packed_attend
+from llm_jax.models.decoder.transformer import packed_attend, scores
+from llm_jax.models.protocol import Context
 
 
 def empty_cache(config: ModelConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
@@ -29,12 +28,12 @@ def empty_cache(config: ModelConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
 
 def prefill_attend(config: ModelConfig, compute: ComputeConfig, B: int, T: int) -> Attend:
     """Causal attention among positions 0 … T-1, which fill the first T slots."""
-    causal = packed_attend(config, compute, jnp.ones((B, T), jnp.int32))
+    causal = packed_attend(config, Context(compute), jnp.ones((B, T), jnp.int32))
 
     def attend(
-        q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, window: int | None, cache: Cache
+        q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, mask: Mask, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        out_BTNH, _ = causal(q_BTNH, k_BTKH, v_BTKH, window, None)
+        out_BTNH, _ = causal(q_BTNH, k_BTKH, v_BTKH, mask, None)
         cache = {
             "k": cache["k"].at[:, :T].set(k_BTKH),
             "v": cache["v"].at[:, :T].set(v_BTKH),
@@ -49,22 +48,12 @@ def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
     rows = jnp.arange(position_B.shape[0])
 
     def attend(
-        q_B1NH: jax.Array, k_B1KH: jax.Array, v_B1KH: jax.Array, window: int | None, cache: Cache
+        q_B1NH: jax.Array, k_B1KH: jax.Array, v_B1KH: jax.Array, mask: Mask, cache: Cache
     ) -> tuple[jax.Array, Cache]:
         k_BSKH = cache["k"].at[rows, position_B].set(k_B1KH[:, 0])
         v_BSKH = cache["v"].at[rows, position_B].set(v_B1KH[:, 0])
-        s = jnp.arange(k_BSKH.shape[1])
-        mask_BS = s <= position_B[:, None]
-        if window is not None:
-            mask_BS &= position_B[:, None] - s < window
-        out_B1NH = reference_attention(
-            q_B1NH,
-            k_BSKH,
-            v_BSKH,
-            mask_BS[:, None],
-            scale=config.attn_scale or 1 / math.sqrt(config.head_dim),
-            softcap=config.attn_softcap,
-        )
+        mask_BS = mask.sees(position_B[:, None] - jnp.arange(k_BSKH.shape[1]))
+        out_B1NH = reference_attention(q_B1NH, k_BSKH, v_BSKH, mask_BS[:, None], scores(config))
         return out_B1NH, {"k": k_BSKH, "v": v_BSKH}
 
     return attend

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, UserError
 from llm_jax.facts.counts import token_flops
-from llm_jax.model.kernels import Choice, attention_choice, split_choice
-from llm_jax.model.quantize import require_library
+from llm_jax.models.common.quantize import require_library
+from llm_jax.models.decoder.transformer import attention_of
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import BATCH_AXES, make_mesh, used_axes
 from llm_jax.plan.layout import Machine
@@ -53,7 +53,7 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
             file=sys.stderr,
             flush=True,
         )
-    attention = _attention(config, mesh)
+    attention = attention_of(config, mesh, "tpu")
     capacity = int(machine.chip.hbm_bytes / machine.chip.devices_per_chip)
     found: dict[str, Any] = {
         "name": config.name,
@@ -85,14 +85,6 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
     found["hbm_bytes"] = hbm_bytes(compiled)
     found["fits"] = found["hbm_bytes"]["peak"] <= found["hbm_limit"]
     return found | _program(compiled, config, machine, mesh)
-
-
-def _attention(config: RunConfig, mesh: Mesh) -> Choice:
-    """The implementation that the step uses, and why."""
-    length, shards = config.data.seq_len, mesh.shape["context"]
-    if shards > 1:
-        return split_choice(config.model, config.parallel.context_kind, length, shards, "tpu")
-    return attention_choice(config.model, config.compute, length, "tpu")
 
 
 def _program(compiled: Any, config: RunConfig, machine: Machine, mesh: Mesh) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from llm_jax.config import ConfigError, RunConfig, from_json, to_dict
-from llm_jax.model import transformer
+from llm_jax.models.protocol import model_of
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.load import load_run
@@ -64,7 +64,8 @@ def inherited_state(config: RunConfig, abstract: State, parent: dict[str, Any]) 
     """The state before step 1 with the weights of `parent`, sharded as `abstract` says."""
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     params = load_run(parent["run"], parent["step"], where=where["params"]).params
-    params = as_matrices(params, config.optim.param_dtype, transformer.specs(config.model))
+    specs = model_of(config.model).specs(config.model)
+    params = as_matrices(params, config.optim.param_dtype, specs)
     host = {"guard": fresh_guard(), "step": np.int32(0)}
     place = lambda leaf, sharding: jax.device_put(np.asarray(leaf), sharding)  # noqa: E731
     fresh = jax.tree.map(place, host, {name: where[name] for name in host})

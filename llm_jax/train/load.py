@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from llm_jax.config import RunConfig, UserError, read_config, require_shape
-from llm_jax.model import transformer
+from llm_jax.models.protocol import model_of
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.failures import Damaged, no_orbax_noise, reason
 from llm_jax.train.finite import require_finite
@@ -76,7 +76,8 @@ def load_run(
     verified = verify and _verified(folder, step, steps, config)
     # The devices it was saved on may not exist here, so the target names its own.
     here = SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.eval_shape(lambda: transformer.init(config.model, jax.random.key(0)))
+    model = model_of(config.model)
+    shapes = jax.eval_shape(lambda: model.init(config.model, jax.random.key(0)))
     where = where or jax.tree.map(lambda _: here, shapes)
     target = jax.tree.map(_placed, shapes, where)
     checkpoint = folder / "checkpoints" / str(step)

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
-from llm_jax.model.quantize import require_library
+from llm_jax.models.common.quantize import require_library
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.claim import only_writer

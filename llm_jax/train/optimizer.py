@@ -11,7 +11,7 @@ import optax
 import optax.contrib
 
 from llm_jax.config import OptimConfig
-from llm_jax.model.parameter import Role, Spec
+from llm_jax.models.common.parameter import Role, Spec
 
 DECAYING: tuple[Role, ...] = ("matrix", "table", "router")
 """Roles of the parameters that weight decay applies to: not norms, biases or positions."""

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax.config import OptimConfig
-from llm_jax.model.parameter import Role
+from llm_jax.models.common.parameter import Role
 
 FIRST_MOMENTS = ("mu", "ema")
 """Fields of optax states that have `optim.moment_dtype`."""

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from llm_jax.config import RunConfig
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import active_parameters, token_flops, total_parameters
-from llm_jax.model.kernels import attention_choice, split_choice
+from llm_jax.models.decoder.transformer import attention_of
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History
 from llm_jax.train.changes import next_rate, sentence, shortened
@@ -107,10 +107,7 @@ class Reporter:
         """
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
-        attends = attention_choice(config.model, config.compute, config.data.seq_len, device)
-        if (shards := mesh.shape["context"]) > 1:
-            kind, length = config.parallel.context_kind, config.data.seq_len
-            attends = split_choice(config.model, kind, length, shards, device)
+        attends = attention_of(config, mesh, device)
         size, active = total_parameters(config.model), active_parameters(config.model)
         of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
         data = config.data

@@ -18,7 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from llm_jax.config import RunConfig
-from llm_jax.model import transformer
+from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import parameter_sharding, sharding
 from llm_jax.train.compiler import init_compiler_options
 from llm_jax.train.guard import fresh_guard
@@ -36,14 +36,14 @@ State = dict[str, Any]
 def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
     """The optimizer of a run."""
     balance_rate = config.model.moe.balance_rate if config.model.moe else 0.0
-    specs = transformer.specs(config.model)
+    specs = model_of(config.model).specs(config.model)
     return make_optimizer(config.optim, config.steps, specs, balance_rate)
 
 
 def fresh_state(config: RunConfig, key: jax.Array) -> State:
     """A new state from `key`, in the dtypes of `optim`, without shardings."""
-    specs = transformer.specs(config.model)
-    params = transformer.init(config.model, key)
+    specs = model_of(config.model).specs(config.model)
+    params = model_of(config.model).init(config.model, key)
     opt = as_moments(optimizer_of(config).init(params), config.optim)
     params = as_matrices(params, config.optim.param_dtype, specs)
     step = jnp.zeros((), jnp.int32)
@@ -80,11 +80,11 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     shapes = jax.eval_shape(functools.partial(fresh_state, config), jax.random.key(0))
     replicated = sharding(mesh, ())
     by_param = jax.tree_util.tree_map_with_path(
-        lambda path, leaf, logical: parameter_sharding(
-            mesh, "/".join(entry.key for entry in path), leaf.shape, logical
+        lambda path, leaf, spec: parameter_sharding(
+            mesh, "/".join(entry.key for entry in path), leaf.shape, spec.axes
         ),
         shapes["params"],
-        transformer.logical_axes(config.model),
+        model_of(config.model).specs(config.model),
     )
     opt = optax.tree_utils.tree_map_params(
         tx,
@@ -96,8 +96,9 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> State:
     )
     guard = jax.tree.map(lambda _: replicated, shapes["guard"])
     where = {"params": by_param, "opt": opt, "guard": guard, "step": replicated}
-    attach = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)  # noqa: E731
-    return jax.tree.map(attach, shapes, where)
+    return jax.tree.map(
+        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), shapes, where
+    )
 
 
 def _like(leaf: jax.ShapeDtypeStruct, where: NamedSharding) -> NamedSharding:
@@ -131,5 +132,8 @@ def init_state(config: RunConfig, mesh: Mesh) -> State:
 def fresh_optimizer(config: RunConfig, abstract: State, params: Any) -> Any:
     """New optimizer state for `params` that come without one, with the shardings of `abstract`."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract["opt"])
-    init = lambda params: as_moments(optimizer_of(config).init(wide(params)), config.optim)  # noqa: E731
+
+    def init(params: Any) -> Any:
+        return as_moments(optimizer_of(config).init(wide(params)), config.optim)
+
     return jax.jit(init, out_shardings=shardings)(params)

@@ -1,13 +1,12 @@
 """The pure core: train_step(state, batch) -> (state, metrics), and evaluation of one batch.
 
-A batch comes from `data.batches.Batches.at`: int32 (B, T) arrays `inputs`, `targets` (-1 where
-there is no target), `segments` (document numbers) and `positions` (within the document).
+A batch has the arrays of the run's objective (`Objective.arrays`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,75 +14,57 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from llm_jax.attention.ring import zigzag
 from llm_jax.config import RunConfig
-from llm_jax.model import transformer
-from llm_jax.model.moe import Routing, summary
-from llm_jax.parallel.context import zigzag
+from llm_jax.data.batch import Array
+from llm_jax.models.common.moe import Routing, summary
+from llm_jax.models.protocol import Batch, model_of
+from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.mesh import axis_shards, constrain, sharding
-from llm_jax.parallel.pipeline import Schedule
 from llm_jax.train.compiler import compiler_options
 from llm_jax.train.guard import judge
-from llm_jax.train.loss import cross_entropy
 from llm_jax.train.optimizer import gradient_norm, learning_rate
 from llm_jax.train.precision import as_matrices
 from llm_jax.train.state import State, abstract_state, updated
 
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
 def loss_fn(
     params: Any, batch: Batch, weight: jax.Array, config: RunConfig
 ) -> tuple[jax.Array, tuple[jax.Array, Routing | None]]:
-    """The loss to differentiate: the targets' losses and z-losses, times `weight`, plus the losses
-    of the routers for this micro-batch.
+    """The loss to differentiate: the objective's, plus the losses of the routers for this
+    micro-batch.
 
     Args:
       weight: float32 scalar, 1/number of targets in the whole batch for a mean.
 
     Returns:
-      float32 scalars: that loss, and the same without z-loss and routers' losses (in nats); and the
-      `Routing` of the layers with experts (None without experts).
+      float32 scalars: that loss, and the objective's own measure in nats; and the `Routing` of the
+      layers with experts (None without experts).
     """
-    model, compute = config.model, config.compute
+    objective = objective_of(config)
     if axis_shards("context") > 1:
-        batch = in_zigzag(batch)
-        attend = transformer.split_attend(model, config.parallel.context_kind, batch["segments"])
-    else:
-        attend = transformer.packed_attend(model, compute, batch["segments"])
-    x_BTD, _, routing = transformer.hidden(
-        params,
-        batch["inputs"],
-        batch["positions"],
-        attend,
-        model,
-        compute,
-        schedule=schedule_of(config),
-    )
-    unembed_DV = transformer.unembedding(params, model)
-    loss, nats = cross_entropy(
-        x_BTD, unembed_DV, batch["targets"], weight, model, compute.loss_chunk, config.optim.z_loss
-    )
+        batch = in_zigzag(batch, objective.arrays)
+    total, nats, routing = objective.loss(params, batch, weight, config)
     if routing is not None:
-        loss += jnp.sum(routing.loss) / config.optim.accumulate
-    return loss, (nats, routing)
+        total += jnp.sum(routing.loss) / config.optim.accumulate
+    return total, (nats, routing)
 
 
-def in_zigzag(batch: Batch) -> Batch:
+def in_zigzag(batch: Batch, arrays: Mapping[str, Array]) -> Batch:
     """The batch with its sequences in the `zigzag` order of context parallelism.
 
     The loss does not depend on the order.
     """
     order_T = zigzag(batch["inputs"].shape[1], axis_shards("context"))
-    return {name: constrain(x_BT[:, order_T], "batch", "length") for name, x_BT in batch.items()}
 
+    def ordered(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+        if "length" not in axes:
+            return x
+        return constrain(jnp.take(x, order_T, axes.index("length")), *axes)
 
-def schedule_of(config: RunConfig) -> Schedule | None:
-    """The pipeline schedule on the mesh in context; None if the mesh has one stage."""
-    parallel, stages = config.parallel, axis_shards("pipeline")
-    if stages == 1:
-        return None
-    return Schedule(stages, parallel.rounds, parallel.microbatches or stages)
+    return {name: ordered(x, arrays[name].axes) for name, x in batch.items()}
 
 
 def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metrics]:
@@ -96,7 +77,7 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
       The gradient, and the metrics `loss` (nats per target, float32), `count` (targets, int32) and
       those of `moe.summary`, if the model has experts.
     """
-    dtype, specs = config.optim.grad_dtype, transformer.specs(config.model)
+    dtype, specs = config.optim.grad_dtype, model_of(config.model).specs(config.model)
     if dtype == "bfloat16":
         params = as_matrices(params, dtype, specs)
     count = jnp.sum(batch["targets"] >= 0)
@@ -113,17 +94,18 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
             return jax.tree.map(lambda a, b: (a + b).astype(a.dtype), total, grads), measured
 
         zeros = as_matrices(jax.tree.map(jnp.zeros_like, params), dtype, specs)
-        pieces = {name: split_batch(x, parts) for name, x in batch.items()}
+        arrays = objective_of(config).arrays
+        pieces = {name: split_batch(x, parts, arrays[name].axes) for name, x in batch.items()}
         grads, (loss, routing) = jax.lax.scan(micro, zeros, pieces)
     metrics = {"loss": jnp.sum(loss), "count": count}
     return grads, metrics if routing is None else metrics | summary(routing)
 
 
-def split_batch(x_BT: jax.Array, parts: int) -> jax.Array:
-    """(B, T) → (parts, B/parts, T), so that each device keeps the rows that it already holds."""
-    B, T = x_BT.shape
-    x = x_BT.reshape(B // parts, parts, T).swapaxes(0, 1)
-    return constrain(x, None, "batch", "length")
+def split_batch(x: jax.Array, parts: int, axes: tuple[str | None, ...]) -> jax.Array:
+    """(B, …) → (parts, B/parts, …), so that each device keeps the rows that it already holds."""
+    B, *rest = x.shape
+    x = x.reshape(B // parts, parts, *rest).swapaxes(0, 1)
+    return constrain(x, None, *axes)
 
 
 def train_step(
@@ -141,7 +123,7 @@ def train_step(
       `guard`). Models with experts add those of `moe.summary`.
     """
     grads, metrics = gradients(state["params"], batch, config)
-    grad_norm = gradient_norm(grads, transformer.specs(config.model))
+    grad_norm = gradient_norm(grads, model_of(config.model).specs(config.model))
     take, guard = judge(state["guard"], metrics["loss"], grad_norm, config.optim.spike_limit)
 
     # A select between old and new arrays would keep a second copy of the parameters in memory.
@@ -224,6 +206,9 @@ def abstract_batch(
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a batch, or of one micro-batch if `micro`."""
     B = config.data.batch_size // (config.optim.accumulate if micro else 1)
-    where = sharding(mesh, ("batch", "length"))
-    leaf = jax.ShapeDtypeStruct((B, config.data.seq_len), jnp.int32, sharding=where)
-    return dict.fromkeys(("inputs", "targets", "segments", "positions"), leaf)
+    return {
+        name: jax.ShapeDtypeStruct(
+            array.shape(B, config.data.seq_len), array.dtype, sharding=sharding(mesh, array.axes)
+        )
+        for name, array in objective_of(config).arrays.items()
+    }

@@ -63,6 +63,10 @@ OURS = {
         LLAMA, activation="gelu", norm="layernorm", positions="learned", num_kv_heads=4,
         qkv_bias=True, out_bias=True, mlp_bias=True, tie_embeddings=True,
     ),
+    "gpt2-exact": dataclasses.replace(
+        LLAMA, activation="gelu_exact", norm="layernorm", positions="learned", num_kv_heads=4,
+        qkv_bias=True, out_bias=True, mlp_bias=True,
+    ),
     "gpt2-untied": dataclasses.replace(
         LLAMA, activation="gelu", norm="layernorm", positions="learned", num_kv_heads=4,
         qkv_bias=True, out_bias=True, mlp_bias=True,
@@ -129,6 +133,11 @@ THEIRS = {
     "gpt2": (
         "GPT2Config",
         {"vocab_size": 120, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64},
+    ),
+    "gpt2-exact": (
+        "GPT2Config",
+        {"vocab_size": 120, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64,
+         "activation_function": "gelu"},
     ),
 }  # fmt: skip
 

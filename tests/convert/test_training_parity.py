@@ -58,7 +58,7 @@ def batch_of(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 def worst(model: ModelConfig, tree, theirs: dict) -> float:
     """Largest difference over all tensors, each relative to its tensor's largest value."""
-    named = tensors(model, family_of(model))
+    named = tensors(model, family_of(model).model_type)
     assert {tensor.name for tensor in named} == set(theirs)
     errors = []
     for tensor in named:

@@ -19,7 +19,7 @@ from llm_jax.config import (
 )
 from llm_jax.config import recipe_folders as folders
 from llm_jax.facts.counts import state_bytes, token_flops, total_parameters, update_flops
-from llm_jax.model import transformer
+from llm_jax.models.decoder import transformer
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.plan.memory import Layout, device_bytes
 from llm_jax.train.optimizer import muon_axes

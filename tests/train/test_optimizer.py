@@ -32,8 +32,8 @@ from llm_jax.config import (
     RunConfig,
 )
 from llm_jax.data.batches import split_documents
-from llm_jax.model import transformer
-from llm_jax.model.parameter import Spec
+from llm_jax.models.common.parameter import Spec
+from llm_jax.models.decoder import transformer
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.optimizer import (
     decay_mask,

@@ -1,0 +1,120 @@
+"""Attention in blocks of query rows: no array of T x S scores is kept.
+
+It skips the keys that no row of a block can see. The backward pass recomputes the scores of one
+block at a time (FlashAttention, Dao et al. 2022, algorithm 4).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from llm_jax.attention.mask import MASKED, Mask, Scores, visible
+
+
+def block_size(T: int) -> int:
+    """Query rows per block: a multiple of 128, the smallest with at most 32 blocks."""
+    return max(128, -(-T // 32 // 128) * 128)
+
+
+def blockwise_attention(
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segments_BT: jax.Array,
+    mask: Mask,
+    scores: Scores,
+    block: int | None = None,
+) -> jax.Array:
+    """Attention within documents, in blocks; (B, T, N, H) in the dtype of `q_BTNH`.
+
+    Args:
+      segments_BT: int32, the document of each row.
+      block: query rows per block; by default `block_size`.
+    """
+    B, T, N, H = q_BTNH.shape
+    K = k_BTKH.shape[2]
+    q_BKGTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
+    k_BKTH, v_BKTH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
+    rule = (mask, scores, block or block_size(T))
+    out_BKGTH = _blocks(q_BKGTH, k_BKTH, v_BKTH, segments_BT, rule)
+    return out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _blocks(q_BKGTH, k_BKTH, v_BKTH, segments_BT, rule):
+    return _blocks_fwd(q_BKGTH, k_BKTH, v_BKTH, segments_BT, rule)[0]
+
+
+def _blocks_fwd(q_BKGTH, k_BKTH, v_BKTH, segments_BT, rule):
+    B, K, G, T, H = q_BKGTH.shape
+    outs, log_zs = [], []
+    for rows, keys in _spans(T, rule):
+        q_BKtH = q_BKGTH[:, :, :, rows].reshape(B, K, -1, H)
+        scores_BKtS, _ = _scores(q_BKtH, k_BKTH[:, :, keys], segments_BT, rows, keys, rule)
+        top_BKt = jnp.max(scores_BKtS, axis=-1)
+        weights_BKtS = jnp.exp(scores_BKtS - top_BKt[..., None])
+        z_BKt = jnp.sum(weights_BKtS, axis=-1)
+        out_BKtH = _dot(weights_BKtS.astype(v_BKTH.dtype), v_BKTH[:, :, keys], 3, 2)
+        outs.append((out_BKtH / z_BKt[..., None]).astype(q_BKGTH.dtype).reshape(B, K, G, -1, H))
+        log_zs.append(top_BKt + jnp.log(z_BKt))
+    out_BKGTH = jnp.concatenate(outs, axis=3)
+    return out_BKGTH, (q_BKGTH, k_BKTH, v_BKTH, segments_BT, out_BKGTH, log_zs)
+
+
+def _blocks_bwd(rule, saved, dout_BKGTH):
+    q_BKGTH, k_BKTH, v_BKTH, segments_BT, out_BKGTH, log_zs = saved
+    B, K, G, T, H = q_BKGTH.shape
+    dtype = q_BKGTH.dtype
+    dk_BKTH = jnp.zeros(k_BKTH.shape, jnp.float32)
+    dv_BKTH = jnp.zeros(v_BKTH.shape, jnp.float32)
+    dqs = []
+    for (rows, keys), log_z_BKt in zip(_spans(T, rule), log_zs, strict=True):
+        q_BKtH, out_BKtH, dout_BKtH = (
+            x[:, :, :, rows].reshape(B, K, -1, H) for x in (q_BKGTH, out_BKGTH, dout_BKGTH)
+        )
+        k_BKSH, v_BKSH = k_BKTH[:, :, keys], v_BKTH[:, :, keys]
+        scores_BKtS, slope = _scores(q_BKtH, k_BKSH, segments_BT, rows, keys, rule)
+        probs_BKtS = jnp.exp(scores_BKtS - log_z_BKt[..., None])
+        dprobs_BKtS = _dot(dout_BKtH, v_BKSH, 3, 3)
+        delta_BKt = jnp.sum(dout_BKtH.astype(jnp.float32) * out_BKtH, axis=-1)
+        dscores_BKtS = probs_BKtS * (dprobs_BKtS - delta_BKt[..., None]) * slope
+        dscores_BKtS = dscores_BKtS.astype(dtype)
+        dqs.append(_dot(dscores_BKtS, k_BKSH, 3, 2).astype(dtype).reshape(B, K, G, -1, H))
+        dk_BKTH = dk_BKTH.at[:, :, keys].add(_dot(dscores_BKtS, q_BKtH, 2, 2))
+        dv_BKTH = dv_BKTH.at[:, :, keys].add(_dot(probs_BKtS.astype(dtype), dout_BKtH, 2, 2))
+    dq_BKGTH = jnp.concatenate(dqs, axis=3)
+    return dq_BKGTH, dk_BKTH.astype(dtype), dv_BKTH.astype(dtype), None
+
+
+_blocks.defvjp(_blocks_fwd, _blocks_bwd)
+
+
+def _spans(T: int, rule: tuple[Mask, Scores, int]) -> list[tuple[slice, slice]]:
+    """For each block: its query rows, and the key rows that at least one of them can see."""
+    mask, _, block = rule
+    blocks = [slice(start, min(start + block, T)) for start in range(0, T, block)]
+    return [(rows, mask.keys(rows, T)) for rows in blocks]
+
+
+def _scores(q_BKtH, k_BKSH, segments_BT, rows, keys, rule):
+    """Masked float32 scores of the G·t query rows of a block, and d(score)/d(q·k)."""
+    mask, how, _ = rule
+    rows_of_all_groups = q_BKtH.shape[2]
+    scores_BKtS = how.of(_dot(q_BKtH, k_BKSH, 3, 3))
+    slope = how.slope(scores_BKtS)
+    mask_BtS = visible(mask, segments_BT, rows, keys)
+    mask_BtS = jnp.tile(mask_BtS, (1, rows_of_all_groups // mask_BtS.shape[1], 1))
+    return jnp.where(mask_BtS[:, None], scores_BKtS, MASKED), slope
+
+
+def _dot(a, b, over_a: int, over_b: int):
+    """Product of `a` and `b` over axis `over_a` and axis `over_b`, batched over the first two axes.
+
+    The result is float32. `dot_general` keeps the axes in memory order. `einsum` and JAX's own
+    transposition rule give the same numbers, but make XLA on CPU transpose the scores in memory.
+    """
+    axes = (((over_a,), (over_b,)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(a, b, axes, preferred_element_type=jnp.float32)

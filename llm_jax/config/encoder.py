@@ -1,0 +1,70 @@
+"""The architecture of an encoder as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from llm_jax.config.errors import positive, require
+from llm_jax.config.model import MOST_LAYERS, ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The architecture of BERT (Devlin et al. 2019): each position sees all of its text.
+
+    `import` and `train` do not take it yet; `models/encoder/bert.py` computes it.
+    """
+
+    kind: Literal["encoder"] = "encoder"
+    """Family of architectures (`models/protocol.py`)."""
+    vocab_size: int
+    """Rows of the embedding table."""
+    num_layers: int
+    """Transformer blocks."""
+    d_model: int
+    """Width of the residual stream."""
+    num_heads: int
+    """Attention heads, each of d_model/num_heads."""
+    d_ff: int
+    """Width of the MLP."""
+    max_seq_len: int
+    """Rows of the table of positions."""
+    types: int = 2
+    """Rows of the table of types: which of two texts a token belongs to."""
+    activation: Literal["gelu", "gelu_exact"] = "gelu_exact"
+    """Of the MLP and of the output head: the tanh GELU, or that of the error function."""
+    norm_eps: float = 1e-12
+    """Added to the variance before the square root."""
+
+    def __post_init__(self) -> None:
+        positive("model", self, "num_layers", most=MOST_LAYERS)
+        positive("model", self, "vocab_size", "d_model", "num_heads", "d_ff", "max_seq_len")
+        positive("model", self, "types", "norm_eps")
+        require(
+            self.d_model % self.num_heads == 0,
+            f"model.d_model is {self.d_model}, which model.num_heads = {self.num_heads} does not "
+            "divide: set num_heads to a divisor of d_model.",
+        )
+
+    @property
+    def layers(self) -> ModelConfig:
+        """The options of its attention, its MLPs and its norms."""
+        return ModelConfig(
+            vocab_size=self.vocab_size,
+            num_layers=self.num_layers,
+            d_model=self.d_model,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_heads,
+            head_dim=self.d_model // self.num_heads,
+            d_ff=self.d_ff,
+            max_seq_len=self.max_seq_len,
+            activation=self.activation,
+            norm="layernorm",
+            norm_eps=self.norm_eps,
+            positions="learned",
+            qkv_bias=True,
+            out_bias=True,
+            mlp_bias=True,
+            tie_embeddings=True,
+        )

@@ -1,0 +1,1 @@
+"""Architectures: parameters in, hidden states out. The only room that imports Flax."""

@@ -1,0 +1,1 @@
+"""What families of models share: layers, stacks of blocks, experts, rotary positions."""

@@ -1,0 +1,234 @@
+"""The layers of a block as functional NNX modules: parameters with logical axes, and a forward.
+
+The only arrays of a module are `nnx.Param`s. Each carries `spec`, the names of its axes and its
+role (`parameter.py`). Matrices are initialised from N(0, σ²), and matrices that write to the
+residual stream from N(0, σ²/2L) (GPT-2, Radford et al. 2019).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from llm_jax.attention.mask import Attend, Cache, Mask
+from llm_jax.config import ModelConfig
+from llm_jax.models.common.parameter import Role, Spec
+from llm_jax.models.common.rope import apply_rope
+from llm_jax.parallel.mesh import Logical, axes_of, constrain
+
+Product = Callable[[jax.Array, jax.Array], jax.Array]
+"""product(x, w) -> y: x (…, D) times w (D, F), (…, F) in the dtype of x."""
+Rope = tuple[jax.Array, jax.Array]
+"""sin and cos of the rotary positions, (B, T, H/2) float32 each."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Shared:
+    """What all blocks of a forward pass share. A pipeline splits its arrays along the batch."""
+
+    attend: Attend
+    rope: Rope | None = None
+    """None without rotary positions."""
+    matmul: Product = field(default_factory=lambda: dense, metadata={"static": True})
+    """The product of activations and weights (`dense`)."""
+
+
+def init_std(config: ModelConfig) -> float:
+    """Standard deviation of the initial matrices: √(2/5D), or 0.02 if the width is 1,000 or more.
+
+    √(2/5D) is the small initialisation of Nguyen & Salazar 2019. With 0.02, models of width 64 or
+    128 stay at the unigram loss for the first hundreds of steps (docs/log.md).
+    """
+    return max(0.02, math.sqrt(2 / (5 * config.d_model)))
+
+
+def normal(
+    rngs: nnx.Rngs, shape: tuple[int, ...], logical: Logical, std: float, role: Role = "matrix"
+) -> nnx.Param:
+    """A float32 parameter from N(0, std²); `logical` names its axes."""
+    value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param(value, spec=Spec(logical, role))
+
+
+def zeros(shape: tuple[int, ...], logical: Logical, role: Role = "vector") -> nnx.Param:
+    """A float32 parameter of zeros; `logical` names its axes."""
+    return nnx.Param(jnp.zeros(shape, jnp.float32), spec=Spec(logical, role))
+
+
+def plain_product(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x (…, D) times w (D, F), (…, F) in the dtype of `x`."""
+    return jnp.einsum("...D,DF->...F", x, w)
+
+
+def dense(x: jax.Array, w: jax.Array, product: Product = plain_product) -> jax.Array:
+    """x (…, D) times w (D, F), (…, F) in the dtype of `x`; named "dense" for the remat policies.
+
+    The gradients are those of `plain_product`, whatever `product` computes. They equal those of
+    `einsum`, but no operand is transposed in memory. JAX's own rule makes XLA on CPU copy every
+    activation (benchmarks/train_step.py).
+    """
+    return checkpoint_name(_dense(x, w, product), "dense")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dense(x: jax.Array, w: jax.Array, product: Product) -> jax.Array:
+    return product(x, w)
+
+
+def _dense_fwd(
+    x: jax.Array, w: jax.Array, product: Product
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return product(x, w), (x, w)
+
+
+def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients of `dense` with respect to x (…, D) and w (D, F), given dy (…, F)."""
+    dx = jax.lax.dot_general(dy, w, (((dy.ndim - 1,), (1,)), ((), ())))
+    if not axes_of("stream_length"):  # merging a split length with the batch would gather it
+        x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    rows = tuple(range(x.ndim - 1))
+    return dx, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
+
+
+_dense.defvjp(_dense_fwd, lambda _, saved, dy: dense_gradients(saved[0], saved[1], dy))
+
+
+def project(x: jax.Array, unembed_DV: jax.Array, softcap: float | None) -> jax.Array:
+    """float32 logits (…, V) of hidden states (…, D): softcap·tanh(logits/softcap) if it is set."""
+    out = jnp.einsum(
+        "...D,DV->...V", x, unembed_DV.astype(x.dtype), preferred_element_type=jnp.float32
+    )
+    return out if softcap is None else softcap * jnp.tanh(out / softcap)
+
+
+class Norm(nnx.Module):
+    """RMSNorm (Zhang & Sennrich 2019) or LayerNorm, computed in float32."""
+
+    def __init__(self, config: ModelConfig, size: int, kind: str | None = None):
+        self.kind = kind or config.norm
+        self.eps = config.norm_eps
+        self.plus_one = config.norm_plus_one
+        start = jnp.zeros if self.plus_one else jnp.ones
+        self.scale = nnx.Param(start((size,), jnp.float32), spec=Spec(("norm",), "vector"))
+        if self.kind == "layernorm":
+            self.bias = zeros((size,), ("norm",))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises the last axis; same shape and dtype as `x`."""
+        y = x.astype(jnp.float32)
+        if self.kind == "layernorm":
+            y -= jnp.mean(y, axis=-1, keepdims=True)
+        y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        y *= 1 + self.scale[...] if self.plus_one else self.scale[...]
+        if self.kind == "layernorm":
+            y += self.bias[...]
+        return y.astype(x.dtype)
+
+
+class Attention(nnx.Module):
+    """Multi-head or grouped-query self-attention; `attend` decides which keys a query sees."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        D, N, K, H = config.d_model, config.num_heads, config.num_kv_heads, config.head_dim
+        self.config = config
+        std = init_std(config)
+        self.q = normal(rngs, (D, N, H), ("embed", "heads", "head_dim"), std)
+        self.k = normal(rngs, (D, K, H), ("embed", "kv_heads", "head_dim"), std)
+        self.v = normal(rngs, (D, K, H), ("embed", "kv_heads", "head_dim"), std)
+        out_std = std / math.sqrt(2 * config.num_layers)
+        self.o = normal(rngs, (N, H, D), ("heads", "head_dim", "embed"), out_std)
+        if config.qkv_bias:
+            self.q_bias = zeros((N, H), ("heads", "head_dim"))
+            self.k_bias = zeros((K, H), ("kv_heads", "head_dim"))
+            self.v_bias = zeros((K, H), ("kv_heads", "head_dim"))
+        if config.out_bias:
+            self.o_bias = zeros((D,), ("norm",))
+        if config.qk_norm:
+            self.q_norm = Norm(config, H, "rmsnorm")
+            self.k_norm = Norm(config, H, "rmsnorm")
+
+    def __call__(
+        self, x_BTD: jax.Array, shared: Shared, mask: Mask, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
+        """Output, (B, T, D) in the dtype of `x_BTD`, and the updated cache."""
+        config, dtype = self.config, x_BTD.dtype
+        q_BTNH, k_BTKH, v_BTKH = (
+            self._heads(x_BTD, w, shared.matmul) for w in (self.q, self.k, self.v)
+        )
+        if config.qkv_bias:
+            q_BTNH += self.q_bias[...].astype(dtype)
+            k_BTKH += self.k_bias[...].astype(dtype)
+            v_BTKH += self.v_bias[...].astype(dtype)
+        if config.qk_norm:
+            q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
+        if shared.rope is not None:
+            q_BTNH, k_BTKH = apply_rope(q_BTNH, shared.rope), apply_rope(k_BTKH, shared.rope)
+        q_BTNH = constrain(q_BTNH, "batch", "length", "heads", "head_dim")
+        k_BTKH = constrain(k_BTKH, "batch", "length", "kv_heads", "head_dim")
+        v_BTKH = constrain(v_BTKH, "batch", "length", "kv_heads", "head_dim")
+        out_BTNH, cache = shared.attend(q_BTNH, k_BTKH, v_BTKH, mask, cache)
+        w_nD = self.o[...].reshape(-1, config.d_model).astype(dtype)
+        out_BTD = shared.matmul(out_BTNH.reshape(*x_BTD.shape[:2], -1), w_nD)
+        if config.out_bias:
+            out_BTD += self.o_bias[...].astype(dtype)
+        return out_BTD, cache
+
+    def _heads(self, x_BTD: jax.Array, w_DNH: nnx.Param, matmul: Product) -> jax.Array:
+        D, N, H = w_DNH.shape
+        y_BTn = matmul(x_BTD, w_DNH[...].reshape(D, N * H).astype(x_BTD.dtype))
+        return y_BTn.reshape(*x_BTD.shape[:2], N, H)
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "swiglu": jax.nn.silu,
+    "geglu": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
+}
+"""`model.activation` → the function of the gate, or of the only projection without a gate."""
+
+
+class Mlp(nnx.Module):
+    """SwiGLU or GeGLU (Shazeer 2020), or the two-matrix MLP of GPT-2 and BERT."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, d_ff: int | None = None):
+        D, F = config.d_model, d_ff or config.d_ff
+        self.config = config
+        std = init_std(config)
+        self.up = normal(rngs, (D, F), ("embed", "mlp"), std)
+        out_std = std / math.sqrt(2 * config.num_layers)
+        self.down = normal(rngs, (F, D), ("mlp", "embed"), out_std)
+        if config.gated:
+            self.gate = normal(rngs, (D, F), ("embed", "mlp"), std)
+        if config.mlp_bias:
+            self.up_bias = zeros((F,), ("mlp",))
+            self.down_bias = zeros((D,), ("norm",))
+            if config.gated:
+                self.gate_bias = zeros((F,), ("mlp",))
+
+    def __call__(self, x_BTD: jax.Array, matmul: Product = dense) -> jax.Array:
+        """Output, (B, T, D) in the dtype of `x_BTD`."""
+        config, dtype = self.config, x_BTD.dtype
+        h_BTF = self._project(x_BTD, "up", matmul)
+        activate = ACTIVATIONS[config.activation]
+        if config.gated:
+            h_BTF = activate(self._project(x_BTD, "gate", matmul)) * h_BTF
+        else:
+            h_BTF = activate(h_BTF)
+        h_BTF = constrain(h_BTF, "batch", "length", "mlp")
+        out_BTD = matmul(h_BTF, self.down[...].astype(dtype))
+        return out_BTD + self.down_bias[...].astype(dtype) if config.mlp_bias else out_BTD
+
+    def _project(self, x_BTD: jax.Array, name: str, matmul: Product) -> jax.Array:
+        y_BTF = matmul(x_BTD, getattr(self, name)[...].astype(x_BTD.dtype))
+        if self.config.mlp_bias:
+            y_BTF += getattr(self, f"{name}_bias")[...].astype(x_BTD.dtype)
+        return y_BTF

@@ -1,0 +1,1 @@
+"""Decoders: each position sees the text before it."""

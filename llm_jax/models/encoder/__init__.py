@@ -1,0 +1,1 @@
+"""Encoders: each position sees the whole text."""

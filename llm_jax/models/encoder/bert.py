@@ -1,0 +1,159 @@
+"""BERT with its masked-language-model head (Devlin et al. 2019), behind `protocol.Model`.
+
+    embed/tokens (V, D), embed/positions (P, D), embed/types (2, D)
+    embed_norm/…          after the sum of the three
+    blocks/…              every leaf of `EncoderBlock`, stacked: leading axis L
+    head/dense (D, D), head/dense_bias (D,), head/norm/…, head/bias (V,)
+
+The output matrix is the table of tokens. A batch is that of a decoder, and may have `types`; equal
+numbers of `segments` see each other, so padding has a number of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from llm_jax.attention.choose import attend_by, attention_choice
+from llm_jax.attention.mask import Cache, Mask, Scores
+from llm_jax.config import ConfigError, EncoderConfig
+from llm_jax.models.common.layers import (
+    ACTIVATIONS,
+    Attention,
+    Mlp,
+    Norm,
+    Shared,
+    init_std,
+    normal,
+    project,
+    zeros,
+)
+from llm_jax.models.common.quantize import matmul_of
+from llm_jax.models.common.stack import (
+    Layer,
+    Layout,
+    arrays_of,
+    declare,
+    init_stacks,
+    run_layers,
+    run_stages,
+    stack_specs,
+)
+from llm_jax.models.protocol import Batch, Context, Hidden, Params
+from llm_jax.parallel.mesh import axis_shards, constrain, gather_fsdp
+from llm_jax.parallel.platform import platform
+
+
+class EncoderBlock(nnx.Module):
+    """Attention on both sides, then an MLP; each sum with the residual stream is normalised."""
+
+    def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
+        layers = config.layers
+        self.attn = Attention(layers, rngs)
+        self.attn_norm = Norm(layers, config.d_model)
+        self.mlp = Mlp(layers, rngs)
+        self.mlp_norm = Norm(layers, config.d_model)
+
+    def __call__(
+        self, x_BTD: jax.Array, shared: Shared, mask: Mask, cache: Cache
+    ) -> tuple[jax.Array, Cache, None]:
+        """x_BTD after the block, in its dtype; the cache is passed through."""
+        h_BTD, cache = self.attn(x_BTD, shared, mask, cache)
+        x_BTD = constrain(self.attn_norm(x_BTD + h_BTD), "batch", "length", "act_embed")
+        h_BTD = self.mlp(x_BTD, shared.matmul)
+        return constrain(self.mlp_norm(x_BTD + h_BTD), "batch", "length", "act_embed"), cache, None
+
+
+class Ends(nnx.Module):
+    """The layers before and after the blocks."""
+
+    def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
+        D, layers = config.d_model, config.layers
+        std = init_std(layers)
+        table, fixed = ("vocab", "embed"), ("position", "embed")
+        self.embed = nnx.Dict(
+            {
+                "tokens": normal(rngs, (config.vocab_size, D), table, std, "table"),
+                "positions": normal(rngs, (config.max_seq_len, D), fixed, std, "positions"),
+                "types": normal(rngs, (config.types, D), (None, "embed"), std, "positions"),
+            }
+        )
+        self.embed_norm = Norm(layers, D)
+        self.head = nnx.Dict(
+            {
+                "dense": normal(rngs, (D, D), ("embed", None), std),
+                "dense_bias": zeros((D,), ("norm",)),
+                "norm": Norm(layers, D),
+                "bias": zeros((config.vocab_size,), ("vocab",)),
+            }
+        )
+
+
+@functools.cache
+def layout(config: EncoderConfig) -> Layout:
+    """The blocks in order, which are all alike."""
+    layer = Layer("blocks", EncoderBlock, Mask(causal=False))
+    return Layout((layer,) * config.num_layers, ((0, config.num_layers, 1),))
+
+
+def init(config: EncoderConfig, key: jax.Array) -> Params:
+    """New float32 parameters, as a nested dict (`protocol.Model.init`)."""
+    ends_key, blocks_key = jax.random.split(key)
+    layer_keys = jax.random.split(blocks_key, config.num_layers)
+    ends = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
+    return ends | init_stacks(layout(config), config, layer_keys)
+
+
+def specs(config: EncoderConfig) -> Params:
+    """The tree of `init`, with a `Spec` in place of each array."""
+    return dict(declare(Ends, config)[1]) | stack_specs(layout(config), config)
+
+
+def forward(params: Params, batch: Batch, config: EncoderConfig, context: Context) -> Hidden:
+    """Hidden states after the last block (`protocol.Model.forward`).
+
+    Raises:
+      ConfigError: the mesh splits the length, which a decoder alone supports.
+    """
+    if axis_shards("context") > 1:
+        raise ConfigError("parallel.context is above 1: an encoder's length cannot be split.")
+    compute, dtype = context.compute, jnp.dtype(context.compute.dtype)
+    embed, tokens_BT = params["embed"], batch["inputs"]
+    table_VD = gather_fsdp(embed["tokens"], ("vocab", "embed"))
+    x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
+    x_BTD += embed["positions"].astype(dtype)[batch["positions"]]
+    x_BTD += embed["types"].astype(dtype)[batch.get("types", jnp.zeros_like(tokens_BT))]
+    x_BTD = _ends(params, config).embed_norm(x_BTD)
+    head_dim = config.d_model // config.num_heads
+    scores = Scores(head_dim, head_dim**-0.5)
+    choice = attention_choice(scores, compute, tokens_BT.shape[1], platform())
+    attend = attend_by(choice, scores, batch["segments"])
+    shared = Shared(attend, matmul=matmul_of(compute.quantize))
+    stacks, order = {"blocks": params["blocks"]}, layout(config)
+    if context.schedule is None:
+        x_BTD, _, routing = run_layers(stacks, x_BTD, shared, order, config, compute, None)
+    else:
+        x_BTD, routing = run_stages(stacks, x_BTD, shared, order, config, compute, context.schedule)
+    return Hidden(constrain(x_BTD, "ends_batch", "length", "act_embed"), routing)
+
+
+def unembedding(params: Params, config: EncoderConfig) -> jax.Array:
+    """The table of tokens as the output matrix, (D, V) in its stored dtype."""
+    return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
+
+
+def logits(x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
+    """float32 logits (…, V) of hidden states (…, D), after the head's own layer."""
+    head: Any = _ends(params, config).head
+    y = jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype))
+    y = ACTIVATIONS[config.activation](y + head["dense_bias"][...].astype(x.dtype))
+    return project(head["norm"](y), unembedding(params, config), None) + head["bias"][...]
+
+
+def _ends(params: Params, config: EncoderConfig) -> Ends:
+    ends = {name: leaf for name, leaf in params.items() if name != "blocks"}
+    return nnx.merge(declare(Ends, config)[0], ends)

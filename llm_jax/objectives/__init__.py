@@ -1,0 +1,1 @@
+"""Objectives: what a batch holds, and the loss that training minimises."""

@@ -1,0 +1,52 @@
+"""What an objective is, and the choice of one by the config's `objective`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from llm_jax.config import RunConfig
+from llm_jax.data.batch import PACKED, Array, Rows
+from llm_jax.models.common.moe import Routing
+from llm_jax.models.protocol import Batch
+
+KINDS = {"next_token": "llm_jax.objectives.next_token:NEXT_TOKEN"}
+"""`objective` → module:name of the `Objective`."""
+
+
+class Loss(NamedTuple):
+    """What a batch costs: float32 scalars."""
+
+    total: jax.Array
+    """The loss to differentiate."""
+    nats: jax.Array
+    """The part that is reported: the targets' -log p, without regularisers. It has no gradient."""
+    routing: Routing | None = None
+    """`Hidden.routing`. The losses of the routers are added by the trainer."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and the arrays of the batches that it needs."""
+
+    loss: Callable[[Any, Batch, jax.Array, RunConfig], Loss]
+    """loss(params, batch, weight, config). `weight` is a float32 scalar, 1/number of targets in the
+    whole batch: the sum of weighted losses over micro-batches is their mean. A target is a number
+    of `targets` from 0 on."""
+    arrays: Mapping[str, Array] = field(default_factory=lambda: PACKED)
+    """The arrays of a batch."""
+    prepare: Callable[[Rows, np.ndarray], Rows] | None = None
+    """prepare(rows, numbers): adds the arrays that packed text lacks, on the host. `numbers`, (b,)
+    int64, is each sequence's place in the order of the run: what is drawn at random must follow
+    from it, so that a run is the same on any number of hosts and after any resume."""
+
+
+def objective_of(config: RunConfig) -> Objective:
+    """The objective of a run."""
+    module, _, name = KINDS[config.objective].partition(":")
+    return getattr(importlib.import_module(module), name)
