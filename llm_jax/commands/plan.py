@@ -21,7 +21,7 @@ from llm_jax.runs.files import write_texts
 from llm_jax.runs.plan_file import PlanRecord, plan_file
 
 if TYPE_CHECKING:
-    from llm_jax.plan.planner import Plan
+    from llm_jax.plan.plan import Plan
 
 UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "flops": "flops",

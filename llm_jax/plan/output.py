@@ -22,7 +22,7 @@ from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, usual_ffn
 from llm_jax.plan.isoflop import candidates, flat_range
 from llm_jax.plan.layout import COST_SLACK, Execution
 from llm_jax.plan.memory import HEADROOM
-from llm_jax.plan.planner import Plan
+from llm_jax.plan.plan import Plan
 from llm_jax.runs.plan_file import PlanRecord
 
 
