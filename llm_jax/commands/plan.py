@@ -145,8 +145,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, PlanRecord]:
     """The plan that the flags ask for, its figures, its run, and its prediction."""
-    from llm_jax.plan.output import prediction, result, run_config
+    from llm_jax.plan.output import prediction, result
     from llm_jax.plan.planner import plan
+    from llm_jax.plan.run_config import run_config
 
     if args.verify:
         require_packages("--verify", "libtpu")
