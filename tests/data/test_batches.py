@@ -13,7 +13,8 @@ import pytest
 from data_samples import stream
 
 from llm_jax.config import UserError
-from llm_jax.data.batches import IGNORED, Batch, Batches, TokenDataset, split_documents
+from llm_jax.data.batches import IGNORED, Batch, Batches, split_documents
+from llm_jax.data.dataset import TokenDataset
 
 T, B = 64, 6
 NAMES = ["inputs", "positions", "segments", "targets"]
