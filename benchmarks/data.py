@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llm_jax.data.batches import Batches, TokenDataset, split_documents
+from llm_jax.data.batches import Batches, split_documents
 from llm_jax.data.build import BuildSpec, VocabSpec, build
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.permutation import mix, permute, seed_key
 from llm_jax.data.sources import StdlibSource
 

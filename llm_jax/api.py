@@ -17,7 +17,7 @@ import numpy as np
 from llm_jax.config import ConfigError as ConfigError
 from llm_jax.config import ModelConfig, RunConfig, UserError
 from llm_jax.config import load as load_config
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.runs.plan_file import PlanRecord, plan_named
 

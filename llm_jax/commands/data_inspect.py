@@ -13,7 +13,7 @@ from llm_jax.commands import count
 from llm_jax.commands.text_report import held_out_line, loss_lines, losses, split_lines
 
 if TYPE_CHECKING:
-    from llm_jax.data.batches import TokenDataset
+    from llm_jax.data.dataset import TokenDataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.data.batches import TokenDataset
+    from llm_jax.data.dataset import TokenDataset
 
     dataset = TokenDataset.open(args.path)
     return {

@@ -21,7 +21,7 @@ from llm_jax.runs.files import write_texts
 from llm_jax.runs.plan_file import PlanRecord, plan_file
 
 if TYPE_CHECKING:
-    from llm_jax.plan.planner import Plan
+    from llm_jax.plan.plan import Plan
 
 UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "flops": "flops",
@@ -145,8 +145,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, PlanRecord]:
     """The plan that the flags ask for, its figures, its run, and its prediction."""
-    from llm_jax.plan.output import prediction, result, run_config
+    from llm_jax.plan.output import prediction, result
     from llm_jax.plan.planner import plan
+    from llm_jax.plan.run_config import run_config
 
     if args.verify:
         require_packages("--verify", "libtpu")

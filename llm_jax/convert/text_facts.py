@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import UserError
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 
 SAMPLE_TOKENS = 200_000
 """Tokens of the train split from which languages are guessed. Its documents are shuffled."""

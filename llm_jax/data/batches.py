@@ -1,189 +1,29 @@
-"""From a dataset on disk to training batches, by random access: a step is computed, not replayed.
+"""From a dataset to training batches, by random access: a step is computed, not replayed.
 
-A split is one stream of tokens `<s> document </s> <s> document </s> …`. Window w is the T+1 tokens
-from w·T on: T inputs, and T targets one token later. Each epoch visits every window once, in a
-pseudo-random order that is a function of (seed, epoch). Step s takes B consecutive windows of this
-endless order. So the global batch depends on (seed, step) alone, and not on the number of hosts.
-Step 10 million costs the same as step 10. If T or the seed changes in mid-epoch, `order.py` has the
-rule.
+Window w of a split's stream is the T+1 tokens from w·T on: T inputs, and T targets one token later.
+Each epoch visits every window once, in a pseudo-random order that is a function of (seed, epoch).
+Step s takes B consecutive windows of this endless order. So the global batch depends on (seed,
+step) alone, and not on the number of hosts. Step 10 million costs the same as step 10. If T or the
+seed changes in mid-epoch, `order.py` has the rule.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llm_jax.config import UserError, read_dataset_info
+from llm_jax.config import UserError
 from llm_jax.data.order import Order
-from llm_jax.data.record_files import check_records
-from llm_jax.data.tfds import load_tfds
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.prefetch import Prefetch
 
-TOKENIZER_FILE = "tokenizer.model"
-RECORDS_FOLDER = "tokens/1.0.0"
+if TYPE_CHECKING:
+    from llm_jax.data.dataset import TokenDataset
+
 IGNORED = -1
 """Target that the loss ignores."""
-# Tokens that the prefetcher reads together, and how many such groups it keeps ready, 2 MB each.
-GROUP_TOKENS = 2**17
-GROUPS_AHEAD = 3
 
 Batch = dict[str, np.ndarray]
-
-
-class UnreadableRecords(UserError):
-    """Damaged records, or a failing disk: another try may succeed."""
-
-    exit_code = 1
-
-
-class RecordReader:
-    """Random access to the records of one split, through tfds.
-
-    tfds reads the bytes. Its generic decoding takes three times as long as the reading, so one line
-    that decodes the only feature of the `Tokens` builder replaces it.
-    """
-
-    def __init__(self, folder: Path, split: str) -> None:
-        tfds = load_tfds()
-        self._folder = folder
-        with self._named():
-            builder = tfds.builder_from_directory(folder)
-            self._dtype = np.dtype(builder.info.features["tokens"].np_dtype)
-            self._source = builder.as_data_source(
-                split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-            )
-
-    def read(self, numbers: list[int]) -> list[np.ndarray]:
-        from tensorflow_datasets.proto import tf_example_pb2
-
-        with self._named():
-            examples = map(tf_example_pb2.Example.FromString, self._source.__getitems__(numbers))
-            values = (one.features.feature["tokens"].bytes_list.value[0] for one in examples)
-            return [np.frombuffer(value, self._dtype) for value in values]
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Turns the errors of tfds and its formats into one sentence that names the folder."""
-        try:
-            yield
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UnreadableRecords(
-                f"The records in {self._folder} cannot be read ({why}): restore them, or build the "
-                "dataset again."
-            ) from error
-
-
-class TokenDataset:
-    """A folder that `llm-jax data build` wrote.
-
-    Attributes:
-      info: the content of dataset.json: provenance and counts.
-      tokenizer: the tokenizer that the tokens belong to.
-    """
-
-    def __init__(self, path: Path, info: dict[str, Any], tokenizer: Tokenizer) -> None:
-        self.path = path
-        self.info = info
-        self.tokenizer = tokenizer
-        self._readers: dict[str, RecordReader] = {}
-
-    @classmethod
-    def open(cls, path: str | Path) -> TokenDataset:
-        """Opens a dataset.
-
-        Raises:
-          UserError: `path` holds no finished dataset, or another tokenizer than its own.
-          MissingRecords: not all of its records are there.
-        """
-        path = Path(path)
-        info = read_dataset_info(path)
-        tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
-        if tokenizer.sha256 != info["tokenizer_sha256"]:
-            raise UserError(
-                f"{path / TOKENIZER_FILE} is not the tokenizer that the dataset was built with: "
-                "restore it, or build the dataset again."
-            )
-        check_records(path / RECORDS_FOLDER)
-        return cls(path, info, tokenizer)
-
-    @property
-    def bytes_per_token(self) -> float:
-        """UTF-8 bytes of text per token over all splits; <s> and </s> count as tokens."""
-        return self.info["bytes"] / self.info["tokens"]
-
-    def batches(
-        self, split: str = "train", *, seq_len: int, batch_size: int, seed: int | None = 0
-    ) -> Batches:
-        """The batches of `split` on one host, shuffled by `seed`; None: one pass in order.
-
-        Raises:
-          UserError: an unknown split, or one shorter than `seq_len`.
-        """
-        return Batches(self, split=split, seq_len=seq_len, batch_size=batch_size, seed=seed)
-
-    def num_tokens(self, split: str) -> int:
-        """Tokens of `split`, "train" or "validation"; raises `UserError` for any other."""
-        if split not in self.info["splits"]:
-            known = ", ".join(self.info["splits"])
-            raise UserError(f"{self.path} has no split {split!r}: it has {known}.")
-        return self.info["splits"][split]["tokens"]
-
-    def records(self, split: str, numbers: list[int]) -> list[np.ndarray]:
-        """Records of `split`, each (n,) uint16 | uint32. n is `info["record_tokens"]`, or less in
-        the last record."""
-        if split not in self._readers:
-            self._readers[split] = RecordReader(self.path / RECORDS_FOLDER, split)
-        return self._readers[split].read(numbers)
-
-    def read(self, split: str, starts: np.ndarray, length: int) -> np.ndarray:
-        """Tokens `[start, start + length)` of the stream for each of `starts`.
-
-        Args:
-          starts: (b,) int64, with start + length ≤ num_tokens(split).
-
-        Returns:
-          (b, length) int32.
-        """
-        size = self.info["record_tokens"]
-        first, last = starts // size, (starts + length - 1) // size
-        spans = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
-        records = np.unique(np.concatenate(spans))
-        # A window's records are consecutive numbers, hence neighbours among the sorted records.
-        begin = np.searchsorted(records, first) * size + starts % size
-        return self._filled(split, records).reshape(-1)[begin[:, None] + np.arange(length)]
-
-    def gather(self, split: str, places: np.ndarray) -> np.ndarray:
-        """Tokens of the stream at `places`, int64 of any shape; int32 of the same shape."""
-        size = self.info["record_tokens"]
-        records = np.unique(places // size)
-        row = np.searchsorted(records, places // size)
-        return self._filled(split, records)[row, places % size]
-
-    def _filled(self, split: str, records: np.ndarray) -> np.ndarray:
-        """(n, record_tokens) int32: the records of these numbers; a short one is padded."""
-        buffer = np.zeros((len(records), self.info["record_tokens"]), np.int32)
-        for row, tokens in zip(buffer, self.records(split, records.tolist()), strict=True):
-            row[: len(tokens)] = tokens
-        return buffer
-
-    def find(self, split: str, token: int, start: int) -> int | None:
-        """Place of the first `token` at or after `start` in the stream, None if there is none."""
-        size = self.info["record_tokens"]
-        for record in range(start // size, -(-self.num_tokens(split) // size)):
-            places = np.flatnonzero(self.records(split, [record])[0] == token) + record * size
-            places = places[places >= start]
-            if len(places):
-                return int(places[0])
-        return None
 
 
 class Batches:
@@ -328,53 +168,3 @@ def documents(
         "segments": segments,
         "positions": column - begin,
     }
-
-
-class Prefetch:
-    """Iterator of (step, batch); two threads prepare the next batches in groups.
-
-    An exception in a thread is raised by the `next` that would have given its batch. Use as a
-    context manager, or call `close`.
-    """
-
-    def __init__(self, batches: Batches, start: int, end: int | None) -> None:
-        self._batches = batches
-        self._next, self._end = start, end
-        self._group = max(1, GROUP_TOKENS // (batches.batch_size * batches.seq_len))
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="batches")
-        self._ready: deque[tuple[int, Batch]] = deque()
-        self._ahead: deque[tuple[int, Future[list[Batch]]]] = deque()
-        for _ in range(GROUPS_AHEAD):
-            self._submit()
-
-    def _submit(self) -> None:
-        count = self._group if self._end is None else min(self._group, self._end - self._next)
-        if count > 0:
-            future = self._pool.submit(self._batches.run, self._next, count)
-            self._ahead.append((self._next, future))
-            self._next += count
-
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        return self
-
-    def __next__(self) -> tuple[int, Batch]:
-        if not self._ready:
-            if not self._ahead:
-                raise StopIteration
-            first, future = self._ahead.popleft()
-            self._ready.extend(enumerate(future.result(), first))
-            self._submit()
-        return self._ready.popleft()
-
-    def close(self) -> None:
-        """Stops the threads and ends the iterator."""
-        self._end = self._next
-        self._ready.clear()
-        self._ahead.clear()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __enter__(self) -> Prefetch:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

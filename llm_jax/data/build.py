@@ -25,9 +25,9 @@ import numpy as np
 from llm_jax import __version__
 from llm_jax.config import INFO_FILE, UserError, read_dataset_info
 from llm_jax.config.dataset_info import DATASET_FORMAT
-from llm_jax.data.batches import TOKENIZER_FILE
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
+from llm_jax.data.dataset import TOKENIZER_FILE
 from llm_jax.data.fidelity import compare_sources
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_share, reasons

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import RunConfig, UserError
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import Document, FileSource, LeftOut
 from llm_jax.data.sources.left_out import HALF_CHARACTERS, reasons
 from llm_jax.data.tokenizer import Tokenizer

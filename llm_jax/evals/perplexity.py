@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from llm_jax.config import ParallelConfig, RunConfig, UserError
-from llm_jax.data.batches import Batch, Batches, TokenDataset, split_documents
+from llm_jax.data.batches import Batch, Batches, split_documents
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.evals.score import Score
 from llm_jax.parallel.mesh import make_mesh

@@ -10,8 +10,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from llm_jax.laws.fitting import Runs
 from llm_jax.laws.law import Parametric
+from llm_jax.laws.run_losses import Runs
 from llm_jax.runs.files import replacing
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm_jax.laws.fitting import PARAMETERS, Objective, Runs, logarithms, polish, solve_batch
+from llm_jax.laws.fitting import PARAMETERS, logarithms
 from llm_jax.laws.law import Parametric
+from llm_jax.laws.objective import Objective, polish, solve_batch
 from llm_jax.laws.run_curves import Curve
+from llm_jax.laws.run_losses import Runs
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 
 from llm_jax.config import RunConfig, UserError, read_config, read_text
 from llm_jax.facts.counts import active_parameters, non_embedding_parameters
-from llm_jax.laws.fitting import Runs
 from llm_jax.laws.law import Counts
+from llm_jax.laws.run_losses import Runs
 from llm_jax.runs.history import read_history
 from llm_jax.runs.json_lines import read_records
 

@@ -20,7 +20,7 @@ from llm_jax.facts.counts import (
 )
 from llm_jax.facts.hardware import Chip
 from llm_jax.laws import hyperparameters
-from llm_jax.plan import architecture, output
+from llm_jax.plan import architecture, run_config
 from llm_jax.plan.dataset_text import Text
 from llm_jax.plan.planner import execution_of, training_dtype
 
@@ -135,7 +135,7 @@ def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
         raise too_small
     size = active_parameters(model)
     name = f"{size / 1e6:.3g}M-{steps * batch_tokens / 1e6:.3g}M"
-    config = output.training(
+    config = run_config.training(
         model,
         run,
         hyper,

@@ -6,16 +6,14 @@ budget ─► law's optimum ─► architecture ─► batch and learning rate
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 from llm_jax.config import ComputeConfig, ModelConfig, UserError
 from llm_jax.facts.counts import (
-    TokenFlops,
     active_parameters,
     non_embedding_parameters,
     token_flops,
-    total_parameters,
     update_flops,
 )
 from llm_jax.facts.hardware import Chip
@@ -24,138 +22,10 @@ from llm_jax.laws.hyperparameters import HyperParameters
 from llm_jax.laws.law import Law, Optimum
 from llm_jax.plan import architecture, layout
 from llm_jax.plan.objectives import data_constrained, lifetime_optimum
+from llm_jax.plan.plan import Plan
 from llm_jax.plan.request import Request, check, check_flops
 
 LOSS_CHUNK = ComputeConfig.loss_chunk
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A run that the budget pays for."""
-
-    request: Request
-    law: Law
-    """The law of the request, with its limit of unique tokens, if any."""
-    optimum: Optimum
-    """The law's optimum for this budget, before an architecture is chosen."""
-    model: ModelConfig
-    flops_per_token: TokenFlops
-    seq_len: int
-    steps: int
-    hyper: HyperParameters
-    execution: layout.Execution
-    notes: tuple[str, ...] = field(default=())
-    """More warnings."""
-
-    @property
-    def batch_tokens(self) -> int:
-        """Tokens per step."""
-        return self.execution.batch_sequences * self.seq_len
-
-    @property
-    def tokens(self) -> int:
-        """Training tokens."""
-        return self.steps * self.batch_tokens
-
-    @property
-    def params(self) -> int:
-        """All parameters of the model."""
-        return total_parameters(self.model)
-
-    @property
-    def law_params(self) -> int:
-        """Parameters as the law counts them; of the experts, only those that a token uses."""
-        return (
-            active_parameters(self.model)
-            if self.law.counts == "all"
-            else non_embedding_parameters(self.model)
-        )
-
-    @property
-    def flops(self) -> float:
-        """Exact training FLOPs, forward and backward."""
-        return self.flops_per_token.train * self.tokens
-
-    @property
-    def chips(self) -> int:
-        """Number of chips."""
-        return self.execution.machine.chips
-
-    @property
-    def hours(self) -> float:
-        """Wall hours with restarts, at the expected step time."""
-        return self.steps * self.execution.time.expected / 3600 * self._overhead
-
-    @property
-    def hours_range(self) -> tuple[float, float]:
-        """Wall hours with restarts, at the lowest and the highest step time."""
-        time = self.execution.time
-        return tuple(self.steps * t / 3600 * self._overhead for t in (time.low, time.high))  # type: ignore[return-value]
-
-    @property
-    def _overhead(self) -> float:
-        return 1 + self.request.restart_overhead
-
-    @property
-    def chip_hours(self) -> float:
-        """Wall hours times chips."""
-        return self.hours * self.chips
-
-    @property
-    def usd(self) -> float | None:
-        """Cost of training in US dollars; None if the price is not known."""
-        price = self.request.price
-        return None if price is None else self.chip_hours * price
-
-    @property
-    def kwh(self) -> float | None:
-        """Energy in kWh, including the data centre; None if the power is not known."""
-        watts = self.request.watts or self.request.chip.watts
-        return None if watts is None else self.chip_hours * watts / 1000 * self.request.pue
-
-    @property
-    def co2_kg(self) -> float | None:
-        """Emissions in kg CO₂e; None if the energy is not known."""
-        return None if self.kwh is None else self.kwh * self.request.carbon
-
-    @property
-    def mfu(self) -> float:
-        """Model FLOPs per second over the peak of the chips, at the expected step time."""
-        peak = self.chips * self.request.chip.peak(self.execution.layout.dtype)
-        return self.flops_per_token.train * self.batch_tokens / self.execution.time.expected / peak
-
-    @property
-    def hfu(self) -> float:
-        """The same, including the FLOPs that are recomputed."""
-        executed = self.flops_per_token.executed(self.execution.layout.remat)
-        return self.mfu * executed / self.flops_per_token.train
-
-    @property
-    def loss(self) -> float | None:
-        """Predicted loss in nats per token; None if the law predicts none."""
-        return self.law.loss(self.law_params, self.tokens)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """90% interval of the loss."""
-        return self.law.interval(self.law_params, self.tokens)
-
-    @property
-    def epochs(self) -> float | None:
-        """Times that the data are read; None if their size is not known."""
-        unique = self.request.unique_tokens
-        return None if unique is None else self.tokens / unique
-
-    @property
-    def warnings(self) -> list[str]:
-        """Sentences about the law and the rule that a reader must know."""
-        found = [*self.law.warnings(self.law_params, self.tokens), *self.hyper.warnings]
-        if self.model.moe:
-            found.append(
-                f"The law was fitted on dense models. It gets the {self.law_params:,} parameters "
-                "that a token uses, and does not know the gain from the other experts."
-            )
-        return [*found, *self.notes]
 
 
 def law_of(request: Request) -> Law:

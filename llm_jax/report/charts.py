@@ -15,7 +15,7 @@ from llm_jax.facts.hardware import Chip
 from llm_jax.plan.isoflop import flat_range, tokens_at
 from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.output import compute_flops
-from llm_jax.plan.planner import Plan
+from llm_jax.plan.plan import Plan
 
 INK, SOFT, ACCENT, BAND = "#1f2933", "#9aa5b1", "#d9480f", "#c5d9ee"
 PARTS = {

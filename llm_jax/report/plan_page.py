@@ -10,8 +10,9 @@ from typing import Any
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
 from llm_jax.facts.hardware import CHIPS, Chip
-from llm_jax.plan.output import describe
-from llm_jax.plan.planner import Plan, plan
+from llm_jax.plan.plan import Plan
+from llm_jax.plan.planner import plan
+from llm_jax.plan.sentences import describe
 from llm_jax.report import charts
 from llm_jax.report.html import document, figure, listing, section, table
 from llm_jax.report.plan_table import duration, gigabytes, money, short

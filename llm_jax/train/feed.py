@@ -7,7 +7,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax.config import ConfigError, RunConfig, check_vocabulary
-from llm_jax.data.batches import Batches, TokenDataset
+from llm_jax.data.batches import Batches
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.order import Order
 from llm_jax.data.record_files import MissingRecords
 from llm_jax.parallel.mesh import sharding

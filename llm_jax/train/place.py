@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax.config import ConfigError, RunConfig, from_dict
-from llm_jax.data.batches import TOKENIZER_FILE, TokenDataset
+from llm_jax.data.dataset import TOKENIZER_FILE, TokenDataset
 from llm_jax.runs.history import Entry, History, beginning, read_history
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train.changes import check_standing, resume

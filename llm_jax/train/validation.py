@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.train.feed import local_batches, padded_token_bytes, to_device
 from llm_jax.train.step import Metrics, compile_eval_step
 

@@ -19,7 +19,7 @@ from limits import files_of_at_most
 
 from llm_jax.cli import main
 from llm_jax.convert.hf_import import write_run
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.runs import files
 
 VERBS = {

@@ -18,7 +18,7 @@ from foreign import foreign_tokenizer
 from llm_jax.cli import main
 from llm_jax.config import DataConfig
 from llm_jax.convert.hf_import import write_run
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.train.load import load_run
 
 

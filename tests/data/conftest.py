@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from data_samples import JAPANESE, silent, stdlib_texts
 
-from llm_jax.data.batches import TokenDataset
 from llm_jax.data.build import BuildSpec, build
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource
 from llm_jax.data.tokenizer import Tokenizer, train
 

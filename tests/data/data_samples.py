@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 
 JAPANESE = """言語モデルは、文章の続きを予測するように訓練される。
 東京の朝は早い。駅前のパン屋では、まだ暗いうちから職人たちが粉をこね、窯に火を入れている。

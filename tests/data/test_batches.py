@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from data_samples import stream
 
 from llm_jax.config import UserError
-from llm_jax.data.batches import IGNORED, Batch, Batches, TokenDataset, split_documents
+from llm_jax.data.batches import IGNORED, Batch, Batches, split_documents
+from llm_jax.data.dataset import TokenDataset
 
 T, B = 64, 6
 NAMES = ["inputs", "positions", "segments", "targets"]
@@ -183,3 +187,15 @@ def test_bytes_per_token(dataset: TokenDataset) -> None:
     total = sum(int(sizes[stream(dataset, split)].sum()) for split in ("train", "validation"))
     assert dataset.info["bytes"] == total
     assert dataset.bytes_per_token == pytest.approx(total / dataset.info["tokens"])
+
+
+@pytest.mark.parametrize("file", ["features.json", "another"])
+def test_records_that_are_not_regular_files_are_named(
+    file: str, dataset: TokenDataset, tmp_path: Path
+) -> None:
+    copy = tmp_path / "dataset"
+    shutil.copytree(dataset.path, copy)
+    (copy / "tokens/1.0.0" / file).unlink(missing_ok=True)
+    os.mkfifo(copy / "tokens/1.0.0" / file)
+    with pytest.raises(UserError, match=file):
+        TokenDataset.open(copy)

@@ -14,9 +14,9 @@ from data_samples import JAPANESE, silent, stdlib_texts, stream
 
 from llm_jax.config import UserError
 from llm_jax.data import streams
-from llm_jax.data.batches import TokenDataset
 from llm_jax.data.build import RECORD_TOKENS, BuildSpec, VocabSpec, build
 from llm_jax.data.clean import Cleaner
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource, LeftOut
 from llm_jax.data.tfds import load_tfds
 from llm_jax.data.token_records import write_records

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from data_samples import stream
 
-from llm_jax.data.batches import IGNORED, Batches, TokenDataset
+from llm_jax.data.batches import IGNORED, Batches
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.order import Order
 
 TOKENS = 10_007

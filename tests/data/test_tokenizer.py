@@ -177,7 +177,7 @@ def test_not_a_model(tokenizer: Tokenizer, tmp_path) -> None:
 
 def test_import_needs_neither_tfds_nor_jax() -> None:
     code = (
-        "import sys, llm_jax.data.tokenizer, llm_jax.data.batches, llm_jax.data.build\n"
+        "import sys, llm_jax.data.tokenizer, llm_jax.data.dataset, llm_jax.data.build\n"
         "print([m for m in ('tensorflow_datasets', 'jax', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

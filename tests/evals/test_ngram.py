@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.config import UserError
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.evals import ngram
 from llm_jax.evals.held_out import split_tokens
 

@@ -112,12 +112,18 @@ def _of_the_words(call: Call, code: int, out: str, err: str) -> Iterable[str]:
             yield f"long sentence: {len(last)} characters, {last[:100]!r}"
         if err.count("\n") > 12:
             yield f"many lines: {err.count(chr(10))}, {err[:200]!r}"
-        if "--json" in call.words and out:
+        if _asks_json(call) and out:
             yield f"result beside an error: {out[:100]!r}"
 
 
+def _asks_json(call: Call) -> bool:
+    """Whether `--json` is a flag: what follows `--` is text."""
+    words = list(call.words)
+    return "--json" in (words[: words.index("--")] if "--" in words else words)
+
+
 def _of_the_result(call: Call, out: str) -> Iterable[str]:
-    if "--json" not in call.words or {"-h", "--help"} & set(call.words):
+    if not _asks_json(call) or {"-h", "--help"} & set(call.words):
         return
 
     def refuse(name: str) -> None:

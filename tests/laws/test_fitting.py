@@ -8,18 +8,12 @@ import pytest
 from llm_jax.cli import main
 from llm_jax.config import UserError
 from llm_jax.laws import lawfile
-from llm_jax.laws.fitting import (
-    PARAMETERS,
-    Objective,
-    Runs,
-    bootstrap,
-    fit,
-    huber,
-    logarithms,
-)
+from llm_jax.laws.fitting import PARAMETERS, bootstrap, fit, huber, logarithms
+from llm_jax.laws.objective import Objective
 from llm_jax.laws.profiles import drop_sensitivity, envelope, isoflop
 from llm_jax.laws.published import PRESETS
 from llm_jax.laws.run_curves import Curve, read
+from llm_jax.laws.run_losses import Runs
 
 TRUTH = PRESETS["besiroglu-2024"]
 
@@ -67,8 +61,8 @@ def test_gradient_is_the_derivative():
 
 def test_unconverged_fit_is_refused(monkeypatch):
     """A fit that stops where it started has a gradient, and is no fit."""
-    monkeypatch.setattr("llm_jax.laws.fitting.solve_batch", lambda objective, theta, *rest: theta)
-    monkeypatch.setattr("llm_jax.laws.fitting.polish", lambda objective, theta, weights: theta)
+    monkeypatch.setattr("llm_jax.laws.objective.solve_batch", lambda objective, theta, *rest: theta)
+    monkeypatch.setattr("llm_jax.laws.objective.polish", lambda objective, theta, weights: theta)
     with pytest.raises(UserError, match="has not converged"):
         fit(make(30, 0.01, 0), bootstraps=0)
 

@@ -18,10 +18,11 @@ from llm_jax.plan.architecture import FAMILIES, choose
 from llm_jax.plan.isoflop import candidates, flat_range
 from llm_jax.plan.layout import Machine, machines
 from llm_jax.plan.memory import HEADROOM, Layout
-from llm_jax.plan.output import result, run_config
+from llm_jax.plan.output import result
 from llm_jax.plan.planner import plan
 from llm_jax.plan.request import Request, Serving, at_serving_price
 from llm_jax.plan.roofline import network, step_time
+from llm_jax.plan.run_config import run_config
 
 LAW = preset("besiroglu-2024")
 

@@ -15,8 +15,8 @@ import pytest
 from tiny import VOCAB, model_config, optim_config, run_config
 
 from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig, to_json
-from llm_jax.data.batches import TokenDataset
 from llm_jax.data.build import BuildSpec, build
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.report.outcome import compare

@@ -17,7 +17,7 @@ from llm_jax.config import (
     ParallelConfig,
     RunConfig,
 )
-from llm_jax.data.batches import TokenDataset
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.history import Text, beginning
 from llm_jax.train.checkpoint import forget_after

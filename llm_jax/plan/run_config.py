@@ -1,0 +1,94 @@
+"""The config of a run that a plan or a ladder has chosen."""
+
+from __future__ import annotations
+
+from llm_jax.config import (
+    CheckpointConfig,
+    ComputeConfig,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    ParallelConfig,
+    RunConfig,
+)
+from llm_jax.laws.hyperparameters import HyperParameters
+from llm_jax.plan.layout import Execution
+from llm_jax.plan.plan import Plan
+
+EVAL_TOKENS = 131_072
+"""Least number of validation tokens of an evaluation; it keeps the error below 0.01 nats."""
+
+
+def run_config(plan: Plan, *, name: str, data: str, out: str | None = None) -> RunConfig:
+    """The config of the plan's run, ready for `train` and `preflight`.
+
+    Args:
+      data: folder of the dataset.
+      out: folder of the run; None: `runs/<name>`.
+    """
+    return training(
+        plan.model,
+        plan.execution,
+        plan.hyper,
+        steps=plan.steps,
+        seq_len=plan.seq_len,
+        name=name,
+        data=data,
+        out=out or f"runs/{name}",
+    )
+
+
+def training(
+    model: ModelConfig,
+    run: Execution,
+    hyper: HyperParameters,
+    *,
+    steps: int,
+    seq_len: int,
+    name: str,
+    data: str,
+    out: str,
+) -> RunConfig:
+    """The config of a run.
+
+    Args:
+      run: the machine, mesh, batch and memory policy.
+    """
+    every = max(1, min(-(-steps // 4), round(1800 / run.time.expected)))
+    batch_tokens = run.batch_sequences * seq_len
+    return RunConfig(
+        name=name,
+        out=out,
+        steps=steps,
+        log_every=max(1, min(10, steps // 20)),
+        model=model,
+        compute=ComputeConfig(
+            dtype="float32" if run.layout.dtype == "float32" else "bfloat16",
+            remat=run.layout.remat,
+            # On a CPU, written-out layers are faster, and they are few enough to compile.
+            scan_layers=run.machine.chip.kind != "cpu",
+        ),
+        data=DataConfig(path=data, seq_len=seq_len, batch_size=run.batch_sequences),
+        optim=OptimConfig(
+            kind=hyper.optimizer,
+            learning_rate=float(f"{hyper.learning_rate:.4g}"),
+            warmup_steps=min(2000, max(1, round(hyper.warmup * steps))),
+            final_fraction=hyper.final,
+            b2=hyper.b2,
+            weight_decay=hyper.weight_decay,
+            accumulate=run.layout.accumulate,
+        ),
+        parallel=_parallel(run),
+        checkpoint=CheckpointConfig(every=every),
+        eval=EvalConfig(every=every, batches=max(8, -(-EVAL_TOKENS // batch_tokens))),
+    )
+
+
+def _parallel(run: Execution) -> ParallelConfig:
+    """The mesh of a layout. Its data axis spans the TPU slices; they become the replicas."""
+    layout, machine = run.layout, run.machine
+    replica = machine.slices if machine.chip.torus else 1
+    return ParallelConfig(
+        replica=replica, data=layout.data // replica, fsdp=layout.fsdp, tensor=layout.tensor
+    )
