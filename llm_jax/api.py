@@ -41,6 +41,7 @@ def load_model(
     *,
     tokenizer: str | Path | None = None,
     verify: bool = True,
+    trust_code: bool = False,
 ) -> LanguageModel:
     """The model in a run's folder, or in a Hugging Face folder with safetensors.
 
@@ -48,6 +49,7 @@ def load_model(
       step: checkpoint of a run; None: the newest.
       tokenizer: SentencePiece file for a Hugging Face folder; None: its `tokenizer.model`.
       verify: check a run's files against their checksums.
+      trust_code: run the code that a run's `model.kind` names, if it is not a part of ours.
 
     Raises:
       UserError: there is no model, or its files cannot be used.
@@ -65,7 +67,7 @@ def load_model(
 
     if tokenizer is not None:
         raise UserError(f"{str(path)!r} is a run, which has its tokenizer: leave tokenizer out.")
-    run = load_run(folder, step, verify=verify)
+    run = load_run(folder, step, verify=verify, trust_code=trust_code)
     return LanguageModel(run.config, run.params, Tokenizer.load(run.tokenizer_path), run.step)
 
 

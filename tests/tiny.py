@@ -19,7 +19,7 @@ from llm_jax.config import (
     RunConfig,
 )
 from llm_jax.data.batches import split_documents
-from llm_jax.models.decoder import transformer
+from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.train.feed import to_device
 from llm_jax.train.state import abstract_state
 
@@ -86,7 +86,7 @@ def device_batch(host: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
 def parameters(config: ModelConfig, seed: int = 0, size: float = 0.2) -> Any:
     """Random values of deviation `size` for every leaf, biases too, norms around 1.
 
-    Nothing is compiled: `transformer.init` takes longer than most of what is tested with it.
+    Nothing is compiled: `DECODER.init` takes longer than most of what is tested with it.
     """
     rng = np.random.default_rng(seed)
 
@@ -94,7 +94,7 @@ def parameters(config: ModelConfig, seed: int = 0, size: float = 0.2) -> Any:
         middle = np.float32(path[-1].key == "scale")
         return middle + np.float32(size) * rng.standard_normal(leaf.shape, np.float32)
 
-    shapes = jax.eval_shape(lambda: transformer.init(config, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: DECODER.init(config, jax.random.key(0)))
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 

@@ -86,3 +86,8 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not check the checkpoint's files against their checksums",
     )
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run the Python code that the run's model.kind names, if it is not a part of ours",
+    )

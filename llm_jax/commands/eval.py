@@ -3,6 +3,7 @@
   llm-jax eval runs/quickstart
   llm-jax eval runs/quickstart --text novel.txt --encoding cp932
   llm-jax eval runs/quickstart --ngram 5
+  llm-jax eval runs/quickstart --task copying.py:copying
 
 Without --text, it reads the whole validation split of the run's dataset. Text is not cleaned.
 --ngram adds the figures of Kneser-Ney models on the same text: one trained on the whole train
@@ -42,14 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with n-gram models of this order, 1 to 20",
     )
 
+    parser.add_argument(
+        "--task",
+        nargs="+",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="evaluations of your own, or entry points of llm_jax.evaluations",
+    )
+
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.api import LanguageModel
     from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.evals import held_out
+    from llm_jax.evals.own_tasks import run_task
     from llm_jax.evals.perplexity import Evaluator
     from llm_jax.train.load import load_run
 
-    trained = load_run(args.run, args.step, verify=not args.no_verify)
+    trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
     tokenizer = Tokenizer.load(trained.tokenizer_path)
     texts, left_out, used = held_out.read_texts(args.text, args.encoding, tokenizer)
     needs_dataset = args.ngram or not texts
@@ -72,6 +83,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "lost": left_out.summary(used),
             "tasks": {},
         }
+        model = LanguageModel(trained.config, trained.params, tokenizer, trained.step)
+        for name in args.task:
+            progress(name, 0, None)
+            result["tasks"][name] = run_task(name, model)
         if dataset is not None and args.ngram:
             progress(f"counting {args.ngram}-grams", 0, None)
             streams = list(texts.values())
@@ -97,6 +112,8 @@ def text(result: dict[str, Any]) -> str:
             f"{one['order']}-gram Kneser-Ney, {name} ({one['trained_tokens']:,} tokens): "
             f"{_figures(one)}"
         )
+    for name, figures in result["tasks"].items():
+        lines.append(f"{name}: " + ", ".join(f"{key} {v:.4g}" for key, v in figures.items()))
     if result["dropped"]:
         lines.append(f"left out: {losses(result['dropped'])}")
     lines += loss_lines(result["lost"])

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     refuse_nonempty(out)
     with only_writer(out, "llm-jax export"):
-        trained = load_run(folder, args.step, verify=not args.no_verify)
+        trained = load_run(folder, args.step, verify=not args.no_verify, trust_code=args.trust_code)
         made = export(
             trained.config,
             trained.step,

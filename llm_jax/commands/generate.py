@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--seed is {args.seed}: give a number from 0 to {2**32 - 1}.")
     if args.beams and len(prompts) > 1:
         raise UserError(f"--beams takes one prompt, not {len(prompts)}: give them one by one.")
-    trained = load_run(args.run, args.step, verify=not args.no_verify)
+    trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
     tokenizer = Tokenizer.load(trained.tokenizer_path)
     if args.beams and args.beams > tokenizer.vocab_size:
         raise UserError(

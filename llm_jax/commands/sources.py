@@ -27,6 +27,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--stdlib", action="store_true", help="the running Python's standard library"
     )
+    group.add_argument(
+        "--source",
+        nargs="+",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="functions of your own that yield texts, or entry points of llm_jax.sources",
+    )
     group.add_argument("--tfds", metavar="NAME", help="a registered tfds text dataset")
     group.add_argument(
         "--tfds-split",
@@ -94,7 +101,8 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
     """The sources that the flags name; raises `UserError` if none is given, or one is missing."""
-    from llm_jax.data.sources import FileSource, StdlibSource, TfdsSource
+    from llm_jax.config.extensions import load_part
+    from llm_jax.data.sources import FileSource, OwnSource, StdlibSource, TfdsSource
 
     licence = args.licence or "unknown"
     sources: list[Source] = [
@@ -107,8 +115,11 @@ def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
         sources.append(
             TfdsSource(args.tfds, args.tfds_split, args.text_key, args.tfds_dir, args.licence)
         )
+    sources += [OwnSource(name, load_part("--source", name), licence) for name in args.source]
     if not sources:
-        raise UserError("There is no text: give --input PATH, --stdlib or --tfds NAME.")
+        raise UserError(
+            "There is no text: give --input PATH, --stdlib, --source FILE.py:NAME or --tfds NAME."
+        )
     return tuple(sources)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config.errors import positive, require
+from llm_jax.config.extensions import check_name
 
 MOST_LAYERS = 10_000
 """Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
@@ -120,8 +121,8 @@ class ModelConfig:
     values of this class, not subclasses. How it is executed (dtype, remat …) is `ComputeConfig`.
     """
 
-    kind: Literal["decoder"] = "decoder"
-    """Family of architectures (`models/protocol.py`)."""
+    kind: str = "decoder"
+    """Family of architectures. FILE.py:NAME: a family of your own."""
     vocab_size: int
     """Rows of the embedding table: at least the tokenizer's pieces."""
     num_layers: int
@@ -185,6 +186,8 @@ class ModelConfig:
     """Experts in place of the MLP. None: every layer is dense."""
 
     def __post_init__(self) -> None:
+        check_name("model.kind", self.kind)
+        require(self.kind != "encoder", "model.kind is 'encoder', which cannot be trained yet.")
         positive("model", self, "num_layers", most=MOST_LAYERS)
         positive("model", self, "vocab_size", "d_model", "num_heads", "num_kv_heads")
         positive("model", self, "head_dim", "d_ff", "max_seq_len", "norm_eps", "rope_theta")

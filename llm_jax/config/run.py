@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm_jax.config.errors import MOST, check_seed, positive, require
+from llm_jax.config.extensions import check_name
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.training import (
     CheckpointConfig,
@@ -32,7 +33,8 @@ class RunConfig:
     seed: int = 0
     """Seed of the initial parameters."""
     objective: str = "next_token"
-    """What training minimises: `next_token`, the mean -log p of each next token."""
+    """What training minimises: `next_token`, the mean -log p of each next token. FILE.py:NAME: an
+    objective of your own."""
     log_every: int = 10
     """Steps between logged metrics."""
     wandb: str | None = None
@@ -50,6 +52,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         positive("run", self, "steps", "log_every")
         check_seed("run", self.seed)
+        check_name("objective", self.objective)
         require(
             self.batch_tokens <= MOST,
             f"data.batch_size x data.seq_len is {self.batch_tokens:,} tokens: it must be at most "

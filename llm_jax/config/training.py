@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config.errors import check_seed, positive, require
+from llm_jax.config.extensions import check_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +110,12 @@ class DataConfig:
 class OptimConfig:
     """The optimizer, with global-norm clipping and a schedule in steps."""
 
-    kind: Literal["adamw", "muon", "adafactor", "schedule_free"] = "adamw"
+    kind: str = "adamw"
     """`adamw` (Loshchilov & Hutter 2019). `muon`: the blocks' matrices follow their orthogonalised
     momentum, scaled to AdamW's step sizes (Jordan et al. 2024, Liu et al. 2025); AdamW updates the
     rest. `adafactor`: second moments by row and column (Shazeer & Stern 2018). `schedule_free`:
     AdamW with an average over the steps in place of momentum and of learning rate decay (Defazio
-    et al. 2024); the average is evaluated and exported."""
+    et al. 2024); the average is evaluated and exported. FILE.py:NAME: an optimizer of your own."""
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the matrices between steps. Norms, biases and routers are always float32. The
     update is always computed in float32, and rounded stochastically where it is stored in
@@ -162,6 +163,7 @@ class OptimConfig:
     """Skipped steps in a row after which the run stops and goes back to an earlier checkpoint."""
 
     def __post_init__(self) -> None:
+        check_name("optim.kind", self.kind)
         positive("optim", self, "learning_rate", "eps", "clip_norm", "accumulate", "skip_limit")
         if self.spike_limit is not None:
             positive("optim", self, "spike_limit")

@@ -209,6 +209,11 @@ def family_of(config: ModelConfig) -> Family:
     Raises:
       UserError: there is none; the message names the options that the nearest one lacks.
     """
+    if config.kind != "decoder":
+        raise UserError(
+            f"No Hugging Face architecture has this model's options: model.kind is "
+            f"{config.kind!r}, which only this package can run."
+        )
     family = min(FAMILIES, key=lambda one: len(one.misfits(config)))
     wrong = family.misfits(config)
     if wrong:

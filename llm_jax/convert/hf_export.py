@@ -17,7 +17,7 @@ from llm_jax.convert.families import as_exported, family_of
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizer import Tokenizer
-from llm_jax.models.decoder.transformer import layout
+from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
 
 Params = dict[str, Any]
@@ -84,7 +84,7 @@ def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelCon
     if exported == model:
         return model, params
     made = dict(params)
-    for stack, layers in layout(model).stacks.items():
+    for stack, layers in model_of(model).layout(model).stacks.items():
         zeros = np.zeros((len(layers), model.d_model), np.float32)
         made[stack] = {**params[stack], "attn": {**params[stack]["attn"], "o_bias": zeros}}
     return exported, made

@@ -89,8 +89,8 @@ def _training(config: RunConfig, step: int, run: Path, history: History) -> list
     if history.parent:
         rows.insert(0, f"| began with | the weights of {history.parent['name']} |")
     rows.append(
-        f"| optimizer | {OPTIMIZERS[optim.kind]}, peak learning rate {optim.learning_rate:g}, "
-        f"{optim.schedule} schedule |"
+        f"| optimizer | {OPTIMIZERS.get(optim.kind, optim.kind)}, peak learning rate "
+        f"{optim.learning_rate:g}, {optim.schedule} schedule |"
     )
     for entry in changes:
         rows.append(f"| changed after step {entry.step:,} | {entry.effect} |")

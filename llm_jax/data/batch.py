@@ -6,7 +6,6 @@ step is made for their shapes. An objective may add arrays to those of packed te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +32,7 @@ class Array(NamedTuple):
 
 
 TOKENS = Array("int32", ("batch", "length"))
-PACKED: Mapping[str, Array] = {
+PACKED: dict[str, Array] = {
     "inputs": TOKENS,
     "targets": TOKENS,
     "segments": TOKENS,

@@ -9,21 +9,18 @@ seed changes in mid-epoch, `order.py` has the rule.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llm_jax.config import UserError
+from llm_jax.data.batch import IGNORED, Rows
 from llm_jax.data.order import Order
 from llm_jax.data.prefetch import Prefetch
 
 if TYPE_CHECKING:
     from llm_jax.data.dataset import TokenDataset
-
-IGNORED = -1
-"""Target that the loss ignores."""
-
-Batch = dict[str, np.ndarray]
 
 
 class Batches:
@@ -36,6 +33,7 @@ class Batches:
         step is padded with sequences that have no target.
       host, hosts: this host reads rows host·B/hosts … of each global batch.
       order: order of the windows; by default that of `seed`, from its beginning.
+      prepare: adds arrays to those of `PACKED` (`Objective.prepare`).
       offset: step n begins with row n·B + offset of the order. It is not 0 if earlier steps had
         another batch size or another order.
 
@@ -55,6 +53,7 @@ class Batches:
         hosts: int = 1,
         order: Order | None = None,
         offset: int = 0,
+        prepare: Callable[[Rows, np.ndarray], Rows] | None = None,
     ) -> None:
         tokens = dataset.num_tokens(split)
         if seq_len >= tokens:
@@ -73,6 +72,7 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.windows = (tokens - 1) // seq_len
+        self._prepare = prepare
         self._order = order or Order(tokens, seq_len, seed or 0)
         self._rows = np.arange(batch_size // hosts, dtype=np.int64) + host * (batch_size // hosts)
         self._rows += offset
@@ -82,24 +82,22 @@ class Batches:
         """Steps after which every window has been read; the last may reach into the next epoch."""
         return -(-self.windows // self.batch_size)
 
-    def at(self, step: int) -> Batch:
+    def at(self, step: int) -> Rows:
         """The batch of `step`.
 
         Returns:
-          inputs: (b, T) int32.
-          targets: (b, T) int32, the token after each input; -1 where that token begins another
-            document, so that nothing is trained across documents.
-          segments: (b, T) int32, number of the document inside the window, from 1.
-          positions: (b, T) int32, distance from the document's first token inside the window.
+          The arrays of `PACKED`, (b, T) int32 each, and those that `prepare` adds.
         """
         return self.run(step, 1)[0]
 
-    def run(self, step: int, count: int) -> list[Batch]:
+    def run(self, step: int, count: int) -> list[Rows]:
         """The batches of `count` steps from `step` on, read together, because each call into the
         files costs as much as reading about 10,000 tokens."""
         steps = np.arange(step, step + count, dtype=np.int64)
         rows = (steps[:, None] * self.batch_size + self._rows).reshape(-1)
         batch = self._in_order(rows) if self.seed is None else self._shuffled(rows)
+        if self._prepare:
+            batch = self._prepare(batch, rows)
         b = len(self._rows)
         return [
             {name: array[i * b : (i + 1) * b] for name, array in batch.items()}
@@ -113,7 +111,7 @@ class Batches:
         """
         return Prefetch(self, start_step, self.steps_per_epoch if self.seed is None else None)
 
-    def _shuffled(self, rows: np.ndarray) -> Batch:
+    def _shuffled(self, rows: np.ndarray) -> Rows:
         order = self._order
         pieced = (rows < order.first_rows) & (order.left is not None)
         if not pieced.any():
@@ -125,16 +123,16 @@ class Batches:
         back = np.argsort(np.concatenate([np.flatnonzero(pieced), np.flatnonzero(~pieced)]))
         return {name: np.concatenate([batch[name], after[name]])[back] for name in batch}
 
-    def _in_order(self, rows: np.ndarray) -> Batch:
+    def _in_order(self, rows: np.ndarray) -> Rows:
         batch = self._read(np.minimum(rows, self.windows - 1) * self.seq_len)
         batch["targets"][rows >= self.windows] = IGNORED
         return batch
 
-    def _read(self, starts: np.ndarray) -> Batch:
+    def _read(self, starts: np.ndarray) -> Rows:
         tokens = self.dataset.read(self.split, starts, self.seq_len + 1)
         return split_documents(tokens, self.dataset.tokenizer.bos_id)
 
-    def _read_pieces(self, places: np.ndarray, starts: np.ndarray, filled: np.ndarray) -> Batch:
+    def _read_pieces(self, places: np.ndarray, starts: np.ndarray, filled: np.ndarray) -> Rows:
         """The batch for the result of `Order.pieced`. Pieces are kept apart, like documents."""
         both = self.dataset.gather(self.split, np.stack([places, places + 1]))
         batch = documents(both[0], both[1], self.dataset.tokenizer.bos_id, starts)
@@ -142,15 +140,15 @@ class Batches:
         return batch
 
 
-def split_documents(tokens: np.ndarray, bos_id: int) -> Batch:
-    """What `Batches.at` returns, each (b, T), for windows (b, T+1) int32."""
+def split_documents(tokens: np.ndarray, bos_id: int) -> Rows:
+    """The arrays of `PACKED`, each (b, T), for windows (b, T+1) int32."""
     return documents(tokens[:, :-1], tokens[:, 1:], bos_id)
 
 
 def documents(
     inputs: np.ndarray, following: np.ndarray, bos_id: int, starts: np.ndarray | None = None
-) -> Batch:
-    """What `Batches.at` returns, for inputs and the token after each, (b, T) int32.
+) -> Rows:
+    """The arrays of `PACKED`, for inputs and the token after each, (b, T) int32.
 
     Args:
       starts: (b, T) bool, where a context begins although no document does.

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llm_jax.data.batches import Batch, Batches
+    from llm_jax.data.batch import Rows
+    from llm_jax.data.batches import Batches
 
 # Tokens that the prefetcher reads together, and how many such groups it keeps ready, 2 MB each.
 GROUP_TOKENS = 2**17
@@ -27,8 +28,8 @@ class Prefetch:
         self._next, self._end = start, end
         self._group = max(1, GROUP_TOKENS // (batches.batch_size * batches.seq_len))
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="batches")
-        self._ready: deque[tuple[int, Batch]] = deque()
-        self._ahead: deque[tuple[int, Future[list[Batch]]]] = deque()
+        self._ready: deque[tuple[int, Rows]] = deque()
+        self._ahead: deque[tuple[int, Future[list[Rows]]]] = deque()
         for _ in range(GROUPS_AHEAD):
             self._submit()
 
@@ -39,10 +40,10 @@ class Prefetch:
             self._ahead.append((self._next, future))
             self._next += count
 
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+    def __iter__(self) -> Iterator[tuple[int, Rows]]:
         return self
 
-    def __next__(self) -> tuple[int, Batch]:
+    def __next__(self) -> tuple[int, Rows]:
         if not self._ready:
             if not self._ahead:
                 raise StopIteration

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from llm_jax.config import ParallelConfig, RunConfig, UserError
-from llm_jax.data.batches import Batch, Batches, split_documents
+from llm_jax.data.batch import Rows
+from llm_jax.data.batches import Batches, split_documents
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.evals.score import Score
@@ -44,12 +45,14 @@ class Evaluator:
         padding = config.model.vocab_size - len(token_bytes)
         self._config = dataclasses.replace(
             config,
+            objective="next_token",
             data=dataclasses.replace(
                 config.data, batch_size=self.batch_size, ramp_from=None, ramp_steps=0
             ),
             # The parameters are float32, whatever dtype the run stores.
             optim=dataclasses.replace(
                 config.optim,
+                kind="adamw",  # none is needed
                 accumulate=1,
                 z_loss=0.0,
                 param_dtype="float32",
@@ -62,7 +65,7 @@ class Evaluator:
         )
         self._params = jax.device_put(params, where)
 
-    def measure(self, batches: Iterable[Batch], progress: Progress, total: int) -> Score:
+    def measure(self, batches: Iterable[Rows], progress: Progress, total: int) -> Score:
         """The score of all batches together.
 
         Raises:
@@ -96,7 +99,7 @@ class Evaluator:
         return self.measure(windows(tokens, self.seq_len, self.batch_size, bos_id), progress, total)
 
 
-def windows(tokens: np.ndarray, seq_len: int, batch_size: int, bos_id: int) -> Iterator[Batch]:
+def windows(tokens: np.ndarray, seq_len: int, batch_size: int, bos_id: int) -> Iterator[Rows]:
     """Batches in which each token of a stream, except the first, is a target once. The last batch
     is padded.
 

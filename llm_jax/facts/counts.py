@@ -11,11 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_jax.config import ModelConfig, OptimConfig
+from llm_jax.config import ModelConfig, OptimConfig, require
 
 Remat = Literal["none", "dots", "full", "offload"]
 NEWTON_SCHULZ_STEPS = 5
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
+
+
+def require_counted(model: ModelConfig) -> None:
+    """Raises `ConfigError` for a family of your own, whose arrays and FLOPs are not known here."""
+    require(
+        model.kind == "decoder",
+        f"model.kind is {model.kind!r}: only a 'decoder' can be counted and planned.",
+    )
 
 
 def parameters(model: ModelConfig) -> dict[str, int]:
@@ -25,6 +33,7 @@ def parameters(model: ModelConfig) -> dict[str, int]:
     same for each expert of each layer with experts. router: D·E, and E for the balancing bias.
     unembedding: 0 if tied.
     """
+    require_counted(model)
     m, moe = model, model.moe
     sparse = sum(m.moe_layers)
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim

@@ -88,7 +88,15 @@ def compute_for_inference(compute: ComputeConfig) -> ComputeConfig:
 
 def prepared(params: Params, model: ModelConfig, compute: ComputeConfig) -> Params:
     """`params` with the matrices cast to the compute dtype once, instead of at each token. What
-    training keeps in float32 (norms, biases, routers) stays in float32."""
+    training keeps in float32 (norms, biases, routers) stays in float32.
+
+    Raises:
+      UserError: the family of the model cannot generate.
+    """
+    if not hasattr(model_of(model), "hidden"):
+        raise UserError(
+            f"model.kind is {model.kind!r}, which cannot generate: it has no method `hidden`."
+        )
     params = jax.tree.map(jnp.asarray, params)
     return as_matrices(params, compute.dtype, model_of(model).specs(model))
 

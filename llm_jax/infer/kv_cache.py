@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.attention.reference import reference_attention
 from llm_jax.config import ComputeConfig, ModelConfig
-from llm_jax.models.decoder.transformer import packed_attend, scores
+from llm_jax.models.decoder.attend import packed_attend, scores
 from llm_jax.models.protocol import Context
 
 

@@ -1,12 +1,11 @@
 """What a model is to the rest of the house, and the choice of one by `model.kind`.
 
-A family is a module (or any object) with the functions of `Model`. Its arrays are a nested dict
+A family is an object with the methods of `Model`. Its arrays are a nested dict
 whose leaves carry a `Spec` each. The trainer, checkpoints, inference and conversion know no more.
 """
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -14,6 +13,7 @@ import jax
 
 from llm_jax.attention.mask import Attend, Cache
 from llm_jax.config import ComputeConfig, RunConfig
+from llm_jax.config.extensions import load_part
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.common.stack import Layout
 from llm_jax.parallel.mesh import axis_shards
@@ -21,12 +21,6 @@ from llm_jax.parallel.pipeline import Schedule
 
 Params = dict[str, Any]
 Batch = dict[str, jax.Array]
-
-KINDS = {
-    "decoder": "llm_jax.models.decoder.transformer",
-    "encoder": "llm_jax.models.encoder.bert",
-}
-"""`model.kind` → the module of the family."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ def model_of(config: Any) -> Any:
     Args:
       config: `RunConfig.model`, or an `EncoderConfig`.
     """
-    return importlib.import_module(KINDS[config.kind])
+    return load_part("model.kind", config.kind)
 
 
 def context_of(config: RunConfig) -> Context:

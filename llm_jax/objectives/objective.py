@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,13 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from llm_jax.config import RunConfig
+from llm_jax.config import RunConfig, require
+from llm_jax.config.extensions import load_part
 from llm_jax.data.batch import PACKED, Array, Rows
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.protocol import Batch
-
-KINDS = {"next_token": "llm_jax.objectives.next_token:NEXT_TOKEN"}
-"""`objective` → module:name of the `Objective`."""
 
 
 class Loss(NamedTuple):
@@ -45,8 +42,30 @@ class Objective:
     int64, is each sequence's place in the order of the run: what is drawn at random must follow
     from it, so that a run is the same on any number of hosts and after any resume."""
 
+    def rows(self, packed: Rows, numbers: np.ndarray) -> Rows:
+        """The rows of all arrays, from those of packed text.
+
+        Raises:
+          ConfigError: `prepare` leaves one out, or makes one of another shape or dtype.
+        """
+        made = self.prepare(packed, numbers) if self.prepare else packed
+        B, T = packed["inputs"].shape
+        for name, array in self.arrays.items():
+            wanted = f"{array.dtype} {array.shape(B, T)}"
+            found = f"{made[name].dtype} {made[name].shape}" if name in made else "missing"
+            require(
+                found == wanted,
+                f"The objective's array {name!r} is {found}: its `prepare` must make it {wanted}.",
+            )
+        return {name: made[name] for name in self.arrays}
+
 
 def objective_of(config: RunConfig) -> Objective:
-    """The objective of a run."""
-    module, _, name = KINDS[config.objective].partition(":")
-    return getattr(importlib.import_module(module), name)
+    """The objective of a run; raises `ConfigError` if what the config names is not one."""
+    found = load_part("objective", config.objective)
+    require(
+        isinstance(found, Objective),
+        f"objective is {config.objective!r}, which is a {type(found).__name__}: make it an "
+        "llm_jax.objectives.objective.Objective.",
+    )
+    return found

@@ -64,7 +64,7 @@ def compare(folder: Path) -> dict[str, Any]:
     )
     return {
         "name": config.name,
-        "params": total_parameters(config.model),
+        "params": _params(config),
         "step": last["step"],
         "steps": config.steps,
         "tokens": last["tokens"],
@@ -107,8 +107,19 @@ def _middle(values: list[float]) -> float | None:
 
 def _kept(config: RunConfig, history: History, plan: PlanRecord) -> bool:
     """Whether the run is still the one that was planned, from its beginning."""
-    now = total_parameters(config.model), history.tokens(config.steps)
-    return now == (plan.params, plan.tokens) and not (changes(history) or history.parent)
+    now = _params(config), history.tokens(config.steps), config.objective
+    planned = plan.params, plan.tokens, "next_token"
+    return now == planned and not (changes(history) or history.parent)
+
+
+def _params(config: RunConfig) -> int | None:
+    """Parameters of the model; None for a family that is not counted here."""
+    return total_parameters(config.model) if config.model.kind == "decoder" else None
+
+
+def _shown_params(config: RunConfig) -> str:
+    params = _params(config)
+    return config.model.kind if params is None else f"{params:,}"
 
 
 def changes(history: History) -> list[str]:
@@ -130,8 +141,8 @@ def _warnings(config: RunConfig, plan: PlanRecord | None, history: History, step
     elif not _kept(config, history, plan):
         found.append(
             f"The run was changed after it was planned ({plan.params:,} parameters and "
-            f"{plan.tokens:,} tokens then, {total_parameters(config.model):,} and "
-            f"{tokens:,} now): the prediction does not apply."
+            f"{plan.tokens:,} tokens then, {_shown_params(config)} and {tokens:,} now): "
+            "the prediction does not apply."
         )
     elif plan.law_text:
         found.append(

@@ -101,13 +101,18 @@ def _svg(found: dict[str, Any], curves: Curves, panel: Any) -> str:
     return text[text.index("<svg") :]
 
 
+def sizes(params: int | None) -> str:
+    """How large the model is, if that is known."""
+    return "model of its own kind" if params is None else f"{short(params)} parameters"
+
+
 def page(found: dict[str, Any], curves: Curves) -> str:
     """The report of `outcome.compare` as HTML."""
     title = f"{found['name']}: predicted and measured"
     law = found["law"]
     law_name = "no law" if law is None else f"law {law}"
     header = (
-        f"<header><h1>{escape(title)}</h1><p class=soft>{short(found['params'])} parameters · "
+        f"<header><h1>{escape(title)}</h1><p class=soft>{sizes(found['params'])} · "
         f"{short(found['tokens'])} tokens · step {found['step']:,} of {found['steps']:,} · "
         f"{escape(law_name)} · {escape(found['machine'] or 'machine not planned')}</p></header>"
     )

@@ -17,7 +17,7 @@ from llm_jax.config import (
 )
 from llm_jax.runs.history import FILE, Entry, History, Text, read_history
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
-from llm_jax.train.optimizer import learning_rate
+from llm_jax.train.optimizers.schedule import learning_rate
 from llm_jax.train.run_folder import changed_fields, in_words
 
 ROUNDING = ("run.parallel.", "run.compute.", "run.optim.accumulate")

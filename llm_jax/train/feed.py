@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax.config import ConfigError, RunConfig, check_vocabulary
+from llm_jax.data.batch import PACKED, Array, Rows
 from llm_jax.data.batches import Batches
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.order import Order
 from llm_jax.data.record_files import MissingRecords
+from llm_jax.models.protocol import Batch
+from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.mesh import sharding
 from llm_jax.runs.history import Text
-from llm_jax.train.step import Batch
 
 
 def open_dataset(config: RunConfig) -> TokenDataset:
@@ -68,12 +72,17 @@ def local_batches(
         hosts=B // count,
         order=order,
         offset=offset,
+        prepare=objective_of(config).rows,
     )
 
 
-def to_device(local: dict[str, np.ndarray], mesh: Mesh) -> Batch:
-    """This process's rows as its part of the global (B, T) arrays."""
-    where = sharding(mesh, ("batch", "length"))
+def to_device(local: Rows, mesh: Mesh, arrays: Mapping[str, Array] = PACKED) -> Batch:
+    """This process's rows as its part of the global arrays.
+
+    Args:
+      arrays: what the batch holds (`Objective.arrays`).
+    """
     return {
-        name: jax.make_array_from_process_local_data(where, rows) for name, rows in local.items()
+        name: jax.make_array_from_process_local_data(sharding(mesh, arrays[name].axes), rows)
+        for name, rows in local.items()
     }

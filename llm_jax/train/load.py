@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from llm_jax.config import RunConfig, UserError, read_config, require_shape
+from llm_jax.config.extensions import is_own_code
 from llm_jax.models.protocol import model_of
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.failures import Damaged, no_orbax_noise, reason
@@ -25,7 +26,11 @@ from llm_jax.train.manifest import (
     require_regular,
     unchecked_sentence,
 )
-from llm_jax.train.optimizer import is_masked, is_schedule_free, schedule_free_average
+from llm_jax.train.optimizers.schedule_free import (
+    is_masked,
+    is_schedule_free,
+    schedule_free_average,
+)
 from llm_jax.train.plain import key_of, plain, unplain
 from llm_jax.train.run_folder import check_format
 from llm_jax.train.state import optimizer_of
@@ -47,7 +52,12 @@ class Run:
 
 
 def load_run(
-    folder: str | Path, step: int | None = None, *, verify: bool = True, where: Any = None
+    folder: str | Path,
+    step: int | None = None,
+    *,
+    verify: bool = True,
+    where: Any = None,
+    trust_code: bool = False,
 ) -> Run:
     """The parameters of a run's checkpoint `step` (the newest by default).
 
@@ -55,6 +65,7 @@ def load_run(
       where: tree of shardings for the parameters; by default all are on one device.
       verify: compare the files that are read with the sizes and checksums in the checkpoint's
         manifest. Nothing in the run's folder is changed.
+      trust_code: run the code that `model.kind` names, if it is not an installed part.
 
     Raises:
       UserError: there is no run or no such checkpoint, a weight is not a finite number, or the
@@ -65,6 +76,11 @@ def load_run(
     if not (folder / "run.json").is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
     config = read_config(folder / "run.json", RunConfig)
+    if is_own_code("model.kind", config.model.kind) and not trust_code:
+        raise UserError(
+            f"The model of the run in {str(folder)!r} is code, {config.model.kind!r}: read it, "
+            "then pass --trust-code (trust_code=True) to run it."
+        )
     require_regular(folder / "checkpoints")
     steps = sorted(saved_steps(folder / "checkpoints"))
     if not steps:
@@ -83,7 +99,7 @@ def load_run(
     checkpoint = folder / "checkpoints" / str(step)
     try:
         params = _item(checkpoint, "params", ocp.args.StandardRestore(target))
-        if (checkpoint / "opt").exists():
+        if config.optim.kind == "schedule_free" and (checkpoint / "opt").exists():
             params = _averaged(checkpoint, config, params)
         record = _record(checkpoint) if verify else None
     except Exception as error:  # Orbax raises no narrower one

@@ -19,6 +19,7 @@ import jax
 
 from llm_jax.config import RunConfig
 from llm_jax.models.common.quantize import require_library
+from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.claim import only_writer
@@ -38,11 +39,18 @@ from llm_jax.train.feed import (
 )
 from llm_jax.train.inherit import inherited_state
 from llm_jax.train.metrics import Log, Record, draw_curve
+from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
 from llm_jax.train.place import find_place
 from llm_jax.train.reporter import Reporter
 from llm_jax.train.rollback import read_rollbacks, roll_back
-from llm_jax.train.state import State, abstract_state, init_state, judged_parameters
+from llm_jax.train.state import (
+    State,
+    abstract_state,
+    check_optimizer,
+    init_state,
+    judged_parameters,
+)
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
 from llm_jax.train.trace import Trace
@@ -121,12 +129,14 @@ class _Run:
         self.inline = self.mesh.devices.flat[0].platform == "cpu" and runs_inline(config)
         check_divisible(config, self.mesh)
         require_library(config.compute)
+        objective_of(config)
         self.dataset = open_dataset(config)
         self.windows = local_batches(self.dataset, config, self.mesh, "train").windows
         writing = only_writer(self.out, "llm-jax train", inside=True, ask=distributed.first_asks)
         with stop.leaving_at_once():
             self.claim = held.enter_context(writing)
         self.abstract = abstract_state(config, self.mesh)
+        check_optimizer(config, self.abstract)
         self.place = find_place(config, plan, self.dataset, self.abstract, init_from)
         self.checkpointer, self.history = self.place.checkpointer, self.place.history
         self.start = self.done = self.place.step
@@ -148,6 +158,8 @@ class _Run:
             with clock.phase("compile"):
                 peak = peak_flops(config, self.mesh)
             reporter.introduce(self.mesh, peak, self.windows)
+            for sentence in keep_code(config):
+                self.log.say(sentence)
             with clock.phase("restore" if resuming else "startup"):
                 state = self._first_state()
             with clock.phase("compile"):
@@ -187,6 +199,7 @@ class _Run:
         config, reporter = self.config, self.reporter
         pending: tuple[int, Metrics] | None = None
         reporter.begin(self.done)
+        arrays = objective_of(config).arrays
         batches = local_batches(
             self.dataset, stage.config, self.mesh, "train", stage.order, stage.offset
         )
@@ -195,7 +208,7 @@ class _Run:
                 if index >= stage.end or self.stop.requested():
                     break
                 self.trace.before(index + 1, state["step"])
-                state, metrics = step_fn(state, to_device(local, self.mesh))
+                state, metrics = step_fn(state, to_device(local, self.mesh, arrays))
                 self.done = step = index + 1
                 if pending:
                     self._account(*pending)

@@ -51,6 +51,8 @@ def peak_flops(config: RunConfig, mesh: Mesh) -> tuple[float | None, str]:
     virtual CPU devices of one process count as the one machine that they share. It is None if the
     machine did other work at the same time: the MFU would not be comparable with other starts.
     """
+    if config.model.kind != "decoder":
+        return None, f"no MFU, since the FLOPs of {config.model.kind!r} are not known"
     device, count = mesh.devices.flat[0], mesh.devices.size
     if device.device_kind in DEVICE_KINDS:
         name, per_chip = DEVICE_KINDS[device.device_kind]

@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from llm_jax.config import RunConfig
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import active_parameters, token_flops, total_parameters
-from llm_jax.models.decoder.transformer import attention_of
+from llm_jax.models.decoder.attend import attention_of
+from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History
 from llm_jax.train.changes import next_rate, sentence, shortened
@@ -39,7 +40,6 @@ class Reporter:
         self.config, self.log, self.clock, self.history = config, log, clock, history
         self.last: dict[str, Any] = {}
         self.streak, self.why = 0, ""
-        self._flops_per_token = token_flops(config.model, config.data.seq_len).train
         self._peak: float | None = None
         self._mark = (0, 0.0)
 
@@ -108,13 +108,11 @@ class Reporter:
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
         attends = attention_of(config, mesh, device)
-        size, active = total_parameters(config.model), active_parameters(config.model)
-        of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
         data = config.data
         first = (data.ramp_from or data.batch_size) * data.seq_len
         ramp = f" (from {first:,} in the first {data.ramp_steps:,})" if data.ramp_from else ""
         self.log.say(
-            f"{config.name}: {size / 1e6:.2f} M parameters{of_these}, "
+            f"{config.name}: {_sizes(config)}, "
             f"{counted(config.steps, 'step')} of {config.batch_tokens:,} tokens{ramp}, "
             f"{self.history.tokens(config.steps) / 1e6:.1f} M tokens in all; "
             f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
@@ -147,7 +145,10 @@ class Reporter:
         first, seconds = self._mark[0], stepping - self._mark[1]
         self._mark = (step, stepping)
         rate = (self.history.tokens(step) - self.history.tokens(first)) / seconds
-        mfu = rate * self._flops_per_token / self._peak if self._peak else None
+        mfu = None
+        if self._peak:
+            flops = token_flops(self.config.model, self.config.data.seq_len).train
+            mfu = rate * flops / self._peak
         speed = {"tokens_per_second": rate, "mfu": mfu}
         self.last |= {"train_loss": values["loss"]} | speed
         dropped = values.get("moe_dropped", 0.0)
@@ -205,3 +206,14 @@ def skip_reason(loss: float, grad_norm: float) -> str:
     if not math.isfinite(grad_norm):
         return f"the gradient's norm is {grad_norm}"
     return f"the loss is {loss:.4f}, far above those before"
+
+
+def _sizes(config: RunConfig) -> str:
+    """How many parameters the model has, and how many of them a token uses."""
+    model = config.model
+    if model.kind != "decoder":
+        made = jax.eval_shape(lambda: model_of(model).init(model, jax.random.key(0)))
+        return f"{sum(leaf.size for leaf in jax.tree.leaves(made)) / 1e6:.2f} M parameters"
+    size, active = total_parameters(model), active_parameters(model)
+    of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
+    return f"{size / 1e6:.2f} M parameters{of_these}"

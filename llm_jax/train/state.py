@@ -17,15 +17,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from llm_jax.config import RunConfig
+from llm_jax.config import RunConfig, require
 from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import parameter_sharding, sharding
 from llm_jax.train.compiler import init_compiler_options
 from llm_jax.train.guard import fresh_guard
-from llm_jax.train.optimizer import (
+from llm_jax.train.optimizers.make import make_optimizer
+from llm_jax.train.optimizers.schedule_free import (
     is_masked,
     is_schedule_free,
-    make_optimizer,
     schedule_free_average,
 )
 from llm_jax.train.precision import as_matrices, as_moments, stored_like, wide
@@ -127,6 +127,17 @@ def init_state(config: RunConfig, mesh: Mesh) -> State:
         compiler_options=init_compiler_options(mesh),
     )
     return make(jax.random.key(config.seed))
+
+
+def check_optimizer(config: RunConfig, abstract: State) -> None:
+    """Raises `ConfigError` for an optimizer of your own that averages: what reads the run without
+    its code would take the trained parameters for the average."""
+    nodes = jax.tree.leaves(abstract["opt"], is_leaf=is_schedule_free)
+    require(
+        config.optim.kind == "schedule_free" or not any(map(is_schedule_free, nodes)),
+        f"optim.kind is {config.optim.kind!r}, whose state has an average as `schedule_free` has: "
+        "use optim.kind = 'schedule_free', or return the update without the average.",
+    )
 
 
 def fresh_optimizer(config: RunConfig, abstract: State, params: Any) -> Any:

@@ -23,7 +23,8 @@ from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.mesh import axis_shards, constrain, sharding
 from llm_jax.train.compiler import compiler_options
 from llm_jax.train.guard import judge
-from llm_jax.train.optimizer import gradient_norm, learning_rate
+from llm_jax.train.optimizers.make import gradient_norm
+from llm_jax.train.optimizers.schedule import learning_rate
 from llm_jax.train.precision import as_matrices
 from llm_jax.train.state import State, abstract_state, updated
 

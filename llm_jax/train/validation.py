@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
 from llm_jax.data.dataset import TokenDataset
+from llm_jax.objectives.objective import objective_of
 from llm_jax.train.feed import local_batches, padded_token_bytes, to_device
 from llm_jax.train.step import Metrics, compile_eval_step
 
@@ -20,7 +21,7 @@ class Validation:
     split."""
 
     def __init__(self, dataset: TokenDataset, config: RunConfig, mesh: Mesh) -> None:
-        self._mesh = mesh
+        self._mesh, self._arrays = mesh, objective_of(config).arrays
         self._step = compile_eval_step(config, mesh, padded_token_bytes(dataset, config))
         batches = local_batches(dataset, config, mesh, "validation")
         whole = batches.steps_per_epoch
@@ -37,7 +38,7 @@ class Validation:
         for batch in self._batches:
             if interrupted():
                 return None
-            measured.append(self._step(params, to_device(batch, self._mesh)))
+            measured.append(self._step(params, to_device(batch, self._mesh, self._arrays)))
             # Without this, all batches would be dispatched before `interrupted` can be True.
             jax.block_until_ready(measured[-1])
         sums = jax.tree.map(lambda *leaves: float(sum(leaves)), *jax.device_get(measured))

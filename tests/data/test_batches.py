@@ -13,7 +13,8 @@ import pytest
 from data_samples import stream
 
 from llm_jax.config import UserError
-from llm_jax.data.batches import IGNORED, Batch, Batches, split_documents
+from llm_jax.data.batch import IGNORED, Rows
+from llm_jax.data.batches import Batches, split_documents
 from llm_jax.data.dataset import TokenDataset
 
 T, B = 64, 6
@@ -25,7 +26,7 @@ def batches_of(dataset: TokenDataset, **changes: object) -> Batches:
     return Batches(dataset, **settings)  # type: ignore[arg-type]
 
 
-def equal(a: Batch, b: Batch) -> bool:
+def equal(a: Rows, b: Rows) -> bool:
     return all(np.array_equal(a[name], b[name]) for name in NAMES)
 
 
@@ -155,7 +156,7 @@ def test_an_error_in_a_thread_reaches_the_consumer(
 ) -> None:
     batches = batches_of(dataset)
 
-    def broken(step: int, count: int) -> list[Batch]:
+    def broken(step: int, count: int) -> list[Rows]:
         raise OSError("the disk is gone")
 
     with batches.iterate() as iterator:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from data_samples import stream
 
-from llm_jax.data.batches import IGNORED, Batches
+from llm_jax.data.batch import IGNORED
+from llm_jax.data.batches import Batches
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.order import Order
 

@@ -12,7 +12,7 @@ import tiny
 
 from llm_jax.config import DataConfig, UserError
 from llm_jax.convert.parity import our_logits
-from llm_jax.data.batches import IGNORED
+from llm_jax.data.batch import IGNORED
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.evals.held_out import read_texts, split_tokens, whole_windows
 from llm_jax.evals.perplexity import Evaluator, windows

@@ -19,10 +19,10 @@ from llm_jax.config import (
 )
 from llm_jax.config import recipe_folders as folders
 from llm_jax.facts.counts import state_bytes, token_flops, total_parameters, update_flops
-from llm_jax.models.decoder import transformer
+from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.plan.memory import Layout, device_bytes
-from llm_jax.train.optimizer import muon_axes
+from llm_jax.train.optimizers.muon import muon_axes
 from llm_jax.train.state import abstract_state
 from llm_jax.train.step import compile_train_step, gradients
 
@@ -58,7 +58,7 @@ VARIANTS = {
 
 
 def real_size(model: ModelConfig) -> int:
-    shapes = jax.eval_shape(lambda key: transformer.init(model, key), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: DECODER.init(model, key), jax.random.key(0))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
@@ -116,7 +116,7 @@ def xla_flops_per_token(config: RunConfig) -> float:
     """What XLA counts for the loss and its gradient, before it optimises anything."""
     B, T = config.data.batch_size, config.data.seq_len
     key = jax.random.key(0)
-    params = jax.eval_shape(lambda key: transformer.init(config.model, key), key)
+    params = jax.eval_shape(lambda key: DECODER.init(config.model, key), key)
     leaf = jax.ShapeDtypeStruct((B, T), jnp.int32)
     batch = dict.fromkeys(("inputs", "targets", "segments", "positions"), leaf)
     lowered = jax.jit(lambda p, b: gradients(p, b, config)).lower(params, batch)
@@ -163,8 +163,8 @@ def test_memory_is_the_compiler_s_within_a_quarter(remat):
 @pytest.mark.parametrize("name", ["llama", "gpt2", "experts", "head size of its own"])
 def test_flops_of_muon_are_those_of_the_matrices_that_it_orthogonalises(name):
     model = ModelConfig(**BASE | VARIANTS[name])
-    shapes = jax.eval_shape(lambda key: transformer.init(model, key), jax.random.key(0))
-    specs = jax.tree.leaves(transformer.specs(model))
+    shapes = jax.eval_shape(lambda key: DECODER.init(model, key), jax.random.key(0))
+    specs = jax.tree.leaves(DECODER.specs(model))
     wanted = 0
     for spec, leaf in zip(specs, jax.tree.leaves(shapes), strict=True):
         if (numbers := muon_axes(spec)) is None:

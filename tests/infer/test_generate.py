@@ -17,7 +17,8 @@ from llm_jax.infer.beam import beam_search
 from llm_jax.infer.generator import Decoder, generate, prepared
 from llm_jax.infer.kv_cache import decode_attend, empty_cache, prefill_attend
 from llm_jax.infer.sampling import GREEDY, Sampling
-from llm_jax.models.decoder import transformer
+from llm_jax.models.decoder.attend import packed_attend
+from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.models.protocol import Context
 
 MODELS = {
@@ -151,9 +152,9 @@ def test_bfloat16_chooses_the_experts_that_training_chooses(balance_rate):
 
     @jax.jit
     def forward(params):
-        attend = transformer.packed_attend(model, Context(compute), jnp.ones_like(tokens))
-        x, _, routing = transformer.hidden(params, tokens, positions, attend, model, compute)
-        return transformer.logits(x, params, model), routing.load_E
+        attend = packed_attend(model, Context(compute), jnp.ones_like(tokens))
+        x, _, routing = DECODER.hidden(params, tokens, positions, attend, model, compute)
+        return DECODER.logits(x, params, model), routing.load_E
 
     ready = prepared(params, model, compute)
     assert ready["blocks"]["moe"]["up"].dtype == jnp.bfloat16

@@ -16,7 +16,8 @@ from tiny import compute_config, model_config, parameters
 
 from llm_jax.attention import blockwise
 from llm_jax.config import ModelConfig
-from llm_jax.models.decoder import transformer
+from llm_jax.models.decoder.attend import packed_attend
+from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.models.protocol import Context
 
 T = 24
@@ -67,9 +68,9 @@ def test_influence_is_exactly_what_the_masks_allow(
 
     def outputs(table: Any) -> Any:
         full = params | {"embed": {"tokens": table}}
-        attend = transformer.packed_attend(model, Context(compute), text["segments"])
-        x, *_ = transformer.hidden(full, text["tokens"], text["positions"], attend, model, compute)
-        return transformer.logits(x, full, model)[0] @ mix
+        attend = packed_attend(model, Context(compute), text["segments"])
+        x, *_ = DECODER.hidden(full, text["tokens"], text["positions"], attend, model, compute)
+        return DECODER.logits(x, full, model)[0] @ mix
 
     jacobian = jax.jit(jax.jacrev(outputs))(params["embed"]["tokens"])
     influence = np.abs(np.asarray(jacobian)).max(axis=-1)

@@ -11,8 +11,8 @@ from tiny import model_config, run_config
 
 from llm_jax.config import ConfigError, ModelConfig
 from llm_jax.models.common.rope import apply_rope, rope_table
-from llm_jax.models.decoder import transformer
 from llm_jax.models.decoder.induction import LIKENESS
+from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.train.step import loss_fn
 
 COPYING = {"qk_norm": True, "qkv_bias": True, "head_dim": 32}
@@ -24,7 +24,7 @@ def model(init: str = "induction", **changes: Any) -> ModelConfig:
 
 
 def attention(config: ModelConfig) -> Any:
-    return jax.device_get(transformer.init(config, jax.random.key(0))["blocks"]["attn"])
+    return jax.device_get(DECODER.init(config, jax.random.key(0))["blocks"]["attn"])
 
 
 def test_keys_are_like_queries_but_in_the_copying_head() -> None:
@@ -101,7 +101,7 @@ def copying_loss(model: ModelConfig, steps: int) -> float:
         keys = jax.random.split(jax.random.key(1), steps)
         return jax.lax.scan(step, (params, adam.init(params)), keys)[1]
 
-    return float(train(transformer.init(model, jax.random.key(0)))[-10:].mean())
+    return float(train(DECODER.init(model, jax.random.key(0)))[-10:].mean())
 
 
 @pytest.mark.slow

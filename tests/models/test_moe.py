@@ -26,8 +26,8 @@ from llm_jax.models.common.moe import balance, route
 from llm_jax.models.common.parameter import Spec
 from llm_jax.models.common.stack import declare
 from llm_jax.models.decoder.block import expert_block
-from llm_jax.models.decoder.transformer import layout
-from llm_jax.train.optimizer import make_optimizer
+from llm_jax.models.decoder.transformer import DECODER
+from llm_jax.train.optimizers.make import make_optimizer
 from llm_jax.train.step import gradients
 
 T = 16
@@ -218,7 +218,7 @@ def test_stacks_of_layers_with_and_without_experts() -> None:
     moe = MoeConfig(experts=4, top_k=2, d_ff=24, dense_layers=1, every=2)
     model = model_config(moe=moe, num_layers=6)
     assert model.moe_layers == (False, False, True, False, True, False)
-    assert layout(model).stacks == {"blocks": [2, 4], "dense_blocks": [0, 1, 3, 5]}
+    assert DECODER.layout(model).stacks == {"blocks": [2, 4], "dense_blocks": [0, 1, 3, 5]}
     assert from_json(to_json(model), ModelConfig) == model
 
 

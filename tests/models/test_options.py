@@ -21,7 +21,7 @@ from llm_jax.config import (
     recipe_folders,
 )
 from llm_jax.facts.counts import total_parameters
-from llm_jax.models.decoder import transformer
+from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.parallel.mesh import RULES
 from llm_jax.train.step import loss_fn
 
@@ -136,10 +136,10 @@ def test_recipes_have_the_parameters_that_the_planner_counts(recipe: str) -> Non
 
 
 def check_count(model: ModelConfig) -> None:
-    shapes = jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: DECODER.init(model, jax.random.key(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == total_parameters(model)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-    axes = jax.tree.map(lambda spec: spec.axes, transformer.specs(model))
+    axes = jax.tree.map(lambda spec: spec.axes, DECODER.specs(model))
     ranks = jax.tree.map(lambda leaf, names: leaf.ndim - len(names), shapes, axes)
     assert not any(jax.tree.leaves(ranks))
     names = {

@@ -33,16 +33,13 @@ from llm_jax.config import (
 )
 from llm_jax.data.batches import split_documents
 from llm_jax.models.common.parameter import Spec
-from llm_jax.models.decoder import transformer
+from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.train.optimizer import (
-    decay_mask,
-    gradient_norm,
-    learning_rate,
-    make_optimizer,
-    muon_axes,
-    schedule_free_average,
-)
+from llm_jax.train.optimizers.common import decay_mask
+from llm_jax.train.optimizers.make import gradient_norm, make_optimizer
+from llm_jax.train.optimizers.muon import muon_axes
+from llm_jax.train.optimizers.schedule import learning_rate
+from llm_jax.train.optimizers.schedule_free import schedule_free_average
 from llm_jax.train.precision import as_matrices
 from llm_jax.train.step import compile_train_step
 
@@ -87,7 +84,7 @@ BIASES = {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
 
 def test_matrices_decay_and_nothing_else() -> None:
     model = model_config(**GPT2, **BIASES, qk_norm=True)
-    mask = decay_mask(transformer.specs(model))
+    mask = decay_mask(DECODER.specs(model))
     decaying = {
         jax.tree_util.keystr(path, simple=True, separator=".")
         for path, decays in jax.tree_util.tree_leaves_with_path(mask)
@@ -105,7 +102,7 @@ def test_matrices_decay_and_nothing_else() -> None:
 def treatment(model: ModelConfig) -> dict[str, str]:
     """Parameter → its role, and what the optimizer, the storage and the gradient's norm make of
     it."""
-    specs = transformer.specs(model)
+    specs = DECODER.specs(model)
     decays = jax.tree.leaves(decay_mask(specs))
     ones = jax.tree.map(lambda spec: np.ones((), np.float32), specs)
     stored = [str(leaf.dtype) for leaf in jax.tree.leaves(as_matrices(ones, "bfloat16", specs))]
@@ -153,14 +150,14 @@ def test_update_is_adamw_after_clipping() -> None:
     optim = OptimConfig(learning_rate=0.1, warmup_steps=0, weight_decay=0.5, clip_norm=0.7)
     params = parameters(model)
     grads = parameters(model, seed=1)
-    tx = make_optimizer(optim, 10, transformer.specs(model))
+    tx = make_optimizer(optim, 10, DECODER.specs(model))
     state = tx.init(params)
     for _ in range(2):
         updates, state = tx.update(grads, state, params)
     rate = rates(10, warmup_steps=0)[1] * 0.1
     norm = np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(grads)))
     assert norm > 0.7
-    mask = decay_mask(transformer.specs(model))
+    mask = decay_mask(DECODER.specs(model))
 
     def wanted(grad: np.ndarray, param: np.ndarray, decays: bool) -> np.ndarray:
         clipped = grad * 0.7 / norm  # twice the same gradient: bias-corrected moments are g and g²
@@ -204,7 +201,7 @@ def test_muon_moves_along_orthogonal_matrices_and_vectors_by_adam() -> None:
 
 
 def test_muon_takes_heads_together_and_experts_apart() -> None:
-    specs = transformer.specs(model_config(moe=MoeConfig(experts=2, top_k=1, d_ff=8)))
+    specs = DECODER.specs(model_config(moe=MoeConfig(experts=2, top_k=1, d_ff=8)))
     attn, moe = specs["blocks"]["attn"], specs["blocks"]["moe"]
     assert muon_axes(attn["q"]) == ((1,), (2, 3))
     assert muon_axes(attn["o"]) == ((1, 2), (3,))

@@ -42,25 +42,25 @@ class Block(nnx.Module):
           The residual stream after the block, the updated cache, and the `Routing` (None without
           experts).
         """
-        h_BTD, cache = self.attn(_gathered(self.attn_norm(x_BTD)), shared, mask, cache)
-        h_BTD = _scattered(h_BTD)
+        h_BTD, cache = self.attn(gathered(self.attn_norm(x_BTD)), shared, mask, cache)
+        h_BTD = scattered(h_BTD)
         x_BTD = x_BTD + (self.attn_post_norm(h_BTD) if self.post_norm else h_BTD)
-        h_BTD, routing = _gathered(self.mlp_norm(x_BTD)), None
+        h_BTD, routing = gathered(self.mlp_norm(x_BTD)), None
         if self.experts:
             h_BTD, routing = self.moe(h_BTD, shared.matmul)
         else:
             h_BTD = self.mlp(h_BTD, shared.matmul)
-        h_BTD = _scattered(h_BTD)
+        h_BTD = scattered(h_BTD)
         x_BTD = x_BTD + (self.mlp_post_norm(h_BTD) if self.post_norm else h_BTD)
         return x_BTD, cache, routing
 
 
-def _gathered(x_BTD: jax.Array) -> jax.Array:
+def gathered(x_BTD: jax.Array) -> jax.Array:
     """Input of a sub-layer: gathers the sequence length, which tensor parallelism splits."""
     return constrain(x_BTD, "batch", "length", "act_embed")
 
 
-def _scattered(x_BTD: jax.Array) -> jax.Array:
+def scattered(x_BTD: jax.Array) -> jax.Array:
     """Output of a sub-layer: adds the partial sums of tensor parallelism, split by length."""
     return constrain(x_BTD, "batch", "stream_length", "act_embed")
 

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
 
-from llm_jax.attention.choose import Choice, attend_by, attention_choice, split_choice
-from llm_jax.attention.mask import Attend, Cache, Mask, Scores
-from llm_jax.config import ComputeConfig, ModelConfig, RunConfig
+from llm_jax.attention.mask import Attend, Cache, Mask
+from llm_jax.config import ComputeConfig, ModelConfig
 from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.common.quantize import matmul_of
@@ -30,6 +29,7 @@ from llm_jax.models.common.rope import rope_table
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
+    MakeModule,
     arrays_of,
     declare,
     init_stacks,
@@ -37,12 +37,12 @@ from llm_jax.models.common.stack import (
     run_stages,
     stack_specs,
 )
+from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.decoder.block import Block, expert_block
 from llm_jax.models.decoder.induction import induction_start
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
-from llm_jax.parallel.mesh import axis_shards, constrain, gather_fsdp
+from llm_jax.parallel.mesh import constrain, gather_fsdp
 from llm_jax.parallel.pipeline import Schedule
-from llm_jax.parallel.platform import platform
 
 
 class Ends(nnx.Module):
@@ -60,140 +60,127 @@ class Ends(nnx.Module):
             self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std, "table")
 
 
+START = {"normal": lambda params, config: params, "induction": induction_start}
+"""`model.attention_init` → what it makes of parameters from a normal distribution."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The family `decoder` (`protocol.Generative`); another `block` makes another family."""
+
+    block: MakeModule = Block
+    """Constructor of the layers: (config, rngs) -> a module that is called as `Block` is."""
+    expert_block: MakeModule = expert_block
+    """The same for layers with experts."""
+
+    def layout(self, config: ModelConfig) -> Layout:
+        """The blocks in order: which have experts, and which attend to a window only."""
+        return _layout(config, self.block, self.expert_block)
+
+    def init(self, config: ModelConfig, key: jax.Array) -> Params:
+        """New float32 parameters, as a nested dict."""
+        ends_key, blocks_key = jax.random.split(key)
+        layer_keys = jax.random.split(blocks_key, config.num_layers)
+        params = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
+        params |= init_stacks(self.layout(config), config, layer_keys)
+        return START[config.attention_init](params, config)
+
+    def specs(self, config: ModelConfig) -> Params:
+        """The tree of `init`, with a `Spec` in place of each array."""
+        return dict(declare(Ends, config)[1]) | stack_specs(self.layout(config), config)
+
+    def forward(
+        self, params: Params, batch: Batch, config: ModelConfig, context: Context
+    ) -> Hidden:
+        """Final hidden states, after the last norm."""
+        attend = packed_attend(config, context, batch["segments"])
+        x_BTD, _, routing = self.hidden(
+            params,
+            batch["inputs"],
+            batch["positions"],
+            attend,
+            config,
+            context.compute,
+            schedule=context.schedule,
+        )
+        return Hidden(x_BTD, routing)
+
+    def hidden(
+        self,
+        params: Params,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array,
+        attend: Attend,
+        config: ModelConfig,
+        compute: ComputeConfig,
+        caches: Cache = None,
+        schedule: Schedule | None = None,
+    ) -> tuple[jax.Array, Cache, Routing | None]:
+        """Final hidden states, after the last norm.
+
+        Args:
+          params: tree of `init`.
+          tokens_BT: int32 token ids.
+          positions_BT: int32 position of each token in its document.
+          attend: computes attention: `packed_attend` in training, a KV cache in `infer/`.
+          caches: tree whose leaves have leading axis L; `attend` gets one layer at a time.
+          schedule: schedule of the pipeline, if the mesh has one. Then `caches` must be None.
+
+        Returns:
+          x_BTD in the compute dtype, the updated caches, and the `Routing` of the layers with
+          experts, stacked (None without experts).
+        """
+        dtype = jnp.dtype(compute.dtype)
+        table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
+        # This constraint makes the compiler reduce partial sums over the vocabulary's axis. With
+        # the constraint of the stream alone, it would gather the whole table.
+        x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
+        if config.positions == "learned":
+            x_BTD += params["embed"]["positions"].astype(dtype)[positions_BT]
+        if config.scale_embeddings:
+            x_BTD *= jnp.asarray(math.sqrt(config.d_model), dtype)
+        x_BTD = constrain(x_BTD, "batch", "stream_length", "act_embed")
+        rope = rope_table(config, positions_BT) if config.positions == "rope" else None
+        shared = Shared(attend, rope, matmul_of(compute.quantize))
+        order = self.layout(config)
+        stacks = {name: params[name] for name in order.stacks}
+        if schedule is None:
+            x_BTD, caches, routing = run_layers(
+                stacks, x_BTD, shared, order, config, compute, caches
+            )
+        else:
+            x_BTD, routing = run_stages(stacks, x_BTD, shared, order, config, compute, schedule)
+        ends = {name: leaf for name, leaf in params.items() if name not in stacks}
+        final_norm = nnx.merge(declare(Ends, config)[0], ends).final_norm
+        return (
+            constrain(final_norm(x_BTD), "ends_batch", "stream_length", "act_embed"),
+            caches,
+            routing,
+        )
+
+    def unembedding(self, params: Params, config: ModelConfig) -> jax.Array:
+        """The matrix from hidden states to logits, (D, V) in its stored dtype, gathered."""
+        if config.tie_embeddings:
+            return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
+        return gather_fsdp(params["unembed"], ("embed", "vocab"))
+
+    def logits(self, x: jax.Array, params: Params, config: ModelConfig) -> jax.Array:
+        """float32 logits (…, V) of hidden states (…, D), soft-capped if `logit_softcap` is set."""
+        return project(x, self.unembedding(params, config), config.logit_softcap)
+
+
+DECODER = Decoder()
+
+
 @functools.cache
-def layout(config: ModelConfig) -> Layout:
+def _layout(config: ModelConfig, block: MakeModule, expert_block: MakeModule) -> Layout:
     """The blocks in order: which have experts, and which attend to a window only."""
     some = any(config.moe_layers)
     layers = []
     for experts, window in zip(config.moe_layers, config.windows, strict=True):
         stack = "blocks" if experts == some else "dense_blocks"
-        layers.append(Layer(stack, expert_block if experts else Block, Mask(True, window)))
+        layers.append(Layer(stack, expert_block if experts else block, Mask(True, window)))
     window_period = len(config.window_pattern) if config.sliding_window else 1
     dense, every = (config.moe.dense_layers, config.moe.every) if config.moe else (0, 1)
     periods = (0, dense, window_period), (dense, len(layers), math.lcm(window_period, every))
     return Layout(tuple(layers), periods)
-
-
-def init(config: ModelConfig, key: jax.Array) -> Params:
-    """New float32 parameters, as a nested dict (`protocol.Model.init`)."""
-    ends_key, blocks_key = jax.random.split(key)
-    layer_keys = jax.random.split(blocks_key, config.num_layers)
-    params = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
-    params |= init_stacks(layout(config), config, layer_keys)
-    return START[config.attention_init](params, config)
-
-
-START = {"normal": lambda params, config: params, "induction": induction_start}
-"""`model.attention_init` → what it makes of parameters from a normal distribution."""
-
-
-def specs(config: ModelConfig) -> Params:
-    """The tree of `init`, with a `Spec` in place of each array."""
-    return dict(declare(Ends, config)[1]) | stack_specs(layout(config), config)
-
-
-def scores(config: ModelConfig) -> Scores:
-    """How attention computes its scores."""
-    scale = config.attn_scale or 1 / math.sqrt(config.head_dim)
-    return Scores(config.head_dim, scale, config.attn_softcap)
-
-
-def packed_attend(config: ModelConfig, context: Context, segments_BT: jax.Array) -> Attend:
-    """Attention within the documents of packed sequences, for training and evaluation.
-
-    Args:
-      segments_BT: int32, the document of each position; equal numbers see each other. It is in
-        `zigzag` order if the mesh splits the length.
-
-    Raises:
-      ConfigError: `compute.attention` names a kernel that cannot compute this model's attention.
-    """
-    T, shards = segments_BT.shape[1], axis_shards("context")
-    return attend_by(_choice(config, context, T, shards, platform()), scores(config), segments_BT)
-
-
-def attention_of(config: RunConfig, mesh: Mesh, platform: str) -> Choice:
-    """The implementation that a run's steps use on `platform`, and why (raises `ConfigError`)."""
-    context = Context(config.compute, config.parallel.context_kind)
-    shards = mesh.shape["context"]
-    return _choice(config.model, context, config.data.seq_len, shards, platform)
-
-
-def _choice(config: ModelConfig, context: Context, T: int, shards: int, platform: str) -> Choice:
-    if shards > 1:
-        return split_choice(scores(config), context.split, T, shards, platform)
-    return attention_choice(scores(config), context.compute, T, platform)
-
-
-def forward(params: Params, batch: Batch, config: ModelConfig, context: Context) -> Hidden:
-    """Final hidden states, after the last norm (`protocol.Model.forward`)."""
-    attend = packed_attend(config, context, batch["segments"])
-    x_BTD, _, routing = hidden(
-        params,
-        batch["inputs"],
-        batch["positions"],
-        attend,
-        config,
-        context.compute,
-        schedule=context.schedule,
-    )
-    return Hidden(x_BTD, routing)
-
-
-def hidden(
-    params: Params,
-    tokens_BT: jax.Array,
-    positions_BT: jax.Array,
-    attend: Attend,
-    config: ModelConfig,
-    compute: ComputeConfig,
-    caches: Cache = None,
-    schedule: Schedule | None = None,
-) -> tuple[jax.Array, Cache, Routing | None]:
-    """Final hidden states, after the last norm.
-
-    Args:
-      params: tree of `init`.
-      tokens_BT: int32 token ids.
-      positions_BT: int32 position of each token in its document.
-      attend: computes attention: `packed_attend` in training, a KV cache in `infer/`.
-      caches: tree whose leaves have leading axis L; `attend` gets one layer at a time.
-      schedule: schedule of the pipeline, if the mesh has one. Then `caches` must be None.
-
-    Returns:
-      x_BTD in the compute dtype, the updated caches, and the `Routing` of the layers with experts,
-      stacked (None without experts).
-    """
-    dtype = jnp.dtype(compute.dtype)
-    table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
-    # This constraint makes the compiler reduce partial sums over the vocabulary's axis. With the
-    # constraint of the stream alone, it would gather the whole table.
-    x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
-    if config.positions == "learned":
-        x_BTD += params["embed"]["positions"].astype(dtype)[positions_BT]
-    if config.scale_embeddings:
-        x_BTD *= jnp.asarray(math.sqrt(config.d_model), dtype)
-    x_BTD = constrain(x_BTD, "batch", "stream_length", "act_embed")
-    rope = rope_table(config, positions_BT) if config.positions == "rope" else None
-    shared = Shared(attend, rope, matmul_of(compute.quantize))
-    order = layout(config)
-    stacks = {name: params[name] for name in order.stacks}
-    if schedule is None:
-        x_BTD, caches, routing = run_layers(stacks, x_BTD, shared, order, config, compute, caches)
-    else:
-        x_BTD, routing = run_stages(stacks, x_BTD, shared, order, config, compute, schedule)
-    ends = {name: leaf for name, leaf in params.items() if name not in stacks}
-    final_norm = nnx.merge(declare(Ends, config)[0], ends).final_norm
-    return constrain(final_norm(x_BTD), "ends_batch", "stream_length", "act_embed"), caches, routing
-
-
-def unembedding(params: Params, config: ModelConfig) -> jax.Array:
-    """The matrix from hidden states to logits, (D, V) in its stored dtype, gathered over fsdp."""
-    if config.tie_embeddings:
-        return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
-    return gather_fsdp(params["unembed"], ("embed", "vocab"))
-
-
-def logits(x: jax.Array, params: Params, config: ModelConfig) -> jax.Array:
-    """float32 logits (…, V) of hidden states (…, D), soft-capped if `logit_softcap` is set."""
-    return project(x, unembedding(params, config), config.logit_softcap)

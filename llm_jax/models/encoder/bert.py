@@ -93,65 +93,75 @@ class Ends(nnx.Module):
         )
 
 
+class Bert:
+    """The family `encoder` (`protocol.Model`)."""
+
+    def layout(self, config: EncoderConfig) -> Layout:
+        """The blocks in order, which are all alike."""
+        return _layout(config)
+
+    def init(self, config: EncoderConfig, key: jax.Array) -> Params:
+        """New float32 parameters, as a nested dict."""
+        ends_key, blocks_key = jax.random.split(key)
+        layer_keys = jax.random.split(blocks_key, config.num_layers)
+        ends = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
+        return ends | init_stacks(self.layout(config), config, layer_keys)
+
+    def specs(self, config: EncoderConfig) -> Params:
+        """The tree of `init`, with a `Spec` in place of each array."""
+        return dict(declare(Ends, config)[1]) | stack_specs(self.layout(config), config)
+
+    def forward(
+        self, params: Params, batch: Batch, config: EncoderConfig, context: Context
+    ) -> Hidden:
+        """Hidden states after the last block.
+
+        Raises:
+          ConfigError: the mesh splits the length, which a decoder alone supports.
+        """
+        if axis_shards("context") > 1:
+            raise ConfigError("parallel.context is above 1: an encoder's length cannot be split.")
+        compute, dtype = context.compute, jnp.dtype(context.compute.dtype)
+        embed, tokens_BT = params["embed"], batch["inputs"]
+        table_VD = gather_fsdp(embed["tokens"], ("vocab", "embed"))
+        x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
+        x_BTD += embed["positions"].astype(dtype)[batch["positions"]]
+        x_BTD += embed["types"].astype(dtype)[batch.get("types", jnp.zeros_like(tokens_BT))]
+        x_BTD = _ends(params, config).embed_norm(x_BTD)
+        head_dim = config.d_model // config.num_heads
+        scores = Scores(head_dim, head_dim**-0.5)
+        choice = attention_choice(scores, compute, tokens_BT.shape[1], platform())
+        attend = attend_by(choice, scores, batch["segments"])
+        shared = Shared(attend, matmul=matmul_of(compute.quantize))
+        stacks, order = {"blocks": params["blocks"]}, self.layout(config)
+        if context.schedule is None:
+            x_BTD, _, routing = run_layers(stacks, x_BTD, shared, order, config, compute, None)
+        else:
+            x_BTD, routing = run_stages(
+                stacks, x_BTD, shared, order, config, compute, context.schedule
+            )
+        return Hidden(constrain(x_BTD, "ends_batch", "length", "act_embed"), routing)
+
+    def unembedding(self, params: Params, config: EncoderConfig) -> jax.Array:
+        """The table of tokens as the output matrix, (D, V) in its stored dtype."""
+        return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
+
+    def logits(self, x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
+        """float32 logits (…, V) of hidden states (…, D), after the head's own layer."""
+        head: Any = _ends(params, config).head
+        y = jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype))
+        y = ACTIVATIONS[config.activation](y + head["dense_bias"][...].astype(x.dtype))
+        return project(head["norm"](y), self.unembedding(params, config), None) + head["bias"][...]
+
+
+ENCODER = Bert()
+
+
 @functools.cache
-def layout(config: EncoderConfig) -> Layout:
+def _layout(config: EncoderConfig) -> Layout:
     """The blocks in order, which are all alike."""
     layer = Layer("blocks", EncoderBlock, Mask(causal=False))
     return Layout((layer,) * config.num_layers, ((0, config.num_layers, 1),))
-
-
-def init(config: EncoderConfig, key: jax.Array) -> Params:
-    """New float32 parameters, as a nested dict (`protocol.Model.init`)."""
-    ends_key, blocks_key = jax.random.split(key)
-    layer_keys = jax.random.split(blocks_key, config.num_layers)
-    ends = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
-    return ends | init_stacks(layout(config), config, layer_keys)
-
-
-def specs(config: EncoderConfig) -> Params:
-    """The tree of `init`, with a `Spec` in place of each array."""
-    return dict(declare(Ends, config)[1]) | stack_specs(layout(config), config)
-
-
-def forward(params: Params, batch: Batch, config: EncoderConfig, context: Context) -> Hidden:
-    """Hidden states after the last block (`protocol.Model.forward`).
-
-    Raises:
-      ConfigError: the mesh splits the length, which a decoder alone supports.
-    """
-    if axis_shards("context") > 1:
-        raise ConfigError("parallel.context is above 1: an encoder's length cannot be split.")
-    compute, dtype = context.compute, jnp.dtype(context.compute.dtype)
-    embed, tokens_BT = params["embed"], batch["inputs"]
-    table_VD = gather_fsdp(embed["tokens"], ("vocab", "embed"))
-    x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
-    x_BTD += embed["positions"].astype(dtype)[batch["positions"]]
-    x_BTD += embed["types"].astype(dtype)[batch.get("types", jnp.zeros_like(tokens_BT))]
-    x_BTD = _ends(params, config).embed_norm(x_BTD)
-    head_dim = config.d_model // config.num_heads
-    scores = Scores(head_dim, head_dim**-0.5)
-    choice = attention_choice(scores, compute, tokens_BT.shape[1], platform())
-    attend = attend_by(choice, scores, batch["segments"])
-    shared = Shared(attend, matmul=matmul_of(compute.quantize))
-    stacks, order = {"blocks": params["blocks"]}, layout(config)
-    if context.schedule is None:
-        x_BTD, _, routing = run_layers(stacks, x_BTD, shared, order, config, compute, None)
-    else:
-        x_BTD, routing = run_stages(stacks, x_BTD, shared, order, config, compute, context.schedule)
-    return Hidden(constrain(x_BTD, "ends_batch", "length", "act_embed"), routing)
-
-
-def unembedding(params: Params, config: EncoderConfig) -> jax.Array:
-    """The table of tokens as the output matrix, (D, V) in its stored dtype."""
-    return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
-
-
-def logits(x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
-    """float32 logits (…, V) of hidden states (…, D), after the head's own layer."""
-    head: Any = _ends(params, config).head
-    y = jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype))
-    y = ACTIVATIONS[config.activation](y + head["dense_bias"][...].astype(x.dtype))
-    return project(head["norm"](y), unembedding(params, config), None) + head["bias"][...]
 
 
 def _ends(params: Params, config: EncoderConfig) -> Ends:

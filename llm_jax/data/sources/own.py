@@ -1,0 +1,61 @@
+"""A source of your own: a Python function that yields texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llm_jax.config import UserError
+from llm_jax.data.sources.document import Document
+from llm_jax.data.sources.left_out import LeftOut
+
+
+@dataclass(frozen=True)
+class OwnSource:
+    """The texts that `make()` yields, each a string or a `Document`.
+
+    `make` is called two or three times, so it must yield the same texts each time: once for the
+    fingerprint, then to read, and again to compare what the tokenizer makes of them.
+
+    Attributes:
+      name: `FILE.py:NAME`, which stands for the source in provenance.
+    """
+
+    name: str
+    make: Callable[[], Iterable[str | Document]]
+    licence: str = "unknown"
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.name.encode())
+        for document in self.documents(LeftOut()):
+            fields = (document.source, document.licence, document.text)
+            for field in fields:
+                digest.update(hashlib.sha256(field.encode("utf-8", "surrogatepass")).digest())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        return {"input": self.name, "licence": self.licence}
+
+    def documents(self, left_out: LeftOut) -> Iterator[Document]:
+        """Raises `UserError` where the code yields something else, or fails."""
+        number, texts = 0, self._texts()
+        for number, text in enumerate(texts, 1):
+            if isinstance(text, Document):
+                yield text
+            elif isinstance(text, str):
+                yield Document(text, f"{self.name}#{number}", self.licence)
+            else:
+                raise UserError(
+                    f"--source {self.name} yields {type(text).__name__} number {number}: yield "
+                    "strings or Documents."
+                )
+
+    def _texts(self) -> Iterator[Any]:
+        try:
+            yield from self.make()
+        except Exception as error:  # whatever the code raises
+            raise UserError(
+                f"--source {self.name} failed ({type(error).__name__}: {error}): mend its code."
+            ) from error
