@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 def open_dataset(path: str | Path) -> TokenDataset:
     """A dataset that `llm-jax data build` wrote. `.batches(...)` gives its batches.
 
+    Args:
+      path: folder of the dataset.
+
     Raises:
-      UserError: `path` does not hold a dataset.
+      UserError: `path` does not hold a finished dataset, or a file of it is missing or damaged.
     """
     return TokenDataset.open(path)
 
@@ -45,6 +48,7 @@ def load_model(
     """The model in a run's folder, or in a Hugging Face folder with safetensors.
 
     Args:
+      path: the folder.
       step: checkpoint of a run; None: the newest.
       tokenizer: SentencePiece file for a Hugging Face folder; None: its `tokenizer.model`.
       verify: check a run's files against their checksums.
@@ -71,11 +75,13 @@ def load_model(
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A model with its tokenizer.
+    """A model with its tokenizer, as `load_model` returns it.
 
     Attributes:
-      run: config of the run; of a Hugging Face folder, what its architecture gives.
+      run: config of the run; of a Hugging Face folder, its architecture and the defaults of
+        everything else.
       params: nested dict of float32 arrays.
+      tokenizer: the tokenizer that the model was trained with.
       step: of the checkpoint; None for a Hugging Face folder.
     """
 
@@ -94,13 +100,16 @@ class LanguageModel:
         return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
 
     def logits(self, text: str | Sequence[int]) -> np.ndarray:
-        """Logits after each token, (T, V) float32, computed in float32.
+        """Logits after each token, computed in float32.
 
         Args:
           text: text, which `tokens` turns into ids, or T token ids.
 
+        Returns:
+          (T, V) float32, where V is `config.vocab_size`.
+
         Raises:
-          UserError: there are more tokens than the model's context.
+          UserError: there is no token, or there are more than the model's context.
         """
         from llm_jax.convert.parity import our_logits
 
@@ -114,8 +123,13 @@ class LanguageModel:
     def loss(self, texts: str | Sequence[str]) -> Score:
         """Loss and bits per byte of one text or several; each is a document.
 
+        The texts are read as in training: one after another, in windows of `run.data.seq_len`.
+
+        Args:
+          texts: one text, or several, which are scored together.
+
         Raises:
-          UserError: there is no text.
+          UserError: there is no text, or the losses are not finite numbers.
         """
         documents = [texts] if isinstance(texts, str) else list(texts)
         if not any(documents):
@@ -141,10 +155,20 @@ class LanguageModel:
         seed: int = 0,
         on_text: Callable[[str], object] | None = None,
     ) -> str:
-        """A continuation of `prompt`, without the prompt. `temperature=0` is greedy.
+        """A continuation of `prompt`, without the prompt.
+
+        Filters that are None are off. They apply in the order temperature, `top_k`, `top_p`,
+        `min_p`.
 
         Args:
-          top_k, top_p, min_p: filters, as in `llm_jax.infer.sampling.Sampling`.
+          prompt: text that the continuation follows; `<s>` comes before it.
+          max_tokens: most tokens to add. The text may end earlier, with `</s>`.
+          temperature: the logits are divided by it; 0 takes the most likely token (greedy).
+          top_k: sample only from the k most likely tokens.
+          top_p: sample only from the smallest set of most likely tokens with at least this total
+            probability.
+          min_p: sample only from tokens with at least this fraction of the highest probability.
+          seed: seed of the sampling.
           on_text: called with each new piece of text as it is made.
 
         Raises:
@@ -178,7 +202,7 @@ class LanguageModel:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan.
+    """A plan, as `plan_run` returns it.
 
     Attributes:
       config: the run, ready for `train_run`.
@@ -191,6 +215,7 @@ class Planned:
     figures: dict[str, Any]
 
     def __str__(self) -> str:
+        """The table that `llm-jax plan` prints."""
         from llm_jax.report.plan_table import plan_table
 
         return plan_table(self.figures)
@@ -200,6 +225,9 @@ def plan_run(**flags: Any) -> Planned:
     """Plans a run; the arguments are the flags of `llm-jax plan` with underscores.
 
     `plan_run(usd=1000, chip="v5e")` is `llm-jax plan --usd 1000 --chip v5e`.
+
+    Args:
+      **flags: True for a flag without a value; None or False leaves a flag out.
 
     Raises:
       UserError: an unknown flag, or a value that cannot be planned with.
@@ -231,13 +259,16 @@ def train_run(
       callback: called with each record of `metrics.jsonl` as it is written; if it returns False,
         the run saves and stops, which may be one step later.
       init_from: run whose weights a new run begins with.
-      fields: top-level fields of the config to replace, such as `steps=100, out="runs/b"`.
+      **fields: top-level fields of the config to replace, such as `steps=100, out="runs/b"`.
 
     Returns:
-      The last figures: `step`, `loss`, `bits_per_byte`, `tokens`, `checkpoint` …
+      The last figures: `step`, held-out `loss` in nats per token, `bits_per_byte`, `tokens`, the
+      path `checkpoint` … `exit_code` is 0 when all steps are done.
 
     Raises:
-      ConfigError, UserError: the config, the data or the folder cannot be used.
+      ConfigError: the config can never run.
+      UserError: the data or the folder cannot be used, another process writes to the folder, the
+        disk is full, or too many steps in a row were skipped.
     """
     from llm_jax.train import loop
 

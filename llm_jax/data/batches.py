@@ -34,6 +34,7 @@ GROUP_TOKENS = 2**17
 GROUPS_AHEAD = 3
 
 Batch = dict[str, np.ndarray]
+"""Arrays by name, as `Batches.at` returns them."""
 
 
 class UnreadableRecords(UserError):
@@ -86,7 +87,8 @@ class TokenDataset:
     """A folder that `llm-jax data build` wrote.
 
     Attributes:
-      info: the content of dataset.json: provenance and counts.
+      path: the folder.
+      info: the content of `dataset.json`: provenance and counts.
       tokenizer: the tokenizer that the tokens belong to.
     """
 
@@ -99,6 +101,9 @@ class TokenDataset:
     @classmethod
     def open(cls, path: str | Path) -> TokenDataset:
         """Opens a dataset.
+
+        Args:
+          path: folder of the dataset.
 
         Raises:
           UserError: `path` holds no finished dataset, or another tokenizer than its own.
@@ -117,13 +122,19 @@ class TokenDataset:
 
     @property
     def bytes_per_token(self) -> float:
-        """UTF-8 bytes of text per token over all splits; <s> and </s> count as tokens."""
+        """UTF-8 bytes of text per token over all splits; `<s>` and `</s>` count as tokens."""
         return self.info["bytes"] / self.info["tokens"]
 
     def batches(
         self, split: str = "train", *, seq_len: int, batch_size: int, seed: int | None = 0
     ) -> Batches:
-        """The batches of `split` on one host, shuffled by `seed`; None: one pass in order.
+        """The batches of a split on one host.
+
+        Args:
+          split: "train" or "validation".
+          seq_len: T, tokens per sequence.
+          batch_size: B, sequences per step.
+          seed: seed of the order of the sequences; None: one pass in the order of the text.
 
         Raises:
           UserError: an unknown split, or one shorter than `seq_len`.
@@ -131,7 +142,14 @@ class TokenDataset:
         return Batches(self, split=split, seq_len=seq_len, batch_size=batch_size, seed=seed)
 
     def num_tokens(self, split: str) -> int:
-        """Tokens of `split`, "train" or "validation"; raises `UserError` for any other."""
+        """Number of tokens of a split.
+
+        Args:
+          split: "train" or "validation".
+
+        Raises:
+          UserError: an unknown split.
+        """
         if split not in self.info["splits"]:
             known = ", ".join(self.info["splits"])
             raise UserError(f"{self.path} has no split {split!r}: it has {known}.")
@@ -145,10 +163,12 @@ class TokenDataset:
         return self._readers[split].read(numbers)
 
     def read(self, split: str, starts: np.ndarray, length: int) -> np.ndarray:
-        """Tokens `[start, start + length)` of the stream for each of `starts`.
+        """Tokens start … start + length - 1 of the split's stream for each of `starts`.
 
         Args:
-          starts: (b,) int64, with start + length ≤ num_tokens(split).
+          split: "train" or "validation".
+          starts: (b,) int64, with start + length ≤ `num_tokens(split)`.
+          length: tokens to read from each start.
 
         Returns:
           (b, length) int32.
@@ -187,17 +207,27 @@ class TokenDataset:
 
 
 class Batches:
-    """The batches of one host, as a function of the step.
+    """The batches of one host, as a function of the step. `TokenDataset.batches` makes them.
+
+    A sequence is a window of the split's stream: T inputs, and T targets one token later. Each
+    epoch reads every window once.
 
     Args:
+      dataset: what is read.
+      split: "train" or "validation".
       seq_len: T, inputs per sequence.
       batch_size: B, sequences per step over all hosts.
       seed: seed of the order of the windows. None: one pass from the first to the last, whose last
         step is padded with sequences that have no target.
-      host, hosts: this host reads rows host·B/hosts … of each global batch.
+      host: number of this host, from 0. It reads B/hosts rows of each global batch, from row
+        host·B/hosts on.
+      hosts: number of hosts.
       order: order of the windows; by default that of `seed`, from its beginning.
       offset: step n begins with row n·B + offset of the order. It is not 0 if earlier steps had
         another batch size or another order.
+
+    Attributes:
+      windows: windows of T inputs in the split.
 
     Raises:
       UserError: an unknown split, a split shorter than one window, B not divisible by `hosts`.
@@ -243,14 +273,14 @@ class Batches:
         return -(-self.windows // self.batch_size)
 
     def at(self, step: int) -> Batch:
-        """The batch of `step`.
+        """The batch of `step`, counted from 0: four arrays by name, with b = B/hosts rows.
 
         Returns:
-          inputs: (b, T) int32.
-          targets: (b, T) int32, the token after each input; -1 where that token begins another
+          inputs (int32): (b, T), token ids.
+          targets (int32): (b, T), the token after each input; -1 where that token begins another
             document, so that nothing is trained across documents.
-          segments: (b, T) int32, number of the document inside the window, from 1.
-          positions: (b, T) int32, distance from the document's first token inside the window.
+          segments (int32): (b, T), number of the document inside the window, from 1.
+          positions (int32): (b, T), distance from the document's first token inside the window.
         """
         return self.run(step, 1)[0]
 
@@ -270,6 +300,9 @@ class Batches:
         """(step, batch) from `start_step` on, prepared ahead by threads; close it when done.
 
         It is endless with a seed. With `seed=None` it ends after `steps_per_epoch`.
+
+        Args:
+          start_step: first step, counted from 0.
         """
         return Prefetch(self, start_step, self.steps_per_epoch if self.seed is None else None)
 
