@@ -6,181 +6,37 @@ Importing this module does not import JAX; the functions that need it do.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from llm_jax.config import ConfigError as ConfigError
-from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config import ModelConfig as ModelConfig
+from llm_jax.config import RunConfig, UserError
 from llm_jax.config import load as load_config
 from llm_jax.data.dataset import TokenDataset
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizer import Tokenizer as Tokenizer
+from llm_jax.language_model import LanguageModel as LanguageModel
+from llm_jax.language_model import load_model as load_model
 from llm_jax.runs.plan_file import PlanRecord, plan_named
-
-if TYPE_CHECKING:
-    from llm_jax.evals.perplexity import Evaluator
-    from llm_jax.evals.score import Score
 
 
 def open_dataset(path: str | Path) -> TokenDataset:
     """A dataset that `llm-jax data build` wrote. `.batches(...)` gives its batches.
 
+    Args:
+      path: folder of the dataset.
+
     Raises:
-      UserError: `path` does not hold a dataset.
+      UserError: `path` does not hold a finished dataset, or a file of it is missing or damaged.
     """
     return TokenDataset.open(path)
 
 
-def load_model(
-    path: str | Path,
-    step: int | None = None,
-    *,
-    tokenizer: str | Path | None = None,
-    verify: bool = True,
-    trust_code: bool = False,
-) -> LanguageModel:
-    """The model in a run's folder, or in a Hugging Face folder with safetensors.
-
-    Args:
-      step: checkpoint of a run; None: the newest.
-      tokenizer: SentencePiece file for a Hugging Face folder; None: its `tokenizer.model`.
-      verify: check a run's files against their checksums.
-      trust_code: run the code that a run's `model.kind` names, if it is not a part of ours.
-
-    Raises:
-      UserError: there is no model, or its files cannot be used.
-    """
-    folder = Path(path)
-    if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
-        from llm_jax.convert.hf_import import read_with, run_config
-
-        if step is not None:
-            raise UserError(f"{str(path)!r} is not a run: it has no step {step}. Leave step out.")
-        theirs = Tokenizer.load(Path(tokenizer or folder / "tokenizer.model"))
-        model, params = read_with(folder, theirs)
-        return LanguageModel(run_config(model, folder), params, theirs)
-    from llm_jax.train.load import load_run
-
-    if tokenizer is not None:
-        raise UserError(f"{str(path)!r} is a run, which has its tokenizer: leave tokenizer out.")
-    run = load_run(folder, step, verify=verify, trust_code=trust_code)
-    return LanguageModel(run.config, run.params, Tokenizer.load(run.tokenizer_path), run.step)
-
-
-@dataclass(frozen=True, eq=False)
-class LanguageModel:
-    """A model with its tokenizer.
-
-    Attributes:
-      run: config of the run; of a Hugging Face folder, what its architecture gives.
-      params: nested dict of float32 arrays.
-      step: of the checkpoint; None for a Hugging Face folder.
-    """
-
-    run: RunConfig
-    params: dict[str, Any]
-    tokenizer: Tokenizer
-    step: int | None = None
-
-    @property
-    def config(self) -> ModelConfig:
-        """The architecture."""
-        return self.run.model
-
-    def tokens(self, text: str) -> list[int]:
-        """Token ids of a document that begins with `text`: `<s>`, then those of the text."""
-        return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
-
-    def logits(self, text: str | Sequence[int]) -> np.ndarray:
-        """Logits after each token, (T, V) float32, computed in float32.
-
-        Args:
-          text: text, which `tokens` turns into ids, or T token ids.
-
-        Raises:
-          UserError: there are more tokens than the model's context.
-        """
-        from llm_jax.convert.parity import our_logits
-
-        ids = self.tokens(text) if isinstance(text, str) else list(text)
-        if not 0 < len(ids) <= self.config.max_seq_len:
-            raise UserError(
-                f"The text has {len(ids)} tokens: the model takes 1 to {self.config.max_seq_len}."
-            )
-        return our_logits(self.params, self.config, np.array([ids], np.int32))[0]
-
-    def loss(self, texts: str | Sequence[str]) -> Score:
-        """Loss and bits per byte of one text or several; each is a document.
-
-        Raises:
-          UserError: there is no text.
-        """
-        documents = [texts] if isinstance(texts, str) else list(texts)
-        if not any(documents):
-            raise UserError("There is no text to evaluate: it is empty.")
-        stream = np.concatenate(self.tokenizer.encode_documents(documents))
-        return self._evaluator.stream(stream, self.tokenizer.bos_id, lambda *_: None)
-
-    @functools.cached_property
-    def _evaluator(self) -> Evaluator:
-        from llm_jax.evals.perplexity import Evaluator
-
-        return Evaluator(self.run, self.params, self.tokenizer)
-
-    def generate(
-        self,
-        prompt: str = "",
-        *,
-        max_tokens: int = 128,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int = 0,
-        on_text: Callable[[str], object] | None = None,
-    ) -> str:
-        """A continuation of `prompt`, without the prompt. `temperature=0` is greedy.
-
-        Args:
-          top_k, top_p, min_p: filters, as in `llm_jax.infer.sampling.Sampling`.
-          on_text: called with each new piece of text as it is made.
-
-        Raises:
-          UserError: a value is out of range, or the text would exceed the model's context.
-        """
-        from llm_jax.infer.generator import Decoder, compute_for_inference
-        from llm_jax.infer.sampling import Sampling
-        from llm_jax.infer.streamed_text import generate_texts
-
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-        compute = compute_for_inference(self.run.compute)
-        vocab_size, eos_id = self.tokenizer.vocab_size, self.tokenizer.eos_id
-        (text,), _ = generate_texts(
-            self._prepared,
-            Decoder(self.config, compute, sampling, vocab_size, eos_id),
-            self.tokenizer,
-            [prompt],
-            max_tokens=max_tokens,
-            seed=seed,
-            on_text=lambda new: on_text(new) if on_text and new else None,
-        )
-        return text
-
-    @functools.cached_property
-    def _prepared(self) -> dict[str, Any]:
-        """The parameters as `generate` uses them."""
-        from llm_jax.infer.generator import compute_for_inference, prepared
-
-        return prepared(self.params, self.config, compute_for_inference(self.run.compute))
-
-
 @dataclass(frozen=True)
 class Planned:
-    """A plan.
+    """A plan, as `plan_run` returns it.
 
     Attributes:
       config: the run, ready for `train_run`.
@@ -193,6 +49,7 @@ class Planned:
     figures: dict[str, Any]
 
     def __str__(self) -> str:
+        """The table that `llm-jax plan` prints."""
         from llm_jax.report.plan_table import plan_table
 
         return plan_table(self.figures)
@@ -202,6 +59,9 @@ def plan_run(**flags: Any) -> Planned:
     """Plans a run; the arguments are the flags of `llm-jax plan` with underscores.
 
     `plan_run(usd=1000, chip="v5e")` is `llm-jax plan --usd 1000 --chip v5e`.
+
+    Args:
+      **flags: True for a flag without a value; None or False leaves a flag out.
 
     Raises:
       UserError: an unknown flag, or a value that cannot be planned with.
@@ -233,13 +93,16 @@ def train_run(
       callback: called with each record of `metrics.jsonl` as it is written; if it returns False,
         the run saves and stops, which may be one step later.
       init_from: run whose weights a new run begins with.
-      fields: top-level fields of the config to replace, such as `steps=100, out="runs/b"`.
+      **fields: top-level fields of the config to replace, such as `steps=100, out="runs/b"`.
 
     Returns:
-      The last figures: `step`, `loss`, `bits_per_byte`, `tokens`, `checkpoint` …
+      The last figures: `step`, held-out `loss` in nats per token, `bits_per_byte`, `tokens`, the
+      path `checkpoint` … `exit_code` is 0 when all steps are done.
 
     Raises:
-      ConfigError, UserError: the config, the data or the folder cannot be used.
+      ConfigError: the config can never run.
+      UserError: the data or the folder cannot be used, another process writes to the folder, the
+        disk is full, or too many steps in a row were skipped.
     """
     from llm_jax.train import loop
 

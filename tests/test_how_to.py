@@ -112,7 +112,9 @@ def test_a_source(capsys: pytest.CaptureFixture[str]) -> None:
     _, (build,) = write("own-source")
     with sqlite3.connect("notes.db") as database:
         database.execute("CREATE TABLE notes (id INTEGER, body TEXT)")
-        database.executemany("INSERT INTO notes VALUES (?, ?)", [*enumerate(dict.fromkeys(topics.values()))][:60])
+        database.executemany(
+            "INSERT INTO notes VALUES (?, ?)", [*enumerate(dict.fromkeys(topics.values()))][:60]
+        )
     info = run(capsys, build)
     assert info["documents"] == {"in": 60, "out": 60}
     assert info["licences"] == {"CC-BY-4.0": 60}

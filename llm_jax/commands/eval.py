@@ -53,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.api import LanguageModel
     from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.evals import held_out
     from llm_jax.evals.own_tasks import run_task
     from llm_jax.evals.perplexity import Evaluator
+    from llm_jax.language_model import LanguageModel
     from llm_jax.train.load import load_run
 
     trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)

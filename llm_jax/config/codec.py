@@ -121,6 +121,10 @@ def load(reference: str) -> RunConfig:
 
     The config of a run folder has this folder as its `out`, even if the folder has been moved.
 
+    Args:
+      reference: name of a recipe in `configs/` of the current folder or of the package, or a path.
+        A recipe is a program, which is run.
+
     Raises:
       ConfigError: nothing has that name, or it does not hold a valid `RunConfig`.
     """

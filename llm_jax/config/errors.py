@@ -12,6 +12,7 @@ class UserError(Exception):
     """A user's mistake: one sentence that names the field, the value and the way out."""
 
     exit_code = 2
+    """Exit code of the command line."""
     abandons_threads = False
     """Whether it leaves threads that never end, so that the process must exit at once."""
 

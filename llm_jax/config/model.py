@@ -23,7 +23,9 @@ class Llama3Rope:
     """
 
     kind: Literal["llama3"] = "llama3"
+    """Tells the scalings apart in JSON."""
     factor: float = 8.0
+    """Frequencies that are fully scaled are divided by it."""
     original_max_seq_len: int = 8192
     """Context of pretraining, in tokens."""
     low_freq_factor: float = 1.0
@@ -44,7 +46,9 @@ class YarnRope:
     """
 
     kind: Literal["yarn"] = "yarn"
+    """Tells the scalings apart in JSON."""
     factor: float = 4.0
+    """Frequencies that are fully scaled are divided by it."""
     original_max_seq_len: int = 32768
     """Context of pretraining, in tokens."""
     beta_fast: float = 32.0

@@ -21,7 +21,11 @@ from llm_jax.config.training import (
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training run."""
+    """One training run.
+
+    Raises:
+      ConfigError: a value is out of range, or two fields do not fit together.
+    """
 
     name: str
     """Name of the run."""
@@ -42,12 +46,19 @@ class RunConfig:
     profile: str | None = None
     """Steps `first:last` to profile. The profile is written to `<out>/profile`."""
     model: ModelConfig
+    """The architecture."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """How the architecture is executed."""
     data: DataConfig = field(default_factory=DataConfig)
+    """What the model reads."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer and schedule."""
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    """Sizes of the mesh axes."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When the state is saved."""
     eval: EvalConfig = field(default_factory=EvalConfig)
+    """When held-out text is evaluated."""
 
     def __post_init__(self) -> None:
         positive("run", self, "steps", "log_every")

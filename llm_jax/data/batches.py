@@ -24,18 +24,28 @@ if TYPE_CHECKING:
 
 
 class Batches:
-    """The batches of one host, as a function of the step.
+    """The batches of one host, as a function of the step. `TokenDataset.batches` makes them.
+
+    A sequence is a window of the split's stream: T inputs, and T targets one token later. Each
+    epoch reads every window once.
 
     Args:
+      dataset: what is read.
+      split: "train" or "validation".
       seq_len: T, inputs per sequence.
       batch_size: B, sequences per step over all hosts.
       seed: seed of the order of the windows. None: one pass from the first to the last, whose last
         step is padded with sequences that have no target.
-      host, hosts: this host reads rows host·B/hosts … of each global batch.
+      host: number of this host, from 0. It reads B/hosts rows of each global batch, from row
+        host·B/hosts on.
+      hosts: number of hosts.
       order: order of the windows; by default that of `seed`, from its beginning.
       prepare: adds arrays to those of `PACKED` (`Objective.prepare`).
       offset: step n begins with row n·B + offset of the order. It is not 0 if earlier steps had
         another batch size or another order.
+
+    Attributes:
+      windows: windows of T inputs in the split.
 
     Raises:
       UserError: an unknown split, a split shorter than one window, B not divisible by `hosts`.
@@ -83,10 +93,10 @@ class Batches:
         return -(-self.windows // self.batch_size)
 
     def at(self, step: int) -> Rows:
-        """The batch of `step`.
+        """The batch of `step`, counted from 0.
 
         Returns:
-          The arrays of `PACKED`, (b, T) int32 each, and those that `prepare` adds.
+          The arrays of `PACKED`, (b, T) int32 each with b = B/hosts, and those that `prepare` adds.
         """
         return self.run(step, 1)[0]
 
@@ -108,6 +118,9 @@ class Batches:
         """(step, batch) from `start_step` on, prepared ahead by threads; close it when done.
 
         It is endless with a seed. With `seed=None` it ends after `steps_per_epoch`.
+
+        Args:
+          start_step: first step, counted from 0.
         """
         return Prefetch(self, start_step, self.steps_per_epoch if self.seed is None else None)
 

@@ -72,7 +72,8 @@ class TokenDataset:
     """A folder that `llm-jax data build` wrote.
 
     Attributes:
-      info: the content of dataset.json: provenance and counts.
+      path: the folder.
+      info: the content of `dataset.json`: provenance and counts.
       tokenizer: the tokenizer that the tokens belong to.
     """
 
@@ -85,6 +86,9 @@ class TokenDataset:
     @classmethod
     def open(cls, path: str | Path) -> TokenDataset:
         """Opens a dataset.
+
+        Args:
+          path: folder of the dataset.
 
         Raises:
           UserError: `path` holds no finished dataset, or another tokenizer than its own.
@@ -103,13 +107,19 @@ class TokenDataset:
 
     @property
     def bytes_per_token(self) -> float:
-        """UTF-8 bytes of text per token over all splits; <s> and </s> count as tokens."""
+        """UTF-8 bytes of text per token over all splits; `<s>` and `</s>` count as tokens."""
         return self.info["bytes"] / self.info["tokens"]
 
     def batches(
         self, split: str = "train", *, seq_len: int, batch_size: int, seed: int | None = 0
     ) -> Batches:
-        """The batches of `split` on one host, shuffled by `seed`; None: one pass in order.
+        """The batches of a split on one host.
+
+        Args:
+          split: "train" or "validation".
+          seq_len: T, tokens per sequence.
+          batch_size: B, sequences per step.
+          seed: seed of the order of the sequences; None: one pass in the order of the text.
 
         Raises:
           UserError: an unknown split, or one shorter than `seq_len`.
@@ -117,7 +127,14 @@ class TokenDataset:
         return Batches(self, split=split, seq_len=seq_len, batch_size=batch_size, seed=seed)
 
     def num_tokens(self, split: str) -> int:
-        """Tokens of `split`, "train" or "validation"; raises `UserError` for any other."""
+        """Number of tokens of a split.
+
+        Args:
+          split: "train" or "validation".
+
+        Raises:
+          UserError: an unknown split.
+        """
         if split not in self.info["splits"]:
             known = ", ".join(self.info["splits"])
             raise UserError(f"{self.path} has no split {split!r}: it has {known}.")
@@ -131,10 +148,12 @@ class TokenDataset:
         return self._readers[split].read(numbers)
 
     def read(self, split: str, starts: np.ndarray, length: int) -> np.ndarray:
-        """Tokens `[start, start + length)` of the stream for each of `starts`.
+        """Tokens start … start + length - 1 of the split's stream for each of `starts`.
 
         Args:
-          starts: (b,) int64, with start + length ≤ num_tokens(split).
+          split: "train" or "validation".
+          starts: (b,) int64, with start + length ≤ `num_tokens(split)`.
+          length: tokens to read from each start.
 
         Returns:
           (b, length) int32.

@@ -51,10 +51,19 @@ PART_CHARS = 16_384
 class Tokenizer:
     """A trained SentencePiece model.
 
-    Attributes:
+    Args:
       model: the serialised model, the content of `tokenizer.model`.
+
+    Attributes:
+      model: the serialised model.
       sha256: hex digest of `model`; its identity in datasets and checkpoints.
-      vocab_size, bos_id, eos_id, pad_id: as in the model.
+      vocab_size: number of pieces, V.
+      bos_id: id of `<s>`, which begins a document.
+      eos_id: id of `</s>`, which ends a document.
+      pad_id: id of the padding; -1 if the model has none.
+
+    Raises:
+      UserError: `model` is not a SentencePiece model, or lacks `<s>` or `</s>`.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -74,18 +83,30 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Raises `UserError` if `path` is missing or not a SentencePiece model."""
+        """The tokenizer in a file.
+
+        Args:
+          path: a SentencePiece model, such as the `tokenizer.model` of a dataset or a run.
+
+        Raises:
+          UserError: there is no such file, or it is not a SentencePiece model.
+        """
         path = Path(path)
         if not path.is_file():
             raise UserError(f"There is no tokenizer file {str(path)!r}: check the path.")
         return cls(read_bytes(path))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without <s> and </s>."""
+        """Ids of `text`, without `<s>` and `</s>`."""
         return self._processor.encode(text, out_type=int)
 
     def encode_documents(self, texts: list[str], threads: int | None = None) -> list[np.ndarray]:
-        """int32 ids of `<s> text </s>` for each text, as `encode` gives them however long it is."""
+        """int32 ids of `<s> text </s>` for each text, as `encode` gives them however long it is.
+
+        Args:
+          texts: the documents.
+          threads: threads that encode; None: one for each core.
+        """
         parts, counts = [], []
         for text in texts:
             pieces = _parts(text) if self._may_be_cut else [text]
@@ -112,7 +133,7 @@ class Tokenizer:
         return self._processor.decode(ids)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The vocabulary's own spelling of each id: ▁ for the space, <0x0A> for a byte."""
+        """The vocabulary's own spelling of each id: `▁` for the space, `<0x0A>` for a byte."""
         return [self._processor.id_to_piece(int(i)) for i in ids]
 
     @functools.cached_property

@@ -9,7 +9,7 @@ from llm_jax.config import UserError
 from llm_jax.config.extensions import load_part
 
 if TYPE_CHECKING:
-    from llm_jax.api import LanguageModel
+    from llm_jax.language_model import LanguageModel
 
 
 def run_task(name: str, model: LanguageModel) -> dict[str, float]:

@@ -36,7 +36,7 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
-        """Independent of the tokenizer. </s> adds nats but no bytes."""
+        """Bits per UTF-8 byte, independent of the tokenizer. `</s>` adds nats but no bytes."""
         return self.nats / math.log(2) / self.num_bytes
 
     @property
@@ -45,7 +45,7 @@ class Score:
         return math.exp(self.loss) if self.loss < LARGEST_EXPONENT else None
 
     def report(self) -> dict[str, Any]:
-        """The figures for JSON."""
+        """The figures for JSON: `loss`, `perplexity`, `bits_per_byte`, `tokens` and `bytes`."""
         return {
             "loss": self.loss,
             "perplexity": self.perplexity,

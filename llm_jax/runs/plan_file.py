@@ -29,7 +29,9 @@ class PlanRecord:
     step_seconds: float
     """Expected seconds per step, between `step_seconds_low` and `step_seconds_high`."""
     step_seconds_low: float
+    """Low end of the expected range."""
     step_seconds_high: float
+    """High end of the expected range."""
     hours: float
     """Wall time with restarts."""
     machine: str

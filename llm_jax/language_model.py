@@ -1,0 +1,182 @@
+"""A model with its tokenizer: what a notebook and an evaluation of your own work with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.data.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llm_jax.evals.perplexity import Evaluator
+    from llm_jax.evals.score import Score
+
+
+def load_model(
+    path: str | Path,
+    step: int | None = None,
+    *,
+    tokenizer: str | Path | None = None,
+    verify: bool = True,
+    trust_code: bool = False,
+) -> LanguageModel:
+    """The model in a run's folder, or in a Hugging Face folder with safetensors.
+
+    Args:
+      path: the folder.
+      step: checkpoint of a run; None: the newest.
+      tokenizer: SentencePiece file for a Hugging Face folder; None: its `tokenizer.model`.
+      verify: check a run's files against their checksums.
+      trust_code: run the code that a run's `model.kind` names, if it is not a part of ours.
+
+    Raises:
+      UserError: there is no model, or its files cannot be used.
+    """
+    folder = Path(path)
+    if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
+        from llm_jax.convert.hf_import import read_with, run_config
+
+        if step is not None:
+            raise UserError(f"{str(path)!r} is not a run: it has no step {step}. Leave step out.")
+        theirs = Tokenizer.load(Path(tokenizer or folder / "tokenizer.model"))
+        model, params = read_with(folder, theirs)
+        return LanguageModel(run_config(model, folder), params, theirs)
+    from llm_jax.train.load import load_run
+
+    if tokenizer is not None:
+        raise UserError(f"{str(path)!r} is a run, which has its tokenizer: leave tokenizer out.")
+    run = load_run(folder, step, verify=verify, trust_code=trust_code)
+    return LanguageModel(run.config, run.params, Tokenizer.load(run.tokenizer_path), run.step)
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A model with its tokenizer, as `load_model` returns it.
+
+    Attributes:
+      run: config of the run; of a Hugging Face folder, its architecture and the defaults of
+        everything else.
+      params: nested dict of float32 arrays.
+      tokenizer: the tokenizer that the model was trained with.
+      step: of the checkpoint; None for a Hugging Face folder.
+    """
+
+    run: RunConfig
+    params: dict[str, Any]
+    tokenizer: Tokenizer
+    step: int | None = None
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture."""
+        return self.run.model
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a document that begins with `text`: `<s>`, then those of the text."""
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
+
+    def logits(self, text: str | Sequence[int]) -> np.ndarray:
+        """Logits after each token, computed in float32.
+
+        Args:
+          text: text, which `tokens` turns into ids, or T token ids.
+
+        Returns:
+          (T, V) float32, where V is `config.vocab_size`.
+
+        Raises:
+          UserError: there is no token, or there are more than the model's context.
+        """
+        from llm_jax.convert.parity import our_logits
+
+        ids = self.tokens(text) if isinstance(text, str) else list(text)
+        if not 0 < len(ids) <= self.config.max_seq_len:
+            raise UserError(
+                f"The text has {len(ids)} tokens: the model takes 1 to {self.config.max_seq_len}."
+            )
+        return our_logits(self.params, self.config, np.array([ids], np.int32))[0]
+
+    def loss(self, texts: str | Sequence[str]) -> Score:
+        """Loss and bits per byte of one text or several; each is a document.
+
+        The texts are read as in training: one after another, in windows of `run.data.seq_len`.
+
+        Args:
+          texts: one text, or several, which are scored together.
+
+        Raises:
+          UserError: there is no text, or the losses are not finite numbers.
+        """
+        documents = [texts] if isinstance(texts, str) else list(texts)
+        if not any(documents):
+            raise UserError("There is no text to evaluate: it is empty.")
+        stream = np.concatenate(self.tokenizer.encode_documents(documents))
+        return self._evaluator.stream(stream, self.tokenizer.bos_id, lambda *_: None)
+
+    @functools.cached_property
+    def _evaluator(self) -> Evaluator:
+        from llm_jax.evals.perplexity import Evaluator
+
+        return Evaluator(self.run, self.params, self.tokenizer)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int = 128,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int = 0,
+        on_text: Callable[[str], object] | None = None,
+    ) -> str:
+        """A continuation of `prompt`, without the prompt.
+
+        Filters that are None are off. They apply in the order temperature, `top_k`, `top_p`,
+        `min_p`.
+
+        Args:
+          prompt: text that the continuation follows; `<s>` comes before it.
+          max_tokens: most tokens to add. The text may end earlier, with `</s>`.
+          temperature: the logits are divided by it; 0 takes the most likely token (greedy).
+          top_k: sample only from the k most likely tokens.
+          top_p: sample only from the smallest set of most likely tokens with at least this total
+            probability.
+          min_p: sample only from tokens with at least this fraction of the highest probability.
+          seed: seed of the sampling.
+          on_text: called with each new piece of text as it is made.
+
+        Raises:
+          UserError: a value is out of range, or the text would exceed the model's context.
+        """
+        from llm_jax.infer.generator import Decoder, compute_for_inference
+        from llm_jax.infer.sampling import Sampling
+        from llm_jax.infer.streamed_text import generate_texts
+
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        compute = compute_for_inference(self.run.compute)
+        vocab_size, eos_id = self.tokenizer.vocab_size, self.tokenizer.eos_id
+        (text,), _ = generate_texts(
+            self._prepared,
+            Decoder(self.config, compute, sampling, vocab_size, eos_id),
+            self.tokenizer,
+            [prompt],
+            max_tokens=max_tokens,
+            seed=seed,
+            on_text=lambda new: on_text(new) if on_text and new else None,
+        )
+        return text
+
+    @functools.cached_property
+    def _prepared(self) -> dict[str, Any]:
+        """The parameters as `generate` uses them."""
+        from llm_jax.infer.generator import compute_for_inference, prepared
+
+        return prepared(self.params, self.config, compute_for_inference(self.run.compute))
