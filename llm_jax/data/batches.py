@@ -40,9 +40,9 @@ class Batches:
         host·B/hosts on.
       hosts: number of hosts.
       order: order of the windows; by default that of `seed`, from its beginning.
-      prepare: adds arrays to those of `PACKED` (`Objective.prepare`).
       offset: step n begins with row n·B + offset of the order. It is not 0 if earlier steps had
         another batch size or another order.
+      prepare: adds arrays to those of `PACKED` (`Objective.prepare`).
 
     Attributes:
       windows: windows of T inputs in the split.
