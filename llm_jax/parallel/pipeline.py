@@ -85,9 +85,11 @@ def pipeline(
     out_BTD = queue_SMbTD[0].swapaxes(0, 1).reshape(x_BTD.shape)
     # Iteration r·M + s + m processes piece m in stage s in round r.
     r, s, m = np.ogrid[:R, :S, :M]
-    collect = lambda leaf: jnp.mean(leaf[r * M + s + m, s], axis=2)  # noqa: E731
-    measured = jax.tree.map(lambda leaf: collect(leaf).reshape(R * S, *leaf.shape[2:]), measured)
-    return out_BTD, measured
+
+    def collected(leaf: jax.Array) -> jax.Array:
+        return jnp.mean(leaf[r * M + s + m, s], axis=2).reshape(R * S, *leaf.shape[2:])
+
+    return out_BTD, jax.tree.map(collected, measured)
 
 
 def _by_stage(leaf: jax.Array, R: int, S: int) -> jax.Array:

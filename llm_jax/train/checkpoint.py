@@ -62,13 +62,19 @@ class Checkpointer:
       notes: sentences about the checkpoints found, such as damaged ones that were moved away.
     """
 
-    def __init__(self, config: RunConfig, tokenizer_sha256: str) -> None:
-        self.config = config
-        self.tokenizer_sha256 = tokenizer_sha256
-        self.folder = Path(config.out).absolute() / "checkpoints"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        require_regular(self.folder)
-        self.notes = set_damaged_aside(self.folder)
+    @classmethod
+    def open(cls, config: RunConfig, tokenizer_sha256: str) -> Checkpointer:
+        """Opens the folder of checkpoints, or creates it, and moves damaged checkpoints away."""
+        folder = Path(config.out).absolute() / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        require_regular(folder)
+        return cls(config, tokenizer_sha256, folder, set_damaged_aside(folder))
+
+    def __init__(
+        self, config: RunConfig, tokenizer_sha256: str, folder: Path, notes: list[str]
+    ) -> None:
+        self.config, self.tokenizer_sha256 = config, tokenizer_sha256
+        self.folder, self.notes = folder, notes
         policy = config.checkpoint
         options = ocp.CheckpointManagerOptions(
             max_to_keep=policy.keep_last,
@@ -204,8 +210,11 @@ class Checkpointer:
         if "guard" in items:
             guard = made["guard"]
         else:
-            place = lambda leaf, where: jax.device_put(np.asarray(leaf), where.sharding)  # noqa: E731
-            guard = jax.tree.map(place, fresh_guard(), abstract["guard"])
+            guard = jax.tree.map(
+                lambda leaf, where: jax.device_put(np.asarray(leaf), where.sharding),
+                fresh_guard(),
+                abstract["guard"],
+            )
         return {"params": made["params"], "opt": opt, "guard": guard, "step": counter}
 
     def has_optimizer(self, step: int) -> bool:

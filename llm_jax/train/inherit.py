@@ -69,6 +69,9 @@ def inherited_state(config: RunConfig, abstract: State, parent: dict[str, Any]) 
     specs = model_of(config.model).specs(config.model)
     params = as_matrices(params, config.optim.param_dtype, specs)
     host = {"guard": fresh_guard(), "step": np.int32(0)}
-    place = lambda leaf, sharding: jax.device_put(np.asarray(leaf), sharding)  # noqa: E731
-    fresh = jax.tree.map(place, host, {name: where[name] for name in host})
+    fresh = jax.tree.map(
+        lambda leaf, sharding: jax.device_put(np.asarray(leaf), sharding),
+        host,
+        {name: where[name] for name in host},
+    )
     return {"params": params, "opt": fresh_optimizer(config, abstract, params), **fresh}

@@ -12,20 +12,24 @@ import faulthandler
 import functools
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.models.common.quantize import require_library
 from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.runs.claim import only_writer
+from llm_jax.runs.claim import Claim, only_writer
+from llm_jax.runs.history import History
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
-from llm_jax.train.checkpoint import saved_steps
+from llm_jax.train.checkpoint import Checkpointer, saved_steps
 from llm_jax.train.clock import Clock
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.cpu_dispatch import dispatch_for, runs_inline
@@ -41,9 +45,9 @@ from llm_jax.train.inherit import inherited_state
 from llm_jax.train.metrics import Log, Record, draw_curve
 from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
-from llm_jax.train.place import find_place
+from llm_jax.train.place import Place, find_place
 from llm_jax.train.reporter import Reporter
-from llm_jax.train.rollback import read_rollbacks, roll_back
+from llm_jax.train.rollback import Rollback, read_rollbacks, roll_back
 from llm_jax.train.state import (
     State,
     abstract_state,
@@ -96,7 +100,7 @@ def train(
             with (
                 without_tensorstore_noise(),
                 contextlib.closing(
-                    _Run(config, plan, stop, held, init_from, source, listen)
+                    prepare(config, stop, held, plan, init_from, source, listen)
                 ) as run,
             ):
                 return run.train()
@@ -110,44 +114,100 @@ def _tell(callback: Callback, stop: Stop, record: Record) -> None:
         stop.ask()
 
 
+def prepare(
+    config: RunConfig,
+    stop: Stop,
+    held: contextlib.ExitStack,
+    plan: PlanRecord | None,
+    init_from: str | None,
+    source: Path | None,
+    listen: Callable[[Record], None] | None,
+) -> _Run:
+    """Checks everything that can be refused, then claims the run's folder and opens the run.
+
+    Args:
+      held: keeps the claim on the folder until it is closed.
+      listen: is given each record of the metrics.
+    """
+    out = Path(config.out)
+    clock = Clock(out, jax.process_index())
+    mesh = make_mesh(config.parallel)
+    check_divisible(config, mesh)
+    require_library(config.compute)
+    objective_of(config)
+    dataset = open_dataset(config)
+    windows = local_batches(dataset, config, mesh, "train").windows
+    writing = only_writer(out, "llm-jax train", inside=True, ask=distributed.first_asks)
+    with stop.leaving_at_once():
+        claim = held.enter_context(writing)
+    abstract = abstract_state(config, mesh)
+    check_optimizer(config, abstract)
+    place = find_place(config, plan, dataset, abstract, init_from)
+    log = Log(config, quiet=jax.process_index() != 0, listen=listen)
+    run = _Run(
+        config=config,
+        stop=stop,
+        clock=clock,
+        mesh=mesh,
+        dataset=dataset,
+        windows=windows,
+        claim=claim,
+        abstract=abstract,
+        place=place,
+        log=log,
+        trace=Trace(config, log.say),
+        rollbacks=read_rollbacks(out),
+        reporter=Reporter(config, log, clock, place.history),
+        done=place.step,
+    )
+    if not place.finished:
+        clock.begin(run.start)
+        log.open(run.start)
+        run.reporter.found(place, run.rollbacks, source)
+    return run
+
+
+@dataclass
 class _Run:
     """The state of one process during training."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        plan: PlanRecord | None,
-        stop: Stop,
-        held: contextlib.ExitStack,
-        init_from: str | None,
-        source: Path | None,
-        listen: Callable[[Record], None] | None,
-    ) -> None:
-        self.config, self.stop, self.out = config, stop, Path(config.out)
-        self.clock = Clock(self.out, jax.process_index())
-        self.mesh = make_mesh(config.parallel)
-        self.inline = self.mesh.devices.flat[0].platform == "cpu" and runs_inline(config)
-        check_divisible(config, self.mesh)
-        require_library(config.compute)
-        objective_of(config)
-        self.dataset = open_dataset(config)
-        self.windows = local_batches(self.dataset, config, self.mesh, "train").windows
-        writing = only_writer(self.out, "llm-jax train", inside=True, ask=distributed.first_asks)
-        with stop.leaving_at_once():
-            self.claim = held.enter_context(writing)
-        self.abstract = abstract_state(config, self.mesh)
-        check_optimizer(config, self.abstract)
-        self.place = find_place(config, plan, self.dataset, self.abstract, init_from)
-        self.checkpointer, self.history = self.place.checkpointer, self.place.history
-        self.start = self.done = self.place.step
-        self.log = Log(config, quiet=jax.process_index() != 0, listen=listen)
-        self.trace = Trace(config, self.log.say)
-        self.rollbacks = read_rollbacks(self.out)
-        self.reporter = Reporter(config, self.log, self.clock, self.history)
-        if not self.place.finished:
-            self.clock.begin(self.start)
-            self.log.open(self.start)
-            self.reporter.found(self.place, self.rollbacks, source)
+    config: RunConfig
+    stop: Stop
+    clock: Clock
+    mesh: Mesh
+    dataset: TokenDataset
+    windows: int
+    """Sequences in the training split."""
+    claim: Claim
+    abstract: State
+    place: Place
+    log: Log
+    trace: Trace
+    rollbacks: list[Rollback]
+    reporter: Reporter
+    done: int
+    """Steps that are done."""
+
+    @property
+    def out(self) -> Path:
+        return Path(self.config.out)
+
+    @property
+    def start(self) -> int:
+        return self.place.step
+
+    @property
+    def checkpointer(self) -> Checkpointer:
+        return self.place.checkpointer
+
+    @property
+    def history(self) -> History:
+        return self.place.history
+
+    @functools.cached_property
+    def inline(self) -> bool:
+        """Whether the steps run in this thread."""
+        return self.mesh.devices.flat[0].platform == "cpu" and runs_inline(self.config)
 
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter

@@ -86,7 +86,7 @@ def find_place(
 
 
 def _open(config: RunConfig, dataset: TokenDataset) -> Checkpointer:
-    return Checkpointer(config, dataset.tokenizer.sha256)
+    return Checkpointer.open(config, dataset.tokenizer.sha256)
 
 
 def _parent(config: RunConfig, init_from: str | None, dataset: TokenDataset) -> dict | None:

@@ -54,8 +54,9 @@ def as_moments(opt: Any, optim: OptimConfig) -> Any:
 
 def wide(tree: Any) -> Any:
     """`tree` with every bfloat16 leaf in float32, which is exact; other leaves do not change."""
-    widen = lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf  # noqa: E731
-    return jax.tree.map(widen, tree)
+    return jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf, tree
+    )
 
 
 def stored_like(tree: Any, before: Any, seed: int, step: jax.Array) -> Any:

@@ -108,7 +108,10 @@ def test_both_paths_are_the_equation(case: str) -> None:
 def test_reference_gradients_by_finite_differences() -> None:
     q, k, v, segments = inputs()
     weights = np.random.default_rng(1).standard_normal(q.shape)
-    weighted = lambda q, k, v: (reference(q, k, v, segments, 1.5, 5) * weights).sum()  # noqa: E731
+
+    def weighted(q, k, v):
+        return (reference(q, k, v, segments, 1.5, 5) * weights).sum()
+
     grads = jax.jit(jax.grad(weighted, (0, 1, 2)))(q, k, v)
     rng = np.random.default_rng(2)
     for i, grad in enumerate(grads):

@@ -102,7 +102,10 @@ def test_documents_are_framed_and_parts_change_nothing(tokenizer: Tokenizer) -> 
 def test_long_documents_have_the_ids_of_short_ones_in_every_kind_of_model(kind, monkeypatch):
     foreign = foreign_tokenizer(**FOREIGN[kind])
     long = "\n".join(text for _, text in stdlib_texts())
-    framed = lambda text: [foreign.bos_id, *foreign.encode(text), foreign.eos_id]  # noqa: E731
+
+    def framed(text):
+        return [foreign.bos_id, *foreign.encode(text), foreign.eos_id]
+
     assert foreign.encode_documents([long])[0].tolist() == framed(long)
     monkeypatch.setattr(tokenizer_module, "PART_CHARS", 5)
 

@@ -18,7 +18,9 @@ from llm_jax.evals.held_out import read_texts, split_tokens, whole_windows
 from llm_jax.evals.perplexity import Evaluator, windows
 from llm_jax.evals.score import Score
 
-SILENT = lambda phase, done, total: None  # noqa: E731
+
+def silent(phase, done, total):
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_a_stream_of_documents_costs_what_its_documents_cost(trained, dataset):
     config, params, evaluator = trained
     texts = ["def f(x):\n    return x\n" * 6, "猫である。", "", "import json\n" * 20]
     tokens = np.concatenate(dataset.tokenizer.encode_documents(texts))
-    found = evaluator.stream(tokens, dataset.tokenizer.bos_id, SILENT)
+    found = evaluator.stream(tokens, dataset.tokenizer.bos_id, silent)
     wanted = plain_score(config, params, dataset, tokens)
     assert found.tokens == wanted.tokens
     assert found.num_bytes == wanted.num_bytes
@@ -77,8 +79,8 @@ def test_a_stream_of_documents_costs_what_its_documents_cost(trained, dataset):
 def test_a_split_is_its_whole_windows(trained, dataset):
     config, _, evaluator = trained
     tokens = whole_windows(split_tokens(dataset, "validation"), config.data.seq_len)
-    by_split = evaluator.split(dataset, "validation", SILENT)
-    by_stream = evaluator.stream(tokens, dataset.tokenizer.bos_id, SILENT)
+    by_split = evaluator.split(dataset, "validation", silent)
+    by_stream = evaluator.stream(tokens, dataset.tokenizer.bos_id, silent)
     assert by_split.tokens == by_stream.tokens > 1000
     assert by_split.nats == pytest.approx(by_stream.nats, rel=1e-6)
 

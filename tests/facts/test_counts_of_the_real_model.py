@@ -92,7 +92,10 @@ def test_bytes_of_the_state_are_exact(name, dtypes, kind):
     )
     state = abstract_state(config, make_mesh(ParallelConfig(), jax.devices()[:1]))
     counted = state_bytes(config.model, config.optim)
-    size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree) if x.size > 3)  # noqa: E731
+
+    def size(tree):
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree) if x.size > 3)
+
     assert counted["params"] == size(state["params"])
     if kind == "adafactor":
         assert counted["moments"] == pytest.approx(size(state["opt"]), rel=0.03)

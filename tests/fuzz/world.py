@@ -46,7 +46,10 @@ def make(root: Path, zygote: Zygote) -> dict[str, list[str]]:
     _curves(root / "runs.csv")
     config = run_config()
     (root / "run.json").write_text(to_json(config), encoding="utf-8")
-    call = lambda *words: _called(zygote, root, *words)  # noqa: E731
+
+    def call(*words):
+        return _called(zygote, root, *words)
+
     call("tokenizer", "train", "--input", "texts", "--vocab-size", "300", "--out",
          "tokenizer.model", "--character-coverage", "0.98")  # fmt: skip
     call("data", "build", "--input", "texts", "--tokenizer", "tokenizer.model", "--out", "dataset",

@@ -46,7 +46,10 @@ def test_the_copying_head_finds_what_the_first_has_written() -> None:
     query_VH = tokens_VD @ attn["q"][1, :, 0]
     written_VD = tokens_VD @ attn["v"][0, :, 0] @ attn["o"][0, 0]
     key_VH = written_VD @ attn["k"][1, :, 0]
-    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
     likeness = unit(query_VH) @ unit(key_VH).T
     assert (likeness.argmax(axis=1) == np.arange(200)).mean() > 0.95
     copied_VD = tokens_VD @ attn["v"][1, :, 0] @ attn["o"][1, 0]

@@ -63,7 +63,10 @@ def dense_experts(moe: MoeConfig, block: Any, x_BTD: jax.Array) -> tuple[jax.Arr
     weight_BTE = affinity_BTE * chosen_BTE
     if moe.renormalise:
         weight_BTE /= weight_BTE.sum(-1, keepdims=True)
-    silu = lambda a: a / (1 + jnp.exp(-a))  # noqa: E731
+
+    def silu(a):
+        return a / (1 + jnp.exp(-a))
+
     out_BTD = jnp.zeros_like(x_BTD)
     for e in range(moe.experts):
         h = silu(x_BTD @ block["gate"][e]) * (x_BTD @ block["up"][e])

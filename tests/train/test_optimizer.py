@@ -231,10 +231,13 @@ def test_schedule_free_by_its_equations() -> None:
         weight_decay=0.5, clip_norm=1e9,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    draw = lambda: {  # noqa: E731
-        "matrix": rng.standard_normal((2, 8, 4), np.float32),
-        "scale": rng.standard_normal((2, 4), np.float32),
-    }
+
+    def draw() -> dict[str, np.ndarray]:
+        return {
+            "matrix": rng.standard_normal((2, 8, 4), np.float32),
+            "scale": rng.standard_normal((2, 4), np.float32),
+        }
+
     y = draw()
     tx = make_optimizer(optim, 10, SMALL_TREE)
     state, params = tx.init(y), jax.tree.map(jnp.asarray, y)

@@ -162,7 +162,10 @@ def test_stochastic_rounding_learns_what_plain_rounding_does_not(
     small = {"learning_rate": 1e-4}
     exact = losses_by_heart(**small)
     stochastic = losses_by_heart(**small, **ALL_BFLOAT16)
-    to_nearest = lambda x, seed: x.astype(jnp.bfloat16)  # noqa: E731
+
+    def to_nearest(x, seed):
+        return x.astype(jnp.bfloat16)
+
     monkeypatch.setattr("llm_jax.train.precision.stochastic_round", to_nearest)
     nearest = losses_by_heart(**small, **ALL_BFLOAT16)
     print(exact[0], exact[-1], stochastic[-1], nearest[-1])

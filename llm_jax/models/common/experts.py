@@ -26,6 +26,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig, MoeConfig
 from llm_jax.models.common import tgmm
+from llm_jax.models.common.layers import ACTIVATIONS
 from llm_jax.parallel.mesh import AXES, GATHERED, axes_of, axis_shards, spec
 from llm_jax.parallel.platform import platform
 
@@ -189,13 +190,13 @@ def _capacity(
 def _mlp(x, weights: Weights, config: ModelConfig, dot):
     """The experts' MLP. `dot` multiplies each row by its expert's matrix."""
     gate, up, down = weights
-    named = lambda x, w: checkpoint_name(dot(x, w), "dense")  # noqa: E731 (as in layers.dense)
+    activate = ACTIVATIONS[config.activation]
+
+    def named(x: jax.Array, w: jax.Array) -> jax.Array:  # as `layers.dense` names its result
+        return checkpoint_name(dot(x, w), "dense")
+
     h = named(x, up)
-    if gate is not None:
-        g = named(x, gate)
-        h *= jax.nn.silu(g) if config.activation == "swiglu" else jax.nn.gelu(g, approximate=True)
-    else:
-        h = jax.nn.gelu(h, approximate=True)
+    h = activate(h) if gate is None else h * activate(named(x, gate))
     return named(h, down)
 
 
