@@ -12,52 +12,38 @@ import faulthandler
 import functools
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
-from llm_jax.data.dataset import TokenDataset
-from llm_jax.models.common.quantize import require_library
 from llm_jax.objectives.objective import objective_of
-from llm_jax.parallel.check import check_divisible
-from llm_jax.parallel.mesh import make_mesh
-from llm_jax.runs.claim import Claim, only_writer
-from llm_jax.runs.history import History
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
-from llm_jax.train.checkpoint import Checkpointer, saved_steps
-from llm_jax.train.clock import Clock
+from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.course import Stage, stages
-from llm_jax.train.cpu_dispatch import dispatch_for, runs_inline
+from llm_jax.train.cpu_dispatch import dispatch_for
 from llm_jax.train.failures import FileFailure, without_tensorstore_noise
 from llm_jax.train.feed import (
     local_batches,
-    open_dataset,
     padded_token_bytes,
     to_device,
     training_text,
 )
 from llm_jax.train.inherit import inherited_state
-from llm_jax.train.metrics import Log, Record, draw_curve
+from llm_jax.train.metrics import Record, draw_curve
 from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
-from llm_jax.train.place import Place, find_place
-from llm_jax.train.reporter import Reporter
-from llm_jax.train.rollback import Rollback, read_rollbacks, roll_back
+from llm_jax.train.prepare import Prepared, prepare
+from llm_jax.train.rollback import roll_back
 from llm_jax.train.state import (
     State,
-    abstract_state,
-    check_optimizer,
     init_state,
     judged_parameters,
 )
 from llm_jax.train.step import Batch, Metrics, compile_train_step
 from llm_jax.train.stop import Stop
-from llm_jax.train.trace import Trace
 from llm_jax.train.validation import Validation
 
 STDERR = 2
@@ -100,7 +86,7 @@ def train(
             with (
                 without_tensorstore_noise(),
                 contextlib.closing(
-                    prepare(config, stop, held, plan, init_from, source, listen)
+                    _Run(prepare(config, stop, held, plan, init_from, source, listen))
                 ) as run,
             ):
                 return run.train()
@@ -114,100 +100,16 @@ def _tell(callback: Callback, stop: Stop, record: Record) -> None:
         stop.ask()
 
 
-def prepare(
-    config: RunConfig,
-    stop: Stop,
-    held: contextlib.ExitStack,
-    plan: PlanRecord | None,
-    init_from: str | None,
-    source: Path | None,
-    listen: Callable[[Record], None] | None,
-) -> _Run:
-    """Checks everything that can be refused, then claims the run's folder and opens the run.
+class _Run(Prepared):
+    """The state of one process during training.
 
-    Args:
-      held: keeps the claim on the folder until it is closed.
-      listen: is given each record of the metrics.
+    Attributes:
+      done: steps that are done.
     """
-    out = Path(config.out)
-    clock = Clock(out, jax.process_index())
-    mesh = make_mesh(config.parallel)
-    check_divisible(config, mesh)
-    require_library(config.compute)
-    objective_of(config)
-    dataset = open_dataset(config)
-    windows = local_batches(dataset, config, mesh, "train").windows
-    writing = only_writer(out, "llm-jax train", inside=True, ask=distributed.first_asks)
-    with stop.leaving_at_once():
-        claim = held.enter_context(writing)
-    abstract = abstract_state(config, mesh)
-    check_optimizer(config, abstract)
-    place = find_place(config, plan, dataset, abstract, init_from)
-    log = Log(config, quiet=jax.process_index() != 0, listen=listen)
-    run = _Run(
-        config=config,
-        stop=stop,
-        clock=clock,
-        mesh=mesh,
-        dataset=dataset,
-        windows=windows,
-        claim=claim,
-        abstract=abstract,
-        place=place,
-        log=log,
-        trace=Trace(config, log.say),
-        rollbacks=read_rollbacks(out),
-        reporter=Reporter(config, log, clock, place.history),
-        done=place.step,
-    )
-    if not place.finished:
-        clock.begin(run.start)
-        log.open(run.start)
-        run.reporter.found(place, run.rollbacks, source)
-    return run
 
-
-@dataclass
-class _Run:
-    """The state of one process during training."""
-
-    config: RunConfig
-    stop: Stop
-    clock: Clock
-    mesh: Mesh
-    dataset: TokenDataset
-    windows: int
-    """Sequences in the training split."""
-    claim: Claim
-    abstract: State
-    place: Place
-    log: Log
-    trace: Trace
-    rollbacks: list[Rollback]
-    reporter: Reporter
-    done: int
-    """Steps that are done."""
-
-    @property
-    def out(self) -> Path:
-        return Path(self.config.out)
-
-    @property
-    def start(self) -> int:
-        return self.place.step
-
-    @property
-    def checkpointer(self) -> Checkpointer:
-        return self.place.checkpointer
-
-    @property
-    def history(self) -> History:
-        return self.place.history
-
-    @functools.cached_property
-    def inline(self) -> bool:
-        """Whether the steps run in this thread."""
-        return self.mesh.devices.flat[0].platform == "cpu" and runs_inline(self.config)
+    def __init__(self, prepared: Prepared) -> None:
+        super().__init__(**vars(prepared))
+        self.done = self.start
 
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter

@@ -1,0 +1,136 @@
+"""What a start does before its first step: it checks, claims the folder, and opens the run."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from llm_jax.config import RunConfig
+from llm_jax.data.dataset import TokenDataset
+from llm_jax.models.common.quantize import require_library
+from llm_jax.objectives.objective import objective_of
+from llm_jax.parallel.check import check_divisible
+from llm_jax.parallel.mesh import make_mesh
+from llm_jax.runs.claim import Claim, only_writer
+from llm_jax.runs.history import History
+from llm_jax.runs.plan_file import PlanRecord
+from llm_jax.train import distributed
+from llm_jax.train.checkpoint import Checkpointer
+from llm_jax.train.clock import Clock
+from llm_jax.train.cpu_dispatch import runs_inline
+from llm_jax.train.feed import (
+    local_batches,
+    open_dataset,
+)
+from llm_jax.train.metrics import Log, Record
+from llm_jax.train.place import Place, find_place
+from llm_jax.train.reporter import Reporter
+from llm_jax.train.rollback import Rollback, read_rollbacks
+from llm_jax.train.state import (
+    State,
+    abstract_state,
+    check_optimizer,
+)
+from llm_jax.train.stop import Stop
+from llm_jax.train.trace import Trace
+
+Listener = Callable[[Record], None]
+
+
+@dataclass
+class Prepared:
+    """What one process has before its first step."""
+
+    config: RunConfig
+    stop: Stop
+    clock: Clock
+    mesh: Mesh
+    dataset: TokenDataset
+    windows: int
+    """Sequences in the training split."""
+    claim: Claim
+    abstract: State
+    place: Place
+    log: Log
+    trace: Trace
+    rollbacks: list[Rollback]
+    reporter: Reporter
+
+    @property
+    def out(self) -> Path:
+        return Path(self.config.out)
+
+    @property
+    def start(self) -> int:
+        return self.place.step
+
+    @property
+    def checkpointer(self) -> Checkpointer:
+        return self.place.checkpointer
+
+    @property
+    def history(self) -> History:
+        return self.place.history
+
+    @functools.cached_property
+    def inline(self) -> bool:
+        """Whether the steps run in this thread."""
+        return self.mesh.devices.flat[0].platform == "cpu" and runs_inline(self.config)
+
+
+def prepare(
+    config: RunConfig,
+    stop: Stop,
+    held: contextlib.ExitStack,
+    plan: PlanRecord | None,
+    init_from: str | None,
+    source: Path | None,
+    listen: Listener | None,
+) -> Prepared:
+    """Checks everything that can be refused, then claims the run's folder and opens the run.
+
+    Args:
+      held: keeps the claim on the folder until it is closed.
+      listen: is given each record of the metrics.
+    """
+    out = Path(config.out)
+    clock = Clock(out, jax.process_index())
+    mesh = make_mesh(config.parallel)
+    check_divisible(config, mesh)
+    require_library(config.compute)
+    objective_of(config)
+    dataset = open_dataset(config)
+    windows = local_batches(dataset, config, mesh, "train").windows
+    writing = only_writer(out, "llm-jax train", inside=True, ask=distributed.first_asks)
+    with stop.leaving_at_once():
+        claim = held.enter_context(writing)
+    abstract = abstract_state(config, mesh)
+    check_optimizer(config, abstract)
+    place = find_place(config, plan, dataset, abstract, init_from)
+    log = Log(config, quiet=jax.process_index() != 0, listen=listen)
+    made = Prepared(
+        config=config,
+        stop=stop,
+        clock=clock,
+        mesh=mesh,
+        dataset=dataset,
+        windows=windows,
+        claim=claim,
+        abstract=abstract,
+        place=place,
+        log=log,
+        trace=Trace(config, log.say),
+        rollbacks=read_rollbacks(out),
+        reporter=Reporter(config, log, clock, place.history),
+    )
+    if not place.finished:
+        clock.begin(made.start)
+        log.open(made.start)
+        made.reporter.found(place, made.rollbacks, source)
+    return made
