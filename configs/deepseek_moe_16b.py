@@ -45,9 +45,9 @@ def config() -> RunConfig:
                 balance_loss=0.001,
             ),
         ),
-        compute=ComputeConfig(remat="full"),
+        compute=ComputeConfig(remat="full", accumulate=8),
         data=DataConfig(path="data/web", seq_len=4096, batch_size=4608),
-        optim=OptimConfig(learning_rate=4.2e-4, warmup_steps=2000, accumulate=8),
+        optim=OptimConfig(learning_rate=4.2e-4, warmup_steps=2000),
         parallel=ParallelConfig(data=1, fsdp=8, expert=8),
         checkpoint=CheckpointConfig(every=1000, keep_last=3, keep_every=10_000),
     )

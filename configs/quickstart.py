@@ -36,7 +36,7 @@ def config() -> RunConfig:
             norm_eps=1e-6,
             # Without these three, a model this small learns to copy late or never (docs/log.md).
             qk_norm=True,
-            qkv_bias=True,
+            biases=("qkv",),
             attention_init="induction",
             tie_embeddings=True,
         ),

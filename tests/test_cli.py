@@ -141,7 +141,11 @@ BAD_JSON = '{"name": "x"}'
         (["train", "tiny", "--data.seq-len", "999"], 78, "data.seq_len is 999, longer than model"),
         (["train", "tiny", "--data.path", "nowhere"], 2, "There is no dataset in 'nowhere'"),
         (["train", "tiny", "--parallel.fsdp", "3"], 78, "parallel.data x fsdp is 2 x 3"),
-        (["train", "tiny", "--data.batch-size", "6"], 78, "data.batch_size / optim.accumulate is"),
+        (
+            ["train", "tiny", "--data.batch-size", "6"],
+            78,
+            "data.batch_size / compute.acc",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(

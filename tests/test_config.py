@@ -125,8 +125,7 @@ def broken(**changes: Any) -> str:
         ({"model__num_layer": 1}, "run.model has no field 'num_layer': did you mean 'num_layers'?"),
         (
             {"data__zzz": 1},
-            "run.data has no field 'zzz': known: batch_size, path, ramp_from, ramp_steps, seed, "
-            "seq_len.",
+            "run.data has no field 'zzz': known: batch_size, path, ramp, seed, seq_len.",
         ),
         ({"steps": "20"}, "run.steps is '20': it must be of type int."),
         ({"steps": 20.0}, "run.steps is 20.0: it must be of type int."),
@@ -219,7 +218,7 @@ def test_model_mistakes(changes: dict[str, Any], sentence: str) -> None:
         (lambda: OptimConfig(weight_decay=math.inf), "optim.weight_decay is inf: it must"),
         (lambda: OptimConfig(eps=0.0), "optim.eps is 0.0: it must be above 0."),
         (lambda: OptimConfig(clip_norm=0.0), "optim.clip_norm is 0.0: it must be above 0."),
-        (lambda: OptimConfig(accumulate=0), "optim.accumulate is 0: it must be above 0."),
+        (lambda: ComputeConfig(accumulate=0), "compute.accumulate is 0: it must be above 0."),
         (lambda: OptimConfig(b1=1.5), "optim.b1 is 1.5: it must lie between 0 and 1."),
         (lambda: OptimConfig(b2=-0.1), "optim.b2 is -0.1: it must lie between 0 and 1."),
         (lambda: OptimConfig(decay_fraction=2.0), "optim.decay_fraction is 2.0: it must lie"),
@@ -247,8 +246,8 @@ def test_model_mistakes(changes: dict[str, Any], sentence: str) -> None:
             "data.seq_len is 65, longer than model.max_seq_len = 64: shorten one",
         ),
         (
-            lambda: run_config(optim=OptimConfig(accumulate=3, warmup_steps=1)),
-            "data.batch_size is 8, which optim.accumulate = 3 does not divide",
+            lambda: run_config(compute=ComputeConfig(accumulate=3)),
+            "data.batch_size is 8, which compute.accumulate = 3 does not divide",
         ),
         (
             lambda: run_config(optim=OptimConfig(warmup_steps=21)),

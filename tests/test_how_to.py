@@ -88,7 +88,7 @@ def test_an_objective_with_a_fifth_array(
 ) -> None:
     _, (train,) = write("own-objective")
     flags = [*SMALL, "--data.path", str(tiny_dataset), "--log-every", "1"]
-    run(capsys, train, *flags, "--optim.accumulate", "2")
+    run(capsys, train, *flags, "--compute.accumulate", "2")
     own = losses("runs/later")
     run(capsys, [*train[:2], *flags, "--steps", "20", "--out", "runs/plain"])
     plain = losses("runs/plain")

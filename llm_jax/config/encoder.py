@@ -63,8 +63,6 @@ class EncoderConfig:
             norm="layernorm",
             norm_eps=self.norm_eps,
             positions="learned",
-            qkv_bias=True,
-            out_bias=True,
-            mlp_bias=True,
+            biases=("qkv", "out", "mlp"),
             tie_embeddings=True,
         )

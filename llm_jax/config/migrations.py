@@ -19,8 +19,30 @@ def _plan_has_its_own_file(raw: Raw) -> Raw:
     return {name: value for name, value in raw.items() if name != "plan"}
 
 
+def _fewer_fields(raw: Raw) -> Raw:
+    """Format 2 had three switches for biases, two fields for a ramp, and the micro-batches of a
+    step in `optim`; it called the pieces of a pipeline micro-batches too."""
+    model, data, optim, compute, parallel = (
+        dict(raw[part]) if isinstance(raw.get(part), dict) else None
+        for part in ("model", "data", "optim", "compute", "parallel")
+    )
+    if model is not None:
+        named = {"qkv": "qkv_bias", "out": "out_bias", "mlp": "mlp_bias"}
+        found = [name for name, field in named.items() if model.pop(field, False) is True]
+        model |= {"biases": found} if found else {}
+    if data is not None:
+        first, steps = data.pop("ramp_from", None), data.pop("ramp_steps", 0)
+        data |= {} if first is None else {"ramp": f"{first}:{steps}"}
+    if optim is not None and "accumulate" in optim:
+        compute = (compute or {}) | {"accumulate": optim.pop("accumulate")}
+    if parallel is not None and "microbatches" in parallel:
+        parallel["pieces"] = parallel.pop("microbatches")
+    parts = {"model": model, "data": data, "optim": optim, "compute": compute, "parallel": parallel}
+    return raw | {name: part for name, part in parts.items() if part is not None}
+
+
 MIGRATIONS: dict[str, tuple[Callable[[Raw], Raw], ...]] = {
-    "RunConfig": (_plan_has_its_own_file,),
+    "RunConfig": (_plan_has_its_own_file, _fewer_fields),
     "PlanRecord": (),
 }
 """Name of a class → the functions that bring its format 1 to 2, its format 2 to 3, and so on."""

@@ -163,15 +163,12 @@ class ModelConfig:
     """Base of the rotary frequencies."""
     rope_scaling: Llama3Rope | YarnRope | None = None
     """Frequency scaling for a longer context than that of pretraining."""
-    qkv_bias: bool = False
-    """Biases on queries, keys and values."""
-    out_bias: bool = False
-    """A bias on the attention's output."""
-    mlp_bias: bool = False
-    """Biases in the MLP."""
+    biases: tuple[Literal["qkv", "out", "mlp"], ...] = ()
+    """Which matrices have biases: `qkv` queries, keys and values; `out` the attention's output;
+    `mlp` those of the MLP. In this order."""
     attention_init: Literal["normal", "induction"] = "normal"
     """`induction` starts the model with an induction head, so that a small model learns to copy
-    early (`model/induction.py`). It requires RoPE, `qkv_bias` and `qk_norm`."""
+    early (`models/decoder/induction.py`). It requires RoPE, biases `qkv` and `qk_norm`."""
     tie_embeddings: bool = False
     """Use the embedding table as the output matrix too."""
     scale_embeddings: bool = False
@@ -205,12 +202,21 @@ class ModelConfig:
             f"model.head_dim is {self.head_dim}: rotary positions need an even number.",
         )
         require(
+            self.biases == tuple(name for name in ("qkv", "out", "mlp") if name in self.biases),
+            f"model.biases is {list(self.biases)}: write each once, in the order qkv, out, mlp.",
+        )
+        require(
             set(self.window_pattern) <= {"L", "G"} and self.window_pattern != "",
             f"model.window_pattern is {self.window_pattern!r}: use letters L (local) and G "
             "(global), such as 'LLLLLG'.",
         )
         if self.attention_init == "induction":
-            wanted = {"positions": "rope", "qkv_bias": True, "qk_norm": True, "moe": None}
+            require(
+                self.qkv_bias,
+                "model.attention_init is 'induction', which requires 'qkv' in model.biases: add "
+                "it, or set attention_init to 'normal'.",
+            )
+            wanted = {"positions": "rope", "qk_norm": True, "moe": None}
             for name, value in wanted.items():
                 require(
                     getattr(self, name) == value,
@@ -241,8 +247,23 @@ class ModelConfig:
             )
             require(
                 not self.mlp_bias,
-                "model.mlp_bias is True, but experts have no biases: set it to False.",
+                "model.biases has 'mlp', but experts have no biases: remove it.",
             )
+
+    @property
+    def qkv_bias(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return "qkv" in self.biases
+
+    @property
+    def out_bias(self) -> bool:
+        """Whether the attention's output has a bias."""
+        return "out" in self.biases
+
+    @property
+    def mlp_bias(self) -> bool:
+        """Whether the MLP has biases."""
+        return "mlp" in self.biases
 
     @property
     def moe_layers(self) -> tuple[bool, ...]:

@@ -77,21 +77,20 @@ class RunConfig:
             f"{self.model.max_seq_len}: shorten one or raise the other.",
         )
         require(
-            self.data.batch_size % self.optim.accumulate == 0,
-            f"data.batch_size is {self.data.batch_size}, which optim.accumulate = "
-            f"{self.optim.accumulate} does not divide: set accumulate to a divisor of batch_size.",
+            self.data.batch_size % self.compute.accumulate == 0,
+            f"data.batch_size is {self.data.batch_size}, which compute.accumulate = "
+            f"{self.compute.accumulate} does not divide: set accumulate to one of its divisors.",
         )
-        micro = self.data.batch_size // self.optim.accumulate
+        micro = self.data.batch_size // self.compute.accumulate
         require(
             (self.data.ramp_from or micro) % micro == 0,
-            f"data.ramp_from is {self.data.ramp_from}, which is not a multiple of the {micro} "
-            "sequences of a micro-batch (data.batch_size / optim.accumulate): raise "
-            "data.ramp_from or optim.accumulate.",
+            f"data.ramp is {self.data.ramp!r}, but its first batch is not a multiple of the "
+            f"{micro} sequences of a micro-batch (data.batch_size / compute.accumulate): raise one of them.",
         )
         require(
             self.data.ramp_steps < self.steps,
-            f"data.ramp_steps is {self.data.ramp_steps}, but the run has {self.steps} steps: it "
-            "must be less.",
+            f"data.ramp is {self.data.ramp!r}, but the run has {self.steps} steps: give the ramp "
+            "fewer.",
         )
         require(
             self.compute.remat != "offload" or self.parallel.pipeline == 1,

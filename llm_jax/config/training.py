@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,8 @@ class ComputeConfig:
     remat: Literal["none", "dots", "full", "offload"] = "full"
     """What the backward pass recomputes. `none`: nothing. `dots`: everything but matmul outputs.
     `full`: whole blocks. `offload`: whole blocks, whose inputs are kept in the host's memory."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step, one after another; the step averages over them."""
     quantize: Literal["none", "int8", "fp8"] = "none"
     """Round the operands of the blocks' weight matmuls to 8 bits in the forward pass of training.
     Routed experts are not rounded. Needs the extra `quantize`."""
@@ -36,7 +39,7 @@ class ComputeConfig:
     """Options of the TPU compiler beyond its defaults (`PURPOSES` in train/compiler.py)."""
 
     def __post_init__(self) -> None:
-        positive("compute", self, "loss_chunk")
+        positive("compute", self, "loss_chunk", "accumulate")
         require(
             not {"async_collectives", "sparsecore"} <= set(self.compiler),
             "compute.compiler has both async_collectives and sparsecore, but only one of them can "
@@ -54,11 +57,9 @@ class DataConfig:
     """Tokens per sequence."""
     batch_size: int = 8
     """Sequences per optimizer step, over all hosts and micro-batches."""
-    ramp_from: int | None = None
-    """Sequences in the first step. The batch doubles at equal intervals within `ramp_steps` until
-    it is `batch_size`. None: no ramp."""
-    ramp_steps: int = 0
-    """Number of first steps whose batch is smaller than `batch_size`."""
+    ramp: str | None = None
+    """`sequences:steps` of a smaller batch at the beginning, such as `64:3000`: the batch doubles
+    at equal intervals within these steps, from these sequences to `batch_size`. None: no ramp."""
     seed: int = 0
     """Seed of the data order. A step's batch follows from it, the step, and the run's history."""
 
@@ -66,25 +67,33 @@ class DataConfig:
         positive("data", self, "seq_len", "batch_size")
         check_seed("data", self.seed)
         require(self.path != "", "data.path is empty: name a dataset's folder.")
-        start, doublings = self.ramp_from, self._doublings
-        if start is None:
-            require(
-                self.ramp_steps == 0,
-                f"data.ramp_steps is {self.ramp_steps}, but data.ramp_from is not set: set it to "
-                "the number of sequences in the first step.",
-            )
+        if self.ramp is None:
             return
-        positive("data", self, "ramp_from")
+        require(
+            re.fullmatch(r"[1-9]\d{0,17}:[1-9]\d{0,17}", self.ramp) is not None,
+            f"data.ramp is {self.ramp!r}: write sequences:steps, such as 64:3000.",
+        )
+        start, doublings = self.ramp_from or 0, self._doublings
         require(
             doublings > 0 and start << doublings == self.batch_size,
-            f"data.ramp_from is {start}, which does not double to data.batch_size = "
-            f"{self.batch_size}: choose a half, a quarter, an eighth … of batch_size.",
+            f"data.ramp is {self.ramp!r}, but {start} does not double to data.batch_size = "
+            f"{self.batch_size}: begin with a half, a quarter, an eighth … of batch_size.",
         )
         require(
             self.ramp_steps >= doublings,
-            f"data.ramp_steps is {self.ramp_steps}, fewer than the {doublings} doublings from "
-            f"{start} to {self.batch_size} sequences: set it to {doublings} or more.",
+            f"data.ramp is {self.ramp!r}, with fewer steps than the {doublings} doublings from "
+            f"{start} to {self.batch_size} sequences: give it {doublings} or more.",
         )
+
+    @property
+    def ramp_from(self) -> int | None:
+        """Sequences in the first step; None without a ramp."""
+        return None if self.ramp is None else int(self.ramp.split(":")[0])
+
+    @property
+    def ramp_steps(self) -> int:
+        """Number of first steps whose batch is smaller than `batch_size`."""
+        return 0 if self.ramp is None else int(self.ramp.split(":")[1])
 
     @property
     def _doublings(self) -> int:
@@ -151,8 +160,6 @@ class OptimConfig:
     """Decoupled weight decay, applied to matrices only: not to norms, biases or positions."""
     clip_norm: float = 1.0
     """Largest global norm of the gradient; a larger gradient is scaled down to it."""
-    accumulate: int = 1
-    """Micro-batches per optimizer step; the step averages over them."""
     z_loss: float = 0.0
     """Weight of (log Z)², which keeps logits from drifting (PaLM, Chowdhery et al. 2022 §5)."""
     spike_limit: float | None = 10.0
@@ -164,7 +171,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         check_name("optim.kind", self.kind)
-        positive("optim", self, "learning_rate", "eps", "clip_norm", "accumulate", "skip_limit")
+        positive("optim", self, "learning_rate", "eps", "clip_norm", "skip_limit")
         if self.spike_limit is not None:
             positive("optim", self, "spike_limit")
         for name in ("b1", "b2", "decay_fraction", "final_fraction"):
@@ -223,8 +230,8 @@ class ParallelConfig:
     """Splits the experts. For all other parameters it is one more fsdp axis."""
     pipeline: int = 1
     """Splits the layers into stages."""
-    microbatches: int | None = None
-    """Pieces of a (micro-)batch that go through the stages one after another. None: one per
+    pieces: int | None = None
+    """Pieces of a micro-batch that go through the stages one after another. None: one per
     stage."""
     rounds: int = 1
     """Times that a piece passes through all stages. Each stage holds this many groups of layers
@@ -237,11 +244,11 @@ class ParallelConfig:
         )
         positive("parallel", self, "replica", "fsdp", "tensor", "context", "expert", "pipeline")
         positive("parallel", self, "rounds")
-        if self.microbatches is not None:
-            positive("parallel", self, "microbatches")
+        if self.pieces is not None:
+            positive("parallel", self, "pieces")
             require(
-                self.microbatches % self.pipeline == 0,
-                f"parallel.microbatches is {self.microbatches}, which parallel.pipeline = "
+                self.pieces % self.pipeline == 0,
+                f"parallel.pieces is {self.pieces}, which parallel.pipeline = "
                 f"{self.pipeline} does not divide: make it a multiple of {self.pipeline}.",
             )
 

@@ -191,7 +191,9 @@ def as_exported(config: ModelConfig) -> ModelConfig:
     Llama has all four biases or none. Qwen2 has these three, but for that model type AutoTokenizer
     always uses Qwen's own byte-level tokenizer class, which gives other ids with our files.
     """
-    return dataclasses.replace(config, out_bias=True) if config.qkv_bias else config
+    if not config.qkv_bias or config.out_bias:
+        return config
+    return dataclasses.replace(config, biases=("qkv", "out", *config.biases[1:]))
 
 
 def why_not_exportable(config: ModelConfig) -> str | None:

@@ -125,9 +125,8 @@ def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
     fields["d_ff"] = fields["d_ff"] or 4 * fields["d_model"]
     fields["num_kv_heads"] = fields["num_heads"]
     fields["head_dim"] = fields["d_model"] // fields["num_heads"]
-    biases = dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), True)
-    fixed = {"norm": "layernorm", "positions": "learned"}
-    return {**fields, **biases, **fixed, "activation": GPT2_ACTIVATIONS[act]}
+    fixed = {"norm": "layernorm", "positions": "learned", "biases": ("qkv", "out", "mlp")}
+    return {**fields, **fixed, "activation": GPT2_ACTIVATIONS[act]}
 
 
 def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
@@ -147,9 +146,12 @@ def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
             f"config.json has hidden_act {act!r}: supported are {', '.join(FROM_ACTIVATIONS)}."
         )
     fields["activation"] = FROM_ACTIVATIONS[act]
-    fields["qkv_bias"] = kind == "qwen2" or given["attention_bias"]
-    fields["out_bias"] = kind != "qwen2" and given["attention_bias"]
-    fields["mlp_bias"] = given["mlp_bias"]
+    has_bias = {
+        "qkv": kind == "qwen2" or given["attention_bias"],
+        "out": kind != "qwen2" and given["attention_bias"],
+        "mlp": given["mlp_bias"],
+    }
+    fields["biases"] = tuple(name for name, has in has_bias.items() if has)
     fields["qk_norm"] = kind in ("qwen3", "qwen3_moe")
     if kind in EXPERTS:
         fields["moe"] = _moe(given, kind, fields["num_layers"])

@@ -38,7 +38,7 @@ class Evaluator:
     def __init__(self, config: RunConfig, params: dict[str, Any], tokenizer: Tokenizer) -> None:
         count = max(n for n in range(1, jax.device_count() + 1) if config.model.d_model % n == 0)
         self._mesh = make_mesh(ParallelConfig(data=1, fsdp=count), jax.devices()[:count])
-        micro = config.data.batch_size // config.optim.accumulate
+        micro = config.data.batch_size // config.compute.accumulate
         self.batch_size = -(-micro // count) * count
         self.seq_len = config.data.seq_len
         token_bytes = tokenizer.token_bytes
@@ -46,14 +46,12 @@ class Evaluator:
         self._config = dataclasses.replace(
             config,
             objective="next_token",
-            data=dataclasses.replace(
-                config.data, batch_size=self.batch_size, ramp_from=None, ramp_steps=0
-            ),
+            compute=dataclasses.replace(config.compute, accumulate=1),
+            data=dataclasses.replace(config.data, batch_size=self.batch_size, ramp=None),
             # The parameters are float32, whatever dtype the run stores.
             optim=dataclasses.replace(
                 config.optim,
                 kind="adamw",  # none is needed
-                accumulate=1,
                 z_loss=0.0,
                 param_dtype="float32",
                 grad_dtype="float32",

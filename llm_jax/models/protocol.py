@@ -104,5 +104,5 @@ def context_of(config: RunConfig) -> Context:
     parallel, stages = config.parallel, axis_shards("pipeline")
     schedule = None
     if stages > 1:
-        schedule = Schedule(stages, parallel.rounds, parallel.microbatches or stages)
+        schedule = Schedule(stages, parallel.rounds, parallel.pieces or stages)
     return Context(config.compute, parallel.context_kind, schedule)

@@ -15,13 +15,13 @@ def check_divisible(config: RunConfig, mesh: Mesh) -> None:
     """Raises `ConfigError` if a mesh axis does not divide a size that it splits; it names both."""
     parallel, stages = config.parallel, mesh.shape["pipeline"]
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    pieces = (parallel.microbatches or stages) if stages > 1 else 1
-    micro = config.data.batch_size // config.optim.accumulate
+    pieces = (parallel.pieces or stages) if stages > 1 else 1
+    micro = config.data.batch_size // config.compute.accumulate
     require(
         micro % (shards * pieces) == 0 and pieces % stages == 0,
-        f"data.batch_size / optim.accumulate is {micro} sequences, which the {shards} batch shards "
-        f"of the mesh (replica x data x fsdp x expert)"
-        + (f" times {pieces} microbatches for {stages} pipeline stages" if stages > 1 else "")
+        f"data.batch_size / compute.accumulate is {micro} sequences, which the {shards} batch "
+        f"shards of the mesh (replica x data x fsdp x expert)"
+        + (f" times {pieces} pieces for {stages} pipeline stages" if stages > 1 else "")
         + f" do not divide: make it a multiple of {shards * math.lcm(pieces, stages)}.",
     )
     _check_sequences(config, mesh)

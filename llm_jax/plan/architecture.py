@@ -17,17 +17,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "activation": "gelu",
         "norm": "layernorm",
         "positions": "learned",
-        "qkv_bias": True,
-        "out_bias": True,
-        "mlp_bias": True,
+        "biases": ("qkv", "out", "mlp"),
     },
 }
 """The fixed fields of each family: Llama 3 (Grattafiori et al. 2024), Qwen3 (Yang et al. 2025),
 Mixtral (Jiang et al. 2024), GPT-2."""
-COPYING: dict[str, Any] = {"qkv_bias": True, "attention_init": "induction"}
+COPYING: dict[str, Any] = {"biases": ("qkv",), "attention_init": "induction"}
 """Extra fields of small models of family `qwen`: with them they learn to copy early
-(`model/induction.py`). The biases are those of Qwen 1 to 2.5, and `attention_bias` of Qwen3 in
-transformers."""
+(`models/decoder/induction.py`). The biases are those of Qwen 1 to 2.5, and `attention_bias` of
+Qwen3 in transformers."""
 EXPERTS = {"moe": (8, 2)}
 """For families with experts: (experts per layer, experts per token), as in Mixtral."""
 BALANCE_LOSS, ROUTER_Z_LOSS = 0.01, 0.001

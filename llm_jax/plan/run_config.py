@@ -66,6 +66,7 @@ def training(
         compute=ComputeConfig(
             dtype="float32" if run.layout.dtype == "float32" else "bfloat16",
             remat=run.layout.remat,
+            accumulate=run.layout.accumulate,
             # On a CPU, written-out layers are faster, and they are few enough to compile.
             scan_layers=run.machine.chip.kind != "cpu",
         ),
@@ -77,7 +78,6 @@ def training(
             final_fraction=hyper.final,
             b2=hyper.b2,
             weight_decay=hyper.weight_decay,
-            accumulate=run.layout.accumulate,
         ),
         parallel=_parallel(run),
         checkpoint=CheckpointConfig(every=every),

@@ -64,7 +64,7 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
         "devices": machine.devices,
         "mesh": used_axes(mesh),
         "batch": {"sequences": config.data.batch_size, "tokens": config.batch_tokens},
-        "accumulate": config.optim.accumulate,
+        "accumulate": config.compute.accumulate,
         "remat": config.compute.remat,
         "attention": attention.kind,
         "attention_reason": attention.reason,
@@ -169,7 +169,7 @@ def layout_of(config: RunConfig, mesh: Mesh) -> Layout:
         data=size["replica"] * size["data"] * size["pipeline"] * size["context"],
         fsdp=size["fsdp"] * size["expert"],
         tensor=size["tensor"],
-        accumulate=config.optim.accumulate,
+        accumulate=config.compute.accumulate,
         remat=config.compute.remat,
         dtype=config.compute.dtype,
         expert=size["expert"],
@@ -184,7 +184,7 @@ def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
         return None
     shards = math.prod(shape[axis] for axis in BATCH_AXES)
     length = config.data.seq_len // shape["context"]
-    micro = config.data.batch_size // config.optim.accumulate // shards * length
+    micro = config.data.batch_size // config.compute.accumulate // shards * length
     parts = device_bytes(
         config.model, layout_of(config, mesh), micro, config.compute.loss_chunk, config.optim
     )

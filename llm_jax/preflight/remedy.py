@@ -52,10 +52,11 @@ def remedies(config: RunConfig, machine: Machine) -> Iterator[tuple[str, RunConf
             f"compute.remat {remat}", compute=dataclasses.replace(config.compute, remat=remat)
         )
     while _micro_batch(config, machine) % 2 == 0:
-        words = [word for word in words if "optim.accumulate" not in word]
-        more = 2 * config.optim.accumulate
+        words = [word for word in words if "compute.accumulate" not in word]
+        more = 2 * config.compute.accumulate
         yield changed(
-            f"optim.accumulate {more}", optim=dataclasses.replace(config.optim, accumulate=more)
+            f"compute.accumulate {more}",
+            compute=dataclasses.replace(config.compute, accumulate=more),
         )
     parallel = config.parallel
     rest = _data(config, machine)
@@ -88,8 +89,8 @@ def _micro_batch(config: RunConfig, machine: Machine) -> int:
     """Sequences of one micro-batch on one device; 1 if a pipeline splits it further."""
     p = config.parallel
     shards = p.replica * _data(config, machine) * p.fsdp * p.expert
-    pieces = p.pipeline * (p.microbatches or 1)
-    return 1 if pieces > 1 else config.data.batch_size // config.optim.accumulate // shards
+    pieces = p.pipeline * (p.pieces or 1)
+    return 1 if pieces > 1 else config.data.batch_size // config.compute.accumulate // shards
 
 
 def _splits(config: RunConfig, tensor: int) -> bool:

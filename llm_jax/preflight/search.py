@@ -44,7 +44,7 @@ def search(config: RunConfig, machine: Machine) -> dict[str, Any]:
             {
                 "mesh": found["mesh"],
                 "remat": candidate.compute.remat,
-                "accumulate": candidate.optim.accumulate,
+                "accumulate": candidate.compute.accumulate,
                 "planned_seconds": seconds,
                 "step_seconds": found.get("step_seconds"),
                 "peak": found["hbm_bytes"]["peak"],
@@ -107,12 +107,13 @@ def _with(config: RunConfig, machine: Machine, layout: Layout) -> RunConfig:
         context=1,
         expert=1,
         pipeline=1,
-        microbatches=None,
+        pieces=None,
         rounds=1,
     )
     return dataclasses.replace(
         config,
         parallel=parallel,
-        compute=dataclasses.replace(config.compute, remat=layout.remat),
-        optim=dataclasses.replace(config.optim, accumulate=layout.accumulate),
+        compute=dataclasses.replace(
+            config.compute, remat=layout.remat, accumulate=layout.accumulate
+        ),
     )

@@ -8,7 +8,7 @@ from llm_jax.config.wording import counted
 
 ADVICE = {
     "activations": "recompute more (--compute.remat full), or smaller micro-batches "
-    "(--optim.accumulate 2)",
+    "(--compute.accumulate 2)",
     "logits": "fewer logits at a time (--compute.loss-chunk)",
     "gathered_weights": "split each layer more (--parallel.tensor)",
 }

@@ -27,7 +27,7 @@ FILE = "history.jsonl"
 SAME_TRAINING = (
     *("run.log_every", "run.wandb", "run.profile", "run.checkpoint.", "run.eval.", "run.parallel."),
     *("run.compute.remat", "run.compute.scan_layers", "run.compute.loss_chunk"),
-    *("run.compute.attention", "run.compute.compiler", "run.optim.accumulate", "run.data.path"),
+    *("run.compute.attention", "run.compute.compiler", "run.compute.accumulate", "run.data.path"),
 )
 """Beginnings of the fields that change no more of what is learned than how sums are rounded."""
 

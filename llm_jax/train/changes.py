@@ -20,7 +20,7 @@ from llm_jax.train.metrics import METRICS_FILE, read_metrics
 from llm_jax.train.optimizers.schedule import learning_rate
 from llm_jax.train.run_folder import changed_fields, in_words
 
-ROUNDING = ("run.parallel.", "run.compute.", "run.optim.accumulate")
+ROUNDING = ("run.parallel.", "run.compute.", "run.compute.accumulate")
 SCHEDULE = tuple(
     f"run.optim.{name}"
     for name in ("learning_rate", "schedule", "warmup_steps", "decay_fraction", "final_fraction")
@@ -171,5 +171,5 @@ def _rate(config: RunConfig, old: RunConfig, step: int) -> list[str]:
 
 def _held_out(config: RunConfig) -> tuple[int, ...]:
     """What determines which windows are evaluated during training."""
-    parts = config.optim.accumulate
+    parts = config.compute.accumulate
     return config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts

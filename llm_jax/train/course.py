@@ -67,11 +67,11 @@ def _boundaries(
 
 
 def _alone(config: RunConfig, size: int) -> RunConfig:
-    micro = config.data.batch_size // config.optim.accumulate
+    micro = config.data.batch_size // config.compute.accumulate
     return replace(
         config,
-        data=replace(config.data, batch_size=size, ramp_from=None, ramp_steps=0),
-        optim=replace(config.optim, accumulate=max(size // micro, 1)),
+        data=replace(config.data, batch_size=size, ramp=None),
+        compute=replace(config.compute, accumulate=max(size // micro, 1)),
     )
 
 

@@ -56,7 +56,7 @@ def local_batches(
     `Batches`.
     """
     data, training = config.data, split == "train"
-    B = data.batch_size if training else data.batch_size // config.optim.accumulate
+    B = data.batch_size if training else data.batch_size // config.compute.accumulate
     where = sharding(mesh, ("batch", "length"))
     parts = where.addressable_devices_indices_map((B, data.seq_len)).values()
     rows = [part[0] for part in parts if part is not None]

@@ -49,7 +49,7 @@ def loss_fn(
         batch = in_zigzag(batch, objective.arrays)
     total, nats, routing = objective.loss(params, batch, weight, config)
     if routing is not None:
-        total += jnp.sum(routing.loss) / config.optim.accumulate
+        total += jnp.sum(routing.loss) / config.compute.accumulate
     return total, (nats, routing)
 
 
@@ -63,7 +63,8 @@ def in_zigzag(batch: Batch, arrays: Mapping[str, Array]) -> Batch:
     def ordered(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
         if "length" not in axes:
             return x
-        return constrain(jnp.take(x, order_T, axes.index("length")), *axes)
+        place = tuple(order_T if axis == "length" else slice(None) for axis in axes)
+        return constrain(x[place], *axes)
 
     return {name: ordered(x, arrays[name].axes) for name, x in batch.items()}
 
@@ -84,7 +85,7 @@ def gradients(params: Any, batch: Batch, config: RunConfig) -> tuple[Any, Metric
     count = jnp.sum(batch["targets"] >= 0)
     weight = 1.0 / jnp.maximum(count, 1).astype(jnp.float32)
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-    parts = config.optim.accumulate
+    parts = config.compute.accumulate
     if parts == 1:
         (_, measured), grads = value_and_grad(params, batch, weight, config)
         loss, routing = jax.tree.map(lambda leaf: leaf[None], measured)
@@ -206,7 +207,7 @@ def abstract_batch(
     config: RunConfig, mesh: Mesh, *, micro: bool = False
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a batch, or of one micro-batch if `micro`."""
-    B = config.data.batch_size // (config.optim.accumulate if micro else 1)
+    B = config.data.batch_size // (config.compute.accumulate if micro else 1)
     return {
         name: jax.ShapeDtypeStruct(
             array.shape(B, config.data.seq_len), array.dtype, sharding=sharding(mesh, array.axes)

@@ -25,7 +25,7 @@ class Validation:
         self._step = compile_eval_step(config, mesh, padded_token_bytes(dataset, config))
         batches = local_batches(dataset, config, mesh, "validation")
         whole = batches.steps_per_epoch
-        count = min(config.eval.batches * config.optim.accumulate, whole)
+        count = min(config.eval.batches * config.compute.accumulate, whole)
         # Not just the first batches: they hold only a few documents.
         self._batches = [batches.at(i * whole // count) for i in range(count)]
 

@@ -29,7 +29,7 @@ OPTIM: dict[str, dict[str, Any]] = {
     },
     "schedule-free": {"kind": "schedule_free", "schedule": "constant"},
 }
-DATA: dict[str, dict[str, Any]] = {"ramp": {"ramp_from": 8, "ramp_steps": 2, "batch_size": 16}}
+DATA: dict[str, dict[str, Any]] = {"ramp": {"ramp": "8:2", "batch_size": 16}}
 Json = Callable[..., dict[str, Any]]
 
 

@@ -33,15 +33,15 @@ GEMMA = dataclasses.replace(
 OURS = {
     "llama": LLAMA,
     "llama-biases-geglu-tied": dataclasses.replace(
-        LLAMA, activation="geglu", qkv_bias=True, out_bias=True, mlp_bias=True, tie_embeddings=True
+        LLAMA, activation="geglu", biases=("qkv", "out", "mlp"), tie_embeddings=True
     ),
     "llama-llama3-rope": dataclasses.replace(LLAMA, rope_theta=5e5, rope_scaling=LLAMA3_ROPE),
     "llama-yarn-wide-heads": dataclasses.replace(LLAMA, head_dim=20, rope_scaling=YARN_ROPE),
-    "llama-qkv-bias": dataclasses.replace(LLAMA, qkv_bias=True),
+    "llama-qkv-bias": dataclasses.replace(LLAMA, biases=("qkv",)),
     "qwen3": dataclasses.replace(LLAMA, qk_norm=True, rope_theta=1e6, tie_embeddings=True),
-    "qwen3-qkv-bias": dataclasses.replace(LLAMA, qk_norm=True, qkv_bias=True, head_dim=20),
+    "qwen3-qkv-bias": dataclasses.replace(LLAMA, qk_norm=True, biases=("qkv",), head_dim=20),
     "qwen3-yarn-window-biases": dataclasses.replace(
-        LLAMA, qk_norm=True, qkv_bias=True, out_bias=True, rope_scaling=YARN_ROPE,
+        LLAMA, qk_norm=True, biases=("qkv", "out"), rope_scaling=YARN_ROPE,
         sliding_window=9, window_pattern="LG",
     ),
     "mistral": dataclasses.replace(LLAMA, sliding_window=7, num_kv_heads=1),
@@ -61,15 +61,15 @@ OURS = {
     ),
     "gpt2": dataclasses.replace(
         LLAMA, activation="gelu", norm="layernorm", positions="learned", num_kv_heads=4,
-        qkv_bias=True, out_bias=True, mlp_bias=True, tie_embeddings=True,
+        biases=("qkv", "out", "mlp"), tie_embeddings=True,
     ),
     "gpt2-exact": dataclasses.replace(
         LLAMA, activation="gelu_exact", norm="layernorm", positions="learned", num_kv_heads=4,
-        qkv_bias=True, out_bias=True, mlp_bias=True,
+        biases=("qkv", "out", "mlp"),
     ),
     "gpt2-untied": dataclasses.replace(
         LLAMA, activation="gelu", norm="layernorm", positions="learned", num_kv_heads=4,
-        qkv_bias=True, out_bias=True, mlp_bias=True,
+        biases=("qkv", "out", "mlp"),
     ),
 }  # fmt: skip
 EXPECTED_TYPE = {name: name.split("-")[0] for name in OURS}

@@ -25,7 +25,7 @@ transformers = pytest.importorskip("transformers")
 BASE = tiny.model_config(vocab_size=600)
 MODELS = {
     "llama": dataclasses.replace(
-        BASE, qkv_bias=True, out_bias=True, mlp_bias=True, rope_scaling=Llama3Rope(
+        BASE, biases=("qkv", "out", "mlp"), rope_scaling=Llama3Rope(
             factor=8.0, original_max_seq_len=16
         ),
     ),
@@ -35,7 +35,7 @@ MODELS = {
     ),
     "gpt2": dataclasses.replace(
         BASE, activation="gelu", norm="layernorm", positions="learned", num_kv_heads=8, head_dim=4,
-        qkv_bias=True, out_bias=True, mlp_bias=True, tie_embeddings=True,
+        biases=("qkv", "out", "mlp"), tie_embeddings=True,
     ),
 }  # fmt: skip
 # The first step of AdamW is g / (|g| + eps): a rounding error dg of the gradient moves it by as

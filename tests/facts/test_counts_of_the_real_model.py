@@ -38,14 +38,14 @@ BASE = {
 }
 GPT2 = {
     "activation": "gelu", "norm": "layernorm", "num_kv_heads": 8, "positions": "learned",
-    "qkv_bias": True, "out_bias": True, "mlp_bias": True, "tie_embeddings": True,
+    "biases": ("qkv", "out", "mlp"), "tie_embeddings": True,
 }  # fmt: skip
 VARIANTS = {
     "llama": {},
     "gpt2": GPT2,
     "qwen": {"qk_norm": True, "tie_embeddings": True},
     "gemma": {"post_norm": True, "norm_plus_one": True, "activation": "geglu"},
-    "bias": {"qkv_bias": True, "mlp_bias": True, "post_norm": True, "norm": "layernorm"},
+    "bias": {"biases": ("qkv", "mlp"), "post_norm": True, "norm": "layernorm"},
     # As many slots as assignments, so that XLA counts what active parameters cost.
     "experts": {
         "moe": MoeConfig(

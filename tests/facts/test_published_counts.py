@@ -208,9 +208,7 @@ def test_gpt2_124m():
         activation="gelu",
         norm="layernorm",
         positions="learned",
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
+        biases=("qkv", "out", "mlp"),
         tie_embeddings=True,
     )
     assert total_parameters(model) == 124_439_808

@@ -38,8 +38,7 @@ MODELS = {
         num_layers=3, moe=MoeConfig(experts=4, top_k=2, d_ff=16, shared_d_ff=8, dense_layers=1)
     ),
     "gpt2": tiny.model_config(
-        activation="gelu", norm="layernorm", positions="learned", qkv_bias=True, out_bias=True,
-        mlp_bias=True,
+        activation="gelu", norm="layernorm", positions="learned", biases=("qkv", "out", "mlp"),
     ),
 }  # fmt: skip
 NO_EOS = -5
@@ -144,7 +143,7 @@ def test_a_prompt_beyond_the_context_is_one_sentence():
 @pytest.mark.parametrize("balance_rate", [0.0, 1e-3])
 def test_bfloat16_chooses_the_experts_that_training_chooses(balance_rate):
     moe = MoeConfig(experts=64, top_k=2, d_ff=8, balance_rate=balance_rate)
-    model = tiny.model_config(moe=moe, norm="layernorm", out_bias=True)
+    model = tiny.model_config(moe=moe, norm="layernorm", biases=("out",))
     compute = tiny.compute_config(dtype="bfloat16")
     params = params_of(model)
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 64, (4, 32)), jnp.int32)

@@ -15,7 +15,7 @@ from llm_jax.models.decoder.induction import LIKENESS
 from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.train.step import loss_fn
 
-COPYING = {"qk_norm": True, "qkv_bias": True, "head_dim": 32}
+COPYING = {"qk_norm": True, "biases": ("qkv",), "head_dim": 32}
 
 
 def model(init: str = "induction", **changes: Any) -> ModelConfig:
@@ -115,7 +115,7 @@ def test_copying_is_learned_sooner() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"qkv_bias": False}, {"qk_norm": False}, {"positions": "learned"}, {"num_layers": 1}],
+    [{"biases": ()}, {"qk_norm": False}, {"positions": "learned"}, {"num_layers": 1}],
 )
 def test_it_takes_what_it_is_made_of(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"attention_init is 'induction', which requires .*set"):

@@ -13,7 +13,6 @@ from flax import nnx
 from tiny import (
     compute_config,
     model_config,
-    optim_config,
     packed_batch,
     parameters,
     relative_error,
@@ -132,7 +131,7 @@ def test_losses_of_routers_join_the_model_s_and_are_reported() -> None:
     batch = {name: np.repeat(x, 2, axis=0) for name, x in half.items()}
     found = []
     for parts in (1, 2):
-        config = run_config(model=model, optim=optim_config(accumulate=parts))
+        config = run_config(model=model, compute=compute_config(accumulate=parts))
         found.append(jax.jit(lambda p, b, c=config: gradients(p, b, c))(params, batch))
     (grads, metrics), (grads_2, metrics_2) = found
     assert relative_error(grads_2, grads) < 1e-5

@@ -66,7 +66,7 @@ MORE: dict[str, tuple[str, ParallelConfig]] = {
     "ring4_tensor2": ("deep", ParallelConfig(data=1, context=4, tensor=2)),
     "gather4_fsdp2": ("softcap", ParallelConfig(data=1, fsdp=2, context=4, context_kind="gather")),
     "ring8": ("softcap", ParallelConfig(data=1, context=8)),
-    "pipeline2_tensor2": ("deep", ParallelConfig(fsdp=2, pipeline=2, tensor=2, microbatches=4)),
+    "pipeline2_tensor2": ("deep", ParallelConfig(fsdp=2, pipeline=2, tensor=2, pieces=4)),
     "pipeline2_rounds2": ("dense4", ParallelConfig(fsdp=2, pipeline=2, rounds=2, tensor=2)),
     "pipeline4_rounds1": ("dense4", ParallelConfig(data=2, pipeline=4)),
     "expert4_tensor2": ("moe", ParallelConfig(data=1, expert=4, tensor=2)),
@@ -87,7 +87,7 @@ OPTIM = {"clip_norm": 1e9, "weight_decay": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "scan": {},
     "unrolled": {"compute": compute_config(scan_layers=False)},
-    "accumulate": {"optim": optim_config(**OPTIM, accumulate=2)},
+    "accumulate": {"compute": compute_config(accumulate=2)},
     "remat": {"compute": compute_config(remat="full")},
     "offload": {"compute": compute_config(remat="offload")},
 }
@@ -247,7 +247,7 @@ def test_what_the_mesh_does_not_divide_is_named(
 
 
 def test_a_batch_that_the_mesh_does_not_divide_is_named() -> None:
-    config = run_config(optim=optim_config(accumulate=2))
+    config = run_config(compute=compute_config(accumulate=2))
     with pytest.raises(ConfigError, match=r"accumulate is 4 sequences, which the 8 batch shards"):
         check_divisible(config, make_mesh(ParallelConfig(data=4, fsdp=2)))
     check_divisible(config, make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2)))
@@ -263,7 +263,7 @@ def test_a_batch_that_the_mesh_does_not_divide_is_named() -> None:
             "the 4 groups of 1 layers differ",
         ),
         ("dense", ParallelConfig(rounds=2), "parallel.rounds is 2, but parallel.pipeline is 1"),
-        ("dense", ParallelConfig(data=4, pipeline=2, microbatches=6), "6 microbatches for 2"),
+        ("dense", ParallelConfig(data=4, pipeline=2, pieces=6), "6 pieces for 2"),
         ("moe", ParallelConfig(data=1, fsdp=2, tensor=4), "num_heads"),
         (
             "odd",

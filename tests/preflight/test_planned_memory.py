@@ -22,7 +22,7 @@ COMPILED = {
     "--data.batch-size 8 --parallel.fsdp 8 --parallel.tensor 1 --parallel.context 8 "
     "--parallel.context-kind gather": 31_504_610_752,
     "mixtral_8x7b --topology v5p-512": 22_063_336_544,
-    "deepseek_moe_16b --topology v5p-512 --parallel.fsdp 32 --optim.accumulate 9": 13_597_659_232,
+    "deepseek_moe_16b --topology v5p-512 --parallel.fsdp 32 --compute.accumulate 9": 13_597_659_232,
     "llama3_70b --topology v5p-512": 45_274_387_104,
     "llama3_70b --topology v5p-512 --slices 2 --parallel.replica 2 "
     "--data.batch-size 1024": 50_167_059_840,

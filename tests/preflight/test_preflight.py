@@ -351,7 +351,7 @@ def test_offload_leaves_the_inputs_of_the_blocks_on_the_host() -> None:
 def test_remedies_of_a_run_that_offloads_recompute_no_more() -> None:
     config = dataclasses.replace(load("llama3_8b"), compute=ComputeConfig(remat="offload"))
     words, _ = next(remedies(config, find("v5p-128")))
-    assert words == "optim.accumulate 2"
+    assert words == "compute.accumulate 2"
 
 
 def test_remedies_come_in_the_order_of_their_cost() -> None:
@@ -364,7 +364,7 @@ def test_remedies_come_in_the_order_of_their_cost() -> None:
     assert [words for words, _ in made][:3] == [
         "compute.remat dots",
         "compute.remat full",
-        "compute.remat full, optim.accumulate 2",
+        "compute.remat full, compute.accumulate 2",
     ]
     assert made[3][0].endswith("parallel.data 1 and parallel.fsdp 64")
     assert made[-1][0].endswith("parallel.fsdp 8 and parallel.tensor 8")
@@ -385,7 +385,7 @@ def test_candidates_split_the_machine_and_keep_the_batch() -> None:
         assert p.replica == 2
         assert p.replica * p.data * p.fsdp * p.tensor == 512
         assert one.data == config.data
-        assert one.data.batch_size % (p.replica * p.data * p.fsdp * one.optim.accumulate) == 0
+        assert one.data.batch_size % (p.replica * p.data * p.fsdp * one.compute.accumulate) == 0
 
 
 def test_candidates_count_the_state_in_its_own_dtypes() -> None:
@@ -407,18 +407,18 @@ def test_candidates_count_the_state_in_its_own_dtypes() -> None:
 def test_candidates_leave_nothing_of_a_pipeline_and_obey_a_ramp() -> None:
     config, machine = load("llama3_8b"), find("v5p-32")
     parallel = dataclasses.replace(
-        config.parallel, fsdp=8, tensor=1, pipeline=2, microbatches=4, rounds=2
+        config.parallel, fsdp=8, tensor=1, pipeline=2, pieces=4, rounds=2
     )
-    data = dataclasses.replace(config.data, batch_size=16, ramp_from=4, ramp_steps=10)
-    optim = dataclasses.replace(config.optim, accumulate=4)
+    data = dataclasses.replace(config.data, batch_size=16, ramp="4:10")
+    compute = dataclasses.replace(config.compute, accumulate=4)
     ranked = candidates(
-        dataclasses.replace(config, parallel=parallel, data=data, optim=optim), machine
+        dataclasses.replace(config, parallel=parallel, data=data, compute=compute), machine
     )
     assert ranked
     for _, one in ranked:
         p = one.parallel
-        assert (p.pipeline, p.microbatches, p.rounds) == (1, None, 1)
-        assert 4 % (16 // one.optim.accumulate) == 0
+        assert (p.pipeline, p.pieces, p.rounds) == (1, None, 1)
+        assert 4 % (16 // one.compute.accumulate) == 0
 
 
 def test_results_are_kept_by_what_decides_the_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,34 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from tiny import compute_config, model_config, run_config
 
 from llm_jax.cli import main
-from llm_jax.config import ConfigError, RunConfig, UserError, from_dict, load, to_dict
+from llm_jax.config import (
+    ConfigError,
+    DataConfig,
+    ParallelConfig,
+    RunConfig,
+    UserError,
+    from_dict,
+    load,
+    to_dict,
+)
 from llm_jax.config.migrations import format_of
 from llm_jax.runs.history import read_history
 from llm_jax.runs.plan_file import PlanRecord, plan_named, read_plan
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
+
+PLANNED = {
+    "params": 2_016_640,
+    "tokens": 6_879_232,
+    "loss": 2.8279664996512337,
+    "loss_interval": [2.730485264804929, 2.9254477344975385],
+    "steps": 6718,
+    "learning_rate": 0.004188104524533807,
+    "step_seconds": [4.2628550535894846e-05, 4.2628550535894846e-05],
+}
 
 
 @pytest.fixture
@@ -53,7 +73,7 @@ def test_the_plan_of_an_old_run_is_read_where_it_was(before: Path) -> None:
     assert plan is not None
     assert (plan.loss, plan.usd, plan.machine) == (5.5, 1.5, "1x local")
     config = load("run")
-    assert to_dict(config)["format"] == format_of(RunConfig) == 2
+    assert to_dict(config)["format"] == format_of(RunConfig) == 3
     assert read_history(before / "run", config).tokens(8) == 1024
 
 
@@ -93,14 +113,46 @@ def test_an_old_run_resumes_from_its_checkpoint(before: Path) -> None:
                                    atol=2e-4)  # fmt: skip
         ends.append(load_run(name).params)
         written = json.loads((before / name / "run.json").read_text())
-        assert written["format"] == 2 and "plan" not in written
+        assert written["format"] == 3 and "plan" not in written
         assert read_plan(name) == read_plan("run")
     jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
+def test_fields_that_became_one_keep_their_values() -> None:
+    """Format 2 had three switches for biases and two fields for a ramp."""
+    now = run_config(
+        model=model_config(biases=("qkv", "mlp")),
+        data=DataConfig(seq_len=16, batch_size=8, ramp="2:7"),
+        compute=compute_config(accumulate=4),
+        parallel=ParallelConfig(pipeline=2, pieces=2),
+    )
+    raw = to_dict(now) | {"format": 2}
+    for part, name in (("model", "biases"), ("data", "ramp"), ("compute", "accumulate")):
+        del raw[part][name]
+    raw["model"] |= {"qkv_bias": True, "out_bias": False, "mlp_bias": True}
+    raw["data"] |= {"ramp_from": 2, "ramp_steps": 7}
+    raw["optim"]["accumulate"] = 4
+    raw["parallel"]["microbatches"] = raw["parallel"].pop("pieces")
+    assert from_dict(raw, RunConfig) == now
+    raw["data"] |= {"ramp_from": None, "ramp_steps": 0}
+    raw["model"] |= {"qkv_bias": False, "mlp_bias": False}
+    older = from_dict(raw, RunConfig)
+    assert older.data.ramp is None and older.model.biases == ()
+
+
+def test_a_law_of_the_version_before_plans_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures are what `plan` printed for this file before this version."""
+    law = Path(__file__).with_name("law_before.json")
+    monkeypatch.chdir(tmp_path)
+    made = call(capsys, "plan", "--flops", "1e14", "--law", str(law), "--chip", "h100", "--data", "nowhere")  # fmt: skip
+    assert {name: made[name] for name in PLANNED} == PLANNED
+
+
 def test_what_a_newer_version_wrote_is_refused(before: Path) -> None:
-    raw = to_dict(load("run")) | {"format": 3}
-    with pytest.raises(ConfigError, match=r"run\.format is 3.*up to 2"):
+    raw = to_dict(load("run")) | {"format": 4}
+    with pytest.raises(ConfigError, match=r"run\.format is 4.*up to 3"):
         from_dict(raw, RunConfig)
     for wrong in (0, -1, True, "2", None):
         with pytest.raises(ConfigError, match=r"run\.format is"):

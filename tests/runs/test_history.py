@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import optim_config, run_config
+from tiny import compute_config, run_config
 
 from llm_jax.config import RunConfig, UserError, to_dict
 from llm_jax.runs.history import FILE, Entry, Text, append, beginning, read_history
@@ -43,9 +43,9 @@ def test_tokens_add_up_over_batches_and_lengths(tmp_path: Path) -> None:
 
 def test_a_ramp_that_is_changed_counts_from_its_own_steps() -> None:
     """4 sequences in steps 0 to 3, then 8; from step 6 on a batch of 2 without a ramp."""
-    first = run_config(steps=10, optim=optim_config(accumulate=2))
-    first = changed(first, ramp_from=4, ramp_steps=4)
-    plain = changed(first, batch_size=2, ramp_from=None, ramp_steps=0)
+    first = run_config(steps=10, compute=compute_config(accumulate=2))
+    first = changed(first, ramp="4:4")
+    plain = changed(first, batch_size=2, ramp=None)
     history = beginning(first, TEXT).followed_by(line(6, plain))
     assert [history.sequences(n) for n in (4, 6, 10)] == [16, 32, 40]
 

@@ -19,6 +19,7 @@ from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource
 from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.parallel.mesh import make_mesh
 from llm_jax.report.outcome import compare
 from llm_jax.runs.history import FILE, beginning, read_history
 from llm_jax.train import loop
@@ -52,9 +53,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
     found: Rows = []
     original = loop.to_device
 
-    def noted(local: dict[str, np.ndarray], mesh: Any) -> Any:
+    def noted(local: dict[str, np.ndarray], *where: Any) -> Any:
         found.append(local["inputs"])
-        return original(local, mesh)
+        return original(local, *where)
 
     monkeypatch.setattr(loop, "to_device", noted)
     yield found
@@ -63,7 +64,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
 def order_of(config: RunConfig, sequences: int) -> np.ndarray:
     """The first sequences that a run of `config` reads."""
     dataset = TokenDataset.open(config.data.path)
-    mesh = loop.make_mesh(config.parallel)
+    mesh = make_mesh(config.parallel)
     alone = dataclasses.replace(config.data, batch_size=8)
     batches = local_batches(dataset, dataclasses.replace(config, data=alone), mesh, "train")
     made = [one["inputs"] for one in batches.run(0, -(-sequences // 8))]
@@ -136,7 +137,7 @@ def test_an_epoch_over_a_change_of_length_reads_its_text_once(tiny_dataset: Path
     """All of an epoch's steps, from the history alone: 16 tokens, 24 from step 50, 8 from 90."""
     first = with_data(config_of(Path("unused"), tiny_dataset), 10**6)
     dataset = TokenDataset.open(tiny_dataset)
-    text, mesh = training_text(dataset), loop.make_mesh(first.parallel)
+    text, mesh = training_text(dataset), make_mesh(first.parallel)
     made = beginning(first, text)
     tokens = (text.tokens - 1) // 16 * 16
     places: Rows = []

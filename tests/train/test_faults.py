@@ -13,7 +13,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import pytest
-from tiny import VOCAB, model_config, optim_config, run_config
+from tiny import VOCAB, compute_config, model_config, run_config
 
 from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig
 from llm_jax.data.batches import Batches
@@ -169,8 +169,8 @@ def test_rollbacks_leave_batches_out() -> None:
 
 def test_a_rollback_within_a_ramp() -> None:
     """Steps 0 to 3 read 4 sequences, then 8; two batches of 4 are left out at step 2."""
-    data = dataclasses.replace(run_config().data, ramp_from=4, ramp_steps=4)
-    config = run_config(steps=6, data=data, optim=optim_config(accumulate=2))
+    data = dataclasses.replace(run_config().data, ramp="4:4")
+    config = run_config(steps=6, data=data, compute=compute_config(accumulate=2))
     assert rows_read(config, [Rollback(2, 2, "x", 8)]) == [0, 4, 16, 20, 24, 32]
     # Where the record counts batches, its run has left out 8 more where the batch doubled.
     assert rows_read(config, [Rollback(2, 2, "x")]) == [0, 4, 16, 20, 32, 40]

@@ -12,6 +12,7 @@ import optax
 import pytest
 from tiny import (
     BOS,
+    compute_config,
     device_batch,
     model_config,
     optim_config,
@@ -79,7 +80,7 @@ def test_schedules_without_warmup_and_without_stable_part() -> None:
 
 
 GPT2 = {"norm": "layernorm", "positions": "learned", "activation": "gelu"}
-BIASES = {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
+BIASES = {"biases": ("qkv", "out", "mlp")}
 
 
 def test_matrices_decay_and_nothing_else() -> None:
@@ -315,7 +316,7 @@ def test_accumulation_changes_nothing() -> None:
     """The rows have different numbers of targets, so a mean of means would differ."""
     data = DataConfig(seq_len=16, batch_size=8)
     whole, parts = (
-        steps(run_config(data=data, optim=optim_config(accumulate=n)), 5) for n in (1, 4)
+        steps(run_config(data=data, compute=compute_config(accumulate=n)), 5) for n in (1, 4)
     )
     for a, b in zip(whole, parts, strict=True):
         assert b == pytest.approx(a, rel=1e-5)

@@ -181,9 +181,9 @@ def test_every_mesh_rounds_alike(kind: Any) -> None:
     """The noise depends on the element's place in the whole array, so two meshes differ by the
     order of their sums alone; that flips a rounding now and then."""
     config = run_config(
-        compute=compute_config(dtype="bfloat16"),
+        compute=compute_config(dtype="bfloat16", accumulate=2),
         data=DataConfig(seq_len=16, batch_size=8),
-        optim=optim_config(kind=kind, accumulate=2, **ALL_BFLOAT16),
+        optim=optim_config(kind=kind, **ALL_BFLOAT16),
     )
     found = []
     for parallel, devices in ((ParallelConfig(), 1), (ParallelConfig(data=2, fsdp=2, tensor=2), 8)):
@@ -205,9 +205,9 @@ def test_gradients_of_micro_batches_are_summed_in_the_chosen_dtype() -> None:
     found = {}
     for dtype in ("float32", "bfloat16"):
         config = run_config(
-            compute=compute_config(dtype="bfloat16"),
+            compute=compute_config(dtype="bfloat16", accumulate=2),
             data=DataConfig(seq_len=16, batch_size=8),
-            optim=optim_config(accumulate=2, grad_dtype=dtype),
+            optim=optim_config(grad_dtype=dtype),
         )
         params = jax.tree.map(jnp.asarray, parameters(config.model))
         batch = jax.tree.map(jnp.asarray, packed_batch(8, 16))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import VOCAB, model_config, optim_config, run_config
+from tiny import VOCAB, compute_config, model_config, run_config
 
 from llm_jax.config import (
     CheckpointConfig,
@@ -33,12 +33,12 @@ def config_of(out: Path, dataset: Path, **data: object) -> RunConfig:
         dataset,
         steps=12,
         model=model_config(vocab_size=VOCAB),
-        optim=optim_config(accumulate=4),
+        compute=compute_config(accumulate=4),
         data=DataConfig(
             path=str(dataset),
             seq_len=32,
             batch_size=8,
-            **({"ramp_from": 2, "ramp_steps": 7} | data),  # type: ignore[arg-type]
+            **({"ramp": "2:7"} | data),  # type: ignore[arg-type]
         ),
         eval=EvalConfig(every=1000, batches=1),
         checkpoint=CheckpointConfig(every=5, keep_last=4),
@@ -54,7 +54,7 @@ def test_stages_double_the_batch_in_equal_parts() -> None:
     config = config_of(Path("unused"), Path("unused"))
     assert config.data.stages == ((0, 2), (3, 4), (7, 8))
     made = course_of(config, Text("f", 10_000))
-    assert [(s.end, s.config.data.batch_size, s.config.optim.accumulate) for s in made] == [
+    assert [(s.end, s.config.data.batch_size, s.config.compute.accumulate) for s in made] == [
         (3, 2, 1),
         (7, 4, 2),
         (12, 8, 4),
@@ -70,8 +70,8 @@ def test_all_stages_together_read_one_order(tiny_dataset: Path) -> None:
         batches = local_batches(dataset, stage.config, mesh, "train", stage.order, stage.offset)
         read += [batches.at(n)["inputs"] for n in range(step, stage.end)]
         step = stage.end
-    alone = dataclasses.replace(config.data, batch_size=62, ramp_from=None, ramp_steps=0)
-    whole = dataclasses.replace(config, data=alone, optim=optim_config(accumulate=1))
+    alone = dataclasses.replace(config.data, batch_size=62, ramp=None)
+    whole = dataclasses.replace(config, data=alone, compute=compute_config(accumulate=1))
     expected = local_batches(dataset, whole, mesh, "train").at(0)["inputs"]
     np.testing.assert_array_equal(np.concatenate(read), expected)
 
@@ -96,18 +96,18 @@ def test_a_run_resumed_within_its_ramp_is_the_one_that_never_stopped(
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("ramp", "sentence"),
     [
-        ({"ramp_from": 3}, "data.ramp_from is 3, which does not double to data.batch_size"),
-        ({"ramp_from": 8}, "data.ramp_from is 8, which does not"),
-        ({"ramp_from": 0}, "data.ramp_from is 0: it must be above 0."),
-        ({"ramp_from": None}, "data.ramp_steps is 7, but data.ramp_from is not set"),
-        ({"ramp_steps": 1}, "data.ramp_steps is 1, fewer than the 2 doublings from 2 to 8"),
-        ({"ramp_steps": 12}, "data.ramp_steps is 12, but the run has 12 steps"),
-        ({"ramp_from": 1}, "data.ramp_from is 1, which is not a multiple of the 2 sequences"),
+        ("3:7", "data.ramp is '3:7', but 3 does not double to data.batch_size"),
+        ("8:7", "data.ramp is '8:7', but 8 does not"),
+        ("0:7", "data.ramp is '0:7': write sequences:steps"),
+        ("7", "data.ramp is '7': write sequences:steps"),
+        ("2:1", "data.ramp is '2:1', with fewer steps than the 2 doublings from 2 to 8"),
+        ("2:12", "data.ramp is '2:12', but the run has 12 steps"),
+        ("1:7", "data.ramp is '1:7', but its first batch is not a multiple of the 2 sequences"),
     ],
 )
-def test_a_ramp_that_cannot_be_is_refused(data: dict[str, int], sentence: str) -> None:
+def test_a_ramp_that_cannot_be_is_refused(ramp: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as error:
-        config_of(Path("unused"), Path("unused"), **data)
+        config_of(Path("unused"), Path("unused"), ramp=ramp)
     assert str(error.value).startswith(sentence)
