@@ -161,6 +161,30 @@ def test_the_architecture_names_files_that_exist_and_every_room() -> None:
     assert {room for room in rooms if f"{room}/" not in page} == set()
 
 
+NEWCOMER = {
+    "another activation": ("models/common/layers.py", "ACTIVATIONS"),
+    "another schedule": ("train/optimizers/schedule.py", "learning_rate"),
+    "a new chip": ("facts/hardware.py", "CHIPS"),
+    "a new back end": ("launch/spec.py", "Backend"),
+    "a new Hugging Face family": ("convert/families.py", "FAMILIES"),
+    "a new metric of a step": ("train/step.py", "train_step"),
+    "a new source of text": ("data/sources/__init__.py", "Source"),
+}
+"""What a newcomer wants to change → the file that the architecture's page sends him to, and what is
+there."""
+
+
+@pytest.mark.parametrize("change", NEWCOMER)
+def test_the_architecture_sends_a_newcomer_to_the_right_file(change: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    (row,) = re.findall(rf"^\| {re.escape(change)} \|(.*)\|$", page, re.MULTILINE)
+    file, name = NEWCOMER[change]
+    folder = str(Path(file).parent)
+    assert file in row or f"{folder}/" in row
+    module = f"llm_jax.{file.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
+    assert hasattr(importlib.import_module(module), name)
+
+
 def test_config_page_lists_every_recipe() -> None:
     section = (ROOT / "docs/config.md").read_text("utf-8").split("## Recipes")[1]
     listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)

@@ -85,7 +85,8 @@ class RunConfig:
         require(
             (self.data.ramp_from or micro) % micro == 0,
             f"data.ramp is {self.data.ramp!r}, but its first batch is not a multiple of the "
-            f"{micro} sequences of a micro-batch (data.batch_size / compute.accumulate): raise one of them.",
+            f"{micro} sequences of a micro-batch (data.batch_size / compute.accumulate): raise one "
+            "of them.",
         )
         require(
             self.data.ramp_steps < self.steps,

@@ -146,7 +146,8 @@ def test_a_law_of_the_version_before_plans_the_same(
     """The figures are what `plan` printed for this file before this version."""
     law = Path(__file__).with_name("law_before.json")
     monkeypatch.chdir(tmp_path)
-    made = call(capsys, "plan", "--flops", "1e14", "--law", str(law), "--chip", "h100", "--data", "nowhere")  # fmt: skip
+    flags = ["--flops", "1e14", "--law", str(law), "--chip", "h100", "--data", "nowhere"]
+    made = call(capsys, "plan", *flags)
     assert {name: made[name] for name in PLANNED} == PLANNED
 
 
