@@ -25,7 +25,14 @@ T = TypeVar("T")
 def to_dict(config: Any) -> dict[str, Any]:
     """`config` as nested plain dicts, ready for JSON, with its `format` if the class has one."""
     number = format_of(type(config))
-    return ({} if number is None else {"format": number}) | dataclasses.asdict(config)
+    return ({} if number is None else {"format": number}) | _as_json(dataclasses.asdict(config))
+
+
+def _as_json(value: Any) -> Any:
+    """`value` with lists in place of tuples, as it is when it has been written and read."""
+    if isinstance(value, dict):
+        return {key: _as_json(held) for key, held in value.items()}
+    return [_as_json(held) for held in value] if isinstance(value, tuple | list) else value
 
 
 def to_json(config: Any) -> str:

@@ -47,8 +47,9 @@ class Prefetch:
         if not self._ready:
             if not self._ahead:
                 raise StopIteration
-            first, future = self._ahead.popleft()
-            self._ready.extend(enumerate(future.result(), first))
+            first, future = self._ahead[0]
+            self._ready.extend(enumerate(future.result(), first))  # an error stays where it is
+            self._ahead.popleft()
             self._submit()
         return self._ready.popleft()
 

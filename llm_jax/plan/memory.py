@@ -10,15 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llm_jax.config import ModelConfig, OptimConfig
-from llm_jax.facts.counts import (
+from llm_jax.facts.counts import Remat, block_parameters, parameters, total_parameters
+from llm_jax.facts.sizes import (
     DTYPE_BYTES,
-    Remat,
     activation_bytes,
-    block_parameters,
     logits_bytes,
-    parameters,
     state_bytes,
-    total_parameters,
     working_bytes,
     working_parts,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from llm_jax.config import to_dict
 from llm_jax.facts.counts import active_parameters, parameters
 from llm_jax.plan.isoflop import candidates, flat_range
 from llm_jax.plan.plan import Plan
@@ -37,7 +38,7 @@ def result(plan: Plan) -> dict[str, Any]:
         "loss_interval": None if plan.interval is None else list(plan.interval),
         "epochs": plan.epochs,
         "law": {"name": plan.law.name, "source": plan.law.source, "counts": plan.law.counts},
-        "model": dataclasses.asdict(plan.model),
+        "model": to_dict(plan.model),
         "params_by_part": parameters(plan.model),
         "seq_len": plan.seq_len,
         "batch_tokens": plan.batch_tokens,

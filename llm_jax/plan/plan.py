@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llm_jax.config import ModelConfig
 from llm_jax.facts.counts import (
@@ -32,8 +32,6 @@ class Plan:
     steps: int
     hyper: HyperParameters
     execution: Execution
-    notes: tuple[str, ...] = field(default=())
-    """More warnings."""
 
     @property
     def batch_tokens(self) -> int:
@@ -143,4 +141,4 @@ class Plan:
                 f"The law was fitted on dense models. It gets the {self.law_params:,} parameters "
                 "that a token uses, and does not know the gain from the other experts."
             )
-        return [*found, *self.notes]
+        return found

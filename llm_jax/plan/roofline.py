@@ -13,8 +13,9 @@ from itertools import combinations
 from math import prod
 
 from llm_jax.config import ModelConfig
-from llm_jax.facts.counts import DTYPE_BYTES, TokenFlops, active_ffn_widths, total_parameters
+from llm_jax.facts.counts import TokenFlops, active_ffn_widths, total_parameters
 from llm_jax.facts.hardware import Chip, Slice
+from llm_jax.facts.sizes import DTYPE_BYTES
 from llm_jax.plan.memory import Layout
 
 HOP_SECONDS = 1e-6

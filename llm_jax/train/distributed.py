@@ -34,8 +34,7 @@ PEER_SIGNS = re.compile(
 def join() -> None:
     """Joins the processes of the run that the environment describes, if it describes one.
 
-    The launcher sets `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. With
-    `LLM_JAX_DISTRIBUTED=1`, JAX detects the cluster (Cloud TPU, GKE, Slurm).
+    The launcher sets `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
     """
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if address:
@@ -45,8 +44,6 @@ def join() -> None:
             process_id=int(os.environ["JAX_PROCESS_ID"]),
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    elif os.environ.get("LLM_JAX_DISTRIBUTED") == "1":
-        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
 
 
 def is_peer_lost(error: BaseException) -> bool:

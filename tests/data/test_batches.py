@@ -162,8 +162,10 @@ def test_an_error_in_a_thread_reaches_the_consumer(
     with batches.iterate() as iterator:
         next(iterator)
     monkeypatch.setattr(batches, "run", broken)
-    with batches.iterate() as iterator, pytest.raises(OSError, match="the disk is gone"):
-        next(iterator)
+    with batches.iterate() as iterator:
+        for _ in range(2):  # the second try does not skip what the first could not read
+            with pytest.raises(OSError, match="the disk is gone"):
+                next(iterator)
 
 
 def test_closing_ends_the_iterator_and_its_threads(dataset: TokenDataset) -> None:
