@@ -12,12 +12,8 @@ Reading a config runs no code. What it names is loaded where it is used.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
-import importlib.metadata
-import importlib.util
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +102,7 @@ def load_part(where: str, name: str) -> Any:
     except Exception as error:  # whatever the code raises
         if place != name and name in GROUPS[where][1]:
             raise
-        line = traceback.format_exception_only(error)[-1].strip()
+        line = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{where} is {name!r}, which cannot be imported ({line}).") from error
     require(
         hasattr(module, attribute),
@@ -128,15 +124,20 @@ def _known(where: str) -> dict[str, str]:
 
 @functools.cache
 def _registered(group: str) -> dict[str, str]:
+    import importlib.metadata  # slow, and rarely needed: `--help` takes no longer
+
     return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=group)}
 
 
 @functools.cache
 def _run_file(path: Path) -> Any:
     """The module in the file `path`. Each file is run once."""
+    import importlib.util
+    import zlib
+
     if not path.is_file():
         raise FileNotFoundError(path)
-    name = f"llm_jax_own_code_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"llm_jax_own_code_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
