@@ -19,6 +19,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from llm_jax.commands.overrides import override
+from llm_jax.config.exits import PREEMPTED
 from llm_jax.config import (
     ConfigError,
     RunConfig,
@@ -50,7 +51,7 @@ class JobFailed(UserError):
 class JobStopped(UserError):
     """The job was stopped before its end, with its state saved."""
 
-    exit_code = 75
+    exit_code = PREEMPTED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +149,8 @@ def _yes_no(text: str) -> bool:
 
 def _defaults_of_the_run(raw: dict[str, Any]) -> None:
     if isinstance(raw.get("config"), str) and not ("name" in raw and "out" in raw):
-        from llm_jax.config import load
+        from llm_jax.config.exits import PREEMPTED
+from llm_jax.config import load
 
         run = load(raw["config"])
         raw.setdefault("name", run.name.lower().replace("_", "-"))

@@ -7,11 +7,13 @@ import math
 import typing
 from typing import Any
 
+from llm_jax.config.exits import CONFIG, USAGE
+
 
 class UserError(Exception):
     """A user's mistake: one sentence that names the field, the value and the way out."""
 
-    exit_code = 2
+    exit_code = USAGE
     """Exit code of the command line."""
     abandons_threads = False
     """Whether it leaves threads that never end, so that the process must exit at once."""
@@ -20,7 +22,7 @@ class UserError(Exception):
 class ConfigError(UserError):
     """A configuration that can never run. Supervisors must not retry it (exit code 78)."""
 
-    exit_code = 78
+    exit_code = CONFIG
 
 
 def require(condition: bool, sentence: str) -> None:

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.config.exits import CONFIG, FINISHED, PEER_LOST, PREEMPTED
 from llm_jax.launch import checks, mount
-from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED, classify, decide, sentence
+from llm_jax.launch.cause import classify, decide, sentence
 from llm_jax.launch.checks import Refused
 from llm_jax.launch.folder import Folder, open_folder
 from llm_jax.launch.manifest import VARIABLE, put_files

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from llm_jax.config.exits import CONFIG, FINISHED, PEER_LOST, PREEMPTED, USAGE
 from llm_jax.config.wording import counted
 from llm_jax.launch.records import KINDS, Attempt, ExitRecord, Kind
-
-FINISHED, PREEMPTED, PEER_LOST, CONFIG, USAGE = 0, 75, 76, 78, 2
 
 # What the log of a trainer says when another host is to blame (coordination service, Gloo, NCCL,
 # gRPC), matched against its last lines.

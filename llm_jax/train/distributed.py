@@ -19,9 +19,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax.config import UserError
+from llm_jax.config.exits import FAILED, PEER_LOST
 from llm_jax.runs.claim import Held
 
-EXIT_PEER_LOST = 76
 HEARTBEAT_SECONDS = 10
 # Words in JAX's errors when another process caused them (coordination service, Gloo, NCCL).
 PEER_SIGNS = re.compile(
@@ -110,7 +110,7 @@ def leaving_at_once() -> Iterator[None]:
             code = error.exit_code
         else:
             traceback.print_exc()
-            code = EXIT_PEER_LOST if is_peer_lost(error) else 1
+            code = PEER_LOST if is_peer_lost(error) else FAILED
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -14,8 +14,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-EXIT_PREEMPTED = 75
-EXIT_INTERRUPTED = 130
+from llm_jax.config.exits import INTERRUPTED, PREEMPTED
 
 
 class Stop:
@@ -101,7 +100,7 @@ class Stop:
 
 
 def exit_code(number: int | None) -> int:
-    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_PREEMPTED
+    return INTERRUPTED if number == signal.SIGINT else PREEMPTED
 
 
 def in_main_thread() -> bool:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.config.exits import CONFIG
 from llm_jax.config.extras import require_packages
 from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import GKE_GPU_LABEL, GKE_TPU_LABEL
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
-from llm_jax.launch.cause import CONFIG
 from llm_jax.launch.mount import FUSE_OPTIONS, ROOT
 from llm_jax.launch.spec import Gke, JobSpec
 

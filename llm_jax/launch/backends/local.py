@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_jax.config import UserError
+from llm_jax.config.exits import CONFIG, FINISHED, PEER_LOST, PREEMPTED
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
-from llm_jax.launch.cause import CONFIG, FINISHED, PEER_LOST, PREEMPTED, signal_name
+from llm_jax.launch.cause import signal_name
 from llm_jax.launch.folder import LocalFolder, real_path
 from llm_jax.launch.records import read_json, write_json
 from llm_jax.launch.spec import JobSpec
