@@ -19,7 +19,6 @@ from dataclasses import fields, replace
 from typing import Any
 
 from llm_jax.commands.overrides import override
-from llm_jax.config.exits import PREEMPTED
 from llm_jax.config import (
     ConfigError,
     RunConfig,
@@ -29,6 +28,7 @@ from llm_jax.config import (
     require,
     to_dict,
 )
+from llm_jax.config.exits import PREEMPTED
 from llm_jax.launch import spec as specs
 from llm_jax.launch.spec import JobSpec
 
@@ -149,8 +149,7 @@ def _yes_no(text: str) -> bool:
 
 def _defaults_of_the_run(raw: dict[str, Any]) -> None:
     if isinstance(raw.get("config"), str) and not ("name" in raw and "out" in raw):
-        from llm_jax.config.exits import PREEMPTED
-from llm_jax.config import load
+        from llm_jax.config import load
 
         run = load(raw["config"])
         raw.setdefault("name", run.name.lower().replace("_", "-"))
