@@ -150,6 +150,11 @@ class TokenFlops:
             "offload": 1.5 * self.attention + self.projections - self.last,
         }[remat]
 
+    def executed_attention(self, remat: Remat) -> float:
+        """The part of `executed` that is scores and values."""
+        again = 0.5 if remat == "none" else 1.5
+        return (3 + again) * self.attention
+
     def executed(self, remat: Remat) -> float:
         """FLOPs per token that the hardware executes: the numerator of HFU."""
         return self.train + self.recomputed(remat)

@@ -25,8 +25,6 @@ SCALING_BOOK_PRICE = "How to scale your model, list prices seen 2025-02"
 NVIDIA = "NVIDIA data sheets, dense rates (A100 2021, H100 2023, H200 2024, B200 2025)"
 DGX = "NVIDIA DGX system data sheets: one network card per GPU (A100 200 Gb/s, later 400 Gb/s)"
 JOUPPI = "Jouppi et al. 2023, TPU v4 (ISCA), maximum measured power per chip"
-MAXTEXT = "MaxText, 66.9% MFU for 32B on 256 v5e, more of the hardware with recomputation (2024)"
-MEGATRON = "Narayanan et al. 2021, 52% of an A100's peak; Llama 3 (2024), 43% of an H100's as MFU"
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,6 @@ class Chip:
     pcie_bandwidth: float
     chips_per_host: int
     max_slice_chips: int
-    attainable: float
-    """Share of the dense peak that programs of large matmuls reach without communication."""
     devices_per_chip: int = 1
     """JAX devices per chip; they share its memory and rates."""
     cores_in_name: int = 1
@@ -84,6 +80,9 @@ class Chip:
     score_rate: float | None = None
     """Attention scores per second in both passes, not counting their matmul FLOPs. Set if softmax
     and matmuls take turns (CPUs); None if other units compute softmax at the same time."""
+    attainable: float = 1.0
+    """Of a CPU: the share of its measured peak that training steps reach. That of accelerators is
+    fitted to published runs (`facts/calibration.py`)."""
     step_overhead: float | None = None
     """Fixed seconds per step, if known and not negligible (CPUs)."""
     usd_per_hour: float | None = None
@@ -149,7 +148,6 @@ def _tpu(name: str, **values: object) -> Chip:
         SCALING_BOOK,
     )
     sources |= {
-        "attainable": MAXTEXT,
         "ici_axes": TPU_DOCS,
         "devices_per_chip": TPU_DOCS,
         "usd_per_hour": SCALING_BOOK_PRICE,
@@ -158,7 +156,6 @@ def _tpu(name: str, **values: object) -> Chip:
     return Chip(
         name=name,
         kind="tpu",
-        attainable=0.7,
         sources=sources,
         **values,  # type: ignore[arg-type]
     )
@@ -171,11 +168,10 @@ def _gpu(name: str, dcn: float, **values: object) -> Chip:
     sources |= dict.fromkeys(("ici_bandwidth", "ici_axes", "pcie_bandwidth"), NVIDIA)
     sources |= dict.fromkeys(("dcn_bandwidth", "chips_per_host", "max_slice_chips"), DGX)
     sources |= {"usd_per_hour": SCALING_BOOK_PRICE, "cores_in_name": "names count GPUs"}
-    sources |= {"attainable": MEGATRON, "devices_per_chip": NVIDIA}
+    sources |= {"devices_per_chip": NVIDIA}
     return Chip(
         name=name,
         kind="gpu",
-        attainable=0.5,
         sources=sources,
         ici_axes=1,
         dcn_bandwidth=dcn,

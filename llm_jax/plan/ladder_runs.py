@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig, UserError
+from llm_jax.facts.calibration import calibration
 from llm_jax.facts.counts import (
     active_parameters,
     non_embedding_parameters,
@@ -100,7 +101,7 @@ def _grid(request: LadderRequest, ratio: float) -> list[Rung]:
     flops = request.flops
     if request.minutes is not None:
         peak = request.chip.peak(training_dtype(request.chip))
-        flops = request.minutes * 60 * peak * request.chip.attainable
+        flops = request.minutes * 60 * peak * calibration().of(request.chip).share
     shares = [request.step**-power for power in (2, 1, 0)]
     largest = math.sqrt((flops or 0.0) / (6 * TOKENS_PER_PARAM)) / sum(shares)
     sizes = [largest * share for share in shares]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from llm_jax.config import UserError
+from llm_jax.facts.calibration import calibration
 from llm_jax.facts.hardware import Chip
 from llm_jax.laws import hyperparameters
 from llm_jax.laws.law import Law, Parametric, Recipe
@@ -144,7 +145,7 @@ class Serving:
 
 def at_serving_price(request: Request, serving: Serving) -> Request:
     """`request` with its inference tokens weighted by the cost of a FLOP in serving, relative to
-    training (Sardana & Frankle 2023, section 4). Training runs at the attainable share of its
+    training (Sardana & Frankle 2023, section 4). Training runs at the fitted share of its
     chip's peak.
 
     Raises:
@@ -171,10 +172,11 @@ def at_serving_price(request: Request, serving: Serving) -> Request:
     if request.price is None:
         raise UserError(f"No list price of {request.chip.name} is known: give --usd-per-hour.")
     tokens = request.inference_tokens
+    reached = request.chip.bf16_flops * calibration().of(request.chip).share
     weighed = inference_weight(
         tokens * serving.prompt_share,
         tokens * (1 - serving.prompt_share),
-        train_usd_per_flop=request.price / (request.chip.bf16_flops * request.chip.attainable),
+        train_usd_per_flop=request.price / reached,
         prefill_usd_per_flop=price / (serving.chip.bf16_flops * serving.prefill_mfu),
         decode_usd_per_flop=price / (serving.chip.bf16_flops * serving.decode_mfu),
     )

@@ -4,15 +4,20 @@ It follows "How to scale your model", chapters 3 and 5 (2025). Collectives run o
 all-gather or reduce-scatter of V bytes takes V/W on an axis of bandwidth W; an all-reduce takes
 twice that. Several torus axes add their bandwidths. A closed torus axis moves data in both
 directions (2 × the rate of a link); an open one has about half of that.
+
+Published runs say how much of the peak matmuls reach, and how much of the communication compute
+hides (`facts/calibration.py`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from math import prod
 
 from llm_jax.config import ModelConfig
+from llm_jax.facts.calibration import Calibration, calibration
 from llm_jax.facts.counts import TokenFlops, active_ffn_widths, total_parameters
 from llm_jax.facts.hardware import Chip, Slice
 from llm_jax.facts.sizes import DTYPE_BYTES
@@ -79,13 +84,22 @@ class StepTime:
     """Seconds of one optimizer step, by resource; communication by mesh axis."""
 
     math: float
-    """Matmuls. On a CPU also the scores of attention, and the fixed cost of a step."""
+    """Matmuls, at the share of the peak that they reach. On a CPU also the scores of attention, and
+    the fixed cost of a step."""
     hbm: float
     fsdp: float
     tensor: float
     data: float
     sent: float
     """Bytes that one device exchanges over the network."""
+    exposed: float
+    """Seconds of the communication that compute does not hide."""
+    between: float
+    """Factor for the slices that wait for each other; 1 on one slice."""
+    interval: float
+    """Half of the 90% prediction interval of ln(seconds)."""
+    runs: int
+    """Published runs of this chip that the factors are fitted to."""
 
     @property
     def comms(self) -> float:
@@ -93,19 +107,20 @@ class StepTime:
         return self.fsdp + self.tensor + self.data
 
     @property
+    def expected(self) -> float:
+        """Seconds of the step: the slowest resource, or compute and what it does not hide."""
+        busy = max(self.math, self.hbm) + self.exposed
+        return max(busy, self.comms) * self.between
+
+    @property
     def low(self) -> float:
-        """Seconds if everything overlaps: those of the slowest resource."""
-        return max(self.math, self.hbm, self.comms)
+        """Lower end of the 90% prediction interval."""
+        return self.expected * math.exp(-self.interval)
 
     @property
     def high(self) -> float:
-        """Seconds if no communication overlaps."""
-        return max(self.math, self.hbm) + self.comms
-
-    @property
-    def expected(self) -> float:
-        """Mean of `low` and `high`."""
-        return (self.low + self.high) / 2
+        """Upper end of the 90% prediction interval."""
+        return self.expected * math.exp(self.interval)
 
     @property
     def bound(self) -> str:
@@ -126,12 +141,14 @@ def step_time(
     layout: Layout,
     batch_tokens: int,
     update_flops: float = 0.0,
+    fitted: Calibration | None = None,
 ) -> StepTime:
     """Seconds of one step of `batch_tokens` tokens, by resource.
 
     * math: the executed FLOPs of a device's tokens, plus `update_flops` (the optimizer's matmuls,
-      which every device computes), over the peak. On a CPU, plus the attention scores over their
-      rate. All of this over the attainable share, plus the fixed cost of a step.
+      which every device computes), over what the chip reaches: the peak times its share, less where
+      the device's part of a matmul is narrow, and less for attention. On a CPU: over the attainable
+      share, with the attention scores at their own rate, plus the fixed cost of a step.
     * hbm: weights read in each pass, optimizer state read and written, activations written and
       read.
     * fsdp: for each micro-batch, weights are gathered for the forward and the backward pass, and
@@ -139,6 +156,9 @@ def step_time(
     * tensor: for each layer, two all-reduces of the activations forward, two backward, and two more
       if the block is recomputed.
     * data: one all-reduce of the gradients.
+
+    Args:
+      fitted: factors from measured runs; by default those of `facts/calibration.json`.
     """
     size = DTYPE_BYTES[layout.dtype]
     params = total_parameters(model)
@@ -146,6 +166,8 @@ def step_time(
     tokens = batch_tokens / layout.batch_shards
     passes = 2 if layout.remat == "none" else 3
     executed = batch_tokens / layout.devices * flops.executed(layout.remat) + update_flops
+    fitted = fitted or calibration()
+    factors = fitted.of(chip)
 
     fsdp = tensor = data = sent = 0.0
     if layout.fsdp > 1:
@@ -171,16 +193,37 @@ def step_time(
         * size
         * (6 * model.num_layers * model.d_model + 3 * sum(active_ffn_widths(model)))
     )
-    math = executed / (chip.peak(layout.dtype) / chip.devices_per_chip)
-    if chip.score_rate is not None:
-        math += batch_tokens / layout.devices * flops.scores / chip.score_rate
-    math = math / chip.attainable + (chip.step_overhead or 0.0)
+    peak = chip.peak(layout.dtype) / chip.devices_per_chip
+    if chip.kind == "cpu":
+        work = executed / peak
+        if chip.score_rate is not None:
+            work += batch_tokens / layout.devices * flops.scores / chip.score_rate
+        work = work / chip.attainable + (chip.step_overhead or 0.0)
+    else:
+        attention = batch_tokens / layout.devices * flops.executed_attention(layout.remat)
+        reached = _width_share(model, layout, fitted.half_width) * factors.share
+        work = (executed - attention) / (peak * reached)
+        work += attention / (peak * fitted.attention * factors.share)
+    doublings = math.log2(slices) if chip.torus else 0.0
     return StepTime(
-        math=math,
+        math=work,
         hbm=(state + weights + activity / layout.tensor)
         / (chip.hbm_bandwidth / chip.devices_per_chip),
         fsdp=fsdp,
         tensor=tensor,
         data=data,
         sent=sent,
+        exposed=fitted.fsdp * fsdp + fitted.tensor * tensor + fitted.data * data,
+        between=(1 + fitted.per_doubling) ** doublings,
+        interval=factors.interval,
+        runs=factors.runs,
     )
+
+
+def _width_share(model: ModelConfig, layout: Layout, half_width: float) -> float:
+    """Share of their best rate that a device's matmuls reach: the narrower its part, the less."""
+    ffn = model.d_ff if model.moe is None else model.moe.d_ff
+    width = min(
+        model.d_model, ffn / layout.tensor, model.num_heads * model.head_dim / layout.tensor
+    )
+    return width / (width + half_width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from llm_jax.config import ModelConfig
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import active_parameters
@@ -24,6 +26,12 @@ def warnings(plan: Plan) -> list[str]:
         found.append(
             f"The price of {request.chip.usd_per_hour} $ per chip-hour is an assumption "
             f"({request.chip.sources['usd_per_hour']}): give --usd-per-hour."
+        )
+    time = plan.execution.time
+    if time.interval and not time.runs:
+        found.append(
+            f"No training speed on {request.chip.name} is published that the planner knows: hours "
+            "and costs are of the mean of its kind."
         )
     if plan.kwh is None:
         found.append(
@@ -90,14 +98,28 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         f"The backward pass {kept.get(run.layout.remat, 'recomputes each block')}. That is the "
         f"fastest choice that leaves {HEADROOM:.0%} of the memory free."
     )
+    reached = plan.hfu * time.expected / time.math
     softmaxes = " plus softmax" if request.chip.score_rate is not None else ""
     sentences.append(
         f"A step is bound by {time.bound}: compute {time.math:.3g} s at "
-        f"{request.chip.attainable:.0%} of the peak{softmaxes}, memory {time.hbm:.3g} s, "
+        f"{reached:.0%} of the peak{softmaxes}, memory {time.hbm:.3g} s, "
         f"communication {time.comms:.3g} s (fsdp {time.fsdp:.2g}, tensor {time.tensor:.2g}, "
         f"data {time.data:.2g})."
     )
+    if time.interval:
+        factor = math.exp(time.interval)
+        sentences.append(
+            f"The range of the time is a 90% prediction interval, ×{factor:.2f} and ÷{factor:.2f}, "
+            f"by {_seen(time.runs, request.chip.name)}."
+        )
     return [sentence for sentence in sentences if sentence]
+
+
+def _seen(runs: int, chip: str) -> str:
+    """What the step time is fitted to."""
+    if runs:
+        return f"{counted(runs, 'published run')} on {chip}"
+    return f"runs on other chips, since none on {chip} is published"
 
 
 def describe(model: ModelConfig) -> str:

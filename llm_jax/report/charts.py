@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from llm_jax.facts.calibration import calibration
 from llm_jax.facts.hardware import Chip
 from llm_jax.plan.isoflop import flat_range, tokens_at
 from llm_jax.plan.memory import HEADROOM
@@ -147,8 +148,9 @@ def roofline(axes: Axes, plan: Plan) -> None:
         axes.plot([mark], [reached / 1e12], "o", color=colour, mec="white", ms=9)
         axes.annotate(f"{name}", (mark, reached / 1e12), xytext=(6, -12 if name == "memory" else 7),
                       textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
-    axes.axhline(peak * chip.attainable / 1e12, color=SOFT, lw=1, ls="--",
-                 label=f"attainable, {chip.attainable:.0%} of the peak")  # fmt: skip
+    share = calibration().of(chip).share
+    axes.axhline(peak * share / 1e12, color=SOFT, lw=1, ls="--",
+                 label=f"wide matmuls, {share:.0%} of the peak")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="FLOPs per byte moved",
              ylabel="TFLOP/s per device", ylim=(reached / 30e12, peak * 2 / 1e12))  # fmt: skip
     axes.legend(fontsize=8, loc="lower right", framealpha=0.9)

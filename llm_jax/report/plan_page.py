@@ -117,8 +117,8 @@ def _machine_charts(made: Plan) -> str:
         )
         + figure(
             charts.svg(charts.seconds, made),
-            "Seconds per step that each resource needs. The grey band is the step time: from all "
-            "overlapped to no communication overlapped.",
+            "Seconds per step that each resource needs. The grey band is the step time, a 90% "
+            "prediction interval from published runs.",
         )
         + '</div><div style="height:20px"></div>'
         + figure(

@@ -82,9 +82,9 @@ def plan_table(result: dict[str, Any]) -> str:
          f"{counted(r['chips'], 'chip')}), mesh {axes}, remat {r['remat']}, "
          f"{counted(r['accumulate'], 'micro-batch')}"),
         ("memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} per device"),
-        ("speed", f"{low:.3g} to {high:.3g} s per step, bound by {r['bound']}; MFU {r['mfu']:.1%}, "
-         f"HFU {r['hfu']:.1%}"),
-        ("time", f"{duration(r['hours'])} ({duration(r['hours_range'][0])} to "
+        ("speed", f"{low:.3g} to {high:.3g} s per step (90%), bound by {r['bound']}; "
+         f"MFU {r['mfu']:.1%}, HFU {r['hfu']:.1%}"),
+        ("time", f"{duration(r['hours'])} (90%: {duration(r['hours_range'][0])} to "
          f"{duration(r['hours_range'][1])}), {r['chip_hours']:,.4g} chip-hours"),
         ("cost", money(r["usd"])),
         ("energy", energy),
