@@ -24,7 +24,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 from jax.sharding import NamedSharding
 
 from llm_jax.attention.mask import Mask, Scores
-from llm_jax.attention.ring import zigzag
+from llm_jax.attention.ring import split_attention, zigzag
 from llm_jax.parallel.mesh import axis_shards, spec
 from llm_jax.parallel.platform import platform
 
@@ -102,15 +102,16 @@ def gathered_splash_attention(
     """`splash_attention` for sequences in `zigzag` order, split over the mesh axis `context`.
 
     Each device's queries see all keys, gathered in the order of the text (Grattafiori et al. 2024,
-    §3.3.2). The kernel knows the positions of the queries, so it skips blocks that the causal mask
-    empties.
+    §3.3.2). The kernel knows the positions of the queries, so it skips blocks that the mask
+    empties. Where the mask hides nothing, plain code does the same.
     """
     T, shards = q_BTNH.shape[1], axis_shards("context")
     chunk = T // (2 * shards)
     mask_TS = _mask(T, mask)
+    if isinstance(mask_TS, masks.FullMask):  # the kernel cannot split a mask that hides nothing
+        return split_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, "gather")
     order_T = zigzag(T, shards)
-    if not isinstance(mask_TS, masks.FullMask):
-        mask_TS.q_sequence = order_T.astype(np.int32)
+    mask_TS.q_sequence = order_T.astype(np.int32)
     heads = q_BTNH.shape[2] // axis_shards("tensor")
     attend = _kernel(mask_TS, heads, _block_sizes(chunk), scores, shards)
     chunks_in_text = np.argsort(order_T[::chunk])

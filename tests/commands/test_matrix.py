@@ -20,7 +20,7 @@ MODEL: dict[str, dict[str, Any]] = {
     "tied": {"tie_embeddings": True},
 }
 OPTIM: dict[str, dict[str, Any]] = {
-    "ramp": {"accumulate": 2},
+    "ramp": {},
     "bfloat16-state": {
         "param_dtype": "bfloat16",
         "grad_dtype": "bfloat16",
@@ -29,6 +29,7 @@ OPTIM: dict[str, dict[str, Any]] = {
     },
     "schedule-free": {"kind": "schedule_free", "schedule": "constant"},
 }
+COMPUTE: dict[str, dict[str, Any]] = {"ramp": {"accumulate": 2}}
 DATA: dict[str, dict[str, Any]] = {"ramp": {"ramp": "8:2", "batch_size": 16}}
 Json = Callable[..., dict[str, Any]]
 
@@ -42,6 +43,7 @@ def config_of(option: str, out: Path, dataset: Path) -> RunConfig:
         steps=4,
         model=tiny.model_config(**model),
         optim=tiny.optim_config(**OPTIM.get(option, {})),
+        compute=tiny.compute_config(**COMPUTE.get(option, {})),
         data=DataConfig(**data),
         # All windows, so that training says what `eval` says.
         eval=EvalConfig(every=1000, batches=100_000),
