@@ -106,11 +106,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--rule",
         help="rule for batch size and learning rate: step-law, deepseek, olmo, nanochat, small "
-        "(default: the law file's, or step-law)",
+        "(default: the law file's, or step-law, or small below 5M parameters)",
     )
     out = parser.add_argument_group("output")
     out.add_argument("--write", type=Path, metavar="RUN.JSON", help="write the run's config here, "
         "and the prediction beside it")  # fmt: skip
+    out.add_argument("--anyway", action="store_true", help="write a run although the plan says "
+        "that it is not worth its budget")  # fmt: skip
     out.add_argument("--report", type=Path, metavar="PLAN.HTML", help="write a self-contained page")
     out.add_argument(
         "--verify", action="store_true", help="compile the plan's train step for its TPUs"
@@ -127,6 +129,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     made, found, config, record = planned(args)
     texts: dict[Path, str] = {}
     if args.write:
+        if made.limits and not args.anyway:
+            raise UserError(f"{' '.join(made.limits)} Give --anyway to write this run.")
         beside = plan_file(args.write)
         found |= {"written": str(args.write), "prediction": str(beside)}
         texts |= {args.write: to_json(config), beside: to_json(record)}
@@ -216,7 +220,6 @@ def _request(args: argparse.Namespace, text):
     """
     from llm_jax.facts import hardware
     from llm_jax.laws import lawfile
-    from llm_jax.laws.hyperparameters import DEFAULT
     from llm_jax.laws.law import Parametric
     from llm_jax.plan.request import Request, Serving, at_serving_price
     from llm_jax.plan.this_machine import local_chip
@@ -250,7 +253,7 @@ def _request(args: argparse.Namespace, text):
         law=law,
         chips=chips,
         family=args.family or (recipe.family if recipe else "llama"),
-        rule=args.rule or (recipe.rule if recipe else DEFAULT),
+        rule=args.rule or (recipe.rule if recipe else None),
         seq_len=args.seq_len or (recipe.seq_len if recipe else None),
         vocab_size=args.vocab_size or vocab_size,
         unique_tokens=args.unique_tokens or (text.tokens if text and parametric else None),

@@ -7,7 +7,7 @@ always come from the same rule.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from llm_jax.config import OptimConfig, UserError, nearest
@@ -116,6 +116,15 @@ RULES = {
     "small": small,
 }
 DEFAULT = "step-law"
+SMALL = 5e6
+"""Parameters up to which the rule `small` was measured."""
+MOST_RATE = step_law(6e7, 1e11, 0.0).learning_rate
+"""0.0122, the highest learning rate in the range that a published rule was fitted on."""
+
+
+def rule_for(params: float) -> str:
+    """The rule for a model of `params` non-embedding parameters."""
+    return "small" if params <= SMALL else DEFAULT
 
 
 def recommend(rule: str, params: float, tokens: float, flops: float) -> HyperParameters:
@@ -126,4 +135,11 @@ def recommend(rule: str, params: float, tokens: float, flops: float) -> HyperPar
     """
     if rule not in RULES:
         raise UserError(f"There is no hyper-parameter rule {rule!r}: {nearest(rule, RULES)}")
-    return RULES[rule](params, tokens, flops)
+    found = RULES[rule](params, tokens, flops)
+    if found.learning_rate <= MOST_RATE:
+        return found
+    warning = (
+        f"{found.source} gives a learning rate of {found.learning_rate:.3g}, above all that a rule "
+        f"was fitted on: {MOST_RATE:.3g} is used."
+    )
+    return replace(found, learning_rate=MOST_RATE, warnings=(*found.warnings, warning))

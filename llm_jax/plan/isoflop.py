@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from llm_jax.laws.law import Law
+from llm_jax.plan.sense import bounded
 from llm_jax.plan.solve import root
 
 FACTORS = (1 / 8, 1 / 4, 1 / 2, 1 / math.sqrt(2), 1.0, math.sqrt(2), 2.0, 4.0, 8.0)
@@ -31,8 +32,14 @@ def tokens_at(flops: float, params: float, inference_tokens: float) -> float:
     return flops / (6 * params) - inference_tokens / 3
 
 
-def candidates(law: Law, flops: float, params: float, inference_tokens: float) -> list[Candidate]:
-    """Sizes from an eighth to eight times `params`, each with the tokens that `flops` pay for."""
+def candidates(
+    law: Law, flops: float, params: float, inference_tokens: float, vocab_size: int
+) -> list[Candidate]:
+    """Sizes from an eighth to eight times `params`, each with the tokens that `flops` pay for.
+
+    Args:
+      vocab_size: bounds the losses (`sense.bounded`).
+    """
     found = []
     for factor in FACTORS:
         size = params * factor
@@ -43,8 +50,7 @@ def candidates(law: Law, flops: float, params: float, inference_tokens: float) -
             Candidate(
                 size,
                 tokens,
-                law.loss(size, tokens),
-                law.interval(size, tokens),
+                *bounded(law, vocab_size, size, tokens),
                 _extra(law, flops, size, tokens, inference_tokens),
             )
         )

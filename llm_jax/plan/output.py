@@ -9,6 +9,7 @@ from llm_jax.config import to_dict
 from llm_jax.facts.counts import active_parameters, parameters
 from llm_jax.plan.isoflop import candidates, flat_range
 from llm_jax.plan.plan import Plan
+from llm_jax.plan.sense import bounded
 from llm_jax.plan.sentences import reasons, warnings
 from llm_jax.runs.plan_file import PlanRecord
 
@@ -25,9 +26,13 @@ def result(plan: Plan) -> dict[str, Any]:
     budget = compute_flops(plan)
     serving = request.inference_tokens
     flat = flat_range(plan.law, budget, plan.law.optimum(budget).params) if not serving else None
-    points = candidates(plan.law, budget, plan.optimum.params, serving)
+    vocab_size = plan.model.vocab_size
+    points = candidates(plan.law, budget, plan.optimum.params, serving, vocab_size)
+    best = plan.optimum
+    loss, _ = bounded(plan.law, vocab_size, best.params, best.tokens)
     return {
-        "optimum": dataclasses.asdict(plan.optimum),
+        "limits": list(plan.limits),
+        "optimum": dataclasses.asdict(best) | {"loss": loss},
         "params": plan.params,
         "active_params": active_parameters(plan.model),
         "tokens": plan.tokens,

@@ -15,6 +15,7 @@ from llm_jax.laws.hyperparameters import HyperParameters
 from llm_jax.laws.law import Law, Optimum
 from llm_jax.plan.layout import Execution
 from llm_jax.plan.request import Request
+from llm_jax.plan.sense import bounded, why_no_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Plan:
     steps: int
     hyper: HyperParameters
     execution: Execution
+    limits: tuple[str, ...] = ()
+    """What makes the plan not worth its budget, in sentences; `--write` refuses such a run."""
 
     @property
     def batch_tokens(self) -> int:
@@ -118,13 +121,17 @@ class Plan:
 
     @property
     def loss(self) -> float | None:
-        """Predicted loss in nats per token; None if the law predicts none."""
-        return self.law.loss(self.law_params, self.tokens)
+        """Predicted loss in nats per token; None if the law predicts none that can be."""
+        return self._bounded[0]
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """90% interval of the loss."""
-        return self.law.interval(self.law_params, self.tokens)
+        """90% interval of the loss, within what a loss can be."""
+        return self._bounded[1]
+
+    @property
+    def _bounded(self) -> tuple[float | None, tuple[float, float] | None]:
+        return bounded(self.law, self.model.vocab_size, self.law_params, self.tokens)
 
     @property
     def epochs(self) -> float | None:
@@ -135,7 +142,9 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         """Sentences about the law and the rule that a reader must know."""
-        found = [*self.law.warnings(self.law_params, self.tokens), *self.hyper.warnings]
+        withheld = why_no_loss(self.law, self.model.vocab_size, self.law_params, self.tokens)
+        about_law = [withheld] if withheld else self.law.warnings(self.law_params, self.tokens)
+        found = [*about_law, *self.hyper.warnings]
         if self.model.moe:
             found.append(
                 f"The law was fitted on dense models. It gets the {self.law_params:,} parameters "

@@ -24,6 +24,7 @@ from llm_jax.plan import architecture, layout
 from llm_jax.plan.objectives import data_constrained, lifetime_optimum
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.request import Request, check, check_flops
+from llm_jax.plan.sense import text_is_the_limit
 
 LOSS_CHUNK = ComputeConfig.loss_chunk
 
@@ -68,6 +69,13 @@ def plan(request: Request) -> Plan:
       UserError: no run can have this budget, or the model does not fit any machine.
     """
     check(request)
+    made = _settled(_priced(request))
+    limit = text_is_the_limit(request, made.epochs, lambda other: _settled(_priced(other)).epochs)
+    return replace(made, limits=(limit,)) if limit else made
+
+
+def _priced(request: Request) -> Plan:
+    """The plan whose cost is near the budget."""
     flops = request.amount if request.budget == "flops" else _first_guess(request)
     for _ in range(5):
         check_flops(request, flops)
@@ -78,7 +86,7 @@ def plan(request: Request) -> Plan:
         if abs(ratio - 1) < 0.005:
             break
         flops *= ratio
-    return _settled(made)
+    return made
 
 
 def _first_guess(request: Request) -> float:
@@ -151,7 +159,10 @@ def _design(request: Request, flops: float) -> Plan:
     per_token = token_flops(model, seq_len)
     tokens = request.tokens or training / per_token.train
     hyper = hyperparameters.recommend(
-        request.rule, non_embedding_parameters(model), tokens, training
+        request.rule or hyperparameters.rule_for(non_embedding_parameters(model)),
+        non_embedding_parameters(model),
+        tokens,
+        training,
     )
     if request.batch_tokens is not None:
         hyper = replace(hyper, batch_tokens=request.batch_tokens)

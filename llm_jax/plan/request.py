@@ -9,7 +9,6 @@ from typing import Literal
 from llm_jax.config import UserError
 from llm_jax.facts.calibration import calibration
 from llm_jax.facts.hardware import Chip
-from llm_jax.laws import hyperparameters
 from llm_jax.laws.law import Law, Parametric, Recipe
 from llm_jax.plan.objectives import inference_weight
 
@@ -45,8 +44,8 @@ class Request:
     """None: the family's own, or a smaller one."""
     batch_tokens: float | None = None
     """Tokens per step. None: by `rule`."""
-    rule: str = hyperparameters.DEFAULT
-    """Rule for batch and learning rate, as in `hyperparameters.RULES`."""
+    rule: str | None = None
+    """Rule for batch and learning rate, as in `hyperparameters.RULES`. None: by model size."""
     usd_per_hour: float | None = None
     """US dollars per chip-hour. None: the list price of the chip, if known."""
     spot_discount: float = 0.0

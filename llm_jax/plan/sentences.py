@@ -16,7 +16,7 @@ from llm_jax.plan.plan import Plan
 def warnings(plan: Plan) -> list[str]:
     """Sentences that a reader must know before spending money."""
     request, found = plan.request, list(plan.warnings)
-    if plan.loss is None:
+    if plan.law.loss(plan.law_params, plan.tokens) is None:
         found.append(f"The law {plan.law.name} predicts sizes, not losses: no loss is given.")
     if plan.usd is None:
         found.append(

@@ -17,6 +17,7 @@ from llm_jax.plan.isoflop import flat_range, tokens_at
 from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.output import compute_flops
 from llm_jax.plan.plan import Plan
+from llm_jax.plan.sense import bounded
 
 INK, SOFT, ACCENT, BAND = "#1f2933", "#9aa5b1", "#d9480f", "#c5d9ee"
 PARTS = {
@@ -61,7 +62,8 @@ def surface(axes: Axes, plan: Plan) -> None:
     centre = plan.law_params, plan.tokens
     params = np.geomspace(centre[0] / 30, centre[0] * 30, 90)
     tokens = np.geomspace(centre[1] / 30, centre[1] * 30, 90)
-    loss = np.array([[law.loss(n, d) for n in params] for d in tokens])
+    most = np.log(plan.model.vocab_size)
+    loss = np.minimum(np.array([[law.loss(n, d) for n in params] for d in tokens], float), most)
     levels = np.quantile(loss, np.linspace(0.02, 0.97, 12))
     filled = axes.contourf(params, tokens, loss, levels=30, cmap="Blues_r")
     lines = axes.contour(params, tokens, loss, levels=np.unique(levels.round(3)), colors="white",
@@ -90,11 +92,11 @@ def isoflop(axes: Axes, plan: Plan) -> None:
     law, budget, serving = plan.law, compute_flops(plan), plan.request.inference_tokens
     params = np.geomspace(plan.law_params / 10, plan.law_params * 10, 121)
     points = [(n, tokens_at(budget, n, serving)) for n in params]
-    points = [(n, d) for n, d in points if d > 0]
-    sizes = [n for n, _ in points]
-    low, high = np.array([law.interval(n, d) for n, d in points]).T
+    vocab_size = plan.model.vocab_size
+    told = [(n, *bounded(law, vocab_size, n, d)) for n, d in points if d > 0]
+    known = [(n, loss, *interval) for n, loss, interval in told if loss and interval]
+    sizes, losses, low, high = np.array(known).T
     axes.fill_between(sizes, low, high, color=BAND, lw=0, label="90% interval")
-    losses = np.array([law.loss(n, d) for n, d in points], dtype=float)
     axes.plot(sizes, losses, color=INK, lw=1.6, label="predicted")
     flat = None if serving else flat_range(law, budget, law.optimum(budget).params)
     if flat:

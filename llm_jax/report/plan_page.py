@@ -37,7 +37,7 @@ def page(made: Plan, found: dict[str, Any]) -> str:
     title = f"Training plan: {short(made.params)} parameters on {short(made.tokens)} tokens"
     sections = [
         _header(made, found, title),
-        _warnings(found["warnings"]),
+        _warnings([*found["limits"], *found["warnings"]]),
         _law_charts(made),
         _machine_charts(made),
         section("Cost", _costs(made) + _chips(made)),
@@ -60,7 +60,7 @@ def _header(made: Plan, found: dict[str, Any], title: str) -> str:
     low, high = found["hours_range"]
     tiles = [
         ("Predicted loss", "–" if loss is None else f"{loss:.3f}",
-         "this law gives none" if loss is None else
+         "see below" if loss is None else
          f"nats/token, 90%: {interval[0]:.2f}–{interval[1]:.2f}"),
         ("Time", duration(made.hours), f"{duration(low)} to {duration(high)}"),
         ("Cost", money(made.usd), "no price known" if request.price is None
@@ -247,7 +247,7 @@ def _sources(made: Plan) -> str:
         [f"law {law.name}: {key}", f"{value:.6g}", law.source] for key, value in constants.items()
     ]
     rows += [
-        ["batch and learning rate", request.rule, made.hyper.source],
+        ["batch and learning rate", request.rule or "by size", made.hyper.source],
         ["restart overhead", f"{request.restart_overhead:.0%}",
          "assumed; Llama 3 (2024) reports less than 10%"],
         ["PUE", f"{request.pue}", "Google's fleet, environmental report 2023"],

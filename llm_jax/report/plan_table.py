@@ -43,7 +43,7 @@ def duration(hours: float) -> str:
 def loss_text(loss: float | None, interval: Any) -> str:
     """A predicted loss and its 90% interval."""
     if loss is None:
-        return "not given by this law"
+        return "not predicted"
     return f"{loss:.3f} nats/token (90%: {interval[0]:.3f} to {interval[1]:.3f})"
 
 
@@ -89,7 +89,8 @@ def plan_table(result: dict[str, Any]) -> str:
         ("cost", money(r["usd"])),
         ("energy", energy),
     ]  # fmt: skip
-    lines = [f"{name:<10}{value}" for name, value in rows]
+    lines = [*(f"{sentence}\n" for sentence in r["limits"])]
+    lines += [f"{name:<10}{value}" for name, value in rows]
     if any(point["loss"] is not None for point in r["candidates"]):
         lines += [
             "",
@@ -97,11 +98,12 @@ def plan_table(result: dict[str, Any]) -> str:
             "  parameters  tokens   loss    90% interval",
         ]
         for point in r["candidates"]:
+            size = f"  {short(point['params']):>10}  {short(point['tokens']):>6}"
+            if point["loss"] is None:
+                lines.append(f"{size}  not predicted")
+                continue
             low, high = point["interval"]
-            lines.append(
-                f"  {short(point['params']):>10}  {short(point['tokens']):>6}  {point['loss']:.3f}"
-                f"   {low:.3f} to {high:.3f}"
-            )
+            lines.append(f"{size}  {point['loss']:.3f}   {low:.3f} to {high:.3f}")
     lines += ["", "Why:", *(f"  - {reason}" for reason in r["reasons"])]
     if r["warnings"]:
         lines += ["", "Know before you spend:", *(f"  - {text}" for text in r["warnings"])]

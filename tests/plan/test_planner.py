@@ -239,7 +239,7 @@ def test_machines_are_legal():
 
 def test_candidates_and_flatness():
     best = LAW.optimum(1e21)
-    points = candidates(LAW, 1e21, best.params, 0.0)
+    points = candidates(LAW, 1e21, best.params, 0.0, 128_256)
     assert len(points) == 9
     assert min(points, key=lambda p: p.loss).params == pytest.approx(best.params)
     for point in points:
