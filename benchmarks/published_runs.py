@@ -95,6 +95,7 @@ class Published:
     flops: TokenFlops
     machine: Machine
     layout: Layout
+    seq_len: int
     tokens: int
     """Tokens per step."""
     seconds: float
@@ -173,7 +174,7 @@ def _published(row: dict[str, str]) -> Published:
         counted = whole if "in full" in row["source"] else flops.train
         rate = float(row["tflops_per_chip"]) * 1e12 / counted
     return Published(
-        row["name"], model, flops, machine, replace(layout, remat=remat), tokens,  # type: ignore[arg-type]
+        row["name"], model, flops, machine, replace(layout, remat=remat), T, tokens,  # type: ignore[arg-type]
         tokens / (rate * chips), row["precision"], ", ".join(assumed),
     )  # fmt: skip
 

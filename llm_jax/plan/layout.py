@@ -10,12 +10,20 @@ from llm_jax.config import ModelConfig, UserError
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import Remat, TokenFlops, token_flops
 from llm_jax.facts.hardware import CHIPS, Chip, Slice
-from llm_jax.plan.memory import HEADROOM, Layout, device_bytes, fits
+from llm_jax.plan.memory import HEADROOM, Dtype, Layout, device_bytes, fits
 from llm_jax.plan.roofline import StepTime, step_time
 
-REMATS: tuple[Remat, ...] = ("none", "dots", "full")
+ON_DEVICE: tuple[Remat, ...] = ("none", "dots", "full")
+REMATS: tuple[Remat, ...] = (*ON_DEVICE, "offload")
+STATES: tuple[tuple[Dtype, Dtype], ...] = (
+    ("float32", "float32"),
+    ("bfloat16", "float32"),
+    ("bfloat16", "bfloat16"),
+)
+"""Dtypes of moments and gradients, in the order in which they are tried: the next only if nothing
+fits, since training in float32 is the better known."""
 TENSOR_SIZES = (1, 2, 4, 8, 16)
-MAX_SLICES = 16
+MAX_SLICES = 32
 MAX_NODES = 2048
 COST_SLACK = 0.05
 """A faster slice is chosen if it costs at most this much more than the cheapest one."""
@@ -95,8 +103,13 @@ def machines(chip: Chip, chips: int | None) -> list[Machine]:
     return exact[-1:]
 
 
-def layouts(model: ModelConfig, machine: Machine, dtype: str) -> Iterator[Layout]:
-    """Meshes that divide the model's widths: tensor within a slice, then fsdp; the rest is data."""
+def layouts(
+    model: ModelConfig, machine: Machine, dtype: str, state: tuple[Dtype, Dtype] = STATES[0]
+) -> Iterator[Layout]:
+    """Meshes that divide the model's widths: tensor within a slice, then fsdp; the rest is data.
+
+    Block inputs are offloaded to the host on TPUs only, where the compiler hides the transfers.
+    """
     per_slice = machine.piece.chips * machine.chip.devices_per_chip
     reach = per_slice if machine.chip.torus else machine.devices
     for tensor in TENSOR_SIZES:
@@ -106,10 +119,11 @@ def layouts(model: ModelConfig, machine: Machine, dtype: str) -> Iterator[Layout
         sizes = {1, gcd(per_slice // tensor, model.d_model), gcd(reach // tensor, model.d_model)}
         for fsdp in sorted(sizes):
             data = machine.devices // (tensor * fsdp)
-            for remat in REMATS:
+            for remat in REMATS if machine.chip.kind == "tpu" else ON_DEVICE:
                 yield Layout(
-                    data=data, fsdp=fsdp, tensor=tensor, accumulate=1, remat=remat, dtype=dtype
-                )
+                    data=data, fsdp=fsdp, tensor=tensor, accumulate=1, remat=remat, dtype=dtype,
+                    moments=state[0], gradients=state[1],
+                )  # fmt: skip
 
 
 def execute(
@@ -133,9 +147,29 @@ def execute(
       loss_chunk: tokens whose logits exist at one time on a device.
       update_flops: FLOPs of the optimizer's matmuls per step.
     """
+    states = STATES if dtype == "bfloat16" else STATES[:1]
+    found = (
+        _fastest(model, flops, machine, layouts(model, machine, dtype, state), batch_tokens,
+                 seq_len, loss_chunk, update_flops)
+        for state in states
+    )  # fmt: skip
+    return next((best for best in found if best), None)
+
+
+def _fastest(
+    model: ModelConfig,
+    flops: TokenFlops,
+    machine: Machine,
+    options: Iterator[Layout],
+    batch_tokens: float,
+    seq_len: int,
+    loss_chunk: int,
+    update_flops: float,
+) -> Execution | None:
+    """The fastest of the layouts that fit; None if none does."""
     best: Execution | None = None
     capacity = machine.chip.hbm_bytes / machine.chip.devices_per_chip
-    for layout in layouts(model, machine, dtype):
+    for layout in options:
         shards = layout.batch_shards
         sequences = max(1, round(batch_tokens / seq_len / shards)) * shards
         if sequences * seq_len > 1.5 * batch_tokens and sequences > 1:
@@ -261,5 +295,5 @@ def _least_memory(
     return min(
         (sum(device_bytes(model, layout, seq_len, 512).values()), machine.chips)
         for machine in machines(chip, chips)
-        for layout in layouts(model, machine, dtype)
+        for layout in layouts(model, machine, dtype, STATES[-1 if dtype == "bfloat16" else 0])
     )

@@ -8,6 +8,7 @@ tensor too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from llm_jax.config import ModelConfig, OptimConfig
 from llm_jax.facts.counts import Remat, block_parameters, parameters, total_parameters
@@ -20,6 +21,7 @@ from llm_jax.facts.sizes import (
     working_parts,
 )
 
+Dtype = Literal["float32", "bfloat16"]
 HEADROOM = 0.10
 """Share of a device's memory to keep free, because compilers pad and allocators fragment."""
 SLACK = {"sequences": 10 / 3, "between": 1.0, "inside": 1.3, "routed": 1.0}
@@ -42,6 +44,10 @@ class Layout:
     """The factor of `fsdp` that splits whole experts; their tokens are gathered over it."""
     context: int = 1
     """The factor of `data` that splits the sequence length; keys are gathered over it."""
+    moments: Dtype = "float32"
+    """Dtype of the optimizer's moments."""
+    gradients: Dtype = "float32"
+    """Dtype of the gradients."""
 
     @property
     def devices(self) -> int:
@@ -76,10 +82,14 @@ def device_bytes(
     Args:
       micro_tokens: tokens of one micro-batch on one device.
       loss_chunk: tokens whose logits exist at one time.
-      optim: optimizer and dtypes of the state; default: float32 AdamW.
+      optim: optimizer and dtypes of the state; default: AdamW with the dtypes of `layout`.
     """
     shards = layout.fsdp * layout.tensor
-    optim = optim or OptimConfig()
+    optim = optim or OptimConfig(
+        moment_dtype=layout.moments,
+        second_moment_dtype=layout.moments,
+        grad_dtype=layout.gradients,
+    )
     state = {key: value // shards for key, value in state_bytes(model, optim).items()}
     grads = state.pop("grads")
     if layout.accumulate > 1:  # the sum over micro-batches exists besides the new gradients

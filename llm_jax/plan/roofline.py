@@ -87,6 +87,8 @@ class StepTime:
     """Matmuls, at the share of the peak that they reach. On a CPU also the scores of attention, and
     the fixed cost of a step."""
     hbm: float
+    host: float
+    """Block inputs to the host's memory and back."""
     fsdp: float
     tensor: float
     data: float
@@ -109,7 +111,7 @@ class StepTime:
     @property
     def expected(self) -> float:
         """Seconds of the step: the slowest resource, or compute and what it does not hide."""
-        busy = max(self.math, self.hbm) + self.exposed
+        busy = max(self.math, self.hbm, self.host) + self.exposed
         return max(busy, self.comms) * self.between
 
     @property
@@ -127,8 +129,10 @@ class StepTime:
         """Name of the slowest resource."""
         comms = {"fsdp": self.fsdp, "tensor": self.tensor, "data": self.data}
         slowest = max(comms, key=lambda axis: comms[axis])
-        if self.comms > max(self.math, self.hbm):
+        if self.comms > max(self.math, self.hbm, self.host):
             return f"{slowest} communication"
+        if self.host > max(self.math, self.hbm):
+            return "transfers to the host"
         return "compute" if self.math >= self.hbm else "memory bandwidth"
 
 
@@ -151,6 +155,7 @@ def step_time(
       share, with the attention scores at their own rate, plus the fixed cost of a step.
     * hbm: weights read in each pass, optimizer state read and written, activations written and
       read.
+    * host: with `offload`, each block's input is written to the host's memory and read again.
     * fsdp: for each micro-batch, weights are gathered for the forward and the backward pass, and
       gradients are reduce-scattered: 3·P/Y values, where tensor parallelism has size Y.
     * tensor: for each layer, two all-reduces of the activations forward, two backward, and two more
@@ -204,11 +209,15 @@ def step_time(
         reached = _width_share(model, layout, fitted.half_width) * factors.share
         work = (executed - attention) / (peak * reached)
         work += attention / (peak * fitted.attention * factors.share)
+    offloaded = 0.0
+    if layout.remat == "offload":
+        offloaded = 2.0 * model.num_layers * tokens * model.d_model * size / layout.tensor
     doublings = math.log2(slices) if chip.torus else 0.0
     return StepTime(
         math=work,
         hbm=(state + weights + activity / layout.tensor)
         / (chip.hbm_bandwidth / chip.devices_per_chip),
+        host=offloaded / (chip.pcie_bandwidth / chip.devices_per_chip),
         fsdp=fsdp,
         tensor=tensor,
         data=data,

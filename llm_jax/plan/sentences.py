@@ -93,12 +93,21 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
             f"{machine.name} is the fastest machine that can split the batch and costs at most "
             f"{COST_SLACK:.0%} more than the cheapest."
         )
-    kept = {"none": "keeps all activations", "dots": "keeps the outputs of matmuls"}
+    kept = {
+        "none": "keeps all activations",
+        "dots": "keeps the outputs of matmuls",
+        "offload": "recomputes each block from its input, which waits in the host's memory",
+    }
     sentences.append(
         f"The backward pass {kept.get(run.layout.remat, 'recomputes each block')}. That is the "
         f"fastest choice that leaves {HEADROOM:.0%} of the memory free."
     )
     reached = plan.hfu * time.expected / time.math
+    if run.layout.moments != "float32":
+        gradients = " and gradients" if run.layout.gradients != "float32" else ""
+        sentences.append(
+            f"Moments{gradients} are in bfloat16, since the state in float32 does not fit."
+        )
     softmaxes = " plus softmax" if request.chip.score_rate is not None else ""
     sentences.append(
         f"A step is bound by {time.bound}: compute {time.math:.3g} s at "

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm_jax.config import ConfigError, RunConfig
-from llm_jax.plan.layout import REMATS, Machine
+from llm_jax.plan.layout import ON_DEVICE, Machine
 from llm_jax.preflight.cache import measured
 
 
@@ -45,8 +45,8 @@ def remedies(config: RunConfig, machine: Machine) -> Iterator[tuple[str, RunConf
         words.append(word)
         return ", ".join(words), config
 
-    known = config.compute.remat in REMATS  # `offload` recomputes as much as `full`
-    for remat in REMATS[REMATS.index(config.compute.remat) + 1 :] if known else ():
+    known = config.compute.remat in ON_DEVICE  # `offload` recomputes as much as `full`
+    for remat in ON_DEVICE[ON_DEVICE.index(config.compute.remat) + 1 :] if known else ():
         words = [word for word in words if "compute.remat" not in word]
         yield changed(
             f"compute.remat {remat}", compute=dataclasses.replace(config.compute, remat=remat)

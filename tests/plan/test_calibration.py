@@ -10,6 +10,7 @@ import pytest
 
 from llm_jax.facts.calibration import FILE, calibration
 from llm_jax.facts.hardware import CHIPS, chip
+from llm_jax.plan.layout import execute
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from calibrate import calibrated, intervals
@@ -70,3 +71,22 @@ def test_a_chip_without_a_published_run_is_wider() -> None:
         assert made.interval > max(one.interval for one in seen.values())
     assert calibration().of(chip("a100")).share == seen["h100"].share
     assert FILE.is_file()
+
+
+def test_what_ran_is_planned() -> None:
+    """With the planner's own mesh. Two do not fit: 70B on 32 v6e in 28.8 GB with its state on the
+    chips, and PaLM, which read a third of a sequence per chip."""
+    refused, errors = [], []
+    for run in RUNS:
+        made = execute(
+            run.model, run.flops, run.machine, batch_tokens=run.tokens, seq_len=run.seq_len,
+            loss_chunk=512, dtype="bfloat16",
+        )  # fmt: skip
+        if made is None:
+            refused.append(run.name)
+            continue
+        ours = made.time.expected / (made.batch_sequences * run.seq_len)
+        errors.append(math.log(ours / (run.seconds / run.tokens)))
+    assert refused == ["llama3.1-70b v6e-32", "palm-540b 6144 v4"]
+    assert within(errors, 1.15) > 0.8
+    assert within(errors, 1.45) == 1.0
