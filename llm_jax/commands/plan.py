@@ -1,7 +1,9 @@
 """Plan a training run from a compute budget: model, data, batch, mesh, time, money.
 
-Give one budget: --flops, --usd, --chip-hours, or --deadline-hours with --chips. The plan is
-printed. --write also writes a run.json for `train` and `preflight`, and --report an HTML page.
+Give one budget: --flops, --usd, --chip-hours, or --deadline-hours with --chips; or give the run,
+with --params and --tokens, and get its cost; or the --loss that it should reach. --compare puts
+chips side by side. The plan is printed. --write also writes a run.json for `train` and
+`preflight`, and --report an HTML page.
 
 example: llm-jax plan --usd 100000 --chip v5p --report plan.html
 """
@@ -28,23 +30,30 @@ UNIT: dict[str, Literal["flops", "usd", "chip-hours"]] = {
     "usd": "usd",
     "chip_hours": "chip-hours",
     "deadline_hours": "chip-hours",
+    "loss": "flops",
 }
 """Budget flag → the planner's unit for it."""
 DATA = "data/stdlib"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    budget = parser.add_argument_group("budget (one of)")
+    budget = parser.add_argument_group("budget (one of; or both --params and --tokens)")
     budget.add_argument("--flops", type=number, help="training FLOPs, such as 1e22")
     budget.add_argument("--usd", type=number, help="US dollars")
     budget.add_argument("--chip-hours", type=number, help="chips × hours")
     budget.add_argument("--deadline-hours", type=number, help="hours of wall time; needs --chips")
+    budget.add_argument("--loss", type=number, help="the cheapest run that the law says reaches "
+                        "this loss, in nats per token")  # fmt: skip
     machine = parser.add_argument_group("machine")
     machine.add_argument("--chip", default="v5p", help="v4, v5e, v5p, v6e, tpu7x, a100, h100, "
                          "h200, b200, or local: this machine, measured (default: v5p)")  # fmt: skip
     machine.add_argument(
         "--chips", type=count, help="number of chips (default: chosen by the planner)"
     )
+    machine.add_argument(
+        "--compare", type=_chips, default=(), metavar="CHIPS", help="the same run on these chips "
+        "too, such as v5e,v5p,h100"
+    )  # fmt: skip
     machine.add_argument("--remeasure", action="store_true", help="measure `local` again")
     machine.add_argument(
         "--usd-per-hour", type=number, help="price per chip-hour (default: list price)"
@@ -123,6 +132,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--out", help="folder of the run in RUN.JSON (default: runs/NAME)")
 
 
+def _chips(text: str):
+    from llm_jax.facts.hardware import chip
+
+    try:
+        return tuple(chip(name) for name in text.split(","))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.law_only:
         return _law_only(args)
@@ -149,6 +167,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, PlanRecord]:
     """The plan that the flags ask for, its figures, its run, and its prediction."""
+    from llm_jax.plan.compare import compared
     from llm_jax.plan.output import prediction, result
     from llm_jax.plan.planner import plan
     from llm_jax.plan.run_config import run_config
@@ -159,6 +178,9 @@ def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, 
     request = _request(args, text)
     made = plan(request)
     found = result(made)
+    if args.compare:
+        others = [one for one in args.compare if one.name != made.request.chip.name]
+        found["compare"] = compared(made, [made.request.chip, *others])
     recipe = request.recipe
     same = text is not None and recipe is not None and recipe.fingerprint == text.fingerprint
     law_text = recipe.text if recipe and not same else None
@@ -226,16 +248,17 @@ def _request(args: argparse.Namespace, text):
 
     given = [name for name in UNIT if getattr(args, name) is not None]
     flags = ["--" + name.replace("_", "-") for name in given]
-    if len(given) != 1:
+    fixed = not given and args.params is not None and args.tokens is not None
+    if len(given) != 1 and not fixed:
         said = f"{' and '.join(flags)} were given" if given else "none was given"
         raise UserError(
-            f"A plan takes one budget, but {said}: choose one of --flops, --usd, --chip-hours, or "
-            "--deadline-hours with --chips."
+            f"A plan takes one budget, but {said}: choose one of --flops, --usd, --chip-hours, "
+            "--deadline-hours with --chips, --loss, or both --params and --tokens."
         )
     local = args.chip == "local"
     chips = 1 if local and args.chips is None else args.chips
-    amount = getattr(args, given[0])
-    if given[0] == "deadline_hours":
+    amount = 6 * args.params * args.tokens if fixed else getattr(args, given[0])
+    if not fixed and given[0] == "deadline_hours":
         if chips is None:
             raise UserError("--deadline-hours needs --chips: give the number of chips.")
         if not amount > 0:
@@ -244,10 +267,13 @@ def _request(args: argparse.Namespace, text):
     overhead = args.restart_overhead
     law = lawfile.load(args.law)
     parametric = isinstance(law, Parametric)
+    if args.loss is not None:
+        amount = _flops_for(args.loss, law, args.inference_tokens)
     recipe = law.recipe if isinstance(law, Parametric) else None
     vocab_size = text.vocab_size if text else recipe.vocab_size if recipe else None
     request = Request(
-        budget=UNIT[given[0]],
+        budget="flops" if fixed else UNIT[given[0]],
+        fixed=fixed,
         amount=amount,
         chip=local_chip(args.remeasure) if local else hardware.chip(args.chip),
         law=law,
@@ -276,6 +302,17 @@ def _request(args: argparse.Namespace, text):
         decode_mfu=args.decode_mfu,
     )
     return at_serving_price(request, serving)
+
+
+def _flops_for(loss: float, law: Any, inference_tokens: float) -> float:
+    """The compute of the cheapest run that reaches `loss`, serving included."""
+    from llm_jax.laws.law import Parametric
+    from llm_jax.plan.objectives import cheapest_at_loss
+
+    if not isinstance(law, Parametric):
+        raise UserError(f"--loss needs a law that predicts losses, and {law.name} does not.")
+    best = cheapest_at_loss(law, loss, inference_tokens)
+    return 6 * best.params * best.tokens + 2 * best.params * inference_tokens
 
 
 def text(result: dict[str, Any]) -> str:

@@ -147,11 +147,11 @@ def _design(request: Request, flops: float) -> Plan:
     def flops_size(model: ModelConfig) -> float:
         return token_flops(model, seq_len).train
 
-    by_flops = request.tokens is not None
+    by_flops = request.tokens is not None and not request.fixed
     model = architecture.choose(
         request.family,
         flops_size if by_flops else law_size,
-        training / request.tokens if request.tokens is not None else best.params,
+        training / request.tokens if by_flops and request.tokens else best.params,
         params=best.params,
         seq_len=seq_len,
         vocab_size=request.vocab_size,

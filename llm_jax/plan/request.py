@@ -31,6 +31,8 @@ class Request:
     """Fixed size (total parameters). None: the law's optimum."""
     tokens: float | None = None
     """Fixed number of training tokens. None: what the budget pays for."""
+    fixed: bool = False
+    """`params` and `tokens` are both given, and are the budget; `amount` is 6·N·D."""
     unique_tokens: float | None = None
     """Different tokens that exist. None: no limit."""
     inference_tokens: float = 0.0
@@ -102,7 +104,7 @@ def check(request: Request) -> None:
             raise UserError(
                 f"{flag} is {value:g}: give a number from {1 / LARGEST:g} to {LARGEST:g}."
             )
-    if request.params is not None and request.tokens is not None:
+    if request.params is not None and request.tokens is not None and not request.fixed:
         raise UserError(
             "A budget, --params and --tokens contradict each other: give the budget with only one "
             "of --params and --tokens."

@@ -50,7 +50,9 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
     request, run, model = plan.request, plan.execution, plan.model
     best, machine, time = plan.optimum, plan.execution.machine, plan.execution.time
     sentences = []
-    if request.params is None and request.tokens is None:
+    if request.fixed:
+        sentences.append("--params and --tokens fix the run; the budget is what it costs.")
+    elif request.params is None and request.tokens is None:
         sentences.append(
             f"{plan.law.name} puts the optimum of this budget at {best.params:.3g} parameters and "
             f"{best.tokens:.3g} tokens ({best.tokens / best.params:.1f} per parameter)."

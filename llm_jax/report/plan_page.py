@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import replace
 from html import escape
 from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
-from llm_jax.facts.hardware import CHIPS, Chip
+from llm_jax.facts.hardware import CHIPS
+from llm_jax.plan.compare import on_chip
 from llm_jax.plan.plan import Plan
-from llm_jax.plan.planner import plan
 from llm_jax.plan.sentences import describe
 from llm_jax.report import charts
 from llm_jax.report.html import document, figure, listing, section, table
@@ -157,33 +156,21 @@ def _chips(made: Plan) -> str:
         *CHIPS.values(),
         *([made.request.chip] if made.request.chip.kind == "cpu" else []),
     ]:
-        other = _same_run(made, chip)
-        if other is None:
+        try:
+            other = on_chip(made, chip)
+        except UserError:
             continue
-        if chip.name == made.request.chip.name:
-            other, chosen = made, len(rows)
+        if other is made:
+            chosen = len(rows)
         energy = "–" if other.kwh is None else f"{other.kwh / 1000:,.3g} MWh"
         rows.append(
             [other.execution.machine.name, f"{other.chips:,}", duration(other.hours),
              f"{other.mfu:.0%}", f"{other.chip_hours:,.0f}", money(other.usd), energy]
         )  # fmt: skip
     head = ["Machine", "Chips #", "Time #", "MFU #", "Chip-hours #", "Cost #", "Energy #"]
-    return '<h3 style="margin-top:22px">The same compute on other chips</h3>' + table(
+    return '<h3 style="margin-top:22px">The same run on other chips</h3>' + table(
         rows, head, chosen
     )
-
-
-def _same_run(made: Plan, chip: Chip) -> Plan | None:
-    """This plan's compute on another chip, or None if no slice of it can hold the model."""
-    request = replace(
-        made.request, chip=chip, budget="flops", amount=made.flops, chips=None, tokens=None,
-        params=float(made.params), vocab_size=made.model.vocab_size, seq_len=made.seq_len,
-        inference_tokens=0.0, watts=None, usd_per_hour=None, spot_discount=0.0,
-    )  # fmt: skip
-    try:
-        return plan(request)
-    except UserError:
-        return None
 
 
 def _runtable(made: Plan, found: dict[str, Any]) -> str:

@@ -60,6 +60,28 @@ def law_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"warning     {text}" for text in result["warnings"])])
 
 
+def compare_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """The same run on several chips, a line each; the cheapest is marked."""
+    columns = ("machine", "chips", "time", "90%", "MFU", "cost", "bound by")
+    lines = ["The same run on other chips:", _row(*columns)]
+    refused = []
+    for row in rows:
+        if row["refused"]:
+            refused.append(f"  {row['chip']}: {row['refused']}")
+            continue
+        low, high = (duration(hours) for hours in row["hours_range"])
+        line = _row(
+            row["machine"], f"{row['chips']:,}", duration(row["hours"]), f"{low} to {high}",
+            f"{row['mfu']:.0%}", money(row["usd"]), row["bound"],
+        )  # fmt: skip
+        lines.append(line + ("  (cheapest)" if row["cheapest"] else ""))
+    return lines + refused
+
+
+def _row(machine: str, chips: str, time: str, span: str, mfu: str, cost: str, bound: str) -> str:
+    return f"  {machine:<18}{chips:>7}{time:>12}  {span:<24}{mfu:>4}{cost:>14}   {bound}"
+
+
 def plan_table(result: dict[str, Any]) -> str:
     """The plan, as lines of text."""
     r, model, mesh, memory = result, result["model"], result["mesh"], result["memory_bytes"]
@@ -104,6 +126,8 @@ def plan_table(result: dict[str, Any]) -> str:
                 continue
             low, high = point["interval"]
             lines.append(f"{size}  {point['loss']:.3f}   {low:.3f} to {high:.3f}")
+    if "compare" in r:
+        lines += ["", *compare_lines(r["compare"])]
     lines += ["", "Why:", *(f"  - {reason}" for reason in r["reasons"])]
     if r["warnings"]:
         lines += ["", "Know before you spend:", *(f"  - {text}" for text in r["warnings"])]
