@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_jax.commands import count, number
+from llm_jax.commands.own_speed import calibrate, calibrated_text
 from llm_jax.config import RunConfig, UserError, to_json
 from llm_jax.config.extras import require_packages
 from llm_jax.runs.files import write_texts
@@ -53,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--compare", type=_chips, default=(), metavar="CHIPS", help="the same run on these chips "
         "too, such as v5e,v5p,h100"
+    )  # fmt: skip
+    machine.add_argument(
+        "--calibrate", nargs="+", type=Path, default=[], metavar="RUN", help="learn the chip's "
+        "speed from runs of yours on --chips chips; later plans use it"
     )  # fmt: skip
     machine.add_argument("--remeasure", action="store_true", help="measure `local` again")
     machine.add_argument(
@@ -142,6 +147,8 @@ def _chips(text: str):
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.calibrate:
+        return calibrate(args)
     if args.law_only:
         return _law_only(args)
     made, found, config, record = planned(args)
@@ -243,6 +250,7 @@ def _request(args: argparse.Namespace, text):
     from llm_jax.facts import hardware
     from llm_jax.laws import lawfile
     from llm_jax.laws.law import Parametric
+    from llm_jax.plan.own_speed import own_speed
     from llm_jax.plan.request import Request, Serving, at_serving_price
     from llm_jax.plan.this_machine import local_chip
 
@@ -265,6 +273,7 @@ def _request(args: argparse.Namespace, text):
             raise UserError(f"--deadline-hours is {amount:g}: it must be above 0.")
         amount *= chips
     overhead = args.restart_overhead
+    unit = local_chip(args.remeasure) if local else hardware.chip(args.chip)
     law = lawfile.load(args.law)
     parametric = isinstance(law, Parametric)
     if args.loss is not None:
@@ -275,7 +284,8 @@ def _request(args: argparse.Namespace, text):
         budget="flops" if fixed else UNIT[given[0]],
         fixed=fixed,
         amount=amount,
-        chip=local_chip(args.remeasure) if local else hardware.chip(args.chip),
+        chip=unit,
+        speed=own_speed(unit),
         law=law,
         chips=chips,
         family=args.family or (recipe.family if recipe else "llama"),
@@ -318,6 +328,8 @@ def _flops_for(loss: float, law: Any, inference_tokens: float) -> float:
 def text(result: dict[str, Any]) -> str:
     from llm_jax.report.plan_table import law_table, plan_table
 
+    if "calibrated" in result:
+        return calibrated_text(result)
     if "params" not in result:
         return law_table(result)
     if "verified" not in result:

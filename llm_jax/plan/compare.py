@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.facts.hardware import Chip
+from llm_jax.plan.own_speed import own_speed
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.planner import plan
 
@@ -24,7 +25,7 @@ def on_chip(made: Plan, chip: Chip) -> Plan:
         made.request, chip=chip, budget="flops", amount=6.0 * made.params * made.tokens,
         chips=None, params=float(made.params), tokens=float(made.tokens), fixed=True,
         vocab_size=made.model.vocab_size, seq_len=made.seq_len, inference_tokens=0.0, watts=None,
-        usd_per_hour=None, spot_discount=0.0,
+        usd_per_hour=None, spot_discount=0.0, speed=own_speed(chip),
     )  # fmt: skip
     return plan(request)
 

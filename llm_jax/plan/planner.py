@@ -167,6 +167,11 @@ def _design(request: Request, flops: float) -> Plan:
     if request.batch_tokens is not None:
         hyper = replace(hyper, batch_tokens=request.batch_tokens)
     execution = execution_of(model, request.chip, request.chips, hyper, tokens, seq_len)
+    if (speed := request.speed) is not None:
+        time = replace(
+            execution.time, own=speed.factor, interval=speed.interval, own_runs=speed.runs
+        )
+        execution = replace(execution, time=time)
     return Plan(
         request=request,
         law=law,

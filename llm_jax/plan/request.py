@@ -11,6 +11,7 @@ from llm_jax.facts.calibration import calibration
 from llm_jax.facts.hardware import Chip
 from llm_jax.laws.law import Law, Parametric, Recipe
 from llm_jax.plan.objectives import inference_weight
+from llm_jax.plan.own_speed import OwnSpeed
 
 BudgetKind = Literal["flops", "usd", "chip-hours"]
 
@@ -48,6 +49,8 @@ class Request:
     """Tokens per step. None: by `rule`."""
     rule: str | None = None
     """Rule for batch and learning rate, as in `hyperparameters.RULES`. None: by model size."""
+    speed: OwnSpeed | None = None
+    """What your own runs say of the chip."""
     usd_per_hour: float | None = None
     """US dollars per chip-hour. None: the list price of the chip, if known."""
     spot_discount: float = 0.0
@@ -134,6 +137,8 @@ class Serving:
     """
 
     chip: Chip
+    speed: OwnSpeed | None = None
+    """What your own runs say of the chip."""
     usd_per_hour: float | None = None
     """US dollars per chip-hour. None: the list price."""
     prompt_share: float = 0.5

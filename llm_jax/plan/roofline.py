@@ -102,6 +102,10 @@ class StepTime:
     """Half of the 90% prediction interval of ln(seconds)."""
     runs: int
     """Published runs of this chip that the factors are fitted to."""
+    own: float = 1.0
+    """What your own runs measured, relative to the planner (`plan/own_speed.py`)."""
+    own_runs: int = 0
+    """How many of them."""
 
     @property
     def comms(self) -> float:
@@ -112,7 +116,7 @@ class StepTime:
     def expected(self) -> float:
         """Seconds of the step: the slowest resource, or compute and what it does not hide."""
         busy = max(self.math, self.hbm, self.host) + self.exposed
-        return max(busy, self.comms) * self.between
+        return max(busy, self.comms) * self.between * self.own
 
     @property
     def low(self) -> float:

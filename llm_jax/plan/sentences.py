@@ -11,6 +11,7 @@ from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, usual_ffn
 from llm_jax.plan.layout import COST_SLACK
 from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.plan import Plan
+from llm_jax.plan.roofline import StepTime
 
 
 def warnings(plan: Plan) -> list[str]:
@@ -28,7 +29,7 @@ def warnings(plan: Plan) -> list[str]:
             f"({request.chip.sources['usd_per_hour']}): give --usd-per-hour."
         )
     time = plan.execution.time
-    if time.interval and not time.runs:
+    if time.interval and not time.runs and not time.own_runs:
         found.append(
             f"No training speed on {request.chip.name} is published that the planner knows: hours "
             "and costs are of the mean of its kind."
@@ -121,13 +122,17 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         factor = math.exp(time.interval)
         sentences.append(
             f"The range of the time is a 90% prediction interval, ×{factor:.2f} and ÷{factor:.2f}, "
-            f"by {_seen(time.runs, request.chip.name)}."
+            f"by {_seen(time, request.chip.name)}."
         )
     return [sentence for sentence in sentences if sentence]
 
 
-def _seen(runs: int, chip: str) -> str:
+def _seen(time: StepTime, chip: str) -> str:
     """What the step time is fitted to."""
+    runs = time.runs
+    if time.own_runs:
+        mine = counted(time.own_runs, "run")
+        return f"{mine} of your own on {chip}, which took {time.own:.2f} times the planner's time"
     if runs:
         return f"{counted(runs, 'published run')} on {chip}"
     return f"runs on other chips, since none on {chip} is published"

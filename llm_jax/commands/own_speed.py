@@ -1,0 +1,45 @@
+"""`plan --calibrate`: what runs of yours say of a chip's speed."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from llm_jax.config import UserError
+
+
+def calibrate(args: argparse.Namespace) -> dict[str, Any]:
+    """What the runs say of the chip's speed; it is kept for later plans."""
+    from llm_jax.facts import hardware
+    from llm_jax.plan.own_speed import file, learn, own_speed
+    from llm_jax.plan.this_machine import local_chip
+
+    local = args.chip == "local"
+    if args.chips is None and not local:
+        raise UserError("--calibrate needs --chips: give the number of chips of the runs.")
+    unit = local_chip(args.remeasure) if local else hardware.chip(args.chip)
+    rows = learn(args.calibrate, unit, args.chips or 1)
+    speed = own_speed(unit)
+    assert speed is not None
+    return {
+        "calibrated": unit.name,
+        "runs": rows,
+        "factor": speed.factor,
+        "interval": [math.exp(-speed.interval), math.exp(speed.interval)],
+        "kept": str(file()),
+    }
+
+
+def calibrated_text(result: dict[str, Any]) -> str:
+    lines = [
+        f"{row['run']}: {row['measured']:.4g} s per step measured, {row['predicted']:.4g} s "
+        f"planned, {row['ratio']:.2f} times"
+        for row in result["runs"]
+    ]
+    low, high = result["interval"]
+    lines.append(
+        f"Plans for {result['calibrated']} take {result['factor']:.2f} times the planner's step "
+        f"time now (90%: ×{low:.2f} to ×{high:.2f} of that), by {result['kept']}."
+    )
+    return "\n".join(lines)
