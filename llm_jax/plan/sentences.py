@@ -13,6 +13,9 @@ from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.roofline import StepTime
 
+SHORT_STEP = 0.1
+"""Seconds of a step on an accelerator below which no published run says anything."""
+
 
 def warnings(plan: Plan) -> list[str]:
     """Sentences that a reader must know before spending money."""
@@ -33,6 +36,11 @@ def warnings(plan: Plan) -> list[str]:
         found.append(
             f"No training speed on {request.chip.name} is published that the planner knows: hours "
             "and costs are of the mean of its kind."
+        )
+    if time.interval and not time.own_runs and time.expected < SHORT_STEP:
+        found.append(
+            f"A step of {time.expected:.2g} s is far shorter than those of the published runs (2 s "
+            "and more): starting it may take longer than computing it, so the time is a lower bound."
         )
     if plan.kwh is None:
         found.append(

@@ -135,7 +135,7 @@ def _costs(made: Plan) -> str:
         ["Chips", f"{made.chips:,}", made.execution.machine.name],
         ["Wall time", duration(made.hours), f"{counted(made.steps, 'step')} of "
          f"{made.execution.time.expected:.3g} s, and {request.restart_overhead:.0%} for restarts"],
-        ["Chip-hours", f"{made.chip_hours:,.0f}", "chips × wall time"],
+        ["Chip-hours", f"{made.chip_hours:,.4g}", "chips × wall time"],
         ["Price per chip-hour", money(price), "given" if request.usd_per_hour
          else request.chip.sources.get("usd_per_hour", "none known")],
         ["Spot discount", f"{request.spot_discount:.0%}", "given"],
@@ -165,7 +165,7 @@ def _chips(made: Plan) -> str:
         energy = "–" if other.kwh is None else f"{other.kwh / 1000:,.3g} MWh"
         rows.append(
             [other.execution.machine.name, f"{other.chips:,}", duration(other.hours),
-             f"{other.mfu:.0%}", f"{other.chip_hours:,.0f}", money(other.usd), energy]
+             f"{other.mfu:.0%}", f"{other.chip_hours:,.4g}", money(other.usd), energy]
         )  # fmt: skip
     head = ["Machine", "Chips #", "Time #", "MFU #", "Chip-hours #", "Cost #", "Energy #"]
     return '<h3 style="margin-top:22px">The same run on other chips</h3>' + table(
