@@ -59,7 +59,7 @@ class Calibration:
             if known.name == chip.name:
                 return known
         if chip.kind == "cpu":
-            return ChipFactors(name=chip.name, share=chip.attainable, interval=0.0, runs=0)
+            return ChipFactors(name=chip.name, share=chip.attainable or 1.0, interval=0.0, runs=0)
         alike = [one.share for one in self.chips if (one.name == "h100") == (chip.kind == "gpu")]
         share = sum(alike) / len(alike)
         return ChipFactors(name=chip.name, share=share, interval=self.unknown_interval, runs=0)

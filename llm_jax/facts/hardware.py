@@ -80,9 +80,9 @@ class Chip:
     score_rate: float | None = None
     """Attention scores per second in both passes, not counting their matmul FLOPs. Set if softmax
     and matmuls take turns (CPUs); None if other units compute softmax at the same time."""
-    attainable: float = 1.0
-    """Of a CPU: the share of its measured peak that training steps reach. That of accelerators is
-    fitted to published runs (`facts/calibration.py`)."""
+    attainable: float | None = None
+    """Share of the measured peak that training steps reach: of CPUs alone. That of accelerators
+    is fitted to published runs (`facts/calibration.py`)."""
     step_overhead: float | None = None
     """Fixed seconds per step, if known and not negligible (CPUs)."""
     usd_per_hour: float | None = None

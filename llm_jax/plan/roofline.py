@@ -207,7 +207,7 @@ def step_time(
         work = executed / peak
         if chip.score_rate is not None:
             work += batch_tokens / layout.devices * flops.scores / chip.score_rate
-        work = work / chip.attainable + (chip.step_overhead or 0.0)
+        work = work / factors.share + (chip.step_overhead or 0.0)
     else:
         attention = batch_tokens / layout.devices * flops.executed_attention(layout.remat)
         reached = _width_share(model, layout, fitted.half_width) * factors.share

@@ -40,7 +40,8 @@ def warnings(plan: Plan) -> list[str]:
     if time.interval and not time.own_runs and time.expected < SHORT_STEP:
         found.append(
             f"A step of {time.expected:.2g} s is far shorter than those of the published runs (2 s "
-            "and more): starting it may take longer than computing it, so the time is a lower bound."
+            "and more): starting it may take longer than computing it, so the time is a lower "
+            "bound."
         )
     if plan.kwh is None:
         found.append(
