@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_jax.config import ConfigError, Llama3Rope, ModelConfig, MoeConfig, UserError, YarnRope
 from llm_jax.convert.families import Family, family_named, family_of
@@ -20,7 +20,9 @@ from llm_jax.convert.hf_keys import (
     RENAMED,
 )
 from llm_jax.convert.hf_types import check_types
-from llm_jax.data.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llm_jax.data.tokenizer import Tokenizer
 
 
 def to_hf(config: ModelConfig, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Accelerators as data: peak rates, memory, links, slices, prices, and the source of each figure.
+"""Accelerators as data: peak rates, memory, links, slices, and the source of each figure.
 
 Rates are dense peaks per chip. Bandwidths are in bytes per second. `ici_bandwidth` is that of one
 link in one direction; a torus axis has a link in each direction. A figure that the maker has not
@@ -21,7 +21,6 @@ GIB = 2.0**30
 
 TPU_DOCS = "Google Cloud TPU documentation, cloud.google.com/tpu/docs (read 2026-11)"
 SCALING_BOOK = "How to scale your model, chapter 2, jax-ml.github.io/scaling-book (2025-02)"
-SCALING_BOOK_PRICE = "How to scale your model, list prices seen 2025-02"
 NVIDIA = "NVIDIA data sheets, dense rates (A100 2021, H100 2023, H200 2024, B200 2025)"
 DGX = "NVIDIA DGX system data sheets: one network card per GPU (A100 200 Gb/s, later 400 Gb/s)"
 JOUPPI = "Jouppi et al. 2023, TPU v4 (ISCA), maximum measured power per chip"
@@ -53,7 +52,7 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """One accelerator. Units: FLOP/s, bytes, bytes/s, US dollars per chip-hour, watts."""
+    """One accelerator. Units: FLOP/s, bytes, bytes/s, watts. Prices are in `facts/prices.py`."""
 
     name: str
     kind: Literal["tpu", "gpu", "cpu"]
@@ -85,7 +84,6 @@ class Chip:
     is fitted to published runs (`facts/calibration.py`)."""
     step_overhead: float | None = None
     """Fixed seconds per step, if known and not negligible (CPUs)."""
-    usd_per_hour: float | None = None
     watts: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     """Field name → source of its value, with the date."""
@@ -150,7 +148,6 @@ def _tpu(name: str, **values: object) -> Chip:
     sources |= {
         "ici_axes": TPU_DOCS,
         "devices_per_chip": TPU_DOCS,
-        "usd_per_hour": SCALING_BOOK_PRICE,
         "watts": JOUPPI,
     }
     return Chip(
@@ -167,8 +164,7 @@ def _gpu(name: str, dcn: float, **values: object) -> Chip:
     )
     sources |= dict.fromkeys(("ici_bandwidth", "ici_axes", "pcie_bandwidth"), NVIDIA)
     sources |= dict.fromkeys(("dcn_bandwidth", "chips_per_host", "max_slice_chips"), DGX)
-    sources |= {"usd_per_hour": SCALING_BOOK_PRICE, "cores_in_name": "names count GPUs"}
-    sources |= {"devices_per_chip": NVIDIA}
+    sources |= {"cores_in_name": "names count GPUs", "devices_per_chip": NVIDIA}
     return Chip(
         name=name,
         kind="gpu",
@@ -188,10 +184,10 @@ _CHIPS = (
          chips_per_host=4, max_slice_chips=4096, cores_in_name=2, watts=192.0),
     _tpu("v5e", bf16_flops=197e12, int8_flops=394e12, hbm_bytes=16 * GB, hbm_bandwidth=810 * GB,
          ici_bandwidth=45 * GB, ici_axes=2, dcn_bandwidth=3.125 * GB, pcie_bandwidth=15 * GB,
-         chips_per_host=4, max_slice_chips=256, usd_per_hour=1.2),
+         chips_per_host=4, max_slice_chips=256),
     _tpu("v5p", bf16_flops=459e12, int8_flops=918e12, hbm_bytes=95 * GIB, hbm_bandwidth=2765 * GB,
          ici_bandwidth=90 * GB, ici_axes=3, dcn_bandwidth=6.25 * GB, pcie_bandwidth=15 * GB,
-         chips_per_host=4, max_slice_chips=6144, cores_in_name=2, usd_per_hour=4.2),
+         chips_per_host=4, max_slice_chips=6144, cores_in_name=2),
     _tpu("v6e", bf16_flops=918e12, int8_flops=1836e12, hbm_bytes=32 * GB, hbm_bandwidth=1638 * GB,
          ici_bandwidth=90 * GB, ici_axes=2, dcn_bandwidth=12.5 * GB, pcie_bandwidth=32 * GB,
          chips_per_host=4, max_slice_chips=256),
@@ -203,7 +199,7 @@ _CHIPS = (
          hbm_bandwidth=2000 * GB, ici_bandwidth=300 * GB, pcie_bandwidth=32 * GB, watts=400.0),
     _gpu("h100", dcn=50 * GB, bf16_flops=989e12, fp8_flops=1979e12, hbm_bytes=80 * GB,
          hbm_bandwidth=3350 * GB, ici_bandwidth=450 * GB, pcie_bandwidth=64 * GB,
-         usd_per_hour=10.8, watts=700.0),
+         watts=700.0),
     _gpu("h200", dcn=50 * GB, bf16_flops=989e12, fp8_flops=1979e12, hbm_bytes=141 * GB,
          hbm_bandwidth=4800 * GB, ici_bandwidth=450 * GB, pcie_bandwidth=64 * GB, watts=700.0),
     _gpu("b200", dcn=50 * GB, bf16_flops=2250e12, fp8_flops=4500e12, hbm_bytes=180 * GB,

@@ -1,20 +1,13 @@
-"""Optima with more than the training budget: inference demand, and a limited amount of text."""
+"""Optima with more than the training budget: tokens to be served, and a loss to be reached."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from llm_jax.config import UserError
 from llm_jax.laws.law import Law, Optimum, Parametric
 from llm_jax.plan.solve import minimum, root
-
-R_STAR_D = 15.387756
-"""Repetitions after which repeated tokens have lost most of their value (Muennighoff et al. 2023,
-appendix A)."""
-R_STAR_N = 5.309743
-"""The same for parameters beyond those that the unique tokens can train."""
 
 
 def minimise_over_params(objective: Callable[[float], float], low: float, high: float) -> float:
@@ -103,75 +96,3 @@ def lifetime_optimum(law: Law, flops: float, inference_tokens: float) -> Optimum
         min(best.params * 2, most),
     )
     return Optimum(params, tokens_left(params), law.loss(params, tokens_left(params)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConstrained(Law):
-    """A parametric law with only `unique` different tokens (Muennighoff et al. 2023, eqs. 5–6).
-
-    D' = U + U·R*·(1 − e^(−R/R*)) with R = D/U − 1 repetitions. The same formula applies to
-    parameters beyond those for which U tokens are optimal. It was fitted with dropout on up to 500
-    epochs.
-    """
-
-    law: Parametric
-    unique: float
-    r_star_d: float = R_STAR_D
-    r_star_n: float = R_STAR_N
-
-    def effective_tokens(self, tokens: float) -> float:
-        """D': the unique tokens with the same value as `tokens` with repetitions."""
-        return _worth(min(self.unique, tokens), tokens, self.r_star_d)
-
-    def effective_params(self, params: float) -> float:
-        """N': `params`, with less value for those beyond the optimum of the unique tokens."""
-        fed = min(self.law.params_for_tokens(self.unique), params)
-        return _worth(fed, params, self.r_star_n)
-
-    def loss(self, params: float, tokens: float) -> float:
-        if tokens <= self.unique:
-            return self.law.loss(params, tokens)
-        return self.law.loss(self.effective_params(params), self.effective_tokens(tokens))
-
-    def optimum(self, flops: float) -> Optimum:
-        free = self.law.optimum(flops)
-        if free.tokens <= self.unique:
-            return free
-        params = minimise_over_params(
-            lambda n: self.loss(n, flops / (6 * n)), free.params / 100, free.params * 100
-        )
-        tokens = flops / (6 * params)
-        return Optimum(params, tokens, self.loss(params, tokens))
-
-    def half_width(self, params: float, tokens: float) -> float:
-        """The law's own, combined with the change if R*_D is halved, because R*_D is uncertain."""
-        short = replace(self, r_star_d=self.r_star_d / 2)
-        change = short.loss(params, tokens) - self.loss(params, tokens)
-        return math.hypot(self.law.half_width(params, tokens), change)
-
-
-def _worth(once: float, total: float, r_star: float) -> float:
-    """U + U·R*·(1 − e^(−R/R*)) with R = total/U − 1."""
-    repeats = total / once - 1
-    return once * (1 + r_star * (1 - math.exp(-repeats / r_star)))
-
-
-def data_constrained(law: Law, unique: float) -> DataConstrained:
-    """`law` with at most `unique` different tokens.
-
-    Raises:
-      UserError: the law is not parametric.
-    """
-    if not isinstance(law, Parametric):
-        raise UserError(
-            f"The law {law.name} cannot be limited to unique tokens: choose a parametric law such "
-            "as besiroglu-2024, or a law file."
-        )
-    return DataConstrained(
-        name=f"{law.name} with {unique:.4g} unique tokens",
-        source=f"{law.source}; repeated tokens after Muennighoff et al. 2023, eqs. 5–6",
-        counts=law.counts,
-        fitted=law.fitted,
-        law=law,
-        unique=unique,
-    )

@@ -9,8 +9,10 @@ from llm_jax.config import to_dict
 from llm_jax.facts.counts import active_parameters, parameters
 from llm_jax.plan.isoflop import candidates, flat_range
 from llm_jax.plan.plan import Plan
+from llm_jax.plan.request import Request
 from llm_jax.plan.sense import bounded
 from llm_jax.plan.sentences import reasons, warnings
+from llm_jax.plan.storage import storage
 from llm_jax.runs.plan_file import PlanRecord
 
 
@@ -42,6 +44,7 @@ def result(plan: Plan) -> dict[str, Any]:
         "loss": plan.loss,
         "loss_interval": None if plan.interval is None else list(plan.interval),
         "epochs": plan.epochs,
+        "sources": sources(plan),
         "law": {"name": plan.law.name, "source": plan.law.source, "counts": plan.law.counts},
         "model": to_dict(plan.model),
         "params_by_part": parameters(plan.model),
@@ -53,6 +56,8 @@ def result(plan: Plan) -> dict[str, Any]:
             "data": run.layout.data,
             "fsdp": run.layout.fsdp,
             "tensor": run.layout.tensor,
+            "context": run.layout.context,
+            "expert": run.layout.expert,
             "accelerator": machine.name,
             "topology": machine.piece.topology,
             "slices": machine.slices,
@@ -78,6 +83,9 @@ def result(plan: Plan) -> dict[str, Any]:
         "chip_hours": plan.chip_hours,
         "usd": plan.usd,
         "usd_per_chip_hour": request.price,
+        "price": price(request),
+        "storage": storage(plan),
+        "restarts": restarts(plan),
         "kwh": plan.kwh,
         "co2_kg": plan.co2_kg,
         "candidates": [
@@ -87,6 +95,46 @@ def result(plan: Plan) -> dict[str, Any]:
         "reasons": reasons(plan, flat),
         "warnings": warnings(plan),
     }
+
+
+def price(request: Request) -> dict[str, Any]:
+    """Where the price of a chip-hour is from, as plain JSON values; `source` None: not known."""
+    quote, given = request.quote, request.usd_per_hour
+    return {
+        "usd": given or (quote.usd if quote else None),
+        "pricing": "given" if given else request.pricing,
+        "source": "given" if given else quote.source if quote else None,
+        "date": quote.date if quote else None,
+        "discount": request.spot_discount,
+    }
+
+
+def restarts(plan: Plan) -> dict[str, Any]:
+    """What failures cost, as plain JSON values; the rate is None where the share is given."""
+    found = plan.restarts if plan.request.restart_overhead is None else None
+    return {
+        "overhead": plan.overhead,
+        "failures_per_chip_day": plan.request.failures_per_chip_day if found else None,
+        "failures": found.rate * plan.hours * 3600 if found else None,
+        "restart_minutes": plan.request.restart_minutes if found else None,
+        "checkpoint_seconds": plan.checkpoint_seconds,
+    }
+
+
+def sources(plan: Plan) -> list[dict[str, Any]]:
+    """What a run reads of each text, as plain JSON values; `binding` marks the one read most."""
+    return [
+        {
+            "name": source.name,
+            "unique_tokens": source.unique,
+            "share": source.share,
+            "tokens": source.share * plan.tokens,
+            "epochs": source.epochs(plan.tokens),
+            "effective_tokens": source.effective(plan.tokens),
+            "binding": source is plan.binding,
+        }
+        for source in plan.request.sources
+    ]
 
 
 def prediction(plan: Plan, law_text: str | None = None) -> PlanRecord:

@@ -14,8 +14,21 @@ from llm_jax.facts.counts import (
 from llm_jax.laws.hyperparameters import HyperParameters
 from llm_jax.laws.law import Law, Optimum
 from llm_jax.plan.layout import Execution
+from llm_jax.plan.limited_text import Source
 from llm_jax.plan.request import Request
+from llm_jax.plan.restarts import LONGEST, Restarts
 from llm_jax.plan.sense import bounded, why_no_loss
+
+CONTINUED = (
+    "Training begins with the weights of {name}. A law predicts the loss of models that begin at "
+    "random, so no loss is predicted. To know it: `llm-jax eval` gives today's loss on your text, "
+    "and two short runs from these weights, of 1% and 2% of the tokens and with their own full "
+    "decay of the learning rate, show how fast it falls."
+)
+ALREADY_READ = (
+    "The weights of {name} have read {tokens:.3g} tokens of the law's own text, so the loss is "
+    "that of one run that reads all of them; a learning rate that rises again costs a little more."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +86,39 @@ class Plan:
     @property
     def hours(self) -> float:
         """Wall hours with restarts, at the expected step time."""
-        return self.steps * self.execution.time.expected / 3600 * self._overhead
+        return self.steps * self.execution.time.expected / 3600 * (1 + self.overhead)
 
     @property
     def hours_range(self) -> tuple[float, float]:
         """Wall hours with restarts, at the lowest and the highest step time."""
         time = self.execution.time
-        return tuple(self.steps * t / 3600 * self._overhead for t in (time.low, time.high))  # type: ignore[return-value]
+        hours = self.steps / 3600 * (1 + self.overhead)
+        return time.low * hours, time.high * hours
 
     @property
-    def _overhead(self) -> float:
-        return 1 + self.request.restart_overhead
+    def restarts(self) -> Restarts | None:
+        """What failures cost; None on a CPU."""
+        chip, memory = self.request.chip, self.execution.memory
+        if chip.kind == "cpu":
+            return None
+        copied = memory["params"] + memory["moments"]
+        return Restarts(
+            rate=self.request.failures_per_chip_day * self.chips / 86_400,
+            pause=copied * chip.devices_per_chip / chip.pcie_bandwidth,
+            restart=60 * self.request.restart_minutes,
+        )
+
+    @property
+    def overhead(self) -> float:
+        """Time lost to failures, restarts and checkpoints, as a share of the time without them."""
+        if self.request.restart_overhead is not None:
+            return self.request.restart_overhead
+        return self.restarts.overhead if self.restarts else 0.0
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds of training between checkpoints."""
+        return self.restarts.interval if self.restarts else LONGEST
 
     @property
     def chip_hours(self) -> float:
@@ -131,19 +166,42 @@ class Plan:
 
     @property
     def _bounded(self) -> tuple[float | None, tuple[float, float] | None]:
-        return bounded(self.law, self.model.vocab_size, self.law_params, self.tokens)
+        if self._unknown_start:
+            return None, None
+        return bounded(self.law, self.model.vocab_size, self.law_params, self.law_tokens)
+
+    @property
+    def law_tokens(self) -> float:
+        """Training tokens as the law counts them: with those that given weights have read."""
+        given = self.request.given
+        return self.tokens + ((given.read_before or 0) if given else 0)
+
+    @property
+    def _unknown_start(self) -> bool:
+        """Whether training begins with weights that the law does not know."""
+        given = self.request.given
+        return given is not None and given.weights and given.read_before is None
+
+    @property
+    def binding(self) -> Source | None:
+        """The text that is read most often; None if the size of none is known."""
+        return max(self.request.texts, key=lambda one: one.epochs(self.tokens), default=None)
 
     @property
     def epochs(self) -> float | None:
-        """Times that the data are read; None if their size is not known."""
-        unique = self.request.unique_tokens
-        return None if unique is None else self.tokens / unique
+        """Times that this text is read; None if its size is not known."""
+        return self.binding.epochs(self.tokens) if self.binding else None
 
     @property
     def warnings(self) -> list[str]:
         """Sentences about the law and the rule that a reader must know."""
-        withheld = why_no_loss(self.law, self.model.vocab_size, self.law_params, self.tokens)
-        about_law = [withheld] if withheld else self.law.warnings(self.law_params, self.tokens)
+        given, tokens = self.request.given, self.law_tokens
+        withheld = why_no_loss(self.law, self.model.vocab_size, self.law_params, tokens)
+        if given and self._unknown_start:
+            withheld = CONTINUED.format(name=given.name)
+        about_law = [withheld] if withheld else self.law.warnings(self.law_params, tokens)
+        if given and given.read_before is not None:
+            about_law.append(ALREADY_READ.format(name=given.name, tokens=given.read_before))
         found = [*about_law, *self.hyper.warnings]
         if self.model.moe:
             found.append(

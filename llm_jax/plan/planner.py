@@ -21,7 +21,8 @@ from llm_jax.laws import hyperparameters
 from llm_jax.laws.hyperparameters import HyperParameters
 from llm_jax.laws.law import Law, Optimum
 from llm_jax.plan import architecture, layout
-from llm_jax.plan.objectives import data_constrained, lifetime_optimum
+from llm_jax.plan.limited_text import data_constrained
+from llm_jax.plan.objectives import lifetime_optimum
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.request import Request, check, check_flops
 from llm_jax.plan.sense import text_is_the_limit
@@ -35,9 +36,7 @@ def law_of(request: Request) -> Law:
     Raises:
       UserError: there is a limit, but the law is not parametric.
     """
-    if request.unique_tokens is None:
-        return request.law
-    return data_constrained(request.law, request.unique_tokens)
+    return data_constrained(request.law, request.texts) if request.texts else request.law
 
 
 def law_optimum(request: Request, flops: float) -> Optimum:
@@ -70,7 +69,10 @@ def plan(request: Request) -> Plan:
     """
     check(request)
     made = _settled(_priced(request))
-    limit = text_is_the_limit(request, made.epochs, lambda other: _settled(_priced(other)).epochs)
+    name = f" {made.binding.name!r}" if request.sources and made.binding else ""
+    limit = text_is_the_limit(
+        request, name, made.epochs, lambda other: _settled(_priced(other)).epochs
+    )
     return replace(made, limits=(limit,)) if limit else made
 
 
@@ -148,13 +150,17 @@ def _design(request: Request, flops: float) -> Plan:
         return token_flops(model, seq_len).train
 
     by_flops = request.tokens is not None and not request.fixed
-    model = architecture.choose(
-        request.family,
-        flops_size if by_flops else law_size,
-        training / request.tokens if by_flops and request.tokens else best.params,
-        params=best.params,
-        seq_len=seq_len,
-        vocab_size=request.vocab_size,
+    model = (
+        request.given.model
+        if request.given
+        else architecture.choose(
+            request.family,
+            flops_size if by_flops else law_size,
+            training / request.tokens if by_flops and request.tokens else best.params,
+            params=best.params,
+            seq_len=seq_len,
+            vocab_size=request.vocab_size,
+        )
     )
     per_token = token_flops(model, seq_len)
     tokens = request.tokens or training / per_token.train
@@ -164,6 +170,8 @@ def _design(request: Request, flops: float) -> Plan:
         tokens,
         training,
     )
+    if request.given:
+        hyper = request.given.hyper(hyper)
     if request.batch_tokens is not None:
         hyper = replace(hyper, batch_tokens=request.batch_tokens)
     execution = execution_of(model, request.chip, request.chips, hyper, tokens, seq_len)

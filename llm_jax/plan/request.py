@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from llm_jax.config import UserError
 from llm_jax.facts.calibration import calibration
 from llm_jax.facts.hardware import Chip
+from llm_jax.facts.prices import Prices, Pricing, Quote, shipped
 from llm_jax.laws.law import Law, Parametric, Recipe
+from llm_jax.plan.given import Given
+from llm_jax.plan.limited_text import Source, one_source
 from llm_jax.plan.objectives import inference_weight
 from llm_jax.plan.own_speed import OwnSpeed
+from llm_jax.plan.restarts import FAILURES_PER_CHIP_DAY, RESTART_MINUTES
 
 BudgetKind = Literal["flops", "usd", "chip-hours"]
 
@@ -28,6 +32,8 @@ class Request:
     chips: int | None = None
     """Number of chips; None: the planner chooses."""
     family: str = "llama"
+    given: Given | None = None
+    """A model that exists. None: the planner chooses the architecture."""
     params: float | None = None
     """Fixed size (total parameters). None: the law's optimum."""
     tokens: float | None = None
@@ -36,6 +42,8 @@ class Request:
     """`params` and `tokens` are both given, and are the budget; `amount` is 6·N·D."""
     unique_tokens: float | None = None
     """Different tokens that exist. None: no limit."""
+    sources: tuple[Source, ...] = ()
+    """Several texts with shares that add up to 1, in place of `unique_tokens`."""
     inference_tokens: float = 0.0
     """Tokens to be served in the model's life. The same budget pays for their FLOPs, at the price
     of training FLOPs; `at_serving_price` applies the price of serving."""
@@ -52,11 +60,18 @@ class Request:
     speed: OwnSpeed | None = None
     """What your own runs say of the chip."""
     usd_per_hour: float | None = None
-    """US dollars per chip-hour. None: the list price of the chip, if known."""
+    """US dollars per chip-hour. None: the price in `prices`, if known."""
+    prices: Prices = field(default_factory=shipped)
+    pricing: Pricing = "on-demand"
+    """Which of the chip's prices is paid."""
     spot_discount: float = 0.0
     """Share of the price that is saved."""
-    restart_overhead: float = 0.05
-    """Share of time lost to restarts and lost steps; Llama 3 (2024) reports less than 10%."""
+    restart_overhead: float | None = None
+    """Share of time lost to restarts and lost steps. None: what the failures cost (`restarts.py`);
+    0 for a CPU."""
+    failures_per_chip_day: float = FAILURES_PER_CHIP_DAY
+    restart_minutes: float = RESTART_MINUTES
+    """From a failure to training again."""
     watts: float | None = None
     """Watts per chip. None: the chip's, if its maker has published it."""
     pue: float = 1.1
@@ -70,12 +85,28 @@ class Request:
         return self.law.recipe if isinstance(self.law, Parametric) else None
 
     @property
+    def quote(self) -> Quote | None:
+        """The published price that is paid; None if the user gives one, or it is not known."""
+        if self.usd_per_hour is not None:
+            return None
+        return self.prices.quote(self.chip.name, self.pricing)
+
+    @property
     def price(self) -> float | None:
         """US dollars per chip-hour after the discount."""
-        list_price = self.usd_per_hour or self.chip.usd_per_hour
+        list_price = self.usd_per_hour or (self.quote.usd if self.quote else None)
         return None if list_price is None else list_price * (1 - self.spot_discount)
 
+    @property
+    def texts(self) -> tuple[Source, ...]:
+        """The texts whose size is known."""
+        if self.sources or self.unique_tokens is None:
+            return self.sources
+        return one_source(self.unique_tokens)
 
+
+MOST_FAILURES = 1000.0
+"""Per chip and day: one every 86 s."""
 LARGEST = 1e30
 """Beyond this and its inverse no quantity of a plan means anything, and products overflow."""
 
@@ -99,6 +130,7 @@ def check(request: Request) -> None:
         "--unique-tokens": request.unique_tokens,
         "--usd-per-hour": request.usd_per_hour,
         "--batch-tokens": request.batch_tokens,
+        "--restart-minutes": request.restart_minutes,
     }
     for flag, value in positive.items():
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -116,17 +148,46 @@ def check(request: Request) -> None:
         raise UserError(f"--inference-tokens is {request.inference_tokens:g}: give 0 or more.")
     for flag, value in (
         ("--spot-discount", request.spot_discount),
-        ("--restart-overhead", request.restart_overhead),
+        ("--restart-overhead", request.restart_overhead or 0.0),
     ):
         if not 0 <= value < 1:
             raise UserError(f"{flag} is {value:g}: give a share from 0 to below 1.")
+    if not 0 <= request.failures_per_chip_day <= MOST_FAILURES:
+        raise UserError(
+            f"--failures-per-chip-day is {request.failures_per_chip_day:g}: give 0 to "
+            f"{MOST_FAILURES:g} (Llama 3: {FAILURES_PER_CHIP_DAY:.2g})."
+        )
+    if request.spot_discount and request.pricing != "on-demand":
+        raise UserError(
+            f"--spot-discount is a share of the on-demand price, but --pricing is "
+            f"{request.pricing}: leave one of them out."
+        )
+    _check_sources(request)
     if request.budget == "flops":
         check_flops(request, request.amount)
     if request.budget == "usd" and request.price is None:
+        kind = "list" if request.pricing == "on-demand" else request.pricing
         raise UserError(
-            f"No list price of {request.chip.name} is known: give --usd-per-hour, or a budget in "
-            "--flops or --chip-hours."
+            f"No {kind} price of {request.chip.name} is known: give --usd-per-hour, --prices, or a "
+            "budget in --flops or --chip-hours."
         )
+
+
+def _check_sources(request: Request) -> None:
+    if request.sources and request.unique_tokens is not None:
+        raise UserError("--unique-tokens is for one text: with --source, leave it out.")
+    for source in request.sources:
+        if not 0 < source.share <= 1:
+            raise UserError(
+                f"--source {source.name} has the share {source.share:g}: give one above 0, up to 1."
+            )
+        if not 1 <= source.unique <= LARGEST:
+            raise UserError(
+                f"--source {source.name} has {source.unique:g} unique tokens: give 1 or more."
+            )
+    shares = sum(source.share for source in request.sources)
+    if request.sources and abs(shares - 1) > 1e-6:
+        raise UserError(f"The shares of --source add up to {shares:g}: they must add up to 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +231,8 @@ def at_serving_price(request: Request, serving: Serving) -> Request:
         raise UserError(f"--prompt-share is {serving.prompt_share:g}: give a share from 0 to 1.")
     if not request.inference_tokens > 0:
         raise UserError("--serve-chip is the chip for serving: give --inference-tokens too.")
-    price = serving.usd_per_hour or serving.chip.usd_per_hour
+    listed = request.prices.quote(serving.chip.name, "on-demand")
+    price = serving.usd_per_hour or (listed.usd if listed else None)
     if price is None:
         raise UserError(
             f"No list price of {serving.chip.name} is known: give --serve-usd-per-hour."

@@ -15,6 +15,7 @@ from llm_jax.config import (
 from llm_jax.laws.hyperparameters import HyperParameters
 from llm_jax.plan.layout import Execution
 from llm_jax.plan.plan import Plan
+from llm_jax.plan.restarts import LONGEST
 
 EVAL_TOKENS = 131_072
 """Least number of validation tokens of an evaluation; it keeps the error below 0.01 nats."""
@@ -27,7 +28,7 @@ def run_config(plan: Plan, *, name: str, data: str, out: str | None = None) -> R
       data: folder of the dataset.
       out: folder of the run; None: `runs/<name>`.
     """
-    return training(
+    planned = training(
         plan.model,
         plan.execution,
         plan.hyper,
@@ -36,7 +37,9 @@ def run_config(plan: Plan, *, name: str, data: str, out: str | None = None) -> R
         name=name,
         data=data,
         out=out or f"runs/{name}",
+        save_seconds=plan.checkpoint_seconds,
     )
+    return plan.request.given.keep(planned) if plan.request.given else planned
 
 
 def training(
@@ -49,13 +52,17 @@ def training(
     name: str,
     data: str,
     out: str,
+    save_seconds: float = LONGEST,
 ) -> RunConfig:
     """The config of a run.
 
     Args:
       run: the machine, mesh, batch and memory policy.
+      save_seconds: between checkpoints; evaluations come every half hour.
     """
-    every = max(1, min(-(-steps // 4), round(1800 / run.time.expected)))
+    quarter = -(-steps // 4)
+    every = max(1, min(quarter, round(LONGEST / run.time.expected)))
+    save = max(1, min(quarter, round(save_seconds / run.time.expected)))
     batch_tokens = run.batch_sequences * seq_len
     return RunConfig(
         name=name,
@@ -83,15 +90,21 @@ def training(
             grad_dtype=run.layout.gradients,
         ),
         parallel=_parallel(run),
-        checkpoint=CheckpointConfig(every=every),
+        checkpoint=CheckpointConfig(every=save),
         eval=EvalConfig(every=every, batches=max(8, -(-EVAL_TOKENS // batch_tokens))),
     )
 
 
 def _parallel(run: Execution) -> ParallelConfig:
-    """The mesh of a layout. Its data axis spans the TPU slices; they become the replicas."""
+    """The mesh of a layout. Its data axis spans the TPU slices; they become the replicas. Context
+    is a part of its data axis, and experts are a part of fsdp."""
     layout, machine = run.layout, run.machine
     replica = machine.slices if machine.chip.torus else 1
     return ParallelConfig(
-        replica=replica, data=layout.data // replica, fsdp=layout.fsdp, tensor=layout.tensor
+        replica=replica,
+        data=layout.data // replica // layout.context,
+        context=layout.context,
+        fsdp=layout.fsdp // layout.expert,
+        expert=layout.expert,
+        tensor=layout.tensor,
     )

@@ -64,12 +64,16 @@ def bounded(
 
 
 def text_is_the_limit(
-    request: Request, epochs: float | None, replan: Callable[[Request], float | None]
+    request: Request,
+    text: str,
+    epochs: float | None,
+    replan: Callable[[Request], float | None],
 ) -> str | None:
     """The sentence for a budget that would read the text too often; None if it would not.
 
     Args:
-      epochs: passes over the text in the plan.
+      text: name of the text that is read most often, if there are several.
+      epochs: passes over it in the plan.
       replan: epochs of the plan for another request.
     """
     if epochs is None or epochs <= MOST_EPOCHS:
@@ -77,8 +81,8 @@ def text_is_the_limit(
     worth = _worth(request, replan)
     about = "" if worth is None else f" About {_amount(request, worth)} are worth spending on it."
     return (
-        f"Your text is the limit, not your budget: it would be read {epochs:,.0f} times, and more "
-        f"than {MOST_EPOCHS:.0f} passes teach almost nothing.{about} Take more text, or a smaller "
+        f"Your text{text} is the limit, not your budget: it would be read {epochs:,.0f} times, and "
+        f"more than {MOST_EPOCHS:.0f} passes teach almost nothing.{about} Take more text, or a smaller "
         "budget."
     )
 

@@ -8,9 +8,12 @@ from llm_jax.config import ModelConfig
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import active_parameters
 from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, usual_ffn
+from llm_jax.plan.given import Given
 from llm_jax.plan.layout import COST_SLACK
 from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.plan import Plan
+from llm_jax.plan.request import Request
+from llm_jax.plan.restarts import FAILURES_PER_CHIP_DAY
 from llm_jax.plan.roofline import StepTime
 
 SHORT_STEP = 0.1
@@ -22,15 +25,7 @@ def warnings(plan: Plan) -> list[str]:
     request, found = plan.request, list(plan.warnings)
     if plan.law.loss(plan.law_params, plan.tokens) is None:
         found.append(f"The law {plan.law.name} predicts sizes, not losses: no loss is given.")
-    if plan.usd is None:
-        found.append(
-            f"No list price of {request.chip.name} is known: give --usd-per-hour for the cost."
-        )
-    elif request.usd_per_hour is None:
-        found.append(
-            f"The price of {request.chip.usd_per_hour} $ per chip-hour is an assumption "
-            f"({request.chip.sources['usd_per_hour']}): give --usd-per-hour."
-        )
+    found += price_warnings(request)
     time = plan.execution.time
     if time.interval and not time.runs and not time.own_runs:
         found.append(
@@ -47,10 +42,33 @@ def warnings(plan: Plan) -> list[str]:
         found.append(
             f"The power of {request.chip.name} is not published: give --watts for the energy."
         )
-    if plan.epochs is not None and plan.epochs > 4:
+    if plan.binding and plan.epochs is not None and plan.epochs > 4:
+        text = f"The source {plan.binding.name!r} is" if request.sources else "The data are"
         found.append(
-            f"The data are read {plan.epochs:.1f} times. After about 4 times, repeated tokens are "
+            f"{text} read {plan.epochs:.1f} times. After about 4 times, repeated tokens are "
             "worth clearly less than new ones (Muennighoff et al. 2023)."
+        )
+    return found
+
+
+def price_warnings(request: Request) -> list[str]:
+    """What a reader must know of the price of a chip-hour."""
+    found, kind, quote = [], request.pricing, request.quote
+    if request.price is None:
+        listed = "list" if kind == "on-demand" else kind
+        found.append(
+            f"No {listed} price of {request.chip.name} is known: give --usd-per-hour or --prices "
+            "for the cost."
+        )
+    elif quote:
+        found.append(
+            f"The {kind} price of {quote.usd:g} $ per chip-hour is an assumption ({quote.source}, "
+            f"{quote.date}): give --usd-per-hour or --prices."
+        )
+    if kind == "spot" or request.spot_discount:
+        found.append(
+            "The cloud may take spot machines back at any time, and publishes no rate. Add what "
+            "you see to --failures-per-chip-day: time lost by preemptions is not in the plan."
         )
     return found
 
@@ -60,7 +78,9 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
     request, run, model = plan.request, plan.execution, plan.model
     best, machine, time = plan.optimum, plan.execution.machine, plan.execution.time
     sentences = []
-    if request.fixed:
+    if request.given:
+        sentences.append(_of_given(plan, request.given))
+    elif request.fixed:
         sentences.append("--params and --tokens fix the run; the budget is what it costs.")
     elif request.params is None and request.tokens is None:
         sentences.append(
@@ -82,15 +102,17 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
             f"The optimum is flat: from {flat[0]:.3g} to {flat[1]:.3g} parameters, the same loss "
             "costs at most 1% more compute."
         )
-    usual = usual_ffn(request.family, model.d_model, model.num_heads * model.head_dim)
-    sentences.append(
-        f"{counted(model.num_layers, 'layer')} of width {model.d_model} with "
-        f"{counted(model.num_heads, 'head')} of {model.head_dim} and an ffn of {model.d_ff} "
-        f"({model.d_ff / model.d_model:.2f} × the "
-        f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; the "
-        "mesh divides all widths."
-    )
-    if request.vocab_size is None and model.vocab_size != VOCABULARIES[request.family][0]:
+    if not request.given:
+        usual = usual_ffn(request.family, model.d_model, model.num_heads * model.head_dim)
+        sentences.append(
+            f"{counted(model.num_layers, 'layer')} of width {model.d_model} with "
+            f"{counted(model.num_heads, 'head')} of {model.head_dim} and an ffn of {model.d_ff} "
+            f"({model.d_ff / model.d_model:.2f} × the "
+            f"width, usual {usual / model.d_model:.2f}) make {plan.params:,} parameters; the "
+            "mesh divides all widths."
+        )
+    own_vocabulary = request.vocab_size is not None or request.given is not None
+    if not own_vocabulary and model.vocab_size != VOCABULARIES[request.family][0]:
         sentences.append(
             f"The vocabulary is {model.vocab_size:,}, because {VOCABULARIES[request.family][0]:,} "
             f"would put more than {EMBEDDING_SHARE:.0%} of the parameters into embeddings."
@@ -133,7 +155,55 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
             f"The range of the time is a 90% prediction interval, ×{factor:.2f} and ÷{factor:.2f}, "
             f"by {_seen(time, request.chip.name)}."
         )
+    sentences += [_of_restarts(plan), _of_sources(plan)]
     return [sentence for sentence in sentences if sentence]
+
+
+def _of_given(plan: Plan, given: Given) -> str:
+    """What is kept of a given model, and what is not."""
+    run, weights = given.run, "weights and " if given.weights else ""
+    kept = f"The {weights}architecture of {given.name} {'are' if weights else 'is'} kept"
+    if run:
+        asked = run.data.seq_len == plan.seq_len and run.batch_tokens == plan.batch_tokens
+        batch = (
+            f"batches of {counted(run.data.batch_size, 'sequence')} of {run.data.seq_len:,} tokens"
+        )
+        changed = "" if asked else f", which are {plan.batch_tokens:,} tokens here"
+        ramp = " without its ramp" if run.data.ramp else ""
+        kept += f", and so are its {batch}{ramp}{changed}, its optimizer and its schedule"
+    return f"{kept}; machine, mesh and memory policy are chosen anew."
+
+
+def _of_restarts(plan: Plan) -> str:
+    """What failures cost, and by which rate."""
+    restarts = plan.restarts
+    if restarts is None:
+        return ""
+    if plan.request.restart_overhead is not None:
+        return f"--restart-overhead adds {plan.overhead:.2%} of time for restarts."
+    if restarts.rate == 0:
+        return f"Checkpoints take {plan.overhead:.2%} of the time; nothing fails."
+    given = plan.request.failures_per_chip_day
+    source = " (Llama 3 405B)" if given == FAILURES_PER_CHIP_DAY else ""
+    expected = restarts.rate * plan.hours * 3600
+    return (
+        f"{given:.2g} failures per chip and day{source} are {expected:,.3g} on "
+        f"{counted(plan.chips, 'chip')} in this time. Each costs {plan.request.restart_minutes:g} min and the work since the "
+        f"last checkpoint, every {restarts.interval / 60:.3g} min: {plan.overhead:.2%} more time "
+        "(Daly 2006)."
+    )
+
+
+def _of_sources(plan: Plan) -> str:
+    """Which of several sources binds."""
+    binding = plan.binding
+    if len(plan.request.sources) < 2 or binding is None:
+        return ""
+    return (
+        f"Of the sources, {binding.name!r} binds: its {binding.unique:.3g} tokens are read "
+        f"{plan.epochs:.3g} times. Effective tokens add up over the sources, each by itself "
+        "(Muennighoff et al. 2023, eq. 5; they measured one source)."
+    )
 
 
 def _seen(time: StepTime, chip: str) -> str:

@@ -13,8 +13,12 @@ from llm_jax.plan.compare import on_chip
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.sentences import describe
 from llm_jax.report import charts
+from llm_jax.report.cost_rows import price_text, restart_text, storage_rows
+from llm_jax.report.extension_rows import extension_rows
 from llm_jax.report.html import document, figure, listing, section, table
 from llm_jax.report.plan_table import duration, gigabytes, money, short
+from llm_jax.report.source_rows import HEAD as SOURCE_HEAD
+from llm_jax.report.source_rows import source_rows
 
 UNITS = {
     "bf16_flops": (1e12, "TFLOP/s"),
@@ -26,7 +30,6 @@ UNITS = {
     "ici_bandwidth": (1e9, "GB/s"),
     "dcn_bandwidth": (1e9, "GB/s"),
     "pcie_bandwidth": (1e9, "GB/s"),
-    "usd_per_hour": (1, "$ per chip-hour"),
     "watts": (1, "W"),
 }
 
@@ -39,11 +42,13 @@ def page(made: Plan, found: dict[str, Any]) -> str:
         _warnings([*found["limits"], *found["warnings"]]),
         _law_charts(made),
         _machine_charts(made),
-        section("Cost", _costs(made) + _chips(made)),
+        section("Cost", _costs(made, found) + _chips(made)),
+        section("Sources", table(source_rows(found), SOURCE_HEAD)) if found["sources"] else "",
+        section("Then longer sequences", _extension(found)) if "extend" in found else "",
         section("The run", _runtable(made, found)),
         section("Why each choice", listing(found["reasons"])),
         section("Other sizes for the same compute", _candidates(found)),
-        section("Every constant and its source", _sources(made)),
+        section("Every constant and its source", _sources(made, found)),
     ]
     return document(title, sections)
 
@@ -63,7 +68,7 @@ def _header(made: Plan, found: dict[str, Any], title: str) -> str:
          f"nats/token, 90%: {interval[0]:.2f}–{interval[1]:.2f}"),
         ("Time", duration(made.hours), f"{duration(low)} to {duration(high)}"),
         ("Cost", money(made.usd), "no price known" if request.price is None
-         else f"at ${request.price:.2f} per chip-hour"),
+         else f"at ${request.price:.2f} per chip-hour, {found['price']['date'] or 'given'}"),
         ("Chips", f"{made.chips:,}", f"{made.execution.machine.name}"),
         ("MFU", f"{made.mfu:.0%}", f"{made.flops:.2e} FLOPs"),
         ("Energy", "–" if made.kwh is None else f"{made.kwh / 1000:,.3g} MWh",
@@ -128,22 +133,21 @@ def _machine_charts(made: Plan) -> str:
     )
 
 
-def _costs(made: Plan) -> str:
+def _costs(made: Plan, found: dict[str, Any]) -> str:
     request = made.request
-    price = request.usd_per_hour or request.chip.usd_per_hour
     rows = [
         ["Chips", f"{made.chips:,}", made.execution.machine.name],
         ["Wall time", duration(made.hours), f"{counted(made.steps, 'step')} of "
-         f"{made.execution.time.expected:.3g} s, and {request.restart_overhead:.0%} for restarts"],
+         f"{made.execution.time.expected:.3g} s, and {made.overhead:.2%} for restarts"],
         ["Chip-hours", f"{made.chip_hours:,.4g}", "chips × wall time"],
-        ["Price per chip-hour", money(price), "given" if request.usd_per_hour
-         else request.chip.sources.get("usd_per_hour", "none known")],
+        ["Price per chip-hour", money(found["price"]["usd"]), price_text(found)],
         ["Spot discount", f"{request.spot_discount:.0%}", "given"],
         ["Cost of training", money(made.usd), "chip-hours × price × (1 − discount)"],
         ["Energy", "not known" if made.kwh is None else f"{made.kwh:,.0f} kWh",
          f"chip-hours × watts × PUE {request.pue}"],
         ["CO₂e", "not known" if made.co2_kg is None else f"{made.co2_kg:,.0f} kg",
          f"energy × {request.carbon} kg/kWh"],
+        *storage_rows(found),
     ]  # fmt: skip
     return table(rows, ["", "Amount #", "How"])
 
@@ -171,6 +175,10 @@ def _chips(made: Plan) -> str:
     return '<h3 style="margin-top:22px">The same run on other chips</h3>' + table(
         rows, head, chosen
     )
+
+
+def _extension(found: dict[str, Any]) -> str:
+    return table(extension_rows(found), ["", ""]) + listing(found["extend"]["reasons"])
 
 
 def _runtable(made: Plan, found: dict[str, Any]) -> str:
@@ -215,7 +223,7 @@ def _candidates(found: dict[str, Any]) -> str:
     return table(rows, head, len(rows) // 2 if len(rows) == 9 else None)
 
 
-def _sources(made: Plan) -> str:
+def _sources(made: Plan, found: dict[str, Any]) -> str:
     request, chip = made.request, made.request.chip
     rows = []
     for item in dataclasses.fields(chip):
@@ -235,8 +243,7 @@ def _sources(made: Plan) -> str:
     ]
     rows += [
         ["batch and learning rate", request.rule or "by size", made.hyper.source],
-        ["restart overhead", f"{request.restart_overhead:.0%}",
-         "assumed; Llama 3 (2024) reports less than 10%"],
+        ["restart overhead", f"{made.overhead:.2%}", restart_text(found)],
         ["PUE", f"{request.pue}", "Google's fleet, environmental report 2023"],
         ["carbon", f"{request.carbon} kg CO₂e/kWh", "world average of 2023, Ember"],
     ]  # fmt: skip

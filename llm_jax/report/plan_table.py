@@ -5,46 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from llm_jax.config.wording import counted
+from llm_jax.report.cost_rows import price_text, restart_text, storage_rows
+from llm_jax.report.extension_rows import extension_lines
+from llm_jax.report.source_rows import source_lines
+from llm_jax.report.wording import duration, gigabytes, loss_text, money, short
 
-UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
-
-
-def short(value: float) -> str:
-    """Three digits and a unit: `7.01B`, `1.4T`, `350M`."""
-    for size, letter in UNITS:
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}" if value < 1000 * size else f"{value:.3g}"
-    return f"{value:.3g}"
-
-
-def gigabytes(value: float) -> str:
-    """Bytes in GB (10⁹ bytes)."""
-    return f"{value / 1e9:.3g} GB"
-
-
-def money(value: float | None) -> str:
-    """US dollars; `not known` for None."""
-    if value is None:
-        return "not known"
-    if 0 < value < 0.01:
-        return f"${value:.1g}"
-    return f"${value:,.0f}" if value >= 100 else f"${value:.2f}"
-
-
-def duration(hours: float) -> str:
-    """Hours in a readable unit: `36 s`, `12 min`, `5.2 h`, `12.3 days`."""
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    if hours < 1:
-        return f"{hours * 60:.1f} min"
-    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
-
-
-def loss_text(loss: float | None, interval: Any) -> str:
-    """A predicted loss and its 90% interval."""
-    if loss is None:
-        return "not predicted"
-    return f"{loss:.3f} nats/token (90%: {interval[0]:.3f} to {interval[1]:.3f})"
+__all__ = ["compare_lines", "duration", "gigabytes", "law_table", "money", "plan_table", "short"]
 
 
 def law_table(result: dict[str, Any]) -> str:
@@ -85,7 +51,8 @@ def _row(machine: str, chips: str, time: str, span: str, mfu: str, cost: str, bo
 def plan_table(result: dict[str, Any]) -> str:
     """The plan, as lines of text."""
     r, model, mesh, memory = result, result["model"], result["mesh"], result["memory_bytes"]
-    axes = ", ".join(f"{axis} {mesh[axis]}" for axis in ("data", "fsdp", "tensor"))
+    more = [axis for axis in ("context", "expert") if mesh[axis] > 1]
+    axes = ", ".join(f"{axis} {mesh[axis]}" for axis in ("data", "fsdp", "tensor", *more))
     low, high = r["step_seconds"]
     energy = "not known" if r["kwh"] is None else f"{r['kwh']:,.4g} kWh, {r['co2_kg']:,.4g} kg CO2e"
     active = f" ({short(r['active_params'])} active)" if model["moe"] else ""
@@ -108,8 +75,10 @@ def plan_table(result: dict[str, Any]) -> str:
          f"MFU {r['mfu']:.1%}, HFU {r['hfu']:.1%}"),
         ("time", f"{duration(r['hours'])} (90%: {duration(r['hours_range'][0])} to "
          f"{duration(r['hours_range'][1])}), {r['chip_hours']:,.4g} chip-hours"),
-        ("cost", money(r["usd"])),
+        ("cost", f"{money(r['usd'])} ({price_text(r)})"),
         ("energy", energy),
+        ("restarts", f"{r['restarts']['overhead']:.2%} more time: {restart_text(r)}"),
+        *((name.lower(), f"{amount}: {how}") for name, amount, how in storage_rows(r)),
     ]  # fmt: skip
     lines = [*(f"{sentence}\n" for sentence in r["limits"])]
     lines += [f"{name:<10}{value}" for name, value in rows]
@@ -126,6 +95,7 @@ def plan_table(result: dict[str, Any]) -> str:
                 continue
             low, high = point["interval"]
             lines.append(f"{size}  {point['loss']:.3f}   {low:.3f} to {high:.3f}")
+    lines += [*source_lines(r), *extension_lines(r)]
     if "compare" in r:
         lines += ["", *compare_lines(r["compare"])]
     lines += ["", "Why:", *(f"  - {reason}" for reason in r["reasons"])]
@@ -134,6 +104,8 @@ def plan_table(result: dict[str, Any]) -> str:
     if "written" in r:
         run, prediction = r["written"], r["prediction"]
         lines += ["", f"Wrote {run} and {prediction}. Next: llm-jax train {run}"]
+        if second := r.get("extend", {}).get("written"):
+            lines += [f"Wrote {second}. After it: llm-jax train {second} --init-from {r['out']}"]
     if "report" in r:
         lines += ["", f"Wrote {r['report']}."]
     return "\n".join(lines)

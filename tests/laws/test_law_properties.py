@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from llm_jax.laws.law import Fitted, Parametric
 from llm_jax.laws.published import PRESETS
-from llm_jax.plan.objectives import cheapest_at_loss, data_constrained, lifetime_optimum
+from llm_jax.plan.limited_text import data_constrained, one_source
+from llm_jax.plan.objectives import cheapest_at_loss, lifetime_optimum
 
 PARAMETRIC = [law for law in PRESETS.values() if isinstance(law, Parametric)]
 flops_range = st.floats(15, 28).map(lambda x: 10**x)
@@ -47,7 +48,7 @@ def test_optimum_is_the_minimum_of_its_curve(law, flops, factor):
 
 @given(flops=flops_range, unique=st.floats(6, 13).map(lambda x: 10**x), factor=st.floats(0.2, 5))
 def test_data_constrained_optimum_is_the_minimum(flops, unique, factor):
-    law = data_constrained(PRESETS["besiroglu-2024"], unique)
+    law = data_constrained(PRESETS["besiroglu-2024"], one_source(unique))
     best = law.optimum(flops)
     assert law.loss(best.params * factor, best.tokens / factor) >= best.loss * (1 - 1e-7)
     assert best.loss >= law.law.optimum(flops).loss * (1 - 1e-12)

@@ -7,13 +7,8 @@ import pytest
 from llm_jax.config import UserError
 from llm_jax.laws.hyperparameters import RULES, recommend
 from llm_jax.laws.published import APPROACH_1_ROWS, APPROACH_2_ROWS, PF_DAY, PRESETS, preset
-from llm_jax.plan.objectives import (
-    R_STAR_D,
-    R_STAR_N,
-    cheapest_at_loss,
-    data_constrained,
-    inference_weight,
-)
+from llm_jax.plan.limited_text import R_STAR_D, R_STAR_N, data_constrained, one_source
+from llm_jax.plan.objectives import cheapest_at_loss, inference_weight
 
 # Hoffmann et al. 2022, table A3, approach 3: parameters, FLOPs, tokens. The row of 175B prints
 # 1.26e24 FLOPs; 6 × 175e9 × 12.0e12 is 1.26e25, which the neighbouring rows confirm.
@@ -116,10 +111,11 @@ def test_muennighoff_effective_data():
     for value, printed in ((law.E, 1.87), (law.A, 521), (law.B, 1488)):
         assert value == pytest.approx(printed, rel=0.001)
     unique = 1e9
-    limited = data_constrained(law, unique)
+    limited = data_constrained(law, one_source(unique))
     assert law.params_for_tokens(unique) == pytest.approx(0.051 * unique, rel=0.003)
     assert limited.effective_tokens(1e15) == pytest.approx(16.387756 * unique)
-    assert limited.effective_params(1e15) == pytest.approx(6.309743 * law.params_for_tokens(unique))
+    most = 6.309743 * law.params_for_tokens(unique)
+    assert limited.effective_params(1e15, 1e15) == pytest.approx(most)
     at_r_star = limited.effective_tokens((1 + R_STAR_D) * unique) / unique - 1
     assert at_r_star / R_STAR_D == pytest.approx(1 - 1 / math.e)
     assert limited.effective_tokens(4 * unique) == pytest.approx(3.726e9, rel=0.001)
@@ -130,12 +126,12 @@ def test_muennighoff_effective_data():
 def test_data_constrained_prefers_epochs_to_parameters():
     """Their section 5: beyond one epoch, compute goes to epochs faster than to parameters."""
     law = preset("muennighoff-c4")
-    limited = data_constrained(law, 1e9)
+    limited = data_constrained(law, one_source(1e9))
     free, best = law.optimum(1e20), limited.optimum(1e20)
     assert best.params < free.params
     assert best.tokens > 1e9
     assert best.loss > free.loss
-    roomy = data_constrained(law, 1e13)
+    roomy = data_constrained(law, one_source(1e13))
     assert roomy.optimum(1e20) == free
 
 
@@ -206,7 +202,7 @@ def test_unknown_names_are_one_sentence():
     with pytest.raises(UserError, match="did you mean 'deepseek'"):
         recommend("deepsek", 1e9, 1e10, 6e19)
     with pytest.raises(UserError, match="parametric"):
-        data_constrained(preset("kaplan"), 1e9)
+        data_constrained(preset("kaplan"), one_source(1e9))
     with pytest.raises(UserError, match=r"1\.5 is not above 1\.817"):
         cheapest_at_loss(preset("besiroglu-2024"), 1.5, 0)
 

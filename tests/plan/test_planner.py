@@ -13,6 +13,7 @@ from llm_jax.config import ModelConfig, RunConfig, UserError, from_json, to_json
 from llm_jax.facts.calibration import ChipFactors, calibration
 from llm_jax.facts.counts import active_parameters, token_flops, total_parameters
 from llm_jax.facts.hardware import CHIPS, chip
+from llm_jax.facts.prices import shipped
 from llm_jax.laws.published import PRESETS, preset
 from llm_jax.plan import this_machine
 from llm_jax.plan.architecture import FAMILIES, choose
@@ -80,7 +81,9 @@ def test_dollars_to_plan_to_cost_returns_the_dollars(exponent, name):
     assert_sound(made)
     assert made.usd == pytest.approx(10**exponent, rel=0.02)
     assert made.usd <= 10**exponent * (1 + 1e-9)
-    assert made.usd == pytest.approx(made.chips * made.hours * chip(name).usd_per_hour)
+    assert made.usd == pytest.approx(
+        made.chips * made.hours * shipped().quote(name, "on-demand").usd
+    )
 
 
 @settings(deadline=None, max_examples=15)
@@ -360,7 +363,7 @@ def test_verb_text_and_law_only(capsys):
         (["--flops", "1e21", "--law", "kaplin"], "did you mean 'kaplan'"),
         (["--flops", "1e21", "--law", "no.json"], "no law file"),
         (["--flops", "1e21", "--chips", "63"], "63 chips together: choose"),
-        (["--usd", "100", "--chip", "v6e"], "No list price of v6e"),
+        (["--usd", "100", "--chip", "tpu7x"], "No list price of tpu7x"),
         (["--flops", "1e21", "--params", "1B", "--tokens", "1T"], "contradict each other"),
         (
             ["--flops", "1e24", "--params", "400B", "--chip", "a100", "--chips", "8"],
@@ -386,7 +389,7 @@ def test_verb_text_and_law_only(capsys):
             "--decode-mfu is 0",
         ),
         (
-            ["--usd", "1e5", "--inference-tokens", "1T", "--serve-chip", "v4"],
+            ["--usd", "1e5", "--inference-tokens", "1T", "--serve-chip", "tpu7x"],
             "give --serve-usd-per-hour",
         ),
     ],

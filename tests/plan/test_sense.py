@@ -13,6 +13,7 @@ import pytest
 from llm_jax.cli import main
 from llm_jax.config import UserError
 from llm_jax.facts.hardware import chip
+from llm_jax.facts.prices import shipped
 from llm_jax.laws.hyperparameters import MOST_RATE, RULES, recommend
 from llm_jax.laws.published import PRESETS, preset
 from llm_jax.plan.output import result
@@ -22,14 +23,16 @@ from llm_jax.plan.sense import MOST_EPOCHS, bounded, why_no_loss
 
 CPU = dataclasses.replace(
     chip("a100"), name="local", kind="cpu", f32_flops=3e11, bf16_flops=3e11, attainable=0.6,
-    hbm_bytes=24e9, hbm_bandwidth=2e10, usd_per_hour=None, max_slice_chips=1,
+    hbm_bytes=24e9, hbm_bandwidth=2e10, max_slice_chips=1,
 )  # fmt: skip
 
 
 def some_request(rng: random.Random) -> Request:
     """A request as people make them, and worse."""
     unit = rng.choice([CPU, *map(chip, ("v5e", "v5p", "v6e", "h100", "tpu7x"))])
-    budget = rng.choice(["flops", "chip-hours", *(["usd"] if unit.usd_per_hour else [])])
+    budget = rng.choice(
+        ["flops", "chip-hours", *(["usd"] if shipped().quote(unit.name, "on-demand") else [])]
+    )
     least, most = {"flops": (11, 27), "usd": (-1, 7), "chip-hours": (-2, 6)}[budget]
     return Request(
         budget=budget,  # type: ignore[arg-type]

@@ -1,0 +1,45 @@
+"""What a run keeps and sends beside its chips: checkpoints in object storage, weights out of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_jax.config import CheckpointConfig, OptimConfig
+from llm_jax.facts.sizes import state_bytes
+from llm_jax.plan.plan import Plan
+
+MONTH_HOURS = 730.0
+"""Hours in a month, as clouds bill it."""
+WRITTEN = 1
+"""Checkpoints that exist beside those that are kept, while one is written."""
+
+
+def storage(plan: Plan) -> dict[str, Any]:
+    """Bytes and US dollars of checkpoints and of the weights that leave the cloud, as JSON values.
+
+    `storage_usd` is bytes of a checkpoint × checkpoints kept × months × price of a GB-month;
+    `egress_usd` bytes of the weights × price of a GB. None where a price is not known. Neither is
+    a part of the plan's `usd`.
+    """
+    layout, prices = plan.execution.layout, plan.request.prices
+    optim = OptimConfig(
+        moment_dtype=layout.moments,
+        second_moment_dtype=layout.moments,
+        kind=plan.hyper.optimizer,
+    )
+    state = state_bytes(plan.model, optim)
+    held = state["params"] + state["moments"]
+    kept, months = CheckpointConfig.keep_last + WRITTEN, plan.hours / MONTH_HOURS
+    stored, sent = prices.storage_gb_month, prices.egress_gb
+    return {
+        "checkpoint_bytes": held,
+        "checkpoints_kept": kept,
+        "months": months,
+        "usd_per_gb_month": stored.usd if stored else None,
+        "storage_usd": held / 1e9 * kept * months * stored.usd if stored else None,
+        "storage_source": f"{stored.source}, {stored.date}" if stored else None,
+        "weights_bytes": state["params"],
+        "usd_per_gb_egress": sent.usd if sent else None,
+        "egress_usd": state["params"] / 1e9 * sent.usd if sent else None,
+        "egress_source": f"{sent.source}, {sent.date}" if sent else None,
+    }
