@@ -138,8 +138,10 @@ def _add_price(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("model")
-    what.add_argument("--config", metavar="MODEL", help="a model that exists: a recipe, a "
-                      "run.json, a run's folder, a Hugging Face folder or its config.json")  # fmt: skip
+    what.add_argument(
+        "--config", metavar="MODEL", help="a model that exists: a recipe, a run.json, a run's "
+        "folder, a Hugging Face folder or its config.json",
+    )  # fmt: skip
     what.add_argument("--from", dest="weights", metavar="MODEL", help="the same, and training "
                       "begins with its weights")  # fmt: skip
     what.add_argument("--extend", type=count, metavar="LENGTH", help="then a second stage with "

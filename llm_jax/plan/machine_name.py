@@ -27,7 +27,7 @@ def machine_named(name: str) -> tuple[Chip, int | None]:
     times, kind, size = found.groups() if found else (None, name, None)
     kind = ALSO.get(kind.lower(), kind.lower())
     if kind not in CHIPS:
-        raise UserError(f"There is no chip {name!r}: {nearest(kind, [*CHIPS, *ALSO, 'local'])}")
+        raise UserError(f"There is no chip {name!r}: {nearest(kind, [*CHIPS, 'local'])}")
     chip, many = CHIPS[kind], int((times or "1").replace(",", ""))
     if many < 1:
         raise UserError(f"--chip is {name!r}: give 1 or more of them.")

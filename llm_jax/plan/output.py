@@ -27,13 +27,16 @@ def result(plan: Plan) -> dict[str, Any]:
     request, run, machine = plan.request, plan.execution, plan.execution.machine
     budget = compute_flops(plan)
     serving = request.inference_tokens
-    flat = flat_range(plan.law, budget, plan.law.optimum(budget).params) if not serving else None
-    vocab_size = plan.model.vocab_size
-    points = candidates(plan.law, budget, plan.optimum.params, serving, vocab_size)
-    best = plan.optimum
-    loss, _ = bounded(plan.law, vocab_size, best.params, best.tokens)
+    flat, points, loss = None, [], None
+    vocab_size, best = plan.model.vocab_size, plan.optimum
+    if not plan.unknown_start:
+        if not serving:
+            flat = flat_range(plan.law, budget, plan.law.optimum(budget).params)
+        points = candidates(plan.law, budget, best.params, serving, vocab_size)
+        loss, _ = bounded(plan.law, vocab_size, best.params, best.tokens)
     return {
         "limits": list(plan.limits),
+        "given": _given(request),
         "optimum": dataclasses.asdict(best) | {"loss": loss},
         "params": plan.params,
         "active_params": active_parameters(plan.model),
@@ -95,6 +98,14 @@ def result(plan: Plan) -> dict[str, Any]:
         "reasons": reasons(plan, flat),
         "warnings": warnings(plan),
     }
+
+
+def _given(request: Request) -> dict[str, Any] | None:
+    """The model that was given, as plain JSON values; `run`: it is a config of ours."""
+    given = request.given
+    if given is None:
+        return None
+    return {"name": given.name, "run": given.run is not None, "weights": given.weights}
 
 
 def price(request: Request) -> dict[str, Any]:

@@ -166,7 +166,7 @@ class Plan:
 
     @property
     def _bounded(self) -> tuple[float | None, tuple[float, float] | None]:
-        if self._unknown_start:
+        if self.unknown_start:
             return None, None
         return bounded(self.law, self.model.vocab_size, self.law_params, self.law_tokens)
 
@@ -177,7 +177,7 @@ class Plan:
         return self.tokens + ((given.read_before or 0) if given else 0)
 
     @property
-    def _unknown_start(self) -> bool:
+    def unknown_start(self) -> bool:
         """Whether training begins with weights that the law does not know."""
         given = self.request.given
         return given is not None and given.weights and given.read_before is None
@@ -197,7 +197,7 @@ class Plan:
         """Sentences about the law and the rule that a reader must know."""
         given, tokens = self.request.given, self.law_tokens
         withheld = why_no_loss(self.law, self.model.vocab_size, self.law_params, tokens)
-        if given and self._unknown_start:
+        if given and self.unknown_start:
             withheld = CONTINUED.format(name=given.name)
         about_law = [withheld] if withheld else self.law.warnings(self.law_params, tokens)
         if given and given.read_before is not None:

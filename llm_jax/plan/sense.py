@@ -82,8 +82,8 @@ def text_is_the_limit(
     about = "" if worth is None else f" About {_amount(request, worth)} are worth spending on it."
     return (
         f"Your text{text} is the limit, not your budget: it would be read {epochs:,.0f} times, and "
-        f"more than {MOST_EPOCHS:.0f} passes teach almost nothing.{about} Take more text, or a smaller "
-        "budget."
+        f"more than {MOST_EPOCHS:.0f} passes teach almost nothing.{about} Take more text, or a "
+        "smaller budget."
     )
 
 

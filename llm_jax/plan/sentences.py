@@ -188,9 +188,9 @@ def _of_restarts(plan: Plan) -> str:
     expected = restarts.rate * plan.hours * 3600
     return (
         f"{given:.2g} failures per chip and day{source} are {expected:,.3g} on "
-        f"{counted(plan.chips, 'chip')} in this time. Each costs {plan.request.restart_minutes:g} min and the work since the "
-        f"last checkpoint, every {restarts.interval / 60:.3g} min: {plan.overhead:.2%} more time "
-        "(Daly 2006)."
+        f"{counted(plan.chips, 'chip')} in this time. Each costs "
+        f"{plan.request.restart_minutes:g} min and the work since the last checkpoint, every "
+        f"{restarts.interval / 60:.3g} min: {plan.overhead:.2%} more time (Daly 2006)."
     )
 
 

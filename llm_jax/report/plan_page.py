@@ -47,7 +47,9 @@ def page(made: Plan, found: dict[str, Any]) -> str:
         section("Then longer sequences", _extension(found)) if "extend" in found else "",
         section("The run", _runtable(made, found)),
         section("Why each choice", listing(found["reasons"])),
-        section("Other sizes for the same compute", _candidates(found)),
+        section("Other sizes for the same compute", _candidates(found))
+        if found["candidates"]
+        else "",
         section("Every constant and its source", _sources(made, found)),
     ]
     return document(title, sections)

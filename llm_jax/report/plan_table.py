@@ -48,6 +48,18 @@ def _row(machine: str, chips: str, time: str, span: str, mfu: str, cost: str, bo
     return f"  {machine:<18}{chips:>7}{time:>12}  {span:<24}{mfu:>4}{cost:>14}   {bound}"
 
 
+def _start(r: dict[str, Any]) -> str:
+    """The commands that train the written run."""
+    train, given = f"llm-jax train {r['written']}", r["given"]
+    if not (given and given["weights"]):
+        return train
+    if given["run"]:
+        return f"{train} --init-from {given['name']}"
+    return (
+        f"llm-jax import {given['name']} runs/imported, then {train} --init-from runs/imported"
+    )
+
+
 def plan_table(result: dict[str, Any]) -> str:
     """The plan, as lines of text."""
     r, model, mesh, memory = result, result["model"], result["mesh"], result["memory_bytes"]
@@ -103,7 +115,7 @@ def plan_table(result: dict[str, Any]) -> str:
         lines += ["", "Know before you spend:", *(f"  - {text}" for text in r["warnings"])]
     if "written" in r:
         run, prediction = r["written"], r["prediction"]
-        lines += ["", f"Wrote {run} and {prediction}. Next: llm-jax train {run}"]
+        lines += ["", f"Wrote {run} and {prediction}. Next: {_start(r)}"]
         if second := r.get("extend", {}).get("written"):
             lines += [f"Wrote {second}. After it: llm-jax train {second} --init-from {r['out']}"]
     if "report" in r:

@@ -18,6 +18,10 @@ from llm_jax.train.precision import as_matrices
 from llm_jax.train.run_folder import changed_fields, in_words
 from llm_jax.train.state import State, fresh_optimizer
 
+LONGER = ("model.max_seq_len", "model.rope_theta", "model.rope_scaling")
+"""Beginnings of the fields that a stage with longer sequences changes. With rotary positions, the
+weights fit all the same."""
+
 
 def folder_and_step(init_from: str) -> tuple[Path, int | None]:
     """The run folder and the step that `RUN` or `RUN/checkpoints/STEP` name; None: the newest."""
@@ -32,6 +36,7 @@ def parent_of(init_from: str, config: RunConfig, tokenizer_sha256: str) -> dict[
 
     Raises:
       ConfigError: there is no such run or checkpoint, or its architecture or tokenizer differs.
+        What `LONGER` names may differ.
     """
     folder, step = folder_and_step(init_from)
     is_run = all((folder / name).is_file() for name in ("run.json", "tokenizer.model"))
@@ -43,6 +48,8 @@ def parent_of(init_from: str, config: RunConfig, tokenizer_sha256: str) -> dict[
         )
     parent = from_json((folder / "run.json").read_text(encoding="utf-8"), RunConfig)
     changed = changed_fields(to_dict(parent.model), to_dict(config.model), "model")
+    if config.model.positions == "rope":
+        changed = {name: pair for name, pair in changed.items() if not name.startswith(LONGER)}
     if changed:
         raise ConfigError(
             f"--init-from is {init_from!r}, a run of another architecture ({in_words(changed)}): "

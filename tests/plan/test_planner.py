@@ -341,7 +341,7 @@ def test_verb_text_and_law_only(capsys):
         (["--usd", "-5"], "--usd is -5"),
         (["--flops", "1e40"], "between 1e10 and 1e30"),
         (["--flops", "nan"], "--flops: 'nan' is not a finite number"),
-        (["--deadline-hours", "5"], "--deadline-hours needs --chips"),
+        (["--deadline-hours", "5"], "--deadline needs --chips"),
         (["--usd", "1e6", "--usd-per-hour", "1e-300"], "--usd-per-hour is 1e-300: give a number"),
         (["--usd", "1e6", "--usd-per-hour", "1e-29"], "give between 1e10 and 1e30 FLOPs"),
         (["--flops", "1e18", "--tokens", "1e300", "--law-only"], "--tokens is 1e+300: give a"),

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
+from asking import ask, refusal
 
 from llm_jax.cli import main
 from llm_jax.laws.published import preset
-
-
-def ask(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    with pytest.raises(SystemExit) as end:
-        main(["plan", *words, "--json"])
-    said = capsys.readouterr()
-    assert end.value.code == 0, said.err
-    return json.loads(said.out)
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        main(["plan", *words])
-    assert end.value.code == 2
-    return capsys.readouterr().err
 
 
 def test_a_given_run_has_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,14 +37,14 @@ def test_a_loss_is_reached_at_the_least_cost(capsys: pytest.CaptureFixture[str])
 
 
 def test_chips_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("--params", "8B", "--tokens", "1T", "--chip", "v5p", "--compare", "v5e,h100,v6e")
+    words = ("--params", "8B", "--tokens", "1T", "--chip", "v5p", "--compare", "v5e,h100,tpu7x")
     made = ask(capsys, *words)
     rows = {row["chip"]: row for row in made["compare"]}
-    assert list(rows) == ["v5p", "v5e", "h100", "v6e"]
+    assert list(rows) == ["v5p", "v5e", "h100", "tpu7x"]
     assert rows["v5p"]["hours"] == made["hours"]
     (best,) = [row for row in rows.values() if row["cheapest"]]
     assert best["usd"] == min(row["usd"] for row in rows.values() if row["usd"] is not None)
-    assert rows["v6e"]["usd"] is None  # no list price is known
+    assert rows["tpu7x"]["usd"] is None  # no list price is known
     for row in rows.values():
         alone = ask(capsys, "--params", "8B", "--tokens", "1T", "--chip", row["chip"])
         assert row["chip_hours"] == pytest.approx(alone["chip_hours"], rel=0.1)
