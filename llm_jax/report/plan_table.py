@@ -55,9 +55,7 @@ def _start(r: dict[str, Any]) -> str:
         return train
     if given["run"]:
         return f"{train} --init-from {given['name']}"
-    return (
-        f"llm-jax import {given['name']} runs/imported, then {train} --init-from runs/imported"
-    )
+    return f"llm-jax import {given['name']} runs/imported, then {train} --init-from runs/imported"
 
 
 def plan_table(result: dict[str, Any]) -> str:
