@@ -105,6 +105,19 @@ def test_weights_that_do_not_fit_are_refused(
     assert not (tmp_path / "child" / "run.json").exists()
 
 
+def test_longer_sequences_begin_with_the_same_weights(parent: RunConfig, tmp_path: Path) -> None:
+    """Rotary positions have no weights, so their base and the longest sequence may change."""
+    child = child_of(parent, tmp_path / "long")
+    model = dataclasses.replace(
+        child.model, max_seq_len=4 * parent.model.max_seq_len, rope_theta=4e5
+    )
+    data = dataclasses.replace(child.data, seq_len=2 * child.data.seq_len)
+    child = dataclasses.replace(child, model=model, data=data)
+    assert train(child, init_from=parent.out)["step"] == 2
+    begun, given = load_run(child.out, 0).params, load_run(parent.out).params
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), begun, given)))
+
+
 def test_a_start_from_another_thread(
     parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
