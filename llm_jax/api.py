@@ -61,7 +61,7 @@ def plan_run(**flags: Any) -> Planned:
     `plan_run(usd=1000, chip="v5e")` is `llm-jax plan --usd 1000 --chip v5e`.
 
     Args:
-      **flags: True for a flag without a value; None or False leaves a flag out.
+      **flags: True for a flag without a value; None or False leaves a flag out; a list repeats it.
 
     Raises:
       UserError: an unknown flag, or a value that cannot be planned with.
@@ -73,7 +73,9 @@ def plan_run(**flags: Any) -> Planned:
     words: list[str] = []
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
-        words += [flag] if value is True else [] if value in (None, False) else [flag, str(value)]
+        several = value if isinstance(value, list) else [value]
+        for one in several:
+            words += [flag] if one is True else [] if one in (None, False) else [flag, str(one)]
     verb, args = parse("plan", words)
     _, figures, config, prediction = verb.planned(args)
     return Planned(config, prediction, figures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llm_jax.config import (
     CheckpointConfig,
     ComputeConfig,
@@ -28,10 +30,13 @@ def run_config(plan: Plan, *, name: str, data: str, out: str | None = None) -> R
       data: folder of the dataset.
       out: folder of the run; None: `runs/<name>`.
     """
+    given, hyper = plan.request.given, plan.hyper
+    if given and given.run:  # its own optimizer is kept
+        hyper = replace(hyper, optimizer="adamw")
     planned = training(
         plan.model,
         plan.execution,
-        plan.hyper,
+        hyper,
         steps=plan.steps,
         seq_len=plan.seq_len,
         name=name,
@@ -39,7 +44,7 @@ def run_config(plan: Plan, *, name: str, data: str, out: str | None = None) -> R
         out=out or f"runs/{name}",
         save_seconds=plan.checkpoint_seconds,
     )
-    return plan.request.given.keep(planned) if plan.request.given else planned
+    return given.keep(planned) if given else planned
 
 
 def training(

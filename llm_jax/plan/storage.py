@@ -14,23 +14,26 @@ WRITTEN = 1
 """Checkpoints that exist beside those that are kept, while one is written."""
 
 
-def storage(plan: Plan) -> dict[str, Any]:
-    """Bytes and US dollars of checkpoints and of the weights that leave the cloud, as JSON values.
+def storage(plan: Plan) -> dict[str, Any] | None:
+    """Bytes and US dollars of checkpoints and of the weights that leave the cloud, as JSON values;
+    None for a machine of one's own.
 
     `storage_usd` is bytes of a checkpoint × checkpoints kept × months × price of a GB-month;
     `egress_usd` bytes of the weights × price of a GB. None where a price is not known. Neither is
     a part of the plan's `usd`.
     """
-    layout, prices = plan.execution.layout, plan.request.prices
-    optim = OptimConfig(
-        moment_dtype=layout.moments,
-        second_moment_dtype=layout.moments,
-        kind=plan.hyper.optimizer,
-    )
+    request, moments = plan.request, plan.execution.layout.moments
+    if request.chip.kind == "cpu":
+        return None
+    if request.given and request.given.run:
+        optim = request.given.run.optim
+    else:
+        kind = plan.hyper.optimizer
+        optim = OptimConfig(kind=kind, moment_dtype=moments, second_moment_dtype=moments)
     state = state_bytes(plan.model, optim)
     held = state["params"] + state["moments"]
     kept, months = CheckpointConfig.keep_last + WRITTEN, plan.hours / MONTH_HOURS
-    stored, sent = prices.storage_gb_month, prices.egress_gb
+    stored, sent = request.prices.storage_gb_month, request.prices.egress_gb
     return {
         "checkpoint_bytes": held,
         "checkpoints_kept": kept,

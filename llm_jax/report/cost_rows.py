@@ -18,8 +18,11 @@ def price_text(r: dict[str, Any]) -> str:
 
 
 def storage_rows(r: dict[str, Any]) -> list[list[str]]:
-    """(name, amount, how) of checkpoints in storage and of weights that leave the cloud."""
+    """(name, amount, how) of checkpoints in storage and of weights that leave the cloud; empty for
+    a machine of one's own."""
     held = r["storage"]
+    if held is None:
+        return []
     size = gigabytes(held["checkpoint_bytes"])
     kept = f"{held['checkpoints_kept']} checkpoints of {size} for {held['months']:.3g} months"
     sent = f"{gigabytes(held['weights_bytes'])} of weights, once"
@@ -40,7 +43,7 @@ def restart_text(r: dict[str, Any]) -> str:
     """What the time for restarts is computed from."""
     found = r["restarts"]
     if found["failures"] is None:
-        return "given" if found["overhead"] else "none assumed"
+        return "given" if found["overhead"] else "nothing fails"
     return (
         f"{found['failures']:.3g} failures ({found['failures_per_chip_day']:.2g} per chip and "
         f"day), {found['restart_minutes']:g} min each, a checkpoint every "

@@ -10,8 +10,8 @@ UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 def short(value: float) -> str:
     """Three digits and a unit: `7.01B`, `1.4T`, `350M`."""
     for size, letter in UNITS:
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}" if value < 1000 * size else f"{value:.3g}"
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.3g}{letter}" if value < 999.5 * size else f"{value:.3g}"
     return f"{value:.3g}"
 
 

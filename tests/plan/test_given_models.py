@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from asking import Capture, ask, refusal, told
 
-from llm_jax.config import RunConfig, from_json, load, read_dataset_info, to_json
+from llm_jax.config import OptimConfig, RunConfig, from_json, load, read_dataset_info, to_json
 from llm_jax.laws import lawfile
 from llm_jax.runs.history import Text, append, beginning
 
@@ -57,6 +57,31 @@ def test_a_run_json_without_tokens_takes_its_own_steps(capsys: Capture, tmp_path
     half = ask(capsys, "--config", "gpt2_124m", "--chip", "8xh100", "--usd", "100")
     assert half["usd"] == pytest.approx(100, rel=0.01)
     assert half["params"] == made["params"]
+
+
+def test_a_recipe_with_an_optimizer_of_its_own_and_longer_sequences(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    optim = OptimConfig(kind="schedule_free", schedule="constant", learning_rate=2e-3)
+    config = dataclasses.replace(load("qwen3_0_6b"), optim=optim)
+    (tmp_path / "own.json").write_text(to_json(config))
+    path, page = tmp_path / "run.json", tmp_path / "plan.html"
+    made = ask(
+        capsys, "--config", str(tmp_path / "own.json"), "--tokens", "10B", "--chip", "v5e-16",
+        "--extend", "8192", "--extend-tokens", "1B", "--write", str(path), "--report", str(page),
+        "--source", "a=1T:0.5", "--source", "b=1B:0.5",
+    )  # fmt: skip
+    first, second = (
+        from_json(one.read_text(), RunConfig) for one in (path, tmp_path / "run-extend.json")
+    )
+    assert first.optim.kind == second.optim.kind == "schedule_free"
+    assert first.optim.learning_rate == 2e-3
+    assert second.optim.learning_rate == pytest.approx(2e-4)
+    assert second.model.max_seq_len == max(8192, config.model.max_seq_len)
+    assert made["epochs"] == pytest.approx(5, rel=0.01)
+    html = page.read_text(encoding="utf-8")
+    for heading in ("Then longer sequences", "Sources", "b (binds)", "Egress", "Storage"):
+        assert heading in html
 
 
 @pytest.mark.parametrize("inside", ["", "config.json"])
