@@ -126,6 +126,7 @@ def _written_extension(
 def _curve(args: argparse.Namespace, budget: str) -> dict[str, Any]:
     """What each budget of a range buys."""
     from llm_jax.plan.curve import curve
+    from llm_jax.plan.output import price
     from llm_jax.plan.sentences import price_warnings
 
     for flag in ("write", "compare", "verify", "extend"):
@@ -136,6 +137,7 @@ def _curve(args: argparse.Namespace, budget: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "unit": "hours" if budget == "deadline_hours" else budget.replace("_", "-"),
         "chip": request.chip.name,
+        "price": price(request),
         "law": {"name": request.law.name, "source": request.law.source},
         "curve": curve(zip(getattr(args, budget), requests, strict=True)),
         "warnings": price_warnings(request),

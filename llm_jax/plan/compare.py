@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.facts.hardware import Chip
+from llm_jax.plan.output import price
 from llm_jax.plan.own_speed import own_speed
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.planner import plan
@@ -55,6 +56,7 @@ def compared(made: Plan, chips: Iterable[Chip]) -> list[dict[str, Any]]:
                 "chip_hours": other.chip_hours,
                 "usd": other.usd,
                 "usd_per_chip_hour": other.request.price,
+                "price": price(other.request),
                 "kwh": other.kwh,
                 "mfu": other.mfu,
                 "bound": time.bound,

@@ -41,7 +41,9 @@ def compare_lines(rows: list[dict[str, Any]]) -> list[str]:
             f"{row['mfu']:.0%}", money(row["usd"]), row["bound"],
         )  # fmt: skip
         lines.append(line + ("  (cheapest)" if row["cheapest"] else ""))
-    return lines + refused
+    known = [row for row in rows if row.get("usd") is not None]
+    prices = [f"  price of {row['chip']}: {price_text(row)}" for row in known]
+    return lines + prices + refused
 
 
 def _row(machine: str, chips: str, time: str, span: str, mfu: str, cost: str, bound: str) -> str:

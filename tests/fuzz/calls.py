@@ -26,6 +26,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--usd", "500", "--chip", "v5e", "--law", "law.json", "--data", "dataset"),
         ("--flops", "1e19", "--law-only", "--law", "law.json"),
         ("--deadline-hours", "10", "--chips", "8", "--params", "100M", "--family", "qwen"),
+        ("--usd", "1k:10k", "--chip", "v5e-64", "--pricing", "spot", "--report", "made/plan.html"),
+        ("--config", "run", "--tokens", "1B", "--chip", "8xh100", "--extend", "1024",
+         "--extend-tokens", "1M", "--write", "made/run.json"),
+        ("--from", "run", "--tokens", "1B", "--source", "a=1B:0.5", "--source", "b=2B:0.5"),
     ),
     "fit": (
         ("runs.csv", "--out", "made/law.json", "--bootstraps", "10"),

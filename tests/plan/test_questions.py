@@ -50,5 +50,10 @@ def test_chips_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
         assert row["chip_hours"] == pytest.approx(alone["chip_hours"], rel=0.1)
     with pytest.raises(SystemExit):
         main(["plan", *words])
-    assert "(cheapest)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "(cheapest)" in said
+    for name in ("v5p", "v5e", "h100"):
+        price = rows[name]["price"]
+        assert f"price of {name}: on-demand, {price['source']}, {price['date']}" in said
+    assert rows["tpu7x"]["price"]["source"] is None
     assert "'v9'" in refusal(capsys, "--flops", "1e20", "--compare", "v5e,v9")
