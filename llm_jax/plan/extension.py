@@ -16,6 +16,7 @@ from llm_jax.config.wording import counted
 from llm_jax.plan.given import Given
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.planner import plan
+from llm_jax.plan.request import LARGEST, LEAST_FLOPS
 
 LAST_RATE = 0.1
 """Least learning rate of the second stage, as a fraction of the first's peak."""
@@ -59,12 +60,18 @@ def second_stage(first: Plan, length: int, tokens: float) -> Plan:
     """
     request = first.request
     model = longer(first.model, first.seq_len, length)
+    flops = 6.0 * first.law_params * tokens
+    if not LEAST_FLOPS <= flops <= LARGEST:
+        raise UserError(
+            f"--extend-tokens is {tokens:.3g}, which are {flops:.3g} FLOPs of this model: give "
+            f"tokens for {LEAST_FLOPS:g} to {LARGEST:g}."
+        )
     rate = first.hyper.learning_rate * max(first.hyper.final, LAST_RATE)
     run = request.given.run if request.given else None
     if run is not None:
         run = replace(run, model=model, optim=replace(run.optim, learning_rate=rate))
     stage = replace(
-        request, budget="flops", fixed=True, amount=6.0 * first.law_params * tokens,
+        request, budget="flops", fixed=True, amount=flops,
         given=Given(name="the first stage", model=model, run=run, weights=True),
         params=float(first.law_params), tokens=tokens, seq_len=length, chips=first.chips,
         batch_tokens=float(max(first.batch_tokens, length)), unique_tokens=None, sources=(),

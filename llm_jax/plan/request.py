@@ -107,13 +107,15 @@ class Request:
 
 MOST_FAILURES = 1000.0
 """Per chip and day: one every 86 s."""
+LEAST_FLOPS = 1e10
+"""Of a run: less takes no time on anything."""
 LARGEST = 1e30
 """Beyond this and its inverse no quantity of a plan means anything, and products overflow."""
 
 
 def check_flops(request: Request, flops: float) -> None:
     """Raises `UserError` if the budget pays for less or for more than any run takes."""
-    if not 1e10 <= flops <= LARGEST:
+    if not LEAST_FLOPS <= flops <= LARGEST:
         pays = "" if request.budget == "flops" else f", which pays for {flops:.3g} FLOPs"
         raise UserError(
             f"--{request.budget} is {request.amount:.3g}{pays}: give between 1e10 and 1e30 FLOPs "

@@ -68,6 +68,8 @@ def plan_table(result: dict[str, Any]) -> str:
     low, high = r["step_seconds"]
     energy = "not known" if r["kwh"] is None else f"{r['kwh']:,.4g} kWh, {r['co2_kg']:,.4g} kg CO2e"
     active = f" ({short(r['active_params'])} active)" if model["moe"] else ""
+    lost = r["restarts"]["overhead"]
+    restarts = [("restarts", f"{lost:.2%} more time: {restart_text(r)}")] if lost else []
     rows = [
         ("model", f"{short(r['params'])} parameters{active}: "
          f"{counted(model['num_layers'], 'layer')}, width {model['d_model']}, "
@@ -89,7 +91,7 @@ def plan_table(result: dict[str, Any]) -> str:
          f"{duration(r['hours_range'][1])}), {r['chip_hours']:,.4g} chip-hours"),
         ("cost", f"{money(r['usd'])} ({price_text(r)})"),
         ("energy", energy),
-        ("restarts", f"{r['restarts']['overhead']:.2%} more time: {restart_text(r)}"),
+        *restarts,
         *((name.lower(), f"{amount}: {how}") for name, amount, how in storage_rows(r)),
     ]  # fmt: skip
     lines = [*(f"{sentence}\n" for sentence in r["limits"])]

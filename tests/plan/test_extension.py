@@ -66,5 +66,7 @@ def test_a_stage_that_cannot_be(capsys: Capture) -> None:
     both = ("--extend-tokens", "1B")
     assert "give both or neither" in refusal(capsys, *words, "--extend", "8192")
     assert "2,048 tokens: give more" in refusal(capsys, *words, "--extend", "1024", *both)
+    few = ("--extend", "8192", "--extend-tokens", "1")
+    assert "--extend-tokens is 1," in refusal(capsys, *words, *few)
     table = (*words, "--family", "gpt2", "--extend", "8192", *both)
     assert "learned table" in refusal(capsys, *table)
