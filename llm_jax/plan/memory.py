@@ -32,7 +32,8 @@ to and from the other devices of `tensor`. Fitted to the nine programs of docs/s
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a step is split and executed. The product of data, fsdp and tensor is the devices."""
+    """How a step is split and executed. The product of data, fsdp, tensor and pipeline is the
+    number of devices."""
 
     data: int
     fsdp: int
@@ -44,6 +45,15 @@ class Layout:
     """The factor of `fsdp` that splits whole experts; their tokens are gathered over it."""
     context: int = 1
     """The factor of `data` that splits the sequence length; keys are gathered over it."""
+    pipeline: int = 1
+    """Stages of layers."""
+    pieces: int = 1
+    """Pieces of a micro-batch that go through the stages one after another."""
+    rounds: int = 1
+    """Times that a piece passes through all stages."""
+    eight_bit: float = 0.0
+    """Share of the blocks' matmuls whose operands have 8 bits: a third if only the forward pass
+    rounds them. Routed experts are not rounded."""
     moments: Dtype = "float32"
     """Dtype of the optimizer's moments."""
     gradients: Dtype = "float32"
@@ -52,12 +62,17 @@ class Layout:
     @property
     def devices(self) -> int:
         """Number of devices."""
-        return self.data * self.fsdp * self.tensor
+        return self.data * self.fsdp * self.tensor * self.pipeline
+
+    @property
+    def token_shards(self) -> int:
+        """Number of parts that the tokens of a batch are split into."""
+        return self.data * self.fsdp
 
     @property
     def batch_shards(self) -> int:
-        """Number of parts that the batch is split into."""
-        return self.data * self.fsdp
+        """Number of parts that the sequences of a batch are split into."""
+        return self.token_shards // self.context
 
 
 def device_bytes(
