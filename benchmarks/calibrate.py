@@ -146,8 +146,10 @@ def calibrated(runs: Sequence[Published]) -> tuple[Calibration, dict[str, float]
     errors |= held_out_errors(others, lambda seen: fit_others(seen, fitted))
     fitted = fit_others(others, fitted)
     shares = [math.log(one.share) for one in fitted.chips if chip(one.name).kind == "tpu"]
-    kinds = {"sparse_interval": [run.name for run in others if run.model.moe],
-             "eight_bit_interval": [run.name for run in others if run.precision != "bf16"]}  # fmt: skip
+    kinds = {
+        "sparse_interval": [run.name for run in others if run.model.moe],
+        "eight_bit_interval": [run.name for run in others if run.precision != "bf16"],
+    }
     wider = {
         kind: student_t.ppf(0.95, len(names)) * spread(errors[name] for name in names)
         for kind, names in kinds.items()

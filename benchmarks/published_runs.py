@@ -20,7 +20,7 @@ from llm_jax.config import ModelConfig, MoeConfig
 from llm_jax.facts.calibration import Calibration
 from llm_jax.facts.counts import TokenFlops, token_flops
 from llm_jax.facts.hardware import Slice, chip
-from llm_jax.plan.layout import Machine
+from llm_jax.plan.machines import Machine
 from llm_jax.plan.memory import Layout
 from llm_jax.plan.roofline import StepTime, step_time
 
@@ -86,7 +86,13 @@ LATENT_HEADS = 128
 # A stand-in for multi-head latent attention: the same scores and values (128 heads, (192 + 128)/2
 # wide), and matrices of the same size in sum (187 M per layer) with fewer key/value heads.
 MODELS["deepseek-v3"] = _model(
-    61, 7168, 80, 2, 160, 18_432, 129_280,
+    61,
+    7168,
+    80,
+    2,
+    160,
+    18_432,
+    129_280,
     moe=MoeConfig(experts=256, top_k=8, d_ff=2048, shared_d_ff=2048, dense_layers=3),
 )
 MODELS |= {"llama3.1-405b": MODELS["llama3_405b"], "llama3.1-70b": MODELS["llama3_70b"]}
@@ -203,7 +209,8 @@ def _published(row: dict[str, str]) -> Published:
         assumed.append(NOT_EXPLAINED[row["model"]])
     return Published(
         row["name"], model, flops, machine, layout, T, tokens,
-        tokens / (rate * chips), row["precision"], ", ".join(assumed), row["model"] not in NOT_EXPLAINED,
+        tokens / (rate * chips), row["precision"], ", ".join(assumed),
+        row["model"] not in NOT_EXPLAINED,
     )  # fmt: skip
 
 

@@ -88,8 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="kg CO2e per kWh (default: 0.48, the world in 2023)",
     )
     what = parser.add_argument_group("model and data")
-    what.add_argument("--law", default="besiroglu-2024", help="scaling law, by name or file "
-                      "(default: besiroglu-2024)")  # fmt: skip
+    what.add_argument("--law", help="scaling law, by name or file (default: besiroglu-2024; for "
+                      "family moe ludziejewski-2025-e4)")  # fmt: skip
     what.add_argument("--law-only", action="store_true", help="print only the law's optimum")
     what.add_argument("--family", help="llama, qwen, moe, gpt2 (default: the law file's, or llama)")
     what.add_argument("--params", type=number, help="fix the number of parameters, such as 7B")
@@ -250,6 +250,7 @@ def _request(args: argparse.Namespace, text):
     from llm_jax.facts import hardware
     from llm_jax.laws import lawfile
     from llm_jax.laws.law import Parametric
+    from llm_jax.laws.published import DEFAULT, DEFAULTS
     from llm_jax.plan.own_speed import own_speed
     from llm_jax.plan.request import Request, Serving, at_serving_price
     from llm_jax.plan.this_machine import local_chip
@@ -274,7 +275,7 @@ def _request(args: argparse.Namespace, text):
         amount *= chips
     overhead = args.restart_overhead
     unit = local_chip(args.remeasure) if local else hardware.chip(args.chip)
-    law = lawfile.load(args.law)
+    law = lawfile.load(args.law or DEFAULTS.get(args.family, DEFAULT))
     parametric = isinstance(law, Parametric)
     if args.loss is not None:
         amount = _flops_for(args.loss, law, args.inference_tokens)

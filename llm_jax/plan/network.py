@@ -105,7 +105,9 @@ class Traffic(NamedTuple):
     seconds: float = 0.0
 
 
-def traffic(model: ModelConfig, layout: Layout, tokens: float, links: Network) -> dict[str, Traffic]:
+def traffic(
+    model: ModelConfig, layout: Layout, tokens: float, links: Network
+) -> dict[str, Traffic]:
     """What a device exchanges in one step, by mesh axis.
 
     * fsdp: for each micro-batch (and each piece of it that goes through a pipeline), weights are
@@ -138,9 +140,7 @@ def traffic(model: ModelConfig, layout: Layout, tokens: float, links: Network) -
     if layout.tensor > 1:
         reduces, volume = 2 * passes * layers, 2 * stream
         latency = links.tensor_hops * HOP_SECONDS * layout.accumulate
-        found["tensor"] = Traffic(
-            reduces * volume, reduces * max(volume / links.tensor, latency)
-        )
+        found["tensor"] = Traffic(reduces * volume, reduces * max(volume / links.tensor, latency))
     if layout.data > 1:
         volume = 2 * params * 4 / (layout.fsdp * layout.tensor * stages)
         found["data"] = Traffic(volume, volume / links.data)

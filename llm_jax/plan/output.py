@@ -50,9 +50,7 @@ def result(plan: Plan) -> dict[str, Any]:
         "steps": plan.steps,
         "learning_rate": plan.hyper.learning_rate,
         "mesh": {
-            "data": run.layout.data,
-            "fsdp": run.layout.fsdp,
-            "tensor": run.layout.tensor,
+            **run.layout.mesh,
             "accelerator": machine.name,
             "topology": machine.piece.topology,
             "slices": machine.slices,
@@ -70,7 +68,11 @@ def result(plan: Plan) -> dict[str, Any]:
         "hfu": plan.hfu,
         "step_seconds": [run.time.low, run.time.high],
         "roofline_seconds": {
-            name: getattr(run.time, name) for name in ("math", "hbm", "fsdp", "tensor", "data")
+            "math": run.time.math,
+            "hbm": run.time.hbm,
+            "host": run.time.host,
+            "bubble": run.time.bubble,
+            **run.time.axes,
         },
         "bound": run.time.bound,
         "hours": plan.hours,

@@ -17,6 +17,7 @@ from llm_jax.facts.sizes import DTYPE_BYTES
 from llm_jax.plan.memory import Layout
 from llm_jax.plan.network import network, traffic
 
+
 @dataclass(frozen=True)
 class StepTime:
     """Seconds of one optimizer step, by resource; communication by mesh axis."""
@@ -96,8 +97,7 @@ def step_time(
       read.
     * host: with `offload`, each block's input is written to the host's memory and read again.
     * axes: see `network.traffic`.
-    * bubble: of M pieces in R rounds through S stages, a stage is idle for (S - 1)/(M·R) of its
-      work (Narayanan et al. 2021, §2.2).
+    * bubble: see `Layout.bubble`; each micro-batch has one.
 
     Args:
       update_flops: FLOPs of the optimizer's matmuls, which every device computes.
@@ -120,7 +120,6 @@ def step_time(
     axes = {axis: one.seconds for axis, one in sent.items()}
     hidden = fitted.exposed()
     work = _math(model, flops, chip, layout, batch_tokens, update_flops, fitted)
-    idle = (layout.pipeline - 1) / (layout.pieces * layout.accumulate * layout.rounds)
     doublings = math.log2(slices) if chip.torus else 0.0
     return StepTime(
         math=work,
@@ -129,7 +128,7 @@ def step_time(
         axes=axes,
         sent=sum(one.bytes for one in sent.values()),
         exposed=sum(hidden[axis] * seconds for axis, seconds in axes.items()),
-        bubble=idle * work,
+        bubble=layout.bubble * work,
         between=(1 + fitted.per_doubling) ** doublings,
         interval=max(
             factors.interval,
@@ -152,8 +151,9 @@ def _math(
     """Seconds of a device's matmuls: executed FLOPs over what the chip reaches.
 
     That is the peak times the chip's share, less where the device's part of a matmul is narrow,
-    less for attention, and less for routed experts. On a CPU: one share of the measured peak, with the attention scores at their own rate,
-    plus the fixed cost of a step.
+    less for attention, and less for routed experts, the more so the fewer rows each has. On a CPU:
+    one share of the measured peak, with the attention scores at their own rate, plus the fixed cost
+    of a step.
     """
     tokens = batch_tokens / layout.devices
     peak = chip.peak(layout.dtype) / chip.devices_per_chip

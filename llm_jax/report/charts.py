@@ -165,14 +165,18 @@ def _device_peak(chip: Chip, plan: Plan) -> float:
 def seconds(axes: Axes, plan: Plan) -> None:
     """Seconds per step, by resource."""
     time = plan.execution.time
-    names = ["compute", "memory", "fsdp", "tensor", "data"]
-    values = [time.math, time.hbm, time.fsdp, time.tensor, time.data]
-    colours = ["#1c4e80", "#3a7ca5", "#e08e45", "#e8a66b", "#f2c078"]
+    own = {"compute": time.math, "memory": time.hbm, "host": time.host, "bubble": time.bubble}
+    bars = {name: value for name, value in own.items() if value or name in ("compute", "memory")}
+    bars |= {axis: value for axis, value in time.axes.items() if value}
+    names, values = list(bars), list(bars.values())
+    colours = ["#e08e45" if name in time.axes else "#1c4e80" for name in names]
     axes.barh(names[::-1], values[::-1], color=colours[::-1], height=0.6)
     for i, value in enumerate(values[::-1]):
         axes.text(value, i, f" {value:.3g} s", va="center", fontsize=9)
     axes.axvline(time.low, color=INK, lw=1, ls="--")
     axes.axvline(time.high, color=INK, lw=1, ls="--")
-    axes.text((time.low + time.high) / 2, 4.5, "step", ha="center", va="bottom", fontsize=9)
+    axes.text(
+        (time.low + time.high) / 2, len(names) - 0.5, "step", ha="center", va="bottom", fontsize=9
+    )
     axes.axvspan(time.low, time.high, color="#e9ecef", zorder=0)
     axes.set(xlabel="seconds per step, by resource", xlim=(0, max(time.high, max(values)) * 1.18))

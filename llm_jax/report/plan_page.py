@@ -14,7 +14,7 @@ from llm_jax.plan.plan import Plan
 from llm_jax.plan.sentences import describe
 from llm_jax.report import charts
 from llm_jax.report.html import document, figure, listing, section, table
-from llm_jax.report.plan_table import duration, gigabytes, money, short
+from llm_jax.report.plan_table import duration, gigabytes, mesh_text, money, short
 
 UNITS = {
     "bf16_flops": (1e12, "TFLOP/s"),
@@ -188,7 +188,7 @@ def _runtable(made: Plan, found: dict[str, Any]) -> str:
         ["Peak learning rate", f"{made.hyper.learning_rate:.3g} ({made.hyper.source})"],
         ["Machine", f"{mesh['accelerator']}, topology {mesh['topology']}, "
          f"{counted(mesh['hosts'], 'host')}"],
-        ["Mesh", f"data {mesh['data']} × fsdp {mesh['fsdp']} × tensor {mesh['tensor']}; "
+        ["Mesh", f"{mesh_text(mesh)}; "
          f"remat {run.layout.remat}; {run.layout.dtype}"],
         ["Memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} per device"],
         ["Utilisation", f"MFU {made.mfu:.1%}, HFU {made.hfu:.1%}"],

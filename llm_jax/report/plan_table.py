@@ -47,6 +47,13 @@ def loss_text(loss: float | None, interval: Any) -> str:
     return f"{loss:.3f} nats/token (90%: {interval[0]:.3f} to {interval[1]:.3f})"
 
 
+def mesh_text(mesh: dict[str, Any]) -> str:
+    """The axes of a mesh and their sizes; of the less usual ones, those that split something."""
+    sizes = {axis: mesh[axis] for axis in ("data", "fsdp", "tensor")}
+    sizes |= {axis: mesh[axis] for axis in ("expert", "context", "pipeline") if mesh[axis] > 1}
+    return " × ".join(f"{axis} {size}" for axis, size in sizes.items())
+
+
 def law_table(result: dict[str, Any]) -> str:
     """The optimum of a law, as lines of text."""
     best = result["optimum"]
@@ -85,7 +92,6 @@ def _row(machine: str, chips: str, time: str, span: str, mfu: str, cost: str, bo
 def plan_table(result: dict[str, Any]) -> str:
     """The plan, as lines of text."""
     r, model, mesh, memory = result, result["model"], result["mesh"], result["memory_bytes"]
-    axes = ", ".join(f"{axis} {mesh[axis]}" for axis in ("data", "fsdp", "tensor"))
     low, high = r["step_seconds"]
     energy = "not known" if r["kwh"] is None else f"{r['kwh']:,.4g} kWh, {r['co2_kg']:,.4g} kg CO2e"
     active = f" ({short(r['active_params'])} active)" if model["moe"] else ""
@@ -101,7 +107,7 @@ def plan_table(result: dict[str, Any]) -> str:
         ("training", f"{counted(r['steps'], 'step')} of {r['batch_tokens']:,} tokens, sequences of "
          f"{r['seq_len']:,}, peak learning rate {r['learning_rate']:.3g}"),
         ("machine", f"{mesh['accelerator']} ({mesh['topology']}, "
-         f"{counted(r['chips'], 'chip')}), mesh {axes}, remat {r['remat']}, "
+         f"{counted(r['chips'], 'chip')}), mesh {mesh_text(mesh)}, remat {r['remat']}, "
          f"{counted(r['accumulate'], 'micro-batch')}"),
         ("memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} per device"),
         ("speed", f"{low:.3g} to {high:.3g} s per step (90%), bound by {r['bound']}; "
