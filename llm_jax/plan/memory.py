@@ -29,6 +29,10 @@ SLACK = {"sequences": 10 / 3, "between": 1.0, "inside": 1.3, "routed": 1.0}
 saves to differentiate it. It also holds the gradients of these arrays, and sequences on their way
 to and from the other devices of `tensor`. Fitted to the nine programs of docs/scale.md."""
 
+PIPELINE_SLACK = 2.6
+"""The same for the backward pass of a whole pipeline: 1.2, 2.2 and 2.6 in three programs of
+qwen3_0_6b on v5e-16 with 4 stages (docs/log.md). The most of them, since they do not agree."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -186,6 +190,8 @@ def device_bytes(
         "gathered_weights": own + gathers * _gathered(model, layout),
         "activations": kept + int(sum(SLACK[part] * held for part, held in working.items())),
     }
+    if layout.pipeline > 1:
+        backward = {part: int(PIPELINE_SLACK * held) for part, held in backward.items()}
     update = {"grads": grads, "updates": int(4 * total_parameters(model) * held)}
     largest = max((loss, backward, update), key=lambda parts: sum(parts.values()))
     return {**state, **nothing, **largest}

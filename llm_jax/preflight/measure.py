@@ -162,9 +162,11 @@ def argument_bytes(config: RunConfig, mesh: Mesh) -> int:
     )
 
 
-def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int]:
-    """The planner's prediction by part."""
+def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
+    """The planner's prediction by part; None for a pipeline, of which it knows only a bound."""
     shape = mesh.shape
+    if shape["pipeline"] > 1:
+        return None
     shards = math.prod(shape[axis] for axis in BATCH_AXES)
     length = config.data.seq_len // shape["context"]
     micro = config.data.batch_size // config.compute.accumulate // shards * length
