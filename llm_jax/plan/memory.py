@@ -167,12 +167,10 @@ def device_bytes(
     own = int(total_parameters(model) * size * held) if cast else 0
     gathers = layout.fsdp > 1 or cast
     unsummed = 4 * head // layout.tensor if layout.batch_shards > 1 else 0
-    split = {"tensor": layout.tensor}
+    split = {"tensor": layout.tensor, "expert": layout.expert}
     piece = micro_tokens // layout.pieces
     at_ends = micro_tokens // layout.pipeline  # before and after the blocks, stages share the batch
-    working = working_parts(
-        model, piece, layout.dtype, expert=layout.expert, context=layout.context, **split
-    )
+    working = working_parts(model, piece, layout.dtype, context=layout.context, **split)
     kept = activation_bytes(model, micro_tokens, layout.remat, layout.dtype, **split)
     kept -= working_bytes(model, micro_tokens, layout.dtype, **split)
     # A stage keeps what its layers need, also in the iterations in which it is idle.
