@@ -130,7 +130,7 @@ def prepare(
         reporter=Reporter(config, log, clock, place.history),
     )
     if not place.finished:
-        clock.begin(made.start)
+        clock.begin(made.start, f"{mesh.devices.size} × {mesh.devices.flat[0].device_kind}")
         log.open(made.start)
         made.reporter.found(place, made.rollbacks, source)
     return made
