@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
 ENERGY = ((1e3, "MWh"), (1.0, "kWh"), (1e-3, "Wh"))
@@ -25,7 +26,7 @@ def in_units(value: float, units: tuple[tuple[float, str], ...]) -> str:
     return f"{digits(value / size, 3)} {unit}"
 
 
-def span(low: float, high: float, form) -> str:
+def span(low: float, high: float, form: Callable[[float], str]) -> str:
     """`low to high` in words, where both are `form`atted."""
     return f"{form(low)} to {form(high)}"
 

@@ -22,7 +22,9 @@ def side_by_side(rows: list[dict[str, Any]]) -> str:
         _bars(held, "usd", money, "Cost of training."),
         _bars(held, "hours", duration, "Expected time, with restarts."),
     )
-    words = "" if best is None else f"<p>{escape(held[best]['machine'])} is the cheapest.</p>"
+    priced = sum(row["usd"] is not None for row in held)
+    of = "" if priced == len(held) else f" of the {priced} whose price is known"
+    words = "" if best is None else f"<p>{escape(held[best]['machine'])} is the cheapest{of}.</p>"
     return chip_table(held, best) + words + (listing(refused) if refused else "") + pictures
 
 

@@ -43,23 +43,27 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { font-weight: 600; color: var(--soft); } .n { text-align: right; white-space: nowrap; }
-td:last-child:not(.n):not(.bar) { min-width: 11em; }
+td:last-child:not(.n) { min-width: 11em; }
 td:first-child { min-width: 7em; overflow-wrap: normal; }
 tr.chosen td { background: var(--chosen); font-weight: 600; }
-table.bars td { white-space: nowrap; border: 0; padding: 3px 10px 3px 0; }
-table.bars td.bar { width: 99%; } .bar i { display: block; height: 13px; min-width: 1px;
-  border-radius: 2px; background: var(--blue); print-color-adjust: exact; }
-.warn, .good { border-left: 4px solid var(--edge); background: var(--warn); padding: 10px 18px;
-  margin: 18px 0; }
+ul.bars { display: grid; grid-template-columns: max-content max-content 1fr; gap: 4px 12px;
+  list-style: none; margin: 0; padding: 0; align-items: center; font-size: 14px; }
+.bars li { display: contents; }
+.bars i { display: block; height: 13px; min-width: 1px; border-radius: 2px; background: var(--blue);
+  print-color-adjust: exact; }
+.warn, .good, .note { border-left: 4px solid var(--edge); background: var(--warn);
+  padding: 10px 18px; margin: 18px 0; }
 .good { background: var(--good); border-color: var(--sign); }
-.warn h3, .good h3 { margin-top: 0; }
+.note { background: var(--page); border-color: var(--blue); }
+.warn h3, .good h3, .note h3 { margin-top: 0; }
 .warn ul, ul.plain { margin: 4px 0; padding-left: 20px; }
 pre { white-space: pre-wrap; background: var(--page); border: 1px solid var(--line);
   border-radius: 8px; padding: 12px 14px; font-size: 13px; margin: 8px 0; }
 pre b { color: var(--blue); }
 @media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 520px) { main { padding: 20px 14px 40px; } h1 { font-size: 23px; }
-  .tile b { font-size: 18px; } figure { padding: 8px; } th, td { padding: 6px; } }
+  .tile b { font-size: 18px; } figure { padding: 8px; } th, td { padding: 6px; }
+  ul.bars { grid-template-columns: 1fr max-content; } .bars i { grid-column: 1 / -1; } }
 @media print { body, main { background: none; } main { padding: 0; }
   figure, tr, .tile, pre { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
@@ -99,7 +103,7 @@ def section(title: str, body: str) -> str:
 
 
 def box(kind: str, title: str, items: list[str]) -> str:
-    """A list of texts in a box of `kind` "warn" or "good". Nothing without items."""
+    """A list of texts in a box of `kind` "warn", "good" or "note". Nothing without items."""
     return f'<div class="{kind}"><h3>{escape(title)}</h3>{listing(items)}</div>' if items else ""
 
 
@@ -141,12 +145,12 @@ def table(rows: list[list[str]], head: list[str], chosen: int | None = None) -> 
 
 def bars(rows: list[tuple[str, float, str]]) -> str:
     """Bars of (name, share of the whole from 0 to 1, the same in words), one below the other."""
-    body = "".join(
-        f'<tr><td>{escape(name)}</td><td class="n">{escape(words)}</td>'
-        f'<td class="bar"><i style="width:{100 * min(max(share, 0), 1):.1f}%"></i></td></tr>'
+    lines = "".join(
+        f'<li><span>{escape(name)}</span><span class="n">{escape(words)}</span>'
+        f'<i style="width:{100 * min(max(share, 0), 1):.1f}%"></i></li>'
         for name, share, words in rows
     )
-    return f'<table class="bars"><tbody>{body}</tbody></table>'
+    return f'<ul class="bars">{lines}</ul>'
 
 
 def figure(drawing: str, caption: str) -> str:

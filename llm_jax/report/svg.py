@@ -33,7 +33,7 @@ VARIABLES = {
 """Colour of a chart → variable of the page's style; `WHITE` and all others stay as they are."""
 SIZE = (5.0, 3.3)
 """Inches. On a phone the text is then 8 pixels high, in two columns 13."""
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "llm_jax",
     "font.family": "sans-serif",

@@ -38,6 +38,8 @@ class PlanRecord:
     """Name of the machine that the plan is for."""
     usd: float | None = None
     """Cost in US dollars."""
+    kwh: float | None = None
+    """Energy with the data centre's, in kWh."""
     law: str | None = None
     """Scaling law that the loss comes from."""
     loss: float | None = None

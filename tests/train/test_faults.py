@@ -18,6 +18,7 @@ from tiny import VOCAB, compute_config, model_config, run_config
 from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig
 from llm_jax.data.batches import Batches
 from llm_jax.runs.history import Text, beginning
+from llm_jax.runs.rollbacks import Rollback, read_rollbacks
 from llm_jax.runs.starts import Start, accounted, goodput
 from llm_jax.train import clock as clock_module
 from llm_jax.train import step as step_module
@@ -26,7 +27,7 @@ from llm_jax.train.course import stages
 from llm_jax.train.loop import train
 from llm_jax.train.manifest import damage_sentence, first_damage, write_manifest
 from llm_jax.train.metrics import read_metrics
-from llm_jax.train.rollback import Diverged, Rollback, read_rollbacks
+from llm_jax.train.rollback import Diverged
 
 
 def checkpoint(folder: Path, step: int) -> Path:
