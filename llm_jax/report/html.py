@@ -74,14 +74,13 @@ UNKNOWN = "–"
 
 
 def document(title: str, sections: list[str]) -> str:
-    """The whole page; `sections` are HTML. Half characters of damaged text become `?`."""
-    text = (
+    """The whole page; `sections` are HTML."""
+    return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
         f"<body><main>{''.join(sections)}</main></body></html>\n"
     )
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def head(title: str, line: str, tiles: list[tuple[str, str, str]]) -> str:

@@ -229,7 +229,7 @@ def _candidates(found: dict[str, Any]) -> str:
             [
                 short(point["params"]),
                 short(point["tokens"]),
-                f"{point['tokens'] / point['params']:.1f}",
+                digits(point["tokens"] / point["params"], 3),
                 "–" if loss is None else f"{loss:.3f}",
                 "–" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
                 "–" if extra is None else f"{extra:.0%}",

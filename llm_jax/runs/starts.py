@@ -71,7 +71,7 @@ def accounted(starts: list[Start]) -> dict[str, float]:
     time between starts. All other keys are phases, such as `compile`, `restore`, `save`, `eval`.
     """
     total: dict[str, float] = {"productive": 0.0, "lost": 0.0, "idle": 0.0}
-    for start, following in zip(starts, [*starts[1:], None], strict=True):
+    for start, following in zip(starts, [*starts[1:], None], strict=False):
         kept = 1.0
         if following:
             total["idle"] += max(0.0, following.began - start.seen)

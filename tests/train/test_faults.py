@@ -118,6 +118,7 @@ def test_time_is_accounted_over_starts() -> None:
     }
     assert sum(total.values()) == 300
     assert goodput(starts) == pytest.approx(112 / 300)
+    assert accounted([]) == {"productive": 0, "lost": 0, "idle": 0}
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.0, 101), (0.1, 21), (10.0, 5)])
