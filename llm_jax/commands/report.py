@@ -49,6 +49,6 @@ def text(result: dict[str, Any]) -> str:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table
     ]
     if judged := sentences(result):
-        lines += ["", f"{headline(result)}:", *(f"  - {sentence}" for sentence in judged)]
+        lines += ["", f"{headline(result)[0]}:", *(f"  - {sentence}" for sentence in judged)]
     lines += [f"note: {warning}" for warning in result["warnings"]]
     return "\n".join([*lines, "", f"Wrote {result['html']} and {result['png']}."])

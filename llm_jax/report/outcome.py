@@ -15,7 +15,7 @@ from llm_jax.runs.history import History, read_history
 from llm_jax.runs.json_lines import read_records
 from llm_jax.runs.plan_file import PlanRecord, read_plan
 from llm_jax.runs.rollbacks import read_rollbacks
-from llm_jax.runs.starts import accounted, goodput, read_starts
+from llm_jax.runs.starts import Start, accounted, goodput, read_starts
 
 METRICS = "metrics.jsonl"
 
@@ -56,75 +56,108 @@ def compare(folder: Path) -> dict[str, Any]:
     losses = records(file, "validation", "bits_per_byte") if file.is_file() else []
     if not steps or not losses:
         raise UserError(f"The run in {str(folder)!r} has no measurements yet: train it first.")
-    last = losses[-1]
-    seconds, before = 0.0, 0
-    for record in steps:
-        seconds += (record["tokens"] - before) / record["tokens_per_second"]
-        before = record["tokens"]
-    starts = read_starts(folder)
-    account = accounted(starts)
-    devices = [start.devices for start in starts if start.devices]
-    plan, done = read_plan(folder), last["step"] == config.steps
+    last, plan, starts = losses[-1], read_plan(folder), read_starts(folder)
+    done = last["step"] == config.steps
+    applies = plan if plan and _kept(config, history, plan) else None
+    devices = next((start.devices for start in reversed(starts) if start.devices), None)
     elsewhere = plan is not None and _elsewhere(plan, devices)
+    timed = None if elsewhere else applies
     warnings = _warnings(config, plan, history, last["step"])
     if plan and elsewhere:
         warnings.append(
-            f"The run was planned for {plan.machine} and ran on {devices[-1]}: its time and cost "
-            "say nothing about the plan."
+            f"The run was planned for {plan.machine} and ran on {devices}: its time and cost say "
+            "nothing about the plan."
         )
-    kept = plan is not None and _kept(config, history, plan)
-    loss = plan.loss if plan and kept and done else None
-    timed = plan if kept and not elsewhere else None
-    planned_seconds = timed.step_seconds * config.steps if timed else None
-    busy = (sum(account.values()) - account["idle"] if starts else seconds) / 3600
-    share = busy / timed.hours if timed else None
-    measured_step = median(
-        history.step_tokens(record["step"]) / record["tokens_per_second"] for record in steps
-    )
     found = {
         "name": config.name,
         "params": _params(config),
         "step": last["step"],
         "steps": config.steps,
         "tokens": last["tokens"],
-        "predicted_loss": loss,
-        "predicted_loss_interval": [plan.loss_low, plan.loss_high] if plan and loss else None,
-        "measured_loss": last["loss"],
-        "loss_error": _error(loss, last["loss"]),
-        "measured_bits_per_byte": last["bits_per_byte"],
-        "predicted_step_seconds": timed and timed.step_seconds,
-        "predicted_step_seconds_range": timed and [timed.step_seconds_low, timed.step_seconds_high],
-        "measured_step_seconds": measured_step,
-        "step_seconds_error": _error(timed.step_seconds if timed else None, measured_step),
-        "predicted_seconds": planned_seconds,
-        "measured_seconds": seconds,
-        "seconds_error": _error(planned_seconds if done else None, seconds),
-        "predicted_tokens_per_second": timed and config.batch_tokens / timed.step_seconds,
-        "measured_tokens_per_second": before / seconds,
-        "mfu": _middle([r["mfu"] for r in steps if r.get("mfu") is not None]),
-        "predicted_hours": timed and timed.hours,
-        "measured_hours": busy,
-        "predicted_usd": timed and timed.usd,
-        "measured_usd": share and timed and timed.usd and timed.usd * share,
-        "predicted_kwh": timed and timed.kwh,
-        "measured_kwh": share and timed and timed.kwh and timed.kwh * share,
-        "goodput": goodput(starts) if starts else None,
-        "wall_seconds": account if starts else None,
-        "starts": len(starts) or None,
+        **_losses(applies if done else None, last),
+        **_speed(timed, config, history, steps, done),
+    }
+    found |= _account(timed, starts, found["measured_seconds"])
+    return found | {
+        "verdict": verdicts(found),
         "skipped_steps": len(skipped_steps(folder)),
         "rollbacks": len(read_rollbacks(folder)),
         "machine": plan.machine if plan else None,
-        "devices": devices[-1] if devices else None,
+        "devices": devices,
         "law": plan.law if plan else None,
         "law_text": plan.law_text if plan else None,
         "warnings": warnings,
     }
-    return found | {"verdict": verdicts(found)}
 
 
-def _elsewhere(plan: PlanRecord, devices: list[str]) -> bool:
+def _losses(plan: PlanRecord | None, last: dict[str, Any]) -> dict[str, Any]:
+    """The loss of the `last` evaluation, and what `plan` predicted for it."""
+    loss = plan.loss if plan else None
+    interval = [plan.loss_low, plan.loss_high] if plan and loss else None
+    return {
+        "predicted_loss": loss,
+        "predicted_loss_interval": None if interval is None or None in interval else interval,
+        "measured_loss": last["loss"],
+        "loss_error": _error(loss, last["loss"]),
+        "measured_bits_per_byte": last["bits_per_byte"],
+    }
+
+
+def _speed(
+    plan: PlanRecord | None,
+    config: RunConfig,
+    history: History,
+    steps: list[dict[str, Any]],
+    done: bool,
+) -> dict[str, Any]:
+    """The time of the training steps, and what `plan` predicted for it."""
+    seconds, before = 0.0, 0
+    for record in steps:
+        seconds += (record["tokens"] - before) / record["tokens_per_second"]
+        before = record["tokens"]
+    step = median(history.step_tokens(r["step"]) / r["tokens_per_second"] for r in steps)
+    planned = plan.step_seconds if plan else None
+    whole = planned and planned * config.steps
+    mfu = [r["mfu"] for r in steps if is_number(r.get("mfu"))]
+    return {
+        "predicted_step_seconds": planned,
+        "predicted_step_seconds_range": plan and [plan.step_seconds_low, plan.step_seconds_high],
+        "measured_step_seconds": step,
+        "step_seconds_error": _error(planned, step),
+        "predicted_seconds": whole,
+        "measured_seconds": seconds,
+        "seconds_error": _error(whole if done else None, seconds),
+        "predicted_tokens_per_second": planned and config.batch_tokens / planned,
+        "measured_tokens_per_second": before / seconds,
+        "mfu": median(mfu) if mfu else None,
+    }
+
+
+def _account(plan: PlanRecord | None, starts: list[Start], seconds: float) -> dict[str, Any]:
+    """Time, cost and energy of all starts, and where the time went.
+
+    Args:
+      seconds: of the training steps, which count where no starts are recorded.
+    """
+    account = accounted(starts)
+    hours = (sum(account.values()) - account["idle"] if starts else seconds) / 3600
+    found = {
+        "predicted_hours": plan and plan.hours,
+        "measured_hours": hours,
+        "goodput": goodput(starts) if starts else None,
+        "wall_seconds": account if starts else None,
+        "starts": len(starts) or None,
+    }
+    for name in ("usd", "kwh"):
+        planned = getattr(plan, name) if plan else None
+        found[f"predicted_{name}"] = planned
+        found[f"measured_{name}"] = planned * hours / plan.hours if plan and planned else None
+    return found
+
+
+def _elsewhere(plan: PlanRecord, devices: str | None) -> bool:
     """Whether a run that was planned for accelerators ran on a CPU, or the other way round."""
-    return bool(devices) and plan.machine.endswith("local") != devices[-1].endswith("cpu")
+    return devices is not None and plan.machine.endswith("local") != devices.endswith("cpu")
 
 
 def skipped_steps(folder: Path) -> list[int]:
@@ -141,10 +174,6 @@ def is_number(value: Any) -> bool:
 def _error(predicted: float | None, measured: float) -> float | None:
     """(predicted − measured)/measured; None if nothing was predicted."""
     return predicted / measured - 1 if predicted else None
-
-
-def _middle(values: list[float]) -> float | None:
-    return median(values) if values else None
 
 
 def _kept(config: RunConfig, history: History, plan: PlanRecord) -> bool:

@@ -31,8 +31,6 @@ from llm_jax.runs.kept import read_evaluations, read_samples
 from llm_jax.runs.starts import read_starts
 
 HEAD = ["", "Predicted #", "90% interval #", "Measured #", "Difference #"]
-KINDS = {"As predicted": "good", "Better than predicted": "good", "No interval to judge by": "note"}
-"""Verdict → how its box looks; the others warn."""
 PHASES = {
     "productive": "steps that count",
     "lost": "steps done again after a restart",
@@ -45,6 +43,21 @@ PHASES = {
 }
 """Phase of the account of time → what it is."""
 
+CHARTS = (
+    ("smooth_loss", run_charts.loss, "Training loss", "{:.2f} nats per token".format,
+     "Loss. Single steps that are far off may lie outside of the picture."),
+    ("learning_rate", run_charts.learning_rate, "Learning rate", "{:.2g}".format,
+     "Learning rate of each step."),
+    ("grad_norm", run_charts.grad_norm, "Norm of the gradient", "{:.2f}".format,
+     "Norm of the gradient before it is clipped."),
+    ("tokens_per_second", run_charts.throughput, "Throughput", "{:,.0f} tokens per second".format,
+     "Tokens per second in training steps, without compilation, evaluation and saving. A band is "
+     "the plan's 90% interval."),
+    ("mfu", run_charts.mfu, "MFU", "{:.0%}".format,
+     "Share of the peak FLOP/s that the model's FLOPs reach."),
+)  # fmt: skip
+"""A curve of `Series`, how it is drawn, and what it shows."""
+
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
     """One row per measured figure, with the columns of `HEAD`."""
@@ -52,7 +65,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
     def line(what: str, key: str, form: Any, interval: Any = None) -> list[str]:
         predicted, measured = found[f"predicted_{key}"], found[f"measured_{key}"]
         compared = found.get(f"{key}_error") is not None
-        low, high = interval if interval and None not in interval else (0.0, 0.0)
+        low, high = interval or (0.0, 0.0)
         return [
             what,
             UNKNOWN if predicted is None else form(predicted),
@@ -138,47 +151,19 @@ def _tiles(found: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _verdict(folder: Path, found: dict[str, Any]) -> str:
-    title = verdict.headline(found)
+    title, kind = verdict.headline(found)
     lines = verdict.sentences(found)
     if narrower := verdict.narrower(found, str(folder)):
         lines.append(narrower)
-    return box(KINDS.get(title, "warn"), title, lines)
+    return box(kind, title, lines)
 
 
 def _charts(found: dict[str, Any], run: Series) -> str:
-    nats, rate = "{:.2f} nats per token".format, "{:,.0f} tokens per second".format
-    drawn = [
-        figure(
-            svg(
-                lambda axes: run_charts.loss(axes, found, run),
-                f"Training loss, {run_charts.in_words(run.smooth_loss, nats)}; validation loss "
-                f"{found['measured_loss']:.3f}.",
-            ),
-            "Loss. Single steps that are far off may lie outside of the picture.",
-        )
-    ]
-    for curve, draw, form, words, caption in (
-        (run.learning_rate, run_charts.learning_rate, "{:.2g}".format, "Learning rate",
-         "Learning rate of each step."),
-        (run.grad_norm, run_charts.grad_norm, "{:.2f}".format, "Norm of the gradient",
-         "Norm of the gradient before it is clipped."),
-        (run.mfu, run_charts.mfu, "{:.0%}".format, "MFU",
-         "Share of the peak FLOP/s that the model's FLOPs reach."),
-    ):  # fmt: skip
-        if curve:
+    drawn = []
+    for name, draw, words, form, caption in CHARTS:
+        if curve := getattr(run, name):
             label = f"{words}, {run_charts.in_words(curve, form)}."
-            drawn.append(figure(svg(partial(draw, run=run), label), caption))
-    drawn.insert(
-        3,
-        figure(
-            svg(
-                lambda axes: run_charts.throughput(axes, found, run),
-                f"Throughput, {run_charts.in_words(run.tokens_per_second, rate)}.",
-            ),
-            "Tokens per second in training steps, without compilation, evaluation and saving. The "
-            "band is the plan's 90% interval.",
-        ),
-    )
+            drawn.append(figure(svg(partial(draw, found=found, run=run), label), caption))
     return pair(*drawn) + _events(found)
 
 

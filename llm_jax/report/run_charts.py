@@ -33,7 +33,7 @@ def loss(axes: Axes, found: dict[str, Any], run: Series) -> None:
         low, high = found["predicted_loss_interval"] or [found["predicted_loss"]] * 2
         middle = found["predicted_loss"]
         axes.errorbar(
-            [found["tokens"]], [middle], [[middle - low], [high - middle]],
+            [found["tokens"]], [middle], [[max(middle - low, 0)], [max(high - middle, 0)]],
             fmt="D", color=ACCENT, ms=6, capsize=5, label="predicted, 90%", zorder=5,
         )  # fmt: skip
         shown += [low, high]
@@ -42,14 +42,14 @@ def loss(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _events(axes, run)
 
 
-def learning_rate(axes: Axes, run: Series) -> None:
+def learning_rate(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _draw(axes, run.learning_rate, BLUE, lw=1.6, label="learning rate")
     axes.set(ylabel="learning rate", ylim=(0, None))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: digits(value, 3)))
     _events(axes, run)
 
 
-def grad_norm(axes: Axes, run: Series) -> None:
+def grad_norm(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _draw(axes, run.grad_norm, FAINT, lw=0.6, alpha=0.7, label="each record")
     _draw(axes, run.smooth_grad_norm, BLUE, lw=1.8, label="smoothed")
     axes.set(ylabel="gradient norm", ylim=(0, None))
@@ -70,7 +70,7 @@ def throughput(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _events(axes, run)
 
 
-def mfu(axes: Axes, run: Series) -> None:
+def mfu(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _draw(axes, run.mfu, BLUE, lw=1.2, label="MFU")
     axes.set(ylabel="MFU", ylim=(0, None))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))

@@ -15,8 +15,6 @@ from llm_jax.report.outcome import METRICS, is_number, skipped_steps
 from llm_jax.runs.history import History
 from llm_jax.runs.starts import read_starts
 
-SMOOTHED = 25
-"""A smoothed point is the mean of about a `SMOOTHED`-th of all points."""
 DRAWN = 800
 """Most points of a drawn curve."""
 
@@ -92,5 +90,6 @@ def thinned(curve: Curve) -> Curve:
 
 
 def _smooth(curve: Curve) -> Curve:
-    values = smoothed([value for _, value in curve], max(1, len(curve) // SMOOTHED // 2))
+    """Each point as the mean of about √n of the n points around it."""
+    values = smoothed([value for _, value in curve], max(1, math.isqrt(len(curve)) // 2))
     return [(tokens, value) for (tokens, _), value in zip(curve, values, strict=True)]

@@ -9,6 +9,8 @@ from llm_jax.report.amounts import SECONDS, in_units, span
 WITHIN, BELOW, ABOVE = "within", "below", "above"
 INTERVAL = {"loss": "predicted_loss_interval", "step_seconds": "predicted_step_seconds_range"}
 """Figure that is judged → its 90% interval."""
+WORDS = {WITHIN: "as", BELOW: "better than", ABOVE: "worse than"}
+NOUN = {"loss": "loss", "step_seconds": "step time"}
 
 
 def verdicts(found: dict[str, Any]) -> dict[str, str | None]:
@@ -26,7 +28,7 @@ def verdicts(found: dict[str, Any]) -> dict[str, str | None]:
 
 
 def _place(measured: float, interval: list[float] | None) -> str | None:
-    if not interval or None in interval or interval[0] == interval[1]:
+    if not interval or interval[0] == interval[1]:
         return None
     return BELOW if measured < interval[0] else ABOVE if measured > interval[1] else WITHIN
 
@@ -53,13 +55,23 @@ def sentences(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def headline(found: dict[str, Any]) -> str:
-    """The verdict in a few words. A lower loss and a shorter step are better."""
-    outside = {place for place in found["verdict"].values() if place} - {WITHIN}
-    if outside:
-        side = {(BELOW,): "Better than", (ABOVE,): "Worse than"}.get(tuple(outside), "Not as")
-        return f"{side} predicted"
-    return "As predicted" if any(found["verdict"].values()) else "No interval to judge by"
+def headline(found: dict[str, Any]) -> tuple[str, str]:
+    """The verdict in a few words, and whether it is "good", a "note" or a "warn"ing.
+
+    A lower loss and a shorter step are better. What has no interval is not judged, and named.
+    """
+    places = found["verdict"]
+    judged = {
+        word: " and ".join(NOUN[key] for key, place in places.items() if place == at)
+        for at, word in WORDS.items()
+    }
+    words = ", ".join(f"{nouns} {word} predicted" for word, nouns in judged.items() if nouns)
+    if not words:
+        return "Without an interval, there is no verdict", "note"
+    unjudged = [NOUN[key] for key, place in places.items() if not place and found[INTERVAL[key]]]
+    words += "".join(f"; no interval for the {noun}" for noun in unjudged)
+    kind = "warn" if ABOVE in places.values() else "note" if unjudged else "good"
+    return words[0].upper() + words[1:], kind
 
 
 def narrower(found: dict[str, Any], run: str) -> str | None:

@@ -52,7 +52,8 @@ class PlanRecord:
     """Text that the law was fitted on, if it is not the run's text or is unknown."""
 
     def __post_init__(self) -> None:
-        positive("plan", self, "params", "tokens", "step_seconds", "hours", most=math.inf)
+        seconds = ("step_seconds", "step_seconds_low", "step_seconds_high")
+        positive("plan", self, "params", "tokens", *seconds, "hours", most=math.inf)
 
 
 def plan_file(config: Path) -> Path:

@@ -139,28 +139,34 @@ def test_figures_of_a_planned_run(tmp_path: Path, capsys) -> None:
     assert page.row("Epochs") == ["4.00 of 1,280 tokens"]
     assert page.row("Left out") == ["duplicate 6, empty 1, could not be used 2"]
     assert page.row("Documents")[0].startswith("20 found, 11 kept: 9 to learn from, 2 held out")
-    assert "As predicted" in html and "--calibrate" in html
+    assert "Loss and step time as predicted" in html and "--calibrate" in html
     assert "1 step skipped by the guard" in html and "1 restart" in html
     assert "Evaluations" not in html and "Samples" not in html
 
 
 @pytest.mark.parametrize(
-    ("changes", "verdict", "title"),
+    ("changes", "verdict", "title", "kind"),
     [
-        ({"loss_low": 4.05}, {"loss": "below", "step_seconds": "within"}, "Better than predicted"),
-        ({"step_seconds_high": 1.9}, {"loss": "within", "step_seconds": "above"}, "Worse than"),
-        ({"loss_low": 4.05, "step_seconds_high": 1.9}, {"loss": "below", "step_seconds": "above"},
-         "Not as predicted"),
-        ({"step_seconds_low": 1.6, "step_seconds_high": 1.6, "loss": None, "loss_low": None,
-          "loss_high": None}, {"loss": None, "step_seconds": None}, "No interval to judge by"),
+        ({"loss_low": 4.05}, ("below", "within"),
+         "Step time as predicted, loss better than predicted", "good"),
+        ({"step_seconds_high": 1.9}, ("within", "above"),
+         "Loss as predicted, step time worse than predicted", "warn"),
+        ({"loss_low": 3.7, "loss_high": 3.9, "step_seconds_high": 1.9}, ("above", "above"),
+         "Loss and step time worse than predicted", "warn"),
+        ({"step_seconds_low": 1.6, "step_seconds_high": 1.6}, ("within", None),
+         "Loss as predicted; no interval for the step time", "note"),
+        ({"step_seconds_low": 1.6, "step_seconds_high": 1.6, "loss_low": None}, (None, None),
+         "Without an interval, there is no verdict", "note"),
+        ({"step_seconds_low": 1.6, "step_seconds_high": 1.6, "loss": None}, (None, None),
+         "Without an interval, there is no verdict", "note"),
     ],
 )  # fmt: skip
-def test_verdicts(changes, verdict, title, tmp_path: Path, capsys) -> None:
+def test_verdicts(changes, verdict, title, kind, tmp_path: Path, capsys) -> None:
     write_run(tmp_path / "run", **changes)
     found, html = report(capsys, tmp_path / "run")
-    assert found["verdict"] == verdict
-    assert headline(found).startswith(title)
-    assert title in html
+    assert found["verdict"] == dict(zip(("loss", "step_seconds"), verdict, strict=True))
+    assert headline(found) == (title, kind)
+    assert f'<div class="{kind}"><h3>{title}</h3>' in html
 
 
 def test_curves(tmp_path: Path) -> None:
@@ -169,9 +175,9 @@ def test_curves(tmp_path: Path) -> None:
     steps = [step for step in range(1, STEPS + 1) if step != 30]
     assert run.learning_rate == [(TOKENS * step, 1e-3 * step) for step in steps]
     assert run.step_seconds[0] == (TOKENS, 2.0)
-    # The mean of a record and its two neighbours: the swing of 0.5 becomes a third of that.
+    # The mean of seven of the 39 records: the swing of 0.5 becomes a seventh of that.
     at_ten = dict(run.smooth_loss)[TOKENS * 10]
-    assert at_ten == pytest.approx(6 - 0.05 * 10 + 0.5 / 3)
+    assert at_ten == pytest.approx(6 - 0.05 * 10 + 0.5 / 7)
     assert run.smooth_loss[0] == run.loss[0] and run.smooth_loss[-1] == run.loss[-1]
     assert run.restarts == [TOKENS * 20]
     assert run.skipped == [TOKENS * 30]
