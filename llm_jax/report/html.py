@@ -60,11 +60,11 @@ ul.bars { display: grid; grid-template-columns: max-content max-content 1fr; gap
 pre { white-space: pre-wrap; background: var(--page); border: 1px solid var(--line);
   border-radius: 8px; padding: 12px 14px; font-size: 13px; margin: 8px 0; }
 pre b { color: var(--blue); }
-@media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr); } }
-@media (max-width: 520px) { main { padding: 20px 14px 40px; } h1 { font-size: 23px; }
+@media screen and (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr); } }
+@media screen and (max-width: 520px) { main { padding: 20px 14px 40px; } h1 { font-size: 23px; }
   .tile b { font-size: 18px; } figure { padding: 8px; } th, td { padding: 6px; }
   ul.bars { grid-template-columns: 1fr max-content; } .bars i { grid-column: 1 / -1; } }
-@media print { body, main { background: none; } main { padding: 0; }
+@media print { :root { color-scheme: light; } body, main { background: white; } main { padding: 0; }
   figure, tr, .tile, pre { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
 )

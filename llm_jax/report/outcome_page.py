@@ -133,8 +133,8 @@ def _tiles(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     predicted, planned = found["predicted_loss"], found["predicted_hours"]
     mfu = "" if found["mfu"] is None else f"MFU {found['mfu']:.0%}"
     tiles = [
-        ("Validation loss", f"{found['measured_loss']:.3f} nats/token",
-         "" if predicted is None else f"predicted {predicted:.3f}"),
+        ("Validation loss", f"{found['measured_loss']:.3f}",
+         "nats/token" + ("" if predicted is None else f", predicted {predicted:.3f}")),
         ("Bits per byte", f"{found['measured_bits_per_byte']:.3f}", "held-out text"),
         ("Time", duration(found["measured_hours"]),
          "" if planned is None else f"planned {duration(planned)}"),

@@ -65,7 +65,7 @@ def _tiles(made: Plan, found: dict[str, Any]) -> list[tuple[str, str, str]]:
     tiles = []
     if made.loss is not None and made.interval is not None:
         between = span(*made.interval, "{:.3f}".format)
-        tiles.append(("Predicted loss", f"{made.loss:.3f} nats/token", f"90%: {between}"))
+        tiles.append(("Predicted loss", f"{made.loss:.3f}", f"nats/token, 90%: {between}"))
     tiles.append(("Time", duration(made.hours), _or_none(low, high, duration)))
     if made.usd is not None:
         per_hour = made.usd / made.hours

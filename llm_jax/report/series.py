@@ -44,13 +44,15 @@ class Series:
 def smoothed(values: Sequence[float], half: int) -> list[float]:
     """The mean of each value and the `half` values on both sides of it.
 
-    Near an end there are fewer on one side, and as few are taken on the other: so neither a slope
-    nor the ends are shifted.
+    Near the beginning, where a loss falls steeply, as few are taken after a value as there are
+    before it, so that the slope is not shifted. Near the end, it is those that there are.
     """
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    last = len(values) - 1
-    reach = [min(half, i, last - i) for i in range(len(values))]
-    return [float(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(reach)]
+    means = []
+    for i in range(len(values)):
+        first, last = max(0, i - half), min(i + min(half, i), len(values) - 1)
+        means.append(float(sums[last + 1] - sums[first]) / (last + 1 - first))
+    return means
 
 
 def series(folder: Path, config: RunConfig, history: History) -> Series:
