@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from llm_jax.facts.calibration import calibration
 from llm_jax.facts.hardware import Chip
@@ -12,7 +11,7 @@ from llm_jax.plan.isoflop import flat_range, tokens_at
 from llm_jax.plan.output import compute_flops
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.sense import bounded
-from llm_jax.report.svg import ACCENT, BAND, BLUE, INK, ORANGE, RANGE, SOFT, WHITE
+from llm_jax.report.svg import ACCENT, BAND, BLUE, INK, ORANGE, RANGE, SOFT, WHITE, log_ticks
 
 NIGHT, FIRE = "#0b0f14", "#f97316"
 """On the blue of the contours, which is the same in light and dark."""
@@ -43,6 +42,8 @@ def surface(axes: Axes, plan: Plan) -> None:
         axes.text(params[0] * 1.1, unique * 1.06, "unique tokens", color=WHITE, fontsize=9)
     axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="training tokens",
              xlim=(params[0], params[-1]), ylim=(tokens[0], tokens[-1]))  # fmt: skip
+    log_ticks(axes.xaxis)
+    log_ticks(axes.yaxis)
     axes.figure.colorbar(filled, ax=axes, label="loss (nats/token)")
 
 
@@ -67,6 +68,7 @@ def isoflop(axes: Axes, plan: Plan) -> None:
         fmt="o", color=ACCENT, ms=8, capsize=4, label="this plan",
     )  # fmt: skip
     axes.set(xscale="log", xlabel="parameters, at the same compute", ylabel="loss (nats/token)")
+    log_ticks(axes.xaxis)
     axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
 
@@ -93,8 +95,8 @@ def roofline(axes: Axes, plan: Plan) -> None:
                  label=f"wide matmuls, {share:.0%} of the peak")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="FLOPs per byte moved",
              ylabel="TFLOP/s per device", ylim=(reached / 30e12, peak * 2 / 1e12))  # fmt: skip
-    axes.yaxis.set_major_locator(LogLocator(numticks=5))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.xaxis)
+    log_ticks(axes.yaxis)
     axes.legend(loc="lower right", framealpha=0.9)
 
 

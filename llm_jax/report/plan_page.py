@@ -86,6 +86,8 @@ def _or_none(low: float, high: float, form: Callable[[float], str]) -> str:
 def _law_charts(made: Plan) -> str:
     if made.loss is None:
         return ""
+    serving = made.request.inference_tokens
+    flat = " In the grey range, the optimum's loss costs at most 1% more compute."
     return section(
         "What the budget buys",
         pair(
@@ -103,8 +105,7 @@ def _law_charts(made: Plan) -> str:
                     lambda axes: charts.isoflop(axes, made),
                     "Predicted loss against parameters at the same compute, with its 90% interval.",
                 ),
-                "Loss against size at the same compute. In the grey range, the optimum's loss "
-                "costs at most 1% more compute.",
+                "Loss against size at the same compute." + ("" if serving else flat),
             ),
         ),
     )

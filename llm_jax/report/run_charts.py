@@ -66,7 +66,7 @@ def throughput(axes: Axes, found: dict[str, Any], run: Series) -> None:
         axes.axhspan(planned * middle / high, planned * middle / low, color=BAND, lw=0, zorder=0)
         axes.axhline(planned, color=ACCENT, lw=1.5, label="planned")
     axes.set(ylabel="tokens per second", ylim=(0, None))
-    short_ticks(axes, y=True)
+    short_ticks(axes.yaxis)
     _events(axes, run)
 
 
@@ -112,7 +112,7 @@ def _events(axes: Axes, run: Series) -> None:
         axes.plot(run.skipped, bottom, "x", color=ACCENT, ms=6, clip_on=False, label="skipped step",
                   transform=axes.get_xaxis_transform())  # fmt: skip
     axes.set(xlabel="tokens", xlim=(0, 1.02 * run.loss[-1][0]))
-    short_ticks(axes, x=True)
+    short_ticks(axes.xaxis)
     # Outside, so that it covers no curve.
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, frameon=False,
                 columnspacing=1.2, handlelength=1.5)  # fmt: skip

@@ -10,9 +10,10 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from llm_jax.report.plan_table import short
 
@@ -73,8 +74,14 @@ def _themed(colour: re.Match[str]) -> str:
     return f"var(--{name})" if name else colour[0]
 
 
-def short_ticks(axes: Axes, *, x: bool = False, y: bool = False, bins: int = 5) -> None:
-    """Ticks such as `200K` and `1.5B` on linear axes, at most `bins` + 1 of them."""
-    for axis in [axes.xaxis] * x + [axes.yaxis] * y:
-        axis.set_major_locator(MaxNLocator(bins))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+def short_ticks(axis: Axis, bins: int = 5) -> None:
+    """Ticks such as `200K` and `1.5B` on a linear axis, at most `bins` + 1 of them."""
+    axis.set_major_locator(MaxNLocator(bins))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def log_ticks(axis: Axis) -> None:
+    """Ticks such as `1B`, `3B` and `10B` on a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axis.set_minor_formatter(NullFormatter())
