@@ -108,6 +108,7 @@ def prediction(plan: Plan, law_text: str | None = None) -> PlanRecord:
         hours=plan.hours,
         machine=plan.execution.machine.name,
         usd=plan.usd,
+        kwh=plan.kwh,
         law=plan.law.name,
         loss=plan.loss,
         loss_low=low,

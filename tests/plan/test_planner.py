@@ -287,7 +287,7 @@ def test_verb_json_run_and_report(tmp_path, capsys):
     assert run.data.path == "data/mine"
     assert run.parallel.data * run.parallel.fsdp * run.parallel.tensor == found["chips"]
     html = page.read_text()
-    assert html.count("<svg") == 5
+    assert html.count("<svg") == 3
     assert not re.search(r"""(src|href)=["']https?:""", html)
     assert "<script" not in html
     for text in ("Besiroglu et al. 2024", "NVIDIA data sheets", "256", "kept free"):
