@@ -446,7 +446,7 @@ def main() -> None:
 
 
 def report(done: list[dict], job: Job, calm: float, disturbed: float) -> None:
-    from llm_jax.train.goodput import accounted, goodput, read_starts
+    from llm_jax.runs.starts import accounted, goodput, read_starts
 
     starts = read_starts(job.out)
     logs = (job.out / "launch/attempts").glob("*/host.0.log")

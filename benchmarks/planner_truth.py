@@ -48,15 +48,12 @@ def unseen_interval(run: Published, runs: Sequence[Published], errors: dict[str,
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    runs, left = published()
-    dense = [run for run in runs if run.dense]
-    now, unseen = calibrated(dense)
+    runs = published()
+    dense, others = [run for run in runs if run.dense], [run for run in runs if not run.dense]
+    now, unseen = calibrated(runs)
     table(dense, unseen)
-    print("\nother models and precisions, by the same factors:")
-    table([run for run in runs if not run.dense], {})
-    print("\nnot predicted:")
-    for name, reason in left:
-        print(f"{name:38}{reason}")
+    print("\nmodels with experts, and 8-bit matmuls:")
+    table(others, unseen)
     print("\nby chip, unseen:")
     inside = 0
     for one in now.chips:
@@ -67,7 +64,9 @@ def main() -> None:
         print(f"{one.name:8}{figures(errors)}, {held} in the 90% interval")
     shipped = [run.error(calibration()) for run in dense]
     print(f"\nfit      {figures(shipped)}")
-    print(f"unseen   {figures([*unseen.values()])}, {inside / len(dense):.0%} in the 90% interval")
+    judged = figures([unseen[run.name] for run in dense])
+    print(f"unseen   {judged}, {inside / len(dense):.0%} in the 90% interval")
+    print(f"experts and 8 bits, unseen   {figures([unseen[run.name] for run in others])}")
 
 
 if __name__ == "__main__":

@@ -49,10 +49,10 @@ say "3. Train"
 run llm-jax train "$out/run.json"
 
 say "4. Held-out bits per byte, compared with a 5-gram model"
-run llm-jax eval "$out/run" --ngram 5
+run llm-jax eval "$out/run" --ngram 5 --keep
 
 say "5. Samples"
-run llm-jax generate "$out/run" "${sample[@]}"
+run llm-jax generate "$out/run" "${sample[@]}" --keep
 
 say "6. Hugging Face"
 if [ -e "$out/hf/config.json" ]; then

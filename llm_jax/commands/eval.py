@@ -20,6 +20,7 @@ from llm_jax.commands import add_checkpoint_arguments, ngram_order
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
 from llm_jax.runs.history import read_history
+from llm_jax.runs.kept import keep_evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.py:NAME",
         help="evaluations of your own, or entry points of llm_jax.evaluations",
     )
+    parser.add_argument("--keep", action="store_true", help="keep the result in RUN for `report`")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -97,6 +99,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             result["ngram"] = held_out.ngram_figures(
                 dataset, streams, order=args.ngram, consumed=consumed
             )
+    if args.keep:
+        result["kept"] = str(keep_evaluation(Path(args.run), result))
     return result
 
 
@@ -117,6 +121,8 @@ def text(result: dict[str, Any]) -> str:
     if result["dropped"]:
         lines.append(f"left out: {losses(result['dropped'])}")
     lines += loss_lines(result["lost"])
+    if "kept" in result:
+        lines.append(f"Kept in {result['kept']} for `llm-jax report`.")
     return "\n".join(lines)
 
 

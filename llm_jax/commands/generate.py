@@ -17,6 +17,7 @@ from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count, seed
 from llm_jax.config import UserError, read_text
+from llm_jax.runs.kept import keep_samples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="beam search with N beams in place of sampling; takes one prompt",
     )
+    parser.add_argument("--keep", action="store_true", help="keep the samples in RUN for `report`")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -100,8 +102,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     params = prepared(trained.params, model, compute)
     if args.beams:
-        return _beams(args, params, decoder, prompts[0], tokenizer)
-    return _sample(args, params, decoder, prompts, tokenizer)
+        result = _beams(args, params, decoder, prompts[0], tokenizer)
+    else:
+        result = _sample(args, params, decoder, prompts, tokenizer)
+    if args.keep:
+        kept = keep_samples(Path(args.run), trained.step, _how(args), result["samples"])
+        result["kept"] = str(kept)
+    return result
 
 
 def text(result: dict[str, Any]) -> str:
@@ -116,7 +123,20 @@ def text(result: dict[str, Any]) -> str:
             f"[{result['tokens']:,} tokens, {result['tokens_per_second']:,.1f} tokens/s after "
             f"{result['compile_seconds']:.1f} s of compilation]"
         )
+    if "kept" in result:
+        lines.append(f"[kept in {result['kept']} for `llm-jax report`]")
     return "\n\n".join(lines)
+
+
+def _how(args: argparse.Namespace) -> str:
+    """How the samples are drawn, in words."""
+    if args.beams:
+        return f"{args.beams} beams"
+    if args.temperature == 0:
+        return "greedy"
+    filters = {"temperature": args.temperature, "top-k": args.top_k, "top-p": args.top_p,
+               "min-p": args.min_p, "seed": args.seed}  # fmt: skip
+    return ", ".join(f"{name} {value:g}" for name, value in filters.items() if value is not None)
 
 
 def _prompts(args: argparse.Namespace) -> list[str]:

@@ -149,8 +149,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--extend-tokens", type=number, metavar="TOKENS", help="tokens of that stage, such as 50B"
     )
-    what.add_argument("--law", default="besiroglu-2024", help="scaling law, by name or file "
-                      "(default: besiroglu-2024)")  # fmt: skip
+    what.add_argument("--law", help="scaling law, by name or file (default: besiroglu-2024; for "
+                      "family moe ludziejewski-2025-e4)")  # fmt: skip
     what.add_argument("--law-only", action="store_true", help="print only the law's optimum")
     what.add_argument("--family", help="llama, qwen, moe, gpt2 (default: the law file's, or llama)")
     what.add_argument("--params", type=number, help="fix the number of parameters, such as 7B")

@@ -83,10 +83,11 @@ def request_of(args: argparse.Namespace, text: Text | None, budget: str | None) 
     """
     from llm_jax.laws import lawfile
     from llm_jax.laws.law import Parametric
+    from llm_jax.laws.published import DEFAULT, DEFAULTS
     from llm_jax.plan.own_speed import own_speed
     from llm_jax.plan.request import Request
 
-    law = lawfile.load(args.law)
+    law = lawfile.load(args.law or DEFAULTS.get(args.family, DEFAULT))
     recipe = law.recipe if isinstance(law, Parametric) else None
     given = _given(args, text, recipe)
     unit, chips = machine_of(args)

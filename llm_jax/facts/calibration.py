@@ -49,8 +49,34 @@ class Calibration:
     """The same of the gradients' exchange."""
     per_doubling: float
     """Time that is added by each doubling of the slices."""
+    experts: float
+    """Share that the matmuls of routed experts reach, relative to wide matmuls."""
+    expert_half_rows: float
+    """Tokens of one expert on a device at which its matmuls reach half of that."""
+    eight_bit: float
+    """Share of their peak that 8-bit matmuls reach, relative to bfloat16's share of its own."""
     unknown_interval: float
     """`interval` of a chip without published runs."""
+    sparse_interval: float
+    """Least `interval` of a model with experts."""
+    eight_bit_interval: float
+    """Least `interval` of 8-bit matmuls."""
+
+    def exposed(self) -> dict[str, float]:
+        """Share of the communication that compute does not hide, by mesh axis.
+
+        No published run tells those of the last three. A layer waits for its experts' tokens as it
+        does for `tensor`; keys arrive beside attention as weights do beside matmuls; pieces move
+        to the next stage once, like gradients.
+        """
+        return {
+            "fsdp": self.fsdp,
+            "tensor": self.tensor,
+            "data": self.data,
+            "expert": self.tensor,
+            "context": self.fsdp,
+            "pipeline": self.data,
+        }
 
     def of(self, chip: Chip) -> ChipFactors:
         """The factors of `chip`. Without a run of it: the mean share of its kind, and

@@ -120,6 +120,8 @@ class TokenFlops:
     """The part of `projections` in the last matmul of each block, 2·F·D per layer. A recomputed
     block can skip it, because its gradient needs only its input. It is 0 with a post-norm, which
     reads its output, and for routed experts, because the router's gradient reads their output."""
+    experts: float
+    """The part of `projections` in routed experts."""
     scores: float
     """Number of attention scores per token (not FLOPs): N·keys, summed over the layers."""
     six_n: float
@@ -155,6 +157,10 @@ class TokenFlops:
         again = 0.5 if remat == "none" else 1.5
         return (3 + again) * self.attention
 
+    def executed_experts(self, remat: Remat) -> float:
+        """The part of `executed` in routed experts."""
+        return (3 + (remat in ("full", "offload"))) * self.experts
+
     def executed(self, remat: Remat) -> float:
         """FLOPs per token that the hardware executes: the numerator of HFU."""
         return self.train + self.recomputed(remat)
@@ -175,6 +181,7 @@ def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
         attention_full=4.0 * m.num_heads * m.head_dim * seq_len * m.num_layers,
         unembedding=2.0 * m.d_model * m.vocab_size,
         last=0.0 if m.post_norm else 2.0 * ends * m.d_model,
+        experts=2.0 * (active_parameters(m) - total_parameters(m) + parameters(m)["experts"]),
         scores=scores,
         six_n=6.0 * active_parameters(m),
     )

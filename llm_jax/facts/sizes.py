@@ -42,7 +42,13 @@ def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
 
 
 def activation_bytes(
-    model: ModelConfig, tokens: int, remat: Remat, dtype: str, *, tensor: int = 1
+    model: ModelConfig,
+    tokens: int,
+    remat: Remat,
+    dtype: str,
+    *,
+    tensor: int = 1,
+    expert: int = 1,
 ) -> int:
     """Bytes per device that the forward pass keeps for the backward pass, for `tokens` per device,
     plus the `working_bytes` of one block.
@@ -55,15 +61,17 @@ def activation_bytes(
     * `none`: all of `working_bytes`.
 
     F is the total width of the experts that a token uses. Each of them adds the token's input and
-    output row, 2·D. Widths that tensor parallelism splits are divided by `tensor`. So are arrays
+    output row, 2·D. If `expert` devices share the experts, each has room for the rows of all of
+    them. Widths that tensor parallelism splits are divided by `tensor`. So are arrays
     between sub-layers, because it splits their sequences (Korthikanti et al. 2022).
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    rows = m.moe.top_k * sum(m.moe_layers) / m.num_layers if m.moe else 0.0
+    rows = expert * m.moe.top_k * sum(m.moe_layers) / m.num_layers if m.moe else 0.0
     ffn = sum(active_ffn_widths(m)) / m.num_layers
+    ffn += rows * (expert - 1) / expert * m.moe.d_ff if m.moe else 0.0
     wide = 2 * ffn if m.gated else ffn
-    working = working_bytes(model, tokens, dtype, tensor=tensor)
+    working = working_bytes(model, tokens, dtype, tensor=tensor, expert=expert)
     between = 3 * m.d_model / tensor + rows * m.d_model
     dots = size * (between + (q_width + 2 * kv_width + wide) / tensor)
     kept = {"dots": dots, "full": size * m.d_model / tensor, "offload": 0.0}
@@ -113,9 +121,11 @@ def working_parts(
     return {part: int(tokens * each) for part, each in parts.items()}
 
 
-def working_bytes(model: ModelConfig, tokens: int, dtype: str, *, tensor: int = 1) -> int:
+def working_bytes(
+    model: ModelConfig, tokens: int, dtype: str, *, tensor: int = 1, expert: int = 1
+) -> int:
     """Sum of `working_parts`."""
-    return sum(working_parts(model, tokens, dtype, tensor=tensor).values())
+    return sum(working_parts(model, tokens, dtype, tensor=tensor, expert=expert).values())
 
 
 def logits_bytes(model: ModelConfig, tokens: int, chunk: int | None, *, tensor: int = 1) -> int:

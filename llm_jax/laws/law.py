@@ -121,6 +121,8 @@ class Parametric(Law):
     half_width_nats: float = 0.05
     """Half of the 90% interval inside the fitted range, for laws without bootstrap draws. The
     default is 1.645 × 0.03, the standard error of E in Besiroglu et al. 2024 (table 1)."""
+    experts: int = 1
+    """Experts of a layer relative to those that a token uses. 1: fitted on dense models."""
     draws: tuple[tuple[float, ...], ...] = ()
     """Bootstrap draws (E, A, B, α, β) of a fit; they keep the correlations of the five numbers."""
     residual: float = 0.0

@@ -110,6 +110,30 @@ def _deepseek() -> Law:
     )
 
 
+def joint_moe(experts: int) -> Parametric:
+    """The law of models with `experts` experts of which a token uses one; 1: dense models.
+
+    Ludziejewski et al. 2025 (Joint MoE scaling laws), eqs. 4 and 6, table 3: for a fixed number of
+    experts, the law is that of Hoffmann et al. with coefficients that depend on it (table 4).
+    """
+    start, most = 2.0732, 290.4521
+    saturated = experts - 1 + 1 / (1 / start - 1 / most)
+    log_E = -math.log(1 / saturated + 1 / most)
+    return Parametric(
+        name=f"ludziejewski-2025-e{experts}",
+        source=f"Ludziejewski et al. 2025, eq. 6 and table 3, for {experts} times as many experts "
+        "as a token uses",
+        counts="all",
+        fitted=Fitted(flops=(2.4e17, 5.4e20), params=(79e6, 2.7e9), tokens=(5e8, 8e10)),
+        E=1.3637,
+        A=35.91 * math.exp(-0.2285 * log_E),
+        B=35.98 * math.exp(0.5529 * log_E),
+        alpha=0.1889 - 0.0098 * log_E,
+        beta=0.1775 + 0.0259 * log_E,
+        experts=experts,
+    )
+
+
 _TEX = "the paper's TeX source: ln A = 6.0073404, ln B = 6.0179186, ln E = .5267228"
 _PRESETS: tuple[Law, ...] = (
     _parametric(
@@ -147,8 +171,11 @@ _PRESETS: tuple[Law, ...] = (
     ),
     _llama3(0.537, 0.299),
     _deepseek(),
+    *(joint_moe(experts) for experts in (1, 2, 4, 8, 16, 32)),
 )
 PRESETS: dict[str, Law] = {law.name: law for law in _PRESETS}
+DEFAULTS = {"moe": "ludziejewski-2025-e4"}
+"""Family → the law that it is planned by; all others by `DEFAULT`. 2 of 8 experts: 4 times."""
 DEFAULT = "besiroglu-2024"
 
 

@@ -104,9 +104,7 @@ def stage_result(first: Plan, second: Plan) -> dict[str, Any]:
         "flops": second.flops,
         "accelerator": run.machine.name,
         "chips": second.chips,
-        "mesh": {
-            name: getattr(layout, name) for name in ("data", "context", "fsdp", "expert", "tensor")
-        },
+        "mesh": layout.mesh,
         "accumulate": layout.accumulate,
         "remat": layout.remat,
         "memory_bytes": {**run.memory, "total": sum(run.memory.values())},

@@ -2,59 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
 from math import gcd
 
-from llm_jax.config import ModelConfig, UserError
-from llm_jax.config.wording import counted
+from llm_jax.config import ModelConfig
 from llm_jax.facts.counts import Remat, TokenFlops, token_flops
-from llm_jax.facts.hardware import CHIPS, Chip, Slice
-from llm_jax.plan.memory import HEADROOM, Dtype, Layout, device_bytes, fits
+from llm_jax.facts.hardware import Chip
+from llm_jax.plan.machines import Machine, machines
+from llm_jax.plan.memory import Dtype, Layout, device_bytes, fits
 from llm_jax.plan.roofline import StepTime, step_time
 
 ON_DEVICE: tuple[Remat, ...] = ("none", "dots", "full")
 REMATS: tuple[Remat, ...] = (*ON_DEVICE, "offload")
-STATES: tuple[tuple[Dtype, Dtype], ...] = (
-    ("float32", "float32"),
-    ("bfloat16", "float32"),
-    ("bfloat16", "bfloat16"),
+STATES: tuple[dict[str, Dtype], ...] = (
+    {},
+    {"moments": "bfloat16"},
+    {"moments": "bfloat16", "gradients": "bfloat16"},
+    {"moments": "bfloat16", "gradients": "bfloat16", "params": "bfloat16"},
 )
-"""Dtypes of moments and gradients, in the order in which they are tried: the next only if nothing
-fits, since training in float32 is the better known."""
+"""Dtypes of the state, in the order in which they are tried: the next only if nothing fits, since
+training in float32 is the better known."""
+EXPERT_SIZES = (1, 2, 4, 8, 16)
+CONTEXT_SIZES = (1, 2, 4, 8, 16, 32, 64)
+"""The next only if nothing fits: sequences are split when there are fewer than devices, or when one
+does not fit."""
+STAGES = (1, 2, 4, 8, 16)
+MAX_ROUNDS = 8
 TENSOR_SIZES = (1, 2, 4, 8, 16)
-MAX_SLICES = 32
-MAX_NODES = 2048
 COST_SLACK = 0.05
 """A faster slice is chosen if it costs at most this much more than the cheapest one."""
 PATIENCE_HOURS = 90 * 24
 """A slice on which the run takes longer than this is chosen only if no slice is faster."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One or more slices of the same kind."""
-
-    chip: Chip
-    piece: Slice
-    slices: int
-
-    @property
-    def chips(self) -> int:
-        """Number of chips in all slices."""
-        return self.piece.chips * self.slices
-
-    @property
-    def devices(self) -> int:
-        """Number of JAX devices."""
-        return self.chips * self.chip.devices_per_chip
-
-    @property
-    def name(self) -> str:
-        """For example `v5p-256`, `2x v5p-12288` or `64x h100`."""
-        if not self.chip.torus:
-            return f"{self.chips}x {self.chip.name}"
-        return self.piece.name if self.slices == 1 else f"{self.slices}x {self.piece.name}"
 
 
 @dataclass(frozen=True)
@@ -70,60 +50,69 @@ class Execution:
     """Bytes per device, by part."""
 
 
-def machines(chip: Chip, chips: int | None) -> list[Machine]:
-    """All machines whose number of chips is a power of two; or, for `chips`, the one with exactly
-    that many, in the largest slices.
-
-    Powers of two divide batches and widths, and clouds offer them.
-
-    Raises:
-      UserError: no slices have `chips` chips together; the sentence names the nearest sizes.
-    """
-    most = MAX_SLICES if chip.torus else MAX_NODES
-    if chip.kind == "cpu":
-        most = 1
-    found = [Machine(chip, piece, 1) for piece in chip.slices if piece.chips.bit_count() == 1]
-    count = 2
-    while count <= most:
-        found.append(Machine(chip, found[-1].piece, count))
-        count *= 2
-    if chips is None:
-        return found
-    exact = [
-        Machine(chip, piece, chips // piece.chips)
-        for piece in chip.slices
-        if chips % piece.chips == 0 and chips // piece.chips <= most
-    ]
-    if not exact:
-        near = sorted({m.chips for m in found}, key=lambda size: abs(size - chips))[:3]
-        raise UserError(
-            f"No slices of {chip.name} have {counted(chips, 'chip')} together: choose "
-            f"{' or '.join(map(str, sorted(near)))}."
-        )
-    return exact[-1:]
-
-
 def layouts(
-    model: ModelConfig, machine: Machine, dtype: str, state: tuple[Dtype, Dtype] = STATES[0]
+    model: ModelConfig,
+    machine: Machine,
+    dtype: str,
+    context: int = 1,
+    state: Mapping[str, Dtype] = STATES[0],
 ) -> Iterator[Layout]:
     """Meshes that divide the model's widths: tensor within a slice, then fsdp; the rest is data.
 
     Block inputs are offloaded to the host on TPUs only, where the compiler hides the transfers.
+    Pipelines are for GPUs of several nodes: over a torus, fsdp reaches every chip as fast.
     """
     per_slice = machine.piece.chips * machine.chip.devices_per_chip
     reach = per_slice if machine.chip.torus else machine.devices
+    remats = REMATS if machine.chip.kind == "tpu" else ON_DEVICE
     for tensor in TENSOR_SIZES:
         widths = (model.num_heads, model.num_kv_heads, model.d_ff, model.vocab_size)
-        if per_slice % tensor or any(width % tensor for width in widths):
+        inner = tensor * context
+        if per_slice % tensor or reach % inner or any(width % tensor for width in widths):
             continue
-        sizes = {1, gcd(per_slice // tensor, model.d_model), gcd(reach // tensor, model.d_model)}
-        for fsdp in sorted(sizes):
-            data = machine.devices // (tensor * fsdp)
-            for remat in REMATS if machine.chip.kind == "tpu" else ON_DEVICE:
+        inside = max(1, per_slice // inner)
+        sizes = {1, gcd(inside, model.d_model), gcd(reach // inner, model.d_model)}
+        for fsdp, expert, stages in product(
+            sorted(sizes), _experts(model), _stages(model, machine)
+        ):
+            if fsdp % expert or machine.devices % (tensor * fsdp * stages * context):
+                continue
+            for remat in remats:
                 yield Layout(
-                    data=data, fsdp=fsdp, tensor=tensor, accumulate=1, remat=remat, dtype=dtype,
-                    moments=state[0], gradients=state[1],
+                    data=machine.devices // (tensor * fsdp * stages), fsdp=fsdp, tensor=tensor,
+                    accumulate=1, remat=remat, dtype=dtype, expert=expert, context=context,
+                    pipeline=stages, rounds=_rounds(model, stages),
+                    **state,  # type: ignore[arg-type]
                 )  # fmt: skip
+
+
+def _experts(model: ModelConfig) -> list[int]:
+    """Sizes of the mesh axis `expert`."""
+    if model.moe is None:
+        return [1]
+    return [size for size in EXPERT_SIZES if model.moe.experts % size == 0]
+
+
+def _stages(model: ModelConfig, machine: Machine) -> list[int]:
+    """Sizes of the mesh axis `pipeline`: all stages have the same layers."""
+    if machine.chip.kind != "gpu" or machine.slices == 1:
+        return [1]
+    return [stages for stages in STAGES if _alike(model, stages)]
+
+
+def _rounds(model: ModelConfig, stages: int) -> int:
+    """The most rounds, which have the smallest bubble."""
+    if stages == 1:
+        return 1
+    return max(r for r in range(1, MAX_ROUNDS + 1) if _alike(model, stages * r))
+
+
+def _alike(model: ModelConfig, groups: int) -> bool:
+    """Whether the layers are `groups` times the same."""
+    size, rest = divmod(model.num_layers, groups)
+    return not rest and all(
+        kinds == kinds[:size] * groups for kinds in (model.windows, model.moe_layers)
+    )
 
 
 def execute(
@@ -148,10 +137,13 @@ def execute(
       update_flops: FLOPs of the optimizer's matmuls per step.
     """
     states = STATES if dtype == "bfloat16" else STATES[:1]
+    contexts = CONTEXT_SIZES if machine.chip.kind != "cpu" else CONTEXT_SIZES[:1]
     found = (
-        _fastest(model, flops, machine, layouts(model, machine, dtype, state), batch_tokens,
-                 seq_len, loss_chunk, update_flops)
+        _fastest(model, flops, machine, layouts(model, machine, dtype, context, state),
+                 batch_tokens, seq_len, loss_chunk, update_flops)
+        for context in contexts
         for state in states
+        if seq_len % (2 * context) == 0 or context == 1
     )  # fmt: skip
     return next((best for best in found if best), None)
 
@@ -170,9 +162,8 @@ def _fastest(
     best: Execution | None = None
     capacity = machine.chip.hbm_bytes / machine.chip.devices_per_chip
     for layout in options:
-        shards = layout.batch_shards
-        sequences = max(1, round(batch_tokens / seq_len / shards)) * shards
-        if sequences * seq_len > 1.5 * batch_tokens and sequences > 1:
+        sequences = sequences_per_step(layout, batch_tokens, seq_len)
+        if sequences is None:
             continue
         found = _fit(model, layout, sequences, seq_len, loss_chunk, capacity)
         if found is None:
@@ -193,6 +184,14 @@ def _fastest(
     return best
 
 
+def sequences_per_step(layout: Layout, batch_tokens: float, seq_len: int) -> int | None:
+    """The multiple of the batch shards that is nearest to the batch; None if that is more than 1.5
+    times the batch."""
+    shards = layout.batch_shards
+    sequences = max(1, round(batch_tokens / seq_len / shards)) * shards
+    return None if sequences * seq_len > 1.5 * batch_tokens and sequences > 1 else sequences
+
+
 def _fit(
     model: ModelConfig,
     layout: Layout,
@@ -206,9 +205,13 @@ def _fit(
     accumulate = 1
     while accumulate <= per_shard:
         if per_shard % accumulate == 0:
-            memory = device_bytes(model, layout, per_shard // accumulate * seq_len, loss_chunk)
+            pieces = per_shard // accumulate if layout.pipeline > 1 else 1
+            if pieces % layout.pipeline:
+                return None
+            chosen = replace(layout, accumulate=accumulate, pieces=pieces)
+            tokens = per_shard // accumulate * seq_len // layout.context
+            memory = device_bytes(model, chosen, tokens, loss_chunk)
             if fits(memory, capacity):
-                chosen = Layout(**{**layout.__dict__, "accumulate": accumulate})
                 return chosen, memory
         accumulate += 1 if accumulate < 4 else accumulate // 2
     return None
@@ -225,11 +228,12 @@ def choose(
     loss_chunk: int,
     dtype: str,
     update_flops: float = 0.0,
-) -> Execution:
+) -> Execution | None:
     """The fastest machine that costs at most 5% more than the cheapest and takes under 90 days.
+    None if nothing fits (`refusal.why_nothing_fits`).
 
     Raises:
-      UserError: the model does not fit any slice of the chip, or the batch is too small for all.
+      UserError: no slices have `chips` chips together.
     """
     flops = token_flops(model, seq_len)
     options = [
@@ -249,7 +253,7 @@ def choose(
         )
     ]
     if not options:
-        raise UserError(_why_nothing_fits(model, chip, chips, batch_tokens, seq_len, dtype))
+        return None
 
     def hours(option: Execution) -> float:
         return tokens / (option.batch_sequences * seq_len) * option.time.expected / 3600
@@ -259,41 +263,3 @@ def choose(
     cheapest = min(hours(option) * option.machine.chips for option in options)
     allowed = [o for o in options if hours(o) * o.machine.chips <= (1 + COST_SLACK) * cheapest]
     return min(allowed, key=hours)
-
-
-def _why_nothing_fits(
-    model: ModelConfig, chip: Chip, chips: int | None, batch_tokens: float, seq_len: int, dtype: str
-) -> str:
-    """One sentence: what is too small, by how much, and what would be enough."""
-    need, size = _least_memory(model, chip, chips, seq_len, dtype)
-    room = (1 - HEADROOM) * chip.hbm_bytes / chip.devices_per_chip
-    if need > room:
-        enough = [
-            other.name
-            for other in CHIPS.values()
-            if _least_memory(model, other, None, seq_len, dtype)[0]
-            <= (1 - HEADROOM) * other.hbm_bytes / other.devices_per_chip
-        ]
-        what = f"the chips {', '.join(enough)}" if enough else "a model split over pipelines"
-        return (
-            f"The model needs {need / 1e9:.3g} GB per device on "
-            f"{counted(size, f'{chip.name} chip')} of {room / 1e9:.3g} GB with {HEADROOM:.0%} to "
-            f"spare: {what} would hold it, or a smaller "
-            "model (--params)."
-        )
-    return (
-        f"A batch of {batch_tokens:.3g} tokens in sequences of {seq_len} is too small for the "
-        f"{chips or size} {chip.name} chips that the model needs: take fewer chips, shorter "
-        "sequences, or a larger --batch-tokens."
-    )
-
-
-def _least_memory(
-    model: ModelConfig, chip: Chip, chips: int | None, seq_len: int, dtype: str
-) -> tuple[int, int]:
-    """(bytes per device, chips) of the layout that needs least, with one sequence per device."""
-    return min(
-        (sum(device_bytes(model, layout, seq_len, 512).values()), machine.chips)
-        for machine in machines(chip, chips)
-        for layout in layouts(model, machine, dtype, STATES[-1 if dtype == "bfloat16" else 0])
-    )

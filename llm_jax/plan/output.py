@@ -56,11 +56,7 @@ def result(plan: Plan) -> dict[str, Any]:
         "steps": plan.steps,
         "learning_rate": plan.hyper.learning_rate,
         "mesh": {
-            "data": run.layout.data,
-            "fsdp": run.layout.fsdp,
-            "tensor": run.layout.tensor,
-            "context": run.layout.context,
-            "expert": run.layout.expert,
+            **run.layout.mesh,
             "accelerator": machine.name,
             "topology": machine.piece.topology,
             "slices": machine.slices,
@@ -78,7 +74,11 @@ def result(plan: Plan) -> dict[str, Any]:
         "hfu": plan.hfu,
         "step_seconds": [run.time.low, run.time.high],
         "roofline_seconds": {
-            name: getattr(run.time, name) for name in ("math", "hbm", "fsdp", "tensor", "data")
+            "math": run.time.math,
+            "hbm": run.time.hbm,
+            "host": run.time.host,
+            "bubble": run.time.bubble,
+            **run.time.axes,
         },
         "bound": run.time.bound,
         "hours": plan.hours,
@@ -165,6 +165,7 @@ def prediction(plan: Plan, law_text: str | None = None) -> PlanRecord:
         hours=plan.hours,
         machine=plan.execution.machine.name,
         usd=plan.usd,
+        kwh=plan.kwh,
         law=plan.law.name,
         loss=plan.loss,
         loss_low=low,

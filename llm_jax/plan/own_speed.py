@@ -20,8 +20,8 @@ from llm_jax.facts.calibration import calibration
 from llm_jax.facts.counts import token_flops
 from llm_jax.facts.hardware import Chip
 from llm_jax.laws.run_curves import records
-from llm_jax.plan.layout import Machine
-from llm_jax.plan.memory import Layout
+from llm_jax.plan.machines import Machine
+from llm_jax.plan.memory import layout_of
 from llm_jax.plan.roofline import step_time
 from llm_jax.runs.files import write_text
 
@@ -135,17 +135,13 @@ def predicted_seconds(config: RunConfig, chip: Chip, chips: int) -> float:
     piece = next((one for one in chip.slices if one.chips * slices == chips), None)
     if piece is None:
         raise UserError(f"No {slices} slices of {chip.name} have {chips} chips together.")
-    inner = parallel.fsdp * parallel.expert * parallel.tensor
-    least = inner * parallel.replica
+    axes = ("replica", "fsdp", "expert", "context", "tensor", "pipeline")
+    least = math.prod(getattr(parallel, axis) for axis in axes)
     if devices % least:
         raise UserError(
             f"--chips is {chips}, but the run's mesh needs a multiple of {least} devices."
         )
-    layout = Layout(
-        data=devices // inner, fsdp=parallel.fsdp * parallel.expert, tensor=parallel.tensor,
-        accumulate=config.compute.accumulate, remat=config.compute.remat,
-        dtype=config.compute.dtype,
-    )  # fmt: skip
+    layout = layout_of(config, devices)
     machine = Machine(chip, piece, slices)
     flops = token_flops(config.model, config.data.seq_len)
     return step_time(

@@ -12,7 +12,7 @@ from llm_jax.facts.counts import (
     total_parameters,
 )
 from llm_jax.laws.hyperparameters import HyperParameters
-from llm_jax.laws.law import Law, Optimum
+from llm_jax.laws.law import Law, Optimum, Parametric
 from llm_jax.plan.layout import Execution
 from llm_jax.plan.limited_text import Source
 from llm_jax.plan.request import Request
@@ -203,9 +203,23 @@ class Plan:
         if given and given.read_before is not None:
             about_law.append(ALREADY_READ.format(name=given.name, tokens=given.read_before))
         found = [*about_law, *self.hyper.warnings]
-        if self.model.moe:
-            found.append(
-                f"The law was fitted on dense models. It gets the {self.law_params:,} parameters "
-                "that a token uses, and does not know the gain from the other experts."
-            )
-        return found
+        return [*found, *_about_experts(self)]
+
+
+def _about_experts(plan: Plan) -> list[str]:
+    """Whether the law is of models with as many experts as the plan's."""
+    moe, law = plan.model.moe, plan.request.law
+    fitted = law.experts if isinstance(law, Parametric) else 1
+    times = moe.experts / moe.top_k if moe else 1
+    if fitted == times:
+        return []
+    if fitted == 1:
+        return [
+            f"The law was fitted on dense models. It gets the {plan.law_params:,} parameters that "
+            "a token uses, and does not know the gain from the other experts: "
+            "--law ludziejewski-2025-e4 does."
+        ]
+    return [
+        f"The law {law.name} is of models with {fitted} times as many experts as a token uses, and "
+        f"this model has {times:g} times: its loss is not a prediction."
+    ]

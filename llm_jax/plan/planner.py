@@ -24,6 +24,7 @@ from llm_jax.plan import architecture, layout
 from llm_jax.plan.limited_text import data_constrained
 from llm_jax.plan.objectives import lifetime_optimum
 from llm_jax.plan.plan import Plan
+from llm_jax.plan.refusal import why_nothing_fits
 from llm_jax.plan.request import Request, check, check_flops
 from llm_jax.plan.sense import text_is_the_limit
 
@@ -203,19 +204,26 @@ def execution_of(
 ) -> layout.Execution:
     """How `model` is trained on the chips: machine, mesh, batch and memory policy.
 
+    Raises:
+      UserError: the model does not fit any machine, or the batch is too small for all that do.
+
     Args:
       chips: number of chips; None: chosen.
       hyper: batch and optimizer.
       tokens: training tokens.
     """
-    return layout.choose(
+    batch_tokens, dtype = max(hyper.batch_tokens, seq_len), training_dtype(chip)
+    chosen = layout.choose(
         model,
         chip,
         chips,
         tokens=tokens,
-        batch_tokens=max(hyper.batch_tokens, seq_len),
+        batch_tokens=batch_tokens,
         seq_len=seq_len,
         loss_chunk=LOSS_CHUNK,
-        dtype=training_dtype(chip),
+        dtype=dtype,
         update_flops=update_flops(model, hyper.optimizer),
     )
+    if chosen is None:
+        raise UserError(why_nothing_fits(model, chip, chips, batch_tokens, seq_len, dtype))
+    return chosen

@@ -1,20 +1,13 @@
 """Time of one training step from rooflines: compute, memory, and the network of each mesh axis.
 
-It follows "How to scale your model", chapters 3 and 5 (2025). Collectives run on rings. An
-all-gather or reduce-scatter of V bytes takes V/W on an axis of bandwidth W; an all-reduce takes
-twice that. Several torus axes add their bandwidths. A closed torus axis moves data in both
-directions (2 × the rate of a link); an open one has about half of that.
-
-Published runs say how much of the peak matmuls reach, and how much of the communication compute
-hides (`facts/calibration.py`).
+It follows "How to scale your model", chapters 3 and 5 (2025). Published runs say how much of the
+peak matmuls reach, and how much of the communication compute hides (`facts/calibration.py`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
-from math import prod
 
 from llm_jax.config import ModelConfig
 from llm_jax.facts.calibration import Calibration, calibration
@@ -22,61 +15,7 @@ from llm_jax.facts.counts import TokenFlops, active_ffn_widths, total_parameters
 from llm_jax.facts.hardware import Chip, Slice
 from llm_jax.facts.sizes import DTYPE_BYTES
 from llm_jax.plan.memory import Layout
-
-HOP_SECONDS = 1e-6
-"""Latency of one hop on a TPU's interconnect ("How to scale your model", chapter 3)."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """Bandwidth of each mesh axis in bytes/s per device, and the hops around its ring."""
-
-    fsdp: float
-    tensor: float
-    data: float
-    fsdp_hops: int
-    tensor_hops: int
-
-
-def network(chip: Chip, piece: Slice, slices: int, layout: Layout) -> Network:
-    """The bandwidth that the network gives each mesh axis.
-
-    Tensor parallelism uses whole torus axes if the product of their sizes is its size. Otherwise it
-    uses part of one axis, which is then not a ring. The other torus axes are for fsdp (or for data
-    inside the slice). Between slices there is only the data-centre network. The switch of a GPU
-    node connects every axis inside the node. If fsdp spans nodes, it enters each node once, over
-    all of the node's network cards.
-    """
-    share = 1 / chip.devices_per_chip
-    if not chip.torus:
-        within = min(piece.chips, layout.devices)
-        across = chip.dcn_bandwidth * within
-        spans = layout.fsdp * layout.tensor > within
-        joint = 1 / (1 / chip.ici_bandwidth + 1 / across) if spans else chip.ici_bandwidth
-        inside = layout.data == 1 or slices == 1
-        data = chip.ici_bandwidth if inside else chip.dcn_bandwidth
-        return Network(joint, chip.ici_bandwidth, data, 1, 1)
-    rate = [2 * share * chip.ici_bandwidth * (1.0 if ring else 0.5) for ring in piece.wraps]
-    used = _axes_for(layout.tensor, piece.shape)
-    if used is None:
-        tensor, tensor_hops, left = rate[0] / 2, layout.tensor, list(range(len(rate)))
-    else:
-        tensor = sum(rate[i] for i in used) or rate[0]
-        tensor_hops = max((piece.shape[i] for i in used), default=1)
-        left = [i for i in range(len(rate)) if i not in used and piece.shape[i] > 1]
-    fsdp = sum(rate[i] for i in left) or rate[0]
-    hops = sum(piece.shape[i] for i in left)
-    data = share * chip.dcn_bandwidth if slices > 1 else fsdp
-    return Network(fsdp, tensor, data, hops, tensor_hops)
-
-
-def _axes_for(size: int, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Indices of whole torus axes whose sizes have the product `size`; None if there are none."""
-    for count in range(len(shape) + 1):
-        for axes in combinations(range(len(shape)), count):
-            if prod(shape[i] for i in axes) == size:
-                return axes
-    return None
+from llm_jax.plan.network import network, traffic
 
 
 @dataclass(frozen=True)
@@ -89,13 +28,14 @@ class StepTime:
     hbm: float
     host: float
     """Block inputs to the host's memory and back."""
-    fsdp: float
-    tensor: float
-    data: float
+    axes: dict[str, float]
+    """Communication, by mesh axis."""
     sent: float
     """Bytes that one device exchanges over the network."""
     exposed: float
     """Seconds of the communication that compute does not hide."""
+    bubble: float
+    """Seconds in which the stages of a pipeline are idle."""
     between: float
     """Factor for the slices that wait for each other; 1 on one slice."""
     interval: float
@@ -110,13 +50,13 @@ class StepTime:
     @property
     def comms(self) -> float:
         """Sum over the axes: they use different links, but wait for each other within a layer."""
-        return self.fsdp + self.tensor + self.data
+        return sum(self.axes.values())
 
     @property
     def expected(self) -> float:
         """Seconds of the step: the slowest resource, or compute and what it does not hide."""
         busy = max(self.math, self.hbm, self.host) + self.exposed
-        return max(busy, self.comms) * self.between * self.own
+        return (max(busy, self.comms) + self.bubble) * self.between * self.own
 
     @property
     def low(self) -> float:
@@ -131,8 +71,7 @@ class StepTime:
     @property
     def bound(self) -> str:
         """Name of the slowest resource."""
-        comms = {"fsdp": self.fsdp, "tensor": self.tensor, "data": self.data}
-        slowest = max(comms, key=lambda axis: comms[axis])
+        slowest = max(self.axes, key=lambda axis: self.axes[axis])
         if self.comms > max(self.math, self.hbm, self.host):
             return f"{slowest} communication"
         if self.host > max(self.math, self.hbm):
@@ -153,90 +92,96 @@ def step_time(
 ) -> StepTime:
     """Seconds of one step of `batch_tokens` tokens, by resource.
 
-    * math: the executed FLOPs of a device's tokens, plus `update_flops` (the optimizer's matmuls,
-      which every device computes), over what the chip reaches: the peak times its share, less where
-      the device's part of a matmul is narrow, and less for attention. On a CPU: over the attainable
-      share, with the attention scores at their own rate, plus the fixed cost of a step.
+    * math: see `_math`.
     * hbm: weights read in each pass, optimizer state read and written, activations written and
       read.
     * host: with `offload`, each block's input is written to the host's memory and read again.
-    * fsdp: for each micro-batch, weights are gathered for the forward and the backward pass, and
-      gradients are reduce-scattered: 3·P/Y values, where tensor parallelism has size Y.
-    * tensor: for each layer, two all-reduces of the activations forward, two backward, and two more
-      if the block is recomputed.
-    * data: one all-reduce of the gradients.
+    * axes: see `network.traffic`.
+    * bubble: see `Layout.bubble`; each micro-batch has one.
 
     Args:
+      update_flops: FLOPs of the optimizer's matmuls, which every device computes.
       fitted: factors from measured runs; by default those of `facts/calibration.json`.
     """
-    size = DTYPE_BYTES[layout.dtype]
-    params = total_parameters(model)
-    links = network(chip, piece, slices, layout)
-    tokens = batch_tokens / layout.batch_shards
-    passes = 2 if layout.remat == "none" else 3
-    executed = batch_tokens / layout.devices * flops.executed(layout.remat) + update_flops
     fitted = fitted or calibration()
     factors = fitted.of(chip)
-
-    fsdp = tensor = data = sent = 0.0
-    if layout.fsdp > 1:
-        volume = 3 * params * size / layout.tensor * layout.accumulate
-        latency = 3 * model.num_layers * layout.accumulate * links.fsdp_hops / 2 * HOP_SECONDS
-        fsdp = max(volume / links.fsdp, latency)
-        sent += volume
-    if layout.tensor > 1:
-        reduces = 2 * passes * model.num_layers
-        volume = 2 * tokens * model.d_model * size
-        latency = links.tensor_hops * HOP_SECONDS * layout.accumulate
-        tensor = reduces * max(volume / links.tensor, latency)
-        sent += reduces * volume
-    if layout.data > 1:
-        volume = 2 * params * 4 / (layout.fsdp * layout.tensor)
-        data = volume / links.data
-        sent += volume
-    state = 7 * 4 * params / (layout.fsdp * layout.tensor)
-    weights = passes * params * size / layout.tensor * layout.accumulate
-    activity = (
-        2
-        * tokens
-        * size
-        * (6 * model.num_layers * model.d_model + 3 * sum(active_ffn_widths(model)))
-    )
-    peak = chip.peak(layout.dtype) / chip.devices_per_chip
-    if chip.kind == "cpu":
-        work = executed / peak
-        if chip.score_rate is not None:
-            work += batch_tokens / layout.devices * flops.scores / chip.score_rate
-        work = work / factors.share + (chip.step_overhead or 0.0)
-    else:
-        attention = batch_tokens / layout.devices * flops.executed_attention(layout.remat)
-        reached = _width_share(model, layout, fitted.half_width) * factors.share
-        work = (executed - attention) / (peak * reached)
-        work += attention / (peak * fitted.attention * factors.share)
+    size = DTYPE_BYTES[layout.dtype]
+    tokens = batch_tokens / layout.token_shards
+    held = total_parameters(model) / (layout.tensor * layout.pipeline)
+    state = 7 * 4 * held / layout.fsdp
+    passes = 2 if layout.remat == "none" else 3
+    weights = passes * held * size * layout.accumulate
+    widths = 6 * model.num_layers * model.d_model + 3 * sum(active_ffn_widths(model))
+    activity = 2 * tokens * size * widths / (layout.tensor * layout.pipeline)
     offloaded = 0.0
     if layout.remat == "offload":
         offloaded = 2.0 * model.num_layers * tokens * model.d_model * size / layout.tensor
+    sent = traffic(model, layout, tokens, network(chip, piece, slices, layout))
+    axes = {axis: one.seconds for axis, one in sent.items()}
+    hidden = fitted.exposed()
+    work = _math(model, flops, chip, layout, batch_tokens, update_flops, fitted)
     doublings = math.log2(slices) if chip.torus else 0.0
     return StepTime(
         math=work,
-        hbm=(state + weights + activity / layout.tensor)
-        / (chip.hbm_bandwidth / chip.devices_per_chip),
+        hbm=(state + weights + activity) / (chip.hbm_bandwidth / chip.devices_per_chip),
         host=offloaded / (chip.pcie_bandwidth / chip.devices_per_chip),
-        fsdp=fsdp,
-        tensor=tensor,
-        data=data,
-        sent=sent,
-        exposed=fitted.fsdp * fsdp + fitted.tensor * tensor + fitted.data * data,
+        axes=axes,
+        sent=sum(one.bytes for one in sent.values()),
+        exposed=sum(hidden[axis] * seconds for axis, seconds in axes.items()),
+        bubble=layout.bubble * work,
         between=(1 + fitted.per_doubling) ** doublings,
-        interval=factors.interval,
+        interval=max(
+            factors.interval,
+            fitted.sparse_interval if model.moe else 0.0,
+            fitted.eight_bit_interval if layout.eight_bit else 0.0,
+        ),
         runs=factors.runs,
     )
 
 
-def _width_share(model: ModelConfig, layout: Layout, half_width: float) -> float:
-    """Share of their best rate that a device's matmuls reach: the narrower its part, the less."""
-    ffn = model.d_ff if model.moe is None else model.moe.d_ff
-    width = min(
-        model.d_model, ffn / layout.tensor, model.num_heads * model.head_dim / layout.tensor
-    )
+def _math(
+    model: ModelConfig,
+    flops: TokenFlops,
+    chip: Chip,
+    layout: Layout,
+    batch_tokens: int,
+    update_flops: float,
+    fitted: Calibration,
+) -> float:
+    """Seconds of a device's matmuls: executed FLOPs over what the chip reaches.
+
+    That is the peak times the chip's share, less where the device's part of a matmul is narrow,
+    less for attention, and less for routed experts, the more so the fewer rows each has. On a CPU:
+    one share of the measured peak, with the attention scores at their own rate, plus the fixed cost
+    of a step.
+    """
+    tokens = batch_tokens / layout.devices
+    peak = chip.peak(layout.dtype) / chip.devices_per_chip
+    reached = peak * fitted.of(chip).share
+    executed = tokens * flops.executed(layout.remat) + update_flops
+    if chip.kind == "cpu":
+        scores = tokens * flops.scores / chip.score_rate if chip.score_rate else 0.0
+        share = fitted.of(chip).share
+        return (executed / peak + scores) / share + (chip.step_overhead or 0.0)
+    attention = tokens * flops.executed_attention(layout.remat)
+    experts = tokens * flops.executed_experts(layout.remat)
+    dense = executed - attention - experts
+    width = min(model.d_model, model.num_heads * model.head_dim / layout.tensor)
+    if not all(model.moe_layers):
+        width = min(width, model.d_ff / layout.tensor)
+    faster = (chip.fp8_flops or chip.int8_flops or chip.bf16_flops) / chip.bf16_flops
+    slower = 1 - layout.eight_bit + layout.eight_bit / (faster * fitted.eight_bit)
+    seconds = dense * slower / (reached * _narrow(width, fitted.half_width))
+    seconds += attention / (reached * fitted.attention)
+    if model.moe:
+        rows = batch_tokens / layout.token_shards * model.moe.top_k / model.moe.experts
+        rows *= layout.expert / (layout.accumulate * layout.pieces)
+        width = min(model.d_model, model.moe.d_ff / layout.tensor)
+        share = _narrow(width, fitted.half_width) * _narrow(rows, fitted.expert_half_rows)
+        seconds += experts / (reached * fitted.experts * share)
+    return seconds
+
+
+def _narrow(width: float, half_width: float) -> float:
+    """Share of their best rate that matmuls of this width reach."""
     return width / (width + half_width)

@@ -90,6 +90,7 @@ def training(
             final_fraction=hyper.final,
             b2=hyper.b2,
             weight_decay=hyper.weight_decay,
+            param_dtype=run.layout.params,
             moment_dtype=run.layout.moments,
             second_moment_dtype=run.layout.moments,
             grad_dtype=run.layout.gradients,
@@ -101,15 +102,14 @@ def training(
 
 
 def _parallel(run: Execution) -> ParallelConfig:
-    """The mesh of a layout. Its data axis spans the TPU slices; they become the replicas. Context
-    is a part of its data axis, and experts are a part of fsdp."""
+    """The mesh of a layout. Its data axis spans the TPU slices; they become the replicas."""
     layout, machine = run.layout, run.machine
-    replica = machine.slices if machine.chip.torus else 1
+    mesh, replica = layout.mesh, machine.slices if machine.chip.torus else 1
     return ParallelConfig(
         replica=replica,
-        data=layout.data // replica // layout.context,
-        context=layout.context,
-        fsdp=layout.fsdp // layout.expert,
-        expert=layout.expert,
-        tensor=layout.tensor,
+        **mesh | {"data": mesh["data"] // replica},
+        # TPUs have a kernel for gathered keys, and none for a ring (`attention/choose.py`).
+        context_kind="gather" if layout.context > 1 else "ring",
+        pieces=layout.pieces if layout.pipeline > 1 else None,
+        rounds=layout.rounds,
     )

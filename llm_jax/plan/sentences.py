@@ -10,7 +10,7 @@ from llm_jax.facts.counts import active_parameters
 from llm_jax.plan.architecture import EMBEDDING_SHARE, VOCABULARIES, usual_ffn
 from llm_jax.plan.given import Given
 from llm_jax.plan.layout import COST_SLACK
-from llm_jax.plan.memory import HEADROOM
+from llm_jax.plan.memory import HEADROOM, Layout
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.request import Request
 from llm_jax.plan.restarts import FAILURES_PER_CHIP_DAY
@@ -18,6 +18,9 @@ from llm_jax.plan.roofline import StepTime
 
 SHORT_STEP = 0.1
 """Seconds of a step on an accelerator below which no published run says anything."""
+
+LOW_USE = 0.2
+"""MFU below which fewer chips are worth a sentence; all but one published run are above 0.26."""
 
 
 def warnings(plan: Plan) -> list[str]:
@@ -37,6 +40,11 @@ def warnings(plan: Plan) -> list[str]:
             f"A step of {time.expected:.2g} s is far shorter than those of the published runs (2 s "
             "and more): starting it may take longer than computing it, so the time is a lower "
             "bound."
+        )
+    if request.chips is not None and plan.mfu < LOW_USE and request.chip.kind != "cpu":
+        found.append(
+            f"The chips reach {plan.mfu:.0%} of their peak: the batch is small for "
+            f"{counted(plan.chips, 'chip')}, and fewer would cost less."
         )
     if plan.kwh is None:
         found.append(
@@ -137,23 +145,18 @@ def reasons(plan: Plan, flat: tuple[float, float] | None) -> list[str]:
         f"fastest choice that leaves {HEADROOM:.0%} of the memory free."
     )
     reached = plan.hfu * time.expected / time.math
-    if run.layout.moments != "float32":
-        gradients = " and gradients" if run.layout.gradients != "float32" else ""
-        sentences.append(
-            f"Moments{gradients} are in bfloat16, since the state in float32 does not fit."
-        )
+    sentences += _unusual(run.layout)
     softmaxes = " plus softmax" if request.chip.score_rate is not None else ""
     sentences.append(
         f"A step is bound by {time.bound}: compute {time.math:.3g} s at "
         f"{reached:.0%} of the peak{softmaxes}, memory {time.hbm:.3g} s, "
-        f"communication {time.comms:.3g} s (fsdp {time.fsdp:.2g}, tensor {time.tensor:.2g}, "
-        f"data {time.data:.2g})."
+        f"communication {time.comms:.3g} s ({_by_axis(time)})."
     )
     if time.interval:
         factor = math.exp(time.interval)
         sentences.append(
             f"The range of the time is a 90% prediction interval, ×{factor:.2f} and ÷{factor:.2f}, "
-            f"by {_seen(time, request.chip.name)}."
+            f"by {_seen(plan)}."
         )
     sentences += [_of_restarts(plan), _of_sources(plan)]
     return [sentence for sentence in sentences if sentence]
@@ -206,14 +209,57 @@ def _of_sources(plan: Plan) -> str:
     )
 
 
-def _seen(time: StepTime, chip: str) -> str:
+def _by_axis(time: StepTime) -> str:
+    """Seconds of the mesh axes that communicate; of the usual three, also if they do not."""
+    usual = ("fsdp", "tensor", "data")
+    return ", ".join(
+        f"{axis} {seconds:.2g}" for axis, seconds in time.axes.items() if seconds or axis in usual
+    )
+
+
+def _unusual(layout: Layout) -> list[str]:
+    """What the plan does only because nothing simpler fits, or is as fast."""
+    low = [
+        name for name in ("moments", "gradients", "params") if getattr(layout, name) != "float32"
+    ]
+    found = []
+    if low:
+        names = " and ".join(low).replace("params", "parameters")
+        rounded = ", rounded stochastically" if "params" in low else ""
+        found.append(
+            f"{names.capitalize()} are in bfloat16{rounded}, since the state in float32 does not "
+            "fit."
+        )
+    if layout.context > 1:
+        found.append(
+            f"Each sequence is split over {layout.context} devices (context), since fewer do not "
+            "fit, or would need a larger batch."
+        )
+    if layout.expert > 1:
+        found.append(
+            f"The experts are split over {layout.expert} devices (expert): their tokens are fewer "
+            "bytes than their weights."
+        )
+    if layout.pipeline > 1:
+        found.append(
+            f"The layers are split into {layout.pipeline} stages (pipeline), through which "
+            f"{layout.pieces} pieces of a batch go in {counted(layout.rounds, 'round')}: a stage "
+            f"is idle for {layout.bubble:.0%} of its work, which is less than fsdp between nodes "
+            "would take."
+        )
+    return found
+
+
+def _seen(plan: Plan) -> str:
     """What the step time is fitted to."""
-    runs = time.runs
+    time, chip = plan.execution.time, plan.request.chip.name
     if time.own_runs:
         mine = counted(time.own_runs, "run")
         return f"{mine} of your own on {chip}, which took {time.own:.2f} times the planner's time"
-    if runs:
-        return f"{counted(runs, 'published run')} on {chip}"
+    if plan.model.moe:
+        return "published runs of models with experts, which agree less with each other"
+    if time.runs:
+        return f"{counted(time.runs, 'published run')} on {chip}"
     return f"runs on other chips, since none on {chip} is published"
 
 

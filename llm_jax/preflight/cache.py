@@ -12,7 +12,7 @@ from typing import Any
 
 import llm_jax
 from llm_jax.config import RunConfig, UserError, read_json, to_dict
-from llm_jax.plan.layout import Machine
+from llm_jax.plan.machines import Machine
 from llm_jax.preflight.measure import measure
 from llm_jax.preflight.topology import require_compiler
 from llm_jax.runs.files import keep

@@ -9,9 +9,9 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from llm_jax.parallel.devices import DCN_AXES
-from llm_jax.plan.layout import Machine
+from llm_jax.plan.machines import Machine
 from llm_jax.plan.memory import Layout
-from llm_jax.plan.roofline import network
+from llm_jax.plan.network import network
 from llm_jax.preflight.hlo import Collective
 
 PASSES = {"all-reduce": 2.0, "all-to-all": 0.25}

@@ -19,8 +19,8 @@ from llm_jax.models.common.quantize import require_library
 from llm_jax.models.decoder.attend import attention_of
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import BATCH_AXES, make_mesh, used_axes
-from llm_jax.plan.layout import Machine
-from llm_jax.plan.memory import HEADROOM, Layout, device_bytes
+from llm_jax.plan.machines import Machine
+from llm_jax.plan.memory import HEADROOM, device_bytes, layout_of
 from llm_jax.plan.roofline import step_time
 from llm_jax.preflight import exchanges
 from llm_jax.preflight.hlo import Program
@@ -91,7 +91,7 @@ def _program(compiled: Any, config: RunConfig, machine: Machine, mesh: Mesh) -> 
     """Collectives and times of the compiled step."""
     program = Program(compiled.as_text())
     found = exchanges.by_axes(program.collectives(), mesh)
-    layout = layout_of(config, mesh)
+    layout = layout_of(config, mesh.size)
     rough = step_time(
         config.model,
         token_flops(config.model, config.data.seq_len),
@@ -162,23 +162,8 @@ def argument_bytes(config: RunConfig, mesh: Mesh) -> int:
     )
 
 
-def layout_of(config: RunConfig, mesh: Mesh) -> Layout:
-    """The mesh as the planner sees it: only fsdp, expert and tensor split the parameters."""
-    size = mesh.shape
-    return Layout(
-        data=size["replica"] * size["data"] * size["pipeline"] * size["context"],
-        fsdp=size["fsdp"] * size["expert"],
-        tensor=size["tensor"],
-        accumulate=config.compute.accumulate,
-        remat=config.compute.remat,
-        dtype=config.compute.dtype,
-        expert=size["expert"],
-        context=size["context"],
-    )
-
-
 def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
-    """The planner's prediction by part; None for a pipeline, which the planner does not cover."""
+    """The planner's prediction by part; None for a pipeline, of which it knows only a bound."""
     shape = mesh.shape
     if shape["pipeline"] > 1:
         return None
@@ -186,7 +171,7 @@ def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
     length = config.data.seq_len // shape["context"]
     micro = config.data.batch_size // config.compute.accumulate // shards * length
     parts = device_bytes(
-        config.model, layout_of(config, mesh), micro, config.compute.loss_chunk, config.optim
+        config.model, layout_of(config, mesh.size), micro, config.compute.loss_chunk, config.optim
     )
     return {**parts, "total": sum(parts.values())}
 

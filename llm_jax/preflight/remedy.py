@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm_jax.config import ConfigError, RunConfig
-from llm_jax.plan.layout import ON_DEVICE, Machine
+from llm_jax.plan.layout import ON_DEVICE
+from llm_jax.plan.machines import Machine
 from llm_jax.preflight.cache import measured
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from llm_jax.config import ConfigError, RunConfig, UserError
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import token_flops
-from llm_jax.plan.layout import Machine, layouts
+from llm_jax.plan.layout import layouts
+from llm_jax.plan.machines import Machine
 from llm_jax.plan.memory import HEADROOM, Layout, device_bytes
 from llm_jax.plan.roofline import step_time
 from llm_jax.preflight.cache import measured
@@ -102,10 +103,10 @@ def _with(config: RunConfig, machine: Machine, layout: Layout) -> RunConfig:
         config.parallel,
         replica=machine.slices,
         data=layout.data // machine.slices,
-        fsdp=layout.fsdp,
+        fsdp=layout.fsdp // layout.expert,
         tensor=layout.tensor,
         context=1,
-        expert=1,
+        expert=layout.expert,
         pipeline=1,
         pieces=None,
         rounds=1,

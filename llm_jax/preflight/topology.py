@@ -14,7 +14,7 @@ from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
 from llm_jax.facts.attached import WITHOUT_TPU
 from llm_jax.facts.hardware import CHIPS, Chip, Slice
-from llm_jax.plan.layout import Machine
+from llm_jax.plan.machines import Machine
 
 MEGACORE = ("v4", "v5p")
 """Chips whose two cores JAX sees as one device: their compiler configuration is `megacore`."""

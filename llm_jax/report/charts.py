@@ -1,59 +1,20 @@
-"""The charts of a plan's report, as inline SVG."""
+"""The charts of a plan's page."""
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from llm_jax.facts.calibration import calibration
 from llm_jax.facts.hardware import Chip
 from llm_jax.plan.isoflop import flat_range, tokens_at
-from llm_jax.plan.memory import HEADROOM
 from llm_jax.plan.output import compute_flops
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.sense import bounded
+from llm_jax.report.svg import ACCENT, BAND, BLUE, INK, ORANGE, RANGE, SOFT, WHITE, log_ticks
 
-INK, SOFT, ACCENT, BAND = "#1f2933", "#9aa5b1", "#d9480f", "#c5d9ee"
-PARTS = {
-    "params": ("#1c4e80", "parameters"),
-    "grads": ("#3a7ca5", "gradients"),
-    "moments": ("#81b1d0", "optimizer moments"),
-    "updates": ("#b7cfe0", "optimizer updates"),
-    "gathered_weights": ("#6c757d", "gathered weights"),
-    "activations": ("#e08e45", "activations"),
-    "logits": ("#f2c078", "logits"),
-}
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "llm_jax",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-
-
-def svg(draw, plan: Plan, size: tuple[float, float] = (6.2, 4.0)) -> str:
-    """`draw(axes, plan)` as an <svg> element."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        canvas = FigureCanvasSVG(figure)
-        draw(figure.subplots(), plan)
-        out = io.StringIO()
-        canvas.print_svg(out, metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+NIGHT, FIRE = "#0b0f14", "#f97316"
+"""On the blue of the contours, which is the same in light and dark."""
 
 
 def surface(axes: Axes, plan: Plan) -> None:
@@ -66,25 +27,24 @@ def surface(axes: Axes, plan: Plan) -> None:
     loss = np.minimum(np.array([[law.loss(n, d) for n in params] for d in tokens], float), most)
     levels = np.quantile(loss, np.linspace(0.02, 0.97, 12))
     filled = axes.contourf(params, tokens, loss, levels=30, cmap="Blues_r")
-    lines = axes.contour(params, tokens, loss, levels=np.unique(levels.round(3)), colors="white",
+    lines = axes.contour(params, tokens, loss, levels=np.unique(levels.round(3)), colors=WHITE,
                          linewidths=0.7)  # fmt: skip
     axes.clabel(lines, fmt="%.2f", fontsize=8)
     same = np.array([tokens_at(budget, n, plan.request.inference_tokens) for n in params])
     shown = (same > tokens[0]) & (same < tokens[-1])
-    axes.plot(params[shown], same[shown], color=INK, lw=1.4, ls="--", label="this budget")
+    axes.plot(params[shown], same[shown], color=NIGHT, lw=1.4, ls="--")
     path = [law.optimum(budget * f) for f in np.geomspace(1e-4, 1e4, 60)]
-    axes.plot(
-        [p.params for p in path], [p.tokens for p in path], color=ACCENT, lw=1, label="optima"
-    )
-    axes.plot(*centre, "o", color=ACCENT, ms=9, mec="white", label="this plan")
+    axes.plot([p.params for p in path], [p.tokens for p in path], color=FIRE, lw=1.4)
+    axes.plot(*centre, "o", color=FIRE, ms=9, mec=WHITE)
     unique = plan.request.unique_tokens
     if unique and tokens[0] < unique < tokens[-1]:
-        axes.axhline(unique, color=INK, lw=0.8, ls=":")
-        axes.text(params[0] * 1.1, unique * 1.06, "unique tokens", fontsize=8)
+        axes.axhline(unique, color=WHITE, lw=1, ls=":")
+        axes.text(params[0] * 1.1, unique * 1.06, "unique tokens", color=WHITE, fontsize=9)
     axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="training tokens",
              xlim=(params[0], params[-1]), ylim=(tokens[0], tokens[-1]))  # fmt: skip
+    log_ticks(axes.xaxis)
+    log_ticks(axes.yaxis)
     axes.figure.colorbar(filled, ax=axes, label="loss (nats/token)")
-    axes.legend(loc="upper left", fontsize=8, framealpha=0.9)
 
 
 def isoflop(axes: Axes, plan: Plan) -> None:
@@ -100,7 +60,7 @@ def isoflop(axes: Axes, plan: Plan) -> None:
     axes.plot(sizes, losses, color=INK, lw=1.6, label="predicted")
     flat = None if serving else flat_range(law, budget, law.optimum(budget).params)
     if flat:
-        axes.axvspan(*flat, color="#e9ecef", zorder=0, label="within 1% of the compute")
+        axes.axvspan(*flat, color=RANGE, zorder=0, label="within 1% of the compute")
     bottom, top = plan.interval or (0.0, 0.0)
     middle = plan.loss or 0.0
     axes.errorbar(
@@ -108,28 +68,8 @@ def isoflop(axes: Axes, plan: Plan) -> None:
         fmt="o", color=ACCENT, ms=8, capsize=4, label="this plan",
     )  # fmt: skip
     axes.set(xscale="log", xlabel="parameters, at the same compute", ylabel="loss (nats/token)")
-    axes.legend(fontsize=8, framealpha=0.9, loc="upper center")
-
-
-def memory(axes: Axes, plan: Plan) -> None:
-    """One bar of bytes per device, by part, against the device's memory."""
-    chip = plan.request.chip
-    capacity = chip.hbm_bytes / chip.devices_per_chip / 1e9
-    left = 0.0
-    for key, value in plan.execution.memory.items():
-        colour, label = PARTS[key]
-        size = value / 1e9
-        axes.barh([0], [size], left=left, color=colour, label=f"{label} {size:.3g} GB", height=0.5)
-        left += size
-    axes.axvline(capacity, color=INK, lw=1.5)
-    axes.axvspan((1 - HEADROOM) * capacity, capacity, color="#ffe3e3", zorder=0)
-    axes.text(capacity, 0.47, f"{capacity:.3g} GB ", ha="right", va="bottom", fontsize=9)
-    axes.text(
-        (1 - HEADROOM / 2) * capacity, -0.42, "kept free", ha="center", fontsize=8, color=ACCENT
-    )
-    axes.set(xlim=(0, capacity * 1.02), ylim=(-0.5, 0.6), yticks=[], xlabel="GB per device")
-    axes.spines["left"].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3, fontsize=8, frameon=False)
+    log_ticks(axes.xaxis)
+    axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
 
 def roofline(axes: Axes, plan: Plan) -> None:
@@ -138,16 +78,16 @@ def roofline(axes: Axes, plan: Plan) -> None:
     peak = _device_peak(chip, plan)
     work = plan.batch_tokens / layout.devices * plan.flops_per_token.executed(layout.remat)
     reached = work / time.expected
-    roofs = [("memory", chip.hbm_bandwidth / chip.devices_per_chip, time.hbm, "#1c4e80")]
+    roofs = [("memory", chip.hbm_bandwidth / chip.devices_per_chip, time.hbm, BLUE)]
     if time.comms > 0:
-        roofs.append(("network", time.sent / time.comms, time.comms, "#e08e45"))
+        roofs.append(("network", time.sent / time.comms, time.comms, ORANGE))
     marks = [work / (rate * seconds) for _, rate, seconds, _ in roofs]
     knees = [peak / rate for _, rate, _, _ in roofs]
     grid = np.geomspace(min(marks + knees) / 10, max(marks + knees) * 10, 200)
     for (name, rate, _, colour), mark in zip(roofs, marks, strict=True):
         axes.plot(grid, np.minimum(peak, grid * rate) / 1e12, color=colour, lw=1.6,
                   label=f"{name} roof, {rate / 1e9:,.4g} GB/s")  # fmt: skip
-        axes.plot([mark], [reached / 1e12], "o", color=colour, mec="white", ms=9)
+        axes.plot([mark], [reached / 1e12], "o", color=colour, mec=WHITE, ms=9)
         axes.annotate(f"{name}", (mark, reached / 1e12), xytext=(6, -12 if name == "memory" else 7),
                       textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
     share = calibration().of(chip).share
@@ -155,24 +95,10 @@ def roofline(axes: Axes, plan: Plan) -> None:
                  label=f"wide matmuls, {share:.0%} of the peak")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="FLOPs per byte moved",
              ylabel="TFLOP/s per device", ylim=(reached / 30e12, peak * 2 / 1e12))  # fmt: skip
-    axes.legend(fontsize=8, loc="lower right", framealpha=0.9)
+    log_ticks(axes.xaxis)
+    log_ticks(axes.yaxis)
+    axes.legend(loc="lower right", framealpha=0.9)
 
 
 def _device_peak(chip: Chip, plan: Plan) -> float:
     return chip.peak(plan.execution.layout.dtype) / chip.devices_per_chip
-
-
-def seconds(axes: Axes, plan: Plan) -> None:
-    """Seconds per step, by resource."""
-    time = plan.execution.time
-    names = ["compute", "memory", "fsdp", "tensor", "data"]
-    values = [time.math, time.hbm, time.fsdp, time.tensor, time.data]
-    colours = ["#1c4e80", "#3a7ca5", "#e08e45", "#e8a66b", "#f2c078"]
-    axes.barh(names[::-1], values[::-1], color=colours[::-1], height=0.6)
-    for i, value in enumerate(values[::-1]):
-        axes.text(value, i, f" {value:.3g} s", va="center", fontsize=9)
-    axes.axvline(time.low, color=INK, lw=1, ls="--")
-    axes.axvline(time.high, color=INK, lw=1, ls="--")
-    axes.text((time.low + time.high) / 2, 4.5, "step", ha="center", va="bottom", fontsize=9)
-    axes.axvspan(time.low, time.high, color="#e9ecef", zorder=0)
-    axes.set(xlabel="seconds per step, by resource", xlim=(0, max(time.high, max(values)) * 1.18))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from html import escape
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
-from llm_jax.report.charts import ACCENT, BAND, INK, STYLE
-from llm_jax.report.curve_table import HEAD, curve_rows, notes
-from llm_jax.report.html import document, figure, listing, section, table
+from llm_jax.report.cost_rows import price_text
+from llm_jax.report.curve_table import HEAD, budget_text, curve_rows, notes
+from llm_jax.report.html import box, document, figure, head, section, table
+from llm_jax.report.svg import ACCENT, BAND, INK, WHITE, log_ticks, svg
 
 AXIS = {
     "usd": "US dollars",
@@ -21,41 +17,48 @@ AXIS = {
     "chip-hours": "chip-hours",
     "hours": "hours of wall time",
 }
+TITLE = "What a budget buys"
+SIZE = (9.0, 4.2)
+"""Inches: the chart stands alone in its row."""
 
 
 def page(found: dict[str, Any]) -> str:
     """The page of a curve; `found` is its JSON object."""
-    known = notes(found)
     told = [point for point in found["curve"] if not point["refused"] and point["loss"]]
-    machine = f"{found['chip']}, {found['law']['name']}"
+    line = f"{found['chip']} ({price_text(found)}) · {found['law']['name']}"
     sections = [
-        f"<header><h1>What a budget buys</h1><p class=soft>{escape(machine)}</p></header>",
-        f'<div class="warn"><h3>Know before you spend</h3>{listing(known)}</div>' if known else "",
-        section("Loss against the budget", figure(_drawing(found["unit"], told), _caption()))
-        if len(told) > 1
-        else "",
+        head(TITLE, line, _tiles(found["unit"], told)),
+        box("warn", "Know before you spend", notes(found)),
+        section("Loss against the budget", _drawing(found["unit"], told)) if told[1:] else "",
         section("Each budget's run", table(curve_rows(found), HEAD)),
     ]
-    return document("What a budget buys", sections)
+    return document(TITLE, sections)
 
 
-def _caption() -> str:
-    return (
-        "Predicted loss of the best run for each budget, with its 90% interval. Each point is a "
-        "whole plan: model, data, machine and mesh."
-    )
+def _tiles(unit: str, points: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """(budget, loss, 90% interval) of the smallest and the largest budget."""
+    ends = [points[0], points[-1]] if points[1:] else points
+    return [
+        (
+            budget_text(unit, point["budget"]),
+            f"{point['loss']:.3f}",
+            "nats/token, 90%: {:.3f} to {:.3f}".format(*point["loss_interval"]),
+        )
+        for point in ends
+    ]
 
 
 def _drawing(unit: str, points: list[dict[str, Any]]) -> str:
-    """The chart as an <svg> element."""
-    with rc_context(STYLE):
-        drawn = Figure(figsize=(8.4, 4.2), layout="constrained")
-        canvas = FigureCanvasSVG(drawn)
-        _losses(drawn.subplots(), unit, points)
-        out = io.StringIO()
-        canvas.print_svg(out, metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    first, last = points[0], points[-1]
+    label = (
+        f"Predicted loss against {AXIS[unit]}, with its 90% interval: from {first['loss']:.3f} to "
+        f"{last['loss']:.3f} nats per token."
+    )
+    return figure(
+        svg(lambda axes: _losses(axes, unit, points), label, SIZE),
+        "Predicted loss of the best run for each budget, with its 90% interval. Each point is a "
+        "whole plan: model, data, machine and mesh.",
+    )
 
 
 def _losses(axes: Axes, unit: str, points: list[dict[str, Any]]) -> None:
@@ -63,6 +66,7 @@ def _losses(axes: Axes, unit: str, points: list[dict[str, Any]]) -> None:
     low, high = zip(*(point["loss_interval"] for point in points), strict=True)
     axes.fill_between(budgets, low, high, color=BAND, lw=0, label="90% interval")
     axes.plot(budgets, [point["loss"] for point in points], color=INK, lw=1.6, marker="o",
-              mfc=ACCENT, mec="white", ms=8, label="predicted")  # fmt: skip
+              mfc=ACCENT, mec=WHITE, ms=8, label="predicted")  # fmt: skip
     axes.set(xscale="log", xlabel=AXIS[unit], ylabel="loss (nats/token)")
-    axes.legend(fontsize=8, framealpha=0.9)
+    log_ticks(axes.xaxis)
+    axes.legend()

@@ -1,7 +1,8 @@
-"""Results of a run compared with its plan: loss, step time, throughput, cost."""
+"""Results of a run compared with its plan: loss, step time, throughput, cost, goodput."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 from llm_jax.config import RunConfig, UserError, read_config
 from llm_jax.facts.counts import total_parameters
 from llm_jax.laws.run_curves import records
+from llm_jax.report.verdict import verdicts
 from llm_jax.runs.history import History, read_history
+from llm_jax.runs.json_lines import read_records
 from llm_jax.runs.plan_file import PlanRecord, read_plan
+from llm_jax.runs.rollbacks import read_rollbacks
+from llm_jax.runs.starts import Start, accounted, goodput, read_starts
 
 METRICS = "metrics.jsonl"
 
@@ -37,8 +42,10 @@ def config_of(folder: Path) -> RunConfig:
 def compare(folder: Path) -> dict[str, Any]:
     """Predicted and measured figures of the run in `folder`; a missing figure is None.
 
-    Losses are in nats per token on the validation batches; times are in seconds. The measured time
-    is that of training steps, without compilation, evaluation and saving.
+    Losses are in nats per token on the validation batches; times are in seconds. `seconds` is the
+    time of training steps, without compilation, evaluation and saving; `hours`, `usd` and `kwh` are
+    of all starts together, without the time between them. `verdict` says of the loss and the step
+    time whether they are within their 90% interval, below or above it.
 
     Raises:
       UserError: there is no run, or it has not measured anything yet.
@@ -49,60 +56,124 @@ def compare(folder: Path) -> dict[str, Any]:
     losses = records(file, "validation", "bits_per_byte") if file.is_file() else []
     if not steps or not losses:
         raise UserError(f"The run in {str(folder)!r} has no measurements yet: train it first.")
-    last = losses[-1]
-    seconds, before = 0.0, 0
-    for record in steps:
-        seconds += (record["tokens"] - before) / record["tokens_per_second"]
-        before = record["tokens"]
-    plan, done = read_plan(folder), last["step"] == config.steps
+    last, plan, starts = losses[-1], read_plan(folder), read_starts(folder)
+    done = last["step"] == config.steps
+    applies = plan if plan and _kept(config, history, plan) else None
+    devices = next((start.devices for start in reversed(starts) if start.devices), None)
+    elsewhere = plan is not None and _elsewhere(plan, devices)
+    timed = None if elsewhere else applies
     warnings = _warnings(config, plan, history, last["step"])
-    kept = plan is not None and _kept(config, history, plan)
-    loss = plan.loss if plan and kept and done else None
-    predicted = plan.step_seconds * config.steps if plan and kept else None
-    measured_step = median(
-        history.step_tokens(record["step"]) / record["tokens_per_second"] for record in steps
-    )
-    return {
+    if plan and elsewhere:
+        warnings.append(
+            f"The run was planned for {plan.machine} and ran on {devices}: its time and cost say "
+            "nothing about the plan."
+        )
+    found = {
         "name": config.name,
         "params": _params(config),
         "step": last["step"],
         "steps": config.steps,
         "tokens": last["tokens"],
-        "predicted_loss": loss,
-        "predicted_loss_interval": [plan.loss_low, plan.loss_high] if plan and loss else None,
-        "measured_loss": last["loss"],
-        "loss_error": _error(loss, last["loss"]),
-        "measured_bits_per_byte": last["bits_per_byte"],
-        "predicted_step_seconds": plan.step_seconds if plan and kept else None,
-        "predicted_step_seconds_range": [plan.step_seconds_low, plan.step_seconds_high]
-        if plan and kept
-        else None,
-        "measured_step_seconds": measured_step,
-        "step_seconds_error": _error(plan.step_seconds if plan and kept else None, measured_step),
-        "predicted_seconds": predicted,
-        "measured_seconds": seconds,
-        "seconds_error": _error(predicted if done else None, seconds),
-        "predicted_tokens_per_second": config.batch_tokens / plan.step_seconds
-        if plan and kept
-        else None,
-        "measured_tokens_per_second": before / seconds,
-        "mfu": _middle([r["mfu"] for r in steps if r.get("mfu") is not None]),
-        "predicted_usd": plan.usd if plan and kept else None,
-        "measured_usd": plan.usd * seconds / 3600 / plan.hours if plan and plan.usd else None,
+        **_losses(applies if done else None, last),
+        **_speed(timed, config, history, steps, done),
+    }
+    found |= _account(timed, starts, found["measured_seconds"])
+    return found | {
+        "verdict": verdicts(found),
+        "skipped_steps": len(skipped_steps(folder)),
+        "rollbacks": len(read_rollbacks(folder)),
         "machine": plan.machine if plan else None,
+        "devices": devices,
         "law": plan.law if plan else None,
         "law_text": plan.law_text if plan else None,
         "warnings": warnings,
     }
 
 
+def _losses(plan: PlanRecord | None, last: dict[str, Any]) -> dict[str, Any]:
+    """The loss of the `last` evaluation, and what `plan` predicted for it."""
+    loss = plan.loss if plan else None
+    interval = [plan.loss_low, plan.loss_high] if plan and loss else None
+    return {
+        "predicted_loss": loss,
+        "predicted_loss_interval": None if interval is None or None in interval else interval,
+        "measured_loss": last["loss"],
+        "loss_error": _error(loss, last["loss"]),
+        "measured_bits_per_byte": last["bits_per_byte"],
+    }
+
+
+def _speed(
+    plan: PlanRecord | None,
+    config: RunConfig,
+    history: History,
+    steps: list[dict[str, Any]],
+    done: bool,
+) -> dict[str, Any]:
+    """The time of the training steps, and what `plan` predicted for it."""
+    seconds, before = 0.0, 0
+    for record in steps:
+        seconds += (record["tokens"] - before) / record["tokens_per_second"]
+        before = record["tokens"]
+    step = median(history.step_tokens(r["step"]) / r["tokens_per_second"] for r in steps)
+    planned = plan.step_seconds if plan else None
+    whole = planned and planned * config.steps
+    mfu = [r["mfu"] for r in steps if is_number(r.get("mfu"))]
+    return {
+        "predicted_step_seconds": planned,
+        "predicted_step_seconds_range": plan and [plan.step_seconds_low, plan.step_seconds_high],
+        "measured_step_seconds": step,
+        "step_seconds_error": _error(planned, step),
+        "predicted_seconds": whole,
+        "measured_seconds": seconds,
+        "seconds_error": _error(whole if done else None, seconds),
+        "predicted_tokens_per_second": planned and config.batch_tokens / planned,
+        "measured_tokens_per_second": before / seconds,
+        "mfu": median(mfu) if mfu else None,
+    }
+
+
+def _account(plan: PlanRecord | None, starts: list[Start], seconds: float) -> dict[str, Any]:
+    """Time, cost and energy of all starts, and where the time went.
+
+    Args:
+      seconds: of the training steps, which count where no starts are recorded.
+    """
+    account = accounted(starts)
+    hours = (sum(account.values()) - account["idle"] if starts else seconds) / 3600
+    found = {
+        "predicted_hours": plan and plan.hours,
+        "measured_hours": hours,
+        "goodput": goodput(starts) if starts else None,
+        "wall_seconds": account if starts else None,
+        "starts": len(starts) or None,
+    }
+    for name in ("usd", "kwh"):
+        planned = getattr(plan, name) if plan else None
+        found[f"predicted_{name}"] = planned
+        found[f"measured_{name}"] = planned * hours / plan.hours if plan and planned else None
+    return found
+
+
+def _elsewhere(plan: PlanRecord, devices: str | None) -> bool:
+    """Whether a run that was planned for accelerators ran on a CPU, or the other way round."""
+    return devices is not None and plan.machine.endswith("local") != devices.endswith("cpu")
+
+
+def skipped_steps(folder: Path) -> list[int]:
+    """Steps that the guard skipped; their loss need not be a number."""
+    found = [record for _, record in read_records(folder / METRICS)]
+    return [r["step"] for r in found if r.get("split") == "skipped" and is_number(r.get("step"))]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a figure of a record is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _error(predicted: float | None, measured: float) -> float | None:
-    """(predicted − measured)/measured."""
-    return None if predicted is None else predicted / measured - 1
-
-
-def _middle(values: list[float]) -> float | None:
-    return median(values) if values else None
+    """(predicted − measured)/measured; None if nothing was predicted."""
+    return predicted / measured - 1 if predicted else None
 
 
 def _kept(config: RunConfig, history: History, plan: PlanRecord) -> bool:
@@ -152,17 +223,3 @@ def _warnings(config: RunConfig, plan: PlanRecord | None, history: History, step
     if step < config.steps:
         found.append(f"The run is at step {step:,} of {config.steps:,}: its loss is not final.")
     return found
-
-
-def curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
-    """(tokens, loss) of train and validation, and (tokens, seconds a step) as `step`."""
-    config, file = config_of(folder), folder / METRICS
-    history = read_history(folder, config)
-    train = records(file, "train", "tokens_per_second")
-    return {
-        "train": [(r["tokens"], r["loss"]) for r in train],
-        "validation": [(r["tokens"], r["loss"]) for r in records(file, "validation")],
-        "step": [
-            (r["tokens"], history.step_tokens(r["step"]) / r["tokens_per_second"]) for r in train
-        ],
-    }

@@ -13,6 +13,13 @@ from llm_jax.report.wording import duration, gigabytes, loss_text, money, short
 __all__ = ["compare_lines", "duration", "gigabytes", "law_table", "money", "plan_table", "short"]
 
 
+def mesh_text(mesh: dict[str, Any]) -> str:
+    """The axes of a mesh and their sizes; of the less usual ones, those that split something."""
+    sizes = {axis: mesh[axis] for axis in ("data", "fsdp", "tensor")}
+    sizes |= {axis: mesh[axis] for axis in ("expert", "context", "pipeline") if mesh[axis] > 1}
+    return " × ".join(f"{axis} {size}" for axis, size in sizes.items())
+
+
 def law_table(result: dict[str, Any]) -> str:
     """The optimum of a law, as lines of text."""
     best = result["optimum"]
@@ -63,8 +70,6 @@ def _start(r: dict[str, Any]) -> str:
 def plan_table(result: dict[str, Any]) -> str:
     """The plan, as lines of text."""
     r, model, mesh, memory = result, result["model"], result["mesh"], result["memory_bytes"]
-    more = [axis for axis in ("context", "expert") if mesh[axis] > 1]
-    axes = ", ".join(f"{axis} {mesh[axis]}" for axis in ("data", "fsdp", "tensor", *more))
     low, high = r["step_seconds"]
     energy = "not known" if r["kwh"] is None else f"{r['kwh']:,.4g} kWh, {r['co2_kg']:,.4g} kg CO2e"
     active = f" ({short(r['active_params'])} active)" if model["moe"] else ""
@@ -82,7 +87,7 @@ def plan_table(result: dict[str, Any]) -> str:
         ("training", f"{counted(r['steps'], 'step')} of {r['batch_tokens']:,} tokens, sequences of "
          f"{r['seq_len']:,}, peak learning rate {r['learning_rate']:.3g}"),
         ("machine", f"{mesh['accelerator']} ({mesh['topology']}, "
-         f"{counted(r['chips'], 'chip')}), mesh {axes}, remat {r['remat']}, "
+         f"{counted(r['chips'], 'chip')}), mesh {mesh_text(mesh)}, remat {r['remat']}, "
          f"{counted(r['accumulate'], 'micro-batch')}"),
         ("memory", f"{gigabytes(memory['total'])} of {gigabytes(memory['capacity'])} per device"),
         ("speed", f"{low:.3g} to {high:.3g} s per step (90%), bound by {r['bound']}; "

@@ -38,6 +38,8 @@ class PlanRecord:
     """Name of the machine that the plan is for."""
     usd: float | None = None
     """Cost in US dollars."""
+    kwh: float | None = None
+    """Energy with the data centre's, in kWh."""
     law: str | None = None
     """Scaling law that the loss comes from."""
     loss: float | None = None
@@ -50,7 +52,8 @@ class PlanRecord:
     """Text that the law was fitted on, if it is not the run's text or is unknown."""
 
     def __post_init__(self) -> None:
-        positive("plan", self, "params", "tokens", "step_seconds", "hours", most=math.inf)
+        seconds = ("step_seconds", "step_seconds_low", "step_seconds_high")
+        positive("plan", self, "params", "tokens", *seconds, "hours", most=math.inf)
 
 
 def plan_file(config: Path) -> Path:

@@ -11,10 +11,12 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
+import llm_jax
 from llm_jax.runs.files import write_text
-from llm_jax.train.goodput import Start, accounted, goodput, read_starts, write_starts
+from llm_jax.runs.starts import Start, accounted, goodput, read_starts, write_starts
 
 STATUS_SECONDS = 1.0
 # On slow storage, writes are less frequent, so that they take at most 2% of the time.
@@ -49,8 +51,10 @@ class Clock:
             self._opened = None
             self._enter(before)
 
-    def begin(self, step: int) -> None:
-        """Ends the start-up of a run that resumes from `step`."""
+    def begin(self, step: int, devices: str) -> None:
+        """Ends the start-up of a run that resumes from `step` on `devices`, in words."""
+        self._record.devices = devices
+        self._record.versions = {"llm-jax": llm_jax.__version__, "jax": version("jax")}
         self.seconds["startup"] += self.stepping
         self._before = read_starts(self._out)
         self._step = self._record.first = step
@@ -96,7 +100,7 @@ class Clock:
         return time.perf_counter() - self._start - known
 
     def account(self) -> dict[str, float]:
-        """Seconds of the whole run, over all starts (see `goodput.accounted`)."""
+        """Seconds of the whole run, over all starts (see `starts.accounted`)."""
         return accounted(self._starts())
 
     @property

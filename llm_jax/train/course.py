@@ -15,7 +15,7 @@ from itertools import pairwise
 from llm_jax.config import DataConfig, RunConfig
 from llm_jax.data.order import Order
 from llm_jax.runs.history import Entry, History, Text
-from llm_jax.train.rollback import Rollback
+from llm_jax.runs.rollbacks import Rollback
 
 
 @dataclass(frozen=True)

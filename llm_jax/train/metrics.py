@@ -189,13 +189,17 @@ def draw_curve(out: Path) -> Path:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import EngFormatter
 
     records = list(read_metrics(out / METRICS_FILE))
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     for split, color, marker in (("train", "#9bb7d4", ""), ("validation", "#c23b22", "o")):
         points = [(r["tokens"], r["bits_per_byte"]) for r in records if r["split"] == split]
         if points:
-            axes.plot(*zip(*points, strict=True), label=split, color=color, marker=marker, ms=4)
+            axes.plot(
+                *zip(*points, strict=True), label=split, color=color, marker=marker, ms=4, lw=1
+            )
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set(xlabel="tokens", ylabel="bits per byte", title=out.name)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -20,6 +20,7 @@ from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.claim import Claim, only_writer
 from llm_jax.runs.history import History
 from llm_jax.runs.plan_file import PlanRecord
+from llm_jax.runs.rollbacks import Rollback, read_rollbacks
 from llm_jax.train import distributed
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.clock import Clock
@@ -31,7 +32,6 @@ from llm_jax.train.feed import (
 from llm_jax.train.metrics import Log, Record
 from llm_jax.train.place import Place, find_place
 from llm_jax.train.reporter import Reporter
-from llm_jax.train.rollback import Rollback, read_rollbacks
 from llm_jax.train.state import (
     State,
     abstract_state,
@@ -130,7 +130,7 @@ def prepare(
         reporter=Reporter(config, log, clock, place.history),
     )
     if not place.finished:
-        clock.begin(made.start)
+        clock.begin(made.start, f"{mesh.devices.size} × {mesh.devices.flat[0].device_kind}")
         log.open(made.start)
         made.reporter.found(place, made.rollbacks, source)
     return made

@@ -17,12 +17,12 @@ from llm_jax.models.decoder.attend import attention_of
 from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History
+from llm_jax.runs.rollbacks import Rollback
+from llm_jax.runs.starts import accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
 from llm_jax.train.clock import Clock
-from llm_jax.train.goodput import accounted, goodput, read_starts
 from llm_jax.train.metrics import Log
 from llm_jax.train.place import Place
-from llm_jax.train.rollback import Rollback
 from llm_jax.train.run_folder import in_words
 from llm_jax.train.step import Metrics
 

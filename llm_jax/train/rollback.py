@@ -9,48 +9,23 @@ the batches between the last good checkpoint and the stop (PaLM, Chowdhery et al
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
 
-from llm_jax.config import UserError, read_json, require_shape
+from llm_jax.config import UserError
 from llm_jax.config.wording import counted
 from llm_jax.runs.files import write_text
 from llm_jax.runs.history import History
+from llm_jax.runs.rollbacks import FILE, Rollback, read_rollbacks
 from llm_jax.train.checkpoint import forget_after
-
-FILE = "rollbacks.json"
-
-
-@dataclass(frozen=True)
-class Rollback:
-    step: int
-    """Checkpoint that the run went back to."""
-    batches: int
-    """Number of batches after it that are left out."""
-    why: str
-    sequences: int | None = None
-    """Number of sequences in these batches; None in files of older versions."""
-
-
-SHAPE = {"step": int, "batches": int, "why": str, "sequences": (int,)}
-"""Fields of a rollback in the file."""
 
 
 class Diverged(UserError):
     """Too many steps in a row were skipped."""
 
     exit_code = 1
-
-
-def read_rollbacks(out: Path) -> list[Rollback]:
-    """The rollbacks of the run in `out`; raises `UserError` if the file is damaged."""
-    if not (out / FILE).is_file():
-        return []
-    held = read_json(out / FILE)
-    require_shape(held, [SHAPE], str(out / FILE))
-    return [Rollback(**{name: one.get(name) for name in SHAPE}) for one in held]
 
 
 def roll_back(out: Path, history: History, step: int, streak: int, why: str) -> Diverged:

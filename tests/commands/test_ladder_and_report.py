@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_report_sets_prediction_beside_measurement(planned_run: Path, capsys, tm
     assert found["measured_loss"] == validation[-1]["loss"]
     assert found["predicted_loss"] == plan.loss
     assert found["loss_error"] == pytest.approx(plan.loss / validation[-1]["loss"] - 1)
-    assert found["predicted_seconds"] == pytest.approx(plan.step_seconds * config.steps)
+    assert found["verdict"]["loss"] in ("within", "below", "above")
     assert found["step"] == found["steps"] == config.steps
     train = [line for line in lines if line["split"] == "train"]
     slowest, fastest = (
@@ -105,15 +106,44 @@ def test_report_sets_prediction_beside_measurement(planned_run: Path, capsys, tm
         for pick in (min, max)
     )
     assert fastest <= found["measured_seconds"] <= slowest
-    assert found["warnings"] == []
+    assert found["devices"] == "8 × cpu"
+    assert found["predicted_step_seconds"] is None and found["verdict"]["step_seconds"] is None
+    assert [w for w in found["warnings"] if "planned for 1x a100 and ran on 8 × cpu" in w]
+    assert len(found["warnings"]) == 1
     html = Path(found["html"]).read_text()
-    assert html.count("<svg") == 2
+    assert html.count("<svg") >= 4
     assert f"{found['measured_loss']:.4f}" in html
     assert not re.search(r"""(src|href)=["']https?:""", html)
     assert Path(found["png"]).read_bytes()[:4] == b"\x89PNG"
     code, out, _ = call(capsys, "report", planned_run, "--out", tmp_path / "r")
     assert code == 0
     assert f"{found['measured_loss']:.4f}" in out
+
+
+def test_what_eval_and_generate_keep_is_in_the_report(planned_run, capsys, tmp_path) -> None:
+    code, out, err = call(capsys, "eval", planned_run, "--ngram", 2, "--keep", "--json")
+    assert code == 0, err
+    scores = json.loads(out)
+    assert Path(scores["kept"]) == planned_run / "evaluations.json"
+    words = ["--prompt", "import <os>", "--max-tokens", 8, "--temperature", 0, "--keep"]
+    code, out, err = call(capsys, "generate", planned_run, *words, "--json")
+    assert code == 0, err
+    sample = json.loads(out)["samples"][0]
+    code, out, _ = call(capsys, "report", planned_run, "--out", tmp_path, "--json")
+    assert code == 0
+    html = Path(json.loads(out)["html"]).read_text()
+    assert f"<b>import &lt;os&gt;</b>{escape(sample['text'])}</pre>" in html
+    assert f"Step {scores['step']:,}, greedy." in html
+    for one in (scores, scores["ngram"]["whole train split"]):
+        assert f'<td class="n">{one["bits_per_byte"]:.4f}</td>' in html
+    # The newest result for a text takes the place of the one before.
+    text = tmp_path / "text.txt"
+    text.write_text("import os\n")
+    for words in (["--text", text], []):
+        assert call(capsys, "eval", planned_run, *words, "--keep")[0] == 0
+    kept = json.loads((planned_run / "evaluations.json").read_text())
+    assert set(kept) == {"validation split", str(text)}
+    assert "ngram" not in kept["validation split"]
 
 
 def test_report_of_a_run_that_was_changed_or_not_planned(planned_run, capsys, tmp_path) -> None:

@@ -31,6 +31,47 @@ def test_hoffmann_table_3(params, flops):
     assert preset("hoffmann-approach1").optimum(flops).params == pytest.approx(params, rel=0.015)
 
 
+# Ludziejewski et al. 2025, table 4: experts, m, µ, n, ν.
+JOINT_MOE = [
+    (1, 30.3640, 0.1817, 53.9838, 0.1965),
+    (2, 27.7982, 0.1780, 66.8401, 0.2065),
+    (4, 24.8462, 0.1731, 87.7022, 0.2192),
+    (8, 21.8330, 0.1676, 119.9126, 0.2338),
+    (16, 19.0159, 0.1617, 167.5073, 0.2494),
+    (32, 16.5424, 0.1557, 234.6726, 0.2652),
+]
+# Table 1: experts, FLOPs, active parameters, tokens.
+JOINT_MOE_OPTIMA = [
+    (1, 1e20, 1.7e9, 9.7e9),
+    (4, 1e20, 1.2e9, 13.9e9),
+    (32, 1e20, 669e6, 24.9e9),
+    (8, 1e21, 3.8e9, 44.3e9),
+    (1, 1e22, 18.8e9, 88.6e9),
+    (16, 1e22, 13.2e9, 126.5e9),
+]
+
+
+@pytest.mark.parametrize(("experts", "A", "alpha", "B", "beta"), JOINT_MOE)
+def test_ludziejewski_table_4(experts, A, alpha, B, beta):
+    """Table 3 prints four digits, which give the coefficients of table 4 to 0.3%."""
+    law = preset(f"ludziejewski-2025-e{experts}")
+    assert pytest.approx((A, B), rel=3e-3) == (law.A, law.B)
+    assert (law.alpha, law.beta) == pytest.approx((alpha, beta), abs=2e-4)
+
+
+@pytest.mark.parametrize(("experts", "flops", "params", "tokens"), JOINT_MOE_OPTIMA)
+def test_ludziejewski_table_1(experts, flops, params, tokens):
+    best = preset(f"ludziejewski-2025-e{experts}").optimum(flops)
+    assert (best.params, best.tokens) == pytest.approx((params, tokens), rel=0.04)
+
+
+def test_more_experts_are_better_at_the_same_compute():
+    """Finding 2 of the paper."""
+    laws = [preset(f"ludziejewski-2025-e{experts}") for experts, *_ in JOINT_MOE]
+    losses = [law.optimum(1e21).loss for law in laws]
+    assert losses == sorted(losses, reverse=True)
+
+
 @pytest.mark.parametrize(("params", "flops"), APPROACH_2_ROWS)
 def test_hoffmann_table_a3_approach_2(params, flops):
     assert preset("hoffmann-approach2").optimum(flops).params == pytest.approx(params, rel=0.035)

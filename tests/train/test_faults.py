@@ -18,15 +18,16 @@ from tiny import VOCAB, compute_config, model_config, run_config
 from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig
 from llm_jax.data.batches import Batches
 from llm_jax.runs.history import Text, beginning
+from llm_jax.runs.rollbacks import Rollback, read_rollbacks
+from llm_jax.runs.starts import Start, accounted, goodput
 from llm_jax.train import clock as clock_module
 from llm_jax.train import step as step_module
 from llm_jax.train.checkpoint import forget_after, saved_steps, set_damaged_aside
 from llm_jax.train.course import stages
-from llm_jax.train.goodput import Start, accounted, goodput
 from llm_jax.train.loop import train
 from llm_jax.train.manifest import damage_sentence, first_damage, write_manifest
 from llm_jax.train.metrics import read_metrics
-from llm_jax.train.rollback import Diverged, Rollback, read_rollbacks
+from llm_jax.train.rollback import Diverged
 
 
 def checkpoint(folder: Path, step: int) -> Path:
@@ -117,6 +118,7 @@ def test_time_is_accounted_over_starts() -> None:
     }
     assert sum(total.values()) == 300
     assert goodput(starts) == pytest.approx(112 / 300)
+    assert accounted([]) == {"productive": 0, "lost": 0, "idle": 0}
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.0, 101), (0.1, 21), (10.0, 5)])
@@ -135,7 +137,7 @@ def test_slow_storage_is_written_to_less_often(
     monkeypatch.setattr(clock_module, "time", fake)
     monkeypatch.setattr(clock_module, "write_starts", write)
     clock = clock_module.Clock(tmp_path, 0)
-    clock.begin(0)
+    clock.begin(0, "1 × cpu")
     step = 0
     while now[0] < 100:
         now[0] += 0.05

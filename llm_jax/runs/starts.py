@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from llm_jax.config import UserError, read_json
+from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.runs.files import write_text
 
 FILE = "time.json"
@@ -31,12 +32,28 @@ class Start:
     """Last step that it dispatched."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds per phase; `step` is training."""
+    devices: str = ""
+    """Such as `8 × TPU v5p`; empty in records of older versions."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Package: version."""
+
+
+SHAPE: dict[str, Any] = {
+    "began": float,
+    "seen": float,
+    "first": int,
+    "step": int,
+    "seconds": {str: float},
+    "devices": (str,),
+    "versions": ({str: str},),
+}
 
 
 def read_starts(out: Path) -> list[Start]:
     """The starts recorded in `out`, oldest first; empty if there is no readable file."""
     try:
         held = read_json(out / FILE)
+        require_shape(held, [SHAPE])
         return [Start(**one) for one in held]
     except (UserError, TypeError):
         return []
@@ -54,7 +71,7 @@ def accounted(starts: list[Start]) -> dict[str, float]:
     time between starts. All other keys are phases, such as `compile`, `restore`, `save`, `eval`.
     """
     total: dict[str, float] = {"productive": 0.0, "lost": 0.0, "idle": 0.0}
-    for start, following in zip(starts, [*starts[1:], None], strict=True):
+    for start, following in zip(starts, [*starts[1:], None], strict=False):
         kept = 1.0
         if following:
             total["idle"] += max(0.0, following.began - start.seen)
