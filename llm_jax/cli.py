@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llm_jax import __version__
-from llm_jax.commands import overrides, streams
+from llm_jax.commands import compile_cache, overrides, streams
 from llm_jax.commands.json_line import json_line
 from llm_jax.config import UserError, nearest
 from llm_jax.facts.attached import WITHOUT_TPU, maybe_tpu
@@ -195,6 +195,8 @@ def _call(argv: list[str], is_program: bool) -> int:
         restart_with(module.environment())
     if is_program and not maybe_tpu():
         os.environ.update(WITHOUT_TPU | os.environ)
+    if is_program and getattr(module, "COMPILES", False):
+        os.environ.update(compile_cache.environment() | os.environ)
     result = module.run(args)
     exit_code = result.pop("exit_code", 0)
     print(json_line(result, sys.stdout.encoding) if args.json else module.text(result))

@@ -59,6 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir(name)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    # Programs that tests start keep theirs beside it, and not in the user's cache folder.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir(f"children-{name}"))
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 << 30)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 
 PACKAGES = ("json", "logging", "email", "concurrent/futures")

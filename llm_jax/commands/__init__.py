@@ -8,7 +8,8 @@ A verb's module has a docstring whose first line is its help, and three function
 
 It may also have `environment() -> dict`: variables that must be set when the program starts. A
 module with `OVERRIDES = True` takes a CONFIG: `args.overrides` holds the flags of config fields,
-`args.flags` the names of the verb's own flags.
+`args.flags` the names of the verb's own flags. One with `COMPILES = True` runs JAX programs, which
+are kept between starts (`compile_cache.py`).
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from llm_jax.commands.text_report import loss_lines, losses
 from llm_jax.runs.history import read_history
 from llm_jax.runs.kept import keep_evaluation
 
+COMPILES = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run")

@@ -17,6 +17,8 @@ from llm_jax.config.extras import require_packages
 from llm_jax.config.wording import counted
 from llm_jax.runs.claim import only_writer
 
+COMPILES = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="folder of the run")

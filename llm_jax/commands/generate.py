@@ -19,6 +19,8 @@ from llm_jax.commands import add_checkpoint_arguments, count, seed
 from llm_jax.config import UserError, read_text
 from llm_jax.runs.kept import keep_samples
 
+COMPILES = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run")

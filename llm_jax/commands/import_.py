@@ -20,6 +20,8 @@ from llm_jax.config.extras import require_packages
 from llm_jax.config.wording import counted
 from llm_jax.runs.claim import only_writer
 
+COMPILES = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="Hugging Face folder")

@@ -23,6 +23,8 @@ from llm_jax.config.wording import counted
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import write_text
 
+COMPILES = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="dataset folder from `llm-jax data build`")

@@ -22,6 +22,7 @@ from llm_jax.facts.attached import maybe_accelerator
 from llm_jax.runs.plan_file import plan_named
 
 OVERRIDES = True
+COMPILES = True
 KEEP = 32 << 30
 """Largest amount of freed memory that glibc keeps, in bytes."""
 
