@@ -195,7 +195,7 @@ def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, 
         found["warnings"].append(
             f"The law was fitted on another dataset ({law_text}) than {args.data} "
             f"({text.name}): the sizes are a guess, and the loss is not a prediction. "
-            "`llm-jax ladder --anchor` moves a law to a dataset, `llm-jax ladder` fits one."
+            "`llm-jax ladder --anchor` moves a law to a dataset, `ladder` alone fits one."
         )
     config = run_config(made, name=args.name, data=args.data or DATA, out=args.out)
     if args.verify:
