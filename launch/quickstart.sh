@@ -11,11 +11,20 @@ laws=$(cd "$(dirname "$0")/../configs/laws" && pwd)
 corpus=${2:-}
 shift $(($# < 2 ? $# : 2))
 
-hours=$(python3 -c 'import sys; print(float(sys.argv[1]) / 60)' "$minutes" 2>/dev/null) || {
+# A text of your own takes a quarter of the minutes to move the law to it.
+share=${corpus:+0.25}
+read -r short rest hours < <(python3 -c 'import sys; minutes, share = map(float, sys.argv[1:])
+rest = minutes * (1 - share)
+print(minutes * share, rest, rest / 60)' "$minutes" "${share:-0}" 2>/dev/null) || {
     echo "MINUTES is '$minutes': give a number of minutes to train for." >&2
     exit 2
 }
 
+steps=0
+head() {
+    steps=$((steps + 1))
+    say "$steps. $*"
+}
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 # What is printed can be pasted, also where a path has blanks.
 run() {
@@ -33,39 +42,52 @@ else
     sample+=(--prompt 'def read')
 fi
 
-say "1. Text → tokenizer and dataset"
+head "Text → tokenizer and dataset"
 run llm-jax data build --vocab-size 4096 "${source[@]}" --out "$out/data"
 
-say "2. $minutes minutes on this machine → model, tokens, predicted loss"
+if [ -n "$corpus" ]; then
+    head "$short minutes on this machine → a scaling law of this text"
+    law=$out/law/law.json
+    if [ -e "$law" ]; then
+        echo "$law is already there."
+    else
+        run llm-jax ladder --anchor "$laws/stdlib.json" --data "$out/data" --minutes "$short" \
+            --remeasure --out "$out/law"
+    fi
+else
+    law=$laws/stdlib.json
+fi
+
+head "$rest minutes on this machine → model, tokens, predicted loss"
 if [ -e "$out/run.json" ]; then
     echo "$out/run.json is already there."
 else
     run llm-jax plan --chip local --chips 1 --deadline-hours "$hours" --remeasure \
-        --law "$laws/stdlib.json" --data "$out/data" --name quickstart --out "$out/run" \
+        --law "$law" --data "$out/data" --name quickstart --out "$out/run" \
         --write "$out/run.json" --report "$out/plan.html"
 fi
 
-say "3. Train"
+head "Train"
 run llm-jax train "$out/run.json"
 
-say "4. Held-out bits per byte, compared with a 5-gram model"
+head "Held-out bits per byte, compared with a 5-gram model"
 run llm-jax eval "$out/run" --ngram 5 --keep
 
-say "5. Samples"
+head "Samples"
 run llm-jax generate "$out/run" "${sample[@]}" --keep
 
-say "6. Hugging Face"
+head "Hugging Face"
 if [ -e "$out/hf/config.json" ]; then
     echo "$out/hf is already there."
 else
     run llm-jax export "$out/run" --to hf "$out/hf"
 fi
 
-say "7. Predicted and measured"
+head "Predicted and measured"
 run llm-jax report "$out/run"
 
 say "Results"
-shown=$(printf %q "$out") shown_laws=$(printf %q "$laws")
+shown=$(printf %q "$out") shown_law=$(printf %q "$law")
 cat <<END
   $shown/data           the tokenised dataset, with its tokenizer and provenance
   $shown/plan.html      the reasons for this model, and its predicted loss
@@ -73,7 +95,7 @@ cat <<END
   $shown/hf             the model for transformers
 
 Next:
-  llm-jax plan --chip local --chips 1 --deadline-hours 0.5 --law $shown_laws/stdlib.json \\
+  llm-jax plan --chip local --chips 1 --deadline-hours 0.5 --law $shown_law \\
       --data $shown/data --name longer --out $shown/longer --write $shown/longer.json
   llm-jax ladder --data $shown/data --minutes 15 --out $shown/ladder    # a scaling law for this text
   llm-jax generate $shown/run --max-tokens 400 --temperature 0.5

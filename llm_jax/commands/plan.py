@@ -89,7 +89,7 @@ def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, 
         found["warnings"].append(
             f"The law was fitted on another dataset ({law_text}) than {args.data} "
             f"({text.name}): the sizes are a guess, and the loss is not a prediction. "
-            "`llm-jax ladder` fits a law to a dataset."
+            "`llm-jax ladder --anchor` moves a law to a dataset, `ladder` alone fits one."
         )
     if args.extend:
         from llm_jax.plan.extension import second_stage, stage_result

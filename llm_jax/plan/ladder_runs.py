@@ -74,9 +74,7 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
     """
     if not 1.2 <= request.step <= 10:
         raise UserError(f"--step is {request.step:g}: give a ratio between 1.2 and 10.")
-    for flag, value in (("--minutes", request.minutes), ("--flops", request.flops)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UserError(f"{flag} is {value:g}: it must be a finite number above 0.")
+    check_budget(request.flops, request.minutes)
     # 6·N·D is not exact, and small models run slower than large ones: scale the tokens to match.
     rough = _grid(request, 1.0)
     if request.minutes is not None:
@@ -91,6 +89,13 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
             f"{request.text.tokens:,}: give a smaller budget, or more text."
         )
     return sorted(rungs, key=lambda rung: rung.flops)
+
+
+def check_budget(flops: float | None, minutes: float | None) -> None:
+    """Raises `UserError` for a budget that is not a finite number above 0."""
+    for flag, value in (("--minutes", minutes), ("--flops", flops)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"{flag} is {value:g}: it must be a finite number above 0.")
 
 
 def _grid(request: LadderRequest, ratio: float) -> list[Rung]:

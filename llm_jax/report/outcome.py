@@ -218,7 +218,8 @@ def _warnings(config: RunConfig, plan: PlanRecord | None, history: History, step
     elif plan.law_text:
         found.append(
             f"The law was fitted on another dataset ({plan.law_text}): its loss does not "
-            "predict this run. `llm-jax ladder` fits a law to a dataset."
+            "predict this run. `llm-jax ladder --anchor` moves a law to a dataset, `ladder` "
+            "alone fits one."
         )
     if step < config.steps:
         found.append(f"The run is at step {step:,} of {config.steps:,}: its loss is not final.")

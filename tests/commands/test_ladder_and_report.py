@@ -191,6 +191,12 @@ def test_a_law_of_other_text_is_said(tiny_dataset, tmp_path, capsys) -> None:
         (["ladder", "--data", "{data}", "--flops", "1e11", "--chip", "v5x"], "'v5e' or 'v5p'"),
         (["ladder", "--data", "{data}", "--flops", "1e11", "--name", "kaplan"], "published law"),
         (["ladder", "--data", "{data}", "--flops", "1e11", "--out", "{data}"], "not empty"),
+        (["ladder", "--data", "{data}", "--flops", "1e11", "--anchor", "sardana"], "give a law"),
+        (["ladder", "--data", "{data}", "--flops", "1e11", "--anchor", "no.json"], "no law file"),
+        (
+            ["ladder", "--data", "{data}", "--flops", "1e11", "--anchor", "kaplan", "--step", "2"],
+            "--step is for a full ladder",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(tiny_dataset, tmp_path, monkeypatch, capsys, argv, sentence):
@@ -217,6 +223,39 @@ def test_a_ladder_says_what_its_text_lacks(tiny_dataset, tmp_path, monkeypatch, 
         code, _, err = call(capsys, *words, data)
         assert (code, err.count("\n")) == (2, lines)
     assert "12 documents could not be used when lossy was built" in err
+
+
+def test_an_anchor_moves_a_law_to_the_text_and_its_plan_says_so(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    law, out = law_file(tmp_path / "law.json", "another"), tmp_path / "anchor"
+    words = ["ladder", "--anchor", law, "--data", tiny_dataset, "--chip", "a100", "--out", out]
+    code, said, err = call(capsys, *words, "--flops", "1e10", "--json")
+    assert code == 0, err
+    found = json.loads(said)
+    run = found["anchor"]
+    losses = validation_losses(out / run["name"] / "metrics.jsonl")
+    assert losses[-1] == (run["tokens"], run["loss"])
+    assert found["E"] == pytest.approx(2.0 + run["loss"] - run["before"])
+    assert (found["A"], found["B"], found["alpha"], found["beta"]) == (100.0, 300.0, 0.4, 0.5)
+    assert found["law"] == str(out / "law.json")
+
+    code, _, err = call(capsys, *words, "--flops", "1e10")
+    assert (code, err.count("already done")) == (0, 1)
+    code, _, err = call(capsys, *words, "--flops", "2e10")
+    assert code == 2
+    assert "flops 10000000000.0 → 20000000000.0" in err
+
+    code, said, _ = call(
+        capsys, "plan", "--flops", "1.7e10", "--chip", "a100", "--chips", 1, "--tokens", 60000,
+        "--law", out / "law.json", "--data", tiny_dataset, "--json",
+    )  # fmt: skip
+    assert code == 0
+    planned = json.loads(said)
+    assert not any("another dataset" in warning for warning in planned["warnings"])
+    assert planned["loss"] == pytest.approx(
+        found["E"] + 100 / planned["params"] ** 0.4 + 300 / planned["tokens"] ** 0.5
+    )
 
 
 @pytest.mark.slow

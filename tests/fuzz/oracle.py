@@ -15,6 +15,7 @@ from calls import OUTPUTS, Call
 from hostile import LINKS
 from zygote import Outcome
 
+from llm_jax.runs.kept import EVALUATIONS, SAMPLES
 from llm_jax.runs.plan_file import plan_file
 
 CODES = (0, 1, 2, 75, 78, 130)
@@ -183,6 +184,16 @@ def _written(call: Call) -> list[str]:
     if call.verb in ("export", "import", "report"):
         found += words  # a folder that no flag names
     pictures = [str(Path(path).with_suffix(".png")) for path in found if Path(path).name]
+    if call.verb == "plan" and any(
+        word.startswith("--extend") for word in words
+    ):  # the run of the second stage
+        found += [
+            str(Path(path).with_name(f"{Path(path).stem}-extend.json"))
+            for path in found
+            if Path(path).name
+        ]
+    if "--keep" in words:
+        found += [f"{word}/{name}" for word in words for name in (EVALUATIONS, SAMPLES)]
     if call.verb in ("plan", "preflight"):  # the prediction, beside the run
         found += [str(plan_file(Path(path))) for path in found if Path(path).name]
     targets = [f"special/{LINKS[path]}" for path in found if path in LINKS]
