@@ -21,7 +21,7 @@ from llm_jax.laws.run_curves import read_folder
 from llm_jax.plan.anchor import shape_of
 from llm_jax.plan.dataset_text import Text, read
 from llm_jax.plan.ladder_runs import LadderRequest, Rung, plan_ladder
-from llm_jax.plan.objectives import data_constrained
+from llm_jax.plan.limited_text import data_constrained, one_source
 from llm_jax.plan.this_machine import local_chip
 
 FLOPS = 1e14
@@ -46,7 +46,7 @@ def final_loss(rung: Rung, text: Text, out: Path) -> float:
 
 def ways(law: Parametric, text: Text, short: Rung, long: Rung, loss: float) -> dict[str, float]:
     """Predicted loss of the long run, from that of the short one, by each way to move the law."""
-    constrained = data_constrained(law, text.tokens)
+    constrained = data_constrained(law, one_source(text.tokens))
     at_short = constrained.loss(short.params, short.tokens)
     at_long = constrained.loss(long.params, long.tokens)
     share = (loss - law.E) / (at_short - law.E)

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from published_runs import Published, published
@@ -99,11 +100,12 @@ def fit(runs: Sequence[Published], chips: Sequence[str]) -> Calibration:
 
 def fit_others(runs: Sequence[Published], dense: Calibration) -> Calibration:
     """`dense` with the factors that fit sparse models and 8-bit matmuls best."""
-    found = solved(
-        OTHER,
-        lambda now: [run.error(replace(dense, **now)) for run in runs if run.explained],
-    )
-    return replace(dense, **found)
+
+    def made(values: dict[str, Any]) -> Calibration:
+        return replace(dense, **values)
+
+    explained = [run for run in runs if run.explained]
+    return made(solved(OTHER, lambda now: [run.error(made(now)) for run in explained]))
 
 
 def held_out_errors(

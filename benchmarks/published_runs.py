@@ -75,7 +75,7 @@ MODELS = {
     ),
 }  # fmt: skip
 # Llama 4's chunked attention is full attention at 8,192 tokens.
-LLAMA4 = {"top_k": 1, "d_ff": 8192, "shared_d_ff": 8192, "router": "sigmoid"}
+LLAMA4: dict[str, Any] = {"top_k": 1, "d_ff": 8192, "shared_d_ff": 8192, "router": "sigmoid"}
 MODELS["llama4_scout"] = _model(
     48, 5120, 40, 8, 128, 16_384, 202_048, moe=MoeConfig(experts=16, **LLAMA4)
 )

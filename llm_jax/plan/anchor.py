@@ -20,7 +20,7 @@ from llm_jax.laws.law import Law, Parametric, Recipe
 from llm_jax.laws.run_curves import read_folder
 from llm_jax.plan.dataset_text import Text
 from llm_jax.plan.ladder_runs import check_budget
-from llm_jax.plan.objectives import data_constrained
+from llm_jax.plan.limited_text import data_constrained, one_source
 from llm_jax.plan.own_speed import own_speed
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.planner import plan
@@ -101,10 +101,10 @@ def law_of_anchor(folder: Path, *, law: Law, text: Text, name: str, out: Path) -
     law, recipe = shape_of(law)
     curve = read_folder(folder, law.counts)
     params, tokens, loss = curve.params, curve.tokens[-1], curve.loss[-1]
-    constrained = data_constrained(law, text.tokens)
+    constrained = data_constrained(law, one_source(text.tokens))
     before = constrained.loss(params, tokens)
     worth = tokens if tokens <= text.tokens else constrained.effective_tokens(tokens)
-    fed = params if tokens <= text.tokens else constrained.effective_params(params)
+    fed = params if tokens <= text.tokens else constrained.effective_params(params, tokens)
     found = moved(
         law,
         fed,

@@ -18,7 +18,7 @@ from llm_jax.laws.anchor import TRANSFER
 from llm_jax.laws.law import Parametric
 from llm_jax.plan.anchor import anchor_config, law_of_anchor, plan_anchor
 from llm_jax.plan.dataset_text import Text
-from llm_jax.plan.objectives import data_constrained
+from llm_jax.plan.limited_text import data_constrained, one_source
 
 LAW = lawfile.read(Path(__file__).parents[2] / "configs/laws/stdlib.json")
 TEXT = Text(
@@ -96,7 +96,7 @@ def test_a_run_that_repeats_its_text_is_met_as_the_planner_counts_it(tmp_path: P
     law, found = anchored(tmp_path, 4.1, text)
     run = found["anchor"]
     assert run["tokens"] > 3 * text.tokens
-    again = data_constrained(law, text.tokens)
+    again = data_constrained(law, one_source(text.tokens))
     assert again.loss(run["params"], run["tokens"]) == pytest.approx(4.1, abs=1e-9)
 
 
