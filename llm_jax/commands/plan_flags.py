@@ -160,6 +160,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
                       "--data, of the law file, or of the family)")  # fmt: skip
     what.add_argument("--batch-tokens", type=number, help="tokens per step (default: the config's, "
                       "or by --rule)")  # fmt: skip
+    what.add_argument("--quantize", choices=("none", "int8", "fp8"), help="8-bit operands in the "
+                      "forward pass (default: the config's, or none)")  # fmt: skip
     what.add_argument(
         "--rule",
         help="rule for batch size and learning rate: step-law, deepseek, olmo, nanochat, small "

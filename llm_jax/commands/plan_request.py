@@ -110,6 +110,7 @@ def request_of(args: argparse.Namespace, text: Text | None, budget: str | None) 
         params=sizes["params"],
         tokens=sizes["tokens"],
         vocab_size=args.vocab_size or vocab_size,
+        quantize=args.quantize or (given.run.compute.quantize if given and given.run else "none"),
         unique_tokens=args.unique_tokens or unique,
         sources=sources,
         prices=_prices(args),

@@ -10,6 +10,8 @@ from typing import Literal
 from llm_jax.config.errors import check_seed, positive, require
 from llm_jax.config.extensions import check_name
 
+Quantize = Literal["none", "int8", "fp8"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
@@ -23,7 +25,7 @@ class ComputeConfig:
     `full`: whole blocks. `offload`: whole blocks, whose inputs are kept in the host's memory."""
     accumulate: int = 1
     """Micro-batches per optimizer step, one after another; the step averages over them."""
-    quantize: Literal["none", "int8", "fp8"] = "none"
+    quantize: Quantize = "none"
     """Round the operands of the blocks' weight matmuls to 8 bits in the forward pass of training.
     Routed experts are not rounded. Needs the extra `quantize`."""
     scan_layers: bool = True

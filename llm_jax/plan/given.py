@@ -49,11 +49,12 @@ class Given:
             return planned
         chosen: dict[str, Any] = {
             name: getattr(planned.optim, name)
-            for name in ("moment_dtype", "second_moment_dtype", "grad_dtype")
+            for name in ("param_dtype", "moment_dtype", "second_moment_dtype", "grad_dtype")
         }
         warmup = min(self.run.optim.warmup(self.run.steps), planned.steps)
         executed: dict[str, Any] = {
-            name: getattr(planned.compute, name) for name in ("dtype", "remat", "accumulate")
+            name: getattr(planned.compute, name)
+            for name in ("dtype", "remat", "accumulate", "quantize")
         }
         return replace(
             planned,

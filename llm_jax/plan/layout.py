@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd
+from typing import Any
 
 from llm_jax.config import ModelConfig
 from llm_jax.facts.counts import Remat, TokenFlops, token_flops
@@ -55,12 +56,15 @@ def layouts(
     machine: Machine,
     dtype: str,
     context: int = 1,
-    state: Mapping[str, Dtype] = STATES[0],
+    state: Mapping[str, Any] = STATES[0],
 ) -> Iterator[Layout]:
     """Meshes that divide the model's widths: tensor within a slice, then fsdp; the rest is data.
 
     Block inputs are offloaded to the host on TPUs only, where the compiler hides the transfers.
     Pipelines are for GPUs of several nodes: over a torus, fsdp reaches every chip as fast.
+
+    Args:
+      state: other fields that all have.
     """
     per_slice = machine.piece.chips * machine.chip.devices_per_chip
     reach = per_slice if machine.chip.torus else machine.devices
@@ -82,7 +86,7 @@ def layouts(
                     data=machine.devices // (tensor * fsdp * stages), fsdp=fsdp, tensor=tensor,
                     accumulate=1, remat=remat, dtype=dtype, expert=expert, context=context,
                     pipeline=stages, rounds=_rounds(model, stages),
-                    **state,  # type: ignore[arg-type]
+                    **state,
                 )  # fmt: skip
 
 
@@ -125,6 +129,7 @@ def execute(
     loss_chunk: int,
     dtype: str,
     update_flops: float = 0.0,
+    eight_bit: float = 0.0,
 ) -> Execution | None:
     """The fastest way to run on `machine`, or None if nothing fits or the batch is too small.
 
@@ -135,11 +140,13 @@ def execute(
       flops: FLOPs per token of `model` at `seq_len`.
       loss_chunk: tokens whose logits exist at one time on a device.
       update_flops: FLOPs of the optimizer's matmuls per step.
+      eight_bit: share of the blocks' matmuls with operands of 8 bits.
     """
     states = STATES if dtype == "bfloat16" else STATES[:1]
     contexts = CONTEXT_SIZES if machine.chip.kind != "cpu" else CONTEXT_SIZES[:1]
     found = (
-        _fastest(model, flops, machine, layouts(model, machine, dtype, context, state),
+        _fastest(model, flops, machine,
+                 layouts(model, machine, dtype, context, {**state, "eight_bit": eight_bit}),
                  batch_tokens, seq_len, loss_chunk, update_flops)
         for context in contexts
         for state in states
@@ -228,6 +235,7 @@ def choose(
     loss_chunk: int,
     dtype: str,
     update_flops: float = 0.0,
+    eight_bit: float = 0.0,
 ) -> Execution | None:
     """The fastest machine that costs at most 5% more than the cheapest and takes under 90 days.
     None if nothing fits (`refusal.why_nothing_fits`).
@@ -249,6 +257,7 @@ def choose(
                 loss_chunk=loss_chunk,
                 dtype=dtype,
                 update_flops=update_flops,
+                eight_bit=eight_bit,
             )
         )
     ]

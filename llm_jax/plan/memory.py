@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config import ModelConfig, OptimConfig, RunConfig
+from llm_jax.config.training import Quantize
 from llm_jax.facts.counts import Remat, block_parameters, parameters, total_parameters
 from llm_jax.facts.sizes import (
     DTYPE_BYTES,
@@ -99,6 +100,11 @@ class Layout:
         return self.token_shards // self.context
 
 
+def eight_bit(quantize: Quantize) -> float:
+    """Share of the blocks' matmuls with 8-bit operands: the forward pass has one of three."""
+    return 0.0 if quantize == "none" else 1 / 3
+
+
 def layout_of(config: RunConfig, devices: int) -> Layout:
     """The layout of a run on so many devices."""
     parallel, compute, optim = config.parallel, config.compute, config.optim
@@ -116,7 +122,7 @@ def layout_of(config: RunConfig, devices: int) -> Layout:
         pipeline=parallel.pipeline,
         pieces=pieces,
         rounds=parallel.rounds,
-        eight_bit=0.0 if compute.quantize == "none" else 1 / 3,
+        eight_bit=eight_bit(compute.quantize),
         params=optim.param_dtype,
         moments=optim.moment_dtype,
         gradients=optim.grad_dtype,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from llm_jax.config import ComputeConfig, ModelConfig, UserError
+from llm_jax.config.training import Quantize
 from llm_jax.facts.counts import (
     active_parameters,
     non_embedding_parameters,
@@ -22,6 +23,7 @@ from llm_jax.laws.hyperparameters import HyperParameters
 from llm_jax.laws.law import Law, Optimum
 from llm_jax.plan import architecture, layout
 from llm_jax.plan.limited_text import data_constrained
+from llm_jax.plan.memory import eight_bit
 from llm_jax.plan.objectives import lifetime_optimum
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.refusal import why_nothing_fits
@@ -175,7 +177,9 @@ def _design(request: Request, flops: float) -> Plan:
         hyper = request.given.hyper(hyper)
     if request.batch_tokens is not None:
         hyper = replace(hyper, batch_tokens=request.batch_tokens)
-    execution = execution_of(model, request.chip, request.chips, hyper, tokens, seq_len)
+    execution = execution_of(
+        model, request.chip, request.chips, hyper, tokens, seq_len, request.quantize
+    )
     if (speed := request.speed) is not None:
         time = replace(
             execution.time, own=speed.factor, interval=speed.interval, own_runs=speed.runs
@@ -201,6 +205,7 @@ def execution_of(
     hyper: HyperParameters,
     tokens: float,
     seq_len: int,
+    quantize: Quantize = "none",
 ) -> layout.Execution:
     """How `model` is trained on the chips: machine, mesh, batch and memory policy.
 
@@ -211,6 +216,7 @@ def execution_of(
       chips: number of chips; None: chosen.
       hyper: batch and optimizer.
       tokens: training tokens.
+      quantize: `compute.quantize` of the run.
     """
     batch_tokens, dtype = max(hyper.batch_tokens, seq_len), training_dtype(chip)
     chosen = layout.choose(
@@ -223,6 +229,7 @@ def execution_of(
         loss_chunk=LOSS_CHUNK,
         dtype=dtype,
         update_flops=update_flops(model, hyper.optimizer),
+        eight_bit=eight_bit(quantize),
     )
     if chosen is None:
         raise UserError(why_nothing_fits(model, chip, chips, batch_tokens, seq_len, dtype))

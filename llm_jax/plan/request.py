@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from llm_jax.config import UserError
+from llm_jax.config.training import Quantize
 from llm_jax.facts.calibration import calibration
-from llm_jax.facts.hardware import Chip
+from llm_jax.facts.hardware import CHIPS, Chip
 from llm_jax.facts.prices import Prices, Pricing, Quote, shipped
 from llm_jax.laws.law import Law, Parametric, Recipe
 from llm_jax.plan.given import Given
@@ -57,6 +58,8 @@ class Request:
     """Tokens per step. None: by `rule`."""
     rule: str | None = None
     """Rule for batch and learning rate, as in `hyperparameters.RULES`. None: by model size."""
+    quantize: Quantize = "none"
+    """`compute.quantize` of the run."""
     speed: OwnSpeed | None = None
     """What your own runs say of the chip."""
     usd_per_hour: float | None = None
@@ -165,6 +168,7 @@ def check(request: Request) -> None:
             f"{request.pricing}: leave one of them out."
         )
     _check_sources(request)
+    _check_precision(request)
     if request.budget == "flops":
         check_flops(request, request.amount)
     if request.budget == "usd" and request.price is None:
@@ -173,6 +177,22 @@ def check(request: Request) -> None:
             f"No {kind} price of {request.chip.name} is known: give --usd-per-hour, --prices, or a "
             "budget in --flops or --chip-hours."
         )
+
+
+def _check_precision(request: Request) -> None:
+    """Raises `UserError` if the chip's data sheet has no higher rate for 8 bits."""
+
+    def gains(chip: Chip) -> bool:
+        rate = {"int8": chip.int8_flops, "fp8": chip.fp8_flops}[request.quantize]
+        return rate is not None and rate > chip.bf16_flops
+
+    if request.quantize == "none" or gains(request.chip):
+        return
+    able = [chip.name for chip in CHIPS.values() if gains(chip)]
+    raise UserError(
+        f"--quantize is {request.quantize}, which {request.chip.name} does not multiply faster: "
+        f"leave it out, or take {', '.join(able)}."
+    )
 
 
 def _check_sources(request: Request) -> None:

@@ -44,6 +44,8 @@ def run_config(plan: Plan, *, name: str, data: str, out: str | None = None) -> R
         out=out or f"runs/{name}",
         save_seconds=plan.checkpoint_seconds,
     )
+    compute = replace(planned.compute, quantize=plan.request.quantize)
+    planned = replace(planned, compute=compute)
     return given.keep(planned) if given else planned
 
 

@@ -41,6 +41,11 @@ def warnings(plan: Plan) -> list[str]:
             "and more): starting it may take longer than computing it, so the time is a lower "
             "bound."
         )
+    if request.quantize != "none":
+        found.append(
+            f"The law is of runs in 16 bits or more: what {request.quantize} costs in loss is not "
+            "in the prediction."
+        )
     if request.chips is not None and plan.mfu < LOW_USE and request.chip.kind != "cpu":
         found.append(
             f"The chips reach {plan.mfu:.0%} of their peak: the batch is small for "

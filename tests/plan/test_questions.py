@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 from asking import ask, refusal
 
@@ -57,3 +61,23 @@ def test_chips_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"price of {name}: on-demand, {price['source']}, {price['date']}" in said
     assert rows["tpu7x"]["price"]["source"] is None
     assert "'v9'" in refusal(capsys, "--flops", "1e20", "--compare", "v5e,v9")
+
+
+def test_8_bits_are_planned_and_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def asked(*words: str, chip: str = "v5p") -> dict[str, Any]:
+        size = ("--params", "70B", "--tokens", "1T", "--chips", "512")
+        return ask(capsys, *size, "--chip", chip, *words)
+
+    plain, rounded = asked(), asked("--quantize", "int8", "--write", str(tmp_path / "run.json"))
+    # A third of the matmuls at 0.795 × twice the rate: 1 - 1/3 + 1/3/1.59 of their time.
+    assert 0.86 < rounded["hours"] / plain["hours"] < 0.95
+    assert rounded["loss"] == plain["loss"]
+    assert "not in the prediction" in " ".join(rounded["warnings"])
+    spread = [made["hours_range"][1] / made["hours"] for made in (plain, rounded)]
+    assert spread[1] > spread[0]
+    assert json.loads((tmp_path / "run.json").read_text())["compute"]["quantize"] == "int8"
+    again = ask(capsys, "--config", str(tmp_path / "run.json"), "--chip", "v5p", "--chips", "512")
+    assert again["hours"] == pytest.approx(rounded["hours"], rel=0.02)
+    words = ("--flops", "1e21", "--chip", "h100", "--quantize", "int8")
+    assert "h100 does not multiply faster" in refusal(capsys, *words)
+    assert "v4," not in refusal(capsys, *words)
