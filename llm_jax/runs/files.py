@@ -165,14 +165,14 @@ def parents_of(path: Path) -> Iterator[None]:
     if path.parent.is_dir():
         yield
         return
-    missing = [parent for parent in path.parents if not parent.exists()]
+    missing = [up for up in path.parents if up.name != ".." and not up.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # one that is not empty any more stays
-            for parent in missing:
-                parent.rmdir()
+        for folder in missing:
+            with contextlib.suppress(OSError):  # one that is not empty any more stays
+                folder.rmdir()
         raise
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from limits import files_of_at_most
 
-from llm_jax.runs.files import new_folder, replacing, write_bytes, write_text
+from llm_jax.runs.files import new_folder, replacing, scratch, write_bytes, write_text
 
 Write = Callable[[Path, bytes], None]
 
@@ -56,9 +56,10 @@ def test_only_what_may_be_replaced_is(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize("context", [replacing, new_folder])
-def test_an_interrupt_leaves_nothing(context: Callable, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), context(tmp_path / "a" / "b") as made:
+@pytest.mark.parametrize("place", ["a/b", "a/../b", "a/../b/c/d"])
+@pytest.mark.parametrize("context", [replacing, new_folder, scratch])
+def test_an_interrupt_leaves_nothing(context: Callable, place: str, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), context(tmp_path / place) as made:
         if context is replacing:
             made.write_text("half")
         raise KeyboardInterrupt
