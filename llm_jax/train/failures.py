@@ -13,7 +13,9 @@ from llm_jax.runs.disk_errors import reason
 
 
 class FileFailure(UserError):
-    """A full disk, a lost mount or a missing permission. The message names the newest checkpoint.
+    """A full disk, a lost mount, a missing permission, or a deadline that passed.
+
+    The message names the newest checkpoint.
 
     Writes that Orbax has started cannot be finished, so the program exits without waiting for them.
     """
@@ -24,9 +26,14 @@ class FileFailure(UserError):
     def __init__(self, out: str, error: Exception, whole: list[int]) -> None:
         """`whole`: steps of the checkpoints in `out`, newest first."""
         kept = f"its checkpoint {whole[0]} is intact" if whole else "it has no checkpoint yet"
+        if isinstance(error, TimeoutError):
+            failed = "timed out while it read or wrote a file"
+            way_out = "check for slow or hanging storage and hosts"
+        else:
+            failed, way_out = "could not read or write a file", "free space or fix the disk"
         super().__init__(
-            f"The run in {out} could not read or write a file ({reason(error)}); {kept}: free "
-            "space or fix the disk, then run the same command again to resume."
+            f"The run in {out} {failed} ({reason(error)}); {kept}: {way_out}, then run the same "
+            "command again to resume."
         )
 
 
