@@ -76,7 +76,8 @@ def accelerator(name: str) -> Accelerator:
     require(size > 0, f"accelerator is {name!r}: its size must be above 0.")
     if chip == "cpu":
         return Accelerator(name, chip, "cpu", 1, size, "")
-    require(chip in CHIPS, f"accelerator is {name!r}: {nearest(chip, [*CHIPS, 'cpu'])}")
+    if chip not in CHIPS:
+        raise ConfigError(f"accelerator is {name!r}: {nearest(chip, [*CHIPS, 'cpu'])}")
     if CHIPS[chip].kind == "gpu":
         most = CHIPS[chip].chips_per_host
         require(
