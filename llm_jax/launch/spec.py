@@ -16,9 +16,7 @@ from llm_jax.config import ConfigError, require
 from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import TPU_RUNTIME, Accelerator, accelerator
 from llm_jax.launch.forms import check_address, check_forms, check_text
-
-SECRET_WORDS = {"SECRET", "TOKEN", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "CREDENTIALS"}
-SECRET_PAIRS = ("API_KEY", "ACCESS_KEY", "PRIVATE_KEY", "SECRET_KEY", "AUTH_KEY")
+from llm_jax.launch.guard import check_secrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +200,7 @@ class JobSpec:
         for word in self.trainer:
             check_text("job.trainer", word.translate({9: None, 10: None}), most=LONGEST_WORD)
         check_environment(self.env)
+        check_secrets(self)
         check_backend(self)
 
     @property
@@ -215,7 +214,7 @@ class JobSpec:
 
 
 def check_environment(env: dict) -> None:
-    """Raises `ConfigError` for what is not a variable, and for a name that looks like a secret."""
+    """Raises `ConfigError` for what is not a variable of one line."""
     for name, value in env.items():
         plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
         require(plain, f"job.env has the name {name!r}: use letters, digits and underscores.")
@@ -224,13 +223,6 @@ def check_environment(env: dict) -> None:
             f"job.env.{name} must be a string of one line.",
         )
         check_text(f"job.env.{name}", value, most=LONGEST_WORD)
-        upper = name.upper()
-        secret = SECRET_WORDS & set(upper.split("_")) or any(p in upper for p in SECRET_PAIRS)
-        require(
-            not secret,
-            f"job.env.{name} looks like a secret, and a job's specification is stored in the "
-            "clear: let the hosts read it from a secret manager or a mounted file.",
-        )
 
 
 def check_backend(spec: JobSpec) -> None:
@@ -244,6 +236,10 @@ def check_backend(spec: JobSpec) -> None:
             not unknown,
             f"job.accelerator is {spec.accelerator!r} with {counted(spec.hosts, 'host')}, which "
             f"the {backend.kind} back end does not have: it starts {' or '.join(kinds)} machines.",
+        )
+        require(
+            not (in_bucket and isinstance(backend, Slurm)),
+            f"job.out is {spec.out!r}: the slurm back end needs a folder that all nodes share.",
         )
         require(
             spec.capacity == "on-demand",

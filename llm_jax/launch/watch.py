@@ -113,8 +113,9 @@ class Watch:
 
 
 def store_output(agent: Agent, attempt: str, trainer: Trainer) -> None:
-    """Sends what the trainer has written to this process's own output and to the folder."""
-    data = trainer.take_output()
+    """Sends the lines that the trainer has written to this process's own output and to the folder,
+    without the secrets in them."""
+    data = agent.without_secrets(trainer.take_lines())
     if not data:
         return
     sys.stdout.buffer.write(data)

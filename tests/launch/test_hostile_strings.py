@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_jax.config import ConfigError, from_dict
+from llm_jax.config import ConfigError, UserError, from_dict
 from llm_jax.launch.backends import gke, skypilot, slurm, tpu
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.forms import shell_word
@@ -33,7 +33,8 @@ JOBS = {
 OF_JOB = ("name", "out", "config", "image", "code", "accelerator", "capacity", "reservation")
 PARTS = [
     "\n", "\r", "\0", "\x1b[2J", "\u2028", "\x85", "\ud800", " ", "\t", "'", '"', "\\", "`", "$",
-    "#", "$(touch CANARY)", "`touch CANARY`", ";touch CANARY;", "|touch CANARY", "&&touch CANARY&", "!!",
+    "#", "$(touch CANARY)", "`touch CANARY`", ";touch CANARY;", "|touch CANARY", "&&touch CANARY&",
+    "!!",
     "\n#SBATCH --wrap=x\n", "#SBATCH --uid=0", "%j", "%%", "%A_%a", "$(HOME)", "$$(X)", "${HOME}",
     "..", "/", "//", "../../etc", "*", "?", "[a]", "{a,b}", "~", "-", "--", "--help", "-rf", "=",
     "gs://bucket/", "/runs/", "a", "z9", "A_b", ".", ",", ":", "@", "é", "名", "\u200b", "\u202e",
@@ -74,10 +75,13 @@ def with_text(kind, place, text):
 def accepted(kind, place, text):
     """The job, or None if it was refused: then in one printable sentence."""
     try:
-        return with_text(kind, place, text)
-    except ConfigError as error:
+        spec = with_text(kind, place, text)
+        if kind == "slurm":
+            LocalFolder(spec.out)  # which looks for the home of ~NAME
+        return spec
+    except UserError as error:
         assert "\n" not in str(error), (kind, place, text)
-        assert "job." in str(error) or "accelerator" in str(error)
+        assert re.match(r"job\.|accelerator|The folder", str(error))
         str(error).encode()
         return None
 
