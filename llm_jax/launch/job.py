@@ -28,6 +28,7 @@ from llm_jax.launch.records import (
     load_job,
     next_incarnation,
     read_json,
+    read_object,
     stop_requested,
     trainer_status,
     write_json,
@@ -103,7 +104,7 @@ def check_packages(spec: JobSpec) -> None:
 
 
 def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:
-    held = read_json(folder, "launch/job.json")
+    held = read_object(folder, "launch/job.json", {"spec": {"name": str}})
     owner = held["spec"]["name"] if held else None
     if owner not in (None, spec.name):
         raise UserError(

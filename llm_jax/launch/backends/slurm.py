@@ -16,7 +16,7 @@ from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.forms import check_text, shell_word, slurm_file
-from llm_jax.launch.records import read_json, write_json
+from llm_jax.launch.records import read_object, write_json
 from llm_jax.launch.spec import JobSpec, Slurm
 
 JOB = "launch/slurm.json"
@@ -128,7 +128,7 @@ class Driver:
         write_json(self.folder, JOB, {"id": int(printed.strip().split(";")[0])})
 
     def _id(self) -> int | None:
-        held = read_json(self.folder, JOB)
+        held = read_object(self.folder, JOB, {"id": int})
         return held["id"] if held else None
 
     def resource(self) -> Resource:
