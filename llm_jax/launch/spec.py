@@ -98,6 +98,8 @@ class SkyPilot:
 
 MOST_HOSTS = 65_536
 """Of a job; the largest that were published have a quarter of it."""
+MOST_PROCESSES = 256
+"""Of a job on one machine."""
 LONGEST_WORD = 65_536
 """Bytes of a word of the trainer's command, or of a variable; Linux takes twice as much."""
 MOST_SECONDS = 43_200.0
@@ -236,6 +238,11 @@ def check_backend(spec: JobSpec) -> None:
             not unknown,
             f"job.accelerator is {spec.accelerator!r} with {counted(spec.hosts, 'host')}, which "
             f"the {backend.kind} back end does not have: it starts {' or '.join(kinds)} machines.",
+        )
+        require(
+            isinstance(backend, Slurm) or spec.hosts <= MOST_PROCESSES,
+            f"job.slices is {spec.slices}: one machine runs at most {MOST_PROCESSES} processes, "
+            "name another back end.",
         )
         require(
             not (in_bucket and isinstance(backend, Slurm)),
