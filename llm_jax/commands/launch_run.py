@@ -161,6 +161,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch.backends import driver
     from llm_jax.launch.dataset import check_path
     from llm_jax.launch.folder import open_folder
+    from llm_jax.launch.guard import check_run
     from llm_jax.launch.records import load_job, read_json
 
     require(not args.manifest or args.dry_run, "--manifest goes with --dry-run: give both.")
@@ -168,6 +169,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     trained = _trained(spec, args)
     if args.dry_run:
         job.check_mesh(spec, trained)
+        check_run(spec, to_dict(trained))
         check_path(spec, trained)
         if args.manifest:
             return {"job": spec.name, "manifest": manifest.text(spec, trained)}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llm_jax.config import UserError
+from llm_jax.config.secrets import redact
 
 LONGEST = 1000
 """Most characters of an error message."""
@@ -68,8 +69,9 @@ def give_up_output() -> None:
 
 
 def complain(sentence: str) -> None:
-    """Prints `error: sentence` on one line of bounded length, whatever it quotes."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(sentence.split("\n")))
+    """Prints `error: sentence` on one line of bounded length, whatever it quotes, but no secret."""
+    words = " ".join(redact(sentence).split("\n"))
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
     print(f"error: {line}", file=sys.stderr, flush=True)

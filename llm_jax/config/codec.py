@@ -80,7 +80,8 @@ def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
     raw = migrated(raw, cls, where)
     hints = typing.get_type_hints(cls)
     for key in raw:
-        require(key in hints, f"{where} has no field {key!r}: {nearest(key, hints)}")
+        if key not in hints:  # the nearest name takes milliseconds to find
+            raise ConfigError(f"{where} has no field {key!r}: {nearest(key, hints)}")
     for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         no_default = (
             item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
@@ -99,8 +100,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, dict) and len(options) > 1:
             kinds = {a.kind: a for a in options}
             kind = value.get("kind")
-            known = isinstance(kind, str) and kind in kinds
-            require(known, f"{where}.kind is {kind!r}: {nearest(str(kind), kinds)}")
+            if not isinstance(kind, str) or kind not in kinds:
+                raise ConfigError(f"{where}.kind is {kind!r}: {nearest(str(kind), kinds)}")
             return from_dict(value, kinds[kind], where)
         return _convert(value, options[0], where)
     if origin is Literal:

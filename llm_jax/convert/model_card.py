@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from llm_jax.config import OptimConfig, RunConfig, from_dict
+from llm_jax.config.secrets import redact
 from llm_jax.convert.text_facts import TextFacts, text_facts
 from llm_jax.runs.history import Entry, History, read_history
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
@@ -25,7 +26,7 @@ OPTIMIZERS = {
 def model_card(
     config: RunConfig, step: int, params: dict[str, Any], architecture: str, run: Path
 ) -> str:
-    """Markdown with the front matter of the Hugging Face hub."""
+    """Markdown with the front matter of the Hugging Face hub, without what looks like a secret."""
     model, history = config.model, read_history(run, config)
     facts = _facts(config, step, history)
     size = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
@@ -63,7 +64,7 @@ def model_card(
         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))",
         "```",
     ]
-    return "\n".join(lines) + "\n"
+    return redact("\n".join(lines) + "\n")
 
 
 def _facts(config: RunConfig, step: int, history: History) -> TextFacts:

@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, require
+from llm_jax.config.errors import check_seed
 from llm_jax.data.batch import IGNORED, Rows
 from llm_jax.data.order import Order
 from llm_jax.data.prefetch import Prefetch
 
 if TYPE_CHECKING:
     from llm_jax.data.dataset import TokenDataset
+
+MOST_TOKENS = 2**31 - 1
+"""Of a batch."""
+MOST_ROWS = 2**62
+"""Sequences that an order numbers."""
 
 
 class Batches:
@@ -48,7 +54,8 @@ class Batches:
       windows: windows of T inputs in the split.
 
     Raises:
-      UserError: an unknown split, a split shorter than one window, B not divisible by `hosts`.
+      UserError: an unknown split, a split shorter than one window, B not divisible by `hosts`, or a
+        number that is out of range.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Batches:
         offset: int = 0,
         prepare: Callable[[Rows, np.ndarray], Rows] | None = None,
     ) -> None:
+        _check_sizes(seq_len, batch_size, seed)
         tokens = dataset.num_tokens(split)
         if seq_len >= tokens:
             raise UserError(
@@ -103,6 +111,10 @@ class Batches:
     def run(self, step: int, count: int) -> list[Rows]:
         """The batches of `count` steps from `step` on, read together, because each call into the
         files costs as much as reading about 10,000 tokens."""
+        if not 0 <= step <= MOST_ROWS // self.batch_size - count:
+            raise UserError(
+                f"The step is {step}: give one from 0 to {MOST_ROWS // self.batch_size - count:,}."
+            )
         steps = np.arange(step, step + count, dtype=np.int64)
         rows = (steps[:, None] * self.batch_size + self._rows).reshape(-1)
         batch = self._in_order(rows) if self.seed is None else self._shuffled(rows)
@@ -179,3 +191,16 @@ def documents(
         "segments": segments,
         "positions": column - begin,
     }
+
+
+def _check_sizes(seq_len: int, batch_size: int, seed: int | None) -> None:
+    """Raises `ConfigError` for numbers that no memory holds, or that are none."""
+    for name, value in (("seq_len", seq_len), ("batch_size", batch_size)):
+        require(value > 0, f"data.{name} is {value}: it must be above 0.")
+    require(
+        seq_len * batch_size <= MOST_TOKENS,
+        f"data.batch_size is {batch_size} and data.seq_len {seq_len}: a batch has at most "
+        f"{MOST_TOKENS:,} tokens.",
+    )
+    if seed is not None:
+        check_seed("data", seed)

@@ -6,13 +6,14 @@ A split is one stream of tokens `<s> document </s> <s> document </s> …`, store
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llm_jax.config import UserError, read_dataset_info
+from llm_jax.config import ConfigError, UserError, read_dataset_info
 from llm_jax.data.batches import Batches
 from llm_jax.data.record_files import check_records
 from llm_jax.data.tfds import load_tfds
@@ -23,9 +24,17 @@ RECORDS_FOLDER = "tokens/1.0.0"
 
 
 class UnreadableRecords(UserError):
-    """Damaged records, or a failing disk: another try may succeed."""
+    """A failing disk or mount: another try may succeed."""
 
     exit_code = 1
+
+
+class DamagedRecords(ConfigError):
+    """Records that are not what was written: no other try can read them."""
+
+
+# What array_record says of a file's content; what it says of a disk comes as the same exception.
+CORRUPT = re.compile(r"[Cc]orrupted|hash mismatch|should be at least|DATA_LOSS|[Ii]nvalid")
 
 
 class RecordReader:
@@ -36,22 +45,32 @@ class RecordReader:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
-        tfds = load_tfds()
-        self._folder = folder
+        self._folder, self._split = folder, split
         with self._named():
-            builder = tfds.builder_from_directory(folder)
-            self._dtype = np.dtype(builder.info.features["tokens"].np_dtype)
-            self._source = builder.as_data_source(
-                split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-            )
+            self._open()
+
+    def _open(self) -> None:
+        tfds = load_tfds()
+        builder = tfds.builder_from_directory(self._folder)
+        self._dtype = np.dtype(builder.info.features["tokens"].np_dtype)
+        self._source = builder.as_data_source(
+            split=self._split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
 
     def read(self, numbers: list[int]) -> list[np.ndarray]:
+        with self._named():
+            try:
+                return self._read(numbers)
+            except RuntimeError:
+                self._open()  # what a network has damaged on its way is whole the second time
+                return self._read(numbers)
+
+    def _read(self, numbers: list[int]) -> list[np.ndarray]:
         from tensorflow_datasets.proto import tf_example_pb2
 
-        with self._named():
-            examples = map(tf_example_pb2.Example.FromString, self._source.__getitems__(numbers))
-            values = (one.features.feature["tokens"].bytes_list.value[0] for one in examples)
-            return [np.frombuffer(value, self._dtype) for value in values]
+        examples = map(tf_example_pb2.Example.FromString, self._source.__getitems__(numbers))
+        values = (one.features.feature["tokens"].bytes_list.value[0] for one in examples)
+        return [np.frombuffer(value, self._dtype) for value in values]
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
@@ -62,9 +81,11 @@ class RecordReader:
             raise
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UnreadableRecords(
-                f"The records in {self._folder} cannot be read ({why}): restore them, or build the "
-                "dataset again."
+            may_pass = isinstance(error, RuntimeError) and not CORRUPT.search(str(error))
+            kind = UnreadableRecords if may_pass else DamagedRecords
+            raise kind(
+                f"The records in {self._folder} {'cannot be read' if may_pass else 'are damaged'} "
+                f"({why}): restore them, or build the dataset again."
             ) from error
 
 
@@ -175,9 +196,19 @@ class TokenDataset:
 
     def _filled(self, split: str, records: np.ndarray) -> np.ndarray:
         """(n, record_tokens) int32: the records of these numbers; a short one is padded."""
-        buffer = np.zeros((len(records), self.info["record_tokens"]), np.int32)
-        for row, tokens in zip(buffer, self.records(split, records.tolist()), strict=True):
-            row[: len(tokens)] = tokens
+        size = self.info["record_tokens"]
+        buffer = np.zeros((len(records), size), np.int32)
+        whole = np.minimum(size, self.num_tokens(split) - records * size)
+        for row, tokens, length in zip(
+            buffer, self.records(split, records.tolist()), whole.tolist(), strict=True
+        ):
+            if len(tokens) != length:
+                raise DamagedRecords(
+                    f"The records in {self.path / RECORDS_FOLDER} are damaged (one has "
+                    f"{len(tokens)} tokens, not {length}): restore them, or build the dataset "
+                    "again."
+                )
+            row[:length] = tokens
         return buffer
 
     def find(self, split: str, token: int, start: int) -> int | None:

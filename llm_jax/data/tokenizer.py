@@ -97,7 +97,18 @@ class Tokenizer:
         return cls(read_bytes(path))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without `<s>` and `</s>`."""
+        """Ids of `text`, without `<s>` and `</s>`.
+
+        Raises:
+          UserError: it holds half a character (a lone surrogate), which UTF-8 cannot say.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"The text holds {text[error.start]!a} at character {error.start:,}, which is not "
+                "Unicode: remove it, or read the text with the right encoding."
+            ) from None
         return self._processor.encode(text, out_type=int)
 
     def encode_documents(self, texts: list[str], threads: int | None = None) -> list[np.ndarray]:

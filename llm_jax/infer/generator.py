@@ -120,9 +120,11 @@ def generate(
       on_tokens: called with the new ids of each row, every `CHUNK` tokens.
 
     Raises:
-      UserError: a prompt leaves no room for `max_tokens` in the model's context, or the logits are
-        not finite numbers.
+      UserError: a prompt leaves no room for `max_tokens` in the model's context, the logits are not
+        finite numbers, or the seed does not fit into 32 bits.
     """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"The seed is {seed}: give a number from 0 to {2**32 - 1}.")
     lengths = [len(prompt) for prompt in prompts]
     check_room(decoder.model, max(lengths), max_tokens)
     prompt_BP = np.zeros((len(prompts), max(lengths)), np.int32)

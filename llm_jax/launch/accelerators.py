@@ -36,6 +36,8 @@ class Accelerator:
         return self.hosts * self.chips_per_host * per_chip
 
 
+MOST_CPU_DEVICES = 1024
+"""XLA starts threads for each; only tests and rehearsals want more than one."""
 # GKE node labels (cloud.google.com/gke-tpu-accelerator): GKE documentation, "TPUs in GKE".
 GKE_TPU_LABEL = {
     "v4": "tpu-v4-podslice",
@@ -66,7 +68,7 @@ def accelerator(name: str) -> Accelerator:
     Raises:
       ConfigError: no such chip, or no slice of that size; the sentence names the nearest.
     """
-    match = re.fullmatch(r"([a-z][a-z0-9]*)-(\d+)", name)
+    match = re.fullmatch(r"([a-z][a-z0-9]{0,19})-(\d{1,9})", name, re.ASCII)
     require(
         match is not None,
         f"accelerator is {name!r}: write chip and size, such as v5p-128, v6e-64, h100-8 or cpu-2.",
@@ -75,8 +77,13 @@ def accelerator(name: str) -> Accelerator:
     chip, size = match.group(1).replace("v5litepod", "v5e"), int(match.group(2))
     require(size > 0, f"accelerator is {name!r}: its size must be above 0.")
     if chip == "cpu":
+        require(
+            size <= MOST_CPU_DEVICES,
+            f"accelerator is {name!r}: a machine makes at most {MOST_CPU_DEVICES:,} CPU devices.",
+        )
         return Accelerator(name, chip, "cpu", 1, size, "")
-    require(chip in CHIPS, f"accelerator is {name!r}: {nearest(chip, [*CHIPS, 'cpu'])}")
+    if chip not in CHIPS:
+        raise ConfigError(f"accelerator is {name!r}: {nearest(chip, [*CHIPS, 'cpu'])}")
     if CHIPS[chip].kind == "gpu":
         most = CHIPS[chip].chips_per_host
         require(

@@ -25,6 +25,7 @@ from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.config.exits import CONFIG, FINISHED, PEER_LOST, PREEMPTED
+from llm_jax.config.secrets import redact, secret_values
 from llm_jax.launch import checks, mount
 from llm_jax.launch.cause import classify, decide, sentence
 from llm_jax.launch.checks import Refused
@@ -57,6 +58,7 @@ class Agent:
         self.incarnation += int(env.get("LLM_JAX_RESTARTS", 0))
         self.poll = 5.0 if folder.address.startswith("gs://") else 0.25
         self.terminated = False
+        self.secrets = secret_values(env)
 
     def run(self) -> int:
         """Runs attempts until the job is over for this host; returns the exit code."""
@@ -83,6 +85,11 @@ class Agent:
 
     def say(self, text: str) -> None:
         print(f"[agent {self.process}] {text}", flush=True)
+
+    def without_secrets(self, output: bytes) -> bytes:
+        """What a trainer wrote, with known secrets hidden, those of this environment among them."""
+        text = redact(output.decode(errors="surrogateescape"), self.secrets)
+        return text.encode(errors="surrogateescape")
 
     def leaving(self) -> bool:
         return self.terminated or stop_requested(self.folder)
@@ -172,7 +179,9 @@ class Agent:
             told = ("memory", "killed by the kernel for lack of memory")
         if told is None and code == -signal.SIGTERM and watch.asked is not None:
             told = ("preempted", "stopped before it could save")
-        kind, words = told or classify(code, trainer.tail.decode(errors="replace"))
+        kind, words = told or classify(
+            code, self.without_secrets(trainer.tail).decode(errors="replace")
+        )
         return self.record(kind, words, code, trainer_status(self.folder, self.process))
 
     def trainer_environment(self, attempt: str, lead: dict) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from llm_jax.config.wording import counted
 from llm_jax.facts.attached import TPU_FILES
 from llm_jax.launch.folder import Folder
-from llm_jax.launch.records import attempt_folder, read_json, write_json
+from llm_jax.launch.records import attempt_folder, read_object, write_json
 from llm_jax.launch.spec import JobSpec, Local
 
 
@@ -125,7 +125,8 @@ def wait_for_all(
         present = folder.names(attempt_folder(attempt)).keys()
         missing = sorted(p for name, p in wanted.items() if name not in present)
         if not missing:
-            return read_json(folder, f"{attempt_folder(attempt)}/host.0.json")
+            lead = f"{attempt_folder(attempt)}/host.0.json"
+            return read_object(folder, lead, {"address": str, "port": (int,)})
         if interrupted():
             return None
         if time.monotonic() > deadline:

@@ -79,12 +79,20 @@ class LocalFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def _make_parent(self, name: str) -> None:
+        """`launch/` can only be entered by its owner: it holds the environment and the logs."""
+        if name.startswith("launch/"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "launch").mkdir(mode=0o700, exist_ok=True)
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+
     def write(self, name: str, data: bytes) -> None:
+        self._make_parent(name)
         write_bytes(self.path / name, data, durable=False)
 
     def create(self, name: str, data: bytes) -> bool:
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._make_parent(name)
         temporary = sibling(target)
         try:
             temporary.write_bytes(data)
@@ -112,7 +120,7 @@ class LocalFolder:
 
     def append(self, name: str, data: bytes) -> None:
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._make_parent(name)
         with target.open("ab") as file:
             file.write(data)
 

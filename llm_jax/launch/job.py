@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, load, require
+from llm_jax.config import RunConfig, UserError, load, require, to_dict
 from llm_jax.config.extras import require_packages
 from llm_jax.config.wording import counted
 from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
@@ -20,6 +20,7 @@ from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import decide, root_cause, sentence
 from llm_jax.launch.dataset import check_dataset
 from llm_jax.launch.folder import Folder, check_bucket, check_writable, open_folder
+from llm_jax.launch.guard import check_run
 from llm_jax.launch.lease import is_supervised
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
@@ -27,6 +28,7 @@ from llm_jax.launch.records import (
     load_job,
     next_incarnation,
     read_json,
+    read_object,
     stop_requested,
     trainer_status,
     write_json,
@@ -61,6 +63,7 @@ def prepare(
     check_packages(spec)
     run = run or load(spec.config)
     check_mesh(spec, run)
+    check_run(spec, to_dict(run))
     check_dataset(spec, run, say)
     folder = open_folder(spec.out)
     unseen = check_bucket(folder)
@@ -101,7 +104,7 @@ def check_packages(spec: JobSpec) -> None:
 
 
 def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:
-    held = read_json(folder, "launch/job.json")
+    held = read_object(folder, "launch/job.json", {"spec": {"name": str}})
     owner = held["spec"]["name"] if held else None
     if owner not in (None, spec.name):
         raise UserError(

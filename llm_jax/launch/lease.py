@@ -9,6 +9,7 @@ number above its own has lost the job and must not act again.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -16,10 +17,12 @@ from collections.abc import Callable
 
 from llm_jax.config import UserError
 from llm_jax.launch.folder import Folder
-from llm_jax.launch.records import read_json
+from llm_jax.launch.records import pass_over, read_object
 from llm_jax.runs.process import is_alive, this_process
 
 EXPIRES = 60.0  # seconds without a sign of life
+LEASE_FILE = re.compile(r"launch/leases/(\d{6})\.json")
+CONTENT = {"time": float, "released": bool, "host": (str,), "pid": (int,)}
 
 
 class LeaseLost(Exception):
@@ -54,7 +57,7 @@ class Lease:
 
     def _free(self, number: int, expires: float, sleep: Callable[[float], None]) -> bool:
         held = self.folder.read(_name(number))
-        content = read_json(self.folder, _name(number)) or {}
+        content = read_object(self.folder, _name(number), CONTENT) or {}
         if content.get("released"):
             return True
         if is_alive(content) is False:
@@ -69,7 +72,7 @@ class Lease:
         return True
 
     def _holder(self, number: int) -> str:
-        content = read_json(self.folder, _name(number)) or {}
+        content = read_object(self.folder, _name(number), CONTENT) or {}
         return f"on {content.get('host', '?')} by process {content.get('pid', '?')}"
 
     def _content(self, released: bool = False) -> bytes:
@@ -101,7 +104,8 @@ def is_supervised(folder: Folder) -> bool:
     Where it cannot be seen it is known by the time that it wrote last, and clocks differ.
     """
     number = _highest(folder)
-    content = (read_json(folder, _name(number)) if number >= 0 else None) or {"released": True}
+    held = read_object(folder, _name(number), CONTENT) if number >= 0 else None
+    content = held or {"released": True}
     if content.get("released"):
         return False
     alive = is_alive(content)
@@ -115,4 +119,11 @@ def _name(number: int) -> str:
 
 
 def _highest(folder: Folder) -> int:
-    return max((int(name[-11:-5]) for name in folder.names("launch/leases")), default=-1)
+    numbers = []
+    for name in folder.names("launch/leases"):
+        lease = LEASE_FILE.fullmatch(name)
+        if lease is None:
+            pass_over(folder.address, f"{name} is not a lease")
+        else:
+            numbers.append(int(lease[1]))
+    return max(numbers, default=-1)

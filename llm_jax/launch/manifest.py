@@ -91,7 +91,8 @@ def put_files(folder: Folder, source: Path) -> None:
             continue
         held, brought = read_json(folder, f"launch/{name}"), json.loads(data)
         if part:  # beside the specification is the number of the first start
-            held, brought = (held or {}).get(part), brought[part]
+            held = held.get(part) if isinstance(held, dict) else None
+            brought = brought[part]
         if held != brought:
             raise UserError(
                 f"{folder.address} holds another launch/{name} than the manifest: choose another "

@@ -16,13 +16,15 @@ Slurm start, JobSet restart), the restart counts trainers started within it.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from llm_jax.config import UserError, from_dict, parse_json
+from llm_jax.config import UserError, from_dict, parse_json, require_shape
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.spec import JobSpec
 
@@ -32,8 +34,10 @@ Kind = Literal[
     "lost", "preempted", "peer", "finished",
 ]  # fmt: skip
 ATTEMPT_FILE = re.compile(
-    r"launch/attempts/(\d{4,9}\.\d{4,9})/host\.\d+\.(json|exit\.json|log(?:\.\d+)?)"
+    r"launch/attempts/(\d{4,9}\.\d{4,9})/host\.(\d{1,9})\.(json|exit\.json|log(?:\.\d+)?)"
 )
+MOST_WORDS = 300
+"""Characters of what is said about a file."""
 KINDS: tuple[str, ...] = Kind.__args__  # type: ignore[attr-defined]
 
 
@@ -94,6 +98,30 @@ def read_json(folder: Folder, name: str) -> Any:
         return None
 
 
+def read_object(folder: Folder, name: str, shape: dict[str, Any]) -> dict[str, Any] | None:
+    """The object in the file `name`, or None where there is none.
+
+    One that is damaged, or not of that shape (`require_shape`), counts as none; that is said.
+    """
+    data = folder.read(name)
+    if data is None:
+        return None
+    try:
+        value = parse_json(data, name)
+        require_shape(value, shape, name)
+    except UserError as error:
+        pass_over(folder.address, str(error))
+        return None
+    return value
+
+
+@functools.cache  # whoever watches a folder meets the same file again and again
+def pass_over(address: str, what: str) -> None:
+    """Says, once in a process, that something in a job's folder is not used."""
+    words = " ".join(what.split())[:MOST_WORDS].rstrip(".")
+    print(f"warning: passed over in {address}: {words}", file=sys.stderr, flush=True)
+
+
 def job_json(spec: JobSpec, first: int) -> str:
     """Content of `launch/job.json`; `first` is the incarnation that this launch begins with."""
     return _dump({"spec": asdict(spec), "first": first}).decode()
@@ -123,23 +151,52 @@ def attempt_folder(attempt: str) -> str:
 def attempts(folder: Folder, hosts: int, first: int = 0) -> list[Attempt]:
     """The attempts from incarnation `first` on, oldest first."""
     found: dict[str, list[ExitRecord]] = {}
-    for name, attempt, is_exit in _attempt_files(folder):
-        if attempt < attempt_name(first, 0):
+    for file in attempt_files(folder):
+        if file.attempt < attempt_name(first, 0):
             continue
-        exits = found.setdefault(attempt, [])
-        if is_exit:
-            raw = read_json(folder, name)
-            if raw is not None:
-                exits.append(from_dict(raw, ExitRecord, name))
+        exits = found.setdefault(file.attempt, [])
+        record = _exit_record(folder, file, hosts) if file.is_exit else None
+        if record is not None:
+            exits.append(record)
     ordered = {a: sorted(e, key=lambda r: r.process) for a, e in sorted(found.items())}
     return [Attempt(name, tuple(exits), hosts) for name, exits in ordered.items()]
 
 
-def _attempt_files(folder: Folder) -> list[tuple[str, str, bool]]:
-    """(name, attempt, whether it tells an end) of what agents have written; a stranger's files
-    beside them are not the job's."""
-    matches = (ATTEMPT_FILE.fullmatch(name) for name in folder.names("launch/attempts"))
-    return [(found[0], found[1], found[2] == "exit.json") for found in matches if found]
+def _exit_record(folder: Folder, file: AttemptFile, hosts: int) -> ExitRecord | None:
+    """The record in a file; None if it is damaged or not of a host of the job, which is said."""
+    raw = read_object(folder, file.name, {})
+    if raw is None:
+        return None
+    try:
+        record = from_dict(raw, ExitRecord, file.name)
+        if record.process == file.process < hosts:
+            return record
+        raise UserError(f"{file.name} is of host {record.process}, of {hosts}")
+    except UserError as error:
+        pass_over(folder.address, str(error))
+        return None
+
+
+@dataclass(frozen=True)
+class AttemptFile:
+    """What an agent has written about an attempt."""
+
+    name: str
+    attempt: str
+    process: int
+    is_exit: bool
+
+
+def attempt_files(folder: Folder) -> list[AttemptFile]:
+    """What agents have written; a stranger's files beside them are passed over."""
+    found = []
+    for name in folder.names("launch/attempts"):
+        parts = ATTEMPT_FILE.fullmatch(name)
+        if parts is None:
+            pass_over(folder.address, f"{name} is not of an agent")
+        else:
+            found.append(AttemptFile(name, parts[1], int(parts[2]), parts[3] == "exit.json"))
+    return found
 
 
 def next_attempt(folder: Folder, incarnation: int) -> str:
@@ -147,7 +204,7 @@ def next_attempt(folder: Folder, incarnation: int) -> str:
 
     Hosts that call this after the same ending agree on the answer without talking to each other.
     """
-    ended = {attempt for _, attempt, is_exit in _attempt_files(folder) if is_exit}
+    ended = {file.attempt for file in attempt_files(folder) if file.is_exit}
     restart = 0
     while attempt_name(incarnation, restart) in ended:
         restart += 1
@@ -156,7 +213,7 @@ def next_attempt(folder: Folder, incarnation: int) -> str:
 
 def next_incarnation(folder: Folder) -> int:
     """An incarnation above every one that left an attempt behind."""
-    used = [int(attempt.split(".")[0]) for _, attempt, _ in _attempt_files(folder)]
+    used = [int(file.attempt.split(".")[0]) for file in attempt_files(folder)]
     return max(used, default=-1) + 1
 
 

@@ -6,6 +6,7 @@ so that `status`, `logs` and `stop` need nothing but that folder. Strict JSON, l
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,8 @@ from typing import Literal
 from llm_jax.config import ConfigError, require
 from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import TPU_RUNTIME, Accelerator, accelerator
-
-SECRET_WORDS = {"SECRET", "TOKEN", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "CREDENTIALS"}
-SECRET_PAIRS = ("API_KEY", "ACCESS_KEY", "PRIVATE_KEY", "SECRET_KEY", "AUTH_KEY")
+from llm_jax.launch.forms import check_address, check_forms, check_text
+from llm_jax.launch.guard import check_secrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,10 @@ class Slurm:
     setup: str = ""
     """Shell line that makes llm_jax importable on a node: `. /shared/.venv/bin/activate`."""
 
+    def __post_init__(self) -> None:
+        check_forms("slurm", self, "job.backend")
+        check_text("job.backend.setup", self.setup)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tpu:
@@ -55,8 +59,9 @@ class Tpu:
     """The API's own default is False, and then pip cannot reach an index without Cloud NAT."""
 
     def __post_init__(self) -> None:
+        check_forms("tpu", self, "job.backend")
         require(
-            re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z0-9]+", self.zone) is not None,
+            re.fullmatch(r"[a-z]+-[a-z]+\d{1,3}-[a-z0-9]{1,20}", self.zone) is not None,
             f"job.backend.zone is {self.zone!r}: name a zone such as us-east5-a, a region with the "
             "zone's letter behind it.",
         )
@@ -74,6 +79,10 @@ class Gke:
     service_account: str | None = None
     """Kubernetes service account that may write to the output folder (Workload Identity)."""
 
+    def __post_init__(self) -> None:
+        check_forms("gke", self, "job.backend")
+        check_text("job.backend.context", self.context or "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SkyPilot:
@@ -83,6 +92,18 @@ class SkyPilot:
     infra: str | None = None
     """As SkyPilot writes it, such as `gcp/us-central1`; None lets it choose."""
 
+    def __post_init__(self) -> None:
+        check_forms("skypilot", self, "job.backend")
+
+
+MOST_HOSTS = 65_536
+"""Of a job; the largest that were published have a quarter of it."""
+MOST_PROCESSES = 256
+"""Of a job on one machine."""
+LONGEST_WORD = 65_536
+"""Bytes of a word of the trainer's command, or of a variable; Linux takes twice as much."""
+MOST_SECONDS = 43_200.0
+"""Of a wait in a job. Slurm signals a job at most 65,535 s before its end."""
 
 Backend = Local | Slurm | Tpu | Gke | SkyPilot
 
@@ -102,7 +123,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            require(value > 0, f"limits.{name} is {value}: give seconds above 0.")
+            require(0 < value < math.inf, f"limits.{name} is {value}: give seconds above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +168,24 @@ class JobSpec:
             "a letter first.",
         )
         require(self.out != "", "job.out is empty: name the folder of the run.")
+        for name in ("config", "out", "code"):
+            check_text(f"job.{name}", getattr(self, name) or "")
+        if self.out.startswith("gs://"):
+            check_address("job.out", self.out)
+        check_forms("job", self, "job")
         require(self.slices > 0, f"job.slices is {self.slices}: it must be above 0.")
+        require(
+            self.hosts <= MOST_HOSTS,
+            f"job.slices is {self.slices} and job.accelerator is {self.accelerator!r}: a job has "
+            f"at most {MOST_HOSTS:,} hosts.",
+        )
         require(self.retries >= 0, f"job.retries is {self.retries}: it must not be negative.")
         for name in ("backoff_seconds", "grace_seconds", "rendezvous_seconds"):
             value = getattr(self, name)
-            require(value > 0, f"job.{name} is {value}: it must be above 0.")
+            require(
+                0 < value <= MOST_SECONDS,
+                f"job.{name} is {value}: it must be above 0, and at most {MOST_SECONDS:,.0f}.",
+            )
         require(
             not (self.code and self.image),
             "job.code and job.image are both set: send the code or name an image that holds it.",
@@ -165,7 +199,10 @@ class JobSpec:
             all(isinstance(word, str) and word for word in self.trainer),
             f"job.trainer is {self.trainer!r}: give a list of words.",
         )
+        for word in self.trainer:
+            check_text("job.trainer", word.translate({9: None, 10: None}), most=LONGEST_WORD)
         check_environment(self.env)
+        check_secrets(self)
         check_backend(self)
 
     @property
@@ -179,7 +216,7 @@ class JobSpec:
 
 
 def check_environment(env: dict) -> None:
-    """Raises `ConfigError` for what is not a variable, and for a name that looks like a secret."""
+    """Raises `ConfigError` for what is not a variable of one line."""
     for name, value in env.items():
         plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
         require(plain, f"job.env has the name {name!r}: use letters, digits and underscores.")
@@ -187,13 +224,7 @@ def check_environment(env: dict) -> None:
             isinstance(value, str) and "\n" not in value,
             f"job.env.{name} must be a string of one line.",
         )
-        upper = name.upper()
-        secret = SECRET_WORDS & set(upper.split("_")) or any(p in upper for p in SECRET_PAIRS)
-        require(
-            not secret,
-            f"job.env.{name} looks like a secret, and a job's specification is stored in the "
-            "clear: let the hosts read it from a secret manager or a mounted file.",
-        )
+        check_text(f"job.env.{name}", value, most=LONGEST_WORD)
 
 
 def check_backend(spec: JobSpec) -> None:
@@ -207,6 +238,15 @@ def check_backend(spec: JobSpec) -> None:
             not unknown,
             f"job.accelerator is {spec.accelerator!r} with {counted(spec.hosts, 'host')}, which "
             f"the {backend.kind} back end does not have: it starts {' or '.join(kinds)} machines.",
+        )
+        require(
+            isinstance(backend, Slurm) or spec.hosts <= MOST_PROCESSES,
+            f"job.slices is {spec.slices}: one machine runs at most {MOST_PROCESSES} processes, "
+            "name another back end.",
+        )
+        require(
+            not (in_bucket and isinstance(backend, Slurm)),
+            f"job.out is {spec.out!r}: the slurm back end needs a folder that all nodes share.",
         )
         require(
             spec.capacity == "on-demand",

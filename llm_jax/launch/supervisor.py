@@ -23,7 +23,7 @@ from llm_jax.launch.folder import Folder, open_folder
 from llm_jax.launch.lease import Lease, LeaseLost
 from llm_jax.launch.records import (
     Kind,
-    attempt_folder,
+    attempt_files,
     attempt_name,
     attempts,
     load_job,
@@ -108,8 +108,7 @@ class Supervisor:
 
     def _tell(self) -> None:
         """Says how attempts ended that the agents start again by themselves."""
-        names = self.folder.names("launch/attempts")
-        ended = {name.split("/")[2] for name in names if name.endswith(".exit.json")}
+        ended = {file.attempt for file in attempt_files(self.folder) if file.is_exit}
         if ended <= self.told:
             return
         for attempt in attempts(self.folder, self.spec.hosts, self.first):
@@ -121,9 +120,9 @@ class Supervisor:
 
     def _over(self) -> bool:
         """Whether all agents have left although their hosts still run, as TPU VMs do."""
-        names = self.folder.names("launch/attempts")
-        last = max((name.split("/")[2] for name in names), default="")
-        ends = [n for n in names if n.startswith(attempt_folder(last)) and n.endswith(".exit.json")]
+        files = attempt_files(self.folder)
+        last = max((file.attempt for file in files), default="")
+        ends = [file for file in files if file.attempt == last and file.is_exit]
         if last < attempt_name(self.incarnation, 0) or len(ends) < self.spec.hosts:
             return False
         history = attempts(self.folder, self.spec.hosts, self.first)

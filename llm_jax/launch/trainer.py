@@ -13,6 +13,7 @@ from pathlib import Path
 
 TAIL_BYTES = 16 << 10
 BUFFER_BYTES = 16 << 20
+LINE_BYTES = 64 << 10  # a longer line is taken in pieces
 LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -59,6 +60,15 @@ class Trainer:
         if dropped:
             return b"[%d bytes of output were dropped here]\n" % dropped + data
         return data
+
+    def take_lines(self) -> bytes:
+        """What `take_output` returns, up to the end of the last line; all once it has ended."""
+        data = self.take_output()
+        lines, newline, rest = data.rpartition(b"\n")
+        if self.code() is not None or len(rest) > LINE_BYTES:
+            return data
+        self.give_back(rest)
+        return lines + newline
 
     def give_back(self, data: bytes) -> None:
         """Puts output back that could not be stored, so that the next call returns it again."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llm_jax.launch import checks
 from llm_jax.launch.peers import Peers
-from llm_jax.launch.records import Kind, attempt_folder, read_json, trainer_status
+from llm_jax.launch.records import Kind, attempt_folder, read_object, trainer_status
 from llm_jax.launch.trainer import Trainer
 from llm_jax.launch.watchdog import Watchdog
 
@@ -78,7 +78,7 @@ class Watch:
         ended, _ = self.peers.look(now)
         for process in ended if self.peer_gone is None else ():
             name = f"{attempt_folder(self.attempt)}/host.{process}.exit.json"
-            record = read_json(self.agent.folder, name)
+            record = read_object(self.agent.folder, name, {"kind": str})
             if record and record["kind"] != "finished":
                 self.peer_gone = now
                 if record["kind"] == "preempted":  # all save together, which takes its time
@@ -113,8 +113,9 @@ class Watch:
 
 
 def store_output(agent: Agent, attempt: str, trainer: Trainer) -> None:
-    """Sends what the trainer has written to this process's own output and to the folder."""
-    data = trainer.take_output()
+    """Sends the lines that the trainer has written to this process's own output and to the folder,
+    without the secrets in them."""
+    data = agent.without_secrets(trainer.take_lines())
     if not data:
         return
     sys.stdout.buffer.write(data)

@@ -20,6 +20,10 @@ MEGACORE = ("v4", "v5p")
 """Chips whose two cores JAX sees as one device: their compiler configuration is `megacore`."""
 
 
+MOST_CHIPS = 65_536
+"""Of a machine that is compiled for; the largest that was published has 50,944."""
+
+
 def find(name: str, slices: int = 1) -> Machine:
     """`slices` slices of an accelerator type (`v5p-128`, `v5e-256`) or of a torus (`v5p:4x4x4`).
 
@@ -28,7 +32,9 @@ def find(name: str, slices: int = 1) -> Machine:
     Raises:
       UserError: there is no such slice; the message names the nearest ones.
     """
-    found = re.fullmatch(r"(?:(\d+)x\s*)?([a-z0-9]+?)(?:(-)(\d+)|:([\dx]+))", name.strip())
+    found = re.fullmatch(
+        r"(?:(\d{1,9})x\s*)?([a-z0-9]+?)(?:(-)(\d{1,9})|:([\dx]{1,30}))", name.strip()
+    )
     said = {"v5litepod": "v5e", "v5lite": "v5e", "v7x": "tpu7x"}
     kind = said.get(found.group(2), found.group(2)) if found else name
     chip = CHIPS.get(kind)
@@ -44,6 +50,10 @@ def find(name: str, slices: int = 1) -> Machine:
     wanted = found.group(4) or found.group(5)
     for piece in chip.slices:
         if wanted in (piece.topology, str(piece.chips * chip.cores_in_name)):
+            if count * piece.chips > MOST_CHIPS:
+                raise UserError(
+                    f"--slices is {slices}: the compiler is asked for {MOST_CHIPS:,} chips at most."
+                )
             return Machine(chip, piece, count)
     raise UserError(f"There is no TPU slice {name!r}: the nearest are {near(chip, wanted)}.")
 

@@ -18,7 +18,7 @@ import zstandard
 from data_samples import JAPANESE
 
 from llm_jax.config import UserError
-from llm_jax.data.sources import FileSource, LeftOut, files, json_records, left_out
+from llm_jax.data.sources import FileSource, LeftOut, files, json_records, left_out, unpack
 
 TEXTS = [f"document {i}: {JAPANESE.splitlines()[i % 5]} {os.urandom(30).hex()}" for i in range(400)]
 LINES = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()
@@ -290,6 +290,19 @@ def test_a_bomb_takes_time_but_no_memory(tmp_path: Path) -> None:
         (2, "longer than 33,554,432 bytes"),
         (None, "longer than 33,554,432 bytes"),
     ]
+
+
+def test_a_bomb_of_many_lines_is_left_out_whole(tmp_path: Path, monkeypatch) -> None:
+    """Each line is small, so only the expansion tells: 10 KB would be gigabytes on the disk."""
+    monkeypatch.setattr(unpack, "FREE_BYTES", 2**22)
+    for name, lines in (("bomb", 2**21), ("long", 2**12)):
+        packed = zstandard.ZstdCompressor(level=19).compress(b'{"text": "a"}\n' * lines)
+        (tmp_path / f"{name}.jsonl.zst").write_bytes(packed)
+    texts, entries = read(tmp_path)
+    assert len(texts) == 2**12
+    (entry,) = entries
+    assert entry["file"].endswith("bomb.jsonl.zst")
+    assert entry["detail"] == "expands to over 1,000 times its size"
 
 
 def test_holes_are_not_read(tmp_path: Path) -> None:

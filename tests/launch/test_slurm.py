@@ -47,7 +47,7 @@ def test_the_script_is_exact(make_spec):
         "--account=lab",
         "--time=24:00:00",
     }
-    assert lines.index(". /s/activate") < next(i for i, x in enumerate(lines) if "srun" in x)
+    assert lines.index('eval ". /s/activate"') < next(i for i, x in enumerate(lines) if "srun" in x)
 
 
 @pytest.mark.parametrize(

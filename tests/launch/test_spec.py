@@ -57,6 +57,11 @@ def test_json_round_trip(backend):
     [
         (lambda: spec(name="Demo"), "job.name is 'Demo'"),
         (lambda: spec(slices=0), "job.slices is 0"),
+        (lambda: spec(slices=10**8), "at most 65,536 hosts"),
+        (lambda: spec(slices=257), "one machine runs at most 256 processes"),
+        (lambda: spec(accelerator="cpu-" + "9" * 14), "write chip and size"),
+        (lambda: spec(accelerator="cpu-2000"), "at most 1,024 CPU devices"),
+        (lambda: spec(out="gs://b/r", backend=Slurm()), "a folder that all nodes share"),
         (lambda: spec(retries=-1), "job.retries is -1"),
         (lambda: spec(accelerator="v5p-100"), "near it are v5p-32, v5p-64, v5p-128"),
         (lambda: spec(accelerator="v5"), "write chip and size"),

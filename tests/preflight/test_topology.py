@@ -57,3 +57,17 @@ def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs libtpu, .* pip install 'llm-jax\[tpu\]'"):
         topology.devices(find("v5p-8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "slices"),
+    [
+        ("v5p-128", 10**8),
+        ("v5p-" + "9" * 5000, 1),
+        ("9" * 5000 + "x v5p-8", 1),
+        ("v5p:" + "4x" * 99, 1),
+    ],
+)
+def test_sizes_without_sense_are_refused_at_once(name, slices):
+    with pytest.raises(UserError):
+        find(name, slices)

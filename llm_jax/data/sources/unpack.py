@@ -23,6 +23,9 @@ ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 COMPRESSED_SUFFIXES = {".gz": GZIP, ".zst": ZSTD}
 # Bytes read at a time. Deflate expands at most 1,032 times, zstd a block of 4 bytes to 128 KB.
 GZIP_PIECE, ZSTD_PIECE, PLAIN_PIECE = 2**14, 2**10, 2**20
+FREE_BYTES, MOST_TIMES = 2**30, 1000
+"""Bytes that a file may expand to in any case, and beyond that for each of its bytes; text expands
+2 to 50 times."""
 FOREIGN = re.compile(
     rb"(?P<bzip2>BZh[1-9]1AY&SY)|(?P<xz>\xfd7zXZ\0)|(?P<zip>PK\x03\x04)|(?P<lz4>\x04\x22M\x18)"
     rb"|(?P<sevenzip>7z\xbc\xaf\x27\x1c)|(?P<parquet>PAR1\x15)|(?P<arrow>ARROW1\0)|(?P<pdf>%PDF-)"
@@ -58,7 +61,8 @@ def unpacked(file: BinaryIO, suffix: str) -> Iterator[bytes]:
       suffix: last suffix of the file's name. It matters only in files shorter than the mark.
 
     Raises:
-      Unusable: the data are corrupt, end too early (`cut`), or are compressed twice.
+      Unusable: the data are corrupt, end too early (`cut`), are compressed twice, or expand as no
+        text does.
     """
     head = file.read(4)
     file.seek(0)
@@ -80,7 +84,9 @@ def _decompressed(file: BinaryIO, size: int, member: Callable[[], Any]) -> Itera
       member: makes a decompressor with `eof` and `unused_data`.
     """
     engine, inside, first = member(), False, True
+    taken = made = 0
     while data := file.read(size):
+        taken += len(data)
         while data := data if inside else data.lstrip(b"\0"):  # zeros may follow a member
             try:
                 piece = engine.decompress(data)
@@ -89,6 +95,9 @@ def _decompressed(file: BinaryIO, size: int, member: Callable[[], Any]) -> Itera
             if piece and first:
                 _refuse_compressed_twice(piece)
                 first = False
+            made += len(piece)
+            if made > FREE_BYTES and made > MOST_TIMES * taken:
+                raise Unusable(UNREADABLE, f"expands to over {MOST_TIMES:,} times its size")
             if piece:
                 yield piece
             inside = not engine.eof

@@ -18,6 +18,7 @@ from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import GKE_GPU_LABEL, GKE_TPU_LABEL
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
+from llm_jax.launch.forms import kubernetes_word
 from llm_jax.launch.mount import FUSE_OPTIONS, ROOT
 from llm_jax.launch.spec import Gke, JobSpec
 
@@ -108,7 +109,7 @@ def pod(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": "agent",
         "image": spec.image,
-        "command": ["python3", "-m", "llm_jax.launch.agent", spec.out],
+        "command": ["python3", "-m", "llm_jax.launch.agent", kubernetes_word(spec.out)],
         "env": [{"name": "LLM_JAX_INCARNATION", "value": str(incarnation)}, *_identity()],
         "volumeMounts": [{"name": "gcs", "mountPath": ROOT}],
     }

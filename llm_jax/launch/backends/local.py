@@ -17,10 +17,11 @@ from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
 from llm_jax.launch.cause import signal_name
 from llm_jax.launch.folder import LocalFolder, real_path
-from llm_jax.launch.records import read_json, write_json
+from llm_jax.launch.records import read_object, write_json
 from llm_jax.launch.spec import JobSpec
 
 PIDS = "launch/local.json"
+HELD = {"hostname": str, "pids": {str: int}}
 DEVICES = {"tpu": ("accel*", "vfio/[0-9]*"), "gpu": ("nvidia[0-9]*",)}
 GONE = -1  # it ended, and since it was not our child nobody knows how
 
@@ -73,7 +74,7 @@ class Driver:
 
     def _check_machine(self) -> None:
         """Raises `UserError` if the job's processes are on another machine."""
-        held = read_json(self.folder, PIDS)
+        held = read_object(self.folder, PIDS, HELD)
         if held and held["hostname"] != socket.gethostname():
             raise UserError(
                 f"The job runs on the machine {held['hostname']}: stop it there first, "
@@ -100,8 +101,8 @@ class Driver:
         write_json(self.folder, PIDS, held)
 
     def _pids(self) -> dict[int, int]:
-        held = read_json(self.folder, PIDS)
-        return {int(p): pid for p, pid in held["pids"].items()} if held else {}
+        held = read_object(self.folder, PIDS, HELD) or {"pids": {}}
+        return {int(p): pid for p, pid in held["pids"].items() if p.isdecimal() and pid > 1}
 
     def _code(self, process: int, pid: int) -> int | None:
         """Exit code of an agent, None while it runs."""

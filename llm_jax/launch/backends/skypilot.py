@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from llm_jax.config.extras import require_packages
 from llm_jax.launch.accelerators import TPU_RUNTIME, gce_type
 from llm_jax.launch.actions import Action, WriteLocalFile
 from llm_jax.launch.backends import Resource
+from llm_jax.launch.forms import shell_word
 from llm_jax.launch.mount import ROOT
 from llm_jax.launch.spec import JobSpec, SkyPilot
 
@@ -44,7 +44,7 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
         "envs": {"LLM_JAX_INCARNATION": str(incarnation)},
         "file_mounts": {f"{ROOT}/{bucket}": {"source": f"gs://{bucket}", "mode": "MOUNT"}},
         "run": "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK\n"
-        f"python3 -m llm_jax.launch.agent {shlex.quote(spec.out)}\n",
+        f"python3 -m llm_jax.launch.agent {shell_word(spec.out)}\n",
     }
     if spec.code is not None:
         made["workdir"] = os.path.realpath(spec.code)

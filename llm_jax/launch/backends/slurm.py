@@ -6,7 +6,6 @@ to start again once the records say that it would not help.
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import time
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from llm_jax.config.wording import counted
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
 from llm_jax.launch.folder import LocalFolder
-from llm_jax.launch.records import read_json, write_json
+from llm_jax.launch.forms import check_text, shell_word, slurm_file
+from llm_jax.launch.records import read_object, write_json
 from llm_jax.launch.spec import JobSpec, Slurm
 
 JOB = "launch/slurm.json"
@@ -46,6 +46,7 @@ def script(spec: JobSpec, incarnation: int) -> str:
     backend = spec.backend
     assert isinstance(backend, Slurm)
     out = LocalFolder(spec.out).address
+    check_text("job.out", out)  # a link may lead to a folder of any name
     of = spec.slice_type
     # The batch shell is signalled early enough for the agents to save and leave.
     options = [
@@ -53,7 +54,7 @@ def script(spec: JobSpec, incarnation: int) -> str:
         f"--comment={COMMENT}{out}",
         f"--nodes={spec.hosts}",
         "--ntasks-per-node=1",
-        f"--output={out}/launch/slurm.log",
+        f"--output={slurm_file(out)}/launch/slurm.log",
         "--open-mode=append",
         "--requeue",
         f"--signal=B:TERM@{int(spec.grace_seconds) + 60}",
@@ -67,13 +68,14 @@ def script(spec: JobSpec, incarnation: int) -> str:
     ):
         if value is not None:
             options.append(f"--{flag}={value}")
-    agent = f"python3 -m llm_jax.launch.agent {shlex.quote(out)}"
+    agent = f"python3 -m llm_jax.launch.agent {shell_word(out)}"
     lines = [
         "#!/bin/bash",
-        *(f"#SBATCH {shlex.quote(option)}" for option in options),
+        *(f"#SBATCH {shell_word(option)}" for option in options),
         f"export LLM_JAX_INCARNATION={incarnation}",
         'export LLM_JAX_RESTARTS="${SLURM_RESTART_COUNT:-0}"',
-        *([backend.setup] if backend.setup else []),
+        # As one word, so that an open quote in it cannot take in what follows.
+        *([f"eval {shell_word(backend.setup)}"] if backend.setup else []),
         # A lost task must not take the others along: they notice it, save what they can and leave.
         f"srun --kill-on-bad-exit=0 --wait=0 {agent} &",
         "step=$!",
@@ -81,7 +83,7 @@ def script(spec: JobSpec, incarnation: int) -> str:
         'wait "$step"; code=$?',
         "# A signal ends `wait` before the step has ended.",
         'while kill -0 "$step" 2>/dev/null; do wait "$step"; code=$?; done',
-        f"[ -e {shlex.quote(out + '/launch/stop.json')} ] && exit 0",
+        f"[ -e {shell_word(out + '/launch/stop.json')} ] && exit 0",
         "# 75 preempted or out of time, 76 host lost, above 128 killed: what a new start can cure.",
         'case "$code" in',
         '  75 | 76 | 13[0-9] | 14[0-9]) scontrol requeue "$SLURM_JOB_ID" ;;',
@@ -126,7 +128,7 @@ class Driver:
         write_json(self.folder, JOB, {"id": int(printed.strip().split(";")[0])})
 
     def _id(self) -> int | None:
-        held = read_json(self.folder, JOB)
+        held = read_object(self.folder, JOB, {"id": int})
         return held["id"] if held else None
 
     def resource(self) -> Resource:
