@@ -1,42 +1,132 @@
 #!/bin/bash
 # Start-up script of a TPU VM: installs the code (or pulls an image) and runs the agent until the
 # run ends. It reads all its settings from the VM's metadata. It has no secrets.
+#
+# A VM that does not know for certain which host of the job it is never starts the agent. However
+# the script ends, it leaves a record: in $home/exit.json and in OUT/startup/HOSTNAME.json.
+# shellcheck disable=SC2329 # functions that a trap or keep_trying calls
 set -u
 
 home=${LLM_JAX_HOME:-/opt/llm-jax}
 mounts=${LLM_JAX_GCS_MOUNT:-/gcs}
 metadata_host=${GCE_METADATA_HOST:-metadata.google.internal}
+patience=${LLM_JAX_PATIENCE_SECONDS:-1800} # for each thing that may come right by itself
+step=${LLM_JAX_STEP_SECONDS:-900}          # for one command that may hang
+longest=${LLM_JAX_PAUSE_SECONDS:-30}       # between two tries
 
-attribute() {
-  curl --silent --fail --header 'Metadata-Flavor: Google' \
-    "http://${metadata_host}/computeMetadata/v1/instance/attributes/$1"
+out='' stage=metadata why='the script was stopped'
+LLM_JAX_INCARNATION='' LLM_JAX_WORKER='' LLM_JAX_SLICE=''
+
+say() { echo "llm-jax start-up: $*" >&2; }
+
+leave() { # leave CODE SENTENCE
+  why=${2//[\"\\]/}
+  say "$why"
+  exit "$1"
 }
 
-say() { echo "llm-jax start-up: $*"; }
+pause() { # Up to twice the last pause, with jitter: 2,000 hosts must not ask in step.
+  sleep "$((wait_for / 2)).$((RANDOM % 900 + 100))"
+  wait_for=$((wait_for * 2 > longest ? longest : wait_for * 2))
+}
 
-out=$(attribute llm-jax-out) || { say "no attribute llm-jax-out: not a VM of llm-jax"; exit 1; }
-LLM_JAX_INCARNATION=$(attribute llm-jax-incarnation)
-LLM_JAX_WORKER=$(attribute agent-worker-number)
-# One line per variable, such as MEGASCALE_SLICE_ID: '1'. It is absent if there is only one slice.
-LLM_JAX_SLICE=$(attribute tpu-env | sed -n "s/^MEGASCALE_SLICE_ID: *'\{0,1\}\([0-9]*\).*/\1/p")
-LLM_JAX_SLICE=${LLM_JAX_SLICE:-0}
-export LLM_JAX_INCARNATION LLM_JAX_WORKER LLM_JAX_SLICE
-image=$(attribute llm-jax-image) || image=
+keep_trying() { # keep_trying WHAT COMMAND...: until it succeeds or patience is over
+  local what=$1 until=$((SECONDS + patience)) wait_for=1
+  shift
+  until "$@"; do
+    [ "$SECONDS" -lt "$until" ] || leave 1 "could not $what for $patience s"
+    say "could not $what, trying again"
+    pause
+  done
+}
+
+metadata() { # Prints a value. Returns 1 if the server says that there is none, 2 if it says nothing.
+  local answer until=$((SECONDS + patience)) wait_for=1
+  while :; do
+    if answer=$(curl --silent --noproxy '*' --max-time 10 --write-out '\n%{http_code}' \
+      --header 'Metadata-Flavor: Google' \
+      "http://${metadata_host}/computeMetadata/v1/instance/$1" | tr -d '\0'
+      exit "${PIPESTATUS[0]}"); then
+      case "${answer##*$'\n'}" in
+        200) printf '%s' "${answer%$'\n'*}"; return 0 ;;
+        404) return 1 ;;
+      esac
+    fi
+    [ "$SECONDS" -lt "$until" ] || return 2
+    pause
+  done
+}
+
+attribute() { metadata "attributes/$1"; }
+
+number() { # number NAME: an attribute that must be there and must be a number
+  local value
+  value=$(attribute "$1")
+  case $? in
+    1) leave 1 "the VM has no attribute $1: which host it is, is not certain" ;;
+    2) leave 1 "the metadata server gave no answer for $1 in $patience s" ;;
+  esac
+  [[ $value =~ ^(0|[1-9][0-9]{0,8})$ ]] || leave 1 "the attribute $1 is not a number"
+  found=$value
+}
+
+slice_number() {
+  # One line per variable, such as MEGASCALE_SLICE_ID: '1'. It is absent if there is only one slice.
+  local env lines
+  LLM_JAX_SLICE=0
+  [ "$slices" -gt 1 ] || return 0
+  env=$(attribute tpu-env) || leave 1 "tpu-env is missing, so the slice's number is not certain"
+  lines=$(sed -En "s/^MEGASCALE_SLICE_ID: *('([0-9]+)'|([0-9]+)) *$/\2\3/p" <<< "$env")
+  [[ $lines =~ ^(0|[1-9][0-9]{0,8})$ ]] \
+    || leave 1 "tpu-env has not one MEGASCALE_SLICE_ID, so the slice's number is not certain"
+  LLM_JAX_SLICE=$lines
+}
+
+read_identity() {
+  number llm-jax-slices; slices=$found
+  number llm-jax-workers; workers=$found
+  number llm-jax-incarnation; LLM_JAX_INCARNATION=$found
+  number agent-worker-number; LLM_JAX_WORKER=$found
+  slice_number
+  [ "$LLM_JAX_WORKER" -lt "$workers" ] \
+    || leave 1 "agent-worker-number is $LLM_JAX_WORKER, but a slice has $workers hosts"
+  [ "$LLM_JAX_SLICE" -lt "$slices" ] \
+    || leave 1 "MEGASCALE_SLICE_ID is $LLM_JAX_SLICE, but the job has $slices slices"
+  export LLM_JAX_INCARNATION LLM_JAX_WORKER LLM_JAX_SLICE
+  image=$(attribute llm-jax-image)
+  [ $? -ne 2 ] || leave 1 "the metadata server gave no answer for llm-jax-image in $patience s"
+}
+
+record() {
+  local code=$? try
+  trap '' TERM INT
+  local identity='"host": "%s", "slice": "%s", "worker": "%s", "incarnation": "%s"'
+  printf "{$identity, "'"stage": "%s", "code": %d, "sentence": "%s", "time": %d}\n' \
+    "$HOSTNAME" "$LLM_JAX_SLICE" "$LLM_JAX_WORKER" "$LLM_JAX_INCARNATION" "$stage" "$code" \
+    "$why" "$(date +%s)" > "$home/exit.json"
+  [ -n "$out" ] || return
+  for try in 1 2 3; do
+    timeout 60 gcloud storage cp "$home/exit.json" "$out/startup/$HOSTNAME.json" && return
+    sleep "$((longest < try ? longest : try))"
+  done
+  say "could not write $out/startup/$HOSTNAME.json"
+}
 
 install_code() {
-  mkdir -p "$home/code" || return
-  gcloud storage cp "$out/launch/code.tar.gz" "$home/code.tar.gz" || return
+  # What a broken try left behind must not be mixed into this one.
+  rm -rf "$home/code" "$home/venv" && mkdir -p "$home/code" || return
+  timeout "$step" gcloud storage cp "$out/launch/code.tar.gz" "$home/code.tar.gz" || return
   tar -xzf "$home/code.tar.gz" -C "$home/code" || return
   for python in python3.13 python3.12 python3.11; do
     if command -v "$python" > /dev/null && "$python" -m venv "$home/venv"; then
-      "$home/venv/bin/python" -m pip install --quiet "$home/code[tpu,launch-gcp]"
+      timeout "$step" "$home/venv/bin/python" -m pip install --quiet "$home/code[tpu,launch-gcp]"
       return
     fi
   done
   # The Python of the VM image is too old: uv installs a newer one.
-  python3 -m pip install --quiet uv || return
-  python3 -m uv venv --quiet --python 3.12 "$home/venv" || return
-  python3 -m uv pip install --quiet --python "$home/venv/bin/python" "$home/code[tpu,launch-gcp]"
+  timeout "$step" python3 -m pip install --quiet uv || return
+  timeout "$step" python3 -m uv venv --quiet --python 3.12 "$home/venv" || return
+  timeout "$step" python3 -m uv pip install --quiet --python "$home/venv/bin/python" "$home/code[tpu,launch-gcp]"
 }
 
 mount_buckets() {
@@ -46,13 +136,14 @@ mount_buckets() {
   if ! command -v gcsfuse > /dev/null; then
     key=/usr/share/keyrings/cloud.google.asc
     packages=https://packages.cloud.google.com/apt
-    curl --silent --fail --location --output "$key" "$packages/doc/apt-key.gpg" || return
+    curl --silent --fail --max-time 60 --location --output "$key" "$packages/doc/apt-key.gpg" || return
     echo "deb [signed-by=$key] $packages gcsfuse-$(lsb_release --codename --short) main" \
       > /etc/apt/sources.list.d/gcsfuse.list || return
-    apt-get -qq update && apt-get -qq install --yes gcsfuse || return
+    timeout "$step" apt-get -qq update || return
+    timeout "$step" apt-get -qq install --yes gcsfuse || return
   fi
   mkdir -p "$mounts"
-  gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 "$mounts"
+  timeout "$step" gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 "$mounts"
 }
 
 run_agent() {
@@ -73,27 +164,46 @@ give_back() {
   # supervisor. If the service account may not delete it, the supervisor does.
   [ "$LLM_JAX_SLICE" = 0 ] && [ "$LLM_JAX_WORKER" = 0 ] || return 0
   sleep "${LLM_JAX_GIVE_BACK_SECONDS:-30}"
-  zone=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
-    "http://${metadata_host}/computeMetadata/v1/instance/zone")
-  gcloud compute tpus queued-resources delete "$(attribute llm-jax-queued-resource)" \
+  local zone name
+  if ! zone=$(metadata zone) || ! name=$(attribute llm-jax-queued-resource); then
+    say "could not learn the queued resource's name: run llm-jax launch stop"
+    return
+  fi
+  timeout "$step" gcloud compute tpus queued-resources delete "$name" \
     --zone "${zone##*/}" --force --async --quiet \
     || say "could not delete the queued resource: run llm-jax launch stop"
 }
 
 mkdir -p "$home"
+trap record EXIT
+trap 'exit 143' TERM INT
+
+given=$(attribute llm-jax-out)
+case $? in
+  1) leave 1 "no attribute llm-jax-out: not a VM of llm-jax" ;;
+  2) leave 1 "the metadata server gave no answer for llm-jax-out in $patience s" ;;
+esac
+[[ $given =~ ^gs://[^[:cntrl:]\<\>]+$ ]] || leave 1 "llm-jax-out is not the address of a folder"
+out=$given
+read_identity
+
+stage=install
 if [ -n "$image" ]; then
   registry=${image%%/*}
-  gcloud auth configure-docker "$registry" --quiet
-  until docker pull "$image"; do say "could not pull $image, trying again"; sleep 30; done
+  keep_trying "sign in to $registry" timeout "$step" gcloud auth configure-docker "$registry" --quiet
+  keep_trying "pull $image" timeout "$step" docker pull "$image"
 else
-  until install_code; do say "could not install the code, trying again"; sleep 30; done
+  keep_trying "install the code" install_code
 fi
-until mount_buckets; do say "could not mount the buckets, trying again"; sleep 30; done
+stage=mount
+keep_trying "mount the buckets" mount_buckets
 
+stage=agent
 while :; do
   run_agent
   code=$?
-  say "the agent exited with code $code"
+  why="the agent exited with code $code"
+  say "$why"
   case "$code" in
     0 | 78) give_back; break ;; # finished, or a retry cannot succeed
     75) break ;; # asked to stop

@@ -72,6 +72,8 @@ def _node(spec: JobSpec, backend: Tpu, incarnation: int) -> dict[str, Any]:
         "shutdown-script": outside_file("tpu_shutdown.sh"),
         "llm-jax-out": spec.out,
         "llm-jax-incarnation": str(incarnation),
+        "llm-jax-slices": str(spec.slices),
+        "llm-jax-workers": str(spec.hosts // spec.slices),
         "llm-jax-queued-resource": spec.name,
         "llm-jax-grace": str(int(spec.grace_seconds)),
     }
