@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from llm_jax.config import UserError
 from llm_jax.launch.folder import Folder
-from llm_jax.launch.records import pass_over, read_object
+from llm_jax.launch.records import own_files, read_object
 from llm_jax.runs.process import is_alive, this_process
 
 EXPIRES = 60.0  # seconds without a sign of life
@@ -119,11 +119,5 @@ def _name(number: int) -> str:
 
 
 def _highest(folder: Folder) -> int:
-    numbers = []
-    for name in folder.names("launch/leases"):
-        lease = LEASE_FILE.fullmatch(name)
-        if lease is None:
-            pass_over(folder.address, f"{name} is not a lease")
-        else:
-            numbers.append(int(lease[1]))
-    return max(numbers, default=-1)
+    leases = own_files(folder, "launch/leases", LEASE_FILE, "a lease")
+    return max((int(lease[1]) for lease in leases), default=-1)

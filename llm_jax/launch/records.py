@@ -21,6 +21,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -122,6 +123,22 @@ def pass_over(address: str, what: str) -> None:
     print(f"warning: passed over in {address}: {words}", file=sys.stderr, flush=True)
 
 
+def own_files(
+    folder: Folder, place: str, form: re.Pattern[str], what: str
+) -> Iterator[re.Match[str]]:
+    """The files below `place` whose names have the form; others are passed over, which is said.
+
+    Args:
+      what: what they are, as in "launch/attempts/x is not of an agent".
+    """
+    for name in folder.names(place):
+        parts = form.fullmatch(name)
+        if parts is None:
+            pass_over(folder.address, f"{name} is not {what}")
+        else:
+            yield parts
+
+
 def job_json(spec: JobSpec, first: int) -> str:
     """Content of `launch/job.json`; `first` is the incarnation that this launch begins with."""
     return _dump({"spec": asdict(spec), "first": first}).decode()
@@ -189,14 +206,10 @@ class AttemptFile:
 
 def attempt_files(folder: Folder) -> list[AttemptFile]:
     """What agents have written; a stranger's files beside them are passed over."""
-    found = []
-    for name in folder.names("launch/attempts"):
-        parts = ATTEMPT_FILE.fullmatch(name)
-        if parts is None:
-            pass_over(folder.address, f"{name} is not of an agent")
-        else:
-            found.append(AttemptFile(name, parts[1], int(parts[2]), parts[3] == "exit.json"))
-    return found
+    return [
+        AttemptFile(parts[0], parts[1], int(parts[2]), parts[3] == "exit.json")
+        for parts in own_files(folder, "launch/attempts", ATTEMPT_FILE, "of an agent")
+    ]
 
 
 def next_attempt(folder: Folder, incarnation: int) -> str:
