@@ -21,7 +21,7 @@ print(minutes * share, rest, rest / 60)' "$minutes" "${share:-0}" 2>/dev/null) |
 }
 
 steps=0
-head() {
+step() {
     steps=$((steps + 1))
     say "$steps. $*"
 }
@@ -42,11 +42,11 @@ else
     sample+=(--prompt 'def read')
 fi
 
-head "Text → tokenizer and dataset"
+step "Text → tokenizer and dataset"
 run llm-jax data build --vocab-size 4096 "${source[@]}" --out "$out/data"
 
 if [ -n "$corpus" ]; then
-    head "$short minutes on this machine → a scaling law of this text"
+    step "$short minutes on this machine → a scaling law of this text"
     law=$out/law/law.json
     if [ -e "$law" ]; then
         echo "$law is already there."
@@ -58,7 +58,7 @@ else
     law=$laws/stdlib.json
 fi
 
-head "$rest minutes on this machine → model, tokens, predicted loss"
+step "$rest minutes on this machine → model, tokens, predicted loss"
 if [ -e "$out/run.json" ]; then
     echo "$out/run.json is already there."
 else
@@ -67,23 +67,23 @@ else
         --write "$out/run.json" --report "$out/plan.html"
 fi
 
-head "Train"
+step "Train"
 run llm-jax train "$out/run.json"
 
-head "Held-out bits per byte, compared with a 5-gram model"
+step "Held-out bits per byte, compared with a 5-gram model"
 run llm-jax eval "$out/run" --ngram 5 --keep
 
-head "Samples"
+step "Samples"
 run llm-jax generate "$out/run" "${sample[@]}" --keep
 
-head "Hugging Face"
+step "Hugging Face"
 if [ -e "$out/hf/config.json" ]; then
     echo "$out/hf is already there."
 else
     run llm-jax export "$out/run" --to hf "$out/hf"
 fi
 
-head "Predicted and measured"
+step "Predicted and measured"
 run llm-jax report "$out/run"
 
 say "Results"

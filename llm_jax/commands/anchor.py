@@ -28,11 +28,10 @@ def anchored(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _planned(args: argparse.Namespace, law: Any, source: Any) -> RunConfig:
-    from llm_jax.facts import hardware
     from llm_jax.plan.anchor import anchor_config, plan_anchor
-    from llm_jax.plan.this_machine import local_chip
+    from llm_jax.plan.this_machine import chip_named
 
-    chip = local_chip(args.remeasure) if args.chip == "local" else hardware.chip(args.chip)
+    chip = chip_named(args.chip, args.remeasure)
     made = plan_anchor(law, source, chip, flops=args.flops, minutes=args.minutes)
     print(
         f"1 run of {made.params:,} parameters on {made.tokens:,} tokens, {made.flops:.3g} FLOPs, "

@@ -113,15 +113,13 @@ def _ladder(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _planned(args: argparse.Namespace, asked: dict[str, Any], source: Any) -> list[RunConfig]:
-    from llm_jax.facts import hardware
     from llm_jax.plan.ladder_runs import LadderRequest, plan_ladder
-    from llm_jax.plan.this_machine import local_chip
+    from llm_jax.plan.this_machine import chip_named
 
-    local = args.chip == "local"
     rungs = plan_ladder(
         LadderRequest(
             text=source,
-            chip=local_chip(args.remeasure) if local else hardware.chip(args.chip),
+            chip=chip_named(args.chip, args.remeasure),
             flops=args.flops,
             minutes=args.minutes,
             family=asked["family"],

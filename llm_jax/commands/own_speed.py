@@ -11,14 +11,12 @@ from llm_jax.config import UserError
 
 def calibrate(args: argparse.Namespace) -> dict[str, Any]:
     """What the runs say of the chip's speed; it is kept for later plans."""
-    from llm_jax.facts import hardware
     from llm_jax.plan.own_speed import file, learn, own_speed
-    from llm_jax.plan.this_machine import local_chip
+    from llm_jax.plan.this_machine import chip_named
 
-    local = args.chip == "local"
-    if args.chips is None and not local:
+    if args.chips is None and args.chip != "local":
         raise UserError("--calibrate needs --chips: give the number of chips of the runs.")
-    unit = local_chip(args.remeasure) if local else hardware.chip(args.chip)
+    unit = chip_named(args.chip, args.remeasure)
     rows = learn(args.calibrate, unit, args.chips or 1)
     speed = own_speed(unit)
     assert speed is not None

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llm_jax.config import UserError
-from llm_jax.config.secrets import redact
 
 LONGEST = 1000
 """Most characters of an error message."""
@@ -70,6 +69,8 @@ def give_up_output() -> None:
 
 def complain(sentence: str) -> None:
     """Prints `error: sentence` on one line of bounded length, whatever it quotes, but no secret."""
+    from llm_jax.config.secrets import redact  # its patterns take milliseconds to compile
+
     words = " ".join(redact(sentence).split("\n"))
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
     if len(line) > LONGEST:

@@ -103,12 +103,9 @@ def law_of_anchor(folder: Path, *, law: Law, text: Text, name: str, out: Path) -
     params, tokens, loss = curve.params, curve.tokens[-1], curve.loss[-1]
     constrained = data_constrained(law, one_source(text.tokens))
     before = constrained.loss(params, tokens)
-    worth = tokens if tokens <= text.tokens else constrained.effective_tokens(tokens)
-    fed = params if tokens <= text.tokens else constrained.effective_params(params, tokens)
     found = moved(
         law,
-        fed,
-        worth,
+        *constrained.effective(params, tokens),
         loss,
         name=name,
         source=f"{law.name} ({law.source}) anchored on {text.name}, {date.today().isoformat()}, by "

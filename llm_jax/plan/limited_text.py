@@ -73,10 +73,14 @@ class DataConstrained(Law):
         fed = min(self.law.params_for_tokens(seen), params)
         return _worth(fed, params, self.r_star_n)
 
-    def loss(self, params: float, tokens: float) -> float:
+    def effective(self, params: float, tokens: float) -> tuple[float, float]:
+        """N' and D', at which the law without a limit has this run's loss."""
         if tokens <= self.free_tokens:
-            return self.law.loss(params, tokens)
-        return self.law.loss(self.effective_params(params, tokens), self.effective_tokens(tokens))
+            return params, tokens
+        return self.effective_params(params, tokens), self.effective_tokens(tokens)
+
+    def loss(self, params: float, tokens: float) -> float:
+        return self.law.loss(*self.effective(params, tokens))
 
     def optimum(self, flops: float) -> Optimum:
         free = self.law.optimum(flops)

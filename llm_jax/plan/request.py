@@ -191,7 +191,7 @@ def _check_precision(request: Request) -> None:
     able = [chip.name for chip in CHIPS.values() if gains(chip)]
     raise UserError(
         f"--quantize is {request.quantize}, which {request.chip.name} does not multiply faster: "
-        f"leave it out, or take {', '.join(able)}."
+        f"give --quantize none, or take {', '.join(able)}."
     )
 
 

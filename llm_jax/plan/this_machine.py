@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from llm_jax.config import UserError, read_json
-from llm_jax.facts.hardware import Chip
+from llm_jax.facts.hardware import Chip, chip
 from llm_jax.runs.files import keep
 
 SIZE, ROUNDS = 2048, 10
@@ -219,6 +219,15 @@ def _best(work) -> float:
         work()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def chip_named(name: str, fresh: bool = False) -> Chip:
+    """The chip of that name; `local` is this machine, measured again if `fresh`.
+
+    Raises:
+      UserError: there is no such chip.
+    """
+    return local_chip(fresh) if name == "local" else chip(name)
 
 
 def local_chip(fresh: bool = False) -> Chip:

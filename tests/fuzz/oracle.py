@@ -183,18 +183,14 @@ def _written(call: Call) -> list[str]:
                 found.append(word.partition("=")[2])
     if call.verb in ("export", "import", "report"):
         found += words  # a folder that no flag names
-    pictures = [str(Path(path).with_suffix(".png")) for path in found if Path(path).name]
-    if call.verb == "plan" and any(
-        word.startswith("--extend") for word in words
-    ):  # the run of the second stage
-        found += [
-            str(Path(path).with_name(f"{Path(path).stem}-extend.json"))
-            for path in found
-            if Path(path).name
-        ]
+    named = [Path(path) for path in found if Path(path).name]
+    pictures = [str(path.with_suffix(".png")) for path in named]
+    if call.verb == "plan" and any(word.startswith("--extend") for word in words):
+        named += [path.with_name(f"{path.stem}-extend.json") for path in named]  # the second stage
+        found += map(str, named)
     if "--keep" in words:
         found += [f"{word}/{name}" for word in words for name in (EVALUATIONS, SAMPLES)]
     if call.verb in ("plan", "preflight"):  # the prediction, beside the run
-        found += [str(plan_file(Path(path))) for path in found if Path(path).name]
+        found += [str(plan_file(path)) for path in named]
     targets = [f"special/{LINKS[path]}" for path in found if path in LINKS]
     return [path for path in found + pictures + targets if path]
