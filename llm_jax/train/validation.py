@@ -13,7 +13,7 @@ from llm_jax.config import RunConfig
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.objectives.objective import objective_of
 from llm_jax.train.feed import local_batches, padded_token_bytes, to_device
-from llm_jax.train.step import Metrics, compile_eval_step
+from llm_jax.train.step import Batch, Metrics, compile_eval_step
 
 
 class Validation:
@@ -22,18 +22,27 @@ class Validation:
 
     def __init__(self, dataset: TokenDataset, config: RunConfig, mesh: Mesh) -> None:
         self._mesh, self._arrays = mesh, objective_of(config).arrays
-        self._step = compile_eval_step(config, mesh, padded_token_bytes(dataset, config))
+        self._token_bytes_V = padded_token_bytes(dataset, config)
+        self._config = config
+        self._step: Callable[[Any, Batch], Metrics] | None = None
         batches = local_batches(dataset, config, mesh, "validation")
         whole = batches.steps_per_epoch
         count = min(config.eval.batches * config.compute.accumulate, whole)
         # Not just the first batches: they hold only a few documents.
         self._batches = [batches.at(i * whole // count) for i in range(count)]
 
+    def compile(self) -> None:
+        """Compiles the program, unless that is done."""
+        if self._step is None:
+            self._step = compile_eval_step(self._config, self._mesh, self._token_bytes_V)
+
     def measure(self, params: Any, interrupted: Callable[[], bool]) -> dict[str, float] | None:
         """`loss` in nats per target and `bits_per_byte` of text.
 
         None if `interrupted()`, which is called before each batch, returns True.
         """
+        self.compile()
+        assert self._step is not None
         measured: list[Metrics] = []
         for batch in self._batches:
             if interrupted():
