@@ -42,7 +42,7 @@ def sources(made: Plan, restarts: str) -> str:
     constants = {
         key: value
         for key, value in vars(getattr(law, "law", law)).items()
-        if isinstance(value, float) and key not in ("half_width_nats", "residual")
+        if isinstance(value, float) and key not in ("half_width_nats", "residual", "spread")
     }
     rows += [
         [f"law {law.name}: {key}", f"{value:.6g}", law.source] for key, value in constants.items()
