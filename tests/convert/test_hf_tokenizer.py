@@ -14,7 +14,7 @@ from llm_jax.config import UserError
 from llm_jax.convert import hf_tokenizer
 from llm_jax.convert.families import FAMILIES
 from llm_jax.convert.sample import SAMPLE
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 ALPHABET = "ab \t\n.,(){}0123456789あいう漢字ァ　▁é😀\x00\u200b"
 TEXT = st.one_of(st.text(max_size=40), st.text(ALPHABET, max_size=60))

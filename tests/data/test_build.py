@@ -20,7 +20,7 @@ from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource, LeftOut
 from llm_jax.data.tfds import load_tfds
 from llm_jax.data.token_records import write_records
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 
 def spec_of(folder: Path, tokenizer: Tokenizer | VocabSpec, **changes: object) -> BuildSpec:
