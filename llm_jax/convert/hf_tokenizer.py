@@ -4,7 +4,8 @@ What came from a Hugging Face folder goes out as it came in. For a SentencePiece
 `tokenizer.model` is copied, and `tokenizer.json` is the same for the tokenizers library.
 `tokenizer_config.json` names `LlamaTokenizer` where that adds nothing of its own, which works with
 every model type, and `PreTrainedTokenizerFast` otherwise: with a dummy prefix, `LlamaTokenizer`
-adds none to a text that begins with a space. Special tokens in a text stay text, as here.
+adds none to a text that begins with a space, and it always falls back to bytes. Special tokens in a
+text stay text, as here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.files import JSON_FILE, SETTINGS
 from llm_jax.data.tokenizers.sentence_piece import (
     BPE,
+    BYTE,
     CONTROL,
     MODEL_FILE,
     UNIGRAM,
@@ -32,6 +34,7 @@ from llm_jax.data.tokenizers.sentence_piece import (
     USER_DEFINED,
     SentencePieceTokenizer,
 )
+
 
 def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int | None = None) -> list[str]:
     """Writes the tokenizer's files, and returns their names.
@@ -85,7 +88,8 @@ def _special_names(tokenizer: SentencePieceTokenizer) -> dict[str, str]:
 
 def _loader(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
     """The class that transformers loads, and its settings."""
-    if tokenizer.proto.trainer_spec.model_type != BPE or _normalises(tokenizer.proto):
+    spec = tokenizer.proto.trainer_spec
+    if spec.model_type != BPE or not spec.byte_fallback or _normalises(tokenizer.proto):
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
     return {
         "tokenizer_class": "LlamaTokenizer",
@@ -115,7 +119,7 @@ def fast_tokenizer(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
             pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never", split=False)
         )
     if proto.trainer_spec.model_type == UNIGRAM:
-        before.append(pre_tokenizers.Split(Regex(_only_by_id(proto)), "merged_with_previous"))
+        before.append(pre_tokenizers.Split(Regex(_only_by_id(tokenizer)), "merged_with_previous"))
     if before:
         fast.pre_tokenizer = pre_tokenizers.Sequence(before) if before[1:] else before[0]
     if proto.normalizer_spec.add_dummy_prefix:
@@ -149,16 +153,16 @@ def _model(proto: Any) -> Any:
     )
 
 
-def _only_by_id(proto: Any) -> str:
-    """A pattern of the first character of each text that spells a control or byte piece.
+def _only_by_id(tokenizer: SentencePieceTokenizer) -> str:
+    """A pattern of the beginnings of texts that spell a control or byte piece.
 
     SentencePiece makes no such piece of a text. The tokenizers library's Unigram does, unless the
-    text is cut there.
+    text is cut: behind SentencePiece's own first piece of it.
     """
-    names = [p.piece for p in proto.pieces if p.type in (UNKNOWN, CONTROL) and len(p.piece) > 1]
-    return "|".join(
-        ["<(?=0x[0-9A-F]{2}>)", *(f"{re.escape(n[0])}(?={re.escape(n[1:])})" for n in names)]
-    )
+    kinds = (UNKNOWN, CONTROL, BYTE)
+    names = [one.piece for one in tokenizer.proto.pieces if one.type in kinds]
+    cuts = [(name, tokenizer.first_cut(name)) for name in names]
+    return "|".join(f"{re.escape(name[:i])}(?={re.escape(name[i:])})" for name, i in cuts if i)
 
 
 def _normalizers(spec: Any) -> list[Any]:

@@ -242,7 +242,7 @@ def test_a_swapped_tokenizer_is_noticed(
     info = json.loads((tmp_path / "out" / "dataset.json").read_text())
     info["tokenizer_sha256"] = "0" * 64
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(info))
-    with pytest.raises(UserError, match=r"tokenizer\.model is not the tokenizer"):
+    with pytest.raises(UserError, match="is not the one that the dataset was built with"):
         TokenDataset.open(tmp_path / "out")
 
 

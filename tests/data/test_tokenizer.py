@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llm_jax.config import UserError
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers import sentence_piece as tokenizer_module
-from llm_jax.data.tokenizers.sentence_piece import PART_CHARS
+from llm_jax.data.tokenizers.sentence_piece import PART_CHARS, SentencePieceTokenizer
 from llm_jax.data.tokenizers.training import coverage_within, train
 
 # U+2581 is SentencePiece's own sign for the space; surrogates are no text.
@@ -132,7 +132,7 @@ def test_where_nothing_spans_a_newline_long_documents_go_in_parts(monkeypatch):
 def test_same_texts_give_the_same_bytes(tokenizer: Tokenizer) -> None:
     again = train([*(text for _, text in stdlib_texts()), JAPANESE * 20], vocab_size=1200)
     assert again.sha256 == tokenizer.sha256
-    assert Tokenizer(again.model).encode(JAPANESE) == tokenizer.encode(JAPANESE)
+    assert SentencePieceTokenizer(again.content).encode(JAPANESE) == tokenizer.encode(JAPANESE)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,16 @@ class SentencePieceTokenizer(Tokenizer):
             return bytes([int(piece[3:-1], 16)])
         return b"" if kind in (UNKNOWN, CONTROL, UNUSED) else piece.replace("▁", " ").encode()
 
+    def first_cut(self, text: str) -> int:
+        """Characters before the first boundary of pieces inside of `text`, which is ASCII without
+        spaces; 0 if there is none."""
+        ids = self.encode(text)
+        spelled = self._processor.encode(text, out_type=str)  # an unknown piece is its text
+        sizes = [1 if self._kinds[i] == BYTE else len(p) for i, p in zip(ids, spelled, strict=True)]
+        sizes[0] -= spelled[0].startswith("▁")
+        ends = np.cumsum(sizes)
+        return next((int(end) for end in ends if 0 < end < len(text)), 0)
+
     def save(self, folder: Path) -> None:
         save_companions(folder, self.companions)
         write_bytes(folder / MODEL_FILE, self.content)
