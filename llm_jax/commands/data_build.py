@@ -28,6 +28,7 @@ from llm_jax.commands.text_report import (
     losses,
     split_lines,
 )
+from llm_jax.config.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +111,12 @@ def text(result: dict[str, Any]) -> str:
     ]
     lines += split_lines(result["splits"])
     lines.append(f"  held out   {held_out_line(result)}")
+    if spelled := result.get("special_as_text"):
+        lines.append(
+            f"  special    {counted(spelled, 'document')} of a split "
+            f"{'spells a special token' if spelled == 1 else 'spell special tokens'}, which are "
+            "text there"
+        )
     lines += [f"  {line}" for line in sentences(result.get("tokenizer_fidelity", ()))]
     lines += loss_lines(result["lost"], Path(result["out"], "left_out.jsonl"))
     return "\n".join(lines)
