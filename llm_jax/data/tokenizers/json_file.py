@@ -41,7 +41,7 @@ class JsonTokenizer(Tokenizer):
         self, content: bytes, companions: Mapping[str, bytes] = MappingProxyType({})
     ) -> None:
         self.content, self.companions = content, companions
-        self._prompts = _library(content)
+        self._prompts = library_of(content)
         vocabulary = self._prompts.get_vocab(with_added_tokens=True)
         if not vocabulary:
             raise UserError(f"{JSON_FILE} has no tokens.")
@@ -85,6 +85,10 @@ class JsonTokenizer(Tokenizer):
         piece = self._prompts.id_to_token(number)
         return b"" if piece is None or piece == self._unknown else self._piece_bytes(piece)
 
+    @property
+    def is_byte_level_bpe(self) -> bool:
+        return self._piece_bytes is _byte_level and hasattr(self._prompts.model, "fuse_unk")
+
     def save(self, folder: Path) -> None:
         save_companions(folder, {**self.companions, JSON_FILE: self.content})
 
@@ -95,12 +99,13 @@ class JsonTokenizer(Tokenizer):
     @functools.cached_property
     def _documents(self) -> Any:
         """The same, for text in which special tokens are text."""
-        library = _library(self.content)
+        library = library_of(self.content)
         library.encode_special_tokens = True
         return library
 
 
-def _library(content: bytes) -> Any:
+def library_of(content: bytes) -> Any:
+    """The library's own tokenizer, without truncation and padding."""
     from tokenizers import Tokenizer as Library
 
     try:

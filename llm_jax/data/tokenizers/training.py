@@ -92,11 +92,11 @@ def train(
             "to 1."
         )
     if kind == "byte-level":
-        return _byte_level(_sentences(texts), vocab_size)
+        return _byte_level(sentences(texts), vocab_size)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_sentences(texts),
+            sentence_iterator=sentences(texts),
             model_writer=model,
             vocab_size=vocab_size,
             character_coverage=character_coverage,
@@ -150,7 +150,7 @@ def _byte_level(sentences: Iterator[str], vocab_size: int) -> Tokenizer:
     return JsonTokenizer(library.to_str(pretty=True).encode(), companions)
 
 
-def _sentences(texts: Iterable[str]) -> Iterator[str]:
+def sentences(texts: Iterable[str]) -> Iterator[str]:
     """Non-empty lines, long ones in parts."""
     for text in texts:
         for line in text.split("\n"):
