@@ -26,6 +26,7 @@ from llm_jax.commands.text_report import (
     held_out_line,
     loss_lines,
     losses,
+    source_lines,
     split_lines,
 )
 
@@ -110,6 +111,7 @@ def text(result: dict[str, Any]) -> str:
     ]
     lines += split_lines(result["splits"])
     lines.append(f"  held out   {held_out_line(result)}")
+    lines += source_lines(result["sources"])
     lines += [f"  {line}" for line in sentences(result.get("tokenizer_fidelity", ()))]
     lines += loss_lines(result["lost"], Path(result["out"], "left_out.jsonl"))
     return "\n".join(lines)
