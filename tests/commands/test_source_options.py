@@ -20,13 +20,15 @@ def call(capsys: Any, *words: Any) -> tuple[int, str, str]:
     return int(ended.value.code or 0), out, err
 
 
-BUILD = ("data", "build", "--out", "o", "--vocab-size", "400", "--json")
+BUILD = ("data", "build", "--out", "o", "--vocab-size", "300", "--json")
 
 
 @pytest.fixture(autouse=True)
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    lines = [{"data": {"body": f"record {i} " * 20}, "title": f"t{i}", "lang": "en"} for i in range(9)]
+    lines = [
+        {"data": {"body": f"record {i} " * 20}, "title": f"t{i}", "lang": "en"} for i in range(9)
+    ]
     Path("a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     Path("b.txt").write_bytes("我輩《わがはい》は猫である。名前はまだ無い。".encode("cp932") * 9)
     Path("c, d=e.txt").write_text("a name with a comma. " * 9)
@@ -46,7 +48,7 @@ def test_options_of_each_input(capsys: Any) -> None:
     a, b, c = sources(
         capsys,
         "--input",
-        r"a.jsonl,text_key={title}, then\n{data.body},class=public,name=records,metadata=lang+title",
+        r"a.jsonl,text_key={title}, then\n{data.body},class=public,name=all,metadata=lang+title",
         "b.txt,encoding=cp932,markup=aozora,licence=public domain",
         "--input",
         "c, d=e.txt",
@@ -55,13 +57,16 @@ def test_options_of_each_input(capsys: Any) -> None:
         "--class",
         "restricted",
     )
-    wanted = ["records", "ours", "public", "utf-8", "none", "{title}, then\\n{data.body}", 9]
+    wanted = ["all", "ours", "public", "utf-8", "none", "{title}, then\\n{data.body}", 9]
     assert [a[key] for key in KEPT] == wanted
     wanted = ["b.txt", "public domain", "restricted", "cp932", "aozora", "text", 1]
     assert [b[key] for key in KEPT] == wanted
     assert (c["name"], c["licence"], c["class"]) == ("c, d=e.txt", "ours", "restricted")
     size = len("t0, then\n" + "record 0 " * 20) * 9
-    assert (a["bytes"], b["bytes"]) == (size, len("我輩は猫である。名前はまだ無い。".encode()) * 9)
+    assert (a["bytes"], b["bytes"]) == (
+        size,
+        len("我輩は猫である。名前はまだ無い。".encode()) * 9 + 1,
+    )
 
 
 def test_a_sources_file_says_the_same(capsys: Any) -> None:
@@ -81,7 +86,7 @@ def test_a_sources_file_says_the_same(capsys: Any) -> None:
     assert "source     a.jsonl (utf-8, unknown, public): " in out
     assert " of 9 documents\n" in out
     code, out, _ = call(capsys, "tokenizer", "train", "--sources", "s.json", "--out", "t.model",
-                        "--vocab-size", "400", "--json")  # fmt: skip
+                        "--vocab-size", "300", "--json")  # fmt: skip
     assert (code, json.loads(out)["documents"]) == (0, {"in": 10, "out": 10})
 
 

@@ -27,8 +27,6 @@ from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.sources import Document, FileSource, LeftOut, remote
 from llm_jax.data.tokenizer import Tokenizer
 
-Call = Any
-
 
 def parquet(texts: list[str]) -> bytes:
     out = io.BytesIO()
@@ -225,7 +223,7 @@ def test_a_file_that_came_short_is_fetched_again(
 def test_over_http(server: str) -> None:
     documents, _ = read(f"{server}/sub/c.parquet")
     assert [document.text for document in documents] == ["first", "second"]
-    documents, left_out = read(f"{server}/sub/")
+    documents, _ = read(f"{server}/sub/")
     assert [document.text for document in documents] == ["packed", "first", "second"]
     with pytest.raises(UserError, match="does not exist: check the address"):
         read(f"{server}/none.txt")
@@ -272,7 +270,9 @@ def test_missing_credentials_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -
         raise NoCredentialsError("Unable to locate credentials")
 
     monkeypatch.setattr(MemoryFileSystem, "info", refuse)
-    with pytest.raises(UserError, match="cannot be read .NoCredentialsError: Unable to") as caught:
+    with pytest.raises(
+        UserError, match=r"cannot be read \(NoCredentialsError: Unable to"
+    ) as caught:
         read("memory://bucket/data")
     assert "credentials are set where its library looks for them" in str(caught.value)
     assert caught.value.exit_code == 2
