@@ -205,6 +205,8 @@ def test_a_warc_that_is_cut_gives_the_records_before(tmp_path: Path, packed: boo
     whole, left_out = read(file)
     assert left_out.lost == {"not utf-8": 1}
     for size in [*range(1, len(raw), len(raw) // 40), len(raw) - 1, len(raw) - 4]:
+        if raw[size:].lstrip(b"\r\n").startswith((b"WARC/1.0", b"\x1f\x8b\x08")):
+            continue  # whole records only: nothing shows that there were more
         file.write_bytes(raw[:size])
         texts, left_out = read(file)
         assert texts == whole[: len(texts)]
