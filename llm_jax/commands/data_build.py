@@ -26,6 +26,7 @@ from llm_jax.commands.text_report import (
     held_out_line,
     loss_lines,
     losses,
+    source_lines,
     split_lines,
 )
 from llm_jax.config.wording import counted
@@ -117,6 +118,7 @@ def text(result: dict[str, Any]) -> str:
             f"{'spells a special token' if spelled == 1 else 'spell special tokens'}, which are "
             "text there"
         )
+    lines += source_lines(result["sources"])
     lines += [f"  {line}" for line in sentences(result.get("tokenizer_fidelity", ()))]
     lines += loss_lines(result["lost"], Path(result["out"], "left_out.jsonl"))
     return "\n".join(lines)
