@@ -102,13 +102,18 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
     """The sources that the flags name; raises `UserError` if none is given, or one is missing."""
     from llm_jax.config.extensions import load_part
+    from llm_jax.data.curate.curated import is_curated
     from llm_jax.data.sources import FileSource, OwnSource, StdlibSource, TfdsSource
 
     licence = args.licence or "unknown"
-    sources: list[Source] = [
-        FileSource(path, args.encoding, args.text_key, licence, args.max_document_bytes)
-        for path in args.input
-    ]
+    sources: list[Source] = []
+    for path in args.input:
+        if is_curated(path):
+            sources += curated_of(path)
+        else:
+            sources.append(
+                FileSource(path, args.encoding, args.text_key, licence, args.max_document_bytes)
+            )
     if args.stdlib:
         sources.append(StdlibSource())
     if args.tfds:
@@ -121,6 +126,13 @@ def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
             "There is no text: give --input PATH, --stdlib, --source FILE.py:NAME or --tfds NAME."
         )
     return tuple(sources)
+
+
+def curated_of(folder: Path) -> tuple[Source, ...]:
+    """The sources of a folder that `data curate` wrote; raises `UserError` if it is damaged."""
+    from llm_jax.data.curate.curated import curated_sources
+
+    return tuple(curated_sources(folder))
 
 
 def cleaner_of(args: argparse.Namespace) -> Cleaner:

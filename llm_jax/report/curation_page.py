@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from llm_jax.config.wording import counted
 from llm_jax.report.amounts import BYTES, in_units
 from llm_jax.report.curation_charts import flow, histogram
 from llm_jax.report.curation_examples import examples
@@ -40,7 +41,7 @@ STEPS = ["step", "documents in #", "dropped #", "share #", "changed #", "bytes l
 
 def _line(info: dict[str, Any]) -> str:
     names = ", ".join(step["name"] for step in info["steps"]) or "no step"
-    return f"{len(info['by_source'])} sources · {names} · {info['fingerprint'][:12]}"
+    return f"{counted(len(info['by_source']), 'source')} · {names} · {info['fingerprint'][:12]}"
 
 
 def _tiles(info: dict[str, Any]) -> list[tuple[str, str, str]]:

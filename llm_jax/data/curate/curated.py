@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import UserError, read_json, read_text, require_shape
+from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.data.curate import shards
 from llm_jax.data.provenance import FILES_FILE
 from llm_jax.data.sources import Document, LeftOut
@@ -63,8 +63,8 @@ class CuratedSource:
         return f"{self.fingerprint_} {self.name}"
 
     def describe(self) -> dict[str, Any]:
-        rows = read_text(self.folder / FILES_FILE, most_bytes=1 << 40).splitlines()
-        files = [row for row in map(json.loads, rows) if row.pop("source") == self.name]
+        with (self.folder / FILES_FILE).open(encoding="utf-8") as lines:
+            files = [row for row in map(json.loads, lines) if row.pop("source") == self.name]
         return {**self.described, "files": files, "curation": self.fingerprint_}
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:

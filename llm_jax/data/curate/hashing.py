@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 
@@ -58,5 +59,7 @@ def hash_of(text: str) -> int:
 def token_hashes(text: str) -> np.ndarray:
     """(tokens,) uint64: a hash of each token of the text, in lower case, digits as one."""
     tokens = TOKEN.findall(DIGITS.sub("0", text.lower()))
-    known = {token: hash_of(token) for token in set(tokens)}
-    return np.fromiter(map(known.__getitem__, tokens), np.uint64, len(tokens))
+    return np.fromiter(map(_token_hash, tokens), np.uint64, len(tokens))
+
+
+_token_hash = functools.lru_cache(maxsize=1 << 17)(hash_of)

@@ -71,7 +71,7 @@ class FullStops(Step):
     def check(self, draft: Draft) -> Checks:
         each = self.max_mean_sentence
         stops = draft.text.count("。") * each / len(draft.text) if draft.text else 1.0
-        yield Check(f"。 per {each:g} characters", stops, 1.0)
+        yield Check(f"full stops per {each:g} characters", stops, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
