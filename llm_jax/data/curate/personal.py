@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 Places = Iterator[tuple[int, int]]
 
+# A letter of Japanese may stand right before and after what is found: \b and \w would not do.
 EMAIL = re.compile(
-    r"(?<![\w.+%-])[A-Za-z0-9_][A-Za-z0-9_.+%'-]{0,63}[@＠]"
+    r"(?<![A-Za-z0-9_.+%-])[A-Za-z0-9_][A-Za-z0-9_.+%'-]{0,63}[@＠]"
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![A-Za-z0-9@])"
 )
 IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)")
-IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+IPV6 = re.compile(r"(?<![A-Za-z0-9_:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![A-Za-z0-9_:])")
 TWELVE = re.compile(r"(?<![\d０-９-])(\d{12}|\d{4}([ 　-])\d{4}\2\d{4})(?![\d０-９-])")
 LABEL = re.compile(r"マイナンバー|個人番号|my ?number|individual number", re.IGNORECASE)
 LABEL_BEFORE = 40
@@ -31,8 +32,8 @@ ISSUERS = (
 )
 """First digits of an issuer, and how many digits its numbers have (ISO/IEC 7812)."""
 PHONE = re.compile(
-    r"(?<![\w.+/=%-])(?:[+＋][1-9１-９]|[(（]?[0０])"
-    r"(?:[ 　.()（）‐‑–—−ー－-]{0,2}[0-9０-９]){7,14}(?![\w%]|[.-]\d)"
+    r"(?<![A-Za-z0-9_.+/=%０-９-])(?:[+＋][1-9１-９]|[(（]?[0０])"
+    r"(?:[ 　.()（）‐‑–—−ー－-]{0,2}[0-9０-９]){7,14}(?![A-Za-z0-9_%０-９]|[.-]\d)"
 )
 """What may be a phone number: +81 …, or a national number with its leading 0."""
 
@@ -61,7 +62,7 @@ def my_numbers(text: str) -> Places:
     for match in TWELVE.finditer(text):
         digits = _digits(match[1])
         labelled = LABEL.search(text, max(match.start() - LABEL_BEFORE, 0), match.start())
-        if is_my_number(digits) and (match[2] or labelled):
+        if is_my_number(digits) and len(set(digits)) > 1 and (match[2] or labelled):
             yield match.span()
 
 

@@ -11,7 +11,11 @@ from llm_jax.data.curate.draft import Check, Draft
 from llm_jax.data.curate.step import Checks, Step
 
 KANA = re.compile("[ぁ-んァ-ン]")
-KANA_ANYWHERE = re.compile("[\u3041-\u309f\u30a0-\u30ff\u31f0-\u31ff\uff66-\uff9dー]")
+KANA_ANYWHERE = re.compile(
+    "[\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u32d0-\u32fe"
+    "\u3300-\u3357\uff66-\uff6f\uff71-\uff9d\U0001aff0-\U0001b168\U0001f200]"
+)
+"""Characters of Unicode's scripts Hiragana and Katakana, and ー."""
 ADDRESS = re.compile(r"https?://[\w/:%#$&?()~.=+\-]+")
 MACHINE = re.compile("[\x00-\x7f]{100,}")
 SECTIONS = (
