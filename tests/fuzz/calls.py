@@ -50,6 +50,14 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--input", "texts/a.txt", "texts/b.jsonl", "--vocab-size", "300", "--out", "made"),
         ("--input", "texts", "--tokenizer", "tokenizer.model", "--out", "dataset", "--overwrite"),
     ),
+    "data curate": (
+        ("--input", "texts", "--recipe", "code", "--out", "made"),
+        ("--input", "texts/b.jsonl", "--recipe", "none", "--out", "made", "--workers", "1",
+         "--tokenizer", "tokenizer.model"),
+    ),
+    "data classifier": (
+        ("--good", "texts", "--bad", "texts/b.jsonl", "--out", "made/quality.safetensors"),
+    ),
     "data inspect": (("dataset",), ("dataset", "--split", "validation", "--samples", "2")),
     "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",)),
     "train": (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llm_jax.config import ConfigError, nearest, read_config, require
 from llm_jax.data.curate.steps.c4 import C4, C4Paragraphs
+from llm_jax.data.curate.steps.classifier import Classifier
 from llm_jax.data.curate.steps.code import Code
 from llm_jax.data.curate.steps.decontaminate import Decontaminate
 from llm_jax.data.curate.steps.fineweb import FineWeb
@@ -29,6 +30,7 @@ from llm_jax.data.curate.steps.swallow import Swallow
 AnyStep = (
     C4
     | C4Paragraphs
+    | Classifier
     | Code
     | Compression
     | Decontaminate
