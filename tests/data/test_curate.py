@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -55,7 +56,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SHARD_BYTES", 120_000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 200_000)
 
 
 def run(
@@ -115,7 +116,7 @@ def test_what_comes_in_is_dropped_or_comes_out(corpus: Path, tmp_path: Path) -> 
 def test_the_bytes_are_the_same_with_any_number_of_processes(corpus: Path, tmp_path: Path) -> None:
     made = [content_of_run(corpus, tmp_path / str(workers), workers) for workers in (1, 3)]
     assert made[0] == made[1]
-    assert sum("documents" in name for name in made[0]) > 3
+    assert sum("documents" in name for name in made[0]) > 2
 
 
 def content_of_run(corpus: Path, out: Path, workers: int = 2, **more: Any) -> dict[str, bytes]:
@@ -127,25 +128,29 @@ def content_of_run(corpus: Path, out: Path, workers: int = 2, **more: Any) -> di
 @pytest.mark.slow
 def test_workers_that_are_killed_change_nothing(corpus: Path, tmp_path: Path) -> None:
     clean = content_of_run(corpus, tmp_path / "clean")
-    killed: list[int] = []
+    killed: list[list[str]] = []
     said: list[str] = []
     ended = threading.Event()
 
     def kill() -> None:
+        """Kills five tasks, no task twice."""
         draw = random.Random(5)
         while len(killed) < 5 and not ended.is_set():
-            time.sleep(0.1 + 0.5 * draw.random())
-            tasks = [p for p in psutil.Process().children() if p.pid not in killed]
-            if tasks:
-                killed.append(tasks[-1].pid)
-                tasks[-1].send_signal(signal.SIGKILL)
+            time.sleep(0.5 * draw.random())
+            for process in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    task = process.cmdline()[-3:]
+                    if str(tmp_path / ".killed") in task[0] and task not in killed:
+                        process.send_signal(signal.SIGKILL)
+                        killed.append(task)
+                        break
 
     killer = threading.Thread(target=kill)
     killer.start()
     made = content_of_run(corpus, tmp_path / "killed", say=said.append)
     ended.set()
     killer.join()
-    assert len(said) == 5, said
+    assert len(killed) == 5 and 1 <= len(said) <= 5, said
     assert made == clean
 
 
@@ -156,7 +161,7 @@ def test_a_curation_that_is_killed_resumes(corpus: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     program = (
         "import sys; sys.path[:0] = sys.argv[3:]\n"
-        "from llm_jax.data.curate import shards; shards.SHARD_BYTES = 120_000\n"
+        "from llm_jax.data.curate import shards; shards.SHARD_BYTES = 200_000\n"
         "from pathlib import Path; from test_curate import RECIPE, run\n"
         "run(RECIPE, Path(sys.argv[1]), Path(sys.argv[2]))"
     )
