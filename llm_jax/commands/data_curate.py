@@ -45,6 +45,13 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that apply the recipe's steps (default: one per core)",
     )
+    parser.add_argument(
+        "--run-tasks-with",
+        metavar="COMMAND",
+        default="",
+        help="command that runs a task on a machine that sees the same files, such as "
+        "'srun --ntasks=1' (default: here)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -82,12 +89,29 @@ def curated(
             progress,
             workers=args.workers or cores(),
             say=warn,
+            command=_command(args.run_tasks_with),
             write_page=_write_page,
             overwrite=overwrite,
         )
     for name in ("tally", "shards", "format"):
         info.pop(name)
     return {"out": str(out), "page": str(out / PAGE), "curated_before": before, **info}
+
+
+def _command(text: str) -> tuple[str, ...]:
+    """The words of --run-tasks-with; raises `UserError` if its program is not there."""
+    import shlex
+    import shutil
+
+    from llm_jax.config import UserError
+
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UserError(f"--run-tasks-with is {text!r} ({error}): fix its quotes.") from None
+    if words and shutil.which(words[0]) is None:
+        raise UserError(f"--run-tasks-with is {text!r}: there is no program {words[0]!r}.")
+    return words
 
 
 def cores() -> int:

@@ -90,7 +90,7 @@ def histogram(axes: Axes, name: str, held: dict[str, Any]) -> None:
         axes.bar(start, dropped, width, kept, align="edge", color=ORANGE, edgecolor=PAPER, lw=0.5)
     for bound in (low, high):
         if bound is not None:
-            axes.axvline(bound if bound or not log else at[0], color=ACCENT, lw=1.5, ls="--")
+            axes.axvline(bound or 0.5, color=ACCENT, lw=1.5, ls="--")
     axes.bar([places[0]], [0], 0, color=BLUE, label="kept")
     axes.bar([places[0]], [0], 0, color=ORANGE, label="dropped")
     axes.plot([], [], color=ACCENT, lw=1.5, ls="--", label="threshold")

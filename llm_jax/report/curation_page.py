@@ -134,5 +134,5 @@ def _histogram(name: str, tally: dict[str, Any]) -> str:
 def _bounds(held: dict[str, Any]) -> str:
     low, high = held["low"], held["high"]
     if low is None:
-        return f"up to {high:g}"
-    return f"from {low:g}" + ("" if high is None else f" to {high:g}")
+        return f"up to {high:,g}"
+    return f"from {low:,g}" + ("" if high is None else f" to {high:,g}")

@@ -108,6 +108,7 @@ LEFT_OUT = {
     "watch": "ends with the job",
     "detach": "leaves a process",
     "no_check": "without it, torch is loaded for seconds",
+    "run_tasks_with": "starts whatever it names",
     "dry_run": "without it, processes are started",
     "verify": "compiles for a TPU",
     "fix": "compiles for a TPU",

@@ -20,6 +20,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,14 @@ def curate(
     workers: int,
     say: Callable[[str], None],
     write_page: Write,
+    command: tuple[str, ...] = (),
     overwrite: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Curates into the folder `out`, unless that is already there.
 
     Args:
-      workers: processes.
+      workers: tasks at a time.
+      command: what runs a task on another machine, with its arguments (`Workers`).
       say: takes warnings, one sentence each.
 
     Returns:
@@ -119,8 +122,9 @@ def curate(
         if before := _curated_before(out, fingerprint, overwrite):
             return before, True  # by a process that has just ended
         work = _work_folder(out, fingerprint)
+        tasks = partial(Workers, workers, say, command)
         try:
-            info = _curate_into(spec, out, work, progress, workers, say, write_page, overwrite)
+            info = _curate_into(spec, out, work, progress, tasks, write_page, overwrite)
         except UserError as error:
             if error.exit_code == UserError.exit_code:  # not a failure that a new start resumes
                 shutil.rmtree(work, ignore_errors=True)
@@ -134,15 +138,14 @@ def _curate_into(
     out: Path,
     work: Path,
     progress: Progress,
-    workers: int,
-    say: Callable[[str], None],
+    workers: Callable[[], Workers],
     write_page: Write,
     overwrite: bool,
 ) -> dict[str, Any]:
     plan = Plan(work, spec.recipe)
     left_out = spec.left_out()
     _prepare(plan, spec)
-    count, used = _run(plan, spec, left_out, progress, workers, say)
+    count, used = _run(plan, spec, left_out, progress, workers)
     left_out.check(used)
     tally = Tally(plan.recipe.names())
     for one in plan.tallies(range(count)):
@@ -189,11 +192,10 @@ def _run(
     spec: CurateSpec,
     left_out: LeftOut,
     progress: Progress,
-    workers: int,
-    say: Callable[[str], None],
+    workers: Callable[[], Workers],
 ) -> tuple[int, int]:
     """Runs all passes; returns the number of shards, and of documents that are not losses."""
-    with Workers(workers, say) as tasks:
+    with workers() as tasks:
         count = used = 0
         for so_far, drafts in _cut(spec, left_out, progress):
             if not plan.is_done(0, count):

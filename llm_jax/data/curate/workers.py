@@ -1,4 +1,4 @@
-"""Runs tasks in processes of this machine, and those that died again."""
+"""Runs tasks in processes of this machine or by a command, and those that died again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from types import TracebackType
 
 from llm_jax.config import UserError
 
+SIGNALS = 128
+"""An exit code above this is a signal of that number more."""
 TRIES = 3
 """How often a task may die before the curation ends."""
 AHEAD = 4
@@ -30,13 +32,17 @@ class Workers:
 
     Args:
       count: processes.
+      command: what runs a task, such as ("srun", "--ntasks=1"); nothing: a process of this machine.
       died: called with a sentence when a task died and is run again.
     """
 
-    def __init__(self, count: int, died: Callable[[str], None]) -> None:
+    def __init__(
+        self, count: int, died: Callable[[str], None], command: tuple[str, ...] = ()
+    ) -> None:
         self._threads = ThreadPoolExecutor(count)
         self._waiting = threading.Semaphore(count * AHEAD)
         self._died = died
+        self._command = command
         self._futures: list[Future[None]] = []
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = threading.Event()
@@ -89,7 +95,8 @@ class Workers:
 
     def _once(self, words: tuple[str, ...], number: int) -> bool:
         """Whether the task ended; raises `UserError` if it failed, or died the last time."""
-        command = [sys.executable, "-m", "llm_jax.data.curate.task", *words]
+        program = (sys.executable, "-m", "llm_jax.data.curate.task")
+        command = (*self._command, *program, *words)
         one_core = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env=os.environ | one_core
@@ -98,13 +105,15 @@ class Workers:
             said = process.communicate()[1].strip()
             self._running.discard(process)
         code = process.returncode
+        if code > SIGNALS:  # as a shell and srun tell it
+            code = SIGNALS - code
         if code == 0 or self._stopped.is_set():
             return True
         task = f"shard {words[2]} of pass {words[1]}"
         if code > 0:
             last = said.splitlines()[-1] if said else f"exit code {code}"
             raise UserError(last) if code == 2 else TaskFailed(f"The task of {task} failed: {last}")
-        how = signal.Signals(-code).name
+        how = signal.Signals(-code).name if -code in list(signal.Signals) else f"code {-code}"
         if number == TRIES:
             raise TaskFailed(
                 f"The task of {task} died {TRIES} times, by {how}: if memory is short, give fewer "
