@@ -10,7 +10,6 @@ used is counted, and listed in left_out.jsonl.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from llm_jax.commands.text_report import (
     held_out_line,
     loss_lines,
     losses,
+    source_lines,
     split_lines,
 )
 
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         folder = args.out.with_name(f"{args.out.name}-curated")
         curated(args, folder, tokenizer if isinstance(tokenizer, Tokenizer) else None,
                 overwrite=args.overwrite)  # fmt: skip
-        sources, cleaner = curated_of(folder), replace(cleaner, markup="none")
+        sources = curated_of(folder)
     spec = BuildSpec(
         sources=sources,
         cleaner=cleaner,
@@ -123,6 +123,7 @@ def text(result: dict[str, Any]) -> str:
     ]
     lines += split_lines(result["splits"])
     lines.append(f"  held out   {held_out_line(result)}")
+    lines += source_lines(result["sources"])
     lines += [f"  {line}" for line in sentences(result.get("tokenizer_fidelity", ()))]
     lines += loss_lines(result["lost"], Path(result["out"], "left_out.jsonl"))
     return "\n".join(lines)
