@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -165,7 +166,8 @@ def compare(texts: list[str], size: float, python: str | None) -> None:
 
 
 def scaling(texts: list[str], size: float) -> None:
-    """Wall time of a whole curation by one and by two processes, in turns."""
+    """Wall time of a whole curation on one core and on two, with a process on each, in turns."""
+    cores = sorted(os.sched_getaffinity(0))
     recipe = Recipe(steps=tuple(step for step in SHARED.values()))  # type: ignore[misc]
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
@@ -174,12 +176,14 @@ def scaling(texts: list[str], size: float) -> None:
         file.write_text("\n".join(lines), encoding="utf-8")
         spec = CurateSpec(sources=(FileSource(file),), recipe=recipe)
         for turn, workers in itertools.product(range(2), seconds):
+            os.sched_setaffinity(0, cores[:workers])
             begin = time.perf_counter()
             curate(spec, Path(folder, f"{turn}-{workers}"), lambda *words: None, workers=workers,
                    say=print, write_page=lambda folder, info: None)  # fmt: skip
             seconds[workers].append(time.perf_counter() - begin)
+    os.sched_setaffinity(0, cores)
     one, two = (min(seconds[workers]) for workers in (1, 2))
-    print(f"recipe of these steps: {size / one:.2f} MB/s by one process, {size / two:.2f} MB/s by "
+    print(f"recipe of these steps: {size / one:.2f} MB/s on one core, {size / two:.2f} MB/s on "
           f"two, ratio {one / two:.2f}")  # fmt: skip
 
 
