@@ -11,6 +11,7 @@ one that died is run again alone.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,9 @@ from llm_jax.runs.files import replacing, write_text
 
 
 def run_shard(plan: Plan, number: int, shard: int) -> None:
-    """Applies the steps of pass `number` to a shard."""
+    """Applies the steps of pass `number` to a shard, unless that is done."""
+    if plan.is_done(number, shard):
+        return
     this = plan.passes[number]
     answers: _Answers | None = None
     steps: list[tuple[str, Applied]] = []
@@ -109,6 +112,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 def main(argv: list[str]) -> int:
     """The exit code: 2 after a mistake of the user's, 1 where a disk failed; both are said."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its tasks
     plan = Plan.open(Path(argv[0]))
     try:
         if argv[2] == "resolve":
@@ -119,6 +123,8 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
+        if argv[2] != "resolve" and plan.is_done(int(argv[1]), int(argv[2])):
+            return 0  # a task that outlived its killed parent was faster, and deleted what it read
         print(disk_sentence(error), file=sys.stderr)
         return 1
     return 0
