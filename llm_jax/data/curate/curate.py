@@ -18,7 +18,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -31,7 +31,7 @@ from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Progress
 from llm_jax.data.curate import shards
 from llm_jax.data.curate.curated import DOCUMENTS, FORMAT, INFO, read_info
-from llm_jax.data.curate.draft import Draft
+from llm_jax.data.curate.cut import cut
 from llm_jax.data.curate.plan import Plan
 from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.summary import summary
@@ -39,7 +39,7 @@ from llm_jax.data.curate.tally import Tally
 from llm_jax.data.curate.workers import Workers
 from llm_jax.data.provenance import described_sources
 from llm_jax.data.sources import LeftOut, Source
-from llm_jax.data.sources.left_out import HALF_CHARACTERS, MOST_LEFT_OUT
+from llm_jax.data.sources.left_out import MOST_LEFT_OUT
 from llm_jax.data.tokenizer import Tokenizer
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder, parents_of, short_name
@@ -196,7 +196,7 @@ def _run(
     """Runs all passes; returns the number of shards, and of documents that are not losses."""
     with workers() as tasks:
         count = used = 0
-        for so_far, drafts in _cut(spec, left_out, progress):
+        for so_far, drafts in cut(spec.sources, spec.cleaner, left_out, progress):
             if not plan.is_done(0, count):
                 with shards.written(plan.shard(-1, count)) as add:
                     for draft in drafts:
@@ -218,37 +218,6 @@ def _run(
                     tasks.submit(plan.folder, number + 1, shard)
             tasks.join()
     return count, used
-
-
-def _cut(
-    spec: CurateSpec, left_out: LeftOut, progress: Progress
-) -> Iterator[tuple[int, list[Draft]]]:
-    """The documents of all sources, cleaned, a shard at a time, with the number of documents so far
-    that are not losses."""
-    shard: list[Draft] = []
-    size = used = number = 0
-    for source in spec.sources:
-        for document in source.documents(left_out):
-            text = spec.cleaner.clean(document.text)
-            try:
-                size += len(text.encode())
-            except UnicodeEncodeError:
-                left_out.lose(HALF_CHARACTERS, document.source, document.line)
-                continue
-            used += 1
-            if reason := spec.cleaner.reason_to_drop(text):
-                left_out.skip(reason, document.source, document.line)
-                continue
-            draft = Draft.of_document(document, number)
-            draft.rewrite(text)
-            shard.append(draft)
-            number += 1
-            progress("reading documents", number, None)
-            if size >= shards.SHARD_BYTES:
-                yield used, shard
-                shard, size = [], 0
-    if shard or used:
-        yield used, shard
 
 
 def _collect(plan: Plan, count: int, folder: Path) -> list[dict[str, Any]]:
