@@ -35,6 +35,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "tokenizer extend": ("tokenizer_extend", "add pieces to the tokenizer and model of a run"),
     "tokenizer encode": ("tokenizer_encode", "turn text into token ids"),
     "tokenizer decode": ("tokenizer_decode", "turn token ids into text"),
+    "data curate": ("data_curate", "filter, mask and deduplicate documents by a recipe"),
+    "data classifier": ("data_classifier", "train a classifier of text quality from examples"),
     "data build": ("data_build", "build a tokenised tfds dataset from files"),
     "data inspect": ("data_inspect", "show what a dataset holds"),
     "preflight": ("preflight", "compile the train step for a TPU slice: memory, collectives"),

@@ -54,6 +54,14 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--input", "texts/a.txt", "texts/b.jsonl", "--vocab-size", "300", "--out", "made"),
         ("--input", "texts", "--tokenizer", "tokenizer.model", "--out", "dataset", "--overwrite"),
     ),
+    "data curate": (
+        ("--input", "texts", "--recipe", "code", "--out", "made"),
+        ("--input", "texts/b.jsonl", "--recipe", "none", "--out", "made", "--workers", "1",
+         "--tokenizer", "tokenizer.model"),
+    ),
+    "data classifier": (
+        ("--good", "texts", "--bad", "texts/b.jsonl", "--out", "made/quality.safetensors"),
+    ),
     "data inspect": (("dataset",), ("dataset", "--split", "validation", "--samples", "2")),
     "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",)),
     "train": (
@@ -104,6 +112,7 @@ LEFT_OUT = {
     "watch": "ends with the job",
     "detach": "leaves a process",
     "no_check": "without it, torch is loaded for seconds",
+    "run_tasks_with": "starts whatever it names",
     "dry_run": "without it, processes are started",
     "verify": "compiles for a TPU",
     "fix": "compiles for a TPU",
