@@ -141,6 +141,8 @@ def _effects(
             f"the rest of this epoch is cut into sequences of {data.seq_len} and shuffled again: "
             "no token is skipped or read twice, and no context includes text that was read before"
         )
+    if data.mixture != was.mixture and data.mixture and was.mixture:
+        found.append("the shares of the sources change; each is read on from where it was left")
     a, b = before.tokens(old.steps), after.tokens(config.steps)
     if a != b:
         found.append(f"the run ends after {b:,} tokens instead of {a:,}")
@@ -169,7 +171,8 @@ def _rate(config: RunConfig, old: RunConfig, step: int) -> list[str]:
     return [clause]
 
 
-def _held_out(config: RunConfig) -> tuple[int, ...]:
+def _held_out(config: RunConfig) -> tuple[Any, ...]:
     """What determines which windows are evaluated during training."""
     parts = config.compute.accumulate
-    return config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts
+    sizes = config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts
+    return (*sizes, config.data.mixture)

@@ -25,18 +25,14 @@ from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.cpu_dispatch import dispatch_for
 from llm_jax.train.failures import FileFailure, without_tensorstore_noise
-from llm_jax.train.feed import (
-    local_batches,
-    padded_token_bytes,
-    to_device,
-    training_text,
-)
+from llm_jax.train.feed import padded_token_bytes, to_device, training_batches
 from llm_jax.train.inherit import inherited_state
 from llm_jax.train.metrics import Record, draw_curve
 from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
 from llm_jax.train.prepare import Prepared, prepare
 from llm_jax.train.rollback import roll_back
+from llm_jax.train.shares import uses
 from llm_jax.train.state import (
     State,
     init_state,
@@ -119,21 +115,22 @@ class _Run(Prepared):
         with self.stop.leaving_at_once():
             with clock.phase("compile"):
                 peak = peak_flops(config, self.mesh)
-            reporter.introduce(self.mesh, peak, self.windows)
+            read = uses(self.history, self.rollbacks, self.text, config.steps)
+            reporter.introduce(self.mesh, peak, read)
             for sentence in keep_code(config):
                 self.log.say(sentence)
             with clock.phase("restore" if resuming else "startup"):
                 state = self._first_state()
             with clock.phase("compile"):
-                token_bytes_V = padded_token_bytes(self.dataset, config)
-                course = stages(config, self.history, self.rollbacks, training_text(self.dataset))
+                token_bytes_V = padded_token_bytes(self.datasets[0].tokenizer, config)
+                course = stages(config, self.history, self.rollbacks, self.text)
                 ahead = [stage for stage in course if stage.end > self.start]
                 programs = {stage.config.data.batch_size: stage.config for stage in ahead}
                 compiled = {
                     size: compile_train_step(alone, self.mesh, token_bytes_V)
                     for size, alone in programs.items()
                 }
-                validation = Validation(self.dataset, config, self.mesh)
+                validation = Validation(self.datasets, config, self.mesh)
                 distributed.wait_for_all("all have compiled")  # before the first step is timed
         first = resuming or self.history.parent
         if first and not self.place.measured and self._due(self.start, config.eval.every):
@@ -162,9 +159,7 @@ class _Run(Prepared):
         pending: tuple[int, Metrics] | None = None
         reporter.begin(self.done)
         arrays = objective_of(config).arrays
-        batches = local_batches(
-            self.dataset, stage.config, self.mesh, "train", stage.order, stage.offset
-        )
+        batches = training_batches(self.datasets, stage, self.mesh)
         with batches.iterate(self.done) as source:
             for index, local in source:
                 if index >= stage.end or self.stop.requested():

@@ -9,15 +9,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax.config import ConfigError, RunConfig, from_dict
-from llm_jax.data.dataset import TOKENIZER_FILE, TokenDataset
+from llm_jax.data.dataset import TOKENIZER_FILE
 from llm_jax.runs.history import Entry, History, beginning, read_history
 from llm_jax.runs.plan_file import PlanRecord
+from llm_jax.runs.rollbacks import read_rollbacks
 from llm_jax.train.changes import check_standing, resume
 from llm_jax.train.checkpoint import Checkpointer
-from llm_jax.train.feed import training_text
+from llm_jax.train.feed import Datasets, training_text
 from llm_jax.train.inherit import folder_and_step, parent_of
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 from llm_jax.train.run_folder import check_folder, claim_folder
+from llm_jax.train.shares import check_reading
 from llm_jax.train.state import State
 
 
@@ -42,7 +44,7 @@ class Place:
 def find_place(
     config: RunConfig,
     plan: PlanRecord | None,
-    dataset: TokenDataset,
+    datasets: Datasets,
     abstract: State,
     init_from: str | None,
 ) -> Place:
@@ -56,21 +58,21 @@ def find_place(
     Raises:
       ConfigError: the folder, or `init_from`, does not match `config`.
     """
-    out, text = Path(config.out), training_text(dataset)
-    tokenizer = dataset.path / TOKENIZER_FILE
+    out, text = Path(config.out), training_text(datasets, config)
+    tokenizer = datasets[0].path / TOKENIZER_FILE
+    sha256 = datasets[0].tokenizer.sha256
     old = check_folder(config, tokenizer)
-    if old is None:
-        history = beginning(config, text, _parent(config, init_from, dataset))
-        lines = [*history.entries]
-        claim_folder(config, plan, tokenizer, lines)
-        return Place(_open(config, dataset), history, lines, None, None, False)
-    checkpointer = _open(config, dataset)
-    saved = checkpointer.newest(abstract)
-    if saved is None:
-        parent = _parent(config, init_from, dataset) or read_history(out, old).parent
+    checkpointer = Checkpointer.open(config, sha256) if old else None
+    saved = checkpointer.newest(abstract) if checkpointer else None
+    if old is None or checkpointer is None or saved is None:
+        parent = parent_of(init_from, config, sha256) if init_from else None
+        if old and parent is None:
+            parent = read_history(out, old).parent
         history = beginning(config, text, parent)
+        check_reading(config, history, [], text)
         lines = [*history.entries]
         claim_folder(config, plan, tokenizer, lines)
+        checkpointer = checkpointer or Checkpointer.open(config, sha256)
         return Place(checkpointer, history, lines, None, None, False)
     measured = measured_before(out, saved)
     record = checkpointer.record(saved)
@@ -81,16 +83,9 @@ def find_place(
         _check_parent(config.out, history, init_from)
     finished = measured is not None and saved >= max(old.steps, config.steps)
     if not finished:
+        check_reading(config, history, read_rollbacks(out), text)
         claim_folder(config, plan, tokenizer, lines)
     return Place(checkpointer, history, lines, saved, measured, finished)
-
-
-def _open(config: RunConfig, dataset: TokenDataset) -> Checkpointer:
-    return Checkpointer.open(config, dataset.tokenizer.sha256)
-
-
-def _parent(config: RunConfig, init_from: str | None, dataset: TokenDataset) -> dict | None:
-    return parent_of(init_from, config, dataset.tokenizer.sha256) if init_from else None
 
 
 def _check_parent(out: str, history: History, init_from: str) -> None:

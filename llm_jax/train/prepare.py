@@ -12,23 +12,20 @@ import jax
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
-from llm_jax.data.dataset import TokenDataset
+from llm_jax.data.batches import Windows
 from llm_jax.models.common.quantize import require_library
 from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.claim import Claim, only_writer
-from llm_jax.runs.history import History
+from llm_jax.runs.history import History, Text
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.runs.rollbacks import Rollback, read_rollbacks
 from llm_jax.train import distributed
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.clock import Clock
 from llm_jax.train.cpu_dispatch import runs_inline
-from llm_jax.train.feed import (
-    local_batches,
-    open_dataset,
-)
+from llm_jax.train.feed import Datasets, held_out_batches, open_datasets, training_text
 from llm_jax.train.metrics import Log, Record
 from llm_jax.train.place import Place, find_place
 from llm_jax.train.reporter import Reporter
@@ -51,9 +48,7 @@ class Prepared:
     stop: Stop
     clock: Clock
     mesh: Mesh
-    dataset: TokenDataset
-    windows: int
-    """Sequences in the training split."""
+    datasets: Datasets
     claim: Claim
     abstract: State
     place: Place
@@ -77,6 +72,11 @@ class Prepared:
     @property
     def history(self) -> History:
         return self.place.history
+
+    @functools.cached_property
+    def text(self) -> Text:
+        """What the run reads."""
+        return training_text(self.datasets, self.config)
 
     @functools.cached_property
     def inline(self) -> bool:
@@ -105,22 +105,23 @@ def prepare(
     check_divisible(config, mesh)
     require_library(config.compute)
     objective_of(config)
-    dataset = open_dataset(config)
-    windows = local_batches(dataset, config, mesh, "train").windows
+    datasets = open_datasets(config)
+    for dataset in datasets:
+        Windows(dataset, "train", config.data.seq_len)
+        held_out_batches(dataset, config, mesh)
     writing = only_writer(out, "llm-jax train", inside=True, ask=distributed.first_asks)
     with stop.leaving_at_once():
         claim = held.enter_context(writing)
     abstract = abstract_state(config, mesh)
     check_optimizer(config, abstract)
-    place = find_place(config, plan, dataset, abstract, init_from)
+    place = find_place(config, plan, datasets, abstract, init_from)
     log = Log(config, quiet=jax.process_index() != 0, listen=listen)
     made = Prepared(
         config=config,
         stop=stop,
         clock=clock,
         mesh=mesh,
-        dataset=dataset,
-        windows=windows,
+        datasets=datasets,
         claim=claim,
         abstract=abstract,
         place=place,
