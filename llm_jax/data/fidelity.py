@@ -88,7 +88,7 @@ def compare_sources(
     corpus: Corpus, sources: tuple[Source, ...], tokenizer: Tokenizer, progress: Progress
 ) -> list[dict[str, Any]]:
     """The report of each source that has documents. The sample depends on the texts alone."""
-    source_of = np.array(corpus.source_numbers)
+    source_of = corpus.source_numbers
     by_source = np.argsort(source_of, kind="stable")
     ends = np.searchsorted(source_of[by_source], np.arange(len(sources) + 1))
     sizes, rank = corpus.sizes, np.empty(len(corpus), np.int64)
@@ -101,8 +101,7 @@ def compare_sources(
             drawn = documents[np.argsort(rank[documents])]
             chosen = _sample(documents, drawn, sizes, SAMPLE_BYTES // len(sources))
             texts = map(corpus.text, chosen)
-            name = str(source.describe()["input"])
-            reports.append(compare(name, texts, tokenizer, len(documents)).report())
+            reports.append(compare(source.name, texts, tokenizer, len(documents)).report())
     return reports
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llm_jax.config import UserError
+from llm_jax.config.dataset_info import INTERNAL, Class
 from llm_jax.data.sources import walk
 from llm_jax.data.sources.document import Document
 from llm_jax.data.sources.encodings import canonical, encoding_of
+from llm_jax.data.sources.hashes import file_record
 from llm_jax.data.sources.json_records import records, too_long
 from llm_jax.data.sources.left_out import NOT_TEXT, UNREADABLE, LeftOut, Unusable, printable
 from llm_jax.data.sources.unpack import is_compressed, open_regular, refuse_foreign, unpacked
@@ -37,6 +39,7 @@ class FileSource:
 
     Attributes:
       max_bytes: a longer document (decompressed) or line is left out.
+      given_name: name in provenance; empty: the path.
 
     Raises:
       UserError: `path` cannot be read, or Python does not know the encoding.
@@ -47,6 +50,12 @@ class FileSource:
     text_key: str = "text"
     licence: str = "unknown"
     max_bytes: int = MAX_DOCUMENT_BYTES
+    class_: Class = INTERNAL
+    given_name: str = ""
+    _files: list[dict[str, Any]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    """Records of the files that could be read when the fingerprint was taken."""
     _stamps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Hash of each file's name → its `_stamp` when the fingerprint was taken."""
 
@@ -63,9 +72,15 @@ class FileSource:
             ) from None
         canonical(self.encoding)
 
+    @property
+    def name(self) -> str:
+        return self.given_name or printable(self.path)
+
     def fingerprint(self) -> str:
         """Hex digest of names and contents, and of which files cannot be read."""
         settings = (self.encoding, self.text_key, self.licence, self.max_bytes)
+        settings += (self.class_, self.given_name)
+        self._files.clear()
         digest = hashlib.sha256(repr(settings).encode())
         for file in walk.files(self.path, LeftOut()):
             digest.update(os.fsencode(self._name(file)))
@@ -73,17 +88,22 @@ class FileSource:
                 with open_regular(file) as stream:
                     self._stamps[hash(file)] = _stamp(stream)
                     self._refuse_unread(walk.text_suffix(file), stream)
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
+                    self._files.append(file_record(file, stream))
+                digest.update(bytes.fromhex(self._files[-1]["sha256"]))
             except (OSError, Unusable):
                 digest.update(b"unreadable")
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
+        if not self._stamps:
+            self.fingerprint()
         return {
+            "name": self.name,
             "input": printable(self.path),
             "encoding": self.encoding,
             "licence": self.licence,
-            "files": sum(1 for _ in walk.files(self.path, LeftOut())),
+            "class": self.class_,
+            "files": list(self._files),
         }
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
@@ -148,7 +168,12 @@ class FileSource:
                 raise too_long(self.max_bytes)
             parts.append(piece)
         text = encoding_of(head, self.encoding).decode(b"".join(parts))
-        return Document(text, str(file), self.licence)
+        return self._document(text, file)
+
+    def _document(self, text: str, file: Path, line: int | None = None) -> Document:
+        return Document(
+            text, str(file), self.licence, line, source_name=self.name, class_=self.class_
+        )
 
     def _of_json(
         self, file: Path, head: bytes, pieces: Iterator[bytes], left_out: LeftOut
@@ -167,7 +192,7 @@ class FileSource:
                 text = record.get(self.text_key) if isinstance(record, dict) else None
                 if isinstance(text, str):
                     used += 1
-                    yield Document(text, str(file), self.licence, line)
+                    yield self._document(text, file, line)
                 else:
                     left_out.lose(f"no text in {self.text_key!r}", str(file), line)
         except Unusable as error:

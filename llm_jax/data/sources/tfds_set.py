@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError, nearest
+from llm_jax.config.dataset_info import INTERNAL, Class
 from llm_jax.data.sources.document import Document
+from llm_jax.data.sources.hashes import file_record
 from llm_jax.data.sources.left_out import LeftOut
 from llm_jax.data.tfds import load_tfds, prepare
 
@@ -19,17 +21,22 @@ from llm_jax.data.tfds import load_tfds, prepare
 class TfdsSource:
     """A registered tfds dataset with a text feature, prepared on first use.
 
-    Args:
-      name: as in tfds: `name`, `name/config` or `name/config:1.2.3`.
+    Attributes:
+      set_name: as in tfds: `name`, `name/config` or `name/config:1.2.3`.
       text_key: the feature that holds the text.
       data_dir: where tfds keeps prepared datasets. None: its default.
     """
 
-    name: str
+    set_name: str
     split: str = "train"
     text_key: str = "text"
     data_dir: Path | None = None
     licence: str = ""
+    class_: Class = INTERNAL
+
+    @property
+    def name(self) -> str:
+        return f"tfds {self._builder().info.full_name}, split {self.split}"
 
     def fingerprint(self) -> str:
         info = self._builder().info
@@ -39,14 +46,16 @@ class TfdsSource:
     def describe(self) -> dict[str, Any]:
         info = self._builder().info
         return {
-            "input": f"tfds {info.full_name}, split {self.split}",
+            "name": self.name,
+            "input": self.name,
             "encoding": "utf-8",
             "licence": self._licence(),
-            "files": info.splits[self.split].num_shards,
+            "class": self.class_,
+            "files": list(map(_record, info.splits[self.split].filepaths)),
         }
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
-        builder, licence = self._builder(), self._licence()
+        builder, licence, source = self._builder(), self._licence(), self.name
         for i, record in enumerate(builder.as_data_source(split=self.split)):
             name = f"{builder.info.full_name}/{self.split}/{i}"
             try:
@@ -54,7 +63,7 @@ class TfdsSource:
             except UnicodeDecodeError as error:
                 left_out.lose("not utf-8", name, detail=str(error))
             else:
-                yield Document(text, name, licence)
+                yield Document(text, name, licence, source_name=source, class_=self.class_)
 
     def _licence(self) -> str:
         return self.licence or self._builder().info.redistribution_info.license or "unknown"
@@ -64,29 +73,37 @@ class TfdsSource:
         tfds = load_tfds()
         data_dir = None if self.data_dir is None else str(self.data_dir)
         try:
-            builder = tfds.builder(self.name, data_dir=data_dir, file_format="array_record")
+            builder = tfds.builder(self.set_name, data_dir=data_dir, file_format="array_record")
             prepare(builder, messages=sys.stderr)
         except tfds.core.DatasetNotFoundError:
             raise UserError(
-                f"--tfds is {self.name!r}: tfds has no such dataset; see `tfds.list_builders()`."
+                f"--tfds is {self.set_name!r}: tfds has no such dataset; see "
+                "`tfds.list_builders()`."
             ) from None
         except ValueError as error:
             raise UserError(
-                f"--tfds is {self.name!r}, which tfds cannot read ({str(error).splitlines()[0]}): "
-                "write NAME, or NAME/CONFIG:VERSION."
+                f"--tfds is {self.set_name!r}, which tfds cannot read "
+                f"({str(error).splitlines()[0]}): write NAME, or NAME/CONFIG:VERSION."
             ) from None
         except ImportError as error:
             raise UserError(
-                f"Preparing {self.name!r} from tfds needs a package that is missing ({error}): "
+                f"Preparing {self.set_name!r} from tfds needs a package that is missing ({error}): "
                 "try `pip install llm-jax[tfds-public]`."
             ) from None
         if self.split not in builder.info.splits:
             known = ", ".join(builder.info.splits)
-            raise UserError(f"--tfds-split is {self.split!r}: {self.name} has the splits {known}.")
+            raise UserError(
+                f"--tfds-split is {self.split!r}: {self.set_name} has the splits {known}."
+            )
         features = builder.info.features
         if self.text_key not in features:
             raise UserError(
-                f"--text-key is {self.text_key!r}, but {self.name} has no such feature: "
+                f"--text-key is {self.text_key!r}, but {self.set_name} has no such feature: "
                 f"{nearest(self.text_key, features)}"
             )
         return builder
+
+
+def _record(path: Any) -> dict[str, Any]:
+    with Path(path).open("rb") as stream:
+        return file_record(path, stream)
