@@ -60,6 +60,7 @@ def resume(
         history.tokens(step),
         changed,
         parent=history.parent,
+        branch=before.branch if before.step == step else None,
     )
     after = history.followed_by(line)
     effect = "; ".join(_effects(config, changed, history, after, step))

@@ -19,6 +19,7 @@ import jax
 
 from llm_jax.config import RunConfig
 from llm_jax.objectives.objective import objective_of
+from llm_jax.runs.lineage import write_lineage
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
 from llm_jax.train.checkpoint import saved_steps
@@ -51,7 +52,8 @@ def train(
     config: RunConfig,
     *,
     plan: PlanRecord | None = None,
-    init_from: str | None = None,
+    init: str | None = None,
+    branch: str | None = None,
     source: Path | None = None,
     callback: Callback | None = None,
 ) -> dict[str, Any]:
@@ -59,7 +61,9 @@ def train(
 
     Args:
       plan: what was predicted for `config`; it is kept in the run's folder for `report`.
-      init_from: a run's folder, or its `checkpoints/STEP`, whose weights a new run begins with.
+      init: a run's folder, or `RUN@STEP`, whose weights a new run begins with.
+      branch: a run's folder, or `RUN@STEP`, that a new run goes on from with everything: weights,
+        optimizer, steps, and its place in the text.
       source: the run that the config is from. It is named if a new run does not have its weights.
       callback: called by process 0 with each record of `metrics.jsonl` as it is written. If it
         returns False, the run saves and stops as after Ctrl-C; with several processes it must not.
@@ -82,7 +86,7 @@ def train(
             with (
                 without_tensorstore_noise(),
                 contextlib.closing(
-                    _Run(prepare(config, stop, held, plan, init_from, source, listen))
+                    _Run(prepare(config, stop, held, plan, init, branch, source, listen))
                 ) as run,
             ):
                 return run.train()
@@ -208,14 +212,20 @@ class _Run(Prepared):
         if self.history.parent is None:
             return init_state(self.config, self.mesh)
         state = inherited_state(self.config, self.abstract, self.history.parent)
-        self.checkpointer.save(state, 0, self.history.standing(0))  # the parent may be deleted
+        self._store(state, 0)  # the parent may be deleted
         return state
 
     def _save(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
             self.claim.check()
             with self.clock.phase("save"):
-                self.checkpointer.save(state, self.done, self.history.standing(self.done))
+                self._store(state, self.done)
+
+    def _store(self, state: State, step: int) -> None:
+        lineage = self.ancestry.at(step)
+        self.checkpointer.save(state, step, self.history.standing(step), lineage)
+        if jax.process_index() == 0:
+            write_lineage(self.out, lineage)
 
     def _save_near(self, state: State) -> None:
         with self.clock.phase("save"):

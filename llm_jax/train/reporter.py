@@ -72,7 +72,7 @@ class Reporter:
                 f"{parent['step']}, and a fresh optimizer."
             )
             return
-        way = f"; --init-from {source} begins with the weights of that run" if source else ""
+        way = f"; --init {source} begins with the weights of that run" if source else ""
         self.log.say(
             f"Beginning {self.config.out} with random weights of seed {self.config.seed}{way}."
         )
