@@ -118,15 +118,18 @@ def began_with(parent: dict[str, Any] | None) -> dict[str, Any] | None:
     return began
 
 
-def lineage_at(folder: Path, step: int) -> Lineage:
+def lineage_at(folder: Path, step: int, config: RunConfig | None = None) -> Lineage:
     """The lineage of checkpoint `step` of a run: what it carries, or what the run's history says.
+
+    Args:
+      config: of the run; None: as its folder has it.
 
     Raises:
       UserError: a file of the run is damaged.
     """
     if saved := saved_lineage(folder, step):
         return saved
-    config = read_config(folder / "run.json", RunConfig)
+    config = config or read_config(folder / "run.json", RunConfig)
     history = read_history(folder, config)
     texts = _found_texts(config)
     text = history.entries[-1].text
