@@ -45,7 +45,7 @@ def _stage(stage: dict[str, Any], lineage: Lineage) -> list[str]:
         text = lineage["texts"][read["text"]]
         lines.append(
             f"│    {text['name']}: {read['tokens'] / total:.1%}, {read['tokens']:,} tokens, "
-            f"{read['tokens'] / text['tokens']:.3g} times"
+            f"{read['tokens'] / max(text['tokens'], 1):.3g} times"
         )
         lines += [
             f"│      {source['name']} (licence: {source['licence']}, {source['class']})"

@@ -155,12 +155,7 @@ def test_a_branch_that_was_killed_while_it_was_copied(
         write(path, text)
 
     with monkeypatch.context() as patched:
-        write = branches.write_text
-        patched.setattr(
-            branches,
-            "write_text",
-            lambda p, t: write(p, t) if p.name != "run.json" else killed(p, t),
-        )
+        patched.setattr(branches, "write_text", until_the_last)
         with pytest.raises(KeyboardInterrupt):
             train(config, branch=f"{parent.out}@4")
     assert (tmp_path / "b" / "checkpoints" / "4").is_dir()
