@@ -45,6 +45,8 @@ def run_rows(config: RunConfig, history: History, starts: list[Start]) -> Rows:
     if history.parent:
         parent = history.parent
         rows.append(["Began with", f"the weights of {parent['run']}, step {parent['step']:,}"])
+    if branch := history.branch:
+        rows.append(["Branch of", f"{branch['run']}, step {branch['step']:,}"])
     for name, found in (
         ("Devices", {start.devices for start in starts}),
         ("Software", {", ".join(f"{k} {v}" for k, v in s.versions.items()) for s in starts}),

@@ -23,7 +23,7 @@ from llm_jax.runs.places import folder_and_step
 from llm_jax.train import distributed
 from llm_jax.train.failures import Damaged
 from llm_jax.train.inherit import check_fits, run_named
-from llm_jax.train.manifest import damage_sentence, first_damage
+from llm_jax.train.manifest import damage_sentence, first_damage, require_regular
 from llm_jax.train.metrics import METRICS_FILE, forget_after
 from llm_jax.train.run_folder import check_architecture, check_folder
 
@@ -57,6 +57,7 @@ def open_branch(config: RunConfig, branch: str, tokenizer_path: Path, sha256: st
             f"{config.optim.kind!r}: keep it, or begin with its weights alone with --init."
         )
     checkpoint = folder / "checkpoints" / str(step)
+    require_regular(checkpoint)
     place = first_damage(checkpoint)
     if place is not None:
         raise Damaged(
