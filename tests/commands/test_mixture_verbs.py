@@ -246,3 +246,12 @@ def test_train_takes_one_of_mixture_and_path(
     (tmp_path / "bad.json").write_text('{"sources": [], "stages": []}')
     said = call(capsys, *words, "--mixture", tmp_path / "bad.json", code=78)
     assert "data.mixture.sources is empty" in said
+
+
+def test_a_launcher_looks_at_every_source(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["launch", "run", runs["general"] / "run.json", "--name", "x", "--out", "gs://b/x"]
+    words += ["--accelerator", "v5p-8", "--backend", "tpu", "--project", "p", "--image", "i"]
+    said = call(capsys, *words, "--zone", "us-east5-a", "--dry-run", code=78)
+    assert "data.mixture's source 'web' is" in said and "hosts of the tpu back end cannot" in said
