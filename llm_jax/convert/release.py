@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from llm_jax.config import UserError
 from llm_jax.config.dataset_info import INTERNAL
-from llm_jax.runs.lineage import UNKNOWN, Lineage, ancestors, eaten, origin
+from llm_jax.runs.lineage import UNKNOWN, Lineage, ancestors, origin, sources_read
 
 RESTRICTED = "restricted"
 FORBIDS = re.compile(
@@ -40,7 +40,7 @@ class Obstacle:
 def obstacles(lineage: Lineage) -> list[Obstacle]:
     """All that keeps a model of this lineage from being public, whether vouched for or not."""
     tokens: dict[tuple[str, str, str], int] = {}
-    for one in eaten(lineage):
+    for one in sources_read(lineage):
         key = one.source, one.licence, one.class_
         tokens[key] = tokens.get(key, 0) + one.tokens
     found = []
@@ -82,7 +82,9 @@ def check_release(lineage: Lineage, vouched: Iterable[str]) -> None:
         unknown or their class was not declared public.
     """
     vouched = set(vouched)
-    known = {one.source for one in eaten(lineage)} | {one["run"] for one in ancestors(lineage)}
+    known = {one.source for one in sources_read(lineage)} | {
+        one["run"] for one in ancestors(lineage)
+    }
     known |= {one["began"]["name"] for one in ancestors(lineage) if one.get("began")}
     for name in vouched - known:
         raise UserError(
@@ -111,7 +113,7 @@ def card_rows(lineage: Lineage) -> list[str]:
     rows = [
         f"| {one.run} | {one.text} | {one.source} | {one.licence} | {one.class_} | "
         f"{'' if one.exact else 'about '}{one.tokens:,} |"
-        for one in eaten(lineage)
+        for one in sources_read(lineage)
     ]
     if not rows:
         return []
@@ -126,7 +128,7 @@ def card_rows(lineage: Lineage) -> list[str]:
 
 def licences(lineage: Lineage) -> list[str]:
     """Names of all licences of what the model has read and began with."""
-    names = [one.licence for one in eaten(lineage)]
+    names = [one.licence for one in sources_read(lineage)]
     if began := origin(lineage):
         names.append(began.get("licence") or UNKNOWN)
     return list(dict.fromkeys(names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_jax.runs.lineage import UNKNOWN, Lineage, ancestors, eaten
+from llm_jax.runs.lineage import UNKNOWN, Lineage, ancestors, sources_read
 
 
 def tree(lineage: Lineage) -> list[str]:
@@ -58,7 +58,7 @@ def sources(lineage: Lineage) -> dict[str, dict[str, Any]]:
     """Name of each source of text → `tokens` that were read of it by the run and its ancestors,
     `licences`, `classes`, and tokens `read_by` each run."""
     found: dict[str, dict[str, Any]] = {}
-    for one in eaten(lineage):
+    for one in sources_read(lineage):
         empty: dict[str, Any] = {"tokens": 0, "licences": [], "classes": [], "read_by": {}}
         held = found.setdefault(one.source, empty)
         held["tokens"] += one.tokens

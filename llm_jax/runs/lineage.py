@@ -53,7 +53,7 @@ Lineage = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Eaten:
+class SourceRead:
     """Text of one licence and class that the weights were trained on."""
 
     run: str
@@ -134,7 +134,7 @@ def read_of(lineage: Lineage) -> dict[str, int]:
     return found
 
 
-def eaten(lineage: Lineage) -> list[Eaten]:
+def sources_read(lineage: Lineage) -> list[SourceRead]:
     """Everything that the weights were trained on, the ancestors' reading included."""
     found = []
     for one in reversed([*ancestors(lineage)]):
@@ -144,7 +144,7 @@ def eaten(lineage: Lineage) -> list[Eaten]:
     return found
 
 
-def _by_source(lineage: Lineage, digest: str, tokens: int) -> list[Eaten]:
+def _by_source(lineage: Lineage, digest: str, tokens: int) -> list[SourceRead]:
     text = lineage["texts"][digest]
     sizes = [source.get("tokens") for source in text["sources"]]
     whole = sum(size or 0 for size in sizes)
@@ -155,7 +155,7 @@ def _by_source(lineage: Lineage, digest: str, tokens: int) -> list[Eaten]:
             continue
         own = -(-tokens * (size or 0) // whole) if known else tokens
         made.append(
-            Eaten(
+            SourceRead(
                 lineage["run"],
                 text["name"],
                 source["name"],
