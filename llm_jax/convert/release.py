@@ -81,12 +81,10 @@ def check_release(lineage: Lineage, vouched: Iterable[str]) -> None:
       vouched: names of sources and models that the user answers for, where their licence is
         unknown or their class was not declared public.
     """
-    vouched = set(vouched)
-    known = {one.source for one in sources_read(lineage)} | {
-        one["run"] for one in ancestors(lineage)
-    }
-    known |= {one["began"]["name"] for one in ancestors(lineage) if one.get("began")}
-    for name in vouched - known:
+    vouched, runs = set(vouched), [*ancestors(lineage)]
+    known = {one.source for one in sources_read(lineage)} | {one["run"] for one in runs}
+    known |= {one["began"]["name"] for one in runs if one.get("began")}
+    for name in sorted(vouched - known):
         raise UserError(
             f"--vouch names {name!r}, which the model has not read: it has read "
             f"{', '.join(sorted(known))}."
