@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, read_config, read_dataset_info
+from llm_jax.config import RunConfig, UserError, read_config, read_dataset_info, require
 from llm_jax.config.dataset_info import INTERNAL
 from llm_jax.runs.history import History, Text, read_history
-from llm_jax.runs.lineage import FORMAT, UNKNOWN, Lineage, saved_lineage
-from llm_jax.runs.rollbacks import Rollback, read_rollbacks
+from llm_jax.runs.lineage import DEEPEST, FORMAT, UNKNOWN, Lineage, ancestors, saved_lineage
+from llm_jax.runs.rollbacks import read_rollbacks
 from llm_jax.train.course import Segment, segments
 from llm_jax.train.shares import segment_tokens
 
@@ -18,24 +18,21 @@ class Ancestry:
     """Gives the lineage after any step.
 
     Args:
-      text: what the run reads now.
+      made: the segments of the run.
       texts: `texts` of a lineage, as far as they are known.
       began: `began` of a lineage.
     """
 
     def __init__(
         self,
-        config: RunConfig,
+        name: str,
         history: History,
-        rollbacks: list[Rollback],
-        text: Text,
+        made: list[Segment],
         texts: dict[str, Any],
         began: dict[str, Any] | None,
     ) -> None:
-        self._name, self._history, self._began = config.name, history, began
-        steps = max(config.steps, history.entries[-1].step)
-        self._segments = list(segments(history, rollbacks, text, steps))
-        used = [part for one in self._segments for part in one.text.parts]
+        self._name, self._history, self._segments, self._began = name, history, made, began
+        used = [part for one in made for part in one.text.parts]
         self._texts = {
             part.fingerprint: texts.get(part.fingerprint) or _undescribed(part) for part in used
         }
@@ -114,7 +111,13 @@ def began_with(parent: dict[str, Any] | None) -> dict[str, Any] | None:
     began = {"kind": kind, **known, "licence": parent.get("licence"), "lineage": None}
     folder = Path(parent["run"])
     if kind == "run" and (folder / "run.json").is_file():
-        began["lineage"] = lineage_at(folder, parent["step"])
+        lineage = lineage_at(folder, parent["step"])
+        require(
+            sum(1 for _ in ancestors(lineage)) < DEEPEST,
+            f"{DEEPEST} runs began with one another's weights: begin with an imported model "
+            "(llm-jax export, then import).",
+        )
+        began["lineage"] = lineage
     return began
 
 
@@ -136,10 +139,9 @@ def lineage_at(folder: Path, step: int, config: RunConfig | None = None) -> Line
     if text is None:  # before texts were noted, or imported weights that were never trained
         known = [Text(digest, one["tokens"]) for digest, one in texts.items()]
         text = known[0] if known else Text(UNKNOWN, config.data.seq_len + 1)
-    ancestry = Ancestry(
-        config, history, read_rollbacks(folder), text, texts, began_with(history.parent)
-    )
-    return ancestry.at(step)
+    steps = max(config.steps, history.entries[-1].step)
+    made = list(segments(history, read_rollbacks(folder), text, steps))
+    return Ancestry(config.name, history, made, texts, began_with(history.parent)).at(step)
 
 
 def _found_texts(config: RunConfig) -> dict[str, Any]:

@@ -119,8 +119,7 @@ class _Run(Prepared):
         with self.stop.leaving_at_once():
             with clock.phase("compile"):
                 peak = peak_flops(config, self.mesh)
-            read = uses(self.history, self.rollbacks, self.text, config.steps)
-            reporter.introduce(self.mesh, peak, read)
+            reporter.introduce(self.mesh, peak, uses(self.segments, self.text))
             for sentence in keep_code(config):
                 self.log.say(sentence)
             with clock.phase("restore" if resuming else "startup"):

@@ -19,6 +19,7 @@ from llm_jax.train.changes import check_standing, resume
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.feed import Datasets, training_text
 from llm_jax.train.inherit import parent_of
+from llm_jax.train.lineage import began_with
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 from llm_jax.train.run_folder import check_folder, claim_folder
 from llm_jax.train.shares import check_reading
@@ -70,6 +71,7 @@ def find_place(
     saved = checkpointer.newest(abstract) if checkpointer else None
     if old is None or checkpointer is None or saved is None:
         parent = parent_of(init, config, sha256) if init else None
+        began_with(parent)  # what it has read can be told
         if old and parent is None:
             parent = read_history(out, old).parent
         history = beginning(config, text, parent)
@@ -89,7 +91,7 @@ def find_place(
     if not finished:
         check_reading(config, history, read_rollbacks(out), text)
         claim_folder(config, plan, tokenizer, lines)
-    lineage = record.get("lineage") if record else saved_lineage(out, None)
+    lineage = saved_lineage(out, saved if record else None)
     return Place(checkpointer, history, lines, saved, measured, lineage, finished)
 
 

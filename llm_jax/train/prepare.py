@@ -26,6 +26,7 @@ from llm_jax.train import distributed
 from llm_jax.train.branch import open_branch
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.clock import Clock
+from llm_jax.train.course import Segment, segments
 from llm_jax.train.cpu_dispatch import runs_inline
 from llm_jax.train.feed import Datasets, held_out_batches, open_datasets, training_text
 from llm_jax.train.lineage import Ancestry, began_with, described
@@ -82,6 +83,11 @@ class Prepared:
         return training_text(self.datasets, self.config)
 
     @functools.cached_property
+    def segments(self) -> list[Segment]:
+        """What every step of the run reads, those before its last change too."""
+        return list(segments(self.history, self.rollbacks, self.text, self.config.steps))
+
+    @functools.cached_property
     def ancestry(self) -> Ancestry:
         """What the run's checkpoints carry of their lineage."""
         before = self.place.lineage
@@ -92,7 +98,7 @@ class Prepared:
             info = dataset.info
             texts[info["fingerprint"]] = described(name, path, info, dataset.num_tokens("train"))
         began = before["began"] if before else began_with(self.history.parent)
-        return Ancestry(self.config, self.history, self.rollbacks, self.text, texts, began)
+        return Ancestry(self.config.name, self.history, self.segments, texts, began)
 
     @functools.cached_property
     def inline(self) -> bool:

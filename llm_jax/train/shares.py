@@ -28,12 +28,8 @@ def segment_tokens(segment: Segment, first: int, end: int) -> list[int]:
     return [(b - a) * segment.entry.data.seq_len for a, b in pairs]
 
 
-def uses(history: History, rollbacks: list[Rollback], text: Text, steps: int) -> list[Use]:
-    """What the first `steps` steps read of each source of `text`."""
-    return _uses(segments(history, rollbacks, text, steps), text)
-
-
-def _uses(made: Iterable[Segment], text: Text) -> list[Use]:
+def uses(made: Iterable[Segment], text: Text) -> list[Use]:
+    """What the segments of a run read of each source of `text`."""
     tokens, epochs = Counter[str](), defaultdict[str, float](float)
     for segment in made:
         read = segment_tokens(segment, segment.first, segment.end)
@@ -51,7 +47,7 @@ def check_reading(
     made = list(segments(history, rollbacks, text, config.steps))
     if config.data.mixture is None:
         return
-    for source, use in zip(config.data.mixture.sources, _uses(made, text), strict=True):
+    for source, use in zip(config.data.mixture.sources, uses(made, text), strict=True):
         T = config.data.seq_len
         # A blend has its shares to within one sequence.
         slack = len(made) / max((use.text.tokens - 1) // T, 1)
