@@ -63,6 +63,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--good", "texts", "--bad", "texts/b.jsonl", "--out", "made/quality.safetensors"),
     ),
     "data inspect": (("dataset",), ("dataset", "--split", "validation", "--samples", "2")),
+    "data mix": (
+        ("a=dataset", "--tokens", "1M", "--max-epochs", "1000", "--write", "made/mixture.json"),
+        ("a=dataset", "--tokens", "1M", "--method", "temperature"),
+    ),
     "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",)),
     "train": (
         ("run/run.json",),
@@ -70,6 +74,7 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run.json", "--data.path", "texts", "--out", "made"),
     ),
     "eval": (("run", "--text", "texts"), ("run",), ("run", "--ngram", "2")),
+    "lineage": (("run",),),
     "generate": (
         ("run", "--prompt", "a cat", "--max-tokens", "3"),
         ("run", "--prompt-file", "texts/a.txt", "--max-tokens", "2", "--temperature", "0"),
