@@ -104,6 +104,17 @@ def check_forms(owner: str, settings: Any, shown: str) -> None:
             check_form(f"{owner}.{name}", value, f"{shown}.{name}")
 
 
+def check_digests(digests: dict) -> None:
+    """Raises `ConfigError` for what is not a file's name and its SHA-256."""
+    for name, digest in digests.items():
+        fits = re.fullmatch(r"[a-z]+(\.[a-z]+)+ [0-9a-f]{64}", f"{name} {digest}") is not None
+        require(
+            fits,
+            f"job.sha256 has {str(name)[:80]!a}: {str(digest)[:80]!a}, which is not a file and its "
+            "digest: leave it out, launch run fills it in.",
+        )
+
+
 def check_text(shown: str, text: str, most: int = LONGEST) -> None:
     """Raises `ConfigError` if `text` is not one line that can be printed, or is too long."""
     odd = next((c for c in text if not c.isprintable()), None)

@@ -15,7 +15,7 @@ from typing import Literal
 from llm_jax.config import ConfigError, require
 from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import TPU_RUNTIME, Accelerator, accelerator
-from llm_jax.launch.forms import check_address, check_forms, check_text
+from llm_jax.launch.forms import check_address, check_digests, check_forms, check_text
 from llm_jax.launch.guard import check_secrets
 
 
@@ -143,7 +143,9 @@ class JobSpec:
     code: str | None = None
     """Folder that is packed and sent to the hosts, which install it with pip."""
     image: str | None = None
-    """Container image that holds llm_jax; instead of `code`."""
+    """Container image that holds llm_jax, by its digest; instead of `code`."""
+    sha256: dict = field(default_factory=dict)
+    """Of what hosts install, by file in `launch/`. `launch run` fills it in."""
     capacity: Literal["on-demand", "spot", "reserved", "flex-start"] = "on-demand"
     reservation: str | None = None
     retries: int = 3
@@ -201,6 +203,7 @@ class JobSpec:
         )
         for word in self.trainer:
             check_text("job.trainer", word.translate({9: None, 10: None}), most=LONGEST_WORD)
+        check_digests(self.sha256)
         check_environment(self.env)
         check_secrets(self)
         check_backend(self)
