@@ -38,9 +38,12 @@ EXTRAS = {"tpu": ("tpu", "launch-gcp"), "gpu": ("gpu", "launch-gcp"), "cpu": ("l
 PYPI = "https://pypi.org/simple"
 SECONDS = 600.0
 """For one resolution; with an empty cache uv takes seconds."""
+MOST_WORDS = 400
+"""Characters of uv's complaint that a sentence repeats."""
 SHOWN = 3
 """Packages that a sentence names."""
 OWN = re.compile(r"^(?:--|uv==)[^\n]*\n([ \t]+[^\n]*\n)*", re.MULTILINE)
+PIN_BY_VERSION = r"[A-Za-z0-9][-\w.]*=="
 PIN = re.compile(r"^([A-Za-z0-9][-\w.]*)(?:==| @ )([^\s\\]+)", re.MULTILINE)
 
 
@@ -151,6 +154,7 @@ def _resolve(uv: str, code: Path, extras: Sequence[str], more: list[str], held: 
             "--generate-hashes",
             "--python-version", PYTHON, "--python-platform", PLATFORM, "--emit-index-url",
             "--emit-find-links", "--no-header", "--no-annotate", "--quiet", "--color", "never",
+            "--python", sys.executable, "--no-python-downloads",
         ]  # fmt: skip
         try:
             done = subprocess.run(
@@ -176,10 +180,10 @@ def _version(uv: str) -> str:
 
 
 def _failed(printed: str) -> UserError:
-    """The sentence for what uv complained about: what failed, and the innermost cause."""
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    told = [re.sub(r"^(error|cause|hint): ", "", line) for line in lines]
-    why = redact(": ".join(dict.fromkeys((told or ["uv said nothing"])[:2])))[:400].rstrip(".")
+    """The sentence for what uv complained about: its error and the first cause."""
+    parts = re.split(r"^\s*(?:error|cause|hint): ", printed, flags=re.MULTILINE)
+    told = [" ".join(part.split()) for part in parts if part.strip()] or ["uv said nothing"]
+    why = redact(": ".join(told[:2]))[:MOST_WORDS].rstrip(".")
     return UserError(
         f"What hosts would install cannot be locked ({why}): fix that, or name an image that holds "
         "everything with --image."
@@ -194,24 +198,19 @@ def _for_hosts(lock: str) -> str:
     """
     lines = [line for line in lock.splitlines() if line not in (f"--index-url {PYPI}", "")]
     for line in lines:
-        if line.startswith("--hash") or line.startswith(" "):
+        if line.startswith((" ", "#")) or re.match(PIN_BY_VERSION, line):
             continue
-        option, _, address = line.partition(" ")
-        if not option.startswith("--"):
-            address = line.partition(" @ ")[2]
-        if not address:
-            continue
+        address = line.removesuffix("\\").split()[-1]  # of an index, or of a package
         if secret_in(address) is not None:
             raise UserError(
-                f"What hosts would install comes from an index whose address holds a password "
-                f"({redact(address.split()[0])}), and a lock is stored in the clear: name an image "
-                "that holds everything with --image."
+                f"What hosts would install comes from an address that holds a password "
+                f"({redact(address)}), and a lock is stored in the clear: name an image that holds "
+                "everything with --image."
             )
-        if not _is_reachable(address.split()[0]):
+        if not _is_reachable(address):
             raise UserError(
-                f"What hosts would install comes from {address.split()[0]}, which they cannot "
-                "reach: use an index at an https address, or name an image that holds everything "
-                "with --image."
+                f"What hosts would install comes from {address}, which they cannot reach: use an "
+                "index at an https address, or name an image that holds everything with --image."
             )
     return "\n".join(lines) + "\n"
 

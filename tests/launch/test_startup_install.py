@@ -1,4 +1,4 @@
-"""What a VM installs: only what was launched, by the pinned keys, and an end at any time is told."""
+"""What a VM installs: only what was launched, by pinned keys; an end at any time is told."""
 
 import os
 import re

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch_samples import final_state, undisturbed, wait_for
+from launch_samples import IMAGE, final_state, undisturbed, wait_for
 
 from llm_jax import config
 from llm_jax.cli import main
@@ -142,7 +142,7 @@ def test_logs_follow_to_the_end(spec_file, tmp_path, capsys, monkeypatch):
 def test_flags_make_the_specification(capsys, run_json):
     words = [run_json, "--name", "demo", "--out", "gs://b/demo", "--accelerator"]
     words += ["v6e-16", "--slices", "2", "--backend", "tpu", "--project", "p"]
-    words += ["--zone", "us-east5-a", "--data.path", "gs://b/text", "--image", "i"]
+    words += ["--zone", "us-east5-a", "--data.path", "gs://b/text", "--image", IMAGE]
     words += ["--capacity", "spot", "--env", "A=b=c", "--external-ips", "false"]
     code, planned, _ = call(capsys, "run", *words, "--dry-run")
     assert code == 0
@@ -163,7 +163,7 @@ def test_the_run_gives_name_and_folder(capsys, run_json):
 
 TPU = (
     *("--backend", "tpu", "--project", "p", "--zone", "us-east5-a", "--accelerator", "v5p-8"),
-    *("--out", "gs://b/run", "--image", "i", "--dry-run"),
+    *("--out", "gs://b/run", "--image", IMAGE, "--dry-run"),
 )
 DATA = ("--data.path", "DATA")
 TWO = ("--slices", "2", "--dry-run")
