@@ -33,9 +33,14 @@ ASSIGNED = re.compile(
 )
 VALUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[!-~]{8,}")
 """What may be a secret of that name: a word with a letter and a digit."""
-PLACE = re.compile(r"[$%{<]|\w\(|\[\w*\]|^\.?\w+(\.[a-z_]\w*)+$|^[a-z]+(_+[a-z0-9]+)+$")
+PLACE = re.compile(
+    r"[$%{<]|\w\(|\[\w*\]|^\.?[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+(\.[A-Z]\w*)?$"
+    r"|^[a-z]+(_+[a-z0-9]+)+$"
+)
 """Of a value that is put in later, or is a name in a program."""
-KEY_BODY = re.compile(r"[A-Za-z0-9+/]{40}")
+KEY_BODY = re.compile(
+    r"KEY( BLOCK)?-----(?:\\[nr]|[\s\"'+])*(?:[A-Z][\w-]*: .*\s+)*[A-Za-z0-9+/]{40}"
+)
 """Of a private key that is more than its frame."""
 
 

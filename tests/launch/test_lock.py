@@ -119,6 +119,7 @@ def stand_in(tmp_path, monkeypatch, script):
     monkeypatch.setattr(lock, "find_uv", lambda: str(uv))
 
 
+LOGIN = "me:" + "hunter2x"
 WRITES = 'while [ "$1" != --output-file ]; do shift; done; printf "%b" "{}" > "$2"'
 
 
@@ -128,11 +129,11 @@ WRITES = 'while [ "$1" != --output-file ]; do shift; done; printf "%b" "{}" > "$
         ("echo 'error: no network\n  cause: refused' >&2; exit 2", "no network: refused"),
         ("exit 1", "uv said nothing"),
         ("exec sleep 20", "did not end within 1 s"),
-        (WRITES.format("--index-url https://me:hunter2x@host/simple\\na==1\\n"), "a password"),
+        (WRITES.format(f"--index-url https://{LOGIN}@host/simple\\na==1\\n"), "a password"),
         (WRITES.format("--index-url http://localhost:3141/simple\\na==1\\n"), "cannot reach"),
         (WRITES.format("--find-links /opt/wheels\\na==1\\n"), "/opt/wheels, which they cannot"),
         (WRITES.format("a @ file:///home/me/a\\n"), "file:///home/me/a, which they cannot"),
-        (WRITES.format("a @ git+https://me:hunter2x@host/a@0\\n"), "a password"),
+        (WRITES.format(f"a @ git+https://{LOGIN}@host/a@0\\n"), "a password"),
         (WRITES.format("-e ./a\\n"), "./a, which they cannot"),
     ],
 )

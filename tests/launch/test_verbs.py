@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from launch_samples import IMAGE, final_state, undisturbed, wait_for
@@ -248,12 +247,11 @@ def test_launching_needs_no_jax():
 def test_the_skypilot_file(make_spec, tmp_path, monkeypatch):
     yaml = pytest.importorskip("yaml")
     monkeypatch.chdir(tmp_path)
-    (Path(tmp_path) / "pyproject.toml").write_text("")
     spec = make_spec(
         out="gs://b/run",
         accelerator="h100-8",
         capacity="spot",
-        code=str(tmp_path),
+        image=IMAGE,
         backend=SkyPilot(infra="gcp/us-central1"),
     )
     (action,) = driver(spec).render(2)
@@ -263,8 +261,9 @@ def test_the_skypilot_file(make_spec, tmp_path, monkeypatch):
         "use_spot": True,
         "accelerators": "H100:8",
         "infra": "gcp/us-central1",
+        "image_id": f"docker:{IMAGE}",
     }
-    assert (task["num_nodes"], task["workdir"]) == (2, str(tmp_path))
+    assert task["num_nodes"] == 2 and "setup" not in task
     assert task["file_mounts"] == {"/gcs/b": {"source": "gs://b", "mode": "MOUNT"}}
     assert "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK" in task["run"]
     assert "python3 -m llm_jax.launch.agent gs://b/run" in task["run"]
