@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--slices", type=int, help="TPU slices, or GPU and CPU machines (default 1)")
     add("--backend", choices=BACKENDS, help="where to run (default local)")
     add("--code", metavar="DIR", help="folder to send to the hosts and install there")
-    add("--image", help="container image that holds llm_jax")
+    add("--image", help="container image that holds llm_jax, by digest")
     add("--capacity", choices=("on-demand", "spot", "reserved", "flex-start"))
     add("--reservation", help="name of the reservation, with --capacity reserved")
     add("--retries", type=int, help="restarts without progress (default 3)")
