@@ -15,7 +15,7 @@ from launch_samples import wait_for
 
 from llm_jax.cli import main
 from llm_jax.config import UserError
-from llm_jax.launch.backends import gke
+from llm_jax.launch.backends import gke, gke_api
 from llm_jax.launch.folder import open_folder
 from llm_jax.launch.manifest import put_files
 from llm_jax.launch.records import attempt_folder, load_job, outside_record, read_json, record_exit
@@ -252,4 +252,4 @@ def test_mistakes_are_one_sentence(cluster, gke_spec):
 def test_a_missing_client_names_the_extra(gke_spec, monkeypatch):
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     with pytest.raises(UserError, match=r"pip install 'llm-jax\[launch-gke\]'"):
-        gke.make_client(None)
+        gke_api.make_client(None)
