@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--spec", metavar="FILE", help="job.json with these fields; flags override it")
     add("--name", help="name of the job and the run (default: that of the run)")
     add("--out", help="folder of the run, or gs://bucket/folder (default: that of the run)")
-    add("--accelerator", help="v5p-128, v6e-64, h100-8, cpu-2, … (default cpu-1)")
+    add("--accelerator", help="v5p-128, h100-8, a3-megagpu-8g, cpu-2, … (default cpu-1)")
     add("--slices", type=int, help="TPU slices, or GPU and CPU machines (default 1)")
     add("--backend", choices=BACKENDS, help="where to run (default local)")
     add("--code", metavar="DIR", help="folder to send to the hosts and install there")
@@ -138,12 +138,13 @@ def _set_backend(raw: dict[str, Any], args: argparse.Namespace) -> None:
                 flag in known,
                 f"--{flag.replace('_', '-')} does not go with the {kind} back end.",
             )
-            backend[flag] = _yes_no(value) if flag == "external_ips" else value
+            backend[flag] = _yes_no(flag, value) if flag in ("external_ips", "numa") else value
     raw["backend"] = backend
 
 
-def _yes_no(text: str) -> bool:
-    require(text in ("true", "false"), f"--external-ips is {text!r}: write true or false.")
+def _yes_no(flag: str, text: str) -> bool:
+    shown = f"--{flag.replace('_', '-')}"
+    require(text in ("true", "false"), f"{shown} is {text!r}: write true or false.")
     return text == "true"
 
 

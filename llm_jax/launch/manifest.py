@@ -71,9 +71,9 @@ def documents(spec: JobSpec, run: RunConfig) -> list[dict[str, Any]]:
     (slices,) = job_set["spec"]["replicatedJobs"]
     pod = slices["template"]["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "launch", "configMap": {"name": name}})
-    (agent,) = pod["containers"]
-    agent["volumeMounts"].append({"name": "launch", "mountPath": FILES, "readOnly": True})
-    agent["env"].append({"name": VARIABLE, "value": FILES})
+    for agent in pod["containers"]:
+        agent["volumeMounts"].append({"name": "launch", "mountPath": FILES, "readOnly": True})
+        agent["env"].append({"name": VARIABLE, "value": FILES})
     return [config_map, job_set]
 
 

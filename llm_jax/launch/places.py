@@ -9,6 +9,20 @@ from typing import Literal
 from llm_jax.config import require
 from llm_jax.launch.forms import check_forms, check_text
 
+SEVEN_DAYS = 7 * 86_400
+"""Flex-start capacity ends after seven days at most (GKE, "About flex-start")."""
+
+
+def seconds_of(time_limit: str) -> int:
+    """Seconds of a time as Slurm writes it: MINUTES, MINUTES:SECONDS, HH:MM:SS, D-HH[:MM[:SS]]."""
+    days, dash, rest = time_limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash or len(parts) == 3:
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+    else:
+        hours, (minutes, seconds) = 0, (*parts, 0)[:2]
+    return int(days or 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
@@ -28,6 +42,8 @@ class Slurm:
     """As sbatch writes it, such as `24:00:00`; the job requeues itself when it is reached."""
     setup: str = ""
     """Shell line that makes llm_jax importable on a node: `. /shared/.venv/bin/activate`."""
+    switches: str | None = None
+    """Most leaf switches between the nodes, and how long to wait for them: `1@12:00:00`."""
 
     def __post_init__(self) -> None:
         check_forms("slurm", self, "job.backend")
@@ -69,10 +85,30 @@ class Gke:
     queue: str | None = None
     service_account: str | None = None
     """Kubernetes service account that may write to the output folder (Workload Identity)."""
+    priority: str | None = None
+    """PriorityClass of the pods."""
+    time_limit: str | None = None
+    """Longest time of flex-start capacity, as Slurm writes it; None is the most, seven days."""
+    placement_policy: str | None = None
+    """Workload policy of the node pools, for pools that GKE makes when the job asks for them."""
+    networks: str | None = None
+    """Network objects of the GPUs' interfaces, with commas between; None: as Google's guides."""
+    numa: bool = True
+    """A trainer for each of the two NUMA nodes of a tpu7x machine; False: one for four chips."""
 
     def __post_init__(self) -> None:
         check_forms("gke", self, "job.backend")
         check_text("job.backend.context", self.context or "")
+        require(
+            0 < self.run_seconds <= SEVEN_DAYS,
+            f"job.backend.time_limit is {self.time_limit!r}: flex-start capacity is given for at "
+            "most seven days.",
+        )
+
+    @property
+    def run_seconds(self) -> int:
+        """`time_limit` in seconds."""
+        return SEVEN_DAYS if self.time_limit is None else seconds_of(self.time_limit)
 
 
 @dataclass(frozen=True, kw_only=True)

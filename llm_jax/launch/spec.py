@@ -128,7 +128,9 @@ class JobSpec:
 
     @property
     def slice_type(self) -> Accelerator:
-        return accelerator(self.accelerator)
+        of = accelerator(self.accelerator)
+        split = isinstance(self.backend, Gke) and self.backend.numa
+        return of.by_numa_node() if split else of
 
     @property
     def hosts(self) -> int:
@@ -200,6 +202,11 @@ def check_backend(spec: JobSpec) -> None:
         )
     if isinstance(backend, Gke):
         require(spec.image is not None, "job.image is missing: pods run a container image.")
+        require(
+            backend.time_limit is None or spec.capacity == "flex-start",
+            f"job.backend.time_limit is {backend.time_limit!r} and job.capacity is "
+            f"{spec.capacity!r}: on GKE a time limit goes with capacity 'flex-start' alone.",
+        )
     if isinstance(backend, Tpu | Gke | SkyPilot):
         require(
             in_bucket,

@@ -62,7 +62,11 @@ CASES = {
     "tpu spot": {"capacity": "spot", "slices": 4, "accelerator": "v6e-256"},
     "tpu7x reserved": {"accelerator": "tpu7x-256", "capacity": "reserved", "reservation": "r"},
     "flex": {"accelerator": "v5e-8", "capacity": "flex-start"},
-    "gpu": {"accelerator": "h100-8", "slices": 2},
+    "one gpu": {"accelerator": "h100-1"},
+    "tcpx": {"accelerator": "h100-8", "slices": 2},
+    "tcpxo": {"accelerator": "a3-megagpu-8g", "slices": 4},
+    "h200": {"accelerator": "a3-ultragpu-8g", "slices": 2, "capacity": "flex-start"},
+    "b200": {"accelerator": "b200-8", "slices": 2, "capacity": "spot"},
     "cpu": {"accelerator": "cpu-4"},
     "account": {"backend": Gke(namespace="research", service_account="trainer")},
 }
@@ -151,11 +155,15 @@ def test_a_multislice_manifest_says_what_gke_needs(gke_spec):
     assert pod["containers"][0]["resources"] == {"limits": {"google.com/tpu": "4"}}
     assert pod["hostNetwork"] and pod["dnsPolicy"] == "ClusterFirstWithHostNet"
     assert pod["terminationGracePeriodSeconds"] == 40
-    (volume,) = pod["volumes"]
+    volume, local = pod["volumes"]
+    assert local == {"name": "local", "emptyDir": {}}
     assert volume["csi"]["driver"] == "gcsfuse.csi.storage.gke.io"
     assert volume["csi"]["volumeAttributes"]["bucketName"] == "_"
     assert volume["csi"]["volumeAttributes"]["hostNetworkPodKSA"] == "true"
-    assert pod["containers"][0]["volumeMounts"] == [{"name": "gcs", "mountPath": "/gcs"}]
+    assert pod["containers"][0]["volumeMounts"] == [
+        {"name": "gcs", "mountPath": "/gcs"},
+        {"name": "local", "mountPath": "/local"},
+    ]
     rules = job["podFailurePolicy"]["rules"]
     assert rules[0]["onExitCodes"]["values"] == [78]
 

@@ -1,13 +1,15 @@
-"""The JobSet of a job on GKE: its replicas are slices, and its pods run the agents."""
+"""The JobSet of a job on GKE: its replicas are slices, admitted by Kueue if a queue is named.
+
+docs/gke.md compares each field with what xpk writes.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from llm_jax.config.exits import CONFIG
-from llm_jax.launch.accelerators import GKE_GPU_LABEL, GKE_TPU_LABEL
-from llm_jax.launch.forms import kubernetes_word
-from llm_jax.launch.mount import FUSE_OPTIONS, ROOT
+from llm_jax.launch.backends.gke_gpu import add_fabric, fabric_machine
+from llm_jax.launch.backends.gke_pod import pod, pod_annotations
 from llm_jax.launch.spec import Gke, JobSpec
 
 GROUP, VERSION, PLURAL = "jobset.x-k8s.io", "v1alpha2", "jobsets"
@@ -15,52 +17,18 @@ LABEL = "llm-jax/job"
 OUT = "llm-jax/out"
 # The agents stop a job that gets no further; this only has to be out of their way.
 MAX_RESTARTS = 1000
+# What is known of a job is in its output folder; the object is only in the way of the next one.
+TTL_SECONDS = 12 * 3600
 
 
 def manifest(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
-    of = spec.slice_type
-    labels = {LABEL: spec.name}
-    annotations = {OUT: spec.out}
-    if backend.queue is not None:
-        labels["kueue.x-k8s.io/queue-name"] = backend.queue
-    if of.kind == "tpu":
-        # One slice is one node pool; two Jobs must not share one.
-        annotations["alpha.jobset.sigs.k8s.io/exclusive-topology"] = "cloud.google.com/gke-nodepool"
-    job = {
-        "parallelism": of.hosts,
-        "completions": of.hosts,
-        "completionMode": "Indexed",
-        "backoffLimit": 0,
-        "podFailurePolicy": {
-            "rules": [
-                {
-                    "action": "FailJob",
-                    "onExitCodes": {
-                        "containerName": "agent",
-                        "operator": "In",
-                        "values": [CONFIG],
-                    },
-                }
-            ]
-        },
-        "template": {
-            "metadata": {
-                "labels": {LABEL: spec.name},
-                "annotations": {"gke-gcsfuse/volumes": "true"},
-            },
-            "spec": pod(spec, backend, incarnation),
-        },
-    }
+    """The JobSet, as JSON."""
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "JobSet",
-        "metadata": {
-            "name": spec.name,
-            "namespace": backend.namespace,
-            "labels": labels,
-            "annotations": annotations,
-        },
+        "metadata": _metadata(spec, backend),
         "spec": {
+            "ttlSecondsAfterFinished": TTL_SECONDS,
             "failurePolicy": {
                 "maxRestarts": MAX_RESTARTS,
                 "rules": [
@@ -72,81 +40,58 @@ def manifest(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
                 ],
             },
             "replicatedJobs": [
-                {"name": "slice", "replicas": spec.slices, "template": {"spec": job}}
+                {
+                    "name": "slice",
+                    "replicas": spec.slices,
+                    "template": {"spec": _job(spec, backend, incarnation)},
+                }
             ],
         },
     }
 
 
-def pod(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
-    of = spec.slice_type
-    selector: dict[str, str] = {}
-    tolerations: list[dict[str, str]] = []
-    container: dict[str, Any] = {
-        "name": "agent",
-        "image": spec.image,
-        "command": ["python3", "-m", "llm_jax.launch.agent", kubernetes_word(spec.out)],
-        "env": [{"name": "LLM_JAX_INCARNATION", "value": str(incarnation)}, *_identity()],
-        "volumeMounts": [{"name": "gcs", "mountPath": ROOT}],
-    }
-    made: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": int(spec.grace_seconds) + 30,
-        "containers": [container],
-        "volumes": [_buckets(host_network=of.kind == "tpu")],
-    }
-    if of.kind == "tpu":
-        selector["cloud.google.com/gke-tpu-accelerator"] = GKE_TPU_LABEL[of.chip]
-        selector["cloud.google.com/gke-tpu-topology"] = of.topology
-        container["resources"] = {"limits": {"google.com/tpu": str(of.chips_per_host)}}
-        # Slices talk to each other over the hosts' own network cards.
-        made |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
-    elif of.kind == "gpu":
-        selector["cloud.google.com/gke-accelerator"] = GKE_GPU_LABEL[of.chip]
-        container["resources"] = {"limits": {"nvidia.com/gpu": str(of.chips_per_host)}}
-    else:
-        container["resources"] = {"requests": {"cpu": str(of.chips_per_host)}}
-    if spec.capacity == "spot":
-        selector["cloud.google.com/gke-spot"] = "true"
-        tolerations.append(_toleration("cloud.google.com/gke-spot"))
-    if spec.capacity == "flex-start":
-        selector["cloud.google.com/gke-flex-start"] = "true"
-        tolerations.append(_toleration("cloud.google.com/gke-flex-start"))
-    if spec.reservation is not None:
-        selector["cloud.google.com/reservation-name"] = spec.reservation
-    if selector:
-        made["nodeSelector"] = selector
-    if tolerations:
-        made["tolerations"] = tolerations
-    if backend.service_account is not None:
-        made["serviceAccountName"] = backend.service_account
-    return made
-
-
-def _buckets(host_network: bool) -> dict[str, Any]:
-    """All buckets that the service account may see, as folders (GKE: Cloud Storage FUSE CSI driver,
-    volume attributes)."""
-    attributes = {"bucketName": "_", "mountOptions": ",".join(FUSE_OPTIONS)}
-    if host_network:  # else the driver cannot tell whose pod it is
-        attributes["hostNetworkPodKSA"] = "true"
+def _metadata(spec: JobSpec, backend: Gke) -> dict[str, Any]:
+    labels, annotations = {LABEL: spec.name}, {OUT: spec.out}
+    if backend.queue is not None:
+        labels["kueue.x-k8s.io/queue-name"] = backend.queue
+        if spec.capacity == "flex-start":
+            # Kueue passes it on to the ProvisioningRequest.
+            seconds = str(backend.run_seconds)
+            annotations["provreq.kueue.x-k8s.io/maxRunDurationSeconds"] = seconds
+    if spec.slice_type.kind == "tpu":
+        # One slice is one node pool; two Jobs must not share one.
+        annotations["alpha.jobset.sigs.k8s.io/exclusive-topology"] = "cloud.google.com/gke-nodepool"
     return {
-        "name": "gcs",
-        "csi": {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": attributes},
+        "name": spec.name,
+        "namespace": backend.namespace,
+        "labels": labels,
+        "annotations": annotations,
     }
 
 
-def _toleration(key: str) -> dict[str, str]:
-    return {"key": key, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
-
-
-def _identity() -> list[dict[str, Any]]:
-    """Which host of which slice, and after how many restarts: from what JobSet writes on pods."""
-    sources = {
-        "LLM_JAX_SLICE": "metadata.labels['jobset.sigs.k8s.io/job-index']",
-        "LLM_JAX_WORKER": "metadata.annotations['batch.kubernetes.io/job-completion-index']",
-        "LLM_JAX_RESTARTS": "metadata.labels['jobset.sigs.k8s.io/restart-attempt']",
+def _job(spec: JobSpec, backend: Gke, incarnation: int) -> dict[str, Any]:
+    """One slice: a pod for each of its machines."""
+    machines = spec.slice_type.machines
+    template: dict[str, Any] = {
+        "metadata": {"labels": {LABEL: spec.name}, "annotations": pod_annotations(spec)},
+        "spec": pod(spec, backend, incarnation),
     }
-    return [
-        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-        for name, path in sources.items()
-    ]
+    if machine := fabric_machine(spec):
+        add_fabric(template, machine, backend)
+    agents = [c["name"] for c in template["spec"]["containers"]]
+    return {
+        "parallelism": machines,
+        "completions": machines,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": name, "operator": "In", "values": [CONFIG]},
+                }
+                for name in agents
+            ]
+        },
+        "template": template,
+    }
