@@ -15,7 +15,7 @@ from typing import Literal
 from llm_jax.config import ConfigError, nearest, require
 from llm_jax.config.wording import counted
 from llm_jax.facts.hardware import CHIPS
-from llm_jax.launch.gpu_machines import MACHINES
+from llm_jax.launch.gpu_machines import DEFAULT, MACHINES
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,14 @@ GKE_GPU_LABEL = {
     "h100": "nvidia-h100-80gb",
     "h200": "nvidia-h200-141gb",
     "b200": "nvidia-b200",
+}
+# Machine types are PREFIX-4t for four chips ("Plan TPUs in GKE").
+TPU_MACHINE = {
+    "v4": "ct4p-hightpu",
+    "v5e": "ct5lp-hightpu",
+    "v5p": "ct5p-hightpu",
+    "v6e": "ct6e-standard",
+    "tpu7x": "tpu7x-standard",
 }
 # TPU VM images: Cloud TPU documentation, "TPU software versions". tpu7x is missing since it
 # exists on GKE only ("Manage queued resources": for Ironwood, you must use GKE).
@@ -126,6 +134,14 @@ def _tpu_slice(name: str, chip: str, size: int) -> Accelerator:
     single = facts.ici_axes == 2 and found.chips <= 8
     hosts = 1 if single else found.hosts
     return Accelerator(name, chip, "tpu", hosts, found.chips // hosts, found.topology)
+
+
+def gce_machine(of: Accelerator) -> str:
+    """Compute Engine's machine type; empty where several have such GPUs or CPUs."""
+    if of.kind == "tpu":
+        return f"{TPU_MACHINE[of.chip]}-{of.chips_per_host * of.hosts_per_machine}t"
+    whole = of.kind == "gpu" and of.chips_per_host == 8
+    return of.machine or (DEFAULT.get(of.chip, "") if whole else "")
 
 
 def gce_type(of: Accelerator) -> str:

@@ -75,6 +75,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
          "--image", "x", "--manifest", "--dry-run"),
     ),
+    "launch preflight": (
+        ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
+         "--image", "x"),
+    ),
     "launch status": (("job",),),
     "launch logs": (("job",), ("job", "--host", "1", "--tail", "2")),
     "launch stop": (("job",),),

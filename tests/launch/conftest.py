@@ -1,5 +1,6 @@
 """Jobs whose trainer is the small stand-in of `fake_trainer.py`."""
 
+import json
 import sys
 import threading
 from http.server import ThreadingHTTPServer
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from fake_bucket import Bucket
+from fake_google import FakeGoogle
+from fake_kubernetes import FakeKubernetes
 
 from llm_jax import config
 from llm_jax.launch import job
@@ -21,11 +24,43 @@ def bucket(monkeypatch):
     pytest.importorskip("google.cloud.storage")
     Bucket.objects = {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
     yield "gs://b"
     server.shutdown()
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch, google):
+    """A local API server of Kubernetes, with a kubeconfig that names it."""
+    pytest.importorskip("kubernetes")
+    fake = FakeKubernetes()
+    name = "gke_my-project_us-east5_big"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": name, "cluster": {"server": fake.url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": name, "user": "u"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    # The client reads the variable when it is imported, so children see it and we set both.
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+    )
+    yield fake
+    fake.server.shutdown()
+
+
+@pytest.fixture
+def google(monkeypatch):
+    """A local server of Google's APIs about the project of `cluster`."""
+    fake = FakeGoogle(monkeypatch)
+    yield fake
+    fake.server.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("kubernetes")
 
-from fake_kubernetes import JOBSETS, FakeKubernetes
+from fake_kubernetes import JOBSETS, KUEUE, cluster_queue
 from launch_samples import wait_for
 
 from llm_jax.cli import main
@@ -20,27 +20,6 @@ from llm_jax.launch.folder import open_folder
 from llm_jax.launch.manifest import put_files
 from llm_jax.launch.records import attempt_folder, load_job, outside_record, read_json, record_exit
 from llm_jax.launch.spec import Gke
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    fake = FakeKubernetes()
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "test",
-        "clusters": [{"name": "c", "cluster": {"server": fake.url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
-    }
-    (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    # The client reads the variable when it is imported, so children see it and we set both.
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(
-        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
-    )
-    yield fake
-    fake.server.shutdown()
 
 
 @pytest.fixture
@@ -180,6 +159,7 @@ def test_the_verbs(cluster, bucket, gke_spec, tmp_path, capsys, monkeypatch):
     from llm_jax.config import to_json
 
     monkeypatch.chdir(tmp_path)
+    cluster.objects[f"{KUEUE}/clusterqueues/cluster"] = cluster_queue(8, "cpu")
     spec = gke_spec(out=bucket + "/run", accelerator="cpu-1", slices=1)
     (tmp_path / "spec.json").write_text(to_json(spec))
     code, planned = call(capsys, "launch", "run", "--spec", "spec.json", "--dry-run")
