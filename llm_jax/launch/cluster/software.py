@@ -9,7 +9,7 @@ from typing import Any
 from llm_jax.launch.backends.gke_gpu import fabric_machine, interfaces
 from llm_jax.launch.backends.gke_jobset import GROUP, PLURAL
 from llm_jax.launch.cluster.finding import Finding, World
-from llm_jax.launch.cluster.versions import STREAMING, needed, parsed
+from llm_jax.launch.cluster.versions import STREAMING_BY_DEFAULT, needed, parsed
 from llm_jax.launch.gpu_machines import MACHINES
 
 JOBSET_MINIMUM = (0, 7, 0)
@@ -34,16 +34,16 @@ def version(world: World) -> Iterator[Finding]:
             "version", "warning", f"The cluster runs {found}, which is not GKE: what GKE adds "
             "(TPU labels, Cloud Storage FUSE, Workload Identity) may be missing."
         )  # fmt: skip
-    elif wanted and held < (parsed(wanted[0]) or ()):
+    elif held < (parsed(wanted[0]) or ()):
         yield Finding(
             "version", "error",
             f"The cluster runs {found}, and {wanted[1]} needs {wanted[0]} or newer: {upgrade}.",
         )  # fmt: skip
-    elif held < (parsed(STREAMING) or ()):
+    elif held < (parsed(STREAMING_BY_DEFAULT) or ()):
         yield Finding(
             "version", "warning",
             f"The cluster runs {found}, where Cloud Storage FUSE copies each file to the node's "
-            f"disk before it writes it: checkpoints are slow before {STREAMING}.",
+            f"disk before it writes it: checkpoints are slow before {STREAMING_BY_DEFAULT}.",
         )  # fmt: skip
     else:
         yield Finding("version", "ok", f"The cluster runs {found}.")
