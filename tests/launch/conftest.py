@@ -7,13 +7,15 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cluster_world import ACCOUNT, POOL, V5P
 from fake_bucket import Bucket
-from fake_google import FakeGoogle
-from fake_kubernetes import FakeKubernetes
+from fake_google import FakeGoogle, pool
+from fake_kubernetes import FakeKubernetes, node
 
 from llm_jax import config
 from llm_jax.launch import job
-from llm_jax.launch.spec import JobSpec, Limits
+from llm_jax.launch.cluster.preflight import findings
+from llm_jax.launch.spec import Gke, JobSpec, Limits
 
 TRAINER = [sys.executable, str(Path(__file__).with_name("fake_trainer.py"))]
 
@@ -61,6 +63,35 @@ def google(monkeypatch):
     fake = FakeGoogle(monkeypatch)
     yield fake
     fake.server.shutdown()
+
+
+@pytest.fixture
+def world(cluster, google, bucket, monkeypatch):
+    """A cluster with two slices of v5p-128, on which nothing is missing."""
+    cluster.nodes = [node(f"pool-{p}", **V5P) for p in (0, 1) for _ in range(16)]
+    google.pools = [pool(f"pool-{p}", *POOL[1:]) for p in (0, 1)]
+    monkeypatch.setattr(Bucket, "members", [ACCOUNT])
+    monkeypatch.setattr(Bucket, "location", "US-EAST5")
+    return cluster
+
+
+@pytest.fixture
+def look(world, make_spec):
+    """What the checks say of a job: level → sentences; `of` is one check alone."""
+
+    def looked(of=None, **changes):
+        backend = {"namespace": "research", "queue": "team", "service_account": "trainer"}
+        backend |= changes.pop("backend", {})
+        fields = {"out": "gs://b/run", "accelerator": "v5p-128", "image": "registry/llm-jax:1"}
+        spec = make_spec(**fields | changes, backend=Gke(**backend))
+        found = findings(spec, config.load(spec.config))
+        levels: dict[str, list[str]] = {"ok": [], "warning": [], "error": []}
+        for one in found:
+            if of in (None, one.check):
+                levels[one.level].append(one.sentence)
+        return levels
+
+    return looked
 
 
 @pytest.fixture(autouse=True)

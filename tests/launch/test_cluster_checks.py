@@ -7,8 +7,9 @@ import pytest
 
 pytest.importorskip("kubernetes")
 
+from cluster_world import ACCOUNT, POOL, V5P
 from fake_bucket import Bucket
-from fake_google import CLUSTER, QUOTAS, pool, quota, reservation
+from fake_google import CLUSTER, pool
 from fake_kubernetes import JOBSETS, KUEUE, SPACE, cluster_queue, image, node
 
 from llm_jax import config
@@ -17,45 +18,8 @@ from llm_jax.config import UserError, to_json
 from llm_jax.launch import job
 from llm_jax.launch.backends import gke
 from llm_jax.launch.cluster.google import Google, google_of
-from llm_jax.launch.cluster.preflight import findings
 from llm_jax.launch.cluster.versions import parsed
 from llm_jax.launch.spec import Gke
-
-V5P = {"gke_tpu_accelerator": "tpu-v5p-slice", "gke_tpu_topology": "4x4x4"}
-ACCOUNT = (
-    "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/"
-    "my-project.svc.id.goog/subject/ns/research/sa/trainer"
-)
-POOL = ("a", "ct5p-hightpu-4t", "4x4x4")
-
-
-@pytest.fixture
-def world(cluster, google, bucket, monkeypatch):
-    """A cluster with two slices of v5p-128, on which nothing is missing."""
-    cluster.nodes = [node(f"pool-{p}", **V5P) for p in (0, 1) for _ in range(16)]
-    google.pools = [pool(f"pool-{p}", *POOL[1:]) for p in (0, 1)]
-    monkeypatch.setattr(Bucket, "members", [ACCOUNT])
-    monkeypatch.setattr(Bucket, "location", "US-EAST5")
-    return cluster
-
-
-@pytest.fixture
-def look(world, make_spec):
-    """What the checks say of a job: level → sentences; `of` is one check alone."""
-
-    def looked(of=None, **changes):
-        backend = {"namespace": "research", "queue": "team", "service_account": "trainer"}
-        backend |= changes.pop("backend", {})
-        fields = {"out": "gs://b/run", "accelerator": "v5p-128", "image": "registry/llm-jax:1"}
-        spec = make_spec(**fields | changes, backend=Gke(**backend))
-        found = findings(spec, config.load(spec.config))
-        levels: dict[str, list[str]] = {"ok": [], "warning": [], "error": []}
-        for one in found:
-            if of in (None, one.check):
-                levels[one.level].append(one.sentence)
-        return levels
-
-    return looked
 
 
 def test_a_cluster_on_which_nothing_is_missing(look):
@@ -135,68 +99,6 @@ def test_what_is_missing_is_one_sentence(look, world, google, change, job, sente
     assert len(matching) == 1, errors
     assert matching[0].count("\n") == 0
     assert matching[0].endswith(".")
-
-
-RESERVATIONS = {
-    "fits": (reservation("ct5p-hightpu-4t", 64, 32), None),
-    "other machine": (reservation("ct6e-standard-4t", 64), "is of ct6e-standard-4t machines"),
-    "too small": (reservation("ct5p-hightpu-4t", 16), "has 16, of which 16 are free"),
-    "in use": (reservation("ct5p-hightpu-4t", 64, 64), "has 64, of which 0 are free"),
-    "not yet": (reservation("ct5p-hightpu-4t", 64, status="CREATING"), "is CREATING"),
-    "calendar": (reservation("ct5p-hightpu-4t", 32, deleteAtTime="2026-12-01T00:00:00Z"), None),
-}
-
-
-@pytest.mark.parametrize(("held", "sentence"), RESERVATIONS.values(), ids=RESERVATIONS.keys())
-def test_a_reservation_fits_the_slices(look, world, google, held, sentence):
-    google.reservations = [held]
-    found = look(of="reservation", capacity="reserved", reservation="spring")
-    assert [sentence in one for one in found["error"]] == ([True] if sentence else [])
-    ends = [one for one in found["warning"] if "ends at 2026-12-01T00:00:00Z" in one]
-    assert len(ends) == ("deleteAtTime" in held)
-
-
-def test_machines_of_this_cluster_count_as_free(look, world, google):
-    world.nodes = [
-        node(f"p{p}", reservation_name="spring", **V5P) for p in (0, 1) for _ in range(16)
-    ]
-    google.reservations = [reservation("ct5p-hightpu-4t", 32, 32)]
-    assert look(of="reservation", capacity="reserved", reservation="spring")["error"] == []
-
-
-def test_an_aggregate_reservation_counts_chips(look, world, google):
-    kind = {"acceleratorType": "projects/1/zones/us-east5-a/acceleratorTypes/ct5p"}
-    held = {"accelerator": kind | {"acceleratorCount": 128}}
-    other = {"accelerator": {"acceleratorType": "x/ct6e", "acceleratorCount": 512}}
-    place = {"name": "spring", "zone": "z/us-east5-a", "status": "READY"}
-    google.reservations = [place | {"aggregateReservation": {"reservedResources": [held, other]}}]
-    sentence = "The reservation spring has 32 machines, and the job needs 32."
-    words = {"of": "reservation", "capacity": "reserved", "reservation": "spring"}
-    assert look(**words)["ok"] == [sentence]
-    assert "lower --slices" in look(**words, slices=3)["error"][0]
-
-
-QUOTA = f"{QUOTAS}/PREEMPTIBLE-TPUS-PER-TPU-FAMILY-per-project-region"
-EAST, WEST = {"region": "us-east5"}, {"region": "us-west1"}
-QUOTA_ROWS = {
-    "enough": ([(EAST | {"tpu_family": "CT5P"}, 128)], None),
-    "too small": ([({}, 9999), (EAST | {"tpu_family": "CT5P"}, 64)], "is 64"),
-    "elsewhere": ([(WEST | {"tpu_family": "CT5P"}, 9999)], "is 0"),
-    "of the region": ([(EAST, 32), ({}, 9999)], "is 32"),
-    "without limit": ([(EAST, -1)], None),
-}
-
-
-@pytest.mark.parametrize(("rows", "sentence"), QUOTA_ROWS.values(), ids=QUOTA_ROWS.keys())
-def test_a_quota_too_small_is_said_before_anything_waits(look, world, google, rows, sentence):
-    """Two pools could grow to a slice each; their machines are not there yet."""
-    world.nodes = []
-    google.pools = [pool(n, *POOL[1:], spot=True, most=16) for n in ("a", "b")]
-    google.objects[QUOTA] = quota(*rows)
-    found = look(of="quota", capacity="spot")
-    assert [sentence in one for one in found["error"]] == ([True] if sentence else [])
-    (nodes,) = look(of="nodes", capacity="spot")["warning"]
-    assert "the cluster makes the others when the job asks" in nodes
 
 
 def test_gpus_need_networks_and_the_plug_in(look, world, google):

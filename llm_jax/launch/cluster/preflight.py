@@ -51,7 +51,8 @@ def findings(spec: JobSpec, run: RunConfig, client: Any = None) -> list[Finding]
     found: list[Finding] = []
     for name, check in CHECKS.items():
         try:
-            found += check(world)
+            for one in check(world):
+                found.append(one)  # what it saw before an error counts
         except (UserError, OSError) as error:
             reason = str(error).rstrip(".")
             found.append(Finding(name, "warning", f"Could not look at {name}: {reason}."))
