@@ -5,7 +5,7 @@ the job. Nothing is created. `launch run` does the same before it creates anythi
 
 Examples:
   llm-jax launch preflight tiny --name demo --out gs://bucket/demo --accelerator v5p-128 \\
-      --backend gke --namespace research --queue team --image REGISTRY/llm-jax:1 \\
+      --backend gke --namespace research --queue team --image REGISTRY/llm-jax@sha256:DIGEST \\
       --data.path gs://bucket/data
 
 CONFIG and the flags of its fields are those of `llm-jax launch run`.

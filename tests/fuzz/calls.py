@@ -77,7 +77,7 @@ VALID: dict[str, tuple[Words, ...]] = {
     ),
     "launch preflight": (
         ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
-         "--image", "x"),
+         "--image", "x@sha256:" + "0" * 64),
     ),
     "launch status": (("job",),),
     "launch logs": (("job",), ("job", "--host", "1", "--tail", "2")),

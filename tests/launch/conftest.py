@@ -11,6 +11,7 @@ from cluster_world import ACCOUNT, POOL, V5P
 from fake_bucket import Bucket
 from fake_google import FakeGoogle, pool
 from fake_kubernetes import FakeKubernetes, node
+from launch_samples import IMAGE
 
 from llm_jax import config
 from llm_jax.launch import job
@@ -82,7 +83,7 @@ def look(world, make_spec):
     def looked(of=None, **changes):
         backend = {"namespace": "research", "queue": "team", "service_account": "trainer"}
         backend |= changes.pop("backend", {})
-        fields = {"out": "gs://b/run", "accelerator": "v5p-128", "image": "registry/llm-jax:1"}
+        fields = {"out": "gs://b/run", "accelerator": "v5p-128", "image": IMAGE}
         spec = make_spec(**fields | changes, backend=Gke(**backend))
         found = findings(spec, config.load(spec.config))
         levels: dict[str, list[str]] = {"ok": [], "warning": [], "error": []}

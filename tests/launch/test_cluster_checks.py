@@ -11,6 +11,7 @@ from cluster_world import ACCOUNT, POOL, V5P
 from fake_bucket import Bucket
 from fake_google import CLUSTER, pool
 from fake_kubernetes import JOBSETS, KUEUE, SPACE, cluster_queue, image, node
+from launch_samples import IMAGE
 
 from llm_jax import config
 from llm_jax.cli import main
@@ -191,7 +192,7 @@ def test_versions_are_compared_as_numbers(version, parts):
 
 def test_the_verb_reports_all_of_it(world, google, bucket, run_json, capsys):
     words = ["launch", "preflight", run_json, "--name", "demo", "--out", "gs://b/demo"]
-    words += ["--backend", "gke", "--namespace", "research", "--image", "registry/llm-jax:1"]
+    words += ["--backend", "gke", "--namespace", "research", "--image", IMAGE]
     words += ["--service-account", "trainer", "--accelerator", "v5p-128"]
     words += ["--data.path", "gs://b/text", "--parallel.fsdp", "64"]
     with pytest.raises(SystemExit) as left:
@@ -214,7 +215,7 @@ def test_launching_stops_at_the_first_error(world, google, make_spec):
     world.objects.pop(CSI)
     google.cluster = {}
     backend = Gke(namespace="research", service_account="trainer")
-    spec = make_spec(out="gs://b/run", accelerator="v5p-128", image="i", backend=backend)
+    spec = make_spec(out="gs://b/run", accelerator="v5p-128", image=IMAGE, backend=backend)
     run = config.load(spec.config)
     run = config.from_json(to_json(run).replace('"data": -1', '"data": 128'), config.RunConfig)
     with pytest.raises(UserError, match=r"no Cloud Storage FUSE driver.*\(1 more error: see"):
@@ -224,7 +225,7 @@ def test_launching_stops_at_the_first_error(world, google, make_spec):
 
 
 def test_a_folder_that_pods_lose_is_refused(make_spec):
-    spec = make_spec(out="gs://b/run", accelerator="cpu-1", image="i", backend=Gke())
+    spec = make_spec(out="gs://b/run", accelerator="cpu-1", image=IMAGE, backend=Gke())
     run = config.load(spec.config)
     for local, fine in [("/tmp/x", False), ("/localhost", False), ("/local", True), (None, True)]:
         every = None if local is None else 1

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("kubernetes")
 
 from fake_kubernetes import JOBSETS, KUEUE, cluster_queue
-from launch_samples import wait_for
+from launch_samples import IMAGE, wait_for
 
 from llm_jax.cli import main
 from llm_jax.config import UserError
@@ -29,7 +29,7 @@ def gke_spec(make_spec):
             "out": "gs://b/run",
             "accelerator": "v5p-128",
             "backend": Gke(namespace="research", queue="team"),
-            "image": "registry/llm-jax:1",
+            "image": IMAGE,
         }
         return make_spec(**fields | changes)
 
@@ -69,7 +69,7 @@ def test_a_manifest_for_kubectl_is_complete(run_json, tmp_path, capsys):
     validate = pytest.importorskip("kubernetes_validate")
     models = pytest.importorskip("kubeflow_trainer_api.models")
     words = ["launch", "run", run_json, "--name", "demo", "--out", "gs://b/demo", "--steps", "30"]
-    words += ["--backend", "gke", "--namespace", "research", "--image", "registry/llm-jax:1"]
+    words += ["--backend", "gke", "--namespace", "research", "--image", IMAGE]
     words += ["--accelerator", "v5p-128", "--data.path", "gs://b/text", "--dry-run", "--manifest"]
     with pytest.raises(SystemExit) as left:
         main(words)
@@ -98,7 +98,7 @@ def test_a_manifest_for_kubectl_is_complete(run_json, tmp_path, capsys):
     for _ in range(2):  # of two agents the second finds what the first has put there
         put_files(folder, files)
     held, first = load_job(folder)
-    assert (held.name, held.image, first) == ("demo", "registry/llm-jax:1", 0)
+    assert (held.name, held.image, first) == ("demo", IMAGE, 0)
     run = read_json(folder, "launch/run.json")
     assert (run["steps"], run["out"], run["data"]["path"]) == (30, "gs://b/demo", "gs://b/text")
     (files / "run.json").write_text(config_map["data"]["run.json"].replace("30", "31"))

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+from launch_samples import IMAGE
 
 from llm_jax.config import ConfigError, from_dict, to_dict
 from llm_jax.launch.backends.gke_jobset import manifest
@@ -19,7 +20,7 @@ def made(make_spec):
     """The JobSet, its one Job, the pod's metadata, and the pod."""
 
     def make(backend=None, **changes):
-        fields = {"out": "gs://b/run", "accelerator": "v5p-128", "image": "registry/llm-jax:1"}
+        fields = {"out": "gs://b/run", "accelerator": "v5p-128", "image": IMAGE}
         spec = make_spec(**fields | changes, backend=backend or Gke(namespace="research"))
         whole = manifest(spec, spec.backend, 0)
         job = whole["spec"]["replicatedJobs"][0]["template"]["spec"]
@@ -78,7 +79,7 @@ def test_a_wrong_time_limit_is_refused(make_spec, limit, words):
     with pytest.raises(ConfigError, match=words):
         Gke(time_limit=limit)
     with pytest.raises(ConfigError, match="goes with capacity 'flex-start' alone"):
-        make_spec(out="gs://b/r", accelerator="v5p-8", image="i", backend=Gke(time_limit="10"))
+        make_spec(out="gs://b/r", accelerator="v5p-8", image=IMAGE, backend=Gke(time_limit="10"))
 
 
 def test_a_tpu7x_machine_runs_an_agent_on_each_numa_node(make_spec, made):
@@ -90,7 +91,7 @@ def test_a_tpu7x_machine_runs_an_agent_on_each_numa_node(make_spec, made):
     rules = [r["onExitCodes"]["containerName"] for r in job["podFailurePolicy"]["rules"]]
     assert rules == ["agent", "agent-1"]
 
-    spec = make_spec(out="gs://b/r", accelerator="tpu7x-256", slices=2, image="i", backend=Gke())
+    spec = make_spec(out="gs://b/r", accelerator="tpu7x-256", slices=2, image=IMAGE, backend=Gke())
     assert (spec.hosts, spec.slice_type.devices) == (128, 256)
     env = {e["name"]: e["value"] for e in pod["containers"][1]["env"] if "value" in e}
     told = {"LLM_JAX_SLICE": "1", "LLM_JAX_WORKER": "3", "TPU_WORKER_ID": "7"}
@@ -106,7 +107,7 @@ def test_numa_nodes_can_be_left_together(make_spec, made):
     (container,) = pod["containers"]
     assert job["parallelism"] == 32
     assert container["resources"] == {"limits": {"google.com/tpu": "4"}}
-    spec = make_spec(out="gs://b/r", accelerator="tpu7x-256", image="i", backend=backend)
+    spec = make_spec(out="gs://b/r", accelerator="tpu7x-256", image=IMAGE, backend=backend)
     told = {"LLM_JAX_SLICE": "0", "LLM_JAX_WORKER": "3", "TPU_WORKER_ID": "7"}
     assert this_process(spec, told) == 3
 
