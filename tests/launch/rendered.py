@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from llm_jax.launch.backends import gke_jobset, skypilot, slurm, tpu
+from llm_jax.launch.backends import gke, skypilot, slurm, tpu
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.forms import shell_word
 from llm_jax.launch.spec import Gke, Tpu
@@ -66,7 +66,7 @@ def check_documents(spec):
     """What is sent is what was meant, also after a way through JSON and YAML."""
     if isinstance(spec.backend, Gke):
         yaml = pytest.importorskip("yaml")
-        made = gke_jobset.manifest(spec, spec.backend, 0)
+        made = gke.manifest(spec, spec.backend, 0)
         assert yaml_round_trip(yaml, made) == made == json.loads(json.dumps(made))
     elif isinstance(spec.backend, Tpu):
         (request,) = tpu.render(spec, 0)

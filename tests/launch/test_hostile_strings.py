@@ -22,7 +22,7 @@ from rendered import (
 )
 
 from llm_jax.config import ConfigError, UserError, from_dict
-from llm_jax.launch.backends import gke_jobset, slurm
+from llm_jax.launch.backends import gke, slurm
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.spec import Gke, JobSpec, Local, SkyPilot, Slurm, Tpu
 
@@ -115,7 +115,7 @@ def test_bash_reads_a_quoted_word_as_it_was(words, tmp_path_factory):
 @pytest.mark.parametrize("folder", ["$(HOME)", "$$(X)", "'a\"b", "- x: y", "!!int 1", "名"])
 def test_a_manifest_with_an_odd_folder_obeys_the_schema(folder):
     spec = with_text("gke", "out", f"gs://bucket/{folder}")
-    check_schema(gke_jobset.manifest(spec, spec.backend, 0))
+    check_schema(gke.manifest(spec, spec.backend, 0))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_five_thousand_strings(tmp_path):
                 elif spec is not None and kind != "local":
                     check_documents(spec)
                 if spec is not None and kind == "gke" and random_.random() < 0.02:
-                    check_schema(gke_jobset.manifest(spec, spec.backend, 0))
+                    check_schema(gke.manifest(spec, spec.backend, 0))
         if printable(text):
             words.append(text)
     assert taken > 10_000 and len(words) > 500
