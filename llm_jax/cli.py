@@ -48,6 +48,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("export", "write a run's checkpoint as Hugging Face files, logits compared"),
     "import": ("import_", "make a run from Hugging Face files, logits compared"),
     "launch run": ("launch_run", "run on one machine or many, and restart what fails"),
+    "launch preflight": (
+        "launch_preflight",
+        "compare a GKE cluster with a job, creating nothing",
+    ),
     "launch status": ("launch_status", "show what a launched job is doing, or why it stopped"),
     "launch logs": ("launch_logs", "show the output of a launched job, all hosts merged"),
     "launch stop": ("launch_stop", "stop a launched job and list what may still cost money"),

@@ -33,6 +33,15 @@ def this_process(spec: JobSpec, env: Mapping[str, str]) -> int:
     """
     if "LLM_JAX_SLICE" in env:
         slice_, worker = int(env["LLM_JAX_SLICE"]), int(env["LLM_JAX_WORKER"])
+        if "LLM_JAX_SHARES_MACHINE" in env:
+            # Several containers hold the chips of one machine. GKE numbers those of a slice in this
+            # variable, by which the TPU runtime and JAX go (jax/_src/clusters).
+            if not env.get("TPU_WORKER_ID", "").isdigit():
+                raise Refused(
+                    "TPU_WORKER_ID does not tell which of its machine's agents this is: launch "
+                    "with --numa false"
+                )
+            worker = int(env["TPU_WORKER_ID"])
         process = slice_ * spec.slice_type.hosts + worker
     else:
         told = env.get("LLM_JAX_PROCESS", env.get("SLURM_PROCID"))

@@ -92,6 +92,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
          "--image", "x@sha256:" + "0" * 64, "--manifest", "--dry-run"),
     ),
+    "launch preflight": (
+        ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
+         "--image", "x@sha256:" + "0" * 64),
+    ),
     "launch status": (("job",),),
     "launch logs": (("job",), ("job", "--host", "1", "--tail", "2")),
     "launch stop": (("job",),),
