@@ -9,11 +9,10 @@ import pytest
 from llm_jax.cli import main
 from llm_jax.launch import job
 from llm_jax.launch.folder import LocalFolder
+from llm_jax.launch.history import next_attempt, next_incarnation
 from llm_jax.launch.lease import Lease, is_supervised
 from llm_jax.launch.records import (
     attempts,
-    next_attempt,
-    next_incarnation,
     outside_record,
     record_exit,
 )
