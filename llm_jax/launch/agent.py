@@ -83,11 +83,9 @@ class Agent:
             self.rest(decision.wait)
             if self.leaving():
                 return PREEMPTED
-            attempt = next_attempt(self.folder, self.incarnation)
+            attempt = next_attempt(past, self.incarnation)
             gang = Gang(self.folder, attempt, self.spec, self.process, self.pace, self.say)
             record = self.attempt(attempt, gang)
-            if record.kind == "peer":  # all the others end as well, at the same moment
-                self.spread()
             record_exit(self.folder, attempt, record)
             self.say(f"attempt {attempt}: {sentence(record)}")
             past = settle(self, attempt, gang)
@@ -146,6 +144,7 @@ class Agent:
         if lead is None:
             if self.leaving(gang):
                 return self.record("preempted", "stopped before the start", None, None)
+            self.spread()
             return self.record("peer", "lost a peer before the start", None, None)
         return self.train(attempt, gang, presence, lead)
 
@@ -195,7 +194,6 @@ class Agent:
                 told = watch.until_end()
             finally:
                 trainer.finish()
-                store_output(self, attempt, trainer)
         code = trainer.code()
         assert code is not None
         if told is None and code == -signal.SIGKILL and kernel_kills() > kills:
@@ -205,6 +203,9 @@ class Agent:
         kind, words = told or classify(
             code, self.without_secrets(trainer.tail).decode(errors="replace")
         )
+        if kind in ("peer", "finished"):  # so do the others, at the same moment
+            self.spread()
+        store_output(self, attempt, trainer)
         return self.record(kind, words, code, trainer_status(self.folder, self.process))
 
     def trainer_environment(self, attempt: str, lead: dict) -> dict[str, str]:

@@ -17,7 +17,9 @@ READERS = 8
 NEWS_PER_SECOND = 200.0
 """Of all hosts together: reads of the news."""
 SIGNS_PER_SECOND = 64.0
-"""Of all hosts together: signs of life; as many uploads of logs, and reads of status files."""
+"""Of all hosts together: signs of life; and at most as many uploads of logs."""
+STATUS_PER_SECOND = 32.0
+"""Of all hosts together: reads of the trainers' reports, which are written as often."""
 WRITES_PER_SECOND = 400.0
 """Of all hosts together, where something makes all of them write at the same moment."""
 
@@ -59,7 +61,7 @@ def pace(spec: JobSpec, bucket: bool) -> Pace:
         news=news,
         # Three may be late before a host counts as silent.
         announce=min(max(10.0, signs), spec.limits.heartbeat / 3),
-        status=max(5.0 if bucket else 0.25, signs),
+        status=max(5.0 if bucket else 0.25, hosts / STATUS_PER_SECOND),
         log=max(10.0 if bucket else 0.25, signs),
         spread=0.0 if alone else hosts / WRITES_PER_SECOND,
         refresh=refresh,

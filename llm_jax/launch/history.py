@@ -235,17 +235,14 @@ def _grouped(attempt: Attempt) -> dict[str, Any]:
     return {"attempt": attempt.name, "hosts": attempt.hosts, "ends": ends}
 
 
-def next_attempt(folder: Folder, incarnation: int) -> str:
+def next_attempt(past: Sequence[Attempt], incarnation: int) -> str:
     """The first attempt of the incarnation in which nobody has ended yet.
 
-    Hosts that call this after the same ending agree on the answer without talking to each other.
+    Hosts that know the same history agree on the answer without talking to each other.
     """
-    ended = {*closed_attempts(folder)}
-    ended |= {name for name, seen in unclosed(folder, incarnation).items() if seen.ended}
-    restart = 0
-    while attempt_name(incarnation, restart) in ended:
-        restart += 1
-    return attempt_name(incarnation, restart)
+    names = [a.name.split(".") for a in past if a.ended]
+    restarts = [int(restart) for allocation, restart in names if int(allocation) == incarnation]
+    return attempt_name(incarnation, max(restarts, default=-1) + 1)
 
 
 def next_incarnation(folder: Folder) -> int:

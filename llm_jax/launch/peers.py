@@ -29,7 +29,10 @@ class Peers:
         self.ended: set[int] = set()
 
     def look(self, now: float | None) -> tuple[set[int], set[int]]:
-        """Takes in the signs of life; `now` is monotonic seconds, None while nobody has to give any.
+        """Takes in the signs of life.
+
+        Args:
+          now: monotonic seconds; None while nobody has to give signs.
 
         Returns:
           The hosts that have ended, and those that came and have not; without this host.

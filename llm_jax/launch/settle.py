@@ -49,12 +49,12 @@ def settle(agent: Agent, attempt: str, gang: Gang) -> list[Attempt]:
         if past is not None:
             return past
         gang.look(started=True)
+        if gang.turn == 0:  # when the last host has ended, the records of most are known
+            gang.peers.read_ends()
         if gang.turn is not None and gang.over:
             over = time.monotonic() if over is None else over
-            turn = gang.turn * pace.turn
-            if turn == 0:  # most have ended when the last one does
+            if time.monotonic() - over >= gang.turn * pace.turn:
                 gang.peers.read_ends()
-            if time.monotonic() - over >= turn:
                 close(folder, spec.hosts, agent.first, attempt, gang.peers.ends)
                 break
         agent.pause(gang.due - time.monotonic())

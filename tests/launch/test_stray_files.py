@@ -9,7 +9,7 @@ import pytest
 from llm_jax.cli import main
 from llm_jax.launch import job
 from llm_jax.launch.folder import LocalFolder
-from llm_jax.launch.history import next_attempt, next_incarnation
+from llm_jax.launch.history import history, next_attempt, next_incarnation
 from llm_jax.launch.lease import Lease, is_supervised
 from llm_jax.launch.records import (
     attempts,
@@ -78,7 +78,7 @@ def test_a_strangers_file_changes_nothing(make_spec, store, capsys, name):
     assert [(code, out) for code, out, _ in after] == [(code, out) for code, out, _ in before]
     assert name in "".join(err for _, _, err in after)
     assert next_incarnation(LocalFolder(spec.out)) == 1
-    assert next_attempt(LocalFolder(spec.out), 0) == "0000.0001"
+    assert next_attempt(history(LocalFolder(spec.out), 2, 0), 0) == "0000.0001"
     Lease(LocalFolder(spec.out)).release()
 
 
