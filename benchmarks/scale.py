@@ -1,4 +1,4 @@
-"""A job of 16 to 4,096 hosts in virtual time: its requests, and how soon it sees and mends failures.
+"""A job of thousands of hosts in virtual time: its requests, and how soon it mends failures.
 
     python benchmarks/scale.py [HOSTS ...] [--failures 6] [--every 600] [--seed 1] [--before REF]
 

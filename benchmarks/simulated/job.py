@@ -80,6 +80,7 @@ class Machine:
             folder = ModelFolder(job.bucket, job.part_bytes)
             agent = Watched(folder, job.spec, 0, env)
             agent.machine = self
+            agent.dice = random.Random(f"{job.seed} {self.process} {job.world.now}")
             with contextlib.suppress(OSError):
                 if agent.run() in (0, 75, 78):
                     return
@@ -211,7 +212,7 @@ class Job:
 
     def __init__(self, hosts: int, seed: int) -> None:
         Job.current = self
-        self.hosts, self.dice = hosts, random.Random(seed)
+        self.hosts, self.seed, self.dice = hosts, seed, random.Random(seed)
         self.world = World()
         self.bucket = Bucket(self.world, seed)
         slice_hosts = min(hosts, 64)

@@ -17,9 +17,12 @@ READERS = 8
 NEWS_PER_SECOND = 200.0
 """Of all hosts together: reads of the news."""
 SIGNS_PER_SECOND = 64.0
-"""Of all hosts together: signs of life; and at most as many uploads of logs."""
+"""Of all hosts together: signs of life."""
 STATUS_PER_SECOND = 32.0
-"""Of all hosts together: reads of the trainers' reports, which are written as often."""
+"""Of all hosts together: reads of the trainers' reports, which are written as often, and uploads of
+logs if all hosts write."""
+HOSTS_PER_SECOND = 2048
+"""Whose files a reader lists per second: two of each, in pages of a thousand."""
 WRITES_PER_SECOND = 400.0
 """Of all hosts together, where something makes all of them write at the same moment."""
 
@@ -52,17 +55,16 @@ def pace(spec: JobSpec, bucket: bool) -> Pace:
     """The pace of a job's hosts; `bucket`: the folder is one, not a local or shared disk."""
     hosts = spec.hosts
     alone = hosts <= READERS  # all are readers, and news have no reader
-    quick = 2.0 if bucket else 0.25
+    quick = 2.0 if bucket else 0.25  # as long as a listing has few pages
     news = max(5.0 if bucket else 0.25, hosts / NEWS_PER_SECOND)
-    signs = hosts / SIGNS_PER_SECOND
     refresh = max(20.0, 2 * news)
     return Pace(
-        look=quick,
+        look=max(quick, hosts / HOSTS_PER_SECOND),
         news=news,
         # Three may be late before a host counts as silent.
-        announce=min(max(10.0, signs), spec.limits.heartbeat / 3),
+        announce=min(max(10.0, hosts / SIGNS_PER_SECOND), spec.limits.heartbeat / 3),
         status=max(5.0 if bucket else 0.25, hosts / STATUS_PER_SECOND),
-        log=max(10.0 if bucket else 0.25, signs),
+        log=max(10.0 if bucket else 0.25, hosts / STATUS_PER_SECOND),
         spread=0.0 if alone else hosts / WRITES_PER_SECOND,
         refresh=refresh,
         stale=3 * refresh,
@@ -70,13 +72,9 @@ def pace(spec: JobSpec, bucket: bool) -> Pace:
     )
 
 
-def is_reader(process: int, hosts: int) -> bool:
-    """Whether that host lists the folder for the others: a few, spread evenly over the slices."""
-    return turn_of(process, hosts) is not None
-
-
 def turn_of(process: int, hosts: int) -> int | None:
-    """The place of a reader among the readers; None of all other hosts."""
+    """The place of a reader among the readers, which are spread evenly over the slices; None of all
+    other hosts."""
     places = [place * hosts // READERS for place in range(min(READERS, hosts))]
     places = list(range(hosts)) if hosts <= READERS else places
     return places.index(process) if process in places else None

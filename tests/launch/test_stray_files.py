@@ -33,11 +33,13 @@ STRAYS = [
     "launch/leases/sub/000001.json", "launch/attempts/zz", "launch/attempts/README.exit.json",
     "launch/attempts/zz/host.0.exit.json", "launch/attempts/0000.0000/core",
     "launch/attempts/0000.0000/host.x.exit.json", "launch/attempts/9999/host.0.exit.json",
+    "launch/closed/zz.json", "launch/closed/0000.0000.txt", "launch/closed/0000.0000.host.json",
 ]  # fmt: skip
 DAMAGED = [
     "launch/leases/000000.json", "launch/attempts/0000.0000/host.0.exit.json",
-    "launch/attempts/0000.0000/host.0.json", "status.0.json", "status.1.json", "metrics.jsonl",
-    "run.json", "plan.json", "launch/local.json",
+    "launch/attempts/0000.0000/host.0.json", "launch/closed/0000.0000.json",
+    "launch/closed/0000.0000.hosts.json", "launch/news/0000.0000.json", "status.0.json",
+    "status.1.json", "metrics.jsonl", "run.json", "plan.json", "launch/local.json",
 ]  # fmt: skip
 
 
