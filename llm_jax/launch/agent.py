@@ -166,7 +166,8 @@ class Agent:
             if news.lead is not None:
                 return news.lead
             if time.monotonic() > deadline:
-                raise Refused(checks.missing_sentence(gang.missing_hosts(), self.spec))
+                missing = gang.missing_hosts() or [0]  # all came, but none heard host 0's address
+                raise Refused(checks.missing_sentence(missing, self.spec))
             self.pause(gang.due - time.monotonic())
 
     def train(self, attempt: str, gang: Gang, presence: dict, lead: dict) -> ExitRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from llm_jax.launch.budget import turn_of
+from llm_jax.launch.budget import READERS, turn_of
 from llm_jax.launch.history import closable, close, history, outcome
 from llm_jax.launch.news import Gang
 from llm_jax.launch.records import Attempt, attempt_name
@@ -38,22 +38,24 @@ def settle(agent: Agent, attempt: str, gang: Gang) -> list[Attempt]:
     """Waits until every host that took part has its record and the attempt is closed: all then
     decide from the same. Returns the history.
 
-    A host that was lost gets its record after `limits.heartbeat`.
+    A host that was lost gets its record after `limits.heartbeat`. One that does not end although it
+    gives signs of life is not waited for beyond that.
     """
     folder, spec, pace = agent.folder, agent.spec, agent.pace
     patience = max(spec.grace_seconds, spec.limits.heartbeat) + 30
-    until = time.monotonic() + patience + pace.stale * (not gang.alone)
-    over: float | None = None
-    while time.monotonic() < until and not agent.terminated:
+    deadline = time.monotonic() + patience
+    give_up = deadline + pace.stale + READERS * pace.turn
+    ready: float | None = None
+    while (now := time.monotonic()) <= give_up and not agent.terminated:
         past = outcome(folder, spec.hosts, agent.first, attempt)
         if past is not None:
             return past
         gang.look(started=True)
         if gang.turn == 0:  # when the last host has ended, the records of most are known
             gang.peers.read_ends()
-        if gang.turn is not None and gang.over:
-            over = time.monotonic() if over is None else over
-            if time.monotonic() - over >= gang.turn * pace.turn:
+        if gang.turn is not None and (gang.over or now >= deadline):
+            ready = now if ready is None else ready
+            if now - ready >= gang.turn * pace.turn:
                 gang.peers.read_ends()
                 close(folder, spec.hosts, agent.first, attempt, gang.peers.ends)
                 break

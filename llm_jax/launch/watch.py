@@ -33,7 +33,7 @@ class Watch:
         self.agent, self.attempt, self.gang, self.trainer = agent, attempt, gang, trainer
         self.presence = presence
         now = time.monotonic()
-        self.watchdog = Watchdog(agent.spec.limits, now)
+        self.watchdog = Watchdog(agent.spec.limits, now, agent.pace.status)
         # Not all hosts at once: the first time comes anywhere within the interval.
         first = agent.dice.random() if agent.pace.spread else 1.0
         self.due = {what: now + first * every for what, every in self.every.items()}

@@ -51,24 +51,48 @@ def test_a_simulation_depends_on_nothing_but_its_seed():
     assert first["said"] == again["said"] and first["detect"] != other["detect"]
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 8, 9, 16, 256, 2048, 4096])
-def test_the_paces_keep_the_budget(make_spec, hosts):
-    spec = make_spec(slices=hosts, accelerator="h100-8", backend=Slurm(), limits=Limits())
-    of = pace(spec, bucket=True)
+def large(make_spec, hosts):
+    return make_spec(slices=hosts, accelerator="h100-8", backend=Slurm(), limits=Limits())
+
+
+def steady(of, hosts):
+    """Requests per second of hosts that train, if all of them write logs."""
     readers = min(hosts, READERS)
     pages = math.ceil((2 * hosts + 1) / 1000)
-    steady = (
-        readers * (pages + 2) / of.look
+    return (
+        readers * (pages + 1 + (hosts > READERS)) / of.look
         + (hosts - readers) / of.news
         + hosts / of.announce
         + 3 * hosts / of.status  # the trainer's report: written, renamed, read
         + hosts / of.log
     )
-    assert steady <= STEADY
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 8, 9, 16, 256, 2048, 4096, 5000])
+def test_the_paces_keep_the_budget(make_spec, hosts):
+    spec = large(make_spec, hosts)
+    of = pace(spec, bucket=True)
+    assert steady(of, hosts) <= STEADY
     assert of.announce <= spec.limits.heartbeat / 3
-    assert sum(turn_of(p, hosts) is not None for p in range(hosts)) == readers
+    readers = [p for p in range(hosts) if turn_of(p, hosts) is not None]
+    assert len(readers) == min(hosts, READERS) and readers[0] == 0
     if hosts <= READERS:
         assert (of.spread, of.turn) == (0, 0)
+
+
+def test_the_table_of_the_guide_is_what_hosts_do(make_spec):
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "launch.md").read_text()
+    table = guide.partition("| hosts | readers list |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) == 5
+    for line in table:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        hosts = int(cells[0].split()[-1].replace(",", ""))
+        of = pace(large(make_spec, hosts), bucket=True)
+        shown = [of.look, of.news, of.announce, of.status, of.log]
+        for cell, value in zip(cells[1:6], shown, strict=True):
+            assert not cell or float(cell) == pytest.approx(value, abs=0.05)
+        most = int(cells[6].split()[-1])
+        assert most - 5 <= steady(of, hosts) <= most
 
 
 @pytest.fixture
