@@ -7,19 +7,12 @@ the machine's own checks, and the cloud that allocates hosts.
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import random
 import sys
-import threading
-import time
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
-import llm_jax.launch.agent as agent_module
 import llm_jax.launch.supervisor as supervisor_module
-from llm_jax.launch import checks, mount, watch
 from llm_jax.launch.actions import Action
 from llm_jax.launch.agent import Agent
 from llm_jax.launch.backends import Resource
@@ -27,7 +20,9 @@ from llm_jax.launch.records import job_json
 from llm_jax.launch.spec import JobSpec, Tpu
 from llm_jax.train import clock as trainer_clock
 from simulated.bucket import Bucket, ModelFolder
-from simulated.clock import Task, Threading, Time, World
+from simulated.clock import Task, World
+from simulated.seams import replaced
+from simulated.trainer import START_SECONDS, SimulatedTrainer
 
 SKEW = 2.0
 """Seconds by which hosts' clocks are wrong, standard deviation; one in a hundred by a minute."""
@@ -35,8 +30,6 @@ BOOT_SECONDS = 30.0
 CREATE_SECONDS = 120.0
 CLOUD_SEES = 240.0
 """Seconds until the cloud reports a host that is gone."""
-START_SECONDS = 30.0
-"""From the trainer's start to its first step: restore and compile."""
 MOST_PARTS = 1 << 20
 HEARTBEAT = 10.0
 """JAX's own, after which trainers end when a host is gone (`train/distributed.py`)."""
@@ -114,68 +107,6 @@ class Watched(Agent):
         return record
 
 
-class SimulatedTrainer:
-    """Steps until it fails, its gang fails, or it is signalled."""
-
-    def __init__(self, command: list[str], env: dict[str, str], wake: Any = None) -> None:
-        self.job = Job.current
-        self.process = int(env["JAX_PROCESS_ID"])
-        self.started = self.job.world.now
-        self.wake, self.heard, self.tail = wake, 0.0, b""
-        self.ending: int | None = None
-        self.gone = False
-        self.lines = b"start\n"
-        machine = self.job.machines[self.process]
-        machine.trainer = self
-        self.job.started(self)
-        self.job.world.at(self.started + self.job.dice.uniform(0, 5), self.report)
-
-    def report(self) -> None:
-        """Writes the status through the mount: a new file, and a rename."""
-        job = self.job
-        if self.ending is not None or self.gone:
-            return
-        stepping = job.world.now - self.started >= START_SECONDS
-        status = {"phase": "step" if stepping else "compile", "time": job.world.now}
-        status["step"] = job.step() if stepping else 0
-        job.bucket.reports[self.process] = json.dumps(status).encode()
-        job.bucket.count("write", 2)
-        if self.process == 0:
-            self.lines += b"step: loss, speed, and what else a line of training says\n" * 2
-        job.world.at(job.world.now + job.report_seconds, self.report)
-
-    def end(self, code: int) -> None:
-        if self.ending is None:
-            self.ending = code
-            if self.wake is not None:
-                self.wake.set()
-
-    def code(self) -> int | None:
-        return self.ending
-
-    def is_stopped(self) -> bool:
-        return False
-
-    def send(self, number: int) -> None:
-        if number == 15:
-            self.job.world.at(self.job.world.now + 20.0, lambda: self.end(75))
-
-    def kill(self) -> None:
-        self.end(-9)
-
-    def finish(self) -> None:
-        self.kill()
-
-    def take_output(self) -> bytes:
-        data, self.lines = self.lines, b""
-        return data
-
-    take_lines = take_output
-
-    def give_back(self, data: bytes) -> None:
-        self.lines = data + self.lines
-
-
 class Cloud:
     """The back end: what Cloud TPU says of the hosts, and does with them."""
 
@@ -208,10 +139,8 @@ class Cloud:
 
 
 class Job:
-    current: Job
-
     def __init__(self, hosts: int, seed: int) -> None:
-        Job.current = self
+        SimulatedTrainer.current = self
         self.hosts, self.seed, self.dice = hosts, seed, random.Random(seed)
         self.world = World()
         self.bucket = Bucket(self.world, seed)
@@ -310,33 +239,3 @@ class Job:
         )
         outcome = supervisor.run()
         self.said.append(f"supervisor: {outcome}")
-
-
-@contextlib.contextmanager
-def replaced(world: World) -> Any:
-    """The launcher's modules with virtual time, simulated trainers and no machine below them."""
-    seams: list[tuple[Any, str, Any]] = [
-        (agent_module, "Trainer", SimulatedTrainer),
-        (agent_module, "kernel_kills", lambda: 0),
-        (checks, "check_devices", lambda: None),
-        (checks, "own_address", lambda spec: "10.0.0.1"),
-        (checks, "free_port", lambda address: 8476),
-        (mount, "check_mounts", lambda run, folder, root: None),
-        (watch, "sys", SimpleNamespace(stdout=io.TextIOWrapper(io.BytesIO()))),
-    ]
-    for name, module in list(sys.modules.items()):
-        if name.startswith("llm_jax.launch."):
-            for attribute, real, stand_in in (
-                ("time", time, Time(world)),
-                ("threading", threading, Threading(world)),
-            ):
-                if getattr(module, attribute, None) is real:
-                    seams.append((module, attribute, stand_in))
-    before = [(module, name, getattr(module, name)) for module, name, _ in seams]
-    for module, name, value in seams:
-        setattr(module, name, value)
-    try:
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)

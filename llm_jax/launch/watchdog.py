@@ -25,8 +25,10 @@ class Watchdog:
             self.phase, self.step, self.changed = status["phase"], status["step"], now
 
     def limit(self) -> float:
-        """Seconds that the current phase may last; an unknown phase gets the longest limit. At least
-        three reports must have been due, or a sound trainer would be killed."""
+        """Seconds that the current phase may last; an unknown phase gets the longest limit.
+
+        It is at least as long as three reports take, or a sound trainer would be killed.
+        """
         known = [self.phase] if self.phase in PHASES else PHASES
         return max(self.least, *(getattr(self.limits, phase) for phase in known))
 
