@@ -355,7 +355,7 @@ def outcome(out: Path) -> tuple[dict, dict[int, float], list[int]]:
     """Parameters, moments and guard of the last checkpoint; losses; skipped steps."""
     import jax
 
-    from llm_jax.train.checkpoint import saved_steps
+    from llm_jax.train.damage import saved_steps
     from llm_jax.train.metrics import read_metrics
 
     step = out.absolute() / "checkpoints" / str(saved_steps(out / "checkpoints")[0])

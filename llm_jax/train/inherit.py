@@ -10,7 +10,7 @@ import numpy as np
 
 from llm_jax.config import ConfigError, RunConfig, from_json, to_dict
 from llm_jax.models.protocol import model_of
-from llm_jax.train.checkpoint import saved_steps
+from llm_jax.train.damage import saved_steps
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.load import load_run
 from llm_jax.train.manifest import file_sha256

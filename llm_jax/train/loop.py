@@ -21,9 +21,9 @@ from llm_jax.config import RunConfig
 from llm_jax.objectives.objective import objective_of
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
-from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.cpu_dispatch import dispatch_for
+from llm_jax.train.damage import saved_steps
 from llm_jax.train.failures import FileFailure, without_tensorstore_noise
 from llm_jax.train.feed import (
     local_batches,
@@ -213,14 +213,18 @@ class _Run(Prepared):
         if self.history.parent is None:
             return init_state(self.config, self.mesh)
         state = inherited_state(self.config, self.abstract, self.history.parent)
-        self.checkpointer.save(state, 0, self.history.standing(0))  # the parent may be deleted
+        self._start_save(state)  # the parent may be deleted
         return state
 
     def _save(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
             self.claim.check()
             with self.clock.phase("save"):
-                self.checkpointer.save(state, self.done, self.history.standing(self.done))
+                self._start_save(state)
+
+    def _start_save(self, state: State) -> None:
+        hold = self.checkpointer.save(state, self.done, self.history.standing(self.done))
+        self.reporter.saving(self.done, hold, self.checkpointer.speed)
 
     def _save_near(self, state: State) -> None:
         with self.clock.phase("save"):

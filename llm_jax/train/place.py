@@ -63,8 +63,8 @@ def find_place(
         history = beginning(config, text, _parent(config, init_from, dataset))
         lines = [*history.entries]
         claim_folder(config, plan, tokenizer, lines)
-        return Place(_open(config, dataset), history, lines, None, None, False)
-    checkpointer = _open(config, dataset)
+        return Place(_open(config, dataset, abstract), history, lines, None, None, False)
+    checkpointer = _open(config, dataset, abstract)
     saved = checkpointer.newest(abstract)
     if saved is None:
         parent = _parent(config, init_from, dataset) or read_history(out, old).parent
@@ -85,8 +85,8 @@ def find_place(
     return Place(checkpointer, history, lines, saved, measured, finished)
 
 
-def _open(config: RunConfig, dataset: TokenDataset) -> Checkpointer:
-    return Checkpointer.open(config, dataset.tokenizer.sha256)
+def _open(config: RunConfig, dataset: TokenDataset, abstract: State) -> Checkpointer:
+    return Checkpointer.open(config, dataset.tokenizer.sha256, abstract)
 
 
 def _parent(config: RunConfig, init_from: str | None, dataset: TokenDataset) -> dict | None:
