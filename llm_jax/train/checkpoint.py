@@ -28,6 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from llm_jax.config import RunConfig, from_dict, to_dict
 from llm_jax.runs.slow_save import SlowSave, keep_slow_save
@@ -174,6 +175,15 @@ class Checkpointer:
         """Saves on the hosts' own disks. If a disk fails, the run warns and continues."""
         assert self._local is not None
         self._local.save(state, step)
+
+    def secure_near(self, state: State, step: int) -> bool:
+        """Saves on the hosts' own disks, and waits. Whether every process has; False if the run
+        keeps no checkpoints there."""
+        if self._local is None:
+            return False
+        self._local.save(state, step)
+        self._local.wait()
+        return bool(np.all(multihost_utils.process_allgather(np.bool_(self._local.has(step)))))
 
     def wait(self) -> None:
         """Returns when everything saved is on disk; raises as `save` does."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
+from llm_jax.config.grace import grace_seconds
 from llm_jax.objectives.objective import objective_of
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
@@ -32,6 +34,7 @@ from llm_jax.train.feed import (
     training_text,
 )
 from llm_jax.train.inherit import inherited_state
+from llm_jax.train.last_save import save_near_first
 from llm_jax.train.metrics import Record, draw_curve
 from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
@@ -77,10 +80,15 @@ def train(
       FileFailure: the disk is full or broken; earlier checkpoints are intact.
       Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
+    stop = Stop(grace_seconds(os.environ))
     faulthandler.register(signal.SIGUSR1, file=STDERR)
     dispatch_for(config)
     distributed.join()
-    with distributed.leaving_at_once(), Stop() as stop, contextlib.ExitStack() as held:
+    with (
+        distributed.leaving_at_once(),
+        Stop(grace_seconds(os.environ)) as stop,
+        contextlib.ExitStack() as held,
+    ):
         listen = functools.partial(_tell, callback, stop) if callback else None
         try:
             with (
@@ -145,6 +153,7 @@ class _Run(Prepared):
             step_fn = compiled[stage.config.data.batch_size]
             state = self._steps(stage, step_fn, validation, state)
         if self.done:
+            self._save_near_first(state)
             self._save(state)
         if "loss" not in reporter.last and self.stop.signal is None:
             self._evaluate(validation, state)
@@ -221,6 +230,11 @@ class _Run(Prepared):
             self.claim.check()
             with self.clock.phase("save"):
                 self._start_save(state)
+
+    def _save_near_first(self, state: State) -> None:
+        if self.checkpointer.latest_step != self.done:
+            with self.clock.phase("save"):
+                save_near_first(self.checkpointer, self.stop, state, self.done, self.log.say)
 
     def _start_save(self, state: State) -> None:
         hold = self.checkpointer.save(state, self.done, self.history.standing(self.done))

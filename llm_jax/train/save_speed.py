@@ -53,7 +53,7 @@ class SaveSpeed:
         return self.share / self.rate
 
     def __str__(self) -> str:
-        source = "measured" if self.measured else "assumed, until one is measured"
+        source = "measured" if self.measured else "assumed: no earlier start has saved"
         return (
             f"{self.share / 1e6:,.1f} MB per process at {self.rate / 1e6:,.1f} MB/s ({source}), "
             f"deadline {self.deadline:,} s"

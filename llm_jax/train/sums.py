@@ -111,7 +111,11 @@ class Committed(atomicity.AtomicRenameTemporaryPath):
     def _describe(self, store: Any) -> None:
         folder = Path(self.get())
         store.wait_until_finished()
-        store.update(file_path=folder / NOTE, commit_timestamp_nsecs=time.time_ns())
+        handlers = {
+            k: v for k, v in store.read(folder / NOTE)["item_handlers"].items() if k != ITEM
+        }
+        now = time.time_ns()
+        store.update(folder / NOTE, item_handlers=handlers, commit_timestamp_nsecs=now)
         store.wait_until_finished()
         sums = take_sums(folder)
         whole = {"/".join(name.split("/")[:2]) for name in sums if f"/{FOLDER}" in name}
