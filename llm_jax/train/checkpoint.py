@@ -33,6 +33,7 @@ from jax.experimental import multihost_utils
 from llm_jax.config import RunConfig, from_dict, to_dict
 from llm_jax.runs.slow_save import SlowSave, keep_slow_save
 from llm_jax.train import distributed
+from llm_jax.train.barrier import Barrier
 from llm_jax.train.damage import saved_steps, set_damaged_aside
 from llm_jax.train.failures import Damaged, FileFailure, no_orbax_noise, reason
 from llm_jax.train.guard import fresh_guard
@@ -96,13 +97,16 @@ class Checkpointer:
     ) -> None:
         self.config, self.tokenizer_sha256 = config, tokenizer_sha256
         self.folder, self.notes, self.speed = folder, notes, speed
+        self._barrier = Barrier()
         policy = config.checkpoint
         options = ocp.CheckpointManagerOptions(
             max_to_keep=policy.keep_last,
             keep_period=policy.keep_every,
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
-            async_options=ocp.AsyncOptions(timeout_secs=speed.deadline),
+            async_options=ocp.AsyncOptions(
+                timeout_secs=speed.deadline, barrier_sync_fn=self._barrier
+            ),
             temporary_path_class=Committed,
         )
         self._saving = 0
@@ -170,6 +174,11 @@ class Checkpointer:
             self._saving = step
             self._manager.save(step, args=args)
         return Hold(waited - began, time.perf_counter() - waited)
+
+    def check(self) -> None:
+        """Raises the error of a save in the background, if this process's part has failed."""
+        if self._barrier.failure is not None:
+            self.wait()
 
     def save_near(self, state: State, step: int) -> None:
         """Saves on the hosts' own disks. If a disk fails, the run warns and continues."""

@@ -80,13 +80,13 @@ def train(
       FileFailure: the disk is full or broken; earlier checkpoints are intact.
       Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
-    stop = Stop(grace_seconds(os.environ))
+    grace = grace_seconds(os.environ)
     faulthandler.register(signal.SIGUSR1, file=STDERR)
     dispatch_for(config)
     distributed.join()
     with (
         distributed.leaving_at_once(),
-        Stop(grace_seconds(os.environ)) as stop,
+        Stop(grace) as stop,
         contextlib.ExitStack() as held,
     ):
         listen = functools.partial(_tell, callback, stop) if callback else None
@@ -197,6 +197,7 @@ class _Run(Prepared):
                     self._save(state)
                 elif near and not reporter.streak:
                     self._save_near(state)
+                self.checkpointer.check()
                 self.clock.stepped(step)
                 self.log.advance(step)
         if pending:

@@ -10,6 +10,7 @@ import hashlib
 import heapq
 import json
 import os
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from llm_jax.config import UserError, read_json
 from llm_jax.train.failures import Damaged
 
 MANIFEST = "manifest.json"
+PATIENCE = (0.5, 2.0, 0.0)
+"""Seconds after each try to read a file. A mount that answers with an error may do better soon, and
+a good checkpoint would be moved away."""
 Sums = dict[str, tuple[int, str]]
 """A file's name, relative to the checkpoint: its size in bytes, and its SHA-256 in hexadecimal."""
 
@@ -131,12 +135,15 @@ def _read(folder: Path) -> list[tuple[str, int, str]] | None:
 
 
 def _damage(folder: Path, name: str, size: int, digest: str) -> str | None:
-    try:
-        found = (folder / name).stat().st_size
-        if found != size:
-            return f"has {found} bytes instead of {size}"
-        return None if file_sha256(folder / name) == digest else "has another checksum"
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+    for patience in PATIENCE:
+        try:
+            found = (folder / name).stat().st_size
+            if found != size:
+                return f"has {found} bytes instead of {size}"
+            return None if file_sha256(folder / name) == digest else "has another checksum"
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            time.sleep(patience)
+    return problem
