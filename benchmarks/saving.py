@@ -48,6 +48,8 @@ GRACE, DEADLINE = 15.0, 30
 PATIENCE = 300.0
 RATE, LATENCY = 2e6, 0.002
 """Of each process's storage: bytes a second, and seconds that an operation takes."""
+STATE_BYTES, SLOW_SECONDS = 2.9e6, 8.0
+"""Of the state; seconds in which a process writes its part of it where that takes too long."""
 BAD_OPERATIONS = 150
 """A process writes or reads that often in a short start; one of these operations fails."""
 
@@ -81,16 +83,15 @@ class Start:
 def nursery() -> None:
     """Imports everything once, then forks all processes of each start that a line of standard input
     describes. Answers with their ids, then with their exit codes."""
-    import orbax.checkpoint
+    import matplotlib.pyplot
     import tensorstore
 
-    import llm_jax.commands.train
-    import llm_jax.train.loop
-    from llm_jax.train import save_speed
+    from llm_jax.train import loop, save_speed
 
-    del llm_jax, orbax, tensorstore
+    del matplotlib, tensorstore
     chaos.cache_programs_of_all()
     save_speed.SHORTEST = DEADLINE
+    loop.peak_flops = lambda config, mesh: (None, "peak not measured")
     for line in sys.stdin:
         asked = json.loads(line)
         storage = [Storage(**one) for one in asked.pop("storage")]
@@ -275,7 +276,7 @@ class Faults:
 
     def preempted_slow(self) -> list[Storage]:
         """A save takes longer than the grace."""
-        return self._all(write_rate=RATE / 100)
+        return self._all(write_rate=STATE_BYTES / self.run.processes / SLOW_SECONDS)
 
     def damaged(self) -> list[Storage]:
         """A byte of the newest checkpoint is another one, and the hosts' own disks are gone."""
@@ -308,6 +309,7 @@ def meet(run: Run, faults: Faults, kind: str, dice: random.Random) -> dict:
             break
         if kind != "preempted_slow" and 0 <= first <= run.step() - REACH:
             break
+    at = run.step()
     if not run.ended() and kind == "killed":
         time.sleep(dice.random())
         os.kill(dice.choice(pids), signal.SIGKILL)
@@ -331,6 +333,7 @@ def meet(run: Run, faults: Faults, kind: str, dice: random.Random) -> dict:
         "saved_after": run.saved(),
         "codes": {str(code): count for code, count in sorted(Counter(codes).items())},
         "seconds_to_stop": round(asked, 1),
+        "steps_to_stop": run.step() - at,
         "near_first": bool(run.said("own disks first")),
         "timed_out": bool(run.said("timed out")),
         "moved_aside": bool(run.said("is damaged (")),

@@ -33,11 +33,11 @@ from jax.experimental import multihost_utils
 from llm_jax.config import RunConfig, from_dict, to_dict
 from llm_jax.runs.slow_save import SlowSave, keep_slow_save
 from llm_jax.train import distributed
-from llm_jax.train.barrier import Barrier
 from llm_jax.train.damage import saved_steps, set_damaged_aside
 from llm_jax.train.failures import Damaged, FileFailure, no_orbax_noise, reason
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.local_checkpoints import LocalCheckpoints
+from llm_jax.train.manager import Barrier, Manager
 from llm_jax.train.manifest import require_regular
 from llm_jax.train.plain import plain, unplain
 from llm_jax.train.run_folder import (
@@ -110,7 +110,7 @@ class Checkpointer:
             temporary_path_class=Committed,
         )
         self._saving = 0
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = Manager(self.folder, options=options)
         self._local = LocalCheckpoints(config) if policy.local else None
         self._near: int | None = None
         """Step to restore from the hosts' own disks, if that is ahead of the run's folder."""
@@ -277,12 +277,12 @@ class Checkpointer:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
+            if distributed.is_peer_lost(error):
+                raise
             if isinstance(error, TimeoutError) and jax.process_index() == 0:
                 late = SlowSave(self._saving, self.speed.deadline)
                 with contextlib.suppress(OSError):  # the sentence below says what failed
                     keep_slow_save(Path(self.config.out), late)
-            if distributed.is_peer_lost(error):
-                raise
             raise FileFailure(self.config.out, error, saved_steps(self.folder)) from error
 
 

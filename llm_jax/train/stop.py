@@ -18,6 +18,10 @@ from jax.experimental import multihost_utils
 
 from llm_jax.config.exits import INTERRUPTED, PREEMPTED
 
+NOTICED = 1.5
+"""Seconds until JAX, which looks once a second, notices a SIGTERM and has told all processes. They
+stop at the second step after that at the latest."""
+
 
 class Stop:
     """Handles SIGTERM and SIGINT inside its context. A second SIGINT ends the process at once.
@@ -101,7 +105,7 @@ class Stop:
         self._polled.append(time.monotonic())
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(self._polls):
             self.signal = self.signal or signal.SIGTERM
-            self._told = self._polled[0]  # at most two steps ago: the processes agree on a step
+            self._told = self._polled[0] - NOTICED
         return self.signal is not None
 
     def left(self) -> float | None:
