@@ -1,13 +1,13 @@
 """Checkpoints of 16 processes on slow storage that stalls and fails.
 
-    python benchmarks/saving.py                          # 50 faults
+    python benchmarks/saving.py                          # 51 faults in 17 starts
     python benchmarks/saving.py --processes 4 --faults 6 --seed 7
 
 The trainer is the real one, in processes of one CPU device each. `slow_storage.c` stands between
 it and the C library: it gives each process a bandwidth and a latency, stalls it, and makes single
 operations fail. There are two runs: one on fast storage without faults, and one in which each start
-meets a fault. The final parameters, moments and losses of both are compared bit for bit. After each
-start, all checkpoints in the run's folder must be whole.
+meets three faults. The final parameters, moments and losses of both are compared bit for bit. After
+each start, all checkpoints in the run's folder must be whole.
 
 Printed for each start: the fault, how its processes ended, and where it resumed from. The last line
 is one JSON object. It needs a C compiler and about 0.2 GB of memory per process.
@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import itertools
 import json
+import math
 import os
 import random
 import select
@@ -35,14 +36,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from errno import EIO, ENOSPC
 from pathlib import Path
-from typing import Any
 
 import chaos
 
 HERE = Path(__file__).resolve()
-EVERY, STEPS_PER_FAULT, REACH = 3, 5, 4
-"""Steps between checkpoints; steps of the run for each fault; a start is stopped that many steps
-after those that it found saved."""
+EVERY, STEPS_PER_START, REACH = 3, 9, 4
+"""Steps between checkpoints; steps of the run for each start; a start is stopped after so many."""
 GRACE, DEADLINE = 15.0, 30
 """Seconds after SIGTERM at which a process is killed; shortest deadline of a save."""
 PATIENCE = 300.0
@@ -237,103 +236,94 @@ def free_port() -> int:
 
 
 class Faults:
-    """The faults. Each method gives the storage of a start, and may damage what it will find."""
+    """Three faults for each start: one that it finds, stalls, and one that ends it.
+
+    In all of them, one in 200 operations of every process takes a second more.
+    """
+
+    found = ("damaged", "read_error")
+    ends = ("hangs", "write_error", "full_disk", "killed", "preempted", "preempted_slow")
 
     def __init__(self, run: Run, dice: random.Random) -> None:
         self.run, self.dice = run, dice
 
-    def _one(self, **bad: Any) -> list[Storage]:
-        storage = [Storage() for _ in range(self.run.processes)]
-        storage[self.dice.randrange(self.run.processes)] = Storage(**bad)
-        return storage
+    def storage(self, found: str, end: str) -> list[Storage]:
+        """The storage of each process. What the start will find is damaged here."""
+        made = [
+            Storage(stall=1.0, chance=0.005, seed=self.dice.randrange(2**31))
+            for _ in range(self.run.processes)
+        ]
+        first, second = self.dice.sample(range(self.run.processes), 2)
+        if found == "damaged":
+            self._damage()
+        elif found == "read_error":
+            made[first].bad_read, made[first].error = self._number(3), EIO
+        if end == "hangs":  # one write takes longer than a save may
+            made[second] = Storage(stall=3.0 * DEADLINE, bad_write=self._number())
+        elif end in ("write_error", "full_disk"):
+            made[second].bad_write = self._number()
+            made[second].error = EIO if end == "write_error" else ENOSPC
+        elif end == "preempted_slow":  # a save takes longer than the grace
+            for one in made:
+                one.write_rate = STATE_BYTES / self.run.processes / SLOW_SECONDS
+        return made
 
-    def _all(self, **bad: Any) -> list[Storage]:
-        return [Storage(seed=self.dice.randrange(2**31), **bad) for _ in range(self.run.processes)]
-
-    def stalls(self) -> list[Storage]:
-        """Two in a hundred operations of every process take a second more."""
-        return self._all(stall=1.0, chance=0.02)
-
-    def hangs(self) -> list[Storage]:
-        """One write of one process takes longer than a save may."""
-        return self._one(stall=3.0 * DEADLINE, bad_write=self._number())
-
-    def write_error(self) -> list[Storage]:
-        return self._one(bad_write=self._number(), error=EIO)
-
-    def full_disk(self) -> list[Storage]:
-        return self._one(bad_write=self._number(), error=ENOSPC)
-
-    def read_error(self) -> list[Storage]:
-        return self._one(bad_read=1 + self.dice.randrange(BAD_OPERATIONS // 3), error=EIO)
-
-    def killed(self) -> list[Storage]:
-        """A process is killed while it saves."""
-        return self._all()
-
-    def preempted(self) -> list[Storage]:
-        return self._all()
-
-    def preempted_slow(self) -> list[Storage]:
-        """A save takes longer than the grace."""
-        return self._all(write_rate=STATE_BYTES / self.run.processes / SLOW_SECONDS)
-
-    def damaged(self) -> list[Storage]:
-        """A byte of the newest checkpoint is another one, and the hosts' own disks are gone."""
+    def _damage(self) -> None:
+        """Changes a byte of the newest checkpoint, and takes the hosts' own disks away."""
         assert self.run.local
         shutil.rmtree(self.run.local, ignore_errors=True)
         newest = self.run.out / "checkpoints" / str(self.run.saved())
-        files = sorted(path for path in newest.glob("*/**/*") if path.is_file())
-        if not files:
-            return self._all()
-        victim = self.dice.choice([path for path in files if path.stat().st_size])
+        victim = self.dice.choice(
+            [
+                path
+                for path in sorted(newest.glob("*/**/*"))
+                if path.is_file() and path.stat().st_size
+            ]
+        )
         data = bytearray(victim.read_bytes())
         data[self.dice.randrange(len(data))] ^= 1 << self.dice.randrange(8)
         victim.write_bytes(data)
-        return self._all()
 
-    def _number(self) -> int:
-        return 1 + self.dice.randrange(BAD_OPERATIONS)
+    def _number(self, part: int = 1) -> int:
+        return 1 + self.dice.randrange(BAD_OPERATIONS // part)
 
 
-def meet(run: Run, faults: Faults, kind: str, dice: random.Random) -> dict:
-    """One start that meets a fault, to its end."""
+def meet(run: Run, faults: Faults, found: str, end: str) -> dict:
+    """One start that meets faults, to its end."""
     before = run.saved()
-    storage = getattr(faults, kind)()
-    found = run.saved()
-    pids = run.begin(storage)
+    found = found if before else "read_error"  # there is nothing yet that could be damaged
+    pids = run.begin(faults.storage(found, end))
     stop, first = time.monotonic() + PATIENCE, -1
     while not run.ended(0.05) and time.monotonic() < stop:
         first = run.step() if first < 0 else first
-        if kind == "preempted_slow" and run.saved() > found:
+        if end == "preempted_slow" and run.saved() > before:
             break
-        if kind != "preempted_slow" and 0 <= first <= run.step() - REACH:
+        if end != "preempted_slow" and 0 <= first <= run.step() - REACH:
             break
-    at = run.step()
-    if not run.ended() and kind == "killed":
-        time.sleep(dice.random())
-        os.kill(dice.choice(pids), signal.SIGKILL)
-        codes, asked = run.end(pids, PATIENCE), 0.0
-    elif not run.ended():
-        if time.monotonic() > stop:
-            raise SystemExit(f"{kind}: nothing happens, see {run.log}.*")
-        begun = time.monotonic()
+    else:
+        if not run.ended():
+            raise SystemExit(f"{found}, {end}: nothing happens, see {run.log}.*")
+    at, begun = run.step(), time.monotonic()
+    if run.ended():
+        codes = run.end(pids, 0.0)
+    elif end == "killed":
+        time.sleep(faults.dice.random())
+        os.kill(faults.dice.choice(pids), signal.SIGKILL)
+        codes = run.end(pids, PATIENCE)
+    else:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         codes = run.end(pids, GRACE)
-        asked = time.monotonic() - begun
-    else:
-        codes, asked = run.end(pids, PATIENCE), 0.0
     check_whole(run.out / "checkpoints")
     met = {
-        "fault": kind,
+        "faults": [found, "stalls", end],
         "saved_before": before,
         "resumed": run.resumed(),
         "saved_after": run.saved(),
         "codes": {str(code): count for code, count in sorted(Counter(codes).items())},
-        "seconds_to_stop": round(asked, 1),
-        "steps_to_stop": run.step() - at,
+        "seconds_to_end": round(time.monotonic() - begun, 1),
+        "steps_to_end": run.step() - at,
         "near_first": bool(run.said("own disks first")),
         "timed_out": bool(run.said("timed out")),
         "moved_aside": bool(run.said("is damaged (")),
@@ -362,13 +352,14 @@ def finish(run: Run) -> None:
         raise SystemExit(f"the run did not finish ({codes}), see {run.log}.*")
 
 
-def schedule(count: int, dice: random.Random) -> list[str]:
-    """All faults equally often, in random order; the first start has nothing that could be
-    damaged."""
-    kinds = [name for name in vars(Faults) if not name.startswith("_")]
-    drawn = list(itertools.islice(itertools.cycle(kinds), count))
-    dice.shuffle(drawn)
-    return drawn
+def schedule(starts: int, dice: random.Random) -> list[tuple[str, str]]:
+    """What each start finds, and what ends it: all kinds equally often, in random order."""
+    drawn = []
+    for kinds in (Faults.found, Faults.ends):
+        some = list(itertools.islice(itertools.cycle(kinds), starts))
+        dice.shuffle(some)
+        drawn.append(some)
+    return list(zip(*drawn, strict=True))
 
 
 def prepare(folder: Path) -> None:
@@ -394,7 +385,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--processes", type=int, default=16)
-    parser.add_argument("--faults", type=int, default=50)
+    parser.add_argument("--faults", type=int, default=51)
     parser.add_argument("--seed", type=int, default=20261127)
     parser.add_argument("--folder", type=Path, help="new folder for the runs, which is kept")
     parser.add_argument("--nursery", action="store_true", help=argparse.SUPPRESS)
@@ -407,7 +398,8 @@ def main() -> None:
         folder = args.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = folder.absolute()
         prepare(folder)
-        steps = STEPS_PER_FAULT * (args.faults + 1)
+        starts = math.ceil(args.faults / 3)
+        steps = STEPS_PER_START * (starts + 1)
         started = time.monotonic()
         calm = Run(folder, "calm", steps, args.processes, None)
         stack.callback(calm.close)
@@ -416,7 +408,7 @@ def main() -> None:
         run = Run(folder, "disturbed", steps, args.processes, folder / "local")
         stack.callback(run.close)
         faults = Faults(run, dice)
-        met = [meet(run, faults, kind, dice) for kind in schedule(args.faults, dice)]
+        met = [meet(run, faults, *kinds) for kinds in schedule(starts, dice)]
         finish(run)
         chaos.compare(calm.out, run.out)
         report(run, met, middle - started, time.monotonic() - middle)
@@ -426,19 +418,20 @@ def report(run: Run, met: list[dict], calm: float, disturbed: float) -> None:
     from llm_jax.train.metrics import read_metrics
 
     saves = [r for r in read_metrics(run.out / "metrics.jsonl") if r["split"] == "save"]
-    stops = [one["seconds_to_stop"] for one in met if one["seconds_to_stop"]]
+    stops = [one for one in met if one["faults"][2].startswith("preempted")]
     print(
         json.dumps(
             {
                 "processes": run.processes,
-                "faults": len(met),
+                "faults": sum(len(one["faults"]) for one in met),
                 "bitwise_equal": True,
                 "starts": run.starts,
                 "ends": Counter(code for one in met for code in one["codes"]),
                 "timed_out": sum(one["timed_out"] for one in met),
                 "moved_aside": sum(one["moved_aside"] for one in met),
                 "near_first": sum(one["near_first"] for one in met),
-                "seconds_to_stop": {"median": statistics.median(stops), "most": max(stops)},
+                "seconds_to_end_a_preempted_start": sorted(one["seconds_to_end"] for one in stops),
+                "steps_after_the_request": sorted(one["steps_to_end"] for one in stops),
                 "median_hold_seconds": round(
                     statistics.median(r["save_hold_seconds"] for r in saves), 3
                 ),
