@@ -40,21 +40,24 @@ def save_near_first(
     state: State,
     step: int,
     say: Callable[[str], None],
-) -> None:
+) -> threading.Timer | None:
     """Saves on the hosts' own disks if the save in the run's folder may not end in time.
 
-    Then a timer ends the process with exit code 75 shortly before the platform does, in case the
-    save in the folder, which the caller starts next, has not ended. Does nothing if nothing tells
-    the time, or if it is enough. All processes must call it.
+    All processes must call it. It does nothing if nothing tells the time, or if it is enough.
+
+    Returns:
+      A timer that ends the process with exit code 75 shortly before the platform does, if the state
+      is on the hosts' own disks. The caller starts the save in the folder, and cancels the timer
+      when that has ended.
     """
     left = stop.left()
     if stop.signal != signal.SIGTERM or left is None:
-        return
+        return None
     out = Path(checkpointer.config.out).absolute()
     speed = save_speed(out, state)
     needed = UNEVEN * speed.seconds + TO_LEAVE
     if not _first_says(needed > left):
-        return
+        return None
     why = (
         f"The save in the run's folder may take {needed:,.0f} s, and {left:,.0f} s are left: "
         f"{speed}."
@@ -64,9 +67,13 @@ def save_near_first(
             f"{why} It may be cut off, and the next start then resumes from the checkpoint before. "
             "Checkpoints on the hosts' own disks (checkpoint.local) take less time."
         )
-        return
+        return None
     say(f"{why} Step {step} was saved on the hosts' own disks first.")
-    threading.Thread(target=_leave_in_time, args=(stop,), daemon=True).start()
+    stays = LAST if jax.process_index() == 0 else 0.0
+    timer = threading.Timer(max(0.0, (stop.left() or 0.0) - TO_LEAVE + stays), _leave)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _first_says(answer: bool) -> bool:
@@ -74,11 +81,7 @@ def _first_says(answer: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(answer)))
 
 
-def _leave_in_time(stop: Stop) -> None:
-    left = stop.left()
-    assert left is not None
-    stays = LAST if jax.process_index() == 0 else 0.0
-    threading.Event().wait(max(0.0, left - TO_LEAVE + stays))
+def _leave() -> None:
     if jax.process_index() == 0:
         print(
             "The save in the run's folder did not end in time. The hosts' own disks have the "

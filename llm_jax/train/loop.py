@@ -12,6 +12,7 @@ import faulthandler
 import functools
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ class _Run(Prepared):
     def __init__(self, prepared: Prepared) -> None:
         super().__init__(**vars(prepared))
         self.done = self.start
+        self._leaving: threading.Timer | None = None
+        """Ends the process, if the last save does not end in time."""
 
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter
@@ -235,7 +238,9 @@ class _Run(Prepared):
     def _save_near_first(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
             with self.clock.phase("save"):
-                save_near_first(self.checkpointer, self.stop, state, self.done, self.log.say)
+                self._leaving = save_near_first(
+                    self.checkpointer, self.stop, state, self.done, self.log.say
+                )
 
     def _start_save(self, state: State) -> None:
         hold = self.checkpointer.save(state, self.done, self.history.standing(self.done))
@@ -264,3 +269,5 @@ class _Run(Prepared):
         self.clock.close()
         self.log.close()
         self.checkpointer.close()
+        if self._leaving:
+            self._leaving.cancel()
