@@ -55,9 +55,13 @@ class SaveSpeed:
     def __str__(self) -> str:
         source = "measured" if self.measured else "assumed: no earlier start has saved"
         return (
-            f"{self.share / 1e6:,.1f} MB per process at {self.rate / 1e6:,.1f} MB/s ({source}), "
+            f"{_mega(self.share)} MB per process at {_mega(self.rate)} MB/s ({source}), "
             f"deadline {self.deadline:,} s"
         )
+
+
+def _mega(number: float) -> str:
+    return f"{number / 1e6:,.1f}" if number >= 1e6 else f"{number / 1e6:.2g}"
 
 
 def save_speed(out: Path, abstract: State) -> SaveSpeed:
