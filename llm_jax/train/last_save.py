@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 
 from llm_jax.config.exits import PREEMPTED
 from llm_jax.train.checkpoint import Checkpointer
+from llm_jax.train.damage import saved_steps
 from llm_jax.train.save_speed import save_speed
 from llm_jax.train.state import State
 from llm_jax.train.stop import Stop
@@ -41,7 +42,8 @@ def save_near_first(
     step: int,
     say: Callable[[str], None],
 ) -> threading.Timer | None:
-    """Saves on the hosts' own disks if the save in the run's folder may not end in time.
+    """Saves on the hosts' own disks if the save in the run's folder may not end in time, also if
+    that has begun already.
 
     All processes must call it. It does nothing if nothing tells the time, or if it is enough.
 
@@ -56,7 +58,7 @@ def save_near_first(
     out = Path(checkpointer.config.out).absolute()
     speed = save_speed(out, state)
     needed = UNEVEN * speed.seconds + TO_LEAVE
-    if not _first_says(needed > left):
+    if not _first_says(needed > left and step not in saved_steps(out / "checkpoints")):
         return None
     why = (
         f"The save in the run's folder may take {needed:,.0f} s, and {left:,.0f} s are left: "

@@ -236,11 +236,10 @@ class _Run(Prepared):
                 self._start_save(state)
 
     def _save_near_first(self, state: State) -> None:
-        if self.checkpointer.latest_step != self.done:
-            with self.clock.phase("save"):
-                self._leaving = save_near_first(
-                    self.checkpointer, self.stop, state, self.done, self.log.say
-                )
+        with self.clock.phase("save"):
+            self._leaving = save_near_first(
+                self.checkpointer, self.stop, state, self.done, self.log.say
+            )
 
     def _start_save(self, state: State) -> None:
         hold = self.checkpointer.save(state, self.done, self.history.standing(self.done))
