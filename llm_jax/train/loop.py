@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,18 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
+from llm_jax.config.grace import grace_seconds
 from llm_jax.objectives.objective import objective_of
 from llm_jax.runs.lineage import write_lineage
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
-from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.cpu_dispatch import dispatch_for
+from llm_jax.train.damage import saved_steps
 from llm_jax.train.failures import FileFailure, without_tensorstore_noise
 from llm_jax.train.feed import padded_token_bytes, to_device, training_batches
 from llm_jax.train.inherit import inherited_state
+from llm_jax.train.last_save import save_near_first
 from llm_jax.train.metrics import Record, draw_curve
 from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
@@ -77,10 +81,15 @@ def train(
       FileFailure: the disk is full or broken; earlier checkpoints are intact.
       Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
+    grace = grace_seconds(os.environ)
     faulthandler.register(signal.SIGUSR1, file=STDERR)
     dispatch_for(config)
     distributed.join()
-    with distributed.leaving_at_once(), Stop() as stop, contextlib.ExitStack() as held:
+    with (
+        distributed.leaving_at_once(),
+        Stop(grace) as stop,
+        contextlib.ExitStack() as held,
+    ):
         listen = functools.partial(_tell, callback, stop) if callback else None
         try:
             with (
@@ -110,6 +119,8 @@ class _Run(Prepared):
     def __init__(self, prepared: Prepared) -> None:
         super().__init__(**vars(prepared))
         self.done = self.start
+        self._leaving: threading.Timer | None = None
+        """Ends the process, if the last save does not end in time."""
 
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter
@@ -145,6 +156,7 @@ class _Run(Prepared):
             step_fn = compiled[stage.config.data.batch_size]
             state = self._steps(stage, step_fn, validation, state)
         if self.done:
+            self._save_near_first(state)
             self._save(state)
         if "loss" not in reporter.last and self.stop.signal is None:
             self._evaluate(validation, state)
@@ -186,6 +198,7 @@ class _Run(Prepared):
                     self._save(state)
                 elif near and not reporter.streak:
                     self._save_near(state)
+                self.checkpointer.check()
                 self.clock.stepped(step)
                 self.log.advance(step)
         if pending:
@@ -211,18 +224,25 @@ class _Run(Prepared):
         if self.history.parent is None:
             return init_state(self.config, self.mesh)
         state = inherited_state(self.config, self.abstract, self.history.parent)
-        self._store(state, 0)  # the parent may be deleted
+        self._start_save(state, 0)  # the parent may be deleted
         return state
 
     def _save(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
             self.claim.check()
             with self.clock.phase("save"):
-                self._store(state, self.done)
+                self._start_save(state, self.done)
 
-    def _store(self, state: State, step: int) -> None:
+    def _save_near_first(self, state: State) -> None:
+        with self.clock.phase("save"):
+            self._leaving = save_near_first(
+                self.checkpointer, self.stop, state, self.done, self.log.say
+            )
+
+    def _start_save(self, state: State, step: int) -> None:
         lineage = self.ancestry.at(step)
-        self.checkpointer.save(state, step, self.history.standing(step), lineage)
+        hold = self.checkpointer.save(state, step, self.history.standing(step), lineage)
+        self.reporter.saving(step, hold, self.checkpointer.speed)
         if jax.process_index() == 0:
             write_lineage(self.out, lineage)
 
@@ -249,3 +269,5 @@ class _Run(Prepared):
         self.clock.close()
         self.log.close()
         self.checkpointer.close()
+        if self._leaving:
+            self._leaving.cancel()
