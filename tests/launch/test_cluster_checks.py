@@ -81,6 +81,10 @@ ERRORS = {
     "no such nodes": (having(), {"accelerator": "v6e-256"}, "and the cluster has none"),
     "not ready": (having(nodes=[node("pool-0", ready=i > 0, **V5P) for i in range(16)]), {},
                   "and the cluster has none"),
+    "spot nodes alone": (
+        having(nodes=[node(f"p{i % 2}", gke_spot="true", **V5P) for i in range(32)]), {},
+        "and the cluster has none",
+    ),
     "no spot nodes": (having(), {"capacity": "spot"}, "gke-spot=true"),
     "no identity": (project(cluster={}), {}, "has no Workload Identity"),
     "blind nodes": (project(pools=[pool(*POOL, metadata="GCE_METADATA")]), {},
