@@ -73,7 +73,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add("--slices", type=int, help="TPU slices, or GPU and CPU machines (default 1)")
     add("--backend", choices=BACKENDS, help="where to run (default local)")
     add("--code", metavar="DIR", help="folder to send to the hosts and install there")
-    add("--image", help="container image that holds llm_jax")
+    add("--image", help="container image that holds llm_jax, by digest")
     add("--capacity", choices=("on-demand", "spot", "reserved", "flex-start"))
     add("--reservation", help="name of the reservation, with --capacity reserved")
     add("--retries", type=int, help="restarts without progress (default 3)")
@@ -170,6 +170,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch.dataset import check_path
     from llm_jax.launch.folder import open_folder
     from llm_jax.launch.guard import check_run
+    from llm_jax.launch.pinned import check_image, pin
     from llm_jax.launch.records import load_job, read_json
 
     require(not args.manifest or args.dry_run, "--manifest goes with --dry-run: give both.")
@@ -180,23 +181,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         check_run(spec, to_dict(trained))
         check_local(spec, trained)
         check_path(spec, trained)
+        check_image(spec.image)
         if args.manifest:
             return {"job": spec.name, "manifest": manifest.text(spec, trained)}
-        planned = job.actions(spec, trained, first=0)
+        spec, lock = pin(spec, _say)
+        planned = job.actions(spec, trained, first=0, lock=lock)
         return {"job": spec.name, "actions": [action.describe() for action in planned]}
     back = driver(spec)
     resolved, first = job.prepare(spec, back, _say, trained)
+    folder = open_folder(spec.out)
     if back.resource().state in ("waiting", "running"):
-        folder = open_folder(spec.out)
         held, _ = load_job(folder)
         trains = read_json(folder, "launch/run.json")
+        same = replace(held, sha256={}) == replace(spec, sha256={})
         require(
-            to_dict(held) == to_dict(spec) and trains == to_dict(resolved),
+            same and trains == to_dict(resolved),
             f"The job {spec.name} is running with another specification: stop it first.",
         )
-        _say("already running: supervising it from here")
+        _say("already running, with what it was launched with: supervising it from here")
     else:
-        job.store(spec, resolved, first)
+        spec, lock = pin(spec, _say, folder)
+        job.store(spec, resolved, first, lock)
     return _detached(spec) if args.detach else _attached(spec)
 
 

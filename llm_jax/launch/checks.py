@@ -15,6 +15,10 @@ from llm_jax.facts.attached import TPU_FILES
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import attempt_folder, read_object, write_json
 from llm_jax.launch.spec import JobSpec, Local
+from llm_jax.launch.startup import start_failures
+
+SHOWN = 3
+"""Hosts whose failure a sentence tells."""
 
 
 class Refused(Exception):
@@ -139,8 +143,15 @@ def wait_for_all(
         if interrupted():
             return None
         if time.monotonic() > deadline:
-            raise Refused(missing_sentence(missing, spec))
+            raise Refused(missing_sentence(missing, spec) + _why(folder, attempt, spec, missing))
         time.sleep(poll)
+
+
+def _why(folder: Folder, attempt: str, spec: JobSpec, missing: list[int]) -> str:
+    """What the start-up scripts of missing hosts have recorded, if they have."""
+    failures = start_failures(folder, spec, int(attempt.split(".")[0]))
+    told = [str(one) for one in failures if one.process is None or one.process in missing]
+    return f": {'; '.join(told[:SHOWN])}" if told else ""
 
 
 def missing_sentence(missing: list[int], spec: JobSpec) -> str:

@@ -21,8 +21,9 @@ from llm_jax.launch.cause import decide, root_cause, sentence
 from llm_jax.launch.cluster.saving import check_local
 from llm_jax.launch.dataset import check_dataset
 from llm_jax.launch.folder import Folder, check_bucket, check_writable, open_folder
-from llm_jax.launch.guard import check_run
+from llm_jax.launch.guard import check_run, close_folder
 from llm_jax.launch.lease import is_supervised
+from llm_jax.launch.lock import Lock
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
     attempts,
@@ -35,12 +36,13 @@ from llm_jax.launch.records import (
     write_json,
 )
 from llm_jax.launch.spec import Gke, JobSpec
+from llm_jax.launch.startup import start_failures
 from llm_jax.runs.plan_file import plan_named
 
 
-def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
+def actions(spec: JobSpec, run: RunConfig, first: int, lock: Lock | None = None) -> list[Action]:
     """Everything that launching the job does, in order. Pure."""
-    return [*folder_actions(spec, run, first), *driver(spec).render(first)]
+    return [*folder_actions(spec, run, first, lock), *driver(spec).render(first)]
 
 
 def prepare(
@@ -75,6 +77,7 @@ def prepare(
     back.check()
     check_cluster(spec, run, say)
     check_writable(folder)
+    close_folder(folder, say)
     return run, next_incarnation(folder)
 
 
@@ -143,11 +146,11 @@ def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:
         )
 
 
-def store(spec: JobSpec, run: RunConfig, first: int) -> None:
+def store(spec: JobSpec, run: RunConfig, first: int, lock: Lock | None = None) -> None:
     """Applies the actions that concern the output folder; allocating hosts is the supervisor's."""
     folder = open_folder(spec.out)
     folder.delete("launch/stop.json")
-    for action in folder_actions(spec, run, first):
+    for action in folder_actions(spec, run, first, lock):
         assert isinstance(action, PutFile | SendCode)
         action.apply()
 
@@ -173,6 +176,7 @@ def status(out: str) -> dict[str, Any]:
         "attempts": [_attempt(a) for a in history],
         "cause": decision.cause,
         "progress": progress(folder),
+        "start_failures": [asdict(one) for one in start_failures(folder, spec, first)],
     }
 
 

@@ -15,7 +15,14 @@ from typing import Literal
 from llm_jax.config import ConfigError, require
 from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import TPU_RUNTIME, Accelerator, accelerator
-from llm_jax.launch.forms import check_address, check_forms, check_text
+from llm_jax.launch.forms import (
+    LONGEST_WORD,
+    check_address,
+    check_digests,
+    check_environment,
+    check_forms,
+    check_text,
+)
 from llm_jax.launch.guard import check_secrets
 from llm_jax.launch.places import Backend, Gke, Local, SkyPilot, Slurm, Tpu
 
@@ -23,8 +30,6 @@ MOST_HOSTS = 65_536
 """Of a job; the largest that were published have a quarter of it."""
 MOST_PROCESSES = 256
 """Of a job on one machine."""
-LONGEST_WORD = 65_536
-"""Bytes of a word of the trainer's command, or of a variable; Linux takes twice as much."""
 MOST_SECONDS = 43_200.0
 """Of a wait in a job. Slurm signals a job at most 65,535 s before its end."""
 
@@ -64,7 +69,9 @@ class JobSpec:
     code: str | None = None
     """Folder that is packed and sent to the hosts, which install it with pip."""
     image: str | None = None
-    """Container image that holds llm_jax; instead of `code`."""
+    """Container image that holds llm_jax, by its digest; instead of `code`."""
+    sha256: dict = field(default_factory=dict)
+    """Of what hosts install, by file in `launch/`. `launch run` fills it in."""
     capacity: Literal["on-demand", "spot", "reserved", "flex-start"] = "on-demand"
     reservation: str | None = None
     retries: int = 3
@@ -74,11 +81,11 @@ class JobSpec:
     grace_seconds: float = 120
     """Time to save between SIGTERM and SIGKILL."""
     rendezvous_seconds: float = 900
-    """All hosts must be there by then, or the attempt ends by naming the missing ones."""
+    """All hosts must be there by then, or the attempt ends and names the missing ones."""
     limits: Limits = field(default_factory=Limits)
     trainer: list = field(default_factory=list)
-    """Command in place of `llm-jax train`. The run.json becomes its last argument. It must
-    write the same status files and use the same exit codes."""
+    """Command in place of `llm-jax train`, with the run.json behind it. It must write the same
+    status files and use the same exit codes."""
     env: dict = field(default_factory=dict)
     """Environment of the trainer, name → value; no secrets."""
 
@@ -122,6 +129,7 @@ class JobSpec:
         )
         for word in self.trainer:
             check_text("job.trainer", word.translate({9: None, 10: None}), most=LONGEST_WORD)
+        check_digests(self.sha256)
         check_environment(self.env)
         check_secrets(self)
         check_backend(self)
@@ -136,18 +144,6 @@ class JobSpec:
     def hosts(self) -> int:
         """Hosts of the whole gang, one trainer process on each."""
         return self.slices * self.slice_type.hosts
-
-
-def check_environment(env: dict) -> None:
-    """Raises `ConfigError` for what is not a variable of one line."""
-    for name, value in env.items():
-        plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
-        require(plain, f"job.env has the name {name!r}: use letters, digits and underscores.")
-        require(
-            isinstance(value, str) and "\n" not in value,
-            f"job.env.{name} must be a string of one line.",
-        )
-        check_text(f"job.env.{name}", value, most=LONGEST_WORD)
 
 
 def check_backend(spec: JobSpec) -> None:

@@ -4,7 +4,7 @@
     <out>/checkpoints/<step>/params    tree of the model
     <out>/checkpoints/<step>/opt       optimizer state, nested dicts with the names of its fields
     <out>/checkpoints/<step>/guard     the guard's recent losses and counts
-    <out>/checkpoints/<step>/meta      config, step, data order, tokenizer hash, library versions
+    <out>/checkpoints/<step>/meta      config, step, data order, lineage, tokenizer hash, versions
     <out>/checkpoints/<step>/manifest.json  sizes and checksums of these files
     <out>/damaged/<step>               a checkpoint whose files changed after they were written
 
@@ -113,11 +113,14 @@ class Checkpointer:
                 )
         return saved if self._near is None else self._near
 
-    def save(self, state: State, step: int, standing: dict[str, Any]) -> None:
+    def save(
+        self, state: State, step: int, standing: dict[str, Any], lineage: dict[str, Any]
+    ) -> None:
         """Starts saving. Arrays are copied before this returns; files are written afterwards.
 
         Args:
           standing: what the run has read by then (`History.standing`).
+          lineage: that of the state (`runs/lineage.py`).
 
         Raises:
           UserError: this save, or the one before it, could not be written.
@@ -128,6 +131,7 @@ class Checkpointer:
             "step": step,
             "config": to_dict(self.config),
             "data": {"seed": self.config.data.seed, "next_step": step} | standing,
+            "lineage": lineage,
             "tokenizer_sha256": self.tokenizer_sha256,
             "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
         }

@@ -214,6 +214,15 @@ def test_the_verb_reports_all_of_it(world, google, bucket, run_json, capsys):
     assert [r for r in world.requests if r == f"POST {JOBSETS}"] == []
 
 
+def test_a_tag_is_refused_before_the_cluster_is_asked(world, run_json, capsys):
+    words = ["launch", "preflight", run_json, "--out", "gs://b/demo", "--backend", "gke"]
+    with pytest.raises(SystemExit) as left:
+        main([*words, "--image", "registry/llm-jax:1", "--accelerator", "cpu-1"])
+    assert left.value.code == 78
+    assert "a tag may name another image tomorrow" in capsys.readouterr().err
+    assert world.requests == []
+
+
 def test_launching_stops_at_the_first_error(world, google, make_spec):
     """Nothing is created, in the cluster or in the bucket."""
     world.objects.pop(CSI)

@@ -104,6 +104,8 @@ def test_a_hostile_string_in_any_field(text):
                 check_batch_script(spec)
             elif spec is not None and kind != "local":
                 check_documents(spec)
+            if spec is not None and kind == "gke":
+                check_schema(gke.manifest(spec, spec.backend, 0))
 
 
 @settings(max_examples=40, deadline=None)
