@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm_jax.config import UserError
+from llm_jax.launch.bucket import BucketFolder, check_bucket
 from llm_jax.launch.cluster.finding import Finding, World
-from llm_jax.launch.folder import BucketFolder, check_bucket, open_folder
+from llm_jax.launch.folder import open_folder
 from llm_jax.launch.mount import ROOT
 
 CONTINENTS = {"US": "us-", "EU": "europe-", "ASIA": "asia-"}
@@ -20,13 +21,13 @@ DUAL = {
 
 
 def buckets(world: World) -> Iterator[Finding]:
-    """The bucket of the output folder, and that of the dataset."""
-    data = world.run.data.path
-    inside = data.removeprefix(ROOT + "/")
-    data = data if inside == data else f"gs://{inside}"
+    """The buckets of the output folder and of the datasets."""
     places = {world.spec.out: "output"}
-    if data.startswith("gs://") and _name(data) != _name(world.spec.out):
-        places[data] = "dataset"
+    for data in world.run.data.folders.values():
+        inside = data.removeprefix(ROOT + "/")
+        data = data if inside == data else f"gs://{inside}"
+        if data.startswith("gs://") and _name(data) not in map(_name, places):
+            places[data] = "dataset"
     for address, what in places.items():
         folder = open_folder(address)
         if isinstance(folder, BucketFolder):
