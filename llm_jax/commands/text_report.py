@@ -50,6 +50,18 @@ def split_lines(splits: dict[str, dict[str, int]]) -> list[str]:
     ]
 
 
+def source_lines(sources: list[dict[str, Any]]) -> list[str]:
+    """What each source of a dataset gave, and under which licence."""
+    lines = []
+    for one in sources:
+        how = ", ".join(filter(None, (one.get("encoding"), one["licence"], one["class"])))
+        gave = ""
+        if one["tokens"] is not None:  # datasets of older formats do not count it
+            gave = f": {one['tokens']:,} tokens of {counted(one['documents'], 'document')}"
+        lines.append(f"  source     {one['name']} ({how}){gave}")
+    return lines
+
+
 CHOSEN_BY = {
     "text": "",
     "size": "; chosen in random order until they were enough",

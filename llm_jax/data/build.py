@@ -1,6 +1,7 @@
 """From sources to a dataset on disk: read, clean, deduplicate, tokenise, write, with provenance.
 
     <out>/dataset.json       provenance and counts
+    <out>/files.jsonl        every file that was read, with its hash
     <out>/left_out.jsonl     what was not used: file, line, reason
     <out>/tokenizer.model    the SentencePiece model, or <out>/tokenizer/tokenizer.json
     <out>/tokens/1.0.0/      tfds dataset: splits `train` and `validation`
@@ -28,6 +29,7 @@ from llm_jax.config.dataset_info import DATASET_FORMAT
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.fidelity import compare_sources
+from llm_jax.data.provenance import source_records
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_share, reasons
 from llm_jax.data.streams import Splits, tokenise
@@ -193,11 +195,12 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
         write_records(folder, streams, RECORD_TOKENS)
         corpus.close()
     tokenizer.save(folder)
+    records = source_records(spec.sources, corpus, counts.pop("part_tokens"), folder)
     left_out.write(folder / LEFT_OUT_FILE)
     dropped = left_out.dropped()
     return {
         "format": DATASET_FORMAT,
-        "sources": [source.describe() for source in spec.sources],
+        "sources": records,
         "documents": {"in": corpus.kept + sum(dropped.values()), "out": corpus.kept},
         "dropped": dropped,
         "lost": left_out.summary(corpus.used),

@@ -30,7 +30,10 @@ class Splits(NamedTuple):
 def tokenise(
     corpus: Corpus, tokenizer: Tokenizer, splits: Splits, scratch: Path, progress: Progress
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The token stream of each split, memory-mapped from files in `scratch`, and the counts."""
+    """The token stream of each split, memory-mapped from files in `scratch`, and the counts.
+
+    `part_tokens` has the tokens of each of the corpus's `parts`.
+    """
     writer = StreamWriter(corpus, tokenizer, progress)
     documents = {"train": splits.train, "validation": splits.validation}
     streams, keys = {}, {}
@@ -46,6 +49,7 @@ def tokenise(
         for split, stream in streams.items()
     }
     return streams, {
+        "part_tokens": writer.part_tokens.tolist(),
         "split_by": "position" if splits.chosen_by == "position" else "document",
         "held_out": {
             "chosen_by": splits.chosen_by,
@@ -65,6 +69,7 @@ class StreamWriter:
 
     Attributes:
       special: documents that spell a special token, which is text in them.
+      part_tokens: (parts of the corpus,) int64, tokens written of each.
     """
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, progress: Progress) -> None:
@@ -76,6 +81,7 @@ class StreamWriter:
         self.special = 0
         # A text that is matched by no alternative at all matches nothing: `(?!)`.
         self._special = re.compile("|".join(map(re.escape, tokenizer.special)) or "(?!)")
+        self.part_tokens = np.zeros(len(corpus.parts), np.int64)
 
     def write(self, path: Path, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Writes the documents `which`, in that order, to the new file `path`.
@@ -83,12 +89,13 @@ class StreamWriter:
         Returns:
           Their tokens as a memory map, and the `key_number` of each document, uint64.
         """
-        keys = array("Q")
+        keys, parts = array("Q"), iter(self._corpus.part_numbers[which].tolist())
         with path.open("wb") as file:
             for texts in self._batches(which):
                 keys.extend(key_number(text) for text in texts)
                 for ids in self._tokenizer.encode_documents(texts):
                     ids.astype(self._dtype).tofile(file)
+                    self.part_tokens[next(parts)] += len(ids)
                 self.special += sum(map(self._spells_special, texts))
                 self._done += sum(len(text.encode()) for text in texts)
                 self._progress("tokenising bytes", self._done, self._corpus.num_bytes)

@@ -27,6 +27,7 @@ from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.config.exits import CONFIG, FINISHED, PEER_LOST, PREEMPTED
+from llm_jax.config.grace import GRACE
 from llm_jax.config.secrets import redact, secret_values
 from llm_jax.launch import checks, mount
 from llm_jax.launch.budget import pace
@@ -167,7 +168,10 @@ class Agent:
                 return news.lead
             if time.monotonic() > deadline:
                 missing = gang.missing_hosts() or [0]  # all came, but none heard host 0's address
-                raise Refused(checks.missing_sentence(missing, self.spec))
+                raise Refused(
+                    checks.missing_sentence(missing, self.spec)
+                    + checks.why_missing(self.folder, gang.attempt, self.spec, missing)
+                )
             self.pause(gang.due - time.monotonic())
 
     def train(self, attempt: str, gang: Gang, presence: dict, lead: dict) -> ExitRecord:
@@ -213,7 +217,7 @@ class Agent:
         """The trainer's environment; `lead` is what host 0 announced."""
         spec, env = self.spec, dict(self.env)
         env |= {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
-        env |= {JOB: self.folder.address, ATTEMPT: attempt}
+        env |= {JOB: self.folder.address, ATTEMPT: attempt, GRACE: str(spec.grace_seconds)}
         if spec.slice_type.kind == "cpu":
             count = f"--xla_force_host_platform_device_count={spec.slice_type.chips_per_host}"
             env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {count}".strip()

@@ -19,11 +19,13 @@ from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.bucket import check_bucket
 from llm_jax.launch.cause import decide, root_cause, sentence
+from llm_jax.launch.cluster.saving import check_local
 from llm_jax.launch.dataset import check_dataset
 from llm_jax.launch.folder import Folder, check_writable, open_folder
-from llm_jax.launch.guard import check_run
+from llm_jax.launch.guard import check_run, close_folder
 from llm_jax.launch.history import all_have_left, next_incarnation, whole_history
 from llm_jax.launch.lease import is_supervised
+from llm_jax.launch.lock import Lock
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
     attempt_files,
@@ -36,13 +38,14 @@ from llm_jax.launch.records import (
     trainer_statuses,
     write_json,
 )
-from llm_jax.launch.spec import JobSpec
+from llm_jax.launch.spec import Gke, JobSpec
+from llm_jax.launch.startup import start_failures
 from llm_jax.runs.plan_file import plan_named
 
 
-def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
+def actions(spec: JobSpec, run: RunConfig, first: int, lock: Lock | None = None) -> list[Action]:
     """Everything that launching the job does, in order. Pure."""
-    return [*folder_actions(spec, run, first), *driver(spec).render(first)]
+    return [*folder_actions(spec, run, first, lock), *driver(spec).render(first)]
 
 
 def prepare(
@@ -67,6 +70,7 @@ def prepare(
     run = run or load(spec.config)
     check_mesh(spec, run)
     check_run(spec, to_dict(run))
+    check_local(spec, run)
     check_dataset(spec, run, say)
     folder = open_folder(spec.out)
     unseen = check_bucket(folder)
@@ -74,7 +78,9 @@ def prepare(
         say(f"warning: {unseen}")
     _check_owner(folder, spec, run)
     back.check()
+    check_cluster(spec, run, say)
     check_writable(folder)
+    close_folder(folder, say)
     return run, next_incarnation(folder)
 
 
@@ -94,6 +100,28 @@ def check_mesh(spec: JobSpec, run: RunConfig) -> None:
         f"{spec.accelerator} has {count}: change job.accelerator, job.slices or the run's "
         f"parallel axes.{planned}",
     )
+
+
+def check_cluster(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> None:
+    """Looks at the job's GKE cluster; other back ends have none.
+
+    Args:
+      say: hears of warnings.
+
+    Raises:
+      UserError: the first thing without which the job cannot run.
+    """
+    if not isinstance(spec.backend, Gke):
+        return
+    from llm_jax.launch.cluster.preflight import findings
+
+    found = findings(spec, run)
+    for one in found:
+        if one.level == "warning":
+            say(f"warning: {one.sentence}")
+    if errors := [one.sentence for one in found if one.level == "error"]:
+        more = f" ({counted(len(errors) - 1, 'more error')}: see llm-jax launch preflight)"
+        raise UserError(errors[0] + (more if len(errors) > 1 else ""))
 
 
 PACKAGES = {"tpu": ["google.cloud.tpu_v2"], "gke": ["kubernetes"], "skypilot": ["yaml"]}
@@ -121,11 +149,11 @@ def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:
         )
 
 
-def store(spec: JobSpec, run: RunConfig, first: int) -> None:
+def store(spec: JobSpec, run: RunConfig, first: int, lock: Lock | None = None) -> None:
     """Applies the actions that concern the output folder; allocating hosts is the supervisor's."""
     folder = open_folder(spec.out)
     folder.delete("launch/stop.json")
-    for action in folder_actions(spec, run, first):
+    for action in folder_actions(spec, run, first, lock):
         assert isinstance(action, PutFile | SendCode)
         action.apply()
 
@@ -151,6 +179,7 @@ def status(out: str) -> dict[str, Any]:
         "attempts": [_attempt(a) for a in past],
         "cause": decision.cause,
         "progress": progress(folder),
+        "start_failures": [asdict(one) for one in start_failures(folder, spec, first)],
     }
 
 

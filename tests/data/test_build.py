@@ -92,7 +92,7 @@ def test_drops_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
     }
     assert {info["splits"][split]["documents"] for split in ("train", "validation")} == {1}
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["dataset.json", "left_out.jsonl", "tokenizer.model", "tokens"]
+    assert made == ["dataset.json", "files.jsonl", "left_out.jsonl", "tokenizer.model", "tokens"]
 
 
 def test_cp932_corpus_and_a_trained_tokenizer(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ class Bucket(BaseHTTPRequestHandler):
 
     objects: ClassVar[dict] = {}  # name -> (generation, content)
     hierarchical = True
+    location = "US-EAST5"
+    members: ClassVar[list] = []  # whom its policy lets write
     page_size = 1000
     clock = 0
     lock = threading.Lock()
@@ -70,7 +72,11 @@ class Bucket(BaseHTTPRequestHandler):
                 return
             if url.path.endswith("/storage/v1/b/b"):
                 space = {"hierarchicalNamespace": {"enabled": self.hierarchical}}
-                self.answer(200, {"name": "b"} | space)
+                self.answer(200, {"name": "b", "location": self.location} | space)
+                return
+            if url.path.endswith("/storage/v1/b/b/iam"):
+                role = {"role": "roles/storage.objectUser", "members": self.members}
+                self.answer(200, {"version": 3, "bindings": [role]})
                 return
             name = urllib.parse.unquote(url.path.rpartition("/o/")[2])
             if name in self.objects:
