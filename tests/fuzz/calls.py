@@ -41,6 +41,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--input", "texts", "--vocab-size", "300", "--character-coverage", "0.98",
          "--out", "made/tokenizer.model"),
     ),
+    "tokenizer extend": (
+        ("run", "made", "--add", "5", "--input", "texts"),
+        ("run", "made", "--add", "5", "--input", "texts", "--sample-bytes", "200"),
+    ),
     "tokenizer encode": (("--tokenizer", "tokenizer.model", "a cat"),
                          ("--tokenizer", "tokenizer.model")),
     "tokenizer decode": (("--tokenizer", "tokenizer.model", "265", "266"),
@@ -49,6 +53,14 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--input", "texts", "--tokenizer", "tokenizer.model", "--out", "made"),
         ("--input", "texts/a.txt", "texts/b.jsonl", "--vocab-size", "300", "--out", "made"),
         ("--input", "texts", "--tokenizer", "tokenizer.model", "--out", "dataset", "--overwrite"),
+    ),
+    "data curate": (
+        ("--input", "texts", "--recipe", "code", "--out", "made"),
+        ("--input", "texts/b.jsonl", "--recipe", "none", "--out", "made", "--workers", "1",
+         "--tokenizer", "tokenizer.model"),
+    ),
+    "data classifier": (
+        ("--good", "texts", "--bad", "texts/b.jsonl", "--out", "made/quality.safetensors"),
     ),
     "data inspect": (("dataset",), ("dataset", "--split", "validation", "--samples", "2")),
     "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",)),
@@ -100,6 +112,7 @@ LEFT_OUT = {
     "watch": "ends with the job",
     "detach": "leaves a process",
     "no_check": "without it, torch is loaded for seconds",
+    "run_tasks_with": "starts whatever it names",
     "dry_run": "without it, processes are started",
     "verify": "compiles for a TPU",
     "fix": "compiles for a TPU",
