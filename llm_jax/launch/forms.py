@@ -44,6 +44,10 @@ FORMS: dict[str, tuple[str, str]] = {
         r"|(?i:infinite|unlimited)",
         "minutes, HH:MM:SS or DAYS-HH:MM:SS, such as 24:00:00",
     ),
+    "slurm.switches": (
+        r"\d{1,4}(@(\d{1,9}(:\d{1,2}){0,2}|\d{1,5}-\d{1,2}(:\d{1,2}){0,2}))?",
+        "a number of switches, and a time if you like, such as 1@12:00:00",
+    ),
     "tpu.project": (
         r"([a-z0-9][-a-z0-9.]{0,60}:)?[a-z][-a-z0-9]{0,29}",
         "a project's id (not its title), such as my-project-123",
@@ -58,6 +62,16 @@ FORMS: dict[str, tuple[str, str]] = {
     "gke.namespace": DNS_LABEL,
     "gke.queue": DNS_NAME,
     "gke.service_account": DNS_NAME,
+    "gke.priority": DNS_NAME,
+    "gke.time_limit": (
+        r"\d{1,9}(:\d{1,2}){0,2}|\d{1,5}-\d{1,2}(:\d{1,2}){0,2}",
+        "minutes, HH:MM:SS or DAYS-HH:MM:SS, such as 24:00:00",
+    ),
+    "gke.placement_policy": DNS_LABEL,
+    "gke.networks": (
+        r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(,[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?){0,7}",
+        "names of Network objects, with commas between",
+    ),
     "skypilot.infra": (r"[\w*][-\w./*@:]{0,254}", "such as gcp/us-central1"),
 }
 """`job.` or the back end, and the field → the regular expression that it matches, and in words."""

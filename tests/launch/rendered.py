@@ -56,6 +56,7 @@ def check_batch_script(spec):
         f"--output={out.replace('%', '%%')}/launch/slurm.log", "--open-mode=append", "--requeue",
         "--signal=B:TERM@180", f"--partition={backend.partition}", f"--account={backend.account}",
         f"--time={backend.time_limit}",
+        *([f"--switches={backend.switches}"] if backend.switches is not None else []),
     ]  # fmt: skip
     assert sbatch_words(action.script) == wanted
     return action.script
@@ -148,7 +149,7 @@ def run_script(script, folder, out):
     subprocess.run(["bash", "-n"], input=script.encode(), check=True, capture_output=True)
     subprocess.run(["bash"], input=script.encode(), cwd=work, env=environment, check=True)
     argv = (folder / "argv").read_text().split("\0")[:-1]
-    assert argv[2:] == ["python3", "-m", "llm_jax.launch.agent", out]
+    assert argv[3:] == ["python3", "-m", "llm_jax.launch.agent", out]
     assert list(work.iterdir()) == []
 
 

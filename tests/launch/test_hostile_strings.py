@@ -54,7 +54,7 @@ def job(kind):
 def places(kind):
     """Every field of the job and of the back end that takes a text."""
     backend = [f.name for f in fields(JOBS[kind]["backend"]) if f.name not in ("kind",)]
-    texts = [name for name in backend if name != "external_ips"]
+    texts = [name for name in backend if name not in ("external_ips", "numa")]
     return [*OF_JOB, "env", "trainer", *(f"backend.{name}" for name in texts)]
 
 
