@@ -49,6 +49,8 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--input", "texts", "--tokenizer", "tokenizer.model", "--out", "made"),
         ("--input", "texts/a.txt", "texts/b.jsonl", "--vocab-size", "300", "--out", "made"),
         ("--input", "texts", "--tokenizer", "tokenizer.model", "--out", "dataset", "--overwrite"),
+        ("--input", "texts/b.jsonl,text_key={text},class=public,metadata=id", "--metadata", "url",
+         "--tokenizer", "tokenizer.model", "--class", "restricted", "--out", "made"),
     ),
     "data inspect": (("dataset",), ("dataset", "--split", "validation", "--samples", "2")),
     "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",)),
