@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,25 +20,24 @@ from typing import Any
 import jax
 
 from llm_jax.config import RunConfig
+from llm_jax.config.grace import grace_seconds
 from llm_jax.objectives.objective import objective_of
+from llm_jax.runs.lineage import write_lineage
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
-from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.cpu_dispatch import dispatch_for
+from llm_jax.train.damage import saved_steps
 from llm_jax.train.failures import FileFailure, without_tensorstore_noise
-from llm_jax.train.feed import (
-    local_batches,
-    padded_token_bytes,
-    to_device,
-    training_text,
-)
+from llm_jax.train.feed import padded_token_bytes, to_device, training_batches
 from llm_jax.train.inherit import inherited_state
+from llm_jax.train.last_save import save_near_first
 from llm_jax.train.metrics import Record, draw_curve
 from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
 from llm_jax.train.prepare import Prepared, prepare
 from llm_jax.train.rollback import roll_back
+from llm_jax.train.shares import uses
 from llm_jax.train.state import (
     State,
     init_state,
@@ -55,7 +56,8 @@ def train(
     config: RunConfig,
     *,
     plan: PlanRecord | None = None,
-    init_from: str | None = None,
+    init: str | None = None,
+    branch: str | None = None,
     source: Path | None = None,
     callback: Callback | None = None,
 ) -> dict[str, Any]:
@@ -63,7 +65,9 @@ def train(
 
     Args:
       plan: what was predicted for `config`; it is kept in the run's folder for `report`.
-      init_from: a run's folder, or its `checkpoints/STEP`, whose weights a new run begins with.
+      init: a run's folder, or `RUN@STEP`, whose weights a new run begins with.
+      branch: a run's folder, or `RUN@STEP`, that a new run goes on from with everything: weights,
+        optimizer, steps, and its place in the text.
       source: the run that the config is from. It is named if a new run does not have its weights.
       callback: called by process 0 with each record of `metrics.jsonl` as it is written. If it
         returns False, the run saves and stops as after Ctrl-C; with several processes it must not.
@@ -77,16 +81,21 @@ def train(
       FileFailure: the disk is full or broken; earlier checkpoints are intact.
       Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
+    grace = grace_seconds(os.environ)
     faulthandler.register(signal.SIGUSR1, file=STDERR)
     dispatch_for(config)
     distributed.join()
-    with distributed.leaving_at_once(), Stop() as stop, contextlib.ExitStack() as held:
+    with (
+        distributed.leaving_at_once(),
+        Stop(grace) as stop,
+        contextlib.ExitStack() as held,
+    ):
         listen = functools.partial(_tell, callback, stop) if callback else None
         try:
             with (
                 without_tensorstore_noise(),
                 contextlib.closing(
-                    _Run(prepare(config, stop, held, plan, init_from, source, listen))
+                    _Run(prepare(config, stop, held, plan, init, branch, source, listen))
                 ) as run,
             ):
                 return run.train()
@@ -110,6 +119,8 @@ class _Run(Prepared):
     def __init__(self, prepared: Prepared) -> None:
         super().__init__(**vars(prepared))
         self.done = self.start
+        self._leaving: threading.Timer | None = None
+        """Ends the process, if the last save does not end in time."""
 
     def train(self) -> dict[str, Any]:
         config, clock, reporter = self.config, self.clock, self.reporter
@@ -119,21 +130,21 @@ class _Run(Prepared):
         with self.stop.leaving_at_once():
             with clock.phase("compile"):
                 peak = peak_flops(config, self.mesh)
-            reporter.introduce(self.mesh, peak, self.windows)
+            reporter.introduce(self.mesh, peak, uses(self.segments, self.text))
             for sentence in keep_code(config):
                 self.log.say(sentence)
             with clock.phase("restore" if resuming else "startup"):
                 state = self._first_state()
             with clock.phase("compile"):
-                token_bytes_V = padded_token_bytes(self.dataset, config)
-                course = stages(config, self.history, self.rollbacks, training_text(self.dataset))
+                token_bytes_V = padded_token_bytes(self.datasets[0].tokenizer, config)
+                course = stages(config, self.history, self.rollbacks, self.text)
                 ahead = [stage for stage in course if stage.end > self.start]
                 programs = {stage.config.data.batch_size: stage.config for stage in ahead}
                 compiled = {
                     size: compile_train_step(alone, self.mesh, token_bytes_V)
                     for size, alone in programs.items()
                 }
-                validation = Validation(self.dataset, config, self.mesh)
+                validation = Validation(self.datasets, config, self.mesh)
                 distributed.wait_for_all("all have compiled")  # before the first step is timed
         first = resuming or self.history.parent
         if first and not self.place.measured and self._due(self.start, config.eval.every):
@@ -145,6 +156,7 @@ class _Run(Prepared):
             step_fn = compiled[stage.config.data.batch_size]
             state = self._steps(stage, step_fn, validation, state)
         if self.done:
+            self._save_near_first(state)
             self._save(state)
         if "loss" not in reporter.last and self.stop.signal is None:
             self._evaluate(validation, state)
@@ -162,9 +174,7 @@ class _Run(Prepared):
         pending: tuple[int, Metrics] | None = None
         reporter.begin(self.done)
         arrays = objective_of(config).arrays
-        batches = local_batches(
-            self.dataset, stage.config, self.mesh, "train", stage.order, stage.offset
-        )
+        batches = training_batches(self.datasets, stage, self.mesh)
         with batches.iterate(self.done) as source:
             for index, local in source:
                 if index >= stage.end or self.stop.requested():
@@ -188,6 +198,7 @@ class _Run(Prepared):
                     self._save(state)
                 elif near and not reporter.streak:
                     self._save_near(state)
+                self.checkpointer.check()
                 self.clock.stepped(step)
                 self.log.advance(step)
         if pending:
@@ -213,14 +224,27 @@ class _Run(Prepared):
         if self.history.parent is None:
             return init_state(self.config, self.mesh)
         state = inherited_state(self.config, self.abstract, self.history.parent)
-        self.checkpointer.save(state, 0, self.history.standing(0))  # the parent may be deleted
+        self._start_save(state, 0)  # the parent may be deleted
         return state
 
     def _save(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
             self.claim.check()
             with self.clock.phase("save"):
-                self.checkpointer.save(state, self.done, self.history.standing(self.done))
+                self._start_save(state, self.done)
+
+    def _save_near_first(self, state: State) -> None:
+        with self.clock.phase("save"):
+            self._leaving = save_near_first(
+                self.checkpointer, self.stop, state, self.done, self.log.say
+            )
+
+    def _start_save(self, state: State, step: int) -> None:
+        lineage = self.ancestry.at(step)
+        hold = self.checkpointer.save(state, step, self.history.standing(step), lineage)
+        self.reporter.saving(step, hold, self.checkpointer.speed)
+        if jax.process_index() == 0:
+            write_lineage(self.out, lineage)
 
     def _save_near(self, state: State) -> None:
         with self.clock.phase("save"):
@@ -245,3 +269,5 @@ class _Run(Prepared):
         self.clock.close()
         self.log.close()
         self.checkpointer.close()
+        if self._leaving:
+            self._leaving.cancel()

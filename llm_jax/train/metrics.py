@@ -23,6 +23,8 @@ from llm_jax.runs.json_lines import read_records
 
 METRICS_FILE = "metrics.jsonl"
 FLUSH_SECONDS = 10.0
+BY_SOURCE = "bits_per_byte/"
+"""Beginning of the name of a figure of one source."""
 Record = dict[str, Any]
 
 
@@ -199,6 +201,11 @@ def draw_curve(out: Path) -> Path:
             axes.plot(
                 *zip(*points, strict=True), label=split, color=color, marker=marker, ms=4, lw=1
             )
+    held_out = [r for r in records if r["split"] == "validation"]
+    for name in dict.fromkeys(name for r in held_out for name in r if name.startswith(BY_SOURCE)):
+        points = [(r["tokens"], r[name]) for r in held_out if name in r]
+        source = name.removeprefix(BY_SOURCE)
+        axes.plot(*zip(*points, strict=True), ".--", ms=3, lw=0.8, label=f"validation, {source}")
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set(xlabel="tokens", ylabel="bits per byte", title=out.name)
     axes.grid(alpha=0.3)
