@@ -36,20 +36,19 @@ from llm_jax.train.metrics import Record, draw_curve
 from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
 from llm_jax.train.prepare import Prepared, prepare
+from llm_jax.train.programs import Programs, StepFunction, compile_programs
 from llm_jax.train.rollback import roll_back
 from llm_jax.train.shares import uses
 from llm_jax.train.state import (
     State,
-    init_state,
     judged_parameters,
 )
-from llm_jax.train.step import Batch, Metrics, compile_train_step
+from llm_jax.train.step import Metrics
 from llm_jax.train.stop import Stop
 from llm_jax.train.validation import Validation
 
 STDERR = 2
 Callback = Callable[[Record], object]
-StepFunction = Callable[[State, Batch], tuple[State, Metrics]]
 
 
 def train(
@@ -133,18 +132,23 @@ class _Run(Prepared):
             reporter.introduce(self.mesh, peak, uses(self.segments, self.text))
             for sentence in keep_code(config):
                 self.log.say(sentence)
-            with clock.phase("restore" if resuming else "startup"):
-                state = self._first_state()
             with clock.phase("compile"):
-                token_bytes_V = padded_token_bytes(self.datasets[0].tokenizer, config)
                 course = stages(config, self.history, self.rollbacks, self.text)
                 ahead = [stage for stage in course if stage.end > self.start]
-                programs = {stage.config.data.batch_size: stage.config for stage in ahead}
-                compiled = {
-                    size: compile_train_step(alone, self.mesh, token_bytes_V)
-                    for size, alone in programs.items()
-                }
                 validation = Validation(self.datasets, config, self.mesh)
+                # On a CPU this would take the processors from the first step, so it waits until it
+                # is needed. Elsewhere what cannot be compiled must fail before steps are paid for.
+                at_once = self.mesh.devices.flat[0].platform != "cpu"
+                programs = compile_programs(
+                    [stage.config for stage in ahead],
+                    self.mesh,
+                    padded_token_bytes(self.datasets[0].tokenizer, config),
+                    random_start=not resuming and self.history.parent is None,
+                    also=[validation.compile] if at_once else [],
+                )
+            with clock.phase("restore" if resuming else "startup"):
+                state = self._first_state(programs)
+            with clock.phase("compile"):
                 distributed.wait_for_all("all have compiled")  # before the first step is timed
         first = resuming or self.history.parent
         if first and not self.place.measured and self._due(self.start, config.eval.every):
@@ -153,7 +157,7 @@ class _Run(Prepared):
         for stage in ahead:
             if self.done < stage.first:
                 break  # stopped in an earlier stage
-            step_fn = compiled[stage.config.data.batch_size]
+            step_fn = programs.steps[stage.config.data.batch_size]
             state = self._steps(stage, step_fn, validation, state)
         if self.done:
             self._save_near_first(state)
@@ -218,11 +222,12 @@ class _Run(Prepared):
     def _due(self, step: int, every: int | None) -> bool:
         return every is not None and (step % every == 0 or step == self.config.steps)
 
-    def _first_state(self) -> State:
+    def _first_state(self, programs: Programs) -> State:
         if self.place.saved is not None:
             return self.checkpointer.restore(self.abstract, self.start)
-        if self.history.parent is None:
-            return init_state(self.config, self.mesh)
+        if programs.first_state is not None:
+            return programs.first_state()
+        assert self.history.parent is not None
         state = inherited_state(self.config, self.abstract, self.history.parent)
         self._start_save(state, 0)  # the parent may be deleted
         return state
@@ -251,6 +256,8 @@ class _Run(Prepared):
             self.checkpointer.save_near(state, self.done)
 
     def _evaluate(self, validation: Validation, state: State) -> None:
+        with self.clock.phase("compile"):
+            validation.compile()
         with self.clock.phase("eval"):
             values = validation.measure(judged_parameters(state), self.stop.requested)
         if values:
