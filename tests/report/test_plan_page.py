@@ -17,7 +17,7 @@ from llm_jax.report.html import DARK, LIGHT
 REQUESTS = {
     "small": "--usd 500 --chip v5e",
     "large": "--usd 2e6 --chip v5p",
-    "side by side": "--flops 5e22 --chip v6e --chips 256 --compare v5e,v5p,h100,b200",
+    "side by side": "--flops 5e22 --chip v6e --chips 256 --compare v5e,v5p,h100,tpu7x",
     "a loss": "--loss 2.2 --chip h100 --compare v6e",
     "fixed": "--params 70B --tokens 15T --chip v5p --chips 2048",
     "experts": "--family moe --usd 50000 --chip v5p",
