@@ -13,7 +13,7 @@ from tiny import VOCAB
 
 from llm_jax.data.build import BuildSpec, VocabSpec, build
 from llm_jax.data.sources import FileSource
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 
 def start_fake_devices() -> None:

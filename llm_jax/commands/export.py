@@ -59,7 +59,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
     from llm_jax.convert.hf_export import export, refuse_nonempty
     from llm_jax.convert.release import check_release
-    from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.train.lineage import lineage_at
     from llm_jax.train.load import load_run
 
@@ -73,7 +72,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             trained.config,
             trained.step,
             trained.params,
-            Tokenizer.load(trained.tokenizer_path),
+            trained.tokenizer,
             out,
             run=folder,
             dtype=args.dtype,

@@ -16,6 +16,14 @@ EXTRAS = {
     "kubernetes": "launch-gke",
     "yaml": "launch-gke",
     "wandb": "wandb",
+    "pyarrow": "data",
+    "trafilatura": "data",
+    "warcio": "data",
+    "fsspec": "data",
+    "aiohttp": "data",
+    "huggingface_hub": "data",
+    "s3fs": "data-s3",
+    "gcsfs": "data-gs",
 }
 """Import name of a package → the extra of pyproject.toml that installs it."""
 

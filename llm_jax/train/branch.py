@@ -15,6 +15,9 @@ from pathlib import Path
 import jax
 
 from llm_jax.config import ConfigError, RunConfig, to_dict, to_json
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.data.tokenizers.base import COMPANIONS
+from llm_jax.data.tokenizers.sentence_piece import MODEL_FILE
 from llm_jax.runs import history as histories
 from llm_jax.runs import rollbacks
 from llm_jax.runs.files import write_text
@@ -29,15 +32,15 @@ from llm_jax.train.run_folder import check_architecture, check_folder
 
 PARTIAL = ".branch.partial"
 """What is copied, until all of it is."""
-COPIED = ("checkpoints", histories.FILE, METRICS_FILE, rollbacks.FILE, "tokenizer.model")
+COPIED = ("checkpoints", histories.FILE, METRICS_FILE, rollbacks.FILE, MODEL_FILE, COMPANIONS)
 
 
-def open_branch(config: RunConfig, branch: str, tokenizer_path: Path, sha256: str) -> None:
+def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
     """Makes the folder `config.out` a branch of the run that `branch` names, unless it is already.
 
     Args:
       branch: `RUN` or `RUN@STEP`.
-      tokenizer_path: tokenizer of the branch's dataset, whose digest is `sha256`.
+      tokenizer: that of the branch's dataset.
 
     Raises:
       ConfigError: there is no such checkpoint, its architecture, optimizer or tokenizer differs, or
@@ -46,10 +49,10 @@ def open_branch(config: RunConfig, branch: str, tokenizer_path: Path, sha256: st
     """
     out = Path(config.out)
     if (out / "run.json").is_file():
-        _check_same(config, branch, tokenizer_path)
+        _check_same(config, branch, tokenizer)
         return
     folder, step, parent = run_named("--branch", branch)
-    check_fits("--branch", branch, folder, config, sha256)
+    check_fits("--branch", branch, folder, config, tokenizer.sha256)
     check_architecture(config, parent, "is a branch of a run that has")
     if parent.optim.kind != config.optim.kind:
         raise ConfigError(
@@ -68,15 +71,15 @@ def open_branch(config: RunConfig, branch: str, tokenizer_path: Path, sha256: st
     if jax.process_index() == 0:
         _forget_partial(out)
     distributed.wait_for_all("nothing is left of an interrupted branch")
-    check_folder(config, tokenizer_path)
+    check_folder(config, tokenizer)
     if jax.process_index() == 0:
         _copy(config, folder, step, parent)
     distributed.wait_for_all("the branch is made")
 
 
-def _check_same(config: RunConfig, branch: str, tokenizer_path: Path) -> None:
+def _check_same(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
     """Raises `ConfigError` unless the run in `config.out` is the branch of `branch`."""
-    old = check_folder(config, tokenizer_path)
+    old = check_folder(config, tokenizer)
     folder, step = folder_and_step(branch)
     made = read_history(Path(config.out), old or config).branch
     if made is None or made["run"] != str(folder) or step not in (None, made["step"]):
@@ -110,7 +113,7 @@ def _copy(config: RunConfig, folder: Path, step: int, parent: RunConfig) -> None
         forget_after(partial / METRICS_FILE, step)
     if backs := [one for one in rollbacks.read_rollbacks(folder) if one.step <= step]:
         write_text(partial / rollbacks.FILE, json.dumps([asdict(one) for one in backs], indent=1))
-    shutil.copyfile(folder / "tokenizer.model", partial / "tokenizer.model")
+    Tokenizer.load(folder).save(partial)
     for name in COPIED:
         if (partial / name).exists():
             (partial / name).rename(out / name)

@@ -11,10 +11,10 @@ from jax.sharding import Mesh
 from llm_jax.config import ConfigError, RunConfig, UserError, check_vocabulary, require
 from llm_jax.data.batch import PACKED, Array, Rows
 from llm_jax.data.batches import Batches
-from llm_jax.data.dataset import TOKENIZER_FILE, TokenDataset, UnreadableRecords
+from llm_jax.data.dataset import TokenDataset, UnreadableRecords
 from llm_jax.data.mixed_batches import MixedBatches
 from llm_jax.data.record_files import MissingRecords
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Batch
 from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.mesh import sharding
@@ -39,7 +39,7 @@ def open_datasets(config: RunConfig) -> Datasets:
         require(
             dataset.tokenizer.sha256 == first.tokenizer.sha256,
             f"data.mixture: {dataset.path} has another tokenizer than {first.path}: build it again "
-            f"with --tokenizer {first.path / TOKENIZER_FILE}.",
+            f"with --tokenizer {first.path}.",
         )
         same = known.setdefault(dataset.info["fingerprint"], dataset)
         require(

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from llm_jax.config import ConfigError, RunConfig, read_config, to_dict
+from llm_jax.data.tokenizers import Tokenizer, has_tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.places import folder_and_step
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.load import load_run
-from llm_jax.train.manifest import file_sha256
 from llm_jax.train.precision import as_matrices
 from llm_jax.train.run_folder import changed_fields, in_words
 from llm_jax.train.state import State, fresh_optimizer
@@ -34,7 +34,7 @@ def run_named(flag: str, place: str) -> tuple[Path, int, RunConfig]:
       ConfigError: there is no such run or checkpoint.
     """
     folder, step = folder_and_step(place)
-    is_run = all((folder / name).is_file() for name in ("run.json", "tokenizer.model"))
+    is_run = (folder / "run.json").is_file() and has_tokenizer(folder)
     steps = saved_steps(folder / "checkpoints") if is_run else []
     if not steps:
         raise ConfigError(
@@ -62,10 +62,10 @@ def check_fits(flag: str, place: str, folder: Path, config: RunConfig, sha256: s
             f"{flag} is {place!r}, a run of another architecture ({in_words(changed)}): its "
             "weights do not fit."
         )
-    if file_sha256(folder / "tokenizer.model") != sha256:
+    if Tokenizer.load(folder).sha256 != sha256:
         raise ConfigError(
             f"{flag} is {place!r}, a run with another tokenizer: build the dataset with "
-            f"--tokenizer {folder / 'tokenizer.model'}."
+            f"--tokenizer {folder}."
         )
 
 

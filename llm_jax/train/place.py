@@ -9,7 +9,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax.config import ConfigError, RunConfig, from_dict
-from llm_jax.data.dataset import TOKENIZER_FILE
 from llm_jax.runs.history import Entry, History, beginning, read_history
 from llm_jax.runs.lineage import Lineage, saved_lineage
 from llm_jax.runs.places import folder_and_step
@@ -64,8 +63,8 @@ def find_place(
       ConfigError: the folder, or `init`, does not match `config`.
     """
     out, text = Path(config.out), training_text(datasets, config)
-    tokenizer = datasets[0].path / TOKENIZER_FILE
-    sha256 = datasets[0].tokenizer.sha256
+    tokenizer = datasets[0].tokenizer
+    sha256 = tokenizer.sha256
     old = check_folder(config, tokenizer)
     checkpointer = Checkpointer.open(config, sha256) if old else None
     saved = checkpointer.newest(abstract) if checkpointer else None

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
 from llm_jax.data.batches import Windows
-from llm_jax.data.dataset import TOKENIZER_FILE
 from llm_jax.models.common.quantize import require_library
 from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.check import check_divisible
@@ -140,8 +139,7 @@ def prepare(
     abstract = abstract_state(config, mesh)
     check_optimizer(config, abstract)
     if branch:
-        tokenizer = datasets[0].tokenizer
-        open_branch(config, branch, datasets[0].path / TOKENIZER_FILE, tokenizer.sha256)
+        open_branch(config, branch, datasets[0].tokenizer)
     place = find_place(config, plan, datasets, abstract, init)
     log = Log(config, quiet=jax.process_index() != 0, listen=listen)
     made = Prepared(

@@ -16,7 +16,7 @@ from llm_jax.config import DataConfig, EvalConfig, to_json
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.mixing import temperature, unimax
 from llm_jax.data.sources import FileSource
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 SOURCES = {
     "web": ("json", "PSF-2.0", "public"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.config.dataset_info import INTERNAL, Class
 from llm_jax.data.sources.document import Document
 from llm_jax.data.sources.left_out import LeftOut
+from llm_jax.data.sources.markup import Markup, used_text
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,10 @@ class OwnSource:
     make: Callable[[], Iterable[str | Document]]
     licence: str = "unknown"
     class_: Class = INTERNAL
+    markup: Markup = "none"
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.name.encode())
+        digest = hashlib.sha256(repr((self.name, self.markup)).encode())
         for document in self.documents(LeftOut()):
             fields = (document.source, document.licence, document.class_, document.text)
             for field in (*fields, repr(sorted(document.metadata.items()))):
@@ -41,6 +44,7 @@ class OwnSource:
         return {
             "name": self.name,
             "input": self.name,
+            "markup": self.markup,
             "licence": self.licence,
             "class": self.class_,
             "files": [],
@@ -48,6 +52,13 @@ class OwnSource:
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
         """Raises `UserError` where the code yields something else, or fails."""
+        for document in self._given():
+            get = partial(str, document.text)
+            text = used_text(get, self.markup, left_out, document.source, document.line)
+            if text is not None:
+                yield replace(document, text=text)
+
+    def _given(self) -> Iterator[Document]:
         number, texts = 0, self._texts()
         for number, text in enumerate(texts, 1):
             if isinstance(text, Document):

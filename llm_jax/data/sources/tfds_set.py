@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from llm_jax.config import UserError, nearest
 from llm_jax.config.dataset_info import INTERNAL, Class
 from llm_jax.data.sources.document import Document
 from llm_jax.data.sources.hashes import file_record
-from llm_jax.data.sources.left_out import LeftOut
+from llm_jax.data.sources.left_out import LeftOut, Unusable
+from llm_jax.data.sources.markup import Markup, used_text
+from llm_jax.data.sources.text_key import TextKey, metadata_names, metadata_of
 from llm_jax.data.tfds import load_tfds, prepare
 
 
@@ -23,7 +26,7 @@ class TfdsSource:
 
     Attributes:
       set_name: as in tfds: `name`, `name/config` or `name/config:1.2.3`.
-      text_key: the feature that holds the text.
+      text_key: the feature that holds the text, a path or a template (`TextKey`).
       data_dir: where tfds keeps prepared datasets. None: its default.
     """
 
@@ -33,6 +36,8 @@ class TfdsSource:
     data_dir: Path | None = None
     licence: str = ""
     class_: Class = INTERNAL
+    metadata: tuple[str, ...] = ()
+    markup: Markup = "none"
 
     @property
     def name(self) -> str:
@@ -40,7 +45,8 @@ class TfdsSource:
 
     def fingerprint(self) -> str:
         info = self._builder().info
-        parts = (info.full_name, self.split, self.text_key, str(info.splits[self.split]))
+        settings = (self.text_key, self.class_, self.metadata, self.markup)
+        parts = (info.full_name, self.split, str(info.splits[self.split]), repr(settings))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
@@ -49,6 +55,8 @@ class TfdsSource:
             "name": self.name,
             "input": self.name,
             "encoding": "utf-8",
+            "text_key": self.text_key,
+            "markup": self.markup,
             "licence": self._licence(),
             "class": self.class_,
             "files": list(map(_record, info.splits[self.split].filepaths)),
@@ -56,14 +64,13 @@ class TfdsSource:
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
         builder, licence, source = self._builder(), self._licence(), self.name
+        key, names = TextKey(self.text_key), metadata_names(self.metadata)
         for i, record in enumerate(builder.as_data_source(split=self.split)):
             name = f"{builder.info.full_name}/{self.split}/{i}"
-            try:
-                text = record[self.text_key].decode("utf-8")
-            except UnicodeDecodeError as error:
-                left_out.lose("not utf-8", name, detail=str(error))
-            else:
-                yield Document(text, name, licence, source_name=source, class_=self.class_)
+            text = used_text(partial(_text, key, record), self.markup, left_out, name)
+            if text is not None:
+                metadata = metadata_of(_decoded(record, "replace"), names)
+                yield Document(text, name, licence, None, metadata, source, self.class_)
 
     def _licence(self) -> str:
         return self.licence or self._builder().info.redistribution_info.license or "unknown"
@@ -96,12 +103,29 @@ class TfdsSource:
                 f"--tfds-split is {self.split!r}: {self.set_name} has the splits {known}."
             )
         features = builder.info.features
-        if self.text_key not in features:
-            raise UserError(
-                f"--text-key is {self.text_key!r}, but {self.set_name} has no such feature: "
-                f"{nearest(self.text_key, features)}"
-            )
+        for path in TextKey(self.text_key).fields:
+            if path not in features and path.partition(".")[0] not in features:
+                raise UserError(
+                    f"--text-key is {self.text_key!r}, but {self.set_name} has no such feature: "
+                    f"{nearest(path, features)}"
+                )
         return builder
+
+
+def _text(key: TextKey, record: Any) -> str:
+    return key.text(_decoded(record))
+
+
+def _decoded(value: Any, errors: str = "strict") -> Any:
+    """A record with text in place of bytes; raises `Unusable` if one is not UTF-8."""
+    if isinstance(value, dict):
+        return {name: _decoded(held, errors) for name, held in value.items()}
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise Unusable("not utf-8", str(error)) from None
 
 
 def _record(path: Any) -> dict[str, Any]:
