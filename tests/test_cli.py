@@ -79,7 +79,7 @@ BAD_JSON = '{"name": "x"}'
         (
             ["data", "biuld"],
             2,
-            "llm-jax data needs one more word: data build, data inspect, data mix.",
+            "llm-jax data needs one more word: data curate, data classifier, data build, ",
         ),
         (["data", "build"], 2, "llm-jax data build: "),
         (

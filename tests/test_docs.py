@@ -169,6 +169,7 @@ NEWCOMER = {
     "a new back end": ("launch/spec.py", "Backend"),
     "a new Hugging Face family": ("convert/families.py", "FAMILIES"),
     "a new metric of a step": ("train/step.py", "train_step"),
+    "a step of a recipe": ("data/curate/recipe.py", "AnyStep"),
     "a new source of text": ("data/sources/__init__.py", "Source"),
 }
 """What a newcomer wants to change → the file that the architecture's page sends him to, and what is

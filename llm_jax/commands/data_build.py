@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import TOKENIZER_HELP, pieces, seed
+from llm_jax.commands.data_curate import RECIPE_HELP, add_workers_argument, curated
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
     add_vocabulary_arguments,
     cleaner_of,
+    curated_of,
     sources_of,
 )
 from llm_jax.commands.text_report import (
@@ -63,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=seed, default=0, help="seed of the document order (default: %(default)s)"
     )
+    parser.add_argument(
+        "--recipe", metavar="RECIPE", help=f"curate first, into DIR-curated: {RECIPE_HELP}"
+    )
+    add_workers_argument(parser)
     add_source_arguments(parser)
 
 
@@ -83,9 +89,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             character_coverage=args.character_coverage,
             sample_bytes=args.sample_bytes,
         )
+    sources, cleaner = sources_of(args), cleaner_of(args)
+    if args.recipe is not None:
+        folder = args.out.with_name(f"{args.out.name}-curated")
+        curated(args, folder, tokenizer if isinstance(tokenizer, Tokenizer) else None,
+                overwrite=args.overwrite)  # fmt: skip
+        sources = curated_of(folder)
     spec = BuildSpec(
-        sources=sources_of(args),
-        cleaner=cleaner_of(args),
+        sources=sources,
+        cleaner=cleaner,
         tokenizer=tokenizer,
         validation_fraction=args.validation_fraction,
         seed=args.seed,

@@ -33,7 +33,7 @@ __all__ = ["add_arguments", "planned", "run", "text"]
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.calibrate:
-        return calibrate(args)
+        return calibrate(args, args.calibrate)
     if args.law_only:
         return _law_only(args)
     budget = budget_of(args)

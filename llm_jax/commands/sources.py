@@ -128,10 +128,16 @@ def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
     """The sources that the flags name; raises `UserError` if none is given, or one is missing."""
     from llm_jax.config.extensions import load_part
     from llm_jax.config.sources import input_spec, read_sources
+    from llm_jax.data.curate.curated import is_curated
     from llm_jax.data.sources import OwnSource, StdlibSource, TfdsSource
 
     specs = [*map(input_spec, args.input), *(read_sources(args.sources) if args.sources else ())]
-    sources: list[Source] = [_files(spec, args) for spec in specs]
+    sources: list[Source] = []
+    for spec in specs:
+        if is_curated(Path(spec.input)):
+            sources += curated_of(Path(spec.input))
+        else:
+            sources.append(_files(spec, args))
     if args.stdlib:
         sources.append(StdlibSource())
     if args.tfds:
@@ -157,6 +163,13 @@ def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
             "or --tfds NAME."
         )
     return tuple(sources)
+
+
+def curated_of(folder: Path) -> tuple[Source, ...]:
+    """The sources of a folder that `data curate` wrote; raises `UserError` if it is damaged."""
+    from llm_jax.data.curate.curated import curated_sources
+
+    return tuple(curated_sources(folder))
 
 
 def _licence(args: argparse.Namespace) -> str:

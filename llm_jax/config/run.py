@@ -145,9 +145,9 @@ def check_vocabulary(config: RunConfig, have: int) -> None:
 
     An existing run may have any larger vocabulary, because an imported model may have any padding.
     """
-    folder = next(iter(config.data.folders.values()))
     places = ("tokenizer.model", "tokenizer/tokenizer.json")
     exists = any(Path(config.out, place).is_file() for place in places)
+    folder = next(iter(config.data.folders.values()))
     rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
     require(
         config.model.vocab_size in (have, rounded) or (exists and config.model.vocab_size > have),

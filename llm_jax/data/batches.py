@@ -155,6 +155,7 @@ class Windows:
                 f"{tokens} tokens: shorten it, or build a larger dataset."
             )
         self._dataset, self._split, self._seq_len = dataset, split, seq_len
+        self._marks = dataset.tokenizer.marks
         self.windows = (tokens - 1) // seq_len
 
     def in_order(self, rows: np.ndarray) -> Rows:
@@ -177,12 +178,12 @@ class Windows:
 
     def _read(self, starts: np.ndarray) -> Rows:
         tokens = self._dataset.read(self._split, starts, self._seq_len + 1)
-        return split_documents(tokens, self._dataset.tokenizer.marks)
+        return split_documents(tokens, self._marks)
 
     def _read_pieces(self, places: np.ndarray, starts: np.ndarray, filled: np.ndarray) -> Rows:
         """The batch for the result of `Order.pieced`. Pieces are kept apart, like documents."""
         both = self._dataset.gather(self._split, np.stack([places, places + 1]))
-        batch = documents(both[0], both[1], self._dataset.tokenizer.marks, starts)
+        batch = documents(both[0], both[1], self._marks, starts)
         batch["targets"][filled] = IGNORED
         return batch
 

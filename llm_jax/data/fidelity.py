@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.data.corpus import Corpus, Progress
+from llm_jax.data.same_text import common_prefix
 from llm_jax.data.sources import Source
 from llm_jax.data.tokenizers import Tokenizer
 
@@ -52,7 +53,7 @@ class Comparison:
         self.lost += before - after
         self.added += after - before
         if self.example is None:
-            start = max(_first_difference(text, back) - CONTEXT, 0)
+            start = max(common_prefix(text, back) - CONTEXT, 0)
             end = start + 2 * CONTEXT
             self.example = {"was": text[start:end], "became": back[start:end]}
 
@@ -120,18 +121,6 @@ def _sample(
         if left < 0:
             return
         yield i
-
-
-def _first_difference(a: str, b: str) -> int:
-    """Length of the common prefix of two strings."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def sentences(reports: Iterable[dict[str, Any]]) -> list[str]:

@@ -27,11 +27,7 @@ def source_records(
     A record has what `Source.describe` says, and the `documents`, `bytes` (UTF-8, of cleaned text)
     and `tokens` in the dataset. A source that gave none has one record with zeros.
     """
-    described = [source.describe() for source in sources]
-    _write_files(described, folder / FILES_FILE)
-    for one in described:
-        one["files_not_named"] = max(0, len(one["files"]) - LISTED)
-        one["files"] = one["files"][:LISTED]
+    described = described_sources(sources, folder)
     none = {"documents": 0, "bytes": 0, "tokens": 0}
     records: list[list[dict[str, Any]]] = [[] for _ in sources]
     for (number, licence, class_), part in corpus.parts.items():
@@ -44,6 +40,16 @@ def source_records(
     return [
         record for number, one in enumerate(described) for record in records[number] or [one | none]
     ]
+
+
+def described_sources(sources: Sequence[Source], folder: Path) -> list[dict[str, Any]]:
+    """What each source says of itself, with at most `LISTED` files; writes `files.jsonl`."""
+    described = [source.describe() for source in sources]
+    _write_files(described, folder / FILES_FILE)
+    for one in described:
+        one["files_not_named"] = max(0, len(one["files"]) - LISTED)
+        one["files"] = one["files"][:LISTED]
+    return described
 
 
 def _write_files(described: Iterable[dict[str, Any]], path: Path) -> None:

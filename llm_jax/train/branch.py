@@ -16,8 +16,6 @@ import jax
 
 from llm_jax.config import ConfigError, RunConfig, to_dict, to_json
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.data.tokenizers.base import COMPANIONS
-from llm_jax.data.tokenizers.sentence_piece import MODEL_FILE
 from llm_jax.runs import history as histories
 from llm_jax.runs import rollbacks
 from llm_jax.runs.files import write_text
@@ -32,7 +30,9 @@ from llm_jax.train.run_folder import check_architecture, check_folder
 
 PARTIAL = ".branch.partial"
 """What is copied, until all of it is."""
-COPIED = ("checkpoints", histories.FILE, METRICS_FILE, rollbacks.FILE, MODEL_FILE, COMPANIONS)
+WHOLE = ("tokenizer.model", "tokenizer", "imported")
+"""Files and folders that a branch has as its parent has them."""
+COPIED = ("checkpoints", histories.FILE, METRICS_FILE, rollbacks.FILE, *WHOLE)
 
 
 def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
@@ -40,7 +40,7 @@ def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
 
     Args:
       branch: `RUN` or `RUN@STEP`.
-      tokenizer: that of the branch's dataset.
+      tokenizer: of the branch's dataset.
 
     Raises:
       ConfigError: there is no such checkpoint, its architecture, optimizer or tokenizer differs, or
@@ -113,7 +113,10 @@ def _copy(config: RunConfig, folder: Path, step: int, parent: RunConfig) -> None
         forget_after(partial / METRICS_FILE, step)
     if backs := [one for one in rollbacks.read_rollbacks(folder) if one.step <= step]:
         write_text(partial / rollbacks.FILE, json.dumps([asdict(one) for one in backs], indent=1))
-    Tokenizer.load(folder).save(partial)
+    for name in WHOLE:
+        copy = shutil.copytree if (folder / name).is_dir() else shutil.copyfile
+        if (folder / name).exists():
+            copy(folder / name, partial / name)
     for name in COPIED:
         if (partial / name).exists():
             (partial / name).rename(out / name)

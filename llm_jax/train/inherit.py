@@ -12,7 +12,7 @@ from llm_jax.config import ConfigError, RunConfig, read_config, to_dict
 from llm_jax.data.tokenizers import Tokenizer, has_tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.places import folder_and_step
-from llm_jax.train.checkpoint import saved_steps
+from llm_jax.train.damage import saved_steps
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.load import load_run
 from llm_jax.train.precision import as_matrices

@@ -13,16 +13,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from llm_jax.config import ConfigError, RunConfig, require_shape, to_dict
 from llm_jax.runs.files import replacing, write_text
 from llm_jax.runs.json_lines import read_records
+from llm_jax.train.board import FLUSH_SECONDS, Board
 
 METRICS_FILE = "metrics.jsonl"
-FLUSH_SECONDS = 10.0
 BY_SOURCE = "bits_per_byte/"
 """Beginning of the name of a figure of one source."""
 Record = dict[str, Any]
@@ -137,33 +134,6 @@ class WandB:
 
     def close(self) -> None:
         self._run.finish()
-
-
-class Board:
-    """A TensorBoard event file. The caller's thread writes it, and so sees errors of the disk."""
-
-    def __init__(self, folder: Path, start: int) -> None:
-        folder.mkdir(exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"))
-        self._flushed = time.monotonic()
-        # Tells TensorBoard to drop what an earlier start measured after step `start`.
-        begin = SessionLog(status=SessionLog.START)
-        self._writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begin))
-
-    def write(self, record: dict[str, Any]) -> None:
-        scalars = [
-            Summary.Value(tag=f"{record['split']}/{name}", simple_value=value)
-            for name, value in record.items()
-            if isinstance(value, float) and name != "time"
-        ]
-        summary = Summary(value=scalars)
-        self._writer.write_event(Event(wall_time=time.time(), step=record["step"], summary=summary))
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self._flushed = time.monotonic()
-            self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

@@ -64,9 +64,9 @@ def find_place(
     """
     out, text = Path(config.out), training_text(datasets, config)
     tokenizer = datasets[0].tokenizer
-    sha256 = tokenizer.sha256
+    sha256 = datasets[0].tokenizer.sha256
     old = check_folder(config, tokenizer)
-    checkpointer = Checkpointer.open(config, sha256) if old else None
+    checkpointer = Checkpointer.open(config, sha256, abstract) if old else None
     saved = checkpointer.newest(abstract) if checkpointer else None
     if old is None or checkpointer is None or saved is None:
         parent = parent_of(init, config, sha256) if init else None
@@ -77,7 +77,7 @@ def find_place(
         check_reading(config, history, [], text)
         lines = [*history.entries]
         claim_folder(config, plan, tokenizer, lines)
-        checkpointer = checkpointer or Checkpointer.open(config, sha256)
+        checkpointer = checkpointer or Checkpointer.open(config, sha256, abstract)
         return Place(checkpointer, history, lines, None, None, None, False)
     measured = measured_before(out, saved)
     record = checkpointer.record(saved)

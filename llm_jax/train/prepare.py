@@ -124,7 +124,7 @@ def prepare(
       listen: is given each record of the metrics.
     """
     out = Path(config.out)
-    clock = Clock(out, jax.process_index())
+    clock = Clock(out, jax.process_index(), jax.process_count())
     mesh = make_mesh(config.parallel)
     check_divisible(config, mesh)
     require_library(config.compute)

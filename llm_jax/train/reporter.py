@@ -20,10 +20,12 @@ from llm_jax.runs.history import History
 from llm_jax.runs.rollbacks import Rollback
 from llm_jax.runs.starts import accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
+from llm_jax.train.checkpoint import Hold
 from llm_jax.train.clock import Clock
 from llm_jax.train.metrics import Log
 from llm_jax.train.place import Place
 from llm_jax.train.run_folder import in_words
+from llm_jax.train.save_speed import SaveSpeed
 from llm_jax.train.shares import Use
 from llm_jax.train.step import Metrics
 
@@ -181,6 +183,21 @@ class Reporter:
             if name.startswith(BY_SOURCE):
                 line += f"  {name.removeprefix(BY_SOURCE)} {loss:.4f}"
         self.log.write(self._record("validation", step) | values, line)
+
+    def saving(self, step: int, hold: Hold, speed: SaveSpeed) -> None:
+        """Reports that checkpoint `step` is being written, and for how long that held the loop."""
+        waited = f", after {hold.waiting:.2f} s for the save before" if hold.waiting > 0.1 else ""
+        self.log.write(
+            self._record("save", step)
+            | {
+                "save_hold_seconds": hold.copying,
+                "save_wait_seconds": hold.waiting,
+                "save_bytes_per_process": speed.share,
+                "save_deadline_seconds": float(speed.deadline),
+            },
+            f"step {step}/{self.config.steps}  saving {speed}; held the loop {hold.copying:.2f} s"
+            f"{waited}",
+        )
 
     def result(self, step: int) -> dict[str, Any]:
         """The last figures of the run, which stops after `step`."""

@@ -15,7 +15,7 @@ from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.mixture import run_shares
 from llm_jax.objectives.objective import objective_of
 from llm_jax.train.feed import Datasets, held_out_batches, padded_token_bytes, to_device
-from llm_jax.train.step import Metrics, compile_eval_step
+from llm_jax.train.step import Batch, Metrics, compile_eval_step
 
 
 class Validation:
@@ -24,8 +24,9 @@ class Validation:
 
     def __init__(self, datasets: Datasets, config: RunConfig, mesh: Mesh) -> None:
         self._mesh, self._arrays = mesh, objective_of(config).arrays
-        token_bytes_V = padded_token_bytes(datasets[0].tokenizer, config)
-        self._step = compile_eval_step(config, mesh, token_bytes_V)
+        self._token_bytes_V = padded_token_bytes(datasets[0].tokenizer, config)
+        self._config = config
+        self._step: Callable[[Any, Batch], Metrics] | None = None
         self._batches = {
             name: self._spread(dataset, config)
             for name, dataset in zip(config.data.folders, datasets, strict=True)
@@ -40,6 +41,11 @@ class Validation:
         # Not just the first batches: they hold only a few documents.
         return [batches.at(i * whole // count) for i in range(count)]
 
+    def compile(self) -> None:
+        """Compiles the program, unless that is done."""
+        if self._step is None:
+            self._step = compile_eval_step(self._config, self._mesh, self._token_bytes_V)
+
     def measure(self, params: Any, interrupted: Callable[[], bool]) -> dict[str, float] | None:
         """`loss` in nats per target and `bits_per_byte` of text.
 
@@ -48,6 +54,8 @@ class Validation:
 
         None if `interrupted()`, which is called before each batch, returns True.
         """
+        self.compile()
+        assert self._step is not None
         sums = dict[str, dict[str, float]]()
         for name, batches in self._batches.items():
             measured: list[Metrics] = []

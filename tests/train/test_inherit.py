@@ -59,7 +59,7 @@ def test_a_run_begins_with_the_weights_of_another(
     begun, given = load_run(child.out, 0).params, load_run(parent.out).params
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), begun, given)))
     records = list(read_metrics(Path(child.out) / "metrics.jsonl"))
-    assert records[0]["step"] == 0 and records[0]["split"] == "validation"
+    assert [(r["step"], r["split"]) for r in records[:2]] == [(0, "save"), (0, "validation")]
     assert result["tokens"] == 2 * 8 * 16
     (line,) = map(json.loads, (Path(child.out) / FILE).read_text().splitlines())
     assert line["parent"] == {"run": parent.out, "name": "test", "step": 2}
