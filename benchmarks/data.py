@@ -39,14 +39,14 @@ def pipeline_rate(batches: Batches, steps: int) -> float:
 
 def memmap_rate(batches: Batches, stream: np.memmap, steps: int) -> float:
     """Tokens per second of the same batches from a flat file."""
-    length, bos_id = batches.seq_len, batches.dataset.tokenizer.bos_id
+    length, marks = batches.seq_len, batches.dataset.tokenizer.marks
     begin = time.perf_counter()
     for step in range(steps):
         rows = step * batches.batch_size + np.arange(batches.batch_size)
         key = mix(seed_key(batches.seed or 0) + (rows // batches.windows).astype(np.uint64))
         window = permute(rows % batches.windows, batches.windows, key)
         tokens = stream[(window * length)[:, None] + np.arange(length + 1)].astype(np.int32)
-        split_documents(tokens, bos_id)
+        split_documents(tokens, marks)
     return steps * batches.batch_size * length / (time.perf_counter() - begin)
 
 

@@ -16,7 +16,7 @@ from llm_jax.config import ModelConfig as ModelConfig
 from llm_jax.config import RunConfig, UserError
 from llm_jax.config import load as load_config
 from llm_jax.data.dataset import TokenDataset
-from llm_jax.data.tokenizer import Tokenizer as Tokenizer
+from llm_jax.data.tokenizers import Tokenizer as Tokenizer
 from llm_jax.language_model import LanguageModel as LanguageModel
 from llm_jax.language_model import load_model as load_model
 from llm_jax.runs.plan_file import PlanRecord, plan_named

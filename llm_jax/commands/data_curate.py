@@ -57,7 +57,7 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.config import UserError, to_dict
     from llm_jax.data.curate.recipe import load_recipe
-    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.data.tokenizers import Tokenizer
 
     if args.show_recipe:
         return {"recipe": to_dict(load_recipe(args.recipe))}

@@ -63,11 +63,11 @@ def samples(dataset: TokenDataset, split: str, number: int, tokens: int) -> list
     number = min(number, dataset.info["splits"][split]["documents"])
     for place in np.linspace(0, end, number, endpoint=False).astype(int):
         start = dataset.find(split, tokenizer.bos_id, int(place))
-        if start is None or start in found:
+        if start is None or start in found or start + 1 == end:
             continue
         ids = dataset.read(split, np.array([start]), min(tokens, end - start))[0]
-        stop = np.flatnonzero(ids == tokenizer.eos_id)
-        ids = ids[: stop[0]] if len(stop) else ids
+        stop = np.flatnonzero(ids[1:] == tokenizer.eos_id)
+        ids = ids[: 1 + stop[0]] if len(stop) else ids
         found[start] = {"split": split, "token": start, "text": tokenizer.decode(ids)}
     return list(found.values())
 

@@ -57,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.evals import held_out
     from llm_jax.evals.own_tasks import run_task
     from llm_jax.evals.perplexity import Evaluator
@@ -65,14 +64,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.train.load import load_run
 
     trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
-    tokenizer = Tokenizer.load(trained.tokenizer_path)
+    tokenizer = trained.tokenizer
     texts, left_out, used = held_out.read_texts(args.text, args.encoding, tokenizer)
     needs_dataset = args.ngram or not texts
     dataset = held_out.open_dataset(trained.config, tokenizer) if needs_dataset else None
     with ProgressReporter() as progress:
         evaluator = Evaluator(trained.config, trained.params, tokenizer)
         scores = {
-            name: evaluator.stream(tokens, tokenizer.bos_id, progress)
+            name: evaluator.stream(tokens, tokenizer.marks, progress)
             for name, tokens in texts.items()
         }
         if dataset is not None and not texts:

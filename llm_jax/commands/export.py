@@ -42,7 +42,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.no_check:
         require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
     from llm_jax.convert.hf_export import export, refuse_nonempty
-    from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.train.load import load_run
 
     refuse_nonempty(out)
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             trained.config,
             trained.step,
             trained.params,
-            Tokenizer.load(trained.tokenizer_path),
+            trained.tokenizer,
             out,
             run=folder,
             dtype=args.dtype,

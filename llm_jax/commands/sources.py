@@ -207,6 +207,10 @@ def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the text's characters that get a piece, the others become bytes (default: "
         "0.9995, or as much as half of the vocabulary can hold)",
     )
+    add_sample_argument(parser)
+
+
+def add_sample_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample-bytes",
         type=count,

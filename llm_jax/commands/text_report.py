@@ -35,7 +35,7 @@ def loss_lines(lost: dict[str, Any], named_in: Path | None = None) -> list[str]:
 
 def coverage_text(coverage: float | None) -> str:
     """The character coverage of a trained tokenizer, as text; empty from `COVERAGE` on."""
-    from llm_jax.data.tokenizer import COVERAGE
+    from llm_jax.data.tokenizers.training import COVERAGE
 
     if coverage is None or coverage >= COVERAGE:
         return ""

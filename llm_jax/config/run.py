@@ -143,7 +143,8 @@ def check_vocabulary(config: RunConfig, have: int) -> None:
 
     An existing run may have any larger vocabulary, because an imported model may have any padding.
     """
-    exists = (Path(config.out) / "tokenizer.model").is_file()
+    places = ("tokenizer.model", "tokenizer/tokenizer.json")
+    exists = any(Path(config.out, place).is_file() for place in places)
     rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
     require(
         config.model.vocab_size in (have, rounded) or (exists and config.model.vocab_size > have),

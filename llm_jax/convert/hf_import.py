@@ -18,13 +18,13 @@ from llm_jax.config import (
     to_json,
 )
 from llm_jax.config.wording import counted
-from llm_jax.convert import hf_config, parity
-from llm_jax.convert.added_tokens import require_known
+from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
+from llm_jax.convert.own_tokenizer import require_belongs
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensors import Tensor, empty, tensors
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.disk_errors import system_error
 from llm_jax.runs.files import new_folder
 from llm_jax.runs.history import append, beginning
@@ -115,17 +115,11 @@ def read_with(folder: Path, tokenizer: Tokenizer) -> tuple[ModelConfig, Params]:
     """`read`, for a model that is to be used with `tokenizer`.
 
     Raises:
-      UserError: as `read` does; or a weight is not a finite number, or the tokenizer has more
-        tokens than the model or lacks one that the folder adds.
+      UserError: as `read` does; or a weight is not a finite number, or the tokenizer does not fit.
     """
-    require_known(folder, tokenizer)
     model, params = read(folder)
+    require_belongs(read_config_json(folder), model.vocab_size, tokenizer)
     require_finite(params, str(folder), "download it again")
-    if tokenizer.vocab_size > model.vocab_size:
-        raise UserError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, more than the {model.vocab_size} of "
-            "the model: they do not belong together."
-        )
     return model, params
 
 
@@ -161,6 +155,7 @@ def import_run(
     config = run_config(model, out)
     with new_folder(out) as made:
         write_run(made, config, params, tokenizer)
+        kept_files.keep(folder, made)
         parent = {"run": str(folder.absolute()), "name": folder.absolute().name, "step": 0}
         append(made, beginning(config, None, parent).entries[0])
         files = sorted(path.name for path in made.iterdir())
@@ -174,9 +169,9 @@ def run_config(model: ModelConfig, out: Path) -> RunConfig:
 
 
 def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokenizer) -> None:
-    """Writes run.json, tokenizer.model, and checkpoint 0 without optimizer state."""
+    """Writes run.json, the tokenizer, and checkpoint 0 without optimizer state."""
     (folder / "run.json").write_text(to_json(config), encoding="utf-8")
-    (folder / "tokenizer.model").write_bytes(tokenizer.model)
+    tokenizer.save(folder)
     meta = {
         "format": CHECKPOINT_FORMAT,
         "stacked_layers": True,

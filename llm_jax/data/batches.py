@@ -19,6 +19,7 @@ from llm_jax.config.errors import check_seed
 from llm_jax.data.batch import IGNORED, Rows
 from llm_jax.data.order import Order
 from llm_jax.data.prefetch import Prefetch
+from llm_jax.data.tokenizers import Marks
 
 if TYPE_CHECKING:
     from llm_jax.data.dataset import TokenDataset
@@ -155,39 +156,40 @@ class Batches:
 
     def _read(self, starts: np.ndarray) -> Rows:
         tokens = self.dataset.read(self.split, starts, self.seq_len + 1)
-        return split_documents(tokens, self.dataset.tokenizer.bos_id)
+        return split_documents(tokens, self.dataset.tokenizer.marks)
 
     def _read_pieces(self, places: np.ndarray, starts: np.ndarray, filled: np.ndarray) -> Rows:
         """The batch for the result of `Order.pieced`. Pieces are kept apart, like documents."""
         both = self.dataset.gather(self.split, np.stack([places, places + 1]))
-        batch = documents(both[0], both[1], self.dataset.tokenizer.bos_id, starts)
+        batch = documents(both[0], both[1], self.dataset.tokenizer.marks, starts)
         batch["targets"][filled] = IGNORED
         return batch
 
 
-def split_documents(tokens: np.ndarray, bos_id: int) -> Rows:
+def split_documents(tokens: np.ndarray, marks: Marks) -> Rows:
     """The arrays of `PACKED`, each (b, T), for windows (b, T+1) int32."""
-    return documents(tokens[:, :-1], tokens[:, 1:], bos_id)
+    return documents(tokens[:, :-1], tokens[:, 1:], marks)
 
 
 def documents(
-    inputs: np.ndarray, following: np.ndarray, bos_id: int, starts: np.ndarray | None = None
+    inputs: np.ndarray, following: np.ndarray, marks: Marks, starts: np.ndarray | None = None
 ) -> Rows:
     """The arrays of `PACKED`, for inputs and the token after each, (b, T) int32.
 
     Args:
       starts: (b, T) bool, where a context begins although no document does.
     """
-    begins = inputs == bos_id
+    begins = inputs == marks.begin
     if starts is not None:
         begins |= starts
     segments = np.cumsum(begins, axis=1, dtype=np.int32)
     segments += ~begins[:, :1]
     column = np.arange(inputs.shape[1], dtype=np.int32)
+    given = (following == marks.begin) & (not marks.shared)
     begin = np.maximum.accumulate(np.where(begins, column, 0), axis=1)
     return {
         "inputs": np.ascontiguousarray(inputs),
-        "targets": np.where(following == bos_id, np.int32(IGNORED), following),
+        "targets": np.where(given, np.int32(IGNORED), following),
         "segments": segments,
         "positions": column - begin,
     }

@@ -16,7 +16,7 @@ import numpy as np
 from llm_jax.data.corpus import Corpus, Progress
 from llm_jax.data.same_text import common_prefix
 from llm_jax.data.sources import Source
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 SAMPLE_BYTES = 16_000_000
 """Text to compare, shared by all sources. Each source's first, last and longest documents are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from llm_jax.data.corpus import Corpus, Progress
 from llm_jax.data.same_text import key_number
 from llm_jax.data.splits import ChosenBy
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 BATCH_BYTES = 4 * 2**20
 """Text that is tokenised at a time."""
@@ -59,6 +60,7 @@ def tokenise(
         "tokens": sum(count["tokens"] for count in counts.values()),
         "bytes": sum(count["bytes"] for count in counts.values()),
         "text_bytes": corpus.num_bytes,
+        "special_as_text": writer.special,
     }
 
 
@@ -66,6 +68,7 @@ class StreamWriter:
     """Writes `<s> document </s> …` as raw uint16, or uint32 for a vocabulary above 65,536.
 
     Attributes:
+      special: documents that spell a special token, which is text in them.
       part_tokens: (parts of the corpus,) int64, tokens written of each.
     """
 
@@ -75,6 +78,9 @@ class StreamWriter:
         self._progress = progress
         self._dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
         self._done = 0
+        self.special = 0
+        # A text that is matched by no alternative at all matches nothing: `(?!)`.
+        self._special = re.compile("|".join(map(re.escape, tokenizer.special)) or "(?!)")
         self.part_tokens = np.zeros(len(corpus.parts), np.int64)
 
     def write(self, path: Path, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,9 +96,15 @@ class StreamWriter:
                 for ids in self._tokenizer.encode_documents(texts):
                     ids.astype(self._dtype).tofile(file)
                     self.part_tokens[next(parts)] += len(ids)
+                self.special += sum(map(self._spells_special, texts))
                 self._done += sum(len(text.encode()) for text in texts)
                 self._progress("tokenising bytes", self._done, self._corpus.num_bytes)
+            if self._tokenizer.marks.shared:
+                np.array([self._tokenizer.eos_id], self._dtype).tofile(file)
         return np.memmap(path, self._dtype, mode="r"), np.array(keys, np.uint64)
+
+    def _spells_special(self, text: str) -> bool:
+        return self._special.search(text) is not None
 
     def _batches(self, which: np.ndarray) -> Iterator[list[str]]:
         texts: list[str] = []

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from llm_jax.config import ConfigError, RunConfig, from_json, to_dict
+from llm_jax.data.tokenizers import Tokenizer, has_tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.train.checkpoint import saved_steps
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.load import load_run
-from llm_jax.train.manifest import file_sha256
 from llm_jax.train.precision import as_matrices
 from llm_jax.train.run_folder import changed_fields, in_words
 from llm_jax.train.state import State, fresh_optimizer
@@ -39,7 +39,7 @@ def parent_of(init_from: str, config: RunConfig, tokenizer_sha256: str) -> dict[
         What `LONGER` names may differ.
     """
     folder, step = folder_and_step(init_from)
-    is_run = all((folder / name).is_file() for name in ("run.json", "tokenizer.model"))
+    is_run = (folder / "run.json").is_file() and has_tokenizer(folder)
     steps = saved_steps(folder / "checkpoints") if is_run else []
     if not steps or step not in (None, *steps):
         raise ConfigError(
@@ -55,10 +55,10 @@ def parent_of(init_from: str, config: RunConfig, tokenizer_sha256: str) -> dict[
             f"--init-from is {init_from!r}, a run of another architecture ({in_words(changed)}): "
             "its weights do not fit."
         )
-    if file_sha256(folder / "tokenizer.model") != tokenizer_sha256:
+    if Tokenizer.load(folder).sha256 != tokenizer_sha256:
         raise ConfigError(
             f"--init-from is {init_from!r}, a run with another tokenizer: build the dataset with "
-            f"--tokenizer {folder / 'tokenizer.model'}."
+            f"--tokenizer {folder}."
         )
     return {
         "run": str(folder),

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax.config import ConfigError, RunConfig, from_dict
-from llm_jax.data.dataset import TOKENIZER_FILE, TokenDataset
+from llm_jax.data.dataset import TokenDataset
 from llm_jax.runs.history import Entry, History, beginning, read_history
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train.changes import check_standing, resume
@@ -57,7 +57,7 @@ def find_place(
       ConfigError: the folder, or `init_from`, does not match `config`.
     """
     out, text = Path(config.out), training_text(dataset)
-    tokenizer = dataset.path / TOKENIZER_FILE
+    tokenizer = dataset.tokenizer
     old = check_folder(config, tokenizer)
     if old is None:
         history = beginning(config, text, _parent(config, init_from, dataset))

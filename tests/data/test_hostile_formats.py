@@ -165,13 +165,13 @@ def test_csv_in_another_encoding(tmp_path: Path) -> None:
 def test_a_page_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_bytes(page("title"))
     os.truncate(tmp_path / "a.html", 2**30)  # a hole: zeros
-    (tmp_path / "b.html.gz").write_bytes(gzip.compress(b"<html>" + b"<p>a</p>" * 3_000_000))
+    (tmp_path / "b.html.gz").write_bytes(gzip.compress(b"<html>" + b"<p>a</p>" * 1_000_000))
     (tmp_path / "c.txt").write_text("sound")
     tracemalloc.start()
     texts, left_out = read(tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (texts, left_out.lost) == (["sound"], {"longer than 20,000,000 bytes": 2})
+    assert (texts, left_out.lost) == (["sound"], {"longer than 5,000,000 bytes": 2})
     assert peak < 80_000_000
 
 
@@ -205,6 +205,8 @@ def test_a_warc_that_is_cut_gives_the_records_before(tmp_path: Path, packed: boo
     whole, left_out = read(file)
     assert left_out.lost == {"not utf-8": 1}
     for size in [*range(1, len(raw), len(raw) // 40), len(raw) - 1, len(raw) - 4]:
+        if raw[size:].lstrip(b"\r\n").startswith((b"WARC/1.0", b"\x1f\x8b\x08")):
+            continue  # whole records only: nothing shows that there were more
         file.write_bytes(raw[:size])
         texts, left_out = read(file)
         assert texts == whole[: len(texts)]

@@ -14,7 +14,7 @@ from llm_jax.data import provenance
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import Document, FileSource, OwnSource
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 LINES = JAPANESE.splitlines()
 

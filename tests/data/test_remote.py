@@ -25,7 +25,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from llm_jax.config import UserError
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.sources import Document, FileSource, LeftOut, remote
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 
 def parquet(texts: list[str]) -> bytes:

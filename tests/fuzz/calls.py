@@ -41,6 +41,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--input", "texts", "--vocab-size", "300", "--character-coverage", "0.98",
          "--out", "made/tokenizer.model"),
     ),
+    "tokenizer extend": (
+        ("run", "made", "--add", "5", "--input", "texts"),
+        ("run", "made", "--add", "5", "--input", "texts", "--sample-bytes", "200"),
+    ),
     "tokenizer encode": (("--tokenizer", "tokenizer.model", "a cat"),
                          ("--tokenizer", "tokenizer.model")),
     "tokenizer decode": (("--tokenizer", "tokenizer.model", "265", "266"),

@@ -18,7 +18,7 @@ from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig,
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.report.outcome import compare
 from llm_jax.runs.history import FILE, beginning, read_history

@@ -40,7 +40,7 @@ from llm_jax.data.curate.workers import Workers
 from llm_jax.data.provenance import described_sources
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder, parents_of, short_name
 
@@ -182,7 +182,8 @@ def _prepare(plan: Plan, spec: CurateSpec) -> None:
     for step in spec.recipe.steps:
         step.prepare(plan.steps_folder)
     if spec.tokenizer:
-        plan.tokenizer.write_bytes(spec.tokenizer.model)
+        plan.tokenizer.mkdir(exist_ok=True)
+        spec.tokenizer.save(plan.tokenizer)
     plan.write()
 
 

@@ -2,7 +2,7 @@
 
 <work>/plan.json                    recipe, sources, names of the steps
 <work>/steps/                       what steps have prepared
-<work>/tokenizer.model              if tokens are counted
+<work>/counts_with/                 the tokenizer, if tokens are counted
 <work>/read/NNNNN.jsonl.zst         documents of the sources, gone once pass 0 has read them
 <work>/pass-P/NNNNN.jsonl.zst       documents that pass P kept
 <work>/pass-P/NNNNN.rows.npy        their rows for the joint step that begins pass P + 1
@@ -27,7 +27,7 @@ from llm_jax.data.curate.step import JointStep, Step
 from llm_jax.runs.files import write_text
 
 PLAN_FILE = "plan.json"
-TOKENIZER = "tokenizer.model"
+TOKENIZER = "counts_with"
 Named = tuple[str, Step]
 
 

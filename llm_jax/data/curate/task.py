@@ -93,9 +93,9 @@ class _Answers:
 
 
 def _token_counter(plan: Plan) -> CountTokens | None:
-    if not plan.tokenizer.is_file():
+    if not plan.tokenizer.is_dir():
         return None
-    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.data.tokenizers import Tokenizer
 
     tokenizer = Tokenizer.load(plan.tokenizer)
     return lambda text: len(tokenizer.encode_documents([text])[0])

@@ -14,9 +14,9 @@ from llm_jax.data.sources.encodings import Encoding, encoding_of
 from llm_jax.data.sources.left_out import Unusable
 from llm_jax.data.sources.text_key import OWN
 
-MOST_BYTES = 20_000_000
-"""A longer page is left out: its tree takes ten times its size in memory. It is trafilatura's own
-limit for what it downloads."""
+MOST_BYTES = 5_000_000
+"""A longer page is left out: trafilatura takes seconds for each megabyte, and a hundred times its
+size in memory."""
 CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w:.-]{1,40})", re.IGNORECASE)
 CHARSET_WITHIN = 1024
 """Bytes in which HTML's standard looks for the charset."""
@@ -86,8 +86,9 @@ def page(html: str, fields: Iterable[str], url: str = "") -> dict[str, Any] | No
       Unusable: the parser gives up.
     """
     wanted = set(fields) & set(FIELDS)
+    trafilatura = _trafilatura()
     try:
-        found = _trafilatura().bare_extraction(
+        found = trafilatura.bare_extraction(
             html,
             url=url or None,
             favor_precision=True,

@@ -52,11 +52,22 @@ def rows(
     class Quiet(ArchiveIterator):
         INC_RECORD = ""  # it goes to stderr
 
+        def _next_record(self, next_line: Any) -> Any:
+            try:
+                return super()._next_record(next_line)
+            except EOFError:  # the end of the file, unless a record has begun
+                if next_line:
+                    raise Unusable(UNREADABLE, "ends too early", cut=True) from None
+                raise
+
     file = PiecesFile(pieces)
     number = 0
     try:
         for number, record in enumerate(Quiet(file), 1):
+            if not (record.rec_headers.get_header("Content-Length") or "").strip().isdecimal():
+                raise ValueError("a record without Content-Length")
             if reason := _reason_to_skip(record):
+                _drain(record)
                 left_out.skip(reason, name, number)
                 continue
             try:
@@ -130,8 +141,13 @@ def _content(record: Any, most: int) -> bytes:
         if size > most:
             raise too_long(most)
         parts.append(part)
-    while record.raw_stream.read(1 << 16):  # what is behind a compressed content
+    _drain(record)
+    return b"".join(parts)
+
+
+def _drain(record: Any) -> None:
+    """Reads what is left of a record; raises `Unusable` if that is less than it says."""
+    while record.raw_stream.read(1 << 16):
         pass
     if getattr(record.raw_stream, "limit", 1) > 0:
         raise Unusable(UNREADABLE, "ends too early", cut=True)
-    return b"".join(parts)
