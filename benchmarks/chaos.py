@@ -46,7 +46,6 @@ PATIENCE = 600.0
 def trainer(path: str) -> None:
     """`llm-jax train PATH`, with poisoned batches."""
     import jax.numpy as jnp
-    from jax._src import compiler
 
     from llm_jax.cli import main
     from llm_jax.data.batches import Batches
@@ -66,17 +65,23 @@ def trainer(path: str) -> None:
         batch = batch | {"positions": batch["positions"] % mark}
         return loss_fn(params, batch, weight * jnp.where(bad, jnp.nan, 1.0), config)
 
+    cache_programs_of_all()
+    Batches.run, step.loss_fn = marked, poisoned  # type: ignore[method-assign]
+    main(["train", path])
+
+
+def cache_programs_of_all() -> None:
+    """Caches the programs of every process. JAX caches only those of process 0, which on a CPU
+    other processes cannot use."""
+    from jax._src import compiler
+
     def kept(*arguments):
-        """Caches the programs of every process. JAX caches only those of process 0, which on a CPU
-        other processes cannot use."""
         gang = compiler.distributed.global_state
         number, gang.process_id = gang.process_id, 0
         write(*arguments)
         gang.process_id = number
 
     write, compiler._cache_write = compiler._cache_write, kept
-    Batches.run, step.loss_fn = marked, poisoned  # type: ignore[method-assign]
-    main(["train", path])
 
 
 def dataset(folder: Path) -> Path:
@@ -355,7 +360,7 @@ def outcome(out: Path) -> tuple[dict, dict[int, float], list[int]]:
     """Parameters, moments and guard of the last checkpoint; losses; skipped steps."""
     import jax
 
-    from llm_jax.train.checkpoint import saved_steps
+    from llm_jax.train.damage import saved_steps
     from llm_jax.train.metrics import read_metrics
 
     step = out.absolute() / "checkpoints" / str(saved_steps(out / "checkpoints")[0])
@@ -378,8 +383,9 @@ def arrays(item: Path):
     return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=wanted))
 
 
-def compare(calm: Path, disturbed: Path) -> None:
-    """Ends the program unless both runs are equal, bit for bit."""
+def compare(calm: Path, disturbed: Path) -> tuple[int, list[int]]:
+    """Ends the program unless both runs are equal, bit for bit. Returns their last step, and the
+    steps that were skipped."""
     import numpy as np
 
     (a, losses_a, skipped_a), (b, losses_b, skipped_b) = outcome(calm), outcome(disturbed)
@@ -390,8 +396,7 @@ def compare(calm: Path, disturbed: Path) -> None:
         raise SystemExit(f"the final state differs in {different}")
     if losses_a != losses_b or skipped_a != skipped_b:
         raise SystemExit("losses or skipped steps differ")
-    if not set(skipped_a) >= {step + 1 for step in POISONED if step < max(losses_a)}:
-        raise SystemExit(f"poisoned steps were not skipped: {skipped_a}")
+    return max(losses_a), skipped_a
 
 
 @contextlib.contextmanager
@@ -441,7 +446,9 @@ def main() -> None:
         job.launch()
         done = disturb(job, Faults(job, data, disk, dice), schedule(args.faults, dice, kinds))
         job.finish()
-        compare(calm.out, job.out)
+        last, skipped = compare(calm.out, job.out)
+        if not set(skipped) >= {step + 1 for step in POISONED if step < last}:
+            raise SystemExit(f"poisoned steps were not skipped: {skipped}")
         report(done, job, middle - started, time.monotonic() - middle)
 
 
@@ -449,7 +456,7 @@ def report(done: list[dict], job: Job, calm: float, disturbed: float) -> None:
     from llm_jax.runs.starts import accounted, goodput, read_starts
 
     starts = read_starts(job.out)
-    logs = (job.out / "launch/attempts").glob("*/host.0.log")
+    logs = (job.out / "launch/logs").glob("*/host.0.log")
     near = sum("on the hosts' own disks is used" in path.read_text() for path in logs)
     by_kind = {
         kind: {

@@ -15,7 +15,8 @@ from llm_jax.config import to_json
 from llm_jax.config.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
-CLOUD = ("--data.path", "gs://b/text", "--out", "gs://b/run", "--image", "i", "--accelerator")
+IMAGE = "i@sha256:" + "0" * 64
+CLOUD = ("--data.path", "gs://b/text", "--out", "gs://b/run", "--image", IMAGE, "--accelerator")
 TPU = ("--backend", "tpu", "--project", "p", "--zone", "us-east5-a")
 
 

@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokenizer.model, tokenizer.json or a folder with one (default: FOLDER)",
     )
     parser.add_argument(
+        "--licence",
+        metavar="NAME",
+        help="licence of the model, for the lineage (default: what its README.md says)",
+    )
+    parser.add_argument(
         "--no-check", action="store_true", help="do not compare logits with transformers"
     )
 
@@ -50,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tokenizer = tokenizer_of(args.folder, args.tokenizer)
     with only_writer(args.run, "llm-jax import"):
         config, files, difference = import_run(
-            args.folder, args.run, tokenizer, check=not args.no_check
+            args.folder, args.run, tokenizer, check=not args.no_check, licence=args.licence
         )
     return {
         "format": "hf",

@@ -13,6 +13,7 @@ EXTRAS = {
     "qwix": "quantize",
     "google.cloud.storage": "launch-gcp",
     "google.cloud.tpu_v2": "launch-gcp",
+    "uv": "launch-gcp",
     "kubernetes": "launch-gke",
     "yaml": "launch-gke",
     "wandb": "wandb",

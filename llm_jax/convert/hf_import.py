@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from llm_jax.config import (
     RunConfig,
     UserError,
     read_json,
+    read_text,
     to_dict,
     to_json,
 )
@@ -124,9 +126,12 @@ def read_with(folder: Path, tokenizer: Tokenizer) -> tuple[ModelConfig, Params]:
 
 
 def import_run(
-    folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool
+    folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool, licence: str | None = None
 ) -> tuple[RunConfig, list[str], float | None]:
     """Creates a run folder whose checkpoint 0 holds the weights of `folder`.
+
+    Args:
+      licence: of the model; None: what the model card in `folder` says, if it does.
 
     Returns:
       The run's config, the files and folders in it, and the largest difference of logits from
@@ -156,10 +161,24 @@ def import_run(
     with new_folder(out) as made:
         write_run(made, config, params, tokenizer)
         kept_files.keep(folder, made)
-        parent = {"run": str(folder.absolute()), "name": folder.absolute().name, "step": 0}
+        place = folder.absolute()
+        parent = {"kind": "model", "run": str(place), "name": place.name, "step": 0}
+        parent["licence"] = licence or _licence_of(folder)
         append(made, beginning(config, None, parent).entries[0])
         files = sorted(path.name for path in made.iterdir())
     return config, files, difference
+
+
+def _licence_of(folder: Path) -> str | None:
+    """The licence in the front matter of the folder's README.md; None if it says none."""
+    try:
+        card = read_text(folder / "README.md")
+    except UserError:
+        return None
+    front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    said = dict(re.findall(r"^(license|license_name):[ \t]*(\S+)", front[1], re.M) if front else ())
+    name = said.get("license_name") or said.get("license")
+    return name.strip("\"'") if name else None
 
 
 def run_config(model: ModelConfig, out: Path) -> RunConfig:

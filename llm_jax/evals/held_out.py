@@ -17,15 +17,21 @@ from llm_jax.evals import ngram
 from llm_jax.evals.score import Score
 
 
-def open_dataset(config: RunConfig, tokenizer: Tokenizer) -> TokenDataset:
-    """The run's dataset; raises `UserError` if it is missing or has another tokenizer."""
-    dataset = TokenDataset.open(config.data.path)
-    if dataset.tokenizer.sha256 != tokenizer.sha256:
-        raise UserError(
-            f"The dataset in {config.data.path} has another tokenizer than the run: build it again "
-            f"with --tokenizer {config.out}, or evaluate --text."
-        )
-    return dataset
+def open_datasets(config: RunConfig, tokenizer: Tokenizer) -> dict[str, TokenDataset]:
+    """Name of each source of the run's mixture → its dataset; a dataset alone has the name "".
+
+    Raises:
+      UserError: one is missing or has another tokenizer.
+    """
+    found = {}
+    for name, path in config.data.folders.items():
+        dataset = found[name] = TokenDataset.open(path)
+        if dataset.tokenizer.sha256 != tokenizer.sha256:
+            raise UserError(
+                f"The dataset in {path} has another tokenizer than the run: build it again with "
+                f"--tokenizer {config.out}, or evaluate --text."
+            )
+    return found
 
 
 def read_texts(

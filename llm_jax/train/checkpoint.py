@@ -4,7 +4,7 @@
     <out>/checkpoints/<step>/params    tree of the model
     <out>/checkpoints/<step>/opt       optimizer state, nested dicts with the names of its fields
     <out>/checkpoints/<step>/guard     the guard's recent losses and counts
-    <out>/checkpoints/<step>/meta      config, step, data order, tokenizer hash, library versions
+    <out>/checkpoints/<step>/meta      config, step, data order, lineage, tokenizer hash, versions
     <out>/checkpoints/<step>/manifest.json  sizes and checksums of these files
     <out>/damaged/<step>               a checkpoint whose files changed after they were written
 
@@ -19,7 +19,9 @@ import contextlib
 import importlib.metadata
 import logging
 import shutil
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,14 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from llm_jax.config import RunConfig, from_dict, to_dict
+from llm_jax.runs.slow_save import SlowSave, keep_slow_save
 from llm_jax.train import distributed
+from llm_jax.train.damage import saved_steps, set_damaged_aside
 from llm_jax.train.failures import Damaged, FileFailure, no_orbax_noise, reason
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.local_checkpoints import LocalCheckpoints
-from llm_jax.train.manifest import (
-    MANIFEST,
-    damage_sentence,
-    first_damage,
-    require_regular,
-    unchecked_sentence,
-    write_manifest,
-)
+from llm_jax.train.manager import Barrier, Manager
+from llm_jax.train.manifest import require_regular
 from llm_jax.train.plain import plain, unplain
 from llm_jax.train.run_folder import (
     CHECKPOINT_FORMAT,
@@ -48,11 +46,23 @@ from llm_jax.train.run_folder import (
     check_format,
     check_tokenizer,
 )
+from llm_jax.train.save_speed import SaveSpeed, save_speed
 from llm_jax.train.state import State, fresh_optimizer
+from llm_jax.train.sums import ITEM, Committed, SumsSave
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
+
+
+@dataclass(frozen=True)
+class Hold:
+    """For how long a save held the loop, in seconds."""
+
+    waiting: float
+    """Until the save before it had ended."""
+    copying: float
+    """Until the state was in the host's memory, and all processes had begun."""
 
 
 class Checkpointer:
@@ -60,31 +70,47 @@ class Checkpointer:
 
     Attributes:
       notes: sentences about the checkpoints found, such as damaged ones that were moved away.
+      speed: how fast the run's earlier saves were, and the deadline that follows.
     """
 
     @classmethod
-    def open(cls, config: RunConfig, tokenizer_sha256: str) -> Checkpointer:
-        """Opens the folder of checkpoints, or creates it, and moves damaged checkpoints away."""
-        folder = Path(config.out).absolute() / "checkpoints"
+    def open(cls, config: RunConfig, tokenizer_sha256: str, abstract: State) -> Checkpointer:
+        """Opens the folder of checkpoints, or creates it, and moves damaged checkpoints away.
+
+        Args:
+          abstract: the state that is saved and restored.
+        """
+        out = Path(config.out).absolute()
+        folder = out / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
         require_regular(folder)
-        return cls(config, tokenizer_sha256, folder, set_damaged_aside(folder))
+        notes = set_damaged_aside(folder)
+        return cls(config, tokenizer_sha256, folder, notes, save_speed(out, abstract))
 
     def __init__(
-        self, config: RunConfig, tokenizer_sha256: str, folder: Path, notes: list[str]
+        self,
+        config: RunConfig,
+        tokenizer_sha256: str,
+        folder: Path,
+        notes: list[str],
+        speed: SaveSpeed,
     ) -> None:
         self.config, self.tokenizer_sha256 = config, tokenizer_sha256
-        self.folder, self.notes = folder, notes
+        self.folder, self.notes, self.speed = folder, notes, speed
+        self._barrier = Barrier()
         policy = config.checkpoint
         options = ocp.CheckpointManagerOptions(
             max_to_keep=policy.keep_last,
             keep_period=policy.keep_every,
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._before_rename),
+            async_options=ocp.AsyncOptions(
+                timeout_secs=speed.deadline, barrier_sync_fn=self._barrier
+            ),
+            temporary_path_class=Committed,
         )
         self._saving = 0
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = Manager(self.folder, options=options)
         self._local = LocalCheckpoints(config) if policy.local else None
         self._near: int | None = None
         """Step to restore from the hosts' own disks, if that is ahead of the run's folder."""
@@ -113,11 +139,17 @@ class Checkpointer:
                 )
         return saved if self._near is None else self._near
 
-    def save(self, state: State, step: int, standing: dict[str, Any]) -> None:
+    def save(
+        self, state: State, step: int, standing: dict[str, Any], lineage: dict[str, Any]
+    ) -> Hold:
         """Starts saving. Arrays are copied before this returns; files are written afterwards.
 
         Args:
           standing: what the run has read by then (`History.standing`).
+          lineage: that of the state (`runs/lineage.py`).
+
+        Returns:
+          The seconds for which the caller was held.
 
         Raises:
           UserError: this save, or the one before it, could not be written.
@@ -128,6 +160,7 @@ class Checkpointer:
             "step": step,
             "config": to_dict(self.config),
             "data": {"seed": self.config.data.seed, "next_step": step} | standing,
+            "lineage": lineage,
             "tokenizer_sha256": self.tokenizer_sha256,
             "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
         }
@@ -136,22 +169,34 @@ class Checkpointer:
             opt=ocp.args.StandardSave(plain(state["opt"])),
             guard=ocp.args.StandardSave(state["guard"]),
             meta=ocp.args.JsonSave(meta),
+            **{ITEM: SumsSave()},
         )
+        began = time.perf_counter()
         self.wait()  # `_saving` holds one step at a time
+        waited = time.perf_counter()
         with self._explained():
             self._saving = step
             self._manager.save(step, args=args)
+        return Hold(waited - began, time.perf_counter() - waited)
 
-    def _before_rename(self) -> None:
-        """Orbax calls this, on its thread, when all hosts have written their files."""
-        if jax.process_index() == 0:
-            for folder in self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
-                write_manifest(folder)
+    def check(self) -> None:
+        """Raises the error of a save in the background, if this process's part has failed."""
+        if self._barrier.failure is not None:
+            self.wait()
 
     def save_near(self, state: State, step: int) -> None:
         """Saves on the hosts' own disks. If a disk fails, the run warns and continues."""
         assert self._local is not None
         self._local.save(state, step)
+
+    def secure_near(self, state: State, step: int) -> bool:
+        """Saves on the hosts' own disks, and waits. Whether every process has; False if the run
+        keeps no checkpoints there."""
+        if self._local is None:
+            return False
+        self._local.save(state, step)
+        self._local.wait()
+        return bool(np.all(multihost_utils.process_allgather(np.bool_(self._local.has(step)))))
 
     def wait(self) -> None:
         """Returns when everything saved is on disk; raises as `save` does."""
@@ -238,13 +283,11 @@ class Checkpointer:
         except (OSError, ValueError, RuntimeError) as error:
             if distributed.is_peer_lost(error):
                 raise
+            if isinstance(error, TimeoutError) and jax.process_index() == 0:
+                late = SlowSave(self._saving, self.speed.deadline)
+                with contextlib.suppress(OSError):  # the sentence below says what failed
+                    keep_slow_save(Path(self.config.out), late)
             raise FileFailure(self.config.out, error, saved_steps(self.folder)) from error
-
-
-def saved_steps(folder: Path) -> list[int]:
-    """Steps of the whole checkpoints in a `checkpoints` folder, newest first."""
-    found = ocp.path.step.standard_name_format().find_all(folder)
-    return sorted((one.step for one in found), reverse=True)
 
 
 def forget_after(folder: Path, step: int) -> int:
@@ -256,57 +299,3 @@ def forget_after(folder: Path, step: int) -> int:
         if newer > step:
             shutil.rmtree(folder / str(newer))
     return next(iter(saved_steps(folder)), 0)
-
-
-UNDAMAGED, NOTE_DAMAGED = 2**30, -2
-"""Beside the places of `first_damage`."""
-
-
-def set_damaged_aside(folder: Path) -> list[str]:
-    """Moves damaged checkpoints out of `folder` until the newest one is undamaged.
-
-    Each process reads its share of the files. Orbax reads its note about every checkpoint, so
-    older checkpoints whose note is damaged are moved too.
-
-    Returns a sentence for each damaged checkpoint, and for a newest one without a manifest.
-    """
-    notes, newest = [], None
-    for step in saved_steps(folder):
-        checkpoint = folder / str(step)
-        place = _note_damage(checkpoint)
-        if place is None and newest is None:
-            place = first_damage(checkpoint, jax.process_index(), jax.process_count())
-        mine = np.int32(UNDAMAGED if place is None else place)
-        worst = int(np.min(multihost_utils.process_allgather(mine)))
-        if worst == UNDAMAGED:
-            if newest is None and not (checkpoint / MANIFEST).exists():
-                notes.append(unchecked_sentence(step))
-            newest = step if newest is None else newest
-            continue
-        why = (
-            f"Orbax's note {NOTE} cannot be read"
-            if worst == NOTE_DAMAGED
-            else damage_sentence(checkpoint, worst)
-        )
-        aside = folder.parent / "damaged" / str(step)
-        if jax.process_index() == 0:
-            aside.parent.mkdir(exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            checkpoint.rename(aside)
-        used = "the one before is used" if newest is None else f"checkpoint {newest} is used"
-        notes.append(f"Checkpoint {step} is damaged ({why}): it was moved to {aside}, and {used}.")
-    distributed.wait_for_all("damaged checkpoints are aside")
-    return notes
-
-
-NOTE = "_CHECKPOINT_METADATA"
-
-
-def _note_damage(checkpoint: Path) -> int | None:
-    """`NOTE_DAMAGED` if Orbax cannot read its note about the checkpoint. A missing one is fine."""
-    name_format = ocp.path.step.standard_name_format()
-    try:
-        name_format.find_step(checkpoint.parent, int(checkpoint.name)).commit_timestamp  # noqa: B018
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return NOTE_DAMAGED
-    return None

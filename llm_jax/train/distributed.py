@@ -47,9 +47,17 @@ def join() -> None:
 
 
 def is_peer_lost(error: BaseException) -> bool:
-    """Whether `error` comes from a collective or a barrier that another process has left."""
-    several = jax.process_count() > 1
-    return several and isinstance(error, RuntimeError) and bool(PEER_SIGNS.search(str(error)))
+    """Whether `error` comes from a collective or a barrier that another process has left.
+
+    Orbax calls whatever ends a barrier a time-out. Its cause says whether it was one, or whether
+    the barrier failed because a process was lost.
+    """
+    if jax.process_count() == 1:
+        return False
+    if isinstance(error, TimeoutError):
+        cause = error.__cause__
+        return isinstance(cause, RuntimeError) and "DEADLINE_EXCEEDED" not in str(cause)
+    return isinstance(error, (RuntimeError, ValueError)) and bool(PEER_SIGNS.search(str(error)))
 
 
 def wait_for_all(what: str) -> None:

@@ -16,7 +16,7 @@ from llm_jax.config import RunConfig, UserError, read_config, require_shape
 from llm_jax.config.extensions import is_own_code
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
-from llm_jax.train.checkpoint import saved_steps
+from llm_jax.train.damage import saved_steps
 from llm_jax.train.failures import Damaged, no_orbax_noise, reason
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import (

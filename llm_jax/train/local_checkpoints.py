@@ -121,6 +121,10 @@ class LocalCheckpoints:
         self._thread = threading.Thread(target=self._write, args=(held, step))
         self._thread.start()
 
+    def has(self, step: int) -> bool:
+        """Whether this process's part of `step` is written."""
+        return not self._off and (self.folder / str(step) / FILE).is_file()
+
     def _write(self, held: dict[str, np.ndarray], step: int) -> None:
         unfinished, whole = self.folder / f".{step}", self.folder / str(step)
         try:

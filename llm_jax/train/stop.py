@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -16,6 +18,10 @@ from jax.experimental import multihost_utils
 
 from llm_jax.config.exits import INTERRUPTED, PREEMPTED
 
+NOTICED = 1.5
+"""Seconds until JAX, which looks once a second, notices a SIGTERM and has told all processes. They
+stop at the second step after that at the latest."""
+
 
 class Stop:
     """Handles SIGTERM and SIGINT inside its context. A second SIGINT ends the process at once.
@@ -24,10 +30,15 @@ class Stop:
     the main thread. In another thread, this handles no signal and prints that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float | None = None) -> None:
+        """`grace`: seconds from SIGTERM to the end of the process, if something tells them."""
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
         self._polls = 0
+        self._grace = grace
+        now = time.monotonic()
+        self._polled = collections.deque([now, now, now], maxlen=3)
+        self._told: float | None = None
 
     def __enter__(self) -> Stop:
         if not in_main_thread():
@@ -55,6 +66,7 @@ class Stop:
         if self.signal == signal.SIGINT == number:
             raise KeyboardInterrupt
         self.signal = number
+        self._told = self._told or time.monotonic()
 
     @contextlib.contextmanager
     def leaving_at_once(self) -> Iterator[None]:
@@ -90,9 +102,17 @@ class Stop:
         if self.signal is not None and jax.process_count() > 1:
             return True
         self._polls += 1
+        self._polled.append(time.monotonic())
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(self._polls):
             self.signal = self.signal or signal.SIGTERM
+            self._told = self._polled[0] - NOTICED
         return self.signal is not None
+
+    def left(self) -> float | None:
+        """Seconds until the process will be ended; None if nothing tells, or it was not asked."""
+        if self._grace is None or self._told is None:
+            return None
+        return self._grace - (time.monotonic() - self._told)
 
     @property
     def exit_code(self) -> int:

@@ -63,6 +63,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--good", "texts", "--bad", "texts/b.jsonl", "--out", "made/quality.safetensors"),
     ),
     "data inspect": (("dataset",), ("dataset", "--split", "validation", "--samples", "2")),
+    "data mix": (
+        ("a=dataset", "--tokens", "1M", "--max-epochs", "1000", "--write", "made/mixture.json"),
+        ("a=dataset", "--tokens", "1M", "--method", "temperature"),
+    ),
     "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",)),
     "train": (
         ("run/run.json",),
@@ -70,6 +74,7 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run.json", "--data.path", "texts", "--out", "made"),
     ),
     "eval": (("run", "--text", "texts"), ("run",), ("run", "--ngram", "2")),
+    "lineage": (("run",),),
     "generate": (
         ("run", "--prompt", "a cat", "--max-tokens", "3"),
         ("run", "--prompt-file", "texts/a.txt", "--max-tokens", "2", "--temperature", "0"),
@@ -81,11 +86,15 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run.json", "--out", "made", "--accelerator", "cpu-2", "--dry-run"),
         ("--spec", "job.json", "--dry-run"),
         ("planned.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "tpu",
-         "--project", "p", "--zone", "us-east5-a", "--image", "x", "--dry-run"),
+         "--project", "p", "--zone", "us-east5-a", "--image", "x@sha256:" + "0" * 64, "--dry-run"),
         ("run.json", "--out", "made", "--accelerator", "h100-8", "--backend", "slurm",
          "--dry-run"),
         ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
-         "--image", "x", "--manifest", "--dry-run"),
+         "--image", "x@sha256:" + "0" * 64, "--manifest", "--dry-run"),
+    ),
+    "launch preflight": (
+        ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
+         "--image", "x@sha256:" + "0" * 64),
     ),
     "launch status": (("job",),),
     "launch logs": (("job",), ("job", "--host", "1", "--tail", "2")),

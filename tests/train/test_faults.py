@@ -22,21 +22,22 @@ from llm_jax.runs.rollbacks import Rollback, read_rollbacks
 from llm_jax.runs.starts import Start, accounted, goodput
 from llm_jax.train import clock as clock_module
 from llm_jax.train import step as step_module
-from llm_jax.train.checkpoint import forget_after, saved_steps, set_damaged_aside
+from llm_jax.train.checkpoint import forget_after
 from llm_jax.train.course import stages
+from llm_jax.train.damage import saved_steps, set_damaged_aside
 from llm_jax.train.loop import train
 from llm_jax.train.manifest import damage_sentence, first_damage, write_manifest
 from llm_jax.train.metrics import read_metrics
 from llm_jax.train.rollback import Diverged
 
 
-def checkpoint(folder: Path, step: int) -> Path:
-    """A folder that looks like a whole checkpoint of two files."""
+def checkpoint(folder: Path, step: int, note: str = "{}") -> Path:
+    """A folder that looks like a whole checkpoint of two files and Orbax's note."""
     made = folder / str(step)
     (made / "params" / "d").mkdir(parents=True)
     (made / "params" / "d" / "one").write_bytes(b"1" * 100)
     (made / "params" / "two").write_bytes(b"2" * 100)
-    (made / "_CHECKPOINT_METADATA").write_text("Orbax rewrites this")
+    (made / "_CHECKPOINT_METADATA").write_text(note)
     write_manifest(made)
     return made
 
@@ -53,21 +54,28 @@ def damage(made: Path, how: str) -> str:
     if how == "missing":
         file.unlink()
         return "params/two is missing"
+    if how == "note":
+        (made / "_CHECKPOINT_METADATA").write_text("{ }")
+        return "_CHECKPOINT_METADATA has 3 bytes instead of 2"
     (made / "manifest.json").write_text('{"params/two": 1}')
     return "its manifest.json cannot be read"
 
 
-@pytest.mark.parametrize("how", ["short", "flipped", "missing", "manifest"])
+@pytest.mark.parametrize("how", ["short", "flipped", "missing", "note", "manifest"])
 def test_damage_is_found_and_set_aside(how: str, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     for step in (5, 10, 15):
-        (checkpoint(folder, step) / "_CHECKPOINT_METADATA").write_text("rewritten")
-    assert set_damaged_aside(folder) == []
+        checkpoint(folder, step)
+    (fine,) = set_damaged_aside(folder)
+    assert fine.startswith("Checkpoint 15 is undamaged: 1 process read 0.0 MB each")
     words = [damage(folder / str(step), how) for step in (15, 10)]
     assert damage_sentence(folder / "15", first_damage(folder / "15") or 0) == words[0]
-    if how != "manifest":  # each host looks at its own files: the second of these two is damaged
-        assert [first_damage(folder / "15", host, 2) for host in (0, 1)] == [None, 1]
-    notes = set_damaged_aside(folder)
+    if how != "manifest":  # one of two hosts finds it, the one that reads that file
+        place = 0 if how == "note" else 2
+        found = [first_damage(folder / "15", host, 2) for host in (0, 1)]
+        assert found == ([place, None] if how == "note" else [None, place])
+    *notes, last = set_damaged_aside(folder)
+    assert last.startswith("Checkpoint 5 is undamaged: ")
     assert [note.split(":")[0] for note in notes] == [
         f"Checkpoint {step} is damaged ({word})" for step, word in zip((15, 10), words, strict=True)
     ]
@@ -79,8 +87,9 @@ def test_orbax_notes_that_it_cannot_read_are_set_aside(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     notes = {5: "[]", 10: "{}", 15: '{"item_handlers": 3}', 20: "no JSON, which Orbax ignores"}
     for step, note in notes.items():
-        (checkpoint(folder, step) / "_CHECKPOINT_METADATA").write_text(note)
-    said = set_damaged_aside(folder)
+        checkpoint(folder, step, note)
+    fine, *said = set_damaged_aside(folder)
+    assert fine.startswith("Checkpoint 20 is undamaged: ")
     assert saved_steps(folder) == [20, 10]
     assert [line.split(" is damaged")[0] for line in said] == ["Checkpoint 15", "Checkpoint 5"]
     assert all("_CHECKPOINT_METADATA" in line and "checkpoint 20 is used" in line for line in said)
@@ -121,11 +130,14 @@ def test_time_is_accounted_over_starts() -> None:
     assert accounted([]) == {"productive": 0, "lost": 0, "idle": 0}
 
 
-@pytest.mark.parametrize(("seconds", "most"), [(0.0, 101), (0.1, 21), (10.0, 5)])
+@pytest.mark.parametrize(
+    ("seconds", "processes", "most"),
+    [(0.0, 1, 101), (0.1, 1, 21), (10.0, 1, 5), (0.0, 128, 26), (0.1, 2048, 3)],
+)
 def test_slow_storage_is_written_to_less_often(
-    seconds: float, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seconds: float, processes: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """100 s of steps, on storage where each report takes `seconds`."""
+    """100 s of steps, on storage where each report takes `seconds`, by one of several processes."""
     now = [0.0]
     written: list[float] = []
 
@@ -136,7 +148,7 @@ def test_slow_storage_is_written_to_less_often(
     fake = SimpleNamespace(perf_counter=lambda: now[0], time=lambda: now[0])
     monkeypatch.setattr(clock_module, "time", fake)
     monkeypatch.setattr(clock_module, "write_starts", write)
-    clock = clock_module.Clock(tmp_path, 0)
+    clock = clock_module.Clock(tmp_path, 0, processes)
     clock.begin(0, "1 × cpu")
     step = 0
     while now[0] < 100:
@@ -145,7 +157,7 @@ def test_slow_storage_is_written_to_less_often(
         clock.stepped(step)
     assert most * 0.7 < len(written) <= most
     assert json.loads((tmp_path / "status.0.json").read_text())["step"] > 0
-    if seconds == 0.1:
+    if seconds == 0.1 and processes == 1:
         assert sum(seconds for _ in written) / now[0] <= 0.025
 
 
