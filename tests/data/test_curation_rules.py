@@ -104,6 +104,13 @@ def test_words_are_split_as_spacy_splits_them(text: str, words: str) -> None:
     assert words_of(text) == words.split()
 
 
+def test_long_runs_of_machine_text_take_no_time_that_grows_with_the_square() -> None:
+    """Each is a megabyte without a space, where the square would be 10^12 steps."""
+    for run in ("(" * 10**6, "a:b@" * 250_000, "x" * 10**6, "ab.cd:" * 170_000):
+        assert 1 <= len(words_of(run)) <= len(run)
+    assert words_of("(" * 2000) == ["("] * 2000
+
+
 @pytest.mark.parametrize(
     ("line", "sentences"),
     [("", 0), ("One", 1), ("One. Two", 2), ("Well... yes", 1), ('"Yes?" he said. (He did!)', 3)],
