@@ -117,3 +117,12 @@ def test_long_runs_of_machine_text_take_no_time_that_grows_with_the_square() -> 
 )
 def test_sentences_begin_after_a_mark_that_ends_one(line: str, sentences: int) -> None:
     assert count_sentences(line) == sentences
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "1-", "(", "a@", "。", "\n", "a:", "あ", "\n脚注 ", "090-1234 "]
+)
+def test_a_text_of_one_mark_takes_no_time_that_grows_with_its_square(text: str) -> None:
+    long = text * (100_000 // len(text))
+    for step in RULES.values():
+        verdict(step, long)

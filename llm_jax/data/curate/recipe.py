@@ -104,8 +104,8 @@ RECIPES = {
     "none": Recipe(),
 }
 """FineWeb's thresholds, and its order but for Gopher's rules, of which the cheaper one, which also
-bounds the length of a text, comes first; as FineWeb, C4 without its rule about the ends of lines. For
-Japanese the rules of llm-jp-corpus, HojiChar and Swallow in turn."""
+bounds the length of a text, comes first; C4 is without its rule about the ends of lines, as in
+FineWeb. For Japanese the rules of llm-jp-corpus, HojiChar and Swallow in turn."""
 
 
 def load_recipe(reference: str) -> Recipe:
