@@ -27,8 +27,8 @@ from llm_jax.config import (
     UserError,
     to_dict,
 )
-from llm_jax.data import tokenizer
 from llm_jax.data.dataset import TokenDataset
+from llm_jax.data.tokenizers import training
 from llm_jax.runs.history import Entry, History, Text, beginning, mixed_text
 from llm_jax.runs.lineage import saved_lineage
 from llm_jax.train.course import segments, stages
@@ -252,8 +252,8 @@ def test_another_tokenizer_is_refused(
     shutil.copytree(three_sources["books"], other)
     info = json.loads((other / "dataset.json").read_text())
     texts = [f"def f{i}(self): return {i}" for i in range(3000)]
-    made = tokenizer.train(texts, vocab_size=300)
-    (other / "tokenizer.model").write_bytes(made.model)
+    made = training.train(texts, vocab_size=300)
+    (other / "tokenizer.model").write_bytes(made.content)
     (other / "dataset.json").write_text(json.dumps(info | {"tokenizer_sha256": made.sha256}))
     folders = {"web": three_sources["web"], "books": other}
     with pytest.raises(ConfigError, match=r"another tokenizer than .*web: build it again"):
