@@ -456,7 +456,7 @@ def report(done: list[dict], job: Job, calm: float, disturbed: float) -> None:
     from llm_jax.runs.starts import accounted, goodput, read_starts
 
     starts = read_starts(job.out)
-    logs = (job.out / "launch/attempts").glob("*/host.0.log")
+    logs = (job.out / "launch/logs").glob("*/host.0.log")
     near = sum("on the hosts' own disks is used" in path.read_text() for path in logs)
     by_kind = {
         kind: {

@@ -6,14 +6,16 @@
 
 Work: a Llama decoder with an untied vocabulary of 32,000 and sequences of 512; forward, backward,
 clipping by global norm, AdamW. S is 6 layers x 384, 6 heads, ffn 1024, batch 8. M is 12 layers x
-768, 12 heads, ffn 2048, batch 4. Ours is `llm_jax.train.step.compile_train_step`, the step of every
-run.
+768, 12 heads, ffn 2048, batch 4. Ours has the programs of every run, compiled as there
+(`llm_jax.train.programs`).
 
 Each contender runs in its own process. In each round the contenders take turns, and each makes two
 steps. Only the second is timed: the kernel reclaims idle memory in the pauses between turns, and
 training has no such pauses. Printed: median tokens/s, the median of the per-round ratios to each
-reference, the fraction of this machine's measured matmul peak, peak memory, and seconds to the end
-of the first step, ours also with what an earlier start compiled.
+reference, the fraction of this machine's measured matmul peak, peak memory, and seconds from the
+start of the process to the beginning and to the end of the first step, in wall time and in
+processor time (which other programs on the machine change less), ours also with what an earlier
+start compiled.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from llm_jax.commands.compile_cache import LEAST_SECONDS
 from llm_jax.commands.train import environment
@@ -56,8 +58,7 @@ def our_step(size: dict, dtype: Dtype) -> Callable[[], float]:
     from llm_jax.parallel.mesh import make_mesh
     from llm_jax.train.cpu_dispatch import dispatch_for
     from llm_jax.train.feed import to_device
-    from llm_jax.train.state import init_state
-    from llm_jax.train.step import compile_train_step
+    from llm_jax.train.programs import compile_programs
 
     head_dim = size["width"] // size["heads"]
     config = c.RunConfig(
@@ -74,8 +75,9 @@ def our_step(size: dict, dtype: Dtype) -> Callable[[], float]:
     )  # fmt: skip
     dispatch_for(config)
     mesh = make_mesh(config.parallel)
-    state = init_state(config, mesh)
-    step = compile_train_step(config, mesh, np.ones(VOCAB, np.int32))
+    programs = compile_programs([config], mesh, np.ones(VOCAB, np.int32), random_start=True)
+    assert programs.first_state is not None
+    state, step = programs.first_state(), programs.steps[size["batch"]]
     tokens = np.random.default_rng(0).integers(0, VOCAB, (size["batch"], LENGTH + 1), np.int32)
     ones = np.ones((size["batch"], LENGTH), np.int32)
     batch = to_device(
@@ -126,11 +128,12 @@ def hf_step(size: dict, dtype: Dtype) -> Callable[[], float]:
 
 
 def worker(who: str, size: dict, dtype: Dtype) -> None:
-    """For each line on stdin, makes two steps and prints the second's time and the peak memory."""
-    start = time.perf_counter()
+    """Prints the processor time before and after the first step. For each line on stdin, makes
+    two steps and prints the second's time and the peak memory."""
     run = (our_step if who == "ours" else hf_step)(size, dtype)
+    print(json.dumps(processor_seconds()), flush=True)
     run()
-    print(json.dumps({"first": time.perf_counter() - start}), flush=True)
+    print(json.dumps(processor_seconds()), flush=True)
     for _ in sys.stdin:
         run()
         start = time.perf_counter()
@@ -140,11 +143,25 @@ def worker(who: str, size: dict, dtype: Dtype) -> None:
         print(json.dumps({"seconds": seconds, "peak_bytes": peak}), flush=True)
 
 
+def processor_seconds() -> float:
+    """Seconds that all threads of this process have run."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
 class Contender:
+    """A process that makes steps on demand.
+
+    Attributes:
+      start: (seconds, seconds of the processors) from the start of the process to the first step.
+      first: the same to the end of the first step.
+    """
+
     def __init__(self, name: str, args: argparse.Namespace, env: dict[str, str]) -> None:
         self.name, self.peak = name, 0
         self.seconds: list[float] = []
         command = [sys.executable, __file__, "--worker", name.split()[0], "--size", args.size]
+        began = time.perf_counter()
         self.process = subprocess.Popen(
             [*command, "--dtype", args.dtype],
             stdin=subprocess.PIPE,
@@ -152,9 +169,12 @@ class Contender:
             text=True,
             env=os.environ | env,
         )
-        self.first = self._answer()["first"]
+        processors = self._answer()
+        self.start = time.perf_counter() - began, processors
+        processors = self._answer()
+        self.first = time.perf_counter() - began, processors
 
-    def _answer(self) -> dict:
+    def _answer(self) -> Any:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -208,6 +228,8 @@ def main() -> None:
     tokens, peak = size["batch"] * LENGTH, statistics.median(peaks)
     title = f"size {args.size}, {args.dtype}, {args.rounds} rounds"
     print(f"{title}, matmul peak {peak / 1e9:.0f} GFLOP/s")
+    for contender in [ours, warm, *references]:
+        print(f"{contender.name:20s} first step: {since(contender)}")
     for contender in contenders:
         rate = tokens / statistics.median(contender.seconds)
         fraction = rate * flops_per_token(size) / peak
@@ -215,9 +237,17 @@ def main() -> None:
         compared = f"  ours is {statistics.median(ratios):.2f} x as fast"
         print(
             f"{contender.name:20s} {rate:7.0f} tokens/s  {fraction:4.0%} of peak  "
-            f"{contender.peak / 1e9:.2f} GB  first step {contender.first:5.1f} s"
-            + (f" ({warm.first:.1f} s once compiled)" if contender is ours else compared)
+            f"{contender.peak / 1e9:.2f} GB" + ("" if contender is ours else compared)
         )
+
+
+def since(contender: Contender) -> str:
+    """When the first step began and ended."""
+    (begins, before), (ends, after) = contender.start, contender.first
+    return (
+        f"begins after {begins:4.1f} s, ends after {ends:4.1f} s "
+        f"(processors {before:4.1f} and {after:4.1f} s)"
+    )
 
 
 def matmul_peak(dtype: str) -> float:

@@ -16,7 +16,7 @@ from llm_jax.config import ModelConfig as ModelConfig
 from llm_jax.config import RunConfig, UserError
 from llm_jax.config import load as load_config
 from llm_jax.data.dataset import TokenDataset
-from llm_jax.data.tokenizer import Tokenizer as Tokenizer
+from llm_jax.data.tokenizers import Tokenizer as Tokenizer
 from llm_jax.language_model import LanguageModel as LanguageModel
 from llm_jax.language_model import load_model as load_model
 from llm_jax.runs.plan_file import PlanRecord, plan_named
@@ -85,7 +85,8 @@ def train_run(
     run: str | RunConfig | Planned,
     *,
     callback: Callable[[dict[str, Any]], object] | None = None,
-    init_from: str | None = None,
+    init: str | None = None,
+    branch: str | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """Trains a run, or resumes it if its folder holds one. It may be called from any thread.
@@ -94,7 +95,8 @@ def train_run(
       run: a config, a plan, or what `load_config` takes.
       callback: called with each record of `metrics.jsonl` as it is written; if it returns False,
         the run saves and stops, which may be one step later.
-      init_from: run whose weights a new run begins with.
+      init: run whose weights a new run begins with, as `RUN` or `RUN@STEP`.
+      branch: run that a new run goes on from with everything, as `RUN` or `RUN@STEP`.
       **fields: top-level fields of the config to replace, such as `steps=100, out="runs/b"`.
 
     Returns:
@@ -119,4 +121,4 @@ def train_run(
     if unknown:
         raise UserError(f"A run has no field {unknown[0]!r}: see `RunConfig`.")
     config = dataclasses.replace(config, **fields)
-    return loop.train(config, plan=prediction, init_from=init_from, callback=callback)
+    return loop.train(config, plan=prediction, init=init, branch=branch, callback=callback)

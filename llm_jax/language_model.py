@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from llm_jax.evals.perplexity import Evaluator
@@ -31,7 +31,7 @@ def load_model(
     Args:
       path: the folder.
       step: checkpoint of a run; None: the newest.
-      tokenizer: SentencePiece file for a Hugging Face folder; None: its `tokenizer.model`.
+      tokenizer: tokenizer file or folder for a Hugging Face folder; None: its own.
       verify: check a run's files against their checksums.
       trust_code: run the code that a run's `model.kind` names, if it is not a part of ours.
 
@@ -41,10 +41,11 @@ def load_model(
     folder = Path(path)
     if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
         from llm_jax.convert.hf_import import read_with, run_config
+        from llm_jax.convert.own_tokenizer import tokenizer_of
 
         if step is not None:
             raise UserError(f"{str(path)!r} is not a run: it has no step {step}. Leave step out.")
-        theirs = Tokenizer.load(Path(tokenizer or folder / "tokenizer.model"))
+        theirs = tokenizer_of(folder, tokenizer)
         model, params = read_with(folder, theirs)
         return LanguageModel(run_config(model, folder), params, theirs)
     from llm_jax.train.load import load_run
@@ -52,7 +53,7 @@ def load_model(
     if tokenizer is not None:
         raise UserError(f"{str(path)!r} is a run, which has its tokenizer: leave tokenizer out.")
     run = load_run(folder, step, verify=verify, trust_code=trust_code)
-    return LanguageModel(run.config, run.params, Tokenizer.load(run.tokenizer_path), run.step)
+    return LanguageModel(run.config, run.params, run.tokenizer, run.step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +117,8 @@ class LanguageModel:
         documents = [texts] if isinstance(texts, str) else list(texts)
         if not any(documents):
             raise UserError("There is no text to evaluate: it is empty.")
-        stream = np.concatenate(self.tokenizer.encode_documents(documents))
-        return self._evaluator.stream(stream, self.tokenizer.bos_id, lambda *_: None)
+        stream = self.tokenizer.stream(documents)
+        return self._evaluator.stream(stream, self.tokenizer.marks, lambda *_: None)
 
     @functools.cached_property
     def _evaluator(self) -> Evaluator:

@@ -13,6 +13,7 @@ from tiny import VOCAB
 
 from llm_jax.data.build import BuildSpec, VocabSpec, build
 from llm_jax.data.sources import FileSource
+from llm_jax.data.tokenizers import Tokenizer
 
 
 def start_fake_devices() -> None:
@@ -80,3 +81,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     build(spec, out, lambda phase, done, total: None)
     return out
+
+
+SOURCES = {"web": ("email", "json"), "code": ("concurrent/futures",), "books": ("logging",)}
+
+
+@pytest.fixture(scope="session")
+def three_sources(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> dict[str, Path]:
+    """Name → dataset of different packages, with the tokenizer of `tiny_dataset`."""
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    folder = tmp_path_factory.mktemp("three")
+    tokenizer = Tokenizer.load(tiny_dataset / "tokenizer.model")
+    for name, packages in SOURCES.items():
+        sources = tuple(FileSource(stdlib / one, licence="PSF-2.0") for one in packages)
+        spec = BuildSpec(sources=sources, tokenizer=tokenizer, validation_fraction=0.05)
+        build(spec, folder / name, lambda phase, done, total: None)
+    return {name: folder / name for name in SOURCES}

@@ -9,7 +9,8 @@ import io
 import sentencepiece
 
 from llm_jax.convert.sample import SAMPLE
-from llm_jax.data.tokenizer import RECIPE, Tokenizer
+from llm_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
+from llm_jax.data.tokenizers.training import RECIPE
 
 LLAMA_2 = {"add_dummy_prefix": True}
 FOREIGN: dict[str, dict[str, object]] = {
@@ -24,7 +25,7 @@ FOREIGN: dict[str, dict[str, object]] = {
 """How they differ from the recipe."""
 
 
-def foreign_tokenizer(**options: object) -> Tokenizer:
+def foreign_tokenizer(**options: object) -> SentencePieceTokenizer:
     """A SentencePiece model of the recipe but for `options`, of 700 pieces at most."""
     model = io.BytesIO()
     lines = [*inspect.getsource(argparse).splitlines(), *SAMPLE.splitlines() * 20]
@@ -36,4 +37,4 @@ def foreign_tokenizer(**options: object) -> Tokenizer:
         minloglevel=2,
         **(RECIPE | {"character_coverage": 0.98} | options),
     )
-    return Tokenizer(model.getvalue())
+    return SentencePieceTokenizer(model.getvalue())

@@ -76,7 +76,11 @@ BAD_JSON = '{"name": "x"}'
     [
         (["trian"], 2, "llm-jax has no verb 'trian': did you mean 'train'?"),
         (["tokenizer"], 2, "llm-jax tokenizer needs one more word: tokenizer train, tokenizer"),
-        (["data", "biuld"], 2, "llm-jax data needs one more word: data build, data inspect."),
+        (
+            ["data", "biuld"],
+            2,
+            "llm-jax data needs one more word: data curate, data classifier, data build, ",
+        ),
         (["data", "build"], 2, "llm-jax data build: "),
         (
             ["data", "build", "--owt", "x"],

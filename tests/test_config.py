@@ -125,7 +125,7 @@ def broken(**changes: Any) -> str:
         ({"model__num_layer": 1}, "run.model has no field 'num_layer': did you mean 'num_layers'?"),
         (
             {"data__zzz": 1},
-            "run.data has no field 'zzz': known: batch_size, path, ramp, seed, seq_len.",
+            "run.data has no field 'zzz': known: batch_size, mixture, path, ramp, seed, seq_len.",
         ),
         ({"steps": "20"}, "run.steps is '20': it must be of type int."),
         ({"steps": 20.0}, "run.steps is 20.0: it must be of type int."),

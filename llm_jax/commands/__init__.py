@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from llm_jax.config.errors import MOST_SEED
 
+TOKENIZER_HELP = "tokenizer.model, tokenizer.json, or a folder with one (dataset, run, model)"
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 
 

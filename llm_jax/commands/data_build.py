@@ -13,12 +13,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import pieces, seed
+from llm_jax.commands import TOKENIZER_HELP, pieces, seed
+from llm_jax.commands.data_curate import RECIPE_HELP, add_workers_argument, curated
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
     add_vocabulary_arguments,
     cleaner_of,
+    curated_of,
     sources_of,
 )
 from llm_jax.commands.text_report import (
@@ -26,8 +28,10 @@ from llm_jax.commands.text_report import (
     held_out_line,
     loss_lines,
     losses,
+    source_lines,
     split_lines,
 )
+from llm_jax.config.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace a different dataset in DIR"
     )
     tokenizer = parser.add_mutually_exclusive_group(required=True)
-    tokenizer.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model to use")
+    tokenizer.add_argument("--tokenizer", metavar="PATH", help=TOKENIZER_HELP)
     tokenizer.add_argument(
         "--vocab-size",
         type=pieces,
@@ -48,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--not-exportable",
         action="store_true",
-        help="allow a tokenizer FILE whose models cannot be exported",
+        help="allow a tokenizer whose models cannot be exported",
     )
     add_vocabulary_arguments(parser)
     parser.add_argument(
@@ -61,12 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=seed, default=0, help="seed of the document order (default: %(default)s)"
     )
+    parser.add_argument(
+        "--recipe", metavar="RECIPE", help=f"curate first, into DIR-curated: {RECIPE_HELP}"
+    )
+    add_workers_argument(parser)
     add_source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.build import BuildSpec, VocabSpec, build
-    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.data.tokenizers import Tokenizer
 
     tokenizer: Tokenizer | VocabSpec
     if args.tokenizer is not None:
@@ -81,9 +89,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             character_coverage=args.character_coverage,
             sample_bytes=args.sample_bytes,
         )
+    sources, cleaner = sources_of(args), cleaner_of(args)
+    if args.recipe is not None:
+        folder = args.out.with_name(f"{args.out.name}-curated")
+        curated(args, folder, tokenizer if isinstance(tokenizer, Tokenizer) else None,
+                overwrite=args.overwrite)  # fmt: skip
+        sources = curated_of(folder)
     spec = BuildSpec(
-        sources=sources_of(args),
-        cleaner=cleaner_of(args),
+        sources=sources,
+        cleaner=cleaner,
         tokenizer=tokenizer,
         validation_fraction=args.validation_fraction,
         seed=args.seed,
@@ -110,6 +124,13 @@ def text(result: dict[str, Any]) -> str:
     ]
     lines += split_lines(result["splits"])
     lines.append(f"  held out   {held_out_line(result)}")
+    if spelled := result.get("special_as_text"):
+        lines.append(
+            f"  special    {counted(spelled, 'document')} of a split "
+            f"{'spells a special token' if spelled == 1 else 'spell special tokens'}, which are "
+            "text there"
+        )
+    lines += source_lines(result["sources"])
     lines += [f"  {line}" for line in sentences(result.get("tokenizer_fidelity", ()))]
     lines += loss_lines(result["lost"], Path(result["out"], "left_out.jsonl"))
     return "\n".join(lines)

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count
-from llm_jax.commands.text_report import held_out_line, loss_lines, losses, split_lines
+from llm_jax.commands.text_report import (
+    held_out_line,
+    loss_lines,
+    losses,
+    source_lines,
+    split_lines,
+)
 
 if TYPE_CHECKING:
     from llm_jax.data.dataset import TokenDataset
@@ -57,11 +63,11 @@ def samples(dataset: TokenDataset, split: str, number: int, tokens: int) -> list
     number = min(number, dataset.info["splits"][split]["documents"])
     for place in np.linspace(0, end, number, endpoint=False).astype(int):
         start = dataset.find(split, tokenizer.bos_id, int(place))
-        if start is None or start in found:
+        if start is None or start in found or start + 1 == end:
             continue
         ids = dataset.read(split, np.array([start]), min(tokens, end - start))[0]
-        stop = np.flatnonzero(ids == tokenizer.eos_id)
-        ids = ids[: stop[0]] if len(stop) else ids
+        stop = np.flatnonzero(ids[1:] == tokenizer.eos_id)
+        ids = ids[: 1 + stop[0]] if len(stop) else ids
         found[start] = {"split": split, "token": start, "text": tokenizer.decode(ids)}
     return list(found.values())
 
@@ -84,8 +90,7 @@ def text(result: dict[str, Any]) -> str:
     if "held_out" in result:  # not in datasets of older formats
         lines.append(f"  held out   {held_out_line(result)}")
         lines += [f"  {line}" for line in loss_lines(result["lost"], _left_out_file(result))]
-    for source in result["sources"]:
-        lines.append(f"  source     {source['input']} ({source['encoding']}, {source['licence']})")
+    lines += source_lines(result["sources"])
     for sample in result["samples"]:
         lines += [f"--- {sample['split']}, token {sample['token']:,}", sample["text"]]
     return "\n".join(lines)

@@ -5,7 +5,8 @@
   llm-jax eval runs/quickstart --ngram 5
   llm-jax eval runs/quickstart --task copying.py:copying
 
-Without --text, it reads the whole validation split of the run's dataset. Text is not cleaned.
+Without --text, it reads the whole validation split of the run's dataset, or of each source of its
+mixture; all together count in the shares of the run. Text is not cleaned.
 --ngram adds the figures of Kneser-Ney models on the same text: one trained on the whole train
 split, and one on as many of its tokens as the run has read, if they are fewer.
 """
@@ -19,6 +20,7 @@ from typing import Any
 from llm_jax.commands import add_checkpoint_arguments, ngram_order
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
+from llm_jax.config import UserError
 from llm_jax.runs.history import read_history
 from llm_jax.runs.kept import keep_evaluation
 
@@ -57,31 +59,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.data.mixture import run_shares
     from llm_jax.evals import held_out
     from llm_jax.evals.own_tasks import run_task
     from llm_jax.evals.perplexity import Evaluator
+    from llm_jax.evals.score import mixed
     from llm_jax.language_model import LanguageModel
     from llm_jax.train.load import load_run
 
     trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
-    tokenizer = Tokenizer.load(trained.tokenizer_path)
+    tokenizer = trained.tokenizer
     texts, left_out, used = held_out.read_texts(args.text, args.encoding, tokenizer)
     needs_dataset = args.ngram or not texts
-    dataset = held_out.open_dataset(trained.config, tokenizer) if needs_dataset else None
+    datasets = held_out.open_datasets(trained.config, tokenizer) if needs_dataset else {}
+    if args.ngram and len(datasets) > 1:
+        raise UserError(
+            f"--ngram compares with models of one dataset, and the run reads a mixture of "
+            f"{len(datasets)}: leave it out."
+        )
     with ProgressReporter() as progress:
         evaluator = Evaluator(trained.config, trained.params, tokenizer)
         scores = {
-            name: evaluator.stream(tokens, tokenizer.bos_id, progress)
+            name: evaluator.stream(tokens, tokenizer.marks, progress)
             for name, tokens in texts.items()
         }
-        if dataset is not None and not texts:
-            scores["validation split"] = evaluator.split(dataset, "validation", progress)
+        for name, dataset in {} if texts else datasets.items():
+            split = f"validation split of {name}" if name else "validation split"
+            scores[split] = evaluator.split(dataset, "validation", progress)
         first, *others = scores.values()
+        whole = sum(others, start=first)
+        if len(datasets) > 1 and not texts:
+            sizes = [dataset.num_tokens("train") for dataset in datasets.values()]
+            shares = run_shares(trained.config.data, trained.config.steps, sizes)
+            whole = mixed([*scores.values()], shares)
         result = {
             "step": trained.step,
             "verified": trained.verified,
-            **sum(others, start=first).report(),
+            **whole.report(),
             "texts": {name: score.report() for name, score in scores.items()},
             "dropped": left_out.dropped(),
             "lost": left_out.summary(used),
@@ -91,7 +105,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for name in args.task:
             progress(name, 0, None)
             result["tasks"][name] = run_task(name, model)
-        if dataset is not None and args.ngram:
+        if args.ngram:
+            (dataset,) = datasets.values()
             progress(f"counting {args.ngram}-grams", 0, None)
             streams = list(texts.values())
             if not streams:
@@ -108,7 +123,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def text(result: dict[str, Any]) -> str:
     lines = (
-        [f"step {result['step']}, all texts: {_figures(result)}"]
+        [f"step {result['step']}, all together: {_figures(result)}"]
         if len(result["texts"]) > 1
         else []
     )

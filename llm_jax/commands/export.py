@@ -1,7 +1,9 @@
 """Write a run's checkpoint as Hugging Face files. Logits are compared before the folder appears.
 
   llm-jax export runs/quickstart --to hf exported
+  llm-jax export runs/domain --to hf exported --release public
 
+--release public refuses a model that has read what its licence or class keeps from the public.
 The comparison loads the files with transformers and torch (`pip install 'llm-jax[hf]'`).
 """
 
@@ -33,26 +35,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dtype of the stored weights (default: %(default)s)",
     )
     parser.add_argument(
+        "--release",
+        choices=("public",),
+        help="who will have the model: public refuses what a licence or a class forbids",
+    )
+    parser.add_argument(
+        "--vouch",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="sources of unknown licence or undeclared class that you answer for",
+    )
+    parser.add_argument(
         "--no-check", action="store_true", help="do not compare logits with transformers"
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     folder, out = _places(args)
+    if args.vouch and args.release is None:
+        raise UserError("--vouch is for --release public: give both, or leave it out.")
     if not args.no_check:
         require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
     from llm_jax.convert.hf_export import export, refuse_nonempty
-    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.convert.release import check_release
+    from llm_jax.train.lineage import lineage_at
     from llm_jax.train.load import load_run
 
     refuse_nonempty(out)
     with only_writer(out, "llm-jax export"):
         trained = load_run(folder, args.step, verify=not args.no_verify, trust_code=args.trust_code)
+        if args.release:
+            lineage = lineage_at(folder.absolute(), trained.step, trained.config)
+            check_release(lineage, args.vouch)
         made = export(
             trained.config,
             trained.step,
             trained.params,
-            Tokenizer.load(trained.tokenizer_path),
+            trained.tokenizer,
             out,
             run=folder,
             dtype=args.dtype,
@@ -67,6 +87,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "step": trained.step,
         "verified": trained.verified,
         "dtype": args.dtype,
+        "release": args.release,
+        "vouched": args.vouch,
         "max_logit_difference": made.max_logit_difference,
     }
 

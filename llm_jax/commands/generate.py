@@ -78,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.data.tokenizer import Tokenizer
     from llm_jax.infer.generator import Decoder, compute_for_inference, prepared
     from llm_jax.infer.sampling import GREEDY, Sampling
     from llm_jax.train.load import load_run
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.beams and len(prompts) > 1:
         raise UserError(f"--beams takes one prompt, not {len(prompts)}: give them one by one.")
     trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
-    tokenizer = Tokenizer.load(trained.tokenizer_path)
+    tokenizer = trained.tokenizer
     if args.beams and args.beams > tokenizer.vocab_size:
         raise UserError(
             f"--beams is {args.beams}, more than the {tokenizer.vocab_size} tokens of the "

@@ -2,9 +2,10 @@
 
   llm-jax import downloaded-model runs/imported
 
-It reads safetensors, never pickled files. It needs a SentencePiece tokenizer: tokenizer.model in
-the folder, or one given with --tokenizer. The run can be evaluated, sampled, trained further, and
-exported:
+It reads safetensors, never pickled files. The tokenizer is that of the folder (tokenizer.model or
+tokenizer.json), or one given with --tokenizer. Its files, the licence and the settings of
+generation come with it, and an export gives them back byte for byte. The run can be evaluated,
+sampled, trained further, and exported:
 
   llm-jax train runs/imported --data.path data/mine --steps 500
 """
@@ -29,8 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer",
         type=Path,
-        metavar="FILE",
-        help="SentencePiece model (default: tokenizer.model in FOLDER)",
+        metavar="PATH",
+        help="tokenizer.model, tokenizer.json or a folder with one (default: FOLDER)",
+    )
+    parser.add_argument(
+        "--licence",
+        metavar="NAME",
+        help="licence of the model, for the lineage (default: what its README.md says)",
     )
     parser.add_argument(
         "--no-check", action="store_true", help="do not compare logits with transformers"
@@ -40,22 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.convert.hf_import import import_run
     from llm_jax.convert.hf_tokenizer import why_not_exportable
-    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.convert.own_tokenizer import tokenizer_of
 
     if not args.folder.is_dir():
         raise UserError(f"There is no folder {str(args.folder)!r}: check the path.")
-    path = args.tokenizer or args.folder / "tokenizer.model"
-    if not path.is_file():
-        raise UserError(
-            f"There is no tokenizer file {str(path)!r}: give a SentencePiece model that belongs to "
-            "this model with --tokenizer."
-        )
     if not args.no_check:
         require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
-    tokenizer = Tokenizer.load(path)
+    tokenizer = tokenizer_of(args.folder, args.tokenizer)
     with only_writer(args.run, "llm-jax import"):
         config, files, difference = import_run(
-            args.folder, args.run, tokenizer, check=not args.no_check
+            args.folder, args.run, tokenizer, check=not args.no_check, licence=args.licence
         )
     return {
         "format": "hf",

@@ -55,16 +55,25 @@ class JobStopped(UserError):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_job_arguments(parser)
+    add = parser.add_argument
+    add("--dry-run", action="store_true", help="print the actions, exactly, and do nothing")
+    add("--manifest", action="store_true", help="with --dry-run: print YAML for kubectl apply")
+    add("--detach", action="store_true", help="return once launched; continue in the background")
+
+
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that make the job's specification."""
     add = parser.add_argument
     add("config", nargs="?", metavar="CONFIG", help="recipe, run.json, or folder of a run")
     add("--spec", metavar="FILE", help="job.json with these fields; flags override it")
     add("--name", help="name of the job and the run (default: that of the run)")
     add("--out", help="folder of the run, or gs://bucket/folder (default: that of the run)")
-    add("--accelerator", help="v5p-128, v6e-64, h100-8, cpu-2, … (default cpu-1)")
+    add("--accelerator", help="v5p-128, h100-8, a3-megagpu-8g, cpu-2, … (default cpu-1)")
     add("--slices", type=int, help="TPU slices, or GPU and CPU machines (default 1)")
     add("--backend", choices=BACKENDS, help="where to run (default local)")
     add("--code", metavar="DIR", help="folder to send to the hosts and install there")
-    add("--image", help="container image that holds llm_jax")
+    add("--image", help="container image that holds llm_jax, by digest")
     add("--capacity", choices=("on-demand", "spot", "reserved", "flex-start"))
     add("--reservation", help="name of the reservation, with --capacity reserved")
     add("--retries", type=int, help="restarts without progress (default 3)")
@@ -73,9 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag in sorted({f.name for b in BACKENDS.values() for f in fields(b)} - {"kind"}):
         owners = [name for name, b in BACKENDS.items() if flag in {f.name for f in fields(b)}]
         add(f"--{flag.replace('_', '-')}", help=f"back end {', '.join(owners)}")
-    add("--dry-run", action="store_true", help="print the actions, exactly, and do nothing")
-    add("--manifest", action="store_true", help="with --dry-run: print YAML for kubectl apply")
-    add("--detach", action="store_true", help="return once launched; continue in the background")
 
 
 def job_spec(args: argparse.Namespace) -> JobSpec:
@@ -117,9 +123,9 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _trained(spec: JobSpec, args: argparse.Namespace) -> RunConfig:
+def trained_run(spec: JobSpec, args: argparse.Namespace, verb: str = "launch run") -> RunConfig:
     """The run that `spec.config` names, with the flags of its fields applied."""
-    run = override(spec.config, args.overrides, verb="launch run", own=args.flags)
+    run = override(spec.config, args.overrides, verb=verb, own=args.flags)
     return replace(run, name=args.name or run.name, out=spec.out)
 
 
@@ -138,12 +144,13 @@ def _set_backend(raw: dict[str, Any], args: argparse.Namespace) -> None:
                 flag in known,
                 f"--{flag.replace('_', '-')} does not go with the {kind} back end.",
             )
-            backend[flag] = _yes_no(value) if flag == "external_ips" else value
+            backend[flag] = _yes_no(flag, value) if flag in ("external_ips", "numa") else value
     raw["backend"] = backend
 
 
-def _yes_no(text: str) -> bool:
-    require(text in ("true", "false"), f"--external-ips is {text!r}: write true or false.")
+def _yes_no(flag: str, text: str) -> bool:
+    shown = f"--{flag.replace('_', '-')}"
+    require(text in ("true", "false"), f"{shown} is {text!r}: write true or false.")
     return text == "true"
 
 
@@ -159,35 +166,42 @@ def _defaults_of_the_run(raw: dict[str, Any]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch import job, manifest
     from llm_jax.launch.backends import driver
+    from llm_jax.launch.cluster.saving import check_local
     from llm_jax.launch.dataset import check_path
     from llm_jax.launch.folder import open_folder
     from llm_jax.launch.guard import check_run
+    from llm_jax.launch.pinned import check_image, pin
     from llm_jax.launch.records import load_job, read_json
 
     require(not args.manifest or args.dry_run, "--manifest goes with --dry-run: give both.")
     spec = job_spec(args)
-    trained = _trained(spec, args)
+    trained = trained_run(spec, args)
     if args.dry_run:
         job.check_mesh(spec, trained)
         check_run(spec, to_dict(trained))
+        check_local(spec, trained)
         check_path(spec, trained)
+        check_image(spec.image)
         if args.manifest:
             return {"job": spec.name, "manifest": manifest.text(spec, trained)}
-        planned = job.actions(spec, trained, first=0)
+        spec, lock = pin(spec, _say)
+        planned = job.actions(spec, trained, first=0, lock=lock)
         return {"job": spec.name, "actions": [action.describe() for action in planned]}
     back = driver(spec)
     resolved, first = job.prepare(spec, back, _say, trained)
+    folder = open_folder(spec.out)
     if back.resource().state in ("waiting", "running"):
-        folder = open_folder(spec.out)
         held, _ = load_job(folder)
         trains = read_json(folder, "launch/run.json")
+        same = replace(held, sha256={}) == replace(spec, sha256={})
         require(
-            to_dict(held) == to_dict(spec) and trains == to_dict(resolved),
+            same and trains == to_dict(resolved),
             f"The job {spec.name} is running with another specification: stop it first.",
         )
-        _say("already running: supervising it from here")
+        _say("already running, with what it was launched with: supervising it from here")
     else:
-        job.store(spec, resolved, first)
+        spec, lock = pin(spec, _say, folder)
+        job.store(spec, resolved, first, lock)
     return _detached(spec) if args.detach else _attached(spec)
 
 

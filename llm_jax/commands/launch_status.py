@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 GOING = ("waiting", "running", "stopping", "preempted")
 WATCH_SECONDS = 2.0
+SHOWN = 8
+"""Hosts that failed to start and are shown, one a line."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +67,9 @@ def _lines(console: Console) -> Generator[None, str, None]:
 
 
 def text(result: dict[str, Any]) -> str:
+    from llm_jax.config.wording import counted
     from llm_jax.launch.progress import progress_line
+    from llm_jax.launch.startup import StartFailure
 
     step = f", step {result['step']}" if result["step"] >= 0 else ""
     phase = f" ({result['phase'] or 'trainers are starting'})"
@@ -78,6 +82,10 @@ def text(result: dict[str, Any]) -> str:
     for attempt in result["attempts"]:
         state = "under way" if attempt["state"] == "open" else attempt["state"]
         lines.append(f"  attempt {attempt['attempt']}  {state}  {attempt['cause']}".rstrip())
+    failures = [StartFailure(**one) for one in result["start_failures"]]
+    lines += [f"  {failure}" for failure in failures[:SHOWN]]
+    if failures[SHOWN:]:
+        lines.append(f"  and {counted(len(failures) - SHOWN, 'other host')} failed to start")
     if result["cause"]:
         lines.append(f"cause: {result['cause']}")
     return "\n".join(lines)

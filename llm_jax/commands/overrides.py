@@ -15,9 +15,16 @@ import typing
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from llm_jax.config import RunConfig, UserError, load, nearest
+from llm_jax.config import DataConfig, RunConfig, UserError, load, nearest
 
 HELP = ("-h", "--help")
+
+
+DATA_PATH = "--data.path"
+
+
+def _flag_name(word: str) -> str:
+    return word.split("=")[0].replace("_", "-")
 
 
 def split(words: list[str], own: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -81,8 +88,11 @@ def override(
     if not flags:
         return config
     known = flag_names(config)
+    if config.data.mixture and DATA_PATH in map(_flag_name, flags):  # one dataset in its place
+        alone = dataclasses.replace(config.data, mixture=None, path=DataConfig.path)
+        config = dataclasses.replace(config, data=alone)
     for flag in flags:
-        if is_flag(flag) and flag.split("=")[0].replace("_", "-") not in known:
+        if is_flag(flag) and _flag_name(flag) not in known:
             raise UserError(f"llm-jax {verb} has no flag {flag!r}: {nearest(flag, known | {*own})}")
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):

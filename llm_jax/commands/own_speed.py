@@ -1,23 +1,24 @@
-"""`plan --calibrate`: what runs of yours say of a chip's speed."""
+"""`plan --calibrate` and `report --calibrate`: what runs of yours say of a chip's speed."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any
 
+from llm_jax.commands.plan_request import machine_of
 from llm_jax.config import UserError
 
 
-def calibrate(args: argparse.Namespace) -> dict[str, Any]:
-    """What the runs say of the chip's speed; it is kept for later plans."""
+def calibrate(args: argparse.Namespace, runs: list[Path]) -> dict[str, Any]:
+    """What the runs say of the speed of `--chip`; it is kept for later plans."""
     from llm_jax.plan.own_speed import file, learn, own_speed
-    from llm_jax.plan.this_machine import chip_named
 
-    if args.chips is None and args.chip != "local":
+    unit, chips = machine_of(args)
+    if chips is None:
         raise UserError("--calibrate needs --chips: give the number of chips of the runs.")
-    unit = chip_named(args.chip, args.remeasure)
-    rows = learn(args.calibrate, unit, args.chips or 1)
+    rows = learn(runs, unit, chips)
     speed = own_speed(unit)
     assert speed is not None
     return {

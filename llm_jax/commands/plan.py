@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands.own_speed import calibrate, calibrated_text
 from llm_jax.commands.plan_flags import DATA, add_arguments
+from llm_jax.commands.plan_mixture import mixture_of, with_mixture
 from llm_jax.commands.plan_request import budget_of, curve_of, request_of, text_of
 from llm_jax.config import RunConfig, UserError, to_json
 from llm_jax.config.extras import require_packages
@@ -32,7 +33,7 @@ __all__ = ["add_arguments", "planned", "run", "text"]
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.calibrate:
-        return calibrate(args)
+        return calibrate(args, args.calibrate)
     if args.law_only:
         return _law_only(args)
     budget = budget_of(args)
@@ -84,11 +85,13 @@ def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, 
         found["compare"] = compared(made, [made.request.chip, *others])
     recipe = request.recipe
     same = text is not None and recipe is not None and recipe.fingerprint == text.fingerprint
+    same = same and not args.mixture
     law_text = recipe.text if recipe and not same else None
     if text and law_text:
         found["warnings"].append(
-            f"The law was fitted on another dataset ({law_text}) than {args.data} "
-            f"({text.name}): the sizes are a guess, and the loss is not a prediction. "
+            f"The law was fitted on another dataset ({law_text}) than "
+            f"{args.mixture or f'{args.data} ({text.name})'}: the sizes are a guess, and the loss "
+            "is not a prediction. "
             "`llm-jax ladder --anchor` moves a law to a dataset, `ladder` alone fits one."
         )
     if args.extend:
@@ -96,6 +99,7 @@ def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, 
 
         found["extend"] = stage_result(made, second_stage(made, args.extend, args.extend_tokens))
     config = run_config(made, name=args.name, data=_data(args, made), out=args.out)
+    config = with_mixture(config, mixture_of(args, made.request.given))
     if args.verify:
         found["verified"] = _verify(config, made.execution.machine)
     return made, found, config, prediction(made, law_text)
@@ -104,7 +108,7 @@ def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, 
 def _data(args: argparse.Namespace, made: Plan) -> str:
     """The dataset of the run: that of --data, or of the config that is given."""
     given = made.request.given
-    return args.data or (given.run.data.path if given and given.run else DATA)
+    return args.data or (given.run.data.path if given and given.run else "") or DATA
 
 
 def _written_extension(
@@ -118,6 +122,7 @@ def _written_extension(
     stage = second_stage(made, args.extend, args.extend_tokens)
     out = f"{args.out or f'runs/{args.name}'}-extend"
     config = run_config(stage, name=f"{args.name}-extend", data=_data(args, made), out=out)
+    config = with_mixture(config, mixture_of(args, made.request.given))
     path = args.write.with_name(f"{args.write.stem}-extend.json")
     found["extend"]["written"] = str(path)
     return {path: to_json(config), plan_file(path): to_json(prediction(stage))}

@@ -177,6 +177,8 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
     text.add_argument("--source", action="append", type=_source, default=[],
                       metavar="NAME=TOKENS:SHARE", help="one of several texts: its unique tokens, "
                       "and its share of the run, such as ja=20B:0.3; repeat it")  # fmt: skip
+    text.add_argument("--mixture", metavar="FILE", help="the run reads this mixture, as data mix "
+                      "writes it, in place of --data")  # fmt: skip
     text.add_argument("--inference-tokens", type=number, default=0.0, help="tokens to serve "
                       "over the model's life, paid from the budget (default: 0)")  # fmt: skip
 

@@ -59,10 +59,9 @@ def _read_before(
     """Tokens that the newest checkpoint in `folder` has read, if they and those to come are of the
     text that the law was fitted on; else None."""
     from llm_jax.runs.history import read_history
+    from llm_jax.runs.places import saved_steps
 
-    saved = folder / "checkpoints"
-    names = [one.name for one in saved.iterdir()] if saved.is_dir() else []
-    steps = [int(name) for name in names if name.isdigit()]
+    steps = saved_steps(folder)
     if not steps:
         raise UserError(f"--from is {str(folder)!r}, a run without a checkpoint: train it first.")
     if recipe is None or text is None or text.fingerprint != recipe.fingerprint:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_jax.commands.plan_given import given_model
-from llm_jax.config import UserError
+from llm_jax.commands.plan_mixture import sources_of
+from llm_jax.config import MixtureConfig, UserError, read_config
 
 if TYPE_CHECKING:
     from llm_jax.facts.hardware import Chip
@@ -29,9 +30,11 @@ FLAG = {name: "--" + name.replace("_", "-") for name in UNIT} | {"deadline_hours
 
 
 def text_of(args: argparse.Namespace) -> Text | None:
-    """The dataset in --data, None if there is none yet."""
+    """The dataset in --data, or the first one of --mixture; None if there is none yet."""
     from llm_jax.plan import dataset_text
 
+    if args.mixture and not args.data:
+        return dataset_text.read(read_config(args.mixture, MixtureConfig).sources[0].path)
     return dataset_text.read(args.data) if args.data and Path(args.data).exists() else None
 
 
@@ -93,6 +96,8 @@ def request_of(args: argparse.Namespace, text: Text | None, budget: str | None) 
     unit, chips = machine_of(args)
     sizes = _sizes(args, given)
     sources = tuple(args.source)
+    if not sources and isinstance(law, Parametric):
+        sources = sources_of(args, given)
     unique = text.tokens if text and isinstance(law, Parametric) and not sources else None
     vocab_size = text.vocab_size if text else recipe.vocab_size if recipe else None
     request = Request(

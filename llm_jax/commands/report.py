@@ -2,9 +2,11 @@
 
 The prediction is the one that `llm-jax plan --write` left beside the run's config. The files are
 report.html, a self-contained page, and report.png. The page also shows the run's course, where its
-time went, what it read, and what `eval --keep` and `generate --keep` left.
+time went, what it read, and what `eval --keep` and `generate --keep` left. With --calibrate, later
+plans for the run's chips learn from its steps, as by `llm-jax plan --calibrate`.
 
 example: llm-jax report quickstart/run
+example: llm-jax report runs/first --calibrate --chip v5e --chips 32
 """
 
 from __future__ import annotations
@@ -13,15 +15,28 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from llm_jax.commands import count
+from llm_jax.commands.own_speed import calibrate, calibrated_text
+from llm_jax.config import UserError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
     parser.add_argument("--out", type=Path, help="folder for the files (default: RUN)")
+    parser.add_argument("--calibrate", action="store_true",
+                        help="teach later plans the speed of the run's chips")  # fmt: skip
+    parser.add_argument("--chip", help="with --calibrate: chip or slice of the run, such as v5e or "
+                        "v5e-32 (default: local)")  # fmt: skip
+    parser.add_argument("--chips", type=count, help="with --calibrate: number of chips of the run")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.report.outcome import compare, config_of
 
+    for flag, value in (("--chip", args.chip), ("--chips", args.chips)):
+        if value is not None and not args.calibrate:
+            raise UserError(f"{flag} is {value}, which only --calibrate needs: add it, or leave "
+                            f"{flag} out.")  # fmt: skip
     found = compare(args.run)
     from llm_jax.report.outcome_page import page
     from llm_jax.report.run_charts import draw
@@ -36,7 +51,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with replacing(html) as written, replacing(picture) as drawn:
         written.write_text(text, encoding="utf-8")
         draw(found, curves, drawn)
-    return {**found, "html": str(html), "png": str(picture)}
+    args.chip, args.remeasure = args.chip or "local", False
+    learnt = calibrate(args, [args.run]) if args.calibrate else None
+    return {**found, "calibration": learnt, "html": str(html), "png": str(picture)}
 
 
 def text(result: dict[str, Any]) -> str:
@@ -51,4 +68,6 @@ def text(result: dict[str, Any]) -> str:
     if judged := sentences(result):
         lines += ["", f"{headline(result)[0]}:", *(f"  - {sentence}" for sentence in judged)]
     lines += [f"note: {warning}" for warning in result["warnings"]]
+    if result["calibration"]:
+        lines += ["", calibrated_text(result["calibration"])]
     return "\n".join([*lines, "", f"Wrote {result['html']} and {result['png']}."])

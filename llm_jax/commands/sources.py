@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from llm_jax.commands import count
 from llm_jax.config import UserError
+from llm_jax.config.dataset_info import INTERNAL, Class
 
 if TYPE_CHECKING:
+    from llm_jax.config.sources import SourceSpec
     from llm_jax.data.clean import Cleaner
     from llm_jax.data.sources import Source
 
@@ -19,10 +21,16 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--input",
         nargs="+",
-        type=Path,
+        action="extend",
         default=[],
         metavar="PATH",
-        help="files, or folders of text and JSON files; gzip and zstd too",
+        help="files, folders, patterns with `*`, and addresses such as gs://bucket/folder; options "
+        "of one behind it: PATH,licence=CC0-1.0,class=public,text_key=body",
+    )
+    group.add_argument(
+        "--sources",
+        metavar="FILE",
+        help="JSON file that names inputs, each with its options",
     )
     group.add_argument(
         "--stdlib", action="store_true", help="the running Python's standard library"
@@ -51,7 +59,16 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--text-key",
         default="text",
         metavar="KEY",
-        help="field of JSON records and tfds examples (default: %(default)s)",
+        help="field of records and tfds examples, a path such as data.body, or a template such as "
+        "'{title}\\n\\n{body}' (default: %(default)s)",
+    )
+    group.add_argument(
+        "--metadata",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD",
+        help="fields of records that travel with the text, such as url, date, language, id",
     )
     group.add_argument(
         "--max-document-bytes",
@@ -66,6 +83,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="licence of the text, stored with the dataset (default: that of the tfds dataset, "
         "else unknown)",
+    )
+    group.add_argument(
+        "--class",
+        dest="class_",
+        choices=get_args(Class),
+        default=INTERNAL,
+        help="who may see the text, and what is made of it (default: %(default)s)",
     )
     group.add_argument(
         "--strict", action="store_true", help="stop at the first text that cannot be used"
@@ -86,9 +110,10 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--clean",
-        choices=("none", "aozora"),
+        choices=("none", "aozora", "html"),
         default="none",
-        help="markup to remove; aozora: ruby and notes of Aozora Bunko (default: %(default)s)",
+        help="markup to remove; aozora: ruby and notes of Aozora Bunko; html: all but the main "
+        "text of pages in records (default: %(default)s)",
     )
     group.add_argument(
         "--min-chars",
@@ -102,31 +127,76 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
     """The sources that the flags name; raises `UserError` if none is given, or one is missing."""
     from llm_jax.config.extensions import load_part
-    from llm_jax.data.sources import FileSource, OwnSource, StdlibSource, TfdsSource
+    from llm_jax.config.sources import input_spec, read_sources
+    from llm_jax.data.curate.curated import is_curated
+    from llm_jax.data.sources import OwnSource, StdlibSource, TfdsSource
 
-    licence = args.licence or "unknown"
-    sources: list[Source] = [
-        FileSource(path, args.encoding, args.text_key, licence, args.max_document_bytes)
-        for path in args.input
-    ]
+    specs = [*map(input_spec, args.input), *(read_sources(args.sources) if args.sources else ())]
+    sources: list[Source] = []
+    for spec in specs:
+        if is_curated(Path(spec.input)):
+            sources += curated_of(Path(spec.input))
+        else:
+            sources.append(_files(spec, args))
     if args.stdlib:
         sources.append(StdlibSource())
     if args.tfds:
         sources.append(
-            TfdsSource(args.tfds, args.tfds_split, args.text_key, args.tfds_dir, args.licence)
+            TfdsSource(
+                args.tfds,
+                args.tfds_split,
+                args.text_key,
+                args.tfds_dir,
+                args.licence,
+                args.class_,
+                tuple(args.metadata),
+                args.clean,
+            )
         )
-    sources += [OwnSource(name, load_part("--source", name), licence) for name in args.source]
+    sources += [
+        OwnSource(name, load_part("--source", name), _licence(args), args.class_, args.clean)
+        for name in args.source
+    ]
     if not sources:
         raise UserError(
-            "There is no text: give --input PATH, --stdlib, --source FILE.py:NAME or --tfds NAME."
+            "There is no text: give --input PATH, --sources FILE, --stdlib, --source FILE.py:NAME "
+            "or --tfds NAME."
         )
     return tuple(sources)
+
+
+def curated_of(folder: Path) -> tuple[Source, ...]:
+    """The sources of a folder that `data curate` wrote; raises `UserError` if it is damaged."""
+    from llm_jax.data.curate.curated import curated_sources
+
+    return tuple(curated_sources(folder))
+
+
+def _licence(args: argparse.Namespace) -> str:
+    return args.licence or "unknown"
+
+
+def _files(spec: SourceSpec, args: argparse.Namespace) -> Source:
+    """The files of `spec`; what it leaves open, the flags say."""
+    from llm_jax.data.sources import FileSource
+
+    return FileSource(
+        spec.input,
+        spec.encoding or args.encoding,
+        spec.text_key or args.text_key,
+        spec.licence or _licence(args),
+        args.max_document_bytes,
+        spec.class_ or args.class_,
+        spec.name,
+        tuple(args.metadata) if spec.metadata is None else spec.metadata,
+        spec.markup or args.clean,
+    )
 
 
 def cleaner_of(args: argparse.Namespace) -> Cleaner:
     from llm_jax.data.clean import Cleaner
 
-    return Cleaner(normalize=args.normalize, markup=args.clean, min_chars=args.min_chars)
+    return Cleaner(normalize=args.normalize, min_chars=args.min_chars)
 
 
 def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +207,10 @@ def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the text's characters that get a piece, the others become bytes (default: "
         "0.9995, or as much as half of the vocabulary can hold)",
     )
+    add_sample_argument(parser)
+
+
+def add_sample_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample-bytes",
         type=count,

@@ -35,7 +35,7 @@ def loss_lines(lost: dict[str, Any], named_in: Path | None = None) -> list[str]:
 
 def coverage_text(coverage: float | None) -> str:
     """The character coverage of a trained tokenizer, as text; empty from `COVERAGE` on."""
-    from llm_jax.data.tokenizer import COVERAGE
+    from llm_jax.data.tokenizers.training import COVERAGE
 
     if coverage is None or coverage >= COVERAGE:
         return ""
@@ -48,6 +48,18 @@ def split_lines(splits: dict[str, dict[str, int]]) -> list[str]:
         f"  {name:<11}{split['tokens']:,} tokens of {counted(split['documents'], 'document')}"
         for name, split in splits.items()
     ]
+
+
+def source_lines(sources: list[dict[str, Any]]) -> list[str]:
+    """What each source of a dataset gave, and under which licence."""
+    lines = []
+    for one in sources:
+        how = ", ".join(filter(None, (one.get("encoding"), one["licence"], one["class"])))
+        gave = ""
+        if one["tokens"] is not None:  # datasets of older formats do not count it
+            gave = f": {one['tokens']:,} tokens of {counted(one['documents'], 'document')}"
+        lines.append(f"  source     {one['name']} ({how}){gave}")
+    return lines
 
 
 CHOSEN_BY = {

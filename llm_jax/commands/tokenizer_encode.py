@@ -9,16 +9,17 @@ import argparse
 import sys
 from typing import Any
 
+from llm_jax.commands import TOKENIZER_HELP
 from llm_jax.config import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tokenizer", required=True, metavar="FILE", help="SentencePiece model")
+    parser.add_argument("--tokenizer", required=True, metavar="PATH", help=TOKENIZER_HELP)
     parser.add_argument("text", nargs="?", metavar="TEXT", help="text to encode")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.data.tokenizers import Tokenizer
 
     tokenizer = Tokenizer.load(args.tokenizer)
     given = _standard_input() if args.text is None else args.text

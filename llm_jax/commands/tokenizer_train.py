@@ -1,13 +1,17 @@
-"""Train a SentencePiece tokenizer (BPE, byte fallback, lossless) on text.
+"""Train a lossless tokenizer on text: BPE or Unigram with byte fallback, or byte-level BPE.
 
-llm-jax tokenizer train --stdlib --vocab-size 8192 --out tokenizer.model
+  llm-jax tokenizer train --stdlib --vocab-size 8192 --out tokenizer.model
+  llm-jax tokenizer train --stdlib --vocab-size 8192 --kind byte-level --out my-tokenizer
+
+A name that ends in .model is a SentencePiece model. Any other is a folder that transformers loads,
+with tokenizer.json and, but for byte-level, the SentencePiece model too.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from llm_jax.commands import pieces, seed
 from llm_jax.commands.progress_line import ProgressReporter
@@ -20,7 +24,11 @@ from llm_jax.commands.sources import (
 from llm_jax.commands.text_report import coverage_text, loss_lines, losses
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
-from llm_jax.runs.files import scratch, write_bytes
+from llm_jax.data.tokenizers.base import Kind
+from llm_jax.runs.files import new_folder, scratch, write_bytes
+
+if TYPE_CHECKING:
+    from llm_jax.data.tokenizers import Tokenizer
 
 MEASURED_BYTES = 2_000_000
 
@@ -29,8 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocab-size", type=pieces, required=True, metavar="N", help="number of pieces"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="file *.model or folder to write"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=get_args(Kind),
+        default="bpe",
+        help="bpe and unigram are SentencePiece models (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing PATH")
     parser.add_argument(
         "--seed", type=seed, default=0, help="seed of the text sample (default: %(default)s)"
     )
@@ -46,8 +62,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out: Path = args.out
     if out.exists() and not args.overwrite:
         raise UserError(f"--out {str(out)!r} exists: choose another name, or give --overwrite.")
+    if out.suffix == ".model" and args.kind == "byte-level":
+        raise UserError(
+            f"--out is {str(out)!r}, a SentencePiece model, which --kind byte-level does not make: "
+            "give the name of a folder."
+        )
     spec = VocabSpec(
         vocab_size=args.vocab_size,
+        kind=args.kind,
         character_coverage=args.character_coverage,
         sample_bytes=args.sample_bytes,
     )
@@ -59,7 +81,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tokenizer, coverage = train_tokenizer(spec, corpus, order, progress)
         sample = list(take(corpus, order, MEASURED_BYTES))
         corpus.close()
-        write_bytes(out, tokenizer.model)
+        _write(tokenizer, out, args.overwrite)
     dropped = left_out.dropped()
     size = sum(len(text.encode()) for text in sample)
     return {
@@ -73,6 +95,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "lost": left_out.summary(corpus.used),
         "licences": dict(corpus.licences),
     }
+
+
+def _write(tokenizer: Tokenizer, out: Path, overwrite: bool) -> None:
+    from llm_jax.convert.hf_tokenizer import write
+
+    if out.suffix == ".model":
+        write_bytes(out, tokenizer.content)
+        return
+    with new_folder(out, replace=overwrite) as folder:
+        write(folder, tokenizer)
 
 
 def text(result: dict[str, Any]) -> str:

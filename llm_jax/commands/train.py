@@ -1,10 +1,12 @@
 """Train a recipe or a run.json, or resume its run if the output folder already holds it.
 
   llm-jax train quickstart --steps 100 --optim.learning-rate 1e-3
-  llm-jax train runs/first/run.json --out runs/second --init-from runs/first
+  llm-jax train --init runs/first --out runs/second --data.path data/mine
+  llm-jax train --branch runs/first@4000 --out runs/anneal --mixture anneal.json
 
 CONFIG is the name or path of a recipe (configs/), a run.json, or the folder of a run. Every scalar
-field has a flag.
+field has a flag. With --init or --branch, batch, optimizer kind and sequence length are those of
+RUN where neither CONFIG nor a flag sets them; without CONFIG, everything is.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands.overrides import override
+from llm_jax.commands import begin
 from llm_jax.config import RunConfig
 from llm_jax.config.extras import require_packages
 from llm_jax.facts.attached import maybe_accelerator
@@ -44,15 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", nargs="?", metavar="CONFIG", help="recipe, run.json, or folder of a run"
     )
-    parser.add_argument(
-        "--init-from",
-        metavar="RUN",
-        help="start with the weights of this run, or of its checkpoints/STEP (default: random)",
-    )
+    begin.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    config = override(args.config, args.overrides, verb="train", own=args.flags)
+    config = begin.config_of(args)
     if config.wandb:
         require_packages(f"wandb = {config.wandb!r}", "wandb", way_out="or leave --wandb out")
     from llm_jax.convert.families import why_not_exportable
@@ -64,9 +62,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     result = train(
         config,
-        plan=plan_named(args.config),
-        init_from=args.init_from,
-        source=other_run(args.config, config),
+        plan=plan_named(args.config) if args.config else None,
+        init=args.init,
+        branch=args.branch,
+        source=other_run(args.config, config) if args.config else None,
     )
     with distributed.leaving_at_once():
         distributed.leave(result["exit_code"])

@@ -29,6 +29,7 @@ from llm_jax.config.jsonfile import (
     read_text,
     require_shape,
 )
+from llm_jax.config.mixture import Amount, MixtureConfig, MixtureSource, MixtureStage
 from llm_jax.config.model import Llama3Rope, ModelConfig, MoeConfig, YarnRope
 from llm_jax.config.run import RunConfig, check_vocabulary
 from llm_jax.config.training import (
@@ -42,6 +43,7 @@ from llm_jax.config.training import (
 
 __all__ = [
     "INFO_FILE",
+    "Amount",
     "CheckpointConfig",
     "ComputeConfig",
     "ConfigError",
@@ -49,6 +51,9 @@ __all__ = [
     "EncoderConfig",
     "EvalConfig",
     "Llama3Rope",
+    "MixtureConfig",
+    "MixtureSource",
+    "MixtureStage",
     "ModelConfig",
     "MoeConfig",
     "OptimConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import keyword
 import math
 import os
 import runpy
@@ -51,15 +52,15 @@ def from_json(text: str, cls: type[T]) -> T:
     return from_dict(raw, cls)
 
 
-def read_config(path: str | os.PathLike[str], cls: type[T]) -> T:
-    """The `cls` in the JSON file `path`.
+def read_config(path: str | os.PathLike[str], cls: type[T], where: str = "run") -> T:
+    """The `cls` in the JSON file `path`. `where` names it in errors.
 
     Raises:
       ConfigError: there is no such file, it is not JSON, or `from_dict` refuses what it holds.
     """
     with _as_config_error():
         raw = read_json(path)
-    return from_dict(raw, cls)
+    return from_dict(raw, cls, where)
 
 
 @contextlib.contextmanager
@@ -78,7 +79,7 @@ def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
     """
     require(isinstance(raw, dict), f"{where} is {raw!r}: it must be an object with named fields.")
     raw = migrated(raw, cls, where)
-    hints = typing.get_type_hints(cls)
+    hints = {_written(name): hint for name, hint in typing.get_type_hints(cls).items()}
     for key in raw:
         if key not in hints:  # the nearest name takes milliseconds to find
             raise ConfigError(f"{where} has no field {key!r}: {nearest(key, hints)}")
@@ -86,8 +87,16 @@ def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
         no_default = (
             item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         )
-        require(item.name in raw or not no_default, f"{where}.{item.name} is missing: set it.")
-    return cls(**{key: _convert(raw[key], hints[key], f"{where}.{key}") for key in raw})
+        name = _written(item.name)
+        require(name in raw or not no_default, f"{where}.{name} is missing: set it.")
+    values = {key: _convert(raw[key], hints[key], f"{where}.{key}") for key in raw}
+    return cls(**{f"{key}_" if keyword.iskeyword(key) else key: values[key] for key in values})
+
+
+def _written(name: str) -> str:
+    """The name of a field in JSON: `class` of `class_`, which Python keeps for itself."""
+    plain = name.removesuffix("_")
+    return plain if keyword.iskeyword(plain) else name
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llm_jax.config.errors import UserError
 from llm_jax.config.jsonfile import read_json, require_shape
 from llm_jax.config.migrations import too_new
 
 INFO_FILE = "dataset.json"
-DATASET_FORMAT = 3
+DATASET_FORMAT = 4
 """Raised whenever the same inputs come to give a different dataset."""
+Class = Literal["public", "internal", "restricted"]
+"""Who may see a text, and what is made of it."""
+INTERNAL: Class = "internal"
+"""The class of a source that says none: nobody has declared it public."""
 _SPLIT = {"documents": int, "tokens": int, "bytes": int}
+_SOURCE = {
+    "name": str,
+    "input": str,
+    "encoding": (str,),
+    "licence": str,
+    "class": str,
+    "files": [{"path": str, "sha256": str, "bytes": int}],
+    "documents": (int,),
+    "bytes": (int,),
+    "tokens": (int,),
+}
 SHAPE: dict[str, Any] = {
     "format": (int,),
-    "sources": [{"input": str, "encoding": (str,), "licence": (str,)}],
+    "sources": [_SOURCE],
     "lost": ({"count": int},),
     "documents": {"in": int, "out": int},
     "dropped": {str: int},
@@ -36,6 +51,9 @@ SHAPE: dict[str, Any] = {
 def read_dataset_info(folder: str | Path) -> dict[str, Any]:
     """The `dataset.json` in `folder`, of the shape `SHAPE`, with some tokens in it.
 
+    Each of its `sources` has `name`, `licence`, `class`, `files` and the `documents`, `bytes` (of
+    UTF-8 text) and `tokens` that it gave; these are null where an older format did not count them.
+
     Raises:
       UserError: there is none, or it is damaged.
     """
@@ -49,6 +67,7 @@ def read_dataset_info(folder: str | Path) -> dict[str, Any]:
     if problem := too_new(f"{path} has format", written, DATASET_FORMAT):
         raise UserError(problem)
     try:
+        _complete_sources(info)
         require_shape(info, SHAPE)
         for name in ("tokens", "record_tokens", "vocab_size"):
             if info[name] == 0:
@@ -56,3 +75,17 @@ def read_dataset_info(folder: str | Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path} is damaged ({error}): build the dataset again.") from None
     return info
+
+
+def _complete_sources(info: Any) -> None:
+    """Gives the sources of a dataset before format 4 the fields that it lacks."""
+    require_shape(info, {"format": (int,), "sources": [{"input": str, "licence": (str,)}]})
+    if (info.get("format") or 1) >= 4:
+        return
+    alone = len(info["sources"]) == 1
+    for source in info["sources"]:
+        source["name"] = source["input"]
+        source["licence"] = source.get("licence") or "unknown"
+        source |= {"class": INTERNAL, "files": []}
+        source["documents"] = info["documents"]["out"] if alone else None
+        source |= {name: info[name] if alone else None for name in ("bytes", "tokens")}

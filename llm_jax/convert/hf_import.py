@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from llm_jax.config import (
     RunConfig,
     UserError,
     read_json,
+    read_text,
     to_dict,
     to_json,
 )
 from llm_jax.config.wording import counted
-from llm_jax.convert import hf_config, parity
-from llm_jax.convert.added_tokens import require_known
+from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
+from llm_jax.convert.own_tokenizer import require_belongs
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensors import Tensor, empty, tensors
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.disk_errors import system_error
 from llm_jax.runs.files import new_folder
 from llm_jax.runs.history import append, beginning
@@ -115,24 +117,21 @@ def read_with(folder: Path, tokenizer: Tokenizer) -> tuple[ModelConfig, Params]:
     """`read`, for a model that is to be used with `tokenizer`.
 
     Raises:
-      UserError: as `read` does; or a weight is not a finite number, or the tokenizer has more
-        tokens than the model or lacks one that the folder adds.
+      UserError: as `read` does; or a weight is not a finite number, or the tokenizer does not fit.
     """
-    require_known(folder, tokenizer)
     model, params = read(folder)
+    require_belongs(read_config_json(folder), model.vocab_size, tokenizer)
     require_finite(params, str(folder), "download it again")
-    if tokenizer.vocab_size > model.vocab_size:
-        raise UserError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, more than the {model.vocab_size} of "
-            "the model: they do not belong together."
-        )
     return model, params
 
 
 def import_run(
-    folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool
+    folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool, licence: str | None = None
 ) -> tuple[RunConfig, list[str], float | None]:
     """Creates a run folder whose checkpoint 0 holds the weights of `folder`.
+
+    Args:
+      licence: of the model; None: what the model card in `folder` says, if it does.
 
     Returns:
       The run's config, the files and folders in it, and the largest difference of logits from
@@ -161,10 +160,25 @@ def import_run(
     config = run_config(model, out)
     with new_folder(out) as made:
         write_run(made, config, params, tokenizer)
-        parent = {"run": str(folder.absolute()), "name": folder.absolute().name, "step": 0}
+        kept_files.keep(folder, made)
+        place = folder.absolute()
+        parent = {"kind": "model", "run": str(place), "name": place.name, "step": 0}
+        parent["licence"] = licence or _licence_of(folder)
         append(made, beginning(config, None, parent).entries[0])
         files = sorted(path.name for path in made.iterdir())
     return config, files, difference
+
+
+def _licence_of(folder: Path) -> str | None:
+    """The licence in the front matter of the folder's README.md; None if it says none."""
+    try:
+        card = read_text(folder / "README.md")
+    except UserError:
+        return None
+    front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    said = dict(re.findall(r"^(license|license_name):[ \t]*(\S+)", front[1], re.M) if front else ())
+    name = said.get("license_name") or said.get("license")
+    return name.strip("\"'") if name else None
 
 
 def run_config(model: ModelConfig, out: Path) -> RunConfig:
@@ -174,9 +188,9 @@ def run_config(model: ModelConfig, out: Path) -> RunConfig:
 
 
 def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokenizer) -> None:
-    """Writes run.json, tokenizer.model, and checkpoint 0 without optimizer state."""
+    """Writes run.json, the tokenizer, and checkpoint 0 without optimizer state."""
     (folder / "run.json").write_text(to_json(config), encoding="utf-8")
-    (folder / "tokenizer.model").write_bytes(tokenizer.model)
+    tokenizer.save(folder)
     meta = {
         "format": CHECKPOINT_FORMAT,
         "stacked_layers": True,

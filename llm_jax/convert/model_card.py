@@ -11,8 +11,10 @@ import numpy as np
 
 from llm_jax.config import OptimConfig, RunConfig, from_dict
 from llm_jax.config.secrets import redact
-from llm_jax.convert.text_facts import TextFacts, text_facts
+from llm_jax.convert.release import card_rows, licences
+from llm_jax.convert.text_facts import TextFacts, text_facts, together
 from llm_jax.runs.history import Entry, History, read_history
+from llm_jax.train.lineage import lineage_at
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 
 OPTIMIZERS = {
@@ -28,7 +30,7 @@ def model_card(
 ) -> str:
     """Markdown with the front matter of the Hugging Face hub, without what looks like a secret."""
     model, history = config.model, read_history(run, config)
-    facts = _facts(config, step, history)
+    lineage, facts = lineage_at(run, step, config), _facts(config, step, history)
     size = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
     heads = f"{model.num_heads} heads, {model.num_kv_heads} key/value heads of {model.head_dim}"
     lines = [
@@ -36,7 +38,7 @@ def model_card(
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "tags: [llm-jax]",
-        *facts.front_matter(),
+        *facts.front_matter(licences(lineage)),
         "---",
         "",
         f"# {config.name}",
@@ -53,6 +55,7 @@ def model_card(
         *_training(config, step, run, history),
         *_data(facts),
         *_kind(step, history),
+        *card_rows(lineage),
         "",
         "```python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -72,7 +75,10 @@ def _facts(config: RunConfig, step: int, history: History) -> TextFacts:
     if step == 0:
         return TextFacts(licences={})
     text = _made(history, step)[-1].text
-    return text_facts(config.data.path, text.fingerprint if text else None)
+    known = {part.name: part.fingerprint for part in text.parts} if text else {}
+    return together(
+        [text_facts(path, known.get(name)) for name, path in config.data.folders.items()]
+    )
 
 
 def _made(history: History, step: int) -> list[Entry]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from llm_jax.config import ComputeConfig, ModelConfig, UserError
 from llm_jax.convert.sample import SAMPLE
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Context, model_of
 
 TOLERANCE = 1e-4
@@ -96,10 +96,8 @@ def tokenizer_difference(folder: Path, tokenizer: Tokenizer) -> str | None:
     from transformers import AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    for line in [*SAMPLE.splitlines(), SAMPLE]:
-        ids = tokenizer.encode(line)
-        same = theirs(line, add_special_tokens=False)["input_ids"] == ids
-        if not same or theirs(line)["input_ids"] != [tokenizer.bos_id, *ids]:
+    for line in [*SAMPLE.splitlines(), SAMPLE, *tokenizer.special]:
+        if theirs(line, add_special_tokens=False)["input_ids"] != tokenizer.encode(line):
             return line
     return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +52,37 @@ class TextFacts:
     languages: tuple[str, ...] = ()
     prompt: str = PROMPTS["en"]
 
-    def front_matter(self) -> list[str]:
-        """Lines of the card's YAML. JSON strings are valid YAML."""
+    def front_matter(self, licences: Iterable[str]) -> list[str]:
+        """Lines of the card's YAML. JSON strings are valid YAML.
+
+        Args:
+          licences: of all that the model was trained on.
+        """
         lines = []
         if self.languages:
             lines.append(f"language: [{', '.join(self.languages)}]")
-        name = ", ".join(self.licences)
+        name = ", ".join(licences)
         if HUB_LICENCE.fullmatch(name.lower()):
             lines.append(f"license: {name.lower()}")
         elif name:
             lines += ["license: other", f"license_name: {json.dumps(name, ensure_ascii=False)}"]
         return lines
+
+
+def together(parts: Sequence[TextFacts]) -> TextFacts:
+    """The facts about the texts of a mixture; a part that is missing makes the tokens unknown."""
+    if len(parts) == 1:
+        return parts[0]
+    licences: Counter[str] = Counter()
+    for part in parts:
+        licences.update(part.licences)
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    return TextFacts(
+        tokens=sum(tokens) if len(tokens) == len(parts) else None,
+        licences=dict(licences),
+        languages=tuple(dict.fromkeys(name for part in parts for name in part.languages)),
+        prompt=parts[0].prompt,
+    )
 
 
 def text_facts(path: str | Path, fingerprint: str | None = None) -> TextFacts:

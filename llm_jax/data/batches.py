@@ -19,6 +19,7 @@ from llm_jax.config.errors import check_seed
 from llm_jax.data.batch import IGNORED, Rows
 from llm_jax.data.order import Order
 from llm_jax.data.prefetch import Prefetch
+from llm_jax.data.tokenizers import Marks
 
 if TYPE_CHECKING:
     from llm_jax.data.dataset import TokenDataset
@@ -73,25 +74,19 @@ class Batches:
         prepare: Callable[[Rows, np.ndarray], Rows] | None = None,
     ) -> None:
         _check_sizes(seq_len, batch_size, seed)
-        tokens = dataset.num_tokens(split)
-        if seq_len >= tokens:
-            raise UserError(
-                f"data.seq_len is {seq_len}, but split {split!r} of {dataset.path} has only "
-                f"{tokens} tokens: shorten it, or build a larger dataset."
-            )
         if batch_size % hosts:
             raise UserError(
                 f"data.batch_size is {batch_size}, which {hosts} hosts do not divide: choose a "
                 f"multiple of {hosts}."
             )
         self.dataset = dataset
-        self.split = split
         self.seq_len = seq_len
         self.batch_size = batch_size
         self.seed = seed
-        self.windows = (tokens - 1) // seq_len
+        self._text = Windows(dataset, split, seq_len)
+        self.windows = self._text.windows
         self._prepare = prepare
-        self._order = order or Order(tokens, seq_len, seed or 0)
+        self._order = order or Order(dataset.num_tokens(split), seq_len, seed or 0)
         self._rows = np.arange(batch_size // hosts, dtype=np.int64) + host * (batch_size // hosts)
         self._rows += offset
 
@@ -117,7 +112,7 @@ class Batches:
             )
         steps = np.arange(step, step + count, dtype=np.int64)
         rows = (steps[:, None] * self.batch_size + self._rows).reshape(-1)
-        batch = self._in_order(rows) if self.seed is None else self._shuffled(rows)
+        batch = self._unprepared(rows)
         if self._prepare:
             batch = self._prepare(batch, rows)
         b = len(self._rows)
@@ -136,8 +131,41 @@ class Batches:
         """
         return Prefetch(self, start_step, self.steps_per_epoch if self.seed is None else None)
 
-    def _shuffled(self, rows: np.ndarray) -> Rows:
-        order = self._order
+    def _unprepared(self, rows: np.ndarray) -> Rows:
+        if self.seed is None:
+            return self._text.in_order(rows)
+        return self._text.shuffled(self._order, rows)
+
+
+class Windows:
+    """Reads windows of one split.
+
+    Attributes:
+      windows: number of windows of `seq_len` inputs.
+
+    Raises:
+      UserError: an unknown split, or one shorter than a window.
+    """
+
+    def __init__(self, dataset: TokenDataset, split: str, seq_len: int) -> None:
+        tokens = dataset.num_tokens(split)
+        if seq_len >= tokens:
+            raise UserError(
+                f"data.seq_len is {seq_len}, but split {split!r} of {dataset.path} has only "
+                f"{tokens} tokens: shorten it, or build a larger dataset."
+            )
+        self._dataset, self._split, self._seq_len = dataset, split, seq_len
+        self._marks = dataset.tokenizer.marks
+        self.windows = (tokens - 1) // seq_len
+
+    def in_order(self, rows: np.ndarray) -> Rows:
+        """The windows of these numbers; one after the last has no target."""
+        batch = self._read(np.minimum(rows, self.windows - 1) * self._seq_len)
+        batch["targets"][rows >= self.windows] = IGNORED
+        return batch
+
+    def shuffled(self, order: Order, rows: np.ndarray) -> Rows:
+        """What `rows` (k,) int64 of `order` read: the arrays of `PACKED`, (k, T) each."""
         pieced = (rows < order.first_rows) & (order.left is not None)
         if not pieced.any():
             return self._read(order.whole(rows))
@@ -145,49 +173,51 @@ class Batches:
         if pieced.all():
             return batch
         after = self._read(order.whole(rows[~pieced]))
-        back = np.argsort(np.concatenate([np.flatnonzero(pieced), np.flatnonzero(~pieced)]))
-        return {name: np.concatenate([batch[name], after[name]])[back] for name in batch}
-
-    def _in_order(self, rows: np.ndarray) -> Rows:
-        batch = self._read(np.minimum(rows, self.windows - 1) * self.seq_len)
-        batch["targets"][rows >= self.windows] = IGNORED
-        return batch
+        places = np.concatenate([np.flatnonzero(pieced), np.flatnonzero(~pieced)])
+        return together([batch, after], places)
 
     def _read(self, starts: np.ndarray) -> Rows:
-        tokens = self.dataset.read(self.split, starts, self.seq_len + 1)
-        return split_documents(tokens, self.dataset.tokenizer.bos_id)
+        tokens = self._dataset.read(self._split, starts, self._seq_len + 1)
+        return split_documents(tokens, self._marks)
 
     def _read_pieces(self, places: np.ndarray, starts: np.ndarray, filled: np.ndarray) -> Rows:
         """The batch for the result of `Order.pieced`. Pieces are kept apart, like documents."""
-        both = self.dataset.gather(self.split, np.stack([places, places + 1]))
-        batch = documents(both[0], both[1], self.dataset.tokenizer.bos_id, starts)
+        both = self._dataset.gather(self._split, np.stack([places, places + 1]))
+        batch = documents(both[0], both[1], self._marks, starts)
         batch["targets"][filled] = IGNORED
         return batch
 
 
-def split_documents(tokens: np.ndarray, bos_id: int) -> Rows:
+def together(parts: list[Rows], places: np.ndarray) -> Rows:
+    """The rows of all `parts`, one after another, each moved to its place (rows,)."""
+    back = np.argsort(places)
+    return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+
+
+def split_documents(tokens: np.ndarray, marks: Marks) -> Rows:
     """The arrays of `PACKED`, each (b, T), for windows (b, T+1) int32."""
-    return documents(tokens[:, :-1], tokens[:, 1:], bos_id)
+    return documents(tokens[:, :-1], tokens[:, 1:], marks)
 
 
 def documents(
-    inputs: np.ndarray, following: np.ndarray, bos_id: int, starts: np.ndarray | None = None
+    inputs: np.ndarray, following: np.ndarray, marks: Marks, starts: np.ndarray | None = None
 ) -> Rows:
     """The arrays of `PACKED`, for inputs and the token after each, (b, T) int32.
 
     Args:
       starts: (b, T) bool, where a context begins although no document does.
     """
-    begins = inputs == bos_id
+    begins = inputs == marks.begin
     if starts is not None:
         begins |= starts
     segments = np.cumsum(begins, axis=1, dtype=np.int32)
     segments += ~begins[:, :1]
     column = np.arange(inputs.shape[1], dtype=np.int32)
+    given = (following == marks.begin) & (not marks.shared)
     begin = np.maximum.accumulate(np.where(begins, column, 0), axis=1)
     return {
         "inputs": np.ascontiguousarray(inputs),
-        "targets": np.where(following == bos_id, np.int32(IGNORED), following),
+        "targets": np.where(given, np.int32(IGNORED), following),
         "segments": segments,
         "positions": column - begin,
     }

@@ -1,8 +1,9 @@
 """From sources to a dataset on disk: read, clean, deduplicate, tokenise, write, with provenance.
 
     <out>/dataset.json       provenance and counts
+    <out>/files.jsonl        every file that was read, with its hash
     <out>/left_out.jsonl     what was not used: file, line, reason
-    <out>/tokenizer.model    the SentencePiece model
+    <out>/tokenizer.model    the SentencePiece model, or <out>/tokenizer/tokenizer.json
     <out>/tokens/1.0.0/      tfds dataset: splits `train` and `validation`
 
 Everything is written to a sibling folder, which is renamed to `<out>` at the very end.
@@ -27,12 +28,14 @@ from llm_jax.config import INFO_FILE, UserError, read_dataset_info
 from llm_jax.config.dataset_info import DATASET_FORMAT
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
-from llm_jax.data.dataset import TOKENIZER_FILE
 from llm_jax.data.fidelity import compare_sources
+from llm_jax.data.provenance import source_records
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_share, reasons
 from llm_jax.data.streams import Splits, tokenise
-from llm_jax.data.tokenizer import Tokenizer, coverage_within, train
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.data.tokenizers.base import Kind
+from llm_jax.data.tokenizers.training import coverage_within, train
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder
 
@@ -48,6 +51,7 @@ class VocabSpec:
     """
 
     vocab_size: int
+    kind: Kind = "bpe"
     character_coverage: float | None = None
     """None: `coverage_within` decides."""
     sample_bytes: int = 100_000_000
@@ -190,12 +194,13 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
         progress("writing records", 0, None)
         write_records(folder, streams, RECORD_TOKENS)
         corpus.close()
-    (folder / TOKENIZER_FILE).write_bytes(tokenizer.model)
+    tokenizer.save(folder)
+    records = source_records(spec.sources, corpus, counts.pop("part_tokens"), folder)
     left_out.write(folder / LEFT_OUT_FILE)
     dropped = left_out.dropped()
     return {
         "format": DATASET_FORMAT,
-        "sources": [source.describe() for source in spec.sources],
+        "sources": records,
         "documents": {"in": corpus.kept + sum(dropped.values()), "out": corpus.kept},
         "dropped": dropped,
         "lost": left_out.summary(corpus.used),
@@ -212,7 +217,10 @@ def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, 
         "versions": {
             "python": platform.python_version(),
             "llm-jax": __version__,
-            **{name: version(name) for name in ("tensorflow-datasets", "sentencepiece")},
+            **{
+                name: version(name)
+                for name in ("tensorflow-datasets", "sentencepiece", "tokenizers")
+            },
         },
     }
 
@@ -242,7 +250,7 @@ def train_tokenizer(
     if coverage is None:
         coverage = coverage_within(take(corpus, order, spec.sample_bytes), spec.vocab_size)
     texts = take(corpus, order, spec.sample_bytes)
-    return train(texts, spec.vocab_size, coverage), coverage
+    return train(texts, spec.vocab_size, coverage, spec.kind), coverage
 
 
 def take(corpus: Corpus, order: np.ndarray, max_bytes: int) -> Iterator[str]:

@@ -7,8 +7,6 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_jax.data import aozora
-
 # C0 and C1 controls except tab and newline, and the byte-order mark: inside text it means nothing.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 
@@ -20,19 +18,15 @@ class Cleaner:
     Attributes:
       normalize: Unicode normal form. NFKC also unifies full-width and half-width characters. It
         is applied here and not in the tokenizer, where an export to Hugging Face would lose it.
-      markup: "aozora" removes Aozora Bunko's markup (`aozora.py`).
       min_chars: shorter documents are dropped.
     """
 
     normalize: Literal["nfc", "nfkc", "none"] = "nfc"
-    markup: Literal["none", "aozora"] = "none"
     min_chars: int = 1
 
     def clean(self, text: str) -> str:
         """`text` with \\n line ends, no control characters but tab and newline, normalised."""
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if self.markup == "aozora":
-            text = aozora.plain_text(text)
         text = CONTROLS.sub("", text)
         if self.normalize != "none":
             form: Literal["NFC", "NFKC"] = "NFC" if self.normalize == "nfc" else "NFKC"

@@ -10,6 +10,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,15 @@ Progress = Callable[[str, int, int | None], None]
 """Called with (phase, done, total or None if not known)."""
 
 
+@dataclass
+class Part:
+    """What was kept of a source under one licence and class."""
+
+    number: int
+    documents: int = 0
+    bytes: int = 0
+
+
 class Corpus:
     """The documents that were kept, numbered in the order in which they were added.
 
@@ -34,18 +44,19 @@ class Corpus:
       kept: number of documents that were kept, before any was cut for the held-out text.
       used: number of documents that are not a loss: kept, duplicate, empty and short ones.
       licences: licence → number of documents kept.
-      source_numbers: index of each document's source in the list of sources.
+      parts: (index of the source, licence, class) → what was kept of it, counted.
     """
 
     def __init__(self, spool: Path, left_out: LeftOut) -> None:
         self.left_out = left_out
         self.kept = 0
         self.licences: Counter[str] = Counter()
-        self.source_numbers = array("I")
+        self.parts: dict[tuple[int, str, str], Part] = {}
         self.used = 0
         self._file = spool.open("w+b")
         self._starts = array("Q", [0])
         self._digests = array("Q")
+        self._part_numbers = array("I")
         self._seen: set[bytes] = set()
 
     def __len__(self) -> int:
@@ -63,17 +74,21 @@ class Corpus:
         if reason := cleaner.reason_to_drop(text):
             self.left_out.skip(reason, document.source, document.line)
             return
-        key = reader_key(text)
-        if key in self._seen:
+        digest = reader_key(text)
+        if digest in self._seen:
             self.left_out.skip("duplicate", document.source, document.line)
             return
-        self._seen.add(key)
+        self._seen.add(digest)
         self._file.write(raw)
         self._starts.append(self._starts[-1] + len(raw))
-        self._digests.append(int.from_bytes(key[:8], "little"))
+        self._digests.append(int.from_bytes(digest[:8], "little"))
         self.kept += 1
         self.licences[document.licence] += 1
-        self.source_numbers.append(source_number)
+        key = (source_number, document.licence, document.class_)
+        part = self.parts.setdefault(key, Part(len(self.parts)))
+        part.documents += 1
+        part.bytes += len(raw)
+        self._part_numbers.append(part.number)
 
     def text(self, i: int) -> str:
         """The text of document `i`; call `finish` first."""
@@ -104,6 +119,16 @@ class Corpus:
     def sizes(self) -> np.ndarray:
         """(documents,) uint64: UTF-8 bytes of each text."""
         return np.diff(np.array(self._starts))
+
+    @property
+    def part_numbers(self) -> np.ndarray:
+        """(documents,) uint32: `number` of each document's part."""
+        return np.array(self._part_numbers)
+
+    @property
+    def source_numbers(self) -> np.ndarray:
+        """(documents,) int64: index of each document's source in the list of sources."""
+        return np.array([source for source, _, _ in self.parts])[self.part_numbers]
 
     def shuffled(self, seed: int) -> np.ndarray:
         """All document numbers, ordered by a hash of (text, seed); the order of files is unused."""
@@ -138,7 +163,7 @@ class Corpus:
             raise UserError("The corpus is a single character: give more text.")
         self._starts.insert(i + 1, self._starts[i] + size)
         self._digests.insert(i, 0)
-        self.source_numbers.insert(i, self.source_numbers[i])
+        self._part_numbers.insert(i, self._part_numbers[i])
         for part in (i, i + 1):
             self._digests[part] = key_number(self.text(part))
 

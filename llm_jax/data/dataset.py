@@ -17,9 +17,8 @@ from llm_jax.config import ConfigError, UserError, read_dataset_info
 from llm_jax.data.batches import Batches
 from llm_jax.data.record_files import check_records
 from llm_jax.data.tfds import load_tfds
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
-TOKENIZER_FILE = "tokenizer.model"
 RECORDS_FOLDER = "tokens/1.0.0"
 
 
@@ -117,10 +116,10 @@ class TokenDataset:
         """
         path = Path(path)
         info = read_dataset_info(path)
-        tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
+        tokenizer = Tokenizer.load(path)
         if tokenizer.sha256 != info["tokenizer_sha256"]:
             raise UserError(
-                f"{path / TOKENIZER_FILE} is not the tokenizer that the dataset was built with: "
+                f"The tokenizer in {path} is not the one that the dataset was built with: "
                 "restore it, or build the dataset again."
             )
         check_records(path / RECORDS_FOLDER)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from llm_jax.data.corpus import Corpus, Progress
+from llm_jax.data.same_text import common_prefix
 from llm_jax.data.sources import Source
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 SAMPLE_BYTES = 16_000_000
 """Text to compare, shared by all sources. Each source's first, last and longest documents are
@@ -52,7 +53,7 @@ class Comparison:
         self.lost += before - after
         self.added += after - before
         if self.example is None:
-            start = max(_first_difference(text, back) - CONTEXT, 0)
+            start = max(common_prefix(text, back) - CONTEXT, 0)
             end = start + 2 * CONTEXT
             self.example = {"was": text[start:end], "became": back[start:end]}
 
@@ -88,7 +89,7 @@ def compare_sources(
     corpus: Corpus, sources: tuple[Source, ...], tokenizer: Tokenizer, progress: Progress
 ) -> list[dict[str, Any]]:
     """The report of each source that has documents. The sample depends on the texts alone."""
-    source_of = np.array(corpus.source_numbers)
+    source_of = corpus.source_numbers
     by_source = np.argsort(source_of, kind="stable")
     ends = np.searchsorted(source_of[by_source], np.arange(len(sources) + 1))
     sizes, rank = corpus.sizes, np.empty(len(corpus), np.int64)
@@ -101,8 +102,7 @@ def compare_sources(
             drawn = documents[np.argsort(rank[documents])]
             chosen = _sample(documents, drawn, sizes, SAMPLE_BYTES // len(sources))
             texts = map(corpus.text, chosen)
-            name = str(source.describe()["input"])
-            reports.append(compare(name, texts, tokenizer, len(documents)).report())
+            reports.append(compare(source.name, texts, tokenizer, len(documents)).report())
     return reports
 
 
@@ -121,18 +121,6 @@ def _sample(
         if left < 0:
             return
         yield i
-
-
-def _first_difference(a: str, b: str) -> int:
-    """Length of the common prefix of two strings."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def sentences(reports: Iterable[dict[str, Any]]) -> list[str]:

@@ -21,3 +21,15 @@ def reader_key(text: str) -> bytes:
 def key_number(text: str) -> int:
     """The first 64 bits of `reader_key`."""
     return int.from_bytes(reader_key(text)[:8], "little")
+
+
+def common_prefix(a: str, b: str) -> int:
+    """Length of the common prefix of two strings."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from llm_jax.data.corpus import Corpus, Progress
 from llm_jax.data.same_text import key_number
 from llm_jax.data.splits import ChosenBy
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 BATCH_BYTES = 4 * 2**20
 """Text that is tokenised at a time."""
@@ -29,7 +30,10 @@ class Splits(NamedTuple):
 def tokenise(
     corpus: Corpus, tokenizer: Tokenizer, splits: Splits, scratch: Path, progress: Progress
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The token stream of each split, memory-mapped from files in `scratch`, and the counts."""
+    """The token stream of each split, memory-mapped from files in `scratch`, and the counts.
+
+    `part_tokens` has the tokens of each of the corpus's `parts`.
+    """
     writer = StreamWriter(corpus, tokenizer, progress)
     documents = {"train": splits.train, "validation": splits.validation}
     streams, keys = {}, {}
@@ -45,6 +49,7 @@ def tokenise(
         for split, stream in streams.items()
     }
     return streams, {
+        "part_tokens": writer.part_tokens.tolist(),
         "split_by": "position" if splits.chosen_by == "position" else "document",
         "held_out": {
             "chosen_by": splits.chosen_by,
@@ -55,11 +60,17 @@ def tokenise(
         "tokens": sum(count["tokens"] for count in counts.values()),
         "bytes": sum(count["bytes"] for count in counts.values()),
         "text_bytes": corpus.num_bytes,
+        "special_as_text": writer.special,
     }
 
 
 class StreamWriter:
-    """Writes `<s> document </s> …` as raw uint16, or uint32 for a vocabulary above 65,536."""
+    """Writes `<s> document </s> …` as raw uint16, or uint32 for a vocabulary above 65,536.
+
+    Attributes:
+      special: documents that spell a special token, which is text in them.
+      part_tokens: (parts of the corpus,) int64, tokens written of each.
+    """
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, progress: Progress) -> None:
         self._corpus = corpus
@@ -67,6 +78,10 @@ class StreamWriter:
         self._progress = progress
         self._dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
         self._done = 0
+        self.special = 0
+        # A text that is matched by no alternative at all matches nothing: `(?!)`.
+        self._special = re.compile("|".join(map(re.escape, tokenizer.special)) or "(?!)")
+        self.part_tokens = np.zeros(len(corpus.parts), np.int64)
 
     def write(self, path: Path, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Writes the documents `which`, in that order, to the new file `path`.
@@ -74,15 +89,22 @@ class StreamWriter:
         Returns:
           Their tokens as a memory map, and the `key_number` of each document, uint64.
         """
-        keys = array("Q")
+        keys, parts = array("Q"), iter(self._corpus.part_numbers[which].tolist())
         with path.open("wb") as file:
             for texts in self._batches(which):
                 keys.extend(key_number(text) for text in texts)
                 for ids in self._tokenizer.encode_documents(texts):
                     ids.astype(self._dtype).tofile(file)
+                    self.part_tokens[next(parts)] += len(ids)
+                self.special += sum(map(self._spells_special, texts))
                 self._done += sum(len(text.encode()) for text in texts)
                 self._progress("tokenising bytes", self._done, self._corpus.num_bytes)
+            if self._tokenizer.marks.shared:
+                np.array([self._tokenizer.eos_id], self._dtype).tofile(file)
         return np.memmap(path, self._dtype, mode="r"), np.array(keys, np.uint64)
+
+    def _spells_special(self, text: str) -> bool:
+        return self._special.search(text) is not None
 
     def _batches(self, which: np.ndarray) -> Iterator[list[str]]:
         texts: list[str] = []

@@ -12,20 +12,26 @@ from llm_jax.config import RunConfig, UserError
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import Document, FileSource, LeftOut
 from llm_jax.data.sources.left_out import HALF_CHARACTERS, reasons
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.evals import ngram
 from llm_jax.evals.score import Score
 
 
-def open_dataset(config: RunConfig, tokenizer: Tokenizer) -> TokenDataset:
-    """The run's dataset; raises `UserError` if it is missing or has another tokenizer."""
-    dataset = TokenDataset.open(config.data.path)
-    if dataset.tokenizer.sha256 != tokenizer.sha256:
-        raise UserError(
-            f"The dataset in {config.data.path} has another tokenizer than the run: build it again "
-            "with the run's tokenizer.model, or evaluate --text."
-        )
-    return dataset
+def open_datasets(config: RunConfig, tokenizer: Tokenizer) -> dict[str, TokenDataset]:
+    """Name of each source of the run's mixture → its dataset; a dataset alone has the name "".
+
+    Raises:
+      UserError: one is missing or has another tokenizer.
+    """
+    found = {}
+    for name, path in config.data.folders.items():
+        dataset = found[name] = TokenDataset.open(path)
+        if dataset.tokenizer.sha256 != tokenizer.sha256:
+            raise UserError(
+                f"The dataset in {path} has another tokenizer than the run: build it again with "
+                f"--tokenizer {config.out}, or evaluate --text."
+            )
+    return found
 
 
 def read_texts(
@@ -52,7 +58,7 @@ def read_texts(
             why = reasons(left_out.summary(used)) or "it is empty"
             raise UserError(f"--text {str(path)!r} has no text ({why}): check it and --encoding.")
         used += len(documents)
-        streams[str(path)] = np.concatenate(tokenizer.encode_documents(documents))
+        streams[str(path)] = tokenizer.stream(documents)
     return streams, left_out, used
 
 
@@ -83,6 +89,12 @@ def whole_windows(tokens: np.ndarray, seq_len: int) -> np.ndarray:
     return tokens[: (len(tokens) - 1) // seq_len * seq_len + 1]
 
 
+def _with_begins(tokens: np.ndarray, end: int, begin: int) -> np.ndarray:
+    """The stream `| text | text |` as `<s> text | <s> text | <s>`; `<s>` is the id `begin`."""
+    made = np.insert(tokens.astype(np.int32), np.flatnonzero(tokens == end) + 1, begin)
+    return made[1:] if tokens[0] == end else made
+
+
 def ngram_figures(
     dataset: TokenDataset, held_out: list[np.ndarray], *, order: int, consumed: int
 ) -> dict[str, Any]:
@@ -92,20 +104,25 @@ def ngram_figures(
       consumed: tokens that the run has read. If that is less than the train split, a second model
         is trained on as many tokens from the split's start. Its documents are in random order.
     """
-    tokenizer = dataset.tokenizer
+    tokenizer, shared = dataset.tokenizer, dataset.tokenizer.marks.shared
+    begin = tokenizer.vocab_size if shared else tokenizer.bos_id
+
+    def marked(tokens: np.ndarray) -> np.ndarray:
+        return _with_begins(tokens, tokenizer.eos_id, begin) if shared else tokens
+
     sizes = {"whole train split": dataset.num_tokens("train")}
     if 1 < consumed < sizes["whole train split"]:
         sizes["as many tokens as the run"] = consumed
     figures = {}
     for name, size in sizes.items():
         model = ngram.train(
-            split_tokens(dataset, "train", size),
+            marked(split_tokens(dataset, "train", size)),
             order=order,
-            vocab_size=tokenizer.vocab_size,
-            bos_id=tokenizer.bos_id,
+            vocab_size=tokenizer.vocab_size + shared,
+            bos_id=begin,
         )
         score = Score(0.0, 0, 0)
         for stream in held_out:
-            score += model.score(stream, tokenizer)
+            score += model.score(marked(stream), tokenizer)
         figures[name] = {"order": order, "trained_tokens": size, **score.report()}
     return figures

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llm_jax.config import UserError
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.evals.score import Score
 
 UNSEEN = -1

@@ -15,10 +15,10 @@ import jax
 import numpy as np
 
 from llm_jax.config import ParallelConfig, RunConfig, UserError
-from llm_jax.data.batch import Rows
+from llm_jax.data.batch import IGNORED, Rows
 from llm_jax.data.batches import Batches, split_documents
 from llm_jax.data.dataset import TokenDataset
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Marks, Tokenizer
 from llm_jax.evals.score import Score
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.feed import to_device
@@ -91,13 +91,13 @@ class Evaluator:
         with batches.iterate() as source:
             return self.measure((b for _, b in source), progress, batches.steps_per_epoch)
 
-    def stream(self, tokens: np.ndarray, bos_id: int, progress: Progress) -> Score:
+    def stream(self, tokens: np.ndarray, marks: Marks, progress: Progress) -> Score:
         """The score of a token stream; see `windows`."""
         total = -(-max(len(tokens) - 1, 1) // (self.seq_len * self.batch_size))
-        return self.measure(windows(tokens, self.seq_len, self.batch_size, bos_id), progress, total)
+        return self.measure(windows(tokens, self.seq_len, self.batch_size, marks), progress, total)
 
 
-def windows(tokens: np.ndarray, seq_len: int, batch_size: int, bos_id: int) -> Iterator[Rows]:
+def windows(tokens: np.ndarray, seq_len: int, batch_size: int, marks: Marks) -> Iterator[Rows]:
     """Batches in which each token of a stream, except the first, is a target once. The last batch
     is padded.
 
@@ -109,10 +109,11 @@ def windows(tokens: np.ndarray, seq_len: int, batch_size: int, bos_id: int) -> I
     """
     count = max(len(tokens) - 1, 1)
     rows = -(-count // (seq_len * batch_size)) * batch_size
-    padded = np.full(rows * seq_len + 1, bos_id, np.int32)
+    padded = np.full(rows * seq_len + 1, marks.begin, np.int32)
     padded[: len(tokens)] = tokens
     starts = np.arange(rows) * seq_len
     for first in range(0, rows, batch_size):
         index = starts[first : first + batch_size, None] + np.arange(seq_len + 1)
-        # A target of <s> is never counted, and the padding is <s>.
-        yield split_documents(padded[index], bos_id)
+        batch = split_documents(padded[index], marks)
+        batch["targets"][index[:, 1:] >= len(tokens)] = IGNORED
+        yield batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +17,23 @@ class Score:
 
     Attributes:
       nats: sum of -log p over the targets.
-      tokens: number of targets.
+      tokens: number of targets; not whole if the score is scaled.
       num_bytes: UTF-8 bytes of the targets' text.
     """
 
     nats: float
-    tokens: int
-    num_bytes: int
+    tokens: float
+    num_bytes: float
 
     def __add__(self, other: Score) -> Score:
         return Score(
             self.nats + other.nats, self.tokens + other.tokens, self.num_bytes + other.num_bytes
         )
+
+    def scaled(self, targets: float) -> Score:
+        """The score of text of the same kind with so many targets."""
+        by = targets / self.tokens
+        return Score(self.nats * by, self.tokens * by, self.num_bytes * by)
 
     @property
     def loss(self) -> float:
@@ -50,6 +56,13 @@ class Score:
             "loss": self.loss,
             "perplexity": self.perplexity,
             "bits_per_byte": self.bits_per_byte,
-            "tokens": self.tokens,
-            "bytes": self.num_bytes,
+            "tokens": round(self.tokens),
+            "bytes": round(self.num_bytes),
         }
+
+
+def mixed(scores: Sequence[Score], shares: Sequence[float]) -> Score:
+    """The score of as many targets in all, of which each text has its share."""
+    targets = sum(score.tokens for score in scores)
+    parts = [one.scaled(targets * share) for one, share in zip(scores, shares, strict=True)]
+    return sum(parts[1:], start=parts[0])

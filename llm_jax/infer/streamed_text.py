@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.infer.generator import Decoder, Generation, generate
-
-BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class TextStream:
@@ -26,21 +23,11 @@ class TextStream:
 
     def feed(self, ids: Iterable[int]) -> str:
         """The characters that `ids` complete."""
-        return "".join(self._decoder.decode(self._bytes(i)) for i in ids)
+        return "".join(self._decoder.decode(self._tokenizer.bytes_of(i)) for i in ids)
 
     def end(self) -> str:
         """What is left: U+FFFD if a character was cut off, otherwise an empty string."""
         return self._decoder.decode(b"", final=True)
-
-    def _bytes(self, i: int) -> bytes:
-        size = self._tokenizer.token_bytes[i]
-        piece = self._tokenizer.pieces([i])[0]
-        if size == 0:
-            return b""
-        found = BYTE_PIECE.fullmatch(piece)
-        if found and size == 1:
-            return bytes([int(found[1], 16)])
-        return piece.replace("▁", " ").encode()
 
 
 def generate_texts(

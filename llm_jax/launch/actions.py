@@ -6,15 +6,14 @@ Back ends add their own kinds. An action prints as its class name and its fields
 
 from __future__ import annotations
 
-import io
-import subprocess
-import tarfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llm_jax.config import RunConfig, UserError, to_json
+from llm_jax.launch.code import CODE, digest, pack
 from llm_jax.launch.folder import open_folder
+from llm_jax.launch.lock import REQUIREMENTS, UV, Lock
 from llm_jax.launch.records import job_json
 from llm_jax.launch.spec import JobSpec
 from llm_jax.runs.files import write_text
@@ -41,14 +40,21 @@ class PutFile(Action):
 
 @dataclass(frozen=True)
 class SendCode(Action):
-    """The files of `source` that git tracks (all, if it is not a repository) as one tar file."""
+    """The files of `source` as one tar file (`code.pack`)."""
 
     source: str
     folder: str
     name: str
+    sha256: str
 
     def apply(self) -> None:
-        open_folder(self.folder).write(self.name, _pack(Path(self.source)))
+        packed = pack(Path(self.source))
+        if digest(packed) != self.sha256:
+            raise UserError(
+                f"job.code is {self.source!r}, whose files changed while the job was launched: "
+                "launch it again."
+            )
+        open_folder(self.folder).write(self.name, packed)
 
 
 @dataclass(frozen=True)
@@ -62,33 +68,22 @@ class WriteLocalFile(Action):
         write_text(Path(self.path), self.text)
 
 
-def _pack(source: Path) -> bytes:
-    listed = subprocess.run(
-        ["git", "-C", str(source), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-    )
-    if listed.returncode == 0:
-        files = [source / name for name in listed.stdout.decode().split("\0") if name]
-    else:
-        files = sorted(source.rglob("*"))
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for file in files:
-            # A link could point outside the folder, at a key for instance.
-            if file.is_file() and not file.is_symlink():
-                tar.add(file, arcname=file.relative_to(source).as_posix())
-    if not packed.tell():
-        raise UserError(f"job.code is {str(source)!r}, which holds no files.")
-    return packed.getvalue()
+def folder_actions(
+    spec: JobSpec, run: RunConfig, first: int, lock: Lock | None = None
+) -> list[Action]:
+    """What every back end begins with: the job, the run, and what its hosts install.
 
-
-def folder_actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
-    """What every back end begins with: the job, the run, and the code in the output folder."""
+    Args:
+      lock: goes with `spec.code`, see `pinned.pin`.
+    """
     run = replace(run, out=spec.out)
-    actions: list[Action] = [PutFile(spec.out, "launch/run.json", to_json(run))]
+    actions: list[Action] = []
+    if spec.code is not None and lock is not None:
+        actions.append(SendCode(spec.code, spec.out, f"launch/{CODE}", spec.sha256[CODE]))
+        actions.append(PutFile(spec.out, f"launch/{REQUIREMENTS}", lock.requirements))
+        actions.append(PutFile(spec.out, f"launch/{UV}", lock.uv))
+    actions.append(PutFile(spec.out, "launch/run.json", to_json(run)))
     if plan := plan_named(spec.config):
         actions.append(PutFile(spec.out, f"launch/{PLAN}", to_json(plan)))
-    if spec.code is not None:
-        actions.append(SendCode(spec.code, spec.out, "launch/code.tar.gz"))
     actions.append(PutFile(spec.out, "launch/job.json", job_json(spec, first)))
     return actions

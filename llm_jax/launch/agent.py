@@ -3,8 +3,8 @@
     python -m llm_jax.launch.agent OUT
 
 It meets the other hosts in the output folder, starts the trainer once all are there, forwards
-signals, streams the log, watches for progress, and writes how it ended. Then all agents read the
-same records and so reach the same decision: start again, or leave.
+signals, streams the log, watches for progress, and writes how it ended. When all have, the attempt
+is closed (history.py), and all agents reach the same decision from it: start again, or leave.
 
 Exit codes: 0 the run is finished; 75 it was told to stop; 76 a host is lost, and the back end must
 replace it; 78 the records say that starting again would not help.
@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,22 +30,24 @@ from llm_jax.config.exits import CONFIG, FINISHED, PEER_LOST, PREEMPTED
 from llm_jax.config.grace import GRACE
 from llm_jax.config.secrets import redact, secret_values
 from llm_jax.launch import checks, mount
+from llm_jax.launch.budget import pace
 from llm_jax.launch.cause import classify, decide, sentence
 from llm_jax.launch.checks import Refused
 from llm_jax.launch.folder import Folder, open_folder
+from llm_jax.launch.history import next_attempt
 from llm_jax.launch.manifest import VARIABLE, put_files
-from llm_jax.launch.peers import Peers
+from llm_jax.launch.news import Gang
 from llm_jax.launch.records import (
+    Attempt,
     ExitRecord,
     Kind,
-    attempts,
     load_job,
-    next_attempt,
     read_json,
     record_exit,
     stop_requested,
     trainer_status,
 )
+from llm_jax.launch.settle import past_attempts, settle
 from llm_jax.launch.spec import JobSpec
 from llm_jax.launch.trainer import Trainer, kernel_kills
 from llm_jax.launch.watch import Watch, store_output
@@ -57,15 +61,19 @@ class Agent:
         self.process = checks.this_process(spec, env)
         self.incarnation = int(env.get("LLM_JAX_INCARNATION", first))
         self.incarnation += int(env.get("LLM_JAX_RESTARTS", 0))
-        self.poll = 5.0 if folder.address.startswith("gs://") else 0.25
+        self.pace = pace(spec, bucket=folder.address.startswith("gs://"))
         self.terminated = False
+        self.wake = threading.Event()
+        """Set when there is something to look at before the next look is due."""
         self.secrets = secret_values(env)
+        self.dice = random.Random()
 
     def run(self) -> int:
         """Runs attempts until the job is over for this host; returns the exit code."""
+        self.spread()
+        past = past_attempts(self)
         while True:
-            history = attempts(self.folder, self.spec.hosts, self.first)
-            decision = decide(history, self.spec.retries, self.spec.backoff_seconds)
+            decision = decide(past, self.spec.retries, self.spec.backoff_seconds)
             if decision.action == "finished":
                 return FINISHED
             if decision.action == "stop":
@@ -76,12 +84,13 @@ class Agent:
             self.rest(decision.wait)
             if self.leaving():
                 return PREEMPTED
-            attempt = next_attempt(self.folder, self.incarnation)
-            record = self.attempt(attempt)
+            attempt = next_attempt(past, self.incarnation)
+            gang = Gang(self.folder, attempt, self.spec, self.process, self.pace, self.say)
+            record = self.attempt(attempt, gang)
             record_exit(self.folder, attempt, record)
             self.say(f"attempt {attempt}: {sentence(record)}")
-            self.settle(attempt)
-            if self.host_is_gone(attempt):
+            past = settle(self, attempt, gang)
+            if any(a.name == attempt and _lost_a_host(a) for a in past):
                 return PEER_LOST
 
     def say(self, text: str) -> None:
@@ -92,33 +101,28 @@ class Agent:
         text = redact(output.decode(errors="surrogateescape"), self.secrets)
         return text.encode(errors="surrogateescape")
 
-    def leaving(self) -> bool:
-        return self.terminated or stop_requested(self.folder)
+    def leaving(self, gang: Gang | None = None) -> bool:
+        """Whether the job is to stop here; within an attempt the gang hears of it."""
+        if self.terminated:
+            return True
+        return stop_requested(self.folder) if gang is None else gang.known.stop
+
+    def pause(self, seconds: float) -> None:
+        """Waits, but not on after a signal or the trainer's end."""
+        self.wake.wait(max(0.0, seconds))
+        self.wake.clear()
+
+    def spread(self) -> None:
+        """Waits for a moment of this host's own."""
+        if self.pace.spread:
+            self.pause(self.dice.uniform(0, self.pace.spread))
 
     def rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while time.monotonic() < until and not self.leaving():
-            time.sleep(min(self.poll, seconds))
+        while (left := until - time.monotonic()) > 0 and not self.leaving():
+            self.pause(min(self.pace.news, left))
 
-    def settle(self, attempt: str) -> None:
-        """Waits until every host that took part has its record: all then decide from the same.
-
-        A host that was lost gets one after `limits.heartbeat`.
-        """
-        peers = Peers(self.folder, attempt, self.spec, self.process)
-        patience = max(self.spec.grace_seconds, self.spec.limits.heartbeat) + 30
-        until = time.monotonic() + patience
-        while time.monotonic() < until and not self.terminated:
-            _, going = peers.look(time.monotonic())
-            if not going:
-                return
-            time.sleep(self.poll)
-
-    def host_is_gone(self, attempt: str) -> bool:
-        last = [a for a in attempts(self.folder, self.spec.hosts) if a.name == attempt]
-        return any(e.kind in ("lost", "missing") for a in last for e in a.exits)
-
-    def attempt(self, attempt: str) -> ExitRecord:
+    def attempt(self, attempt: str, gang: Gang) -> ExitRecord:
         """One attempt from the checks to the trainer's end."""
         try:
             if self.spec.slice_type.kind == "tpu":
@@ -134,23 +138,43 @@ class Agent:
         except Refused as error:
             return self.record("refused", str(error), None, None)
 
-        peers = Peers(self.folder, attempt, self.spec, self.process)
-
-        def interrupted() -> bool:
-            ended, _ = peers.look(0.0)  # nobody is silent before the start
-            return self.leaving() or bool(ended)
-
         try:
-            lead = checks.wait_for_all(self.folder, attempt, self.spec, interrupted, self.poll)
+            lead = self.meet(gang)
         except Refused as error:
             return self.record("missing", str(error), None, None)
         if lead is None:
-            if self.leaving():
+            if self.leaving(gang):
                 return self.record("preempted", "stopped before the start", None, None)
+            self.spread()
             return self.record("peer", "lost a peer before the start", None, None)
-        return self.train(attempt, presence, lead)
+        return self.train(attempt, gang, presence, lead)
 
-    def train(self, attempt: str, presence: dict, lead: dict) -> ExitRecord:
+    def meet(self, gang: Gang) -> dict[str, Any] | None:
+        """Waits until every host of the gang has announced itself.
+
+        Returns:
+          What host 0 announced (its address and port), or None if a host has ended already or the
+          job is to stop.
+
+        Raises:
+          Refused: hosts are missing after `spec.rendezvous_seconds`; the sentence names them.
+        """
+        deadline = time.monotonic() + self.spec.rendezvous_seconds
+        while True:
+            news = gang.look(started=False)  # nobody is silent before the start
+            if self.leaving(gang) or news.ended:
+                return None
+            if news.lead is not None:
+                return news.lead
+            if time.monotonic() > deadline:
+                missing = gang.missing_hosts() or [0]  # all came, but none heard host 0's address
+                raise Refused(
+                    checks.missing_sentence(missing, self.spec)
+                    + checks.why_missing(self.folder, gang.attempt, self.spec, missing)
+                )
+            self.pause(gang.due - time.monotonic())
+
+    def train(self, attempt: str, gang: Gang, presence: dict, lead: dict) -> ExitRecord:
         self.folder.delete(f"status.{self.process}.json")
         run = read_json(self.folder, "launch/run.json")
         if run is None:
@@ -167,13 +191,14 @@ class Agent:
                 plan_file(path).write_bytes(plan)
             train = self.spec.trainer or [sys.executable, "-m", "llm_jax", "train"]
             kills = kernel_kills()
-            trainer = Trainer([*train, str(path)], self.trainer_environment(attempt, lead))
+            trainer = Trainer(
+                [*train, str(path)], self.trainer_environment(attempt, lead), self.wake
+            )
             try:
-                watch = Watch(self, attempt, presence, trainer)
+                watch = Watch(self, attempt, gang, presence, trainer)
                 told = watch.until_end()
             finally:
                 trainer.finish()
-                store_output(self, attempt, trainer)
         code = trainer.code()
         assert code is not None
         if told is None and code == -signal.SIGKILL and kernel_kills() > kills:
@@ -183,6 +208,9 @@ class Agent:
         kind, words = told or classify(
             code, self.without_secrets(trainer.tail).decode(errors="replace")
         )
+        if kind in ("peer", "finished"):  # so do the others, at the same moment
+            self.spread()
+        store_output(self, attempt, trainer)
         return self.record(kind, words, code, trainer_status(self.folder, self.process))
 
     def trainer_environment(self, attempt: str, lead: dict) -> dict[str, str]:
@@ -219,6 +247,10 @@ class Agent:
         )
 
 
+def _lost_a_host(attempt: Attempt) -> bool:
+    return any(end.kind in ("lost", "missing") for end in attempt.exits)
+
+
 def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m llm_jax.launch.agent OUT", file=sys.stderr)
@@ -235,6 +267,7 @@ def main() -> int:
 
     def terminate(number: int, frame: Any) -> None:
         agent.terminated = True
+        agent.wake.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, terminate)

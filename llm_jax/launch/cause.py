@@ -106,7 +106,7 @@ def decide(history: Sequence[Attempt], retries: int, backoff: float) -> Decision
     last = ended[-1]
     cause = root_cause(last)
     if cause is None:
-        missing = last.hosts - len(last.exits)
+        missing = last.hosts - last.recorded
         if missing == 0:
             return Decision("finished", "")
         return Decision("retry", f"{missing} of {counted(last.hosts, 'host')} left no record")

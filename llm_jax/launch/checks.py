@@ -6,15 +6,19 @@ import ipaddress
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llm_jax.config.wording import counted
 from llm_jax.facts.attached import TPU_FILES
 from llm_jax.launch.folder import Folder
-from llm_jax.launch.records import attempt_folder, read_object, write_json
+from llm_jax.launch.records import attempt_folder, write_json
 from llm_jax.launch.spec import JobSpec, Local
+from llm_jax.launch.startup import start_failures
+
+SHOWN = 3
+"""Hosts whose failure a sentence tells."""
 
 
 class Refused(Exception):
@@ -29,6 +33,15 @@ def this_process(spec: JobSpec, env: Mapping[str, str]) -> int:
     """
     if "LLM_JAX_SLICE" in env:
         slice_, worker = int(env["LLM_JAX_SLICE"]), int(env["LLM_JAX_WORKER"])
+        if "LLM_JAX_SHARES_MACHINE" in env:
+            # Several containers hold the chips of one machine. GKE numbers those of a slice in this
+            # variable, by which the TPU runtime and JAX go (jax/_src/clusters).
+            if not env.get("TPU_WORKER_ID", "").isdigit():
+                raise Refused(
+                    "TPU_WORKER_ID does not tell which of its machine's agents this is: launch "
+                    "with --numa false"
+                )
+            worker = int(env["TPU_WORKER_ID"])
         process = slice_ * spec.slice_type.hosts + worker
     else:
         told = env.get("LLM_JAX_PROCESS", env.get("SLURM_PROCID"))
@@ -104,34 +117,11 @@ def announce(folder: Folder, attempt: str, process: int, presence: dict[str, Any
     write_json(folder, name, presence | {"time": time.time()})
 
 
-def wait_for_all(
-    folder: Folder,
-    attempt: str,
-    spec: JobSpec,
-    interrupted: Callable[[], bool],
-    poll: float,
-) -> dict[str, Any] | None:
-    """Waits until every host of the gang has announced itself.
-
-    Returns:
-      What host 0 announced (its address and port), or None if `interrupted` turned true.
-
-    Raises:
-      Refused: hosts are missing after `spec.rendezvous_seconds`; the sentence names them.
-    """
-    deadline = time.monotonic() + spec.rendezvous_seconds
-    wanted = {f"{attempt_folder(attempt)}/host.{p}.json": p for p in range(spec.hosts)}
-    while True:
-        present = folder.names(attempt_folder(attempt)).keys()
-        missing = sorted(p for name, p in wanted.items() if name not in present)
-        if not missing:
-            lead = f"{attempt_folder(attempt)}/host.0.json"
-            return read_object(folder, lead, {"address": str, "port": (int,)})
-        if interrupted():
-            return None
-        if time.monotonic() > deadline:
-            raise Refused(missing_sentence(missing, spec))
-        time.sleep(poll)
+def why_missing(folder: Folder, attempt: str, spec: JobSpec, missing: list[int]) -> str:
+    """What the start-up scripts of missing hosts have recorded, if they have."""
+    failures = start_failures(folder, spec, int(attempt.split(".")[0]))
+    told = [str(one) for one in failures if one.process is None or one.process in missing]
+    return f": {'; '.join(told[:SHOWN])}" if told else ""
 
 
 def missing_sentence(missing: list[int], spec: JobSpec) -> str:

@@ -21,19 +21,24 @@ SHARED = ("local", "slurm")
 
 
 def check_path(spec: JobSpec, run: RunConfig) -> None:
-    """Raises `ConfigError` unless the hosts can reach `data.path`; looks at its name alone."""
-    path = run.data.path
-    if not spec.trainer and spec.backend.kind not in SHARED:
+    """Raises `ConfigError` unless the hosts can reach the datasets; looks at their names alone."""
+    if spec.trainer or spec.backend.kind in SHARED:
+        return
+    for name, path in run.data.folders.items():
         require(
             _address(path).startswith("gs://"),
-            f"data.path is {path!r}, which hosts of the {spec.backend.kind} back end cannot "
+            f"{_field(name)} is {path!r}, which hosts of the {spec.backend.kind} back end cannot "
             f"reach: copy the folder with `gcloud storage cp --recursive {path} gs://BUCKET/data/` "
-            "and name the copy with --data.path gs://BUCKET/data/FOLDER.",
+            + (
+                "and name the copy in the mixture."
+                if name
+                else "and name the copy with --data.path gs://BUCKET/data/FOLDER."
+            ),
         )
 
 
 def check_dataset(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> None:
-    """Makes sure that the hosts will find a dataset, and that the model has its vocabulary.
+    """Makes sure that the hosts will find the datasets, and that the model has their vocabulary.
 
     Args:
       say: hears of what could not be looked at.
@@ -44,7 +49,14 @@ def check_dataset(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> 
     if spec.trainer:  # which may read something else
         return
     check_path(spec, run)
-    path, address = run.data.path, _address(run.data.path)
+    for name, path in run.data.folders.items():
+        _check_one(spec, run, name, path, say)
+
+
+def _check_one(
+    spec: JobSpec, run: RunConfig, name: str, path: str, say: Callable[[str], None]
+) -> None:
+    address, field = _address(path), _field(name)
     try:
         raw = open_folder(address).read("dataset.json")
     except OSError as error:
@@ -52,15 +64,14 @@ def check_dataset(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> 
         return
     require(
         raw is not None,
-        f"data.path is {path!r}, where there is no dataset: make one with `llm-jax data build`, "
-        "or name another with --data.path FOLDER.",
+        f"{field} is {path!r}, where there is no dataset: make one with `llm-jax data build`, "
+        + ("or change the mixture." if name else "or name another with --data.path FOLDER."),
     )
     try:
         vocab_size = int(parse_json(raw or b"", "dataset.json")["vocab_size"])
     except (UserError, ValueError, KeyError, TypeError):
         raise ConfigError(
-            f"data.path is {path!r}, whose dataset.json gives no vocab_size: build the dataset "
-            "again."
+            f"{field} is {path!r}, whose dataset.json gives no vocab_size: build the dataset again."
         ) from None
     check_vocabulary(run, vocab_size)
     mounted = spec.out.removeprefix("gs://").partition("/")[0]
@@ -70,6 +81,11 @@ def check_dataset(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> 
             f"warning: the SkyPilot file mounts gs://{mounted} alone: add gs://{bucket} to its "
             "file_mounts"
         )
+
+
+def _field(name: str) -> str:
+    """What errors call the path of a dataset, which has this name in a mixture."""
+    return f"data.mixture's source {name!r}" if name else "data.path"
 
 
 def _address(path: str) -> str:

@@ -13,6 +13,8 @@ from llm_jax.config import require
 
 LONGEST = 1024
 """Bytes of a path or an address; Slurm cuts options off at 8 KiB, metadata keys end earlier."""
+LONGEST_WORD = 65_536
+"""Bytes of a word of the trainer's command, or of a variable; Linux takes twice as much."""
 LABEL = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", "at most 63 letters, digits, and - _ . inside"
 DNS_LABEL = (
     r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
@@ -42,6 +44,10 @@ FORMS: dict[str, tuple[str, str]] = {
         r"|(?i:infinite|unlimited)",
         "minutes, HH:MM:SS or DAYS-HH:MM:SS, such as 24:00:00",
     ),
+    "slurm.switches": (
+        r"\d{1,4}(@(\d{1,9}(:\d{1,2}){0,2}|\d{1,5}-\d{1,2}(:\d{1,2}){0,2}))?",
+        "a number of switches, and a time if you like, such as 1@12:00:00",
+    ),
     "tpu.project": (
         r"([a-z0-9][-a-z0-9.]{0,60}:)?[a-z][-a-z0-9]{0,29}",
         "a project's id (not its title), such as my-project-123",
@@ -56,6 +62,16 @@ FORMS: dict[str, tuple[str, str]] = {
     "gke.namespace": DNS_LABEL,
     "gke.queue": DNS_NAME,
     "gke.service_account": DNS_NAME,
+    "gke.priority": DNS_NAME,
+    "gke.time_limit": (
+        r"\d{1,9}(:\d{1,2}){0,2}|\d{1,5}-\d{1,2}(:\d{1,2}){0,2}",
+        "minutes, HH:MM:SS or DAYS-HH:MM:SS, such as 24:00:00",
+    ),
+    "gke.placement_policy": DNS_LABEL,
+    "gke.networks": (
+        r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(,[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?){0,7}",
+        "names of Network objects, with commas between",
+    ),
     "skypilot.infra": (r"[\w*][-\w./*@:]{0,254}", "such as gcp/us-central1"),
 }
 """`job.` or the back end, and the field → the regular expression that it matches, and in words."""
@@ -104,6 +120,17 @@ def check_forms(owner: str, settings: Any, shown: str) -> None:
             check_form(f"{owner}.{name}", value, f"{shown}.{name}")
 
 
+def check_digests(digests: dict) -> None:
+    """Raises `ConfigError` for what is not a file's name and its SHA-256."""
+    for name, digest in digests.items():
+        fits = re.fullmatch(r"[a-z]+(\.[a-z]+)+ [0-9a-f]{64}", f"{name} {digest}") is not None
+        require(
+            fits,
+            f"job.sha256 has {str(name)[:80]!a}: {str(digest)[:80]!a}, which is not a file and its "
+            "digest: leave it out, launch run fills it in.",
+        )
+
+
 def check_text(shown: str, text: str, most: int = LONGEST) -> None:
     """Raises `ConfigError` if `text` is not one line that can be printed, or is too long."""
     odd = next((c for c in text if not c.isprintable()), None)
@@ -113,6 +140,18 @@ def check_text(shown: str, text: str, most: int = LONGEST) -> None:
     )
     length = len(text.encode())
     require(length <= most, f"{shown} has {length:,} bytes: it must be at most {most:,}.")
+
+
+def check_environment(env: dict) -> None:
+    """Raises `ConfigError` for what is not a variable of one line."""
+    for name, value in env.items():
+        plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
+        require(plain, f"job.env has the name {name!r}: use letters, digits and underscores.")
+        require(
+            isinstance(value, str) and "\n" not in value,
+            f"job.env.{name} must be a string of one line.",
+        )
+        check_text(f"job.env.{name}", value, most=LONGEST_WORD)
 
 
 def check_address(shown: str, address: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from llm_jax.config import ConfigError
+from llm_jax.config import ConfigError, UserError
 from llm_jax.config.secrets import secret_in, secret_variable
+from llm_jax.launch.folder import Folder, LocalFolder
 
 if TYPE_CHECKING:
     from llm_jax.launch.spec import JobSpec
@@ -45,6 +47,31 @@ def check_run(spec: JobSpec, run: dict[str, Any]) -> None:
     """Raises `ConfigError` if a text of the run, as JSON has it, looks like a secret."""
     for where, text in _texts(run, ""):
         _refuse(spec, where.removeprefix("."), secret_in(text))
+
+
+def close_folder(folder: Folder, say: Callable[[str], None]) -> None:
+    """Makes `launch/` of a folder on a disk its owner's alone, and says so if it was not.
+
+    Raises:
+      UserError: it belongs to somebody else.
+    """
+    if not isinstance(folder, LocalFolder):
+        return
+    path = folder.path / "launch"
+    mode = stat.S_IMODE(path.stat().st_mode) if path.is_dir() else 0o700
+    if not mode & 0o077:
+        return
+    try:
+        path.chmod(0o700)
+    except OSError as error:
+        raise UserError(
+            f"{path} has mode {mode:o} and may hold secrets in its logs, and it cannot be closed "
+            f"to others ({error.strerror}): let its owner run chmod 700, or choose another job.out."
+        ) from None
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        say(f"warning: others can enter {path}, whose file system keeps mode {mode:o}")
+    else:
+        say(f"{path} had mode {mode:o} and may hold secrets in its logs: it is now 700")
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:

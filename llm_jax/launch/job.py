@@ -17,29 +17,35 @@ from llm_jax.config.extras import require_packages
 from llm_jax.config.wording import counted
 from llm_jax.launch.actions import Action, PutFile, SendCode, folder_actions
 from llm_jax.launch.backends import Driver, Resource, driver
+from llm_jax.launch.bucket import check_bucket
 from llm_jax.launch.cause import decide, root_cause, sentence
+from llm_jax.launch.cluster.saving import check_local
 from llm_jax.launch.dataset import check_dataset
-from llm_jax.launch.folder import Folder, check_bucket, check_writable, open_folder
-from llm_jax.launch.guard import check_run
+from llm_jax.launch.folder import Folder, check_writable, open_folder
+from llm_jax.launch.guard import check_run, close_folder
+from llm_jax.launch.history import all_have_left, next_incarnation, whole_history
 from llm_jax.launch.lease import is_supervised
+from llm_jax.launch.lock import Lock
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
-    attempts,
+    attempt_files,
+    attempt_folder,
     load_job,
-    next_incarnation,
+    log_name,
     read_json,
     read_object,
     stop_requested,
-    trainer_status,
+    trainer_statuses,
     write_json,
 )
-from llm_jax.launch.spec import JobSpec
+from llm_jax.launch.spec import Gke, JobSpec
+from llm_jax.launch.startup import start_failures
 from llm_jax.runs.plan_file import plan_named
 
 
-def actions(spec: JobSpec, run: RunConfig, first: int) -> list[Action]:
+def actions(spec: JobSpec, run: RunConfig, first: int, lock: Lock | None = None) -> list[Action]:
     """Everything that launching the job does, in order. Pure."""
-    return [*folder_actions(spec, run, first), *driver(spec).render(first)]
+    return [*folder_actions(spec, run, first, lock), *driver(spec).render(first)]
 
 
 def prepare(
@@ -64,6 +70,7 @@ def prepare(
     run = run or load(spec.config)
     check_mesh(spec, run)
     check_run(spec, to_dict(run))
+    check_local(spec, run)
     check_dataset(spec, run, say)
     folder = open_folder(spec.out)
     unseen = check_bucket(folder)
@@ -71,7 +78,9 @@ def prepare(
         say(f"warning: {unseen}")
     _check_owner(folder, spec, run)
     back.check()
+    check_cluster(spec, run, say)
     check_writable(folder)
+    close_folder(folder, say)
     return run, next_incarnation(folder)
 
 
@@ -91,6 +100,28 @@ def check_mesh(spec: JobSpec, run: RunConfig) -> None:
         f"{spec.accelerator} has {count}: change job.accelerator, job.slices or the run's "
         f"parallel axes.{planned}",
     )
+
+
+def check_cluster(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> None:
+    """Looks at the job's GKE cluster; other back ends have none.
+
+    Args:
+      say: hears of warnings.
+
+    Raises:
+      UserError: the first thing without which the job cannot run.
+    """
+    if not isinstance(spec.backend, Gke):
+        return
+    from llm_jax.launch.cluster.preflight import findings
+
+    found = findings(spec, run)
+    for one in found:
+        if one.level == "warning":
+            say(f"warning: {one.sentence}")
+    if errors := [one.sentence for one in found if one.level == "error"]:
+        more = f" ({counted(len(errors) - 1, 'more error')}: see llm-jax launch preflight)"
+        raise UserError(errors[0] + (more if len(errors) > 1 else ""))
 
 
 PACKAGES = {"tpu": ["google.cloud.tpu_v2"], "gke": ["kubernetes"], "skypilot": ["yaml"]}
@@ -118,11 +149,11 @@ def _check_owner(folder: Folder, spec: JobSpec, run: RunConfig) -> None:
         )
 
 
-def store(spec: JobSpec, run: RunConfig, first: int) -> None:
+def store(spec: JobSpec, run: RunConfig, first: int, lock: Lock | None = None) -> None:
     """Applies the actions that concern the output folder; allocating hosts is the supervisor's."""
     folder = open_folder(spec.out)
     folder.delete("launch/stop.json")
-    for action in folder_actions(spec, run, first):
+    for action in folder_actions(spec, run, first, lock):
         assert isinstance(action, PutFile | SendCode)
         action.apply()
 
@@ -132,22 +163,23 @@ def status(out: str) -> dict[str, Any]:
     folder = open_folder(out)
     spec, first = load_job(folder)
     resource = driver(spec).resource()
-    history = attempts(folder, spec.hosts, first)
-    decision = decide(history, spec.retries, spec.backoff_seconds)
-    reports = [trainer_status(folder, p) for p in range(spec.hosts)]
-    steps = [r["step"] for r in reports if r] + [a.step for a in history]
+    past = whole_history(folder, spec.hosts, first)
+    decision = decide(past, spec.retries, spec.backoff_seconds)
+    reports = trainer_statuses(folder, range(spec.hosts)).values()
+    steps = [r["step"] for r in reports if r] + [a.step for a in past]
     return {
         "job": spec.name,
         "backend": spec.backend.kind,
-        "state": _state(resource, decision.action, folder, bool(history)),
+        "state": _state(resource, decision.action, folder, bool(past)),
         "detail": resource.detail,
         "out": folder.address,
         "hosts": spec.hosts,
         "step": max(steps, default=-1),
         "phase": next((r["phase"] for r in reports if r), None),
-        "attempts": [_attempt(a) for a in history],
+        "attempts": [_attempt(a) for a in past],
         "cause": decision.cause,
         "progress": progress(folder),
+        "start_failures": [asdict(one) for one in start_failures(folder, spec, first)],
     }
 
 
@@ -206,8 +238,7 @@ def stop(out: str, say: Callable[[str], None]) -> dict[str, Any]:
 def _wait_for_agents(folder: Folder, spec: JobSpec, first: int, back: Driver) -> None:
     until = time.monotonic() + spec.grace_seconds + 30
     while time.monotonic() < until and back.resource().state == "running":
-        history = attempts(folder, spec.hosts, first)
-        if history and len(history[-1].exits) == spec.hosts:
+        if all_have_left(folder, spec.hosts, first):
             return
         time.sleep(1)
 
@@ -226,12 +257,20 @@ class Logs:
     def more(self) -> list[tuple[str, int, str]]:
         """(attempt, host, line) for each complete line written since the last call."""
         lines = []
-        for attempt in attempts(self.folder, self.spec.hosts, self.first):
+        files = attempt_files(self.folder, self.first)
+        ended = {file.attempt for file in files if file.is_exit}
+        for attempt in sorted({file.attempt for file in files}):
             for host in self.hosts:
-                name = f"launch/attempts/{attempt.name}/host.{host}.log"
-                data = self.folder.read_log(name, self.offsets.get(name, 0))
-                end = len(data) if attempt.ended else data.rfind(b"\n") + 1
-                self.offsets[name] = self.offsets.get(name, 0) + end
+                data = self._read(attempt, host)
+                end = len(data) if attempt in ended else data.rfind(b"\n") + 1
+                self.offsets[log_name(attempt, host)] += end
                 for line in data[:end].decode(errors="replace").splitlines():
-                    lines.append((attempt.name, host, line))
+                    lines.append((attempt, host, line))
         return lines
+
+    def _read(self, attempt: str, host: int) -> bytes:
+        """What is new in a log; that of an older version lies beside the host's records."""
+        name = log_name(attempt, host)
+        start = self.offsets.setdefault(name, 0)
+        older = f"{attempt_folder(attempt)}/host.{host}.log"
+        return self.folder.read_log(name, start) or self.folder.read_log(older, start)

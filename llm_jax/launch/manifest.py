@@ -13,7 +13,7 @@ from typing import Any
 
 from llm_jax.config import RunConfig, UserError, require, to_json
 from llm_jax.config.extras import require_packages
-from llm_jax.launch.backends import gke
+from llm_jax.launch.backends import gke_jobset
 from llm_jax.launch.folder import Folder
 from llm_jax.launch.records import job_json, read_json
 from llm_jax.launch.spec import Gke, JobSpec
@@ -63,17 +63,17 @@ def documents(spec: JobSpec, run: RunConfig) -> list[dict[str, Any]]:
         "metadata": {
             "name": name,
             "namespace": backend.namespace,
-            "labels": {gke.LABEL: spec.name},
+            "labels": {gke_jobset.LABEL: spec.name},
         },
         "data": files,
     }
-    job_set = gke.manifest(spec, backend, 0)
+    job_set = gke_jobset.manifest(spec, backend, 0)
     (slices,) = job_set["spec"]["replicatedJobs"]
     pod = slices["template"]["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "launch", "configMap": {"name": name}})
-    (agent,) = pod["containers"]
-    agent["volumeMounts"].append({"name": "launch", "mountPath": FILES, "readOnly": True})
-    agent["env"].append({"name": VARIABLE, "value": FILES})
+    for agent in pod["containers"]:
+        agent["volumeMounts"].append({"name": "launch", "mountPath": FILES, "readOnly": True})
+        agent["env"].append({"name": VARIABLE, "value": FILES})
     return [config_map, job_set]
 
 

@@ -16,6 +16,8 @@ from llm_jax.launch.checks import Refused
 from llm_jax.launch.folder import Folder
 
 ROOT = "/gcs"
+NODE_DISK = "/local"
+"""Where pods have a folder on their node's own disk, for `checkpoint.local`."""
 ROOT_VARIABLE = "LLM_JAX_GCS_MOUNT"
 # Hosts must see at once what another has written: a checkpoint is made by all of them together.
 FUSE_OPTIONS = ("implicit-dirs", "metadata-cache-ttl-secs=0", "metadata-cache-negative-ttl-secs=0")

@@ -6,8 +6,11 @@
   launch/stop.json                       someone asked the job to stop
   launch/leases/<n>.json                 who supervises (lease.py)
   launch/attempts/<a>/host.<p>.json      host p is there: address, phase, step; rewritten often
-  launch/attempts/<a>/host.<p>.log       what its trainer wrote
   launch/attempts/<a>/host.<p>.exit.json how host p's part of the attempt ended; written once
+  launch/closed/<a>.json                 what follows from attempt a and all before it (history.py)
+  launch/closed/<a>.hosts.json           the exit records of all hosts of attempt a, in one file
+  launch/news/<a>.json                   what a few hosts have seen of the others (news.py)
+  launch/logs/<a>/host.<p>.log           what its trainer wrote
   status.<p>.json                        the trainer's own: {"phase", "step", "time"}
 
 An attempt is named `<incarnation>.<restart>`: the incarnation is the allocation (queued resource,
@@ -21,7 +24,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -64,9 +67,16 @@ class ExitRecord:
 class Attempt:
     name: str
     exits: tuple[ExitRecord, ...]
-    """In order of process."""
+    """In order of process; of a condensed attempt those that explain it."""
     hosts: int
     """Hosts that the gang has."""
+    condensed: int = 0
+    """Of a condensed attempt, the number of exit records that there were."""
+
+    @property
+    def recorded(self) -> int:
+        """Hosts that have left an exit record."""
+        return self.condensed or len(self.exits)
 
     @property
     def ended(self) -> bool:
@@ -74,8 +84,7 @@ class Attempt:
 
     @property
     def finished(self) -> bool:
-        kinds = [e.kind for e in self.exits]
-        return len(kinds) == self.hosts and set(kinds) == {"finished"}
+        return self.recorded == self.hosts and {e.kind for e in self.exits} == {"finished"}
 
     @property
     def step(self) -> int:
@@ -92,7 +101,11 @@ def _dump(value: Any) -> bytes:
 
 def read_json(folder: Folder, name: str) -> Any:
     """The parsed content, or None where there is none or it is not JSON."""
-    data = folder.read(name)
+    return parsed(folder.read(name), name)
+
+
+def parsed(data: bytes | None, name: str) -> Any:
+    """`read_json` of a file that has been read: `data` is its content."""
     try:
         return None if data is None else parse_json(data, name)
     except UserError:
@@ -104,7 +117,13 @@ def read_object(folder: Folder, name: str, shape: dict[str, Any]) -> dict[str, A
 
     One that is damaged, or not of that shape (`require_shape`), counts as none; that is said.
     """
-    data = folder.read(name)
+    return parsed_object(folder, name, folder.read(name), shape)
+
+
+def parsed_object(
+    folder: Folder, name: str, data: bytes | None, shape: dict[str, Any]
+) -> dict[str, Any] | None:
+    """`read_object` of a file that has been read: `data` is its content."""
     if data is None:
         return None
     try:
@@ -124,14 +143,15 @@ def pass_over(address: str, what: str) -> None:
 
 
 def own_files(
-    folder: Folder, place: str, form: re.Pattern[str], what: str
+    folder: Folder, place: str, form: re.Pattern[str], what: str, after: str = ""
 ) -> Iterator[re.Match[str]]:
     """The files below `place` whose names have the form; others are passed over, which is said.
 
     Args:
       what: what they are, as in "launch/attempts/x is not of an agent".
+      after: names that sort before it are left out.
     """
-    for name in folder.names(place):
+    for name in folder.names(place, after):
         parts = form.fullmatch(name)
         if parts is None:
             pass_over(folder.address, f"{name} is not {what}")
@@ -165,23 +185,42 @@ def attempt_folder(attempt: str) -> str:
     return f"launch/attempts/{attempt}"
 
 
-def attempts(folder: Folder, hosts: int, first: int = 0) -> list[Attempt]:
-    """The attempts from incarnation `first` on, oldest first."""
+def log_name(attempt: str, process: int) -> str:
+    """Where an agent puts what its trainer writes."""
+    return f"launch/logs/{attempt}/host.{process}.log"
+
+
+def attempts(
+    folder: Folder,
+    hosts: int,
+    first: int = 0,
+    after: str = "",
+    known: Mapping[str, bytes | None] | None = None,
+) -> list[Attempt]:
+    """The attempts from incarnation `first` on, oldest first, by the records of each host.
+
+    Args:
+      after: leaves out this attempt and those before it.
+      known: files that need not be read again, by their names.
+    """
+    files = attempt_files(folder, first, after)
+    held = dict(known or {})
+    held |= folder.read_many([f.name for f in files if f.is_exit and f.name not in held])
     found: dict[str, list[ExitRecord]] = {}
-    for file in attempt_files(folder):
-        if file.attempt < attempt_name(first, 0):
-            continue
+    for file in files:
         exits = found.setdefault(file.attempt, [])
-        record = _exit_record(folder, file, hosts) if file.is_exit else None
+        record = exit_record(folder, file, hosts, held[file.name]) if file.is_exit else None
         if record is not None:
             exits.append(record)
     ordered = {a: sorted(e, key=lambda r: r.process) for a, e in sorted(found.items())}
     return [Attempt(name, tuple(exits), hosts) for name, exits in ordered.items()]
 
 
-def _exit_record(folder: Folder, file: AttemptFile, hosts: int) -> ExitRecord | None:
+def exit_record(
+    folder: Folder, file: AttemptFile, hosts: int, data: bytes | None
+) -> ExitRecord | None:
     """The record in a file; None if it is damaged or not of a host of the job, which is said."""
-    raw = read_object(folder, file.name, {})
+    raw = parsed_object(folder, file.name, data, {})
     if raw is None:
         return None
     try:
@@ -204,30 +243,15 @@ class AttemptFile:
     is_exit: bool
 
 
-def attempt_files(folder: Folder) -> list[AttemptFile]:
-    """What agents have written; a stranger's files beside them are passed over."""
+def attempt_files(folder: Folder, first: int = 0, after: str = "") -> list[AttemptFile]:
+    """What agents have written from incarnation `first` on and after an attempt; a stranger's files
+    beside them are passed over."""
+    # "0" follows "/": the whole folder of the attempt sorts before it.
+    start = max(attempt_folder(attempt_name(first, 0)), attempt_folder(after + "0") * bool(after))
     return [
         AttemptFile(parts[0], parts[1], int(parts[2]), parts[3] == "exit.json")
-        for parts in own_files(folder, "launch/attempts", ATTEMPT_FILE, "of an agent")
+        for parts in own_files(folder, "launch/attempts", ATTEMPT_FILE, "of an agent", start)
     ]
-
-
-def next_attempt(folder: Folder, incarnation: int) -> str:
-    """The first attempt of the incarnation in which nobody has ended yet.
-
-    Hosts that call this after the same ending agree on the answer without talking to each other.
-    """
-    ended = {file.attempt for file in attempt_files(folder) if file.is_exit}
-    restart = 0
-    while attempt_name(incarnation, restart) in ended:
-        restart += 1
-    return attempt_name(incarnation, restart)
-
-
-def next_incarnation(folder: Folder) -> int:
-    """An incarnation above every one that left an attempt behind."""
-    used = [int(file.attempt.split(".")[0]) for file in attempt_files(folder)]
-    return max(used, default=-1) + 1
 
 
 def record_exit(folder: Folder, attempt: str, record: ExitRecord) -> bool:
@@ -253,7 +277,18 @@ def outside_record(process: int, kind: Kind, sentence: str, status: dict | None)
 
 def trainer_status(folder: Folder, process: int) -> dict | None:
     """The trainer's last report {"phase", "step", "time"}, or None if there is no valid one."""
-    raw = read_json(folder, f"status.{process}.json")
+    return trainer_statuses(folder, [process])[process]
+
+
+def trainer_statuses(folder: Folder, processes: Iterable[int]) -> dict[int, dict | None]:
+    """`trainer_status` of each process."""
+    names = {process: f"status.{process}.json" for process in processes}
+    held = folder.read_many(list(names.values()))
+    return {process: _status(held[name], name) for process, name in names.items()}
+
+
+def _status(data: bytes | None, name: str) -> dict | None:
+    raw = parsed(data, name)
     if not isinstance(raw, dict) or not isinstance(raw.get("step"), int):
         return None
     return raw if isinstance(raw.get("phase"), str) else None

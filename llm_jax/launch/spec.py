@@ -15,97 +15,23 @@ from typing import Literal
 from llm_jax.config import ConfigError, require
 from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import TPU_RUNTIME, Accelerator, accelerator
-from llm_jax.launch.forms import check_address, check_forms, check_text
+from llm_jax.launch.forms import (
+    LONGEST_WORD,
+    check_address,
+    check_digests,
+    check_environment,
+    check_forms,
+    check_text,
+)
 from llm_jax.launch.guard import check_secrets
-
-
-@dataclass(frozen=True, kw_only=True)
-class Local:
-    """Several processes on this machine."""
-
-    kind: Literal["local"] = "local"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slurm:
-    """One `sbatch` job; the output folder must be on a file system that all nodes share."""
-
-    kind: Literal["slurm"] = "slurm"
-    partition: str | None = None
-    account: str | None = None
-    time_limit: str | None = None
-    """As sbatch writes it, such as `24:00:00`; the job requeues itself when it is reached."""
-    setup: str = ""
-    """Shell line that makes llm_jax importable on a node: `. /shared/.venv/bin/activate`."""
-
-    def __post_init__(self) -> None:
-        check_forms("slurm", self, "job.backend")
-        check_text("job.backend.setup", self.setup)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tpu:
-    """A queued resource of Cloud TPU VMs."""
-
-    kind: Literal["tpu"] = "tpu"
-    project: str
-    zone: str
-    runtime_version: str | None = None
-    """TPU VM image; None takes the chip's own."""
-    network: str | None = None
-    subnetwork: str | None = None
-    service_account: str | None = None
-    external_ips: bool = True
-    """The API's own default is False, and then pip cannot reach an index without Cloud NAT."""
-
-    def __post_init__(self) -> None:
-        check_forms("tpu", self, "job.backend")
-        require(
-            re.fullmatch(r"[a-z]+-[a-z]+\d{1,3}-[a-z0-9]{1,20}", self.zone) is not None,
-            f"job.backend.zone is {self.zone!r}: name a zone such as us-east5-a, a region with the "
-            "zone's letter behind it.",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gke:
-    """A JobSet on a Kubernetes cluster, admitted by Kueue if `queue` is set."""
-
-    kind: Literal["gke"] = "gke"
-    context: str | None = None
-    """Context of the kubeconfig; None takes the current one."""
-    namespace: str = "default"
-    queue: str | None = None
-    service_account: str | None = None
-    """Kubernetes service account that may write to the output folder (Workload Identity)."""
-
-    def __post_init__(self) -> None:
-        check_forms("gke", self, "job.backend")
-        check_text("job.backend.context", self.context or "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkyPilot:
-    """A task file for `sky jobs launch`; nothing is started by llm-jax."""
-
-    kind: Literal["skypilot"] = "skypilot"
-    infra: str | None = None
-    """As SkyPilot writes it, such as `gcp/us-central1`; None lets it choose."""
-
-    def __post_init__(self) -> None:
-        check_forms("skypilot", self, "job.backend")
-
+from llm_jax.launch.places import Backend, Gke, Local, SkyPilot, Slurm, Tpu
 
 MOST_HOSTS = 65_536
 """Of a job; the largest that were published have a quarter of it."""
 MOST_PROCESSES = 256
 """Of a job on one machine."""
-LONGEST_WORD = 65_536
-"""Bytes of a word of the trainer's command, or of a variable; Linux takes twice as much."""
 MOST_SECONDS = 43_200.0
 """Of a wait in a job. Slurm signals a job at most 65,535 s before its end."""
-
-Backend = Local | Slurm | Tpu | Gke | SkyPilot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +69,9 @@ class JobSpec:
     code: str | None = None
     """Folder that is packed and sent to the hosts, which install it with pip."""
     image: str | None = None
-    """Container image that holds llm_jax; instead of `code`."""
+    """Container image that holds llm_jax, by its digest; instead of `code`."""
+    sha256: dict = field(default_factory=dict)
+    """Of what hosts install, by file in `launch/`. `launch run` fills it in."""
     capacity: Literal["on-demand", "spot", "reserved", "flex-start"] = "on-demand"
     reservation: str | None = None
     retries: int = 3
@@ -153,11 +81,11 @@ class JobSpec:
     grace_seconds: float = 120
     """Time to save between SIGTERM and SIGKILL."""
     rendezvous_seconds: float = 900
-    """All hosts must be there by then, or the attempt ends by naming the missing ones."""
+    """All hosts must be there by then, or the attempt ends and names the missing ones."""
     limits: Limits = field(default_factory=Limits)
     trainer: list = field(default_factory=list)
-    """Command in place of `llm-jax train`. The run.json becomes its last argument. It must
-    write the same status files and use the same exit codes."""
+    """Command in place of `llm-jax train`, with the run.json behind it. It must write the same
+    status files and use the same exit codes."""
     env: dict = field(default_factory=dict)
     """Environment of the trainer, name → value; no secrets."""
 
@@ -201,30 +129,21 @@ class JobSpec:
         )
         for word in self.trainer:
             check_text("job.trainer", word.translate({9: None, 10: None}), most=LONGEST_WORD)
+        check_digests(self.sha256)
         check_environment(self.env)
         check_secrets(self)
         check_backend(self)
 
     @property
     def slice_type(self) -> Accelerator:
-        return accelerator(self.accelerator)
+        of = accelerator(self.accelerator)
+        split = isinstance(self.backend, Gke) and self.backend.numa
+        return of.by_numa_node() if split else of
 
     @property
     def hosts(self) -> int:
         """Hosts of the whole gang, one trainer process on each."""
         return self.slices * self.slice_type.hosts
-
-
-def check_environment(env: dict) -> None:
-    """Raises `ConfigError` for what is not a variable of one line."""
-    for name, value in env.items():
-        plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
-        require(plain, f"job.env has the name {name!r}: use letters, digits and underscores.")
-        require(
-            isinstance(value, str) and "\n" not in value,
-            f"job.env.{name} must be a string of one line.",
-        )
-        check_text(f"job.env.{name}", value, most=LONGEST_WORD)
 
 
 def check_backend(spec: JobSpec) -> None:
@@ -279,6 +198,11 @@ def check_backend(spec: JobSpec) -> None:
         )
     if isinstance(backend, Gke):
         require(spec.image is not None, "job.image is missing: pods run a container image.")
+        require(
+            backend.time_limit is None or spec.capacity == "flex-start",
+            f"job.backend.time_limit is {backend.time_limit!r} and job.capacity is "
+            f"{spec.capacity!r}: on GKE a time limit goes with capacity 'flex-start' alone.",
+        )
     if isinstance(backend, Tpu | Gke | SkyPilot):
         require(
             in_bucket,

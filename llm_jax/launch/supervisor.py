@@ -20,18 +20,23 @@ from llm_jax.config.wording import counted
 from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.cause import Decision, decide, root_cause, sentence
 from llm_jax.launch.folder import Folder, open_folder
+from llm_jax.launch.history import (
+    close,
+    closed_attempts,
+    history,
+    next_incarnation,
+    read_closed,
+    unclosed,
+)
 from llm_jax.launch.lease import Lease, LeaseLost
 from llm_jax.launch.records import (
+    ExitRecord,
     Kind,
-    attempt_files,
     attempt_name,
-    attempts,
     load_job,
-    next_incarnation,
     outside_record,
-    record_exit,
     stop_requested,
-    trainer_status,
+    trainer_statuses,
 )
 from llm_jax.launch.spec import JobSpec
 
@@ -107,30 +112,34 @@ class Supervisor:
                 return outcome
 
     def _tell(self) -> None:
-        """Says how attempts ended that the agents start again by themselves."""
-        ended = {file.attempt for file in attempt_files(self.folder) if file.is_exit}
-        if ended <= self.told:
-            return
-        for attempt in attempts(self.folder, self.spec.hosts, self.first):
-            whole = len(attempt.exits) == self.spec.hosts and attempt.name not in self.told
-            cause = root_cause(attempt)
-            if whole:
-                self.told.add(attempt.name)
-                self.say(f"attempt {attempt.name}: {sentence(cause) if cause else 'finished'}")
+        """Closes attempts that have ended everywhere, and says how those ended that the agents
+        start again by themselves."""
+        for name, seen in unclosed(self.folder, self.first).items():
+            if len(seen.ended) == self.spec.hosts:
+                close(self.folder, self.spec.hosts, self.first, name)
+        for name in closed_attempts(self.folder):
+            if name < attempt_name(self.first, 0) or name in self.told:
+                continue
+            self.told.add(name)
+            held = read_closed(self.folder, name)
+            if held and held[-1].recorded == self.spec.hosts:
+                cause = root_cause(held[-1])
+                self.say(f"attempt {name}: {sentence(cause) if cause else 'finished'}")
 
     def _over(self) -> bool:
         """Whether all agents have left although their hosts still run, as TPU VMs do."""
-        files = attempt_files(self.folder)
-        last = max((file.attempt for file in files), default="")
-        ends = [file for file in files if file.attempt == last and file.is_exit]
-        if last < attempt_name(self.incarnation, 0) or len(ends) < self.spec.hosts:
+        here = attempt_name(self.incarnation, 0)
+        names = [*closed_attempts(self.folder), *unclosed(self.folder, self.first)]
+        if max(names, default="") < here or max(names) not in self.told:
             return False
-        history = attempts(self.folder, self.spec.hosts, self.first)
-        return decide(history, self.spec.retries, self.spec.backoff_seconds).action != "retry"
+        past = history(self.folder, self.spec.hosts, self.first)
+        if past[-1].recorded < self.spec.hosts:
+            return False
+        return decide(past, self.spec.retries, self.spec.backoff_seconds).action != "retry"
 
     def _replace(self, resource: Resource, lease: Lease) -> Outcome | None:
         """The allocation is over: ends the job, or makes the next allocation."""
-        self._record_lost(resource)
+        self._close_last(resource)
         if resource.state != "absent":
             self.back.remove()
         decision = self._decide(resource)
@@ -150,11 +159,11 @@ class Supervisor:
         return None
 
     def _decide(self, resource: Resource) -> Decision:
-        history = attempts(self.folder, self.spec.hosts, self.first)
+        past = history(self.folder, self.spec.hosts, self.first)
         since = attempt_name(self.incarnation, 0)
-        if resource.state == "absent" or any(a.ended and a.name >= since for a in history):
+        if resource.state == "absent" or any(a.ended and a.name >= since for a in past):
             self.refusals = 0
-            return decide(history, self.spec.retries, self.spec.backoff_seconds)
+            return decide(past, self.spec.retries, self.spec.backoff_seconds)
         # Nothing was trained: no capacity, or agents that cannot start at all.
         cause = resource.detail or "the agents ended before they could write a record"
         self.refusals += resource.state != "preempted"
@@ -168,19 +177,21 @@ class Supervisor:
             self.sleep(min(5.0, seconds))
             seconds -= 5.0
 
-    def _record_lost(self, resource: Resource) -> None:
-        """Writes exit records for hosts that were taken away before they could."""
-        history = attempts(self.folder, self.spec.hosts, self.first)
-        if not history or resource.state not in ("failed", "preempted"):
+    def _close_last(self, resource: Resource) -> None:
+        """Closes the last attempt of the allocation that is over, with records for hosts that were
+        taken away before they could leave their own."""
+        found = unclosed(self.folder, self.first)
+        if not found or resource.state == "absent":
             return
-        last = history[-1]
-        recorded = {e.process for e in last.exits}
-        taken = range(self.spec.hosts) if resource.state == "preempted" else resource.lost
-        for process in sorted(set(taken) - recorded):
+        last, seen = max(found.items())
+        lost: list[ExitRecord] = []
+        if resource.state in ("failed", "preempted"):
+            taken = range(self.spec.hosts) if resource.state == "preempted" else resource.lost
             kind: Kind = "preempted" if resource.state == "preempted" else "lost"
-            status = trainer_status(self.folder, process)
-            record = outside_record(process, kind, resource.detail, status)
-            record_exit(self.folder, last.name, record)
+            missing = sorted(set(taken) - seen.ended)
+            reports = trainer_statuses(self.folder, missing)
+            lost = [outside_record(p, kind, resource.detail, reports[p]) for p in missing]
+        close(self.folder, self.spec.hosts, self.first, last, more=lost)
 
 
 def supervise(out: str, say: Callable[[str], None]) -> Outcome:

@@ -20,7 +20,10 @@ LEASH = Path(__file__).with_name("leash.py")
 class Trainer:
     """A child in its own process group, whose output is collected by a thread."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], wake: threading.Event | None = None
+    ) -> None:
+        """Starts it; `wake` is set when it ends."""
         self.child = subprocess.Popen(
             [sys.executable, "-S", str(LEASH), str(os.getpid()), *command],
             env=dict(env),
@@ -38,6 +41,12 @@ class Trainer:
         """When it wrote something last."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        if wake is not None:
+            threading.Thread(target=self._report_end, args=(wake,), daemon=True).start()
+
+    def _report_end(self, wake: threading.Event) -> None:
+        self.child.wait()
+        wake.set()
 
     def _read(self) -> None:
         assert self.child.stdout is not None

@@ -8,15 +8,14 @@ import time
 from typing import TYPE_CHECKING
 
 from llm_jax.launch import checks
-from llm_jax.launch.peers import Peers
-from llm_jax.launch.records import Kind, attempt_folder, read_object, trainer_status
+from llm_jax.launch.news import Gang
+from llm_jax.launch.records import Kind, log_name, trainer_status
 from llm_jax.launch.trainer import Trainer
 from llm_jax.launch.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from llm_jax.launch.agent import Agent
 
-ANNOUNCE_SECONDS = 10.0
 PEER_SECONDS = 5.0  # a trainer leaves by itself when a peer is lost; after this it is killed
 DUMP_SECONDS = 2.0  # for faulthandler to write the stacks of all threads; then it is silent
 SILENT_SECONDS = 0.3
@@ -28,24 +27,36 @@ NOTHING_TO_LOSE = ("startup", "restore", "compile")
 class Watch:
     """Looks after a running trainer until it ends, by itself or by the agent's hand."""
 
-    def __init__(self, agent: Agent, attempt: str, presence: dict, trainer: Trainer) -> None:
-        self.agent, self.attempt, self.trainer = agent, attempt, trainer
+    def __init__(
+        self, agent: Agent, attempt: str, gang: Gang, presence: dict, trainer: Trainer
+    ) -> None:
+        self.agent, self.attempt, self.gang, self.trainer = agent, attempt, gang, trainer
         self.presence = presence
         now = time.monotonic()
-        self.watchdog = Watchdog(agent.spec.limits, now)
-        self.announced = now
+        self.watchdog = Watchdog(agent.spec.limits, now, agent.pace.status)
+        # Not all hosts at once: the first time comes anywhere within the interval.
+        first = agent.dice.random() if agent.pace.spread else 1.0
+        self.due = {what: now + first * every for what, every in self.every.items()}
         self.asked: float | None = None
         self.peer_gone: float | None = None
         self.peer_patience = PEER_SECONDS
-        self.peers = Peers(agent.folder, attempt, agent.spec, agent.process)
         self.complained = False
+
+    @property
+    def every(self) -> dict[str, float]:
+        """Seconds between two requests, by their purpose."""
+        pace = self.agent.pace
+        return {"status": pace.status, "announce": pace.announce, "log": pace.log}
 
     def until_end(self) -> tuple[Kind, str] | None:
         """Returns why the agent ended the trainer, or None if it ended by itself."""
         while self.trainer.code() is None:
-            time.sleep(self.agent.poll)
+            self.agent.pause(self.rest(time.monotonic()))
+            if self.trainer.code() is not None:
+                break
             now = time.monotonic()
-            store_output(self.agent, self.attempt, self.trainer)
+            if self.is_due("log", now):
+                store_output(self.agent, self.attempt, self.trainer)
             try:
                 self.look(now)
             except OSError as error:
@@ -62,28 +73,37 @@ class Watch:
                 return why
         return None
 
+    def rest(self, now: float) -> float:
+        """Seconds until there is something to do."""
+        urgent = self.asked is not None or self.peer_gone is not None
+        return min(*self.due.values(), self.gang.due, now + (1.0 if urgent else 60.0)) - now
+
+    def is_due(self, what: str, now: float) -> bool:
+        if now < self.due[what]:
+            return False
+        self.due[what] = now + self.every[what]
+        return True
+
     def look(self, now: float) -> None:
         """Takes in the trainer's status and the other hosts' signs of life, and gives its own."""
         agent = self.agent
-        self.watchdog.observe(trainer_status(agent.folder, agent.process), now)
-        if now - self.announced > ANNOUNCE_SECONDS:
+        self.heed(now)
+        if self.is_due("announce", now):
             checks.announce(agent.folder, self.attempt, agent.process, self.presence)
-            self.announced = now
-        if agent.leaving() and self.asked is None:
-            self.trainer.send(signal.SIGTERM)
-            self.asked = now
-        self.look_at_peers(now)
+        news = self.gang.look(started=True)
+        self.heed(now)
+        if self.is_due("status", now):
+            self.watchdog.observe(trainer_status(agent.folder, agent.process), now)
+        if news.failed and self.peer_gone is None:
+            self.peer_gone = now
+            if news.failed == "preempted":  # all save together, which takes its time
+                self.peer_patience = agent.spec.grace_seconds
 
-    def look_at_peers(self, now: float) -> None:
-        ended, _ = self.peers.look(now)
-        for process in ended if self.peer_gone is None else ():
-            name = f"{attempt_folder(self.attempt)}/host.{process}.exit.json"
-            record = read_object(self.agent.folder, name, {"kind": str})
-            if record and record["kind"] != "finished":
-                self.peer_gone = now
-                if record["kind"] == "preempted":  # all save together, which takes its time
-                    self.peer_patience = self.agent.spec.grace_seconds
-                return
+    def heed(self, now: float) -> None:
+        """Asks the trainer to save and leave if the job is to stop."""
+        if self.agent.leaving(self.gang) and self.asked is None:
+            self.trainer.send(signal.SIGTERM)
+            self.asked = self.due["status"] = now  # whether it has anything to save
 
     def reason_to_end(self, now: float) -> tuple[Kind, str] | None:
         grace = self.agent.spec.grace_seconds
@@ -121,6 +141,6 @@ def store_output(agent: Agent, attempt: str, trainer: Trainer) -> None:
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
     try:
-        agent.folder.append(f"{attempt_folder(attempt)}/host.{agent.process}.log", data)
+        agent.folder.append(log_name(attempt, agent.process), data)
     except OSError:
         trainer.give_back(data)

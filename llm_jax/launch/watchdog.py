@@ -12,8 +12,9 @@ PHASES = tuple(f.name for f in fields(Limits) if f.name != "heartbeat")
 class Watchdog:
     """Fed with the trainer's status; any change of phase or step is progress."""
 
-    def __init__(self, limits: Limits, now: float) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, now: float, reports: float = 0.0) -> None:
+        """`reports`: seconds between two reports; of many hosts they are far apart."""
+        self.limits, self.least = limits, 3 * reports
         self.phase = "startup"
         self.step = -1
         self.changed = now
@@ -24,10 +25,12 @@ class Watchdog:
             self.phase, self.step, self.changed = status["phase"], status["step"], now
 
     def limit(self) -> float:
-        """Seconds that the current phase may last; an unknown phase gets the longest limit."""
-        if self.phase in PHASES:
-            return getattr(self.limits, self.phase)
-        return max(getattr(self.limits, phase) for phase in PHASES)
+        """Seconds that the current phase may last; an unknown phase gets the longest limit.
+
+        It is at least as long as three reports take, or a sound trainer would be killed.
+        """
+        known = [self.phase] if self.phase in PHASES else PHASES
+        return max(self.least, *(getattr(self.limits, phase) for phase in known))
 
     def hung(self, now: float) -> bool:
         return now - self.changed > self.limit()

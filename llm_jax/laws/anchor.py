@@ -60,4 +60,5 @@ def moved(
         B=B,
         draws=tuple(map(through, law.draws)),
         residual=math.hypot(TRANSFER, law.residual, law.residual),
+        spread=0.0,  # `TRANSFER` was measured with later runs
     )

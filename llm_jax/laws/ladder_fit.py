@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from llm_jax.laws.fit_figure import draw
 from llm_jax.laws.fitting import PARAMETERS, fit
 from llm_jax.laws.law import Recipe
 from llm_jax.laws.run_curves import finals, read
+from llm_jax.laws.spread import RUN_TO_RUN
 
 
 def law_of_ladder(
@@ -35,6 +37,7 @@ def law_of_ladder(
     last = int(runs.flops.argmax())
     others = np.flatnonzero(np.arange(len(runs.loss)) != last)
     earlier = fit(runs.take(others), bootstraps=bootstraps, name=name)
+    earlier = replace(earlier, spread=RUN_TO_RUN)
     point = float(runs.params[last]), float(runs.tokens[last])
     predicted, measured = earlier.loss(*point), float(runs.loss[last])
     error = predicted / measured - 1
@@ -46,6 +49,7 @@ def law_of_ladder(
         bootstraps=bootstraps,
         recipe=recipe,
     )
+    law = replace(law, spread=RUN_TO_RUN)
     files = out / "law.json", out / "law.png"
     lawfile.write(law, files[0])
     draw(runs, law, files[1])
@@ -57,6 +61,7 @@ def law_of_ladder(
         **{key: getattr(law, key) for key in PARAMETERS},
         "a": law.a,
         "residual": law.residual,
+        "spread": law.spread,
         "intervals": {key: [float(low[i]), float(high[i])] for i, key in enumerate(PARAMETERS)},
         "runs": [
             {

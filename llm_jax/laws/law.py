@@ -127,6 +127,8 @@ class Parametric(Law):
     """Bootstrap draws (E, A, B, α, β) of a fit; they keep the correlations of the five numbers."""
     residual: float = 0.0
     """Standard deviation of the fit's residuals in ln L."""
+    spread: float = 0.0
+    """Standard deviation of ln L of later runs around the law (`spread.py`)."""
     recipe: Recipe | None = None
     """None if the runs were trained in different ways, or if it is not known how."""
 
@@ -159,7 +161,7 @@ class Parametric(Law):
         E, A, B, alpha, beta = np.asarray(self.draws).T
         losses = E + A * params**-alpha + B * tokens**-beta
         low, high = np.quantile(losses, [0.05, 0.95])
-        noise = 1.645 * self.residual * self.loss(params, tokens)
+        noise = 1.645 * math.hypot(self.residual, self.spread) * self.loss(params, tokens)
         return float(np.hypot((high - low) / 2, noise))
 
 

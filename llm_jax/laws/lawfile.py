@@ -14,6 +14,8 @@ from llm_jax.laws.published import PRESETS, preset
 from llm_jax.runs.files import write_text
 
 VERSION = 1
+VALUES = ("E", "A", "B", "alpha", "beta", "residual", "spread")
+"""Numbers that the file and `Parametric` have alike."""
 MAX_DRAWS = 1000
 
 
@@ -39,6 +41,8 @@ class LawFile:
     """`flops`, `params`, `tokens`: smallest and largest value among the runs."""
     draws: list
     """Bootstrap draws [E, A, B, α, β]."""
+    spread: float = 0.0
+    """Standard deviation of ln L of later runs around the law; 0 in files that do not have it."""
     recipe: Recipe | None = None
 
 
@@ -51,7 +55,7 @@ def write(law: Parametric, path: Path) -> None:
         name=law.name,
         source=law.source,
         counts=law.counts,
-        **{key: getattr(law, key) for key in ("E", "A", "B", "alpha", "beta", "residual")},
+        **{key: getattr(law, key) for key in VALUES},
         flops=list(law.fitted.flops),
         params=list(law.fitted.params),
         tokens=list(law.fitted.tokens),
@@ -85,13 +89,8 @@ def read(path: Path) -> Parametric:
         source=record.source,
         counts="all" if record.counts == "all" else "non-embedding",
         fitted=Fitted(tuple(record.flops), tuple(record.params), tuple(record.tokens)),
-        E=record.E,
-        A=record.A,
-        B=record.B,
-        alpha=record.alpha,
-        beta=record.beta,
+        **{key: getattr(record, key) for key in VALUES},
         draws=tuple(tuple(draw) for draw in record.draws),
-        residual=record.residual,
         recipe=record.recipe,
     )
 
@@ -107,6 +106,9 @@ def _check(record: LawFile, path: Path) -> None:
     for key in ("A", "B", "alpha", "beta"):
         if getattr(record, key) <= 0:
             refuse(f"law.{key} is {getattr(record, key)}: it must be above 0.")
+    for key in ("residual", "spread"):
+        if getattr(record, key) < 0:
+            refuse(f"law.{key} is {getattr(record, key)}: it must not be below 0.")
     for key in ("flops", "params", "tokens"):
         value = getattr(record, key)
         if not (_numbers(value, 2) and 0 < value[0] <= value[1]):

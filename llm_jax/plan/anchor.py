@@ -19,7 +19,7 @@ from llm_jax.laws.fitting import PARAMETERS
 from llm_jax.laws.law import Law, Parametric, Recipe
 from llm_jax.laws.run_curves import read_folder
 from llm_jax.plan.dataset_text import Text
-from llm_jax.plan.ladder_runs import check_budget
+from llm_jax.plan.ladder_runs import check_budget, in_own_words
 from llm_jax.plan.limited_text import data_constrained, one_source
 from llm_jax.plan.own_speed import own_speed
 from llm_jax.plan.plan import Plan
@@ -52,22 +52,23 @@ def plan_anchor(
     """
     check_budget(flops, minutes)
     law, recipe = shape_of(law)
-    made = plan(
-        Request(
-            budget="chip-hours" if flops is None else "flops",
-            amount=(minutes or 0.0) / 60 if flops is None else flops,
-            chip=chip,
-            chips=1,
-            law=law,
-            family=recipe.family,
-            rule=recipe.rule,
-            seq_len=recipe.seq_len,
-            vocab_size=text.vocab_size,
-            unique_tokens=text.tokens,
-            restart_overhead=0.0,
-            speed=own_speed(chip),
+    with in_own_words(flops, minutes):
+        made = plan(
+            Request(
+                budget="chip-hours" if flops is None else "flops",
+                amount=(minutes or 0.0) / 60 if flops is None else flops,
+                chip=chip,
+                chips=1,
+                law=law,
+                family=recipe.family,
+                rule=recipe.rule,
+                seq_len=recipe.seq_len,
+                vocab_size=text.vocab_size,
+                unique_tokens=text.tokens,
+                restart_overhead=0.0,
+                speed=own_speed(chip),
+            )
         )
-    )
     if made.limits:
         raise UserError(made.limits[0])
     if made.loss is None:

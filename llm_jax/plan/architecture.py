@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llm_jax.config import ModelConfig, MoeConfig, UserError, nearest
+from llm_jax.plan.no_run import NoRun
 from llm_jax.plan.solve import root
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -193,10 +194,11 @@ def choose(
             if best is None or rank < best[0]:
                 best = (rank, model)
     if best is None or best[0][0] > TOLERANCE / 2:
-        raise UserError(
+        raise NoRun(
             f"No {family} architecture has about {params:.3g} parameters with a vocabulary of "
-            f"{vocab_size or VOCABULARIES[family][-1]:,}: raise the budget, or give a smaller "
-            "--vocab-size."
+            f"{vocab_size or VOCABULARIES[family][-1]:,}",
+            "raise the budget, or give a smaller --vocab-size.",
+            "raise",
         )
     return best[1]
 

@@ -8,11 +8,13 @@ L = E + A/N^α + B/D^β vary independently. Each run has its own full decay of t
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig, UserError
+from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig, UserError
 from llm_jax.facts.calibration import calibration
 from llm_jax.facts.counts import (
     active_parameters,
@@ -23,8 +25,12 @@ from llm_jax.facts.hardware import Chip
 from llm_jax.laws import hyperparameters
 from llm_jax.plan import architecture, run_config
 from llm_jax.plan.dataset_text import Text
+from llm_jax.plan.no_run import NoRun
 from llm_jax.plan.planner import execution_of, training_dtype
+from llm_jax.plan.request import LARGEST
 
+LEAST = 60 / LARGEST
+"""Minutes or FLOPs. Less has no meaning, in hours neither."""
 STEP = 1.6
 """Default ratio between neighbouring sizes, and between neighbouring amounts of data. A larger
 ratio determines the exponents better and spends less of the budget on small runs, but the smallest
@@ -76,12 +82,14 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
         raise UserError(f"--step is {request.step:g}: give a ratio between 1.2 and 10.")
     check_budget(request.flops, request.minutes)
     # 6·N·D is not exact, and small models run slower than large ones: scale the tokens to match.
-    rough = _grid(request, 1.0)
+    with in_own_words(request.flops, request.minutes):
+        rough = _grid(request, 1.0)
     if request.minutes is not None:
         ratio = request.minutes * 60 / sum(rung.seconds for rung in rough)
     else:
         ratio = (request.flops or 0.0) / sum(rung.flops for rung in rough)
-    rungs = _grid(request, ratio)
+    with in_own_words(request.flops, request.minutes):
+        rungs = _grid(request, ratio)
     most = max(rung.tokens for rung in rungs)
     if most > request.text.tokens:
         raise UserError(
@@ -92,10 +100,26 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
 
 
 def check_budget(flops: float | None, minutes: float | None) -> None:
-    """Raises `UserError` for a budget that is not a finite number above 0."""
+    """Raises `UserError` for a budget that is not a finite number above 0, or beyond any run."""
     for flag, value in (("--minutes", minutes), ("--flops", flops)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{flag} is {value:g}: it must be a finite number above 0.")
+        if value is not None and not LEAST <= value <= LARGEST:
+            raise UserError(f"{flag} is {value:g}: give a number from {LEAST:g} to {LARGEST:g}.")
+
+
+@contextlib.contextmanager
+def in_own_words(flops: float | None, minutes: float | None) -> Iterator[None]:
+    """Says what the planner refuses with the flags of `llm-jax ladder`."""
+    flag, value = ("--minutes", minutes) if flops is None else ("--flops", flops)
+    try:
+        yield
+    except NoRun as error:
+        why = f"{error.reason}: {error.change} the budget."
+        raise UserError(f"{flag} is {value:g}. {why}") from None
+    except ConfigError as error:  # a model beyond what a config holds
+        why = f"{str(error).rstrip('.')}): lower the budget."
+        raise UserError(f"{flag} is {value:g}, too much for any run ({why}") from None
 
 
 def _grid(request: LadderRequest, ratio: float) -> list[Rung]:

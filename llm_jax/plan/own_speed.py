@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from llm_jax.config import RunConfig, UserError, read_config, read_json
+from llm_jax.config.wording import counted
 from llm_jax.facts.calibration import calibration
 from llm_jax.facts.counts import token_flops
 from llm_jax.facts.hardware import Chip
@@ -31,6 +32,8 @@ CPU_PRIOR = 0.15
 """The same between the planner and a CPU, before any run (benchmarks/plan_step_time.py)."""
 Z = 1.645
 """Standard deviations on each side that hold 90%."""
+FARTHEST = 7.0
+"""Of |ln(measured/predicted)|: a factor of 1,100. Beyond it the run was on other chips."""
 WARM_UP = 2
 """First records of a run that are left out: they hold caches that fill."""
 
@@ -91,7 +94,7 @@ def _kept() -> dict[str, dict[str, float]]:
     found = read_json(path)
     numbers = isinstance(found, dict) and all(
         isinstance(runs, dict)
-        and all(isinstance(error, float) and abs(error) < 7 for error in runs.values())
+        and all(isinstance(error, float) and abs(error) < FARTHEST for error in runs.values())
         for runs in found.values()
     )
     if not numbers:
@@ -105,6 +108,12 @@ def _compared(folder: Path, chip: Chip, chips: int) -> dict[str, Any]:
     config = read_config(folder / "run.json", RunConfig)
     measured = _measured(folder, config)
     predicted = predicted_seconds(config, chip, chips)
+    if abs(math.log(measured / predicted)) >= FARTHEST:
+        raise UserError(
+            f"The steps of {str(folder)!r} took {measured:.3g} s, and {predicted:.3g} s are "
+            f"planned on {counted(chips, f'{chip.name} chip')}: give the --chip and --chips of "
+            "the run."
+        )
     run = str(folder.absolute())
     return {
         "run": run, "predicted": predicted, "measured": measured, "ratio": measured / predicted

@@ -24,9 +24,10 @@ from llm_jax.laws.law import Law, Optimum
 from llm_jax.plan import architecture, layout
 from llm_jax.plan.limited_text import data_constrained
 from llm_jax.plan.memory import eight_bit
+from llm_jax.plan.no_run import NoRun
 from llm_jax.plan.objectives import lifetime_optimum
 from llm_jax.plan.plan import Plan
-from llm_jax.plan.refusal import why_nothing_fits
+from llm_jax.plan.refusal import nothing_fits
 from llm_jax.plan.request import Request, check, check_flops
 from llm_jax.plan.sense import text_is_the_limit
 
@@ -126,9 +127,11 @@ def _settled(made: Plan) -> Plan:
     amount = request.amount - _serving_cost(made)
     steps = int(amount / (_training_cost(made) / made.steps) + 1e-9)
     if steps < 1:
-        raise UserError(
+        raise NoRun(
             f"The budget pays for less than one step of {made.batch_tokens:,} tokens with a model "
-            f"of {made.params:,} parameters: raise it."
+            f"of {made.params:,} parameters",
+            "raise it.",
+            "raise",
         )
     return replace(made, steps=steps)
 
@@ -138,8 +141,10 @@ def _design(request: Request, flops: float) -> Plan:
     law = law_of(request)
     best = law_optimum(request, flops)
     if best.params < 1e4:
-        raise UserError(
-            f"The budget of {flops:.3g} FLOPs gives only {best.params:.3g} parameters: raise it."
+        raise NoRun(
+            f"The budget of {flops:.3g} FLOPs gives only {best.params:.3g} parameters",
+            "raise it.",
+            "raise",
         )
     training = flops - 2 * best.params * request.inference_tokens
     seq_len = request.seq_len or architecture.default_seq_len(best.params)
@@ -232,5 +237,5 @@ def execution_of(
         eight_bit=eight_bit(quantize),
     )
     if chosen is None:
-        raise UserError(why_nothing_fits(model, chip, chips, batch_tokens, seq_len, dtype))
+        raise nothing_fits(model, chip, chips, batch_tokens, seq_len, dtype)
     return chosen

@@ -12,11 +12,12 @@ from llm_jax.facts.hardware import CHIPS, Chip
 from llm_jax.plan.layout import STATES, layouts, sequences_per_step
 from llm_jax.plan.machines import machines
 from llm_jax.plan.memory import HEADROOM, device_bytes
+from llm_jax.plan.no_run import NoRun
 
 
-def why_nothing_fits(
+def nothing_fits(
     model: ModelConfig, chip: Chip, chips: int | None, batch_tokens: float, seq_len: int, dtype: str
-) -> str:
+) -> NoRun:
     """What is too small, by how much, and what would be enough."""
     need, size = _least_memory(model, chip, chips, seq_len, dtype)
     with_batch, machine = _least_memory(model, chip, chips, seq_len, dtype, batch_tokens)
@@ -31,15 +32,18 @@ def why_nothing_fits(
                 if _least_memory(model, other, None, seq_len, dtype)[0] <= _room(other)
             ]
             enough = f"the chips {', '.join(others)}" if others else "no chip that is known"
-        return (
+        return NoRun(
             f"The model needs {need / 1e9:.3g} GB per device on "
             f"{counted(size, f'{chip.name} chip')} of {_room(chip) / 1e9:.3g} GB with "
-            f"{HEADROOM:.0%} to spare: {enough} would hold it, or a smaller model (--params)."
+            f"{HEADROOM:.0%} to spare",
+            f"{enough} would hold it, or a smaller model (--params).",
+            "lower",
         )
-    return (
+    return NoRun(
         f"A batch of {batch_tokens:.3g} tokens in sequences of {seq_len} is too small for the "
-        f"{chips or size} {chip.name} chips that the model needs: take fewer chips, shorter "
-        "sequences, or a larger --batch-tokens."
+        f"{chips or size} {chip.name} chips that the model needs",
+        "take fewer chips, shorter sequences, or a larger --batch-tokens.",
+        "lower",
     )
 
 

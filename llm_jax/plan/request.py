@@ -14,6 +14,7 @@ from llm_jax.facts.prices import Prices, Pricing, Quote, shipped
 from llm_jax.laws.law import Law, Parametric, Recipe
 from llm_jax.plan.given import Given
 from llm_jax.plan.limited_text import Source, one_source
+from llm_jax.plan.no_run import NoRun
 from llm_jax.plan.objectives import inference_weight
 from llm_jax.plan.own_speed import OwnSpeed
 from llm_jax.plan.restarts import FAILURES_PER_CHIP_DAY, RESTART_MINUTES
@@ -120,9 +121,11 @@ def check_flops(request: Request, flops: float) -> None:
     """Raises `UserError` if the budget pays for less or for more than any run takes."""
     if not LEAST_FLOPS <= flops <= LARGEST:
         pays = "" if request.budget == "flops" else f", which pays for {flops:.3g} FLOPs"
-        raise UserError(
-            f"--{request.budget} is {request.amount:.3g}{pays}: give between 1e10 and 1e30 FLOPs "
-            "(frontier runs are near 1e26)."
+        raise NoRun(
+            f"It pays for {flops:.3g} FLOPs",
+            "give between 1e10 and 1e30 FLOPs (frontier runs are near 1e26).",
+            "raise" if flops < LEAST_FLOPS else "lower",
+            where=f"--{request.budget} is {request.amount:.3g}{pays}",
         )
 
 

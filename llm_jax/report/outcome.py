@@ -206,6 +206,8 @@ def _warnings(config: RunConfig, plan: PlanRecord | None, history: History, step
     found = changes(history)
     if history.parent:
         found.append(f"The run began with the weights of {history.parent['run']}.")
+    if branch := history.branch:
+        found.append(f"The run is a branch of {branch['run']}, step {branch['step']:,}.")
     tokens = history.tokens(config.steps)
     if plan is None:
         found.append("The run was not planned with `llm-jax plan`: there is no prediction.")

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from llm_jax.laws.run_curves import records
 from llm_jax.report import run_charts, verdict
 from llm_jax.report.amounts import ENERGY, SECONDS, in_units, rounded, span
 from llm_jax.report.html import (
@@ -21,7 +22,7 @@ from llm_jax.report.html import (
     section,
     table,
 )
-from llm_jax.report.outcome import config_of
+from llm_jax.report.outcome import METRICS, config_of, is_number
 from llm_jax.report.plan_table import duration, money, short
 from llm_jax.report.run_facts import run_rows, text_rows
 from llm_jax.report.series import Series
@@ -106,10 +107,11 @@ def page(folder: Path, found: dict[str, Any], run: Series) -> str:
         box("warn", "Know when you read this", found["warnings"]),
         section("Predicted and measured", table(rows(found), HEAD)),
         section("The course of the run", _charts(found, run)),
+        section("Loss by source", _by_source(folder, run)),
         section("Where the time went", _time(found)),
         section("Evaluations", _evaluations(folder)),
         section("Samples", _samples(folder)),
-        section("What it read", table(read, ["", ""]) + (listing([missing]) if missing else "")),
+        section("What it read", table(read, ["", ""]) + (listing(missing) if missing else "")),
         section("The run", table(run_rows(config, history, starts), ["", ""])),
     ]
     return document(f"{found['name']}: report", sections)
@@ -165,6 +167,31 @@ def _charts(found: dict[str, Any], run: Series) -> str:
             label = f"{words}, {run_charts.in_words(curve, form)}."
             drawn.append(figure(svg(partial(draw, found=found, run=run), label), caption))
     return pair(*drawn) + _events(found)
+
+
+def _by_source(folder: Path, run: Series) -> str:
+    """The validation loss of each source of a mixture, and how much of it was read."""
+    if not run.by_source:
+        return ""
+    last = records(folder / METRICS, "validation")[-1]
+    rows = [
+        [name, f"{curve[0][1]:.4f}", f"{curve[-1][1]:.4f}", _figure(last, f"bits_per_byte/{name}")]
+        for name, curve in run.by_source.items()
+    ]
+    words = "; ".join(
+        f"{name} {run_charts.in_words(curve, '{:.2f}'.format)}"
+        for name, curve in run.by_source.items()
+    )
+    label = f"Validation loss by source: {words}."
+    drawn = figure(
+        svg(partial(run_charts.by_source, found={}, run=run), label),
+        "Validation loss of each source. The loss of the whole run counts them in its shares.",
+    )
+    return drawn + table(rows, ["Source", "First loss #", "Last loss #", "Bits per byte #"])
+
+
+def _figure(record: dict[str, Any], name: str) -> str:
+    return f"{record[name]:.4f}" if is_number(record.get(name)) else UNKNOWN
 
 
 def _events(found: dict[str, Any]) -> str:

@@ -63,8 +63,8 @@ def _start(r: dict[str, Any]) -> str:
     if not (given and given["weights"]):
         return train
     if given["run"]:
-        return f"{train} --init-from {given['name']}"
-    return f"llm-jax import {given['name']} runs/imported, then {train} --init-from runs/imported"
+        return f"{train} --init {given['name']}"
+    return f"llm-jax import {given['name']} runs/imported, then {train} --init runs/imported"
 
 
 def plan_table(result: dict[str, Any]) -> str:
@@ -124,7 +124,7 @@ def plan_table(result: dict[str, Any]) -> str:
         run, prediction = r["written"], r["prediction"]
         lines += ["", f"Wrote {run} and {prediction}. Next: {_start(r)}"]
         if second := r.get("extend", {}).get("written"):
-            lines += [f"Wrote {second}. After it: llm-jax train {second} --init-from {r['out']}"]
+            lines += [f"Wrote {second}. After it: llm-jax train {second} --init {r['out']}"]
     if "report" in r:
         lines += ["", f"Wrote {r['report']}."]
     return "\n".join(lines)

@@ -42,6 +42,15 @@ def loss(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _events(axes, run)
 
 
+def by_source(axes: Axes, found: dict[str, Any], run: Series) -> None:
+    """Validation loss of each source of a mixture."""
+    for place, (name, curve) in enumerate(run.by_source.items()):
+        axes.plot(*zip(*thinned(curve), strict=True), "o-", color=f"C{place}", ms=3, lw=1.4,
+                  label=name)  # fmt: skip
+    axes.set(ylabel="validation loss (nats/token)")
+    _events(axes, run)
+
+
 def learning_rate(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _draw(axes, run.learning_rate, BLUE, lw=1.6, label="learning rate")
     axes.set(ylabel="learning rate", ylim=(0, None))
@@ -79,12 +88,12 @@ def mfu(axes: Axes, found: dict[str, Any], run: Series) -> None:
 
 
 def draw(found: dict[str, Any], run: Series, path: Path) -> None:
-    """Writes the charts of loss and speed to `path` as a PNG."""
+    """Writes the charts of loss, by source too if there are several, and of speed as a PNG."""
+    charts = [loss, *([by_source] if run.by_source else []), throughput]
     with rc_context(STYLE):
-        made = Figure(figsize=(12.4, 4.2), layout="constrained")
-        left, right = made.subplots(1, 2)
-        loss(left, found, run)
-        throughput(right, found, run)
+        made = Figure(figsize=(6.2 * len(charts), 4.2), layout="constrained")
+        for axes, chart in zip(made.subplots(1, len(charts)), charts, strict=True):
+            chart(axes, found, run)
         FigureCanvasAgg(made)
         made.savefig(path, dpi=150)
 

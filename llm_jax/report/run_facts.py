@@ -45,6 +45,8 @@ def run_rows(config: RunConfig, history: History, starts: list[Start]) -> Rows:
     if history.parent:
         parent = history.parent
         rows.append(["Began with", f"the weights of {parent['run']}, step {parent['step']:,}"])
+    if branch := history.branch:
+        rows.append(["Branch of", f"{branch['run']}, step {branch['step']:,}"])
     for name, found in (
         ("Devices", {start.devices for start in starts}),
         ("Software", {", ".join(f"{k} {v}" for k, v in s.versions.items()) for s in starts}),
@@ -57,20 +59,26 @@ def run_rows(config: RunConfig, history: History, starts: list[Start]) -> Rows:
     return rows
 
 
-def text_rows(config: RunConfig, history: History, step: int) -> tuple[Rows, str | None]:
-    """What the first `step` steps read, and the text that it is from.
+def text_rows(config: RunConfig, history: History, step: int) -> tuple[Rows, list[str]]:
+    """What the first `step` steps read, and the texts that it is from.
 
     Returns:
-      The rows, and why the facts about the text are missing, if they are.
+      The rows, and why facts about texts are missing, if they are.
     """
     tokens, text = history.tokens(step), history.at(step).text
     read = f"{tokens:,} tokens in {history.sequences(step):,} sequences"
-    rows = [["Read", read]]
+    rows, problems = [["Read", read]], []
     one_text = len({entry.text and entry.text.fingerprint for entry in history.entries}) == 1
-    if text and one_text:
+    if text and one_text and not text.sources:
         rows.append(["Epochs", f"{tokens / text.tokens:.2f} of {text.tokens:,} tokens"])
-    info, problem = _dataset(config.data.path, text.fingerprint if text else None)
-    return (rows if info is None else rows + _dataset_rows(info)), problem
+    known = {part.name: part.fingerprint for part in text.parts} if text else {}
+    for name, path in config.data.folders.items():
+        info, problem = _dataset(path, known.get(name))
+        if name:
+            rows.append([f"Source {name}", path])
+        rows += [] if info is None else _dataset_rows(info)
+        problems += [] if problem is None else [problem]
+    return rows, problems
 
 
 def _dataset(path: str, fingerprint: str | None) -> tuple[dict[str, Any] | None, str | None]:

@@ -18,6 +18,9 @@ from llm_jax.runs.starts import read_starts
 DRAWN = 800
 """Most points of a drawn curve."""
 
+BY_SOURCE = "loss/"
+"""Beginning of the name of a source's validation loss in the metrics."""
+
 Curve = list[tuple[float, float]]
 
 
@@ -29,6 +32,8 @@ class Series:
     """Training loss in nats per token."""
     smooth_loss: Curve
     validation: Curve
+    by_source: dict[str, Curve]
+    """Validation loss of each source of a mixture."""
     learning_rate: Curve
     grad_norm: Curve
     smooth_grad_norm: Curve
@@ -66,12 +71,20 @@ def series(folder: Path, config: RunConfig, history: History) -> Series:
     def curve(name: str) -> Curve:
         return [(r["tokens"], r[name]) for r in train if is_number(r.get(name))]
 
+    held_out = records(folder / METRICS, "validation")
+    by_source: dict[str, Curve] = {}
+    for record in held_out:
+        for name, value in record.items():
+            if name.startswith(BY_SOURCE) and is_number(value):
+                own = by_source.setdefault(name.removeprefix(BY_SOURCE), [])
+                own.append((record["tokens"], value))
     loss, norms = curve("loss"), curve("grad_norm")
     starts = read_starts(folder)[1:]
     return Series(
         loss=loss,
         smooth_loss=_smooth(loss),
-        validation=[(r["tokens"], r["loss"]) for r in records(folder / METRICS, "validation")],
+        validation=[(r["tokens"], r["loss"]) for r in held_out],
+        by_source=by_source,
         learning_rate=curve("learning_rate"),
         grad_norm=norms,
         smooth_grad_norm=_smooth(norms),

@@ -79,7 +79,7 @@ def narrower(found: dict[str, Any], run: str) -> str | None:
     if found["predicted_step_seconds"] is None or found["machine"].endswith("local"):
         return None
     return (
-        f"`llm-jax plan --calibrate {run}` with the --chip and --chips of this run narrows the "
+        f"`llm-jax report {run} --calibrate` with the --chip and --chips of this run narrows the "
         "interval of later plans."
     )
 

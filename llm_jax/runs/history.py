@@ -12,8 +12,10 @@ From these lines follows what any step reads, without replaying the steps before
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,16 +30,36 @@ SAME_TRAINING = (
     *("run.log_every", "run.wandb", "run.profile", "run.checkpoint.", "run.eval.", "run.parallel."),
     *("run.compute.remat", "run.compute.scan_layers", "run.compute.loss_chunk"),
     *("run.compute.attention", "run.compute.compiler", "run.compute.accumulate", "run.data.path"),
+    "run.data.mixture.sources",
 )
 """Beginnings of the fields that change no more of what is learned than how sums are rounded."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """The training split of a dataset: its `fingerprint`, and the `tokens` of its stream."""
+    """The training split of a dataset: its `fingerprint`, and the `tokens` of its stream.
+
+    That of a mixture has `sources`, their tokens in all, and a digest of their fingerprints.
+    """
 
     fingerprint: str
     tokens: int
+    sources: tuple[Text, ...] = ()
+    name: str = ""
+    """Of a source of a mixture."""
+
+    @property
+    def parts(self) -> tuple[Text, ...]:
+        """The datasets that are read; one if it is not a mixture."""
+        return self.sources or (self,)
+
+
+def mixed_text(parts: Sequence[Text]) -> Text:
+    """The text of all `parts` together; a single one without a name is itself."""
+    if len(parts) == 1 and not parts[0].name:
+        return parts[0]
+    digest = hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
+    return Text(digest, sum(part.tokens for part in parts), tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -58,11 +80,19 @@ class Entry:
     effect: str = "the beginning"
     parent: dict[str, Any] | None = None
     """`run`, `name` and `step` of the checkpoint whose weights the run began with."""
+    branch: dict[str, Any] | None = None
+    """`run`, `name` and `step` of the checkpoint that the run went on from as a branch; then the
+    lines before are those of that run."""
 
     @property
     def learns(self) -> bool:
         """Whether it changed what the run learns."""
         return any(not name.startswith(SAME_TRAINING) for name in self.changed or ())
+
+    @property
+    def steps(self) -> int:
+        """Of the run, by the config in force."""
+        return self.config["steps"]
 
     @functools.cached_property
     def data(self) -> DataConfig:
@@ -78,6 +108,11 @@ class History:
     @property
     def parent(self) -> dict[str, Any] | None:
         return self.entries[-1].parent
+
+    @property
+    def branch(self) -> dict[str, Any] | None:
+        """The newest branching, None if the run is not a branch."""
+        return next((e.branch for e in reversed(self.entries) if e.branch), None)
 
     def sequences(self, step: int) -> int:
         """Sequences that the first `step` steps read."""
@@ -119,16 +154,19 @@ class History:
         }
 
 
+TEXT = {"fingerprint": str, "tokens": int, "name": (str,)}
+BEGAN = {"run": str, "name": str, "step": int}
 SHAPE: dict[str, Any] = {
     "step": int,
-    "config": {"data": dict},
-    "text": ({"fingerprint": str, "tokens": int},),
+    "config": {"data": dict, "steps": int},
+    "text": (TEXT | {"sources": ([TEXT],)},),
     "time": float,
     "sequences": int,
     "tokens": int,
     "changed": ({str: list},),
     "effect": str,
-    "parent": ({"run": str, "name": str, "step": int},),
+    "parent": (BEGAN,),
+    "branch": (BEGAN,),
 }
 """Of a line."""
 
@@ -152,7 +190,7 @@ def read_history(out: Path, config: RunConfig) -> History:
     for where, held in read_records(out / FILE, whole=True):
         try:
             require_shape(held, SHAPE)
-            text = held.get("text") and Text(**held["text"])
+            text = held.get("text") and _text_from(held["text"])
             then = to_dict(from_dict(held["config"], RunConfig, "config"))
             entry = Entry(**(held | {"text": text, "config": then}))
             history = history.followed_by(entry)
@@ -169,7 +207,25 @@ def append(out: Path, entry: Entry) -> None:
     """Adds a line to the history in `out`; the first line creates the file."""
     file = out / FILE
     before = file.read_text(encoding="utf-8") if entry.changed is not None else ""
+    write_text(file, f"{before}{to_line(entry)}\n")
+
+
+def to_line(entry: Entry) -> str:
+    """The JSON of a line, without what a run of one dataset does not have."""
     held = asdict(entry)
+    held["text"] = entry.text and _text_as_dict(entry.text)
+    if entry.branch is None:
+        del held["branch"]
     held |= {"config": held.pop("config")}  # the longest comes last
-    line = json.dumps(held, ensure_ascii=False)
-    write_text(file, f"{before}{line}\n")
+    return json.dumps(held, ensure_ascii=False)
+
+
+def _text_as_dict(text: Text) -> dict[str, Any]:
+    held: dict[str, Any] = {"fingerprint": text.fingerprint, "tokens": text.tokens}
+    if text.name:
+        held["name"] = text.name
+    return held | ({"sources": [*map(_text_as_dict, text.sources)]} if text.sources else {})
+
+
+def _text_from(held: dict[str, Any]) -> Text:
+    return Text(**(held | {"sources": tuple(map(_text_from, held.get("sources", ())))}))

@@ -60,6 +60,7 @@ def resume(
         history.tokens(step),
         changed,
         parent=history.parent,
+        branch=before.branch if before.step == step else None,
     )
     after = history.followed_by(line)
     effect = "; ".join(_effects(config, changed, history, after, step))
@@ -97,7 +98,33 @@ def shortened(changed: dict[str, list[Any]]) -> dict[str, list[Any]]:
     short = {name.removeprefix("run."): pair for name, pair in changed.items()}
     if "text" in short:
         short["text"] = [digest[:12] for digest in short["text"]]
+    for name, pair in short.items():
+        if name.startswith("data.mixture"):
+            short[name] = [_mixture_in_short(value) for value in pair]
     return short
+
+
+def _mixture_in_short(value: Any) -> Any:
+    """A mixture, its sources or its stages as in a config, in few words."""
+    if isinstance(value, dict):
+        return {name: _mixture_in_short(held) for name, held in value.items()}
+    if not isinstance(value, list):
+        return value
+    if "name" in value[0]:
+        return ", ".join(source["name"] for source in value)
+    return "; ".join(
+        f"from {stage['start']:g}: "
+        + ", ".join(
+            f"{amount['source']} "
+            + " ".join(
+                f"{amount[kind]:g}" + (f" {kind}" if kind != "weight" else "")
+                for kind in ("weight", "tokens", "epochs")
+                if amount[kind] is not None
+            )
+            for amount in stage["read"]
+        )
+        for stage in value
+    )
 
 
 def next_rate(config: RunConfig, step: int) -> float:
@@ -133,14 +160,14 @@ def _effects(
     if a != b:
         found.append(f"a step reads {b:,} tokens instead of {a:,}, and the schedule stays in steps")
     if "text" in changed:
-        known = any(entry.text == after.at(step).text for entry in before.entries)
-        place = "where this run stopped reading it" if known else "its beginning"
-        found.append(f"the dataset holds another text, which is read from {place} on")
+        found += _other_texts(before, after.at(step).text, step)
     elif (data.seq_len, data.seed) != (was.seq_len, was.seed):
         found.append(
             f"the rest of this epoch is cut into sequences of {data.seq_len} and shuffled again: "
             "no token is skipped or read twice, and no context includes text that was read before"
         )
+    if data.mixture and was.mixture and data.mixture.stages != was.mixture.stages:
+        found.append("the shares of the sources change; each is read on from where it was left")
     a, b = before.tokens(old.steps), after.tokens(config.steps)
     if a != b:
         found.append(f"the run ends after {b:,} tokens instead of {a:,}")
@@ -158,6 +185,21 @@ def _effects(
     return found or ["what the run learns stays the same"]
 
 
+def _other_texts(before: History, now: Text | None, step: int) -> list[str]:
+    """Clauses about the texts that are read now and were not before the change."""
+    read = {p.fingerprint for entry in before.entries if entry.text for p in entry.text.parts}
+    last = before.at(step).text
+    still = {part.fingerprint for part in last.parts} if last else set()
+    found = []
+    for part in now.parts if now else ():
+        if part.fingerprint in still:
+            continue
+        place = "where this run stopped reading it" if part.fingerprint in read else "its beginning"
+        what = f"{part.name} is another text" if part.name else "the dataset holds another text"
+        found.append(f"{what}, which is read from {place} on")
+    return found or ["fewer sources are read"]
+
+
 def _rate(config: RunConfig, old: RunConfig, step: int) -> list[str]:
     a, b = next_rate(old, step), next_rate(config, step)
     if abs(a - b) <= 1e-6 * max(a, b):
@@ -169,7 +211,8 @@ def _rate(config: RunConfig, old: RunConfig, step: int) -> list[str]:
     return [clause]
 
 
-def _held_out(config: RunConfig) -> tuple[int, ...]:
+def _held_out(config: RunConfig) -> tuple[Any, ...]:
     """What determines which windows are evaluated during training."""
     parts = config.compute.accumulate
-    return config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts
+    sizes = config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts
+    return (*sizes, config.data.mixture)

@@ -4,7 +4,7 @@
     <out>/checkpoints/<step>/params    tree of the model
     <out>/checkpoints/<step>/opt       optimizer state, nested dicts with the names of its fields
     <out>/checkpoints/<step>/guard     the guard's recent losses and counts
-    <out>/checkpoints/<step>/meta      config, step, data order, tokenizer hash, library versions
+    <out>/checkpoints/<step>/meta      config, step, data order, lineage, tokenizer hash, versions
     <out>/checkpoints/<step>/manifest.json  sizes and checksums of these files
     <out>/damaged/<step>               a checkpoint whose files changed after they were written
 
@@ -21,7 +21,6 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +45,13 @@ from llm_jax.train.run_folder import (
     check_format,
     check_tokenizer,
 )
-from llm_jax.train.save_speed import SaveSpeed, save_speed
+from llm_jax.train.save_speed import Hold, SaveSpeed, save_speed
 from llm_jax.train.state import State, fresh_optimizer
 from llm_jax.train.sums import ITEM, Committed, SumsSave
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
-
-
-@dataclass(frozen=True)
-class Hold:
-    """For how long a save held the loop, in seconds."""
-
-    waiting: float
-    """Until the save before it had ended."""
-    copying: float
-    """Until the state was in the host's memory, and all processes had begun."""
 
 
 class Checkpointer:
@@ -139,11 +128,14 @@ class Checkpointer:
                 )
         return saved if self._near is None else self._near
 
-    def save(self, state: State, step: int, standing: dict[str, Any]) -> Hold:
+    def save(
+        self, state: State, step: int, standing: dict[str, Any], lineage: dict[str, Any]
+    ) -> Hold:
         """Starts saving. Arrays are copied before this returns; files are written afterwards.
 
         Args:
           standing: what the run has read by then (`History.standing`).
+          lineage: that of the state (`runs/lineage.py`).
 
         Returns:
           The seconds for which the caller was held.
@@ -157,6 +149,7 @@ class Checkpointer:
             "step": step,
             "config": to_dict(self.config),
             "data": {"seed": self.config.data.seed, "next_step": step} | standing,
+            "lineage": lineage,
             "tokenizer_sha256": self.tokenizer_sha256,
             "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
         }

@@ -22,16 +22,19 @@ STATUS_SECONDS = 1.0
 # On slow storage, writes are less frequent, so that they take at most 2% of the time.
 WRITES_APART = 50
 SELDOMEST = 30.0
+STATUS_PER_SECOND = 32
+"""Of all processes together: a bucket takes no more than a thousand writes per second."""
 
 
 class Clock:
     """Seconds per phase since the clock was created. Time outside any phase counts as `step`."""
 
-    def __init__(self, out: Path, process: int) -> None:
+    def __init__(self, out: Path, process: int, processes: int = 1) -> None:
         self._start = time.perf_counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._out, self._process = out, process
-        self._written, self._every = 0.0, STATUS_SECONDS
+        self._least = max(STATUS_SECONDS, processes / STATUS_PER_SECOND)
+        self._written, self._every = 0.0, self._least
         self._phase, self._step = "startup", 0
         self._opened: float | None = None
         """Start of the open phase; None between phases."""
@@ -66,7 +69,7 @@ class Clock:
 
     def stepped(self, step: int) -> None:
         """Records that `step` was dispatched. The files are rewritten once per second, or less
-        often on slow storage."""
+        often on slow storage and by many processes."""
         self._step = step
         if self._phase != "step" or time.perf_counter() - self._written > self._every:
             self._enter("step")
@@ -80,7 +83,7 @@ class Clock:
             if self._process == 0 and self._before is not None:
                 write_starts(self._out, self._starts())
             took = time.perf_counter() - self._written
-            self._every = min(max(STATUS_SECONDS, WRITES_APART * took), SELDOMEST)
+            self._every = max(self._least, min(WRITES_APART * took, SELDOMEST))
 
     def _starts(self) -> list[Start]:
         self._record.seen, self._record.step = time.time(), self._step

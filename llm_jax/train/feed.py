@@ -8,72 +8,119 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from llm_jax.config import ConfigError, RunConfig, check_vocabulary
+from llm_jax.config import ConfigError, RunConfig, UserError, check_vocabulary, require
 from llm_jax.data.batch import PACKED, Array, Rows
 from llm_jax.data.batches import Batches
-from llm_jax.data.dataset import TokenDataset
-from llm_jax.data.order import Order
+from llm_jax.data.dataset import TokenDataset, UnreadableRecords
+from llm_jax.data.mixed_batches import MixedBatches
 from llm_jax.data.record_files import MissingRecords
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Batch
 from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.mesh import sharding
-from llm_jax.runs.history import Text
+from llm_jax.runs.history import Text, mixed_text
+from llm_jax.train.course import Stage
+
+Datasets = tuple[TokenDataset, ...]
+"""One, or those of a mixture in the order of its sources."""
 
 
-def open_dataset(config: RunConfig) -> TokenDataset:
-    """The run's dataset; raises `ConfigError` if its vocabulary is not that of the model."""
+def open_datasets(config: RunConfig) -> Datasets:
+    """What the run reads: one dataset, or the sources of its mixture in their order.
+
+    Raises:
+      ConfigError: the vocabulary is not that of the model, or sources of a mixture have different
+        tokenizers or the same text.
+    """
+    opened = tuple(_open(name, folder) for name, folder in config.data.folders.items())
+    check_vocabulary(config, opened[0].tokenizer.vocab_size)
+    first, known = opened[0], dict[str, TokenDataset]()
+    for dataset in opened:
+        require(
+            dataset.tokenizer.sha256 == first.tokenizer.sha256,
+            f"data.mixture: {dataset.path} has another tokenizer than {first.path}: build it again "
+            f"with --tokenizer {first.path}.",
+        )
+        same = known.setdefault(dataset.info["fingerprint"], dataset)
+        require(
+            same is dataset,
+            f"data.mixture: {dataset.path} and {same.path} hold the same text: keep one of them.",
+        )
+    return opened
+
+
+def _open(name: str, folder: str) -> TokenDataset:
+    what = f"data.mixture: source {name!r}" if name else "data.path"
     try:
-        dataset = TokenDataset.open(config.data.path)
+        return TokenDataset.open(folder)
     except MissingRecords as error:
-        raise ConfigError(f"data.path: {error}") from None
-    check_vocabulary(config, dataset.tokenizer.vocab_size)
-    return dataset
+        raise ConfigError(f"{what}: {error}") from None
+    except UnreadableRecords:
+        raise
+    except UserError as error:
+        if not name:
+            raise
+        raise ConfigError(f"{what}: {error}") from None
 
 
-def training_text(dataset: TokenDataset) -> Text:
-    """Which text the dataset's training split holds."""
-    return Text(dataset.info["fingerprint"], dataset.num_tokens("train"))
+def training_text(datasets: Datasets, config: RunConfig) -> Text:
+    """Which text the training splits hold."""
+    return mixed_text(
+        [
+            Text(dataset.info["fingerprint"], dataset.num_tokens("train"), name=name)
+            for name, dataset in zip(config.data.folders, datasets, strict=True)
+        ]
+    )
 
 
-def padded_token_bytes(dataset: TokenDataset, config: RunConfig) -> np.ndarray:
+def padded_token_bytes(tokenizer: Tokenizer, config: RunConfig) -> np.ndarray:
     """(V,) int32 UTF-8 bytes of each token of the model's vocabulary; 0 for padding."""
-    token_bytes = dataset.tokenizer.token_bytes
+    token_bytes = tokenizer.token_bytes
     return np.pad(token_bytes, (0, config.model.vocab_size - len(token_bytes)))
 
 
-def local_batches(
-    dataset: TokenDataset,
-    config: RunConfig,
-    mesh: Mesh,
-    split: str,
-    order: Order | None = None,
-    offset: int = 0,
-) -> Batches:
-    """The part of the split's batches that this process's devices hold.
+def training_batches(datasets: Datasets, stage: Stage, mesh: Mesh) -> MixedBatches:
+    """The part of the batches of a stage that this process's devices hold."""
+    data = stage.config.data
+    host, hosts = _share(mesh, data.batch_size, data.seq_len)
+    return MixedBatches(
+        datasets,
+        stage.reading,
+        seq_len=data.seq_len,
+        batch_size=data.batch_size,
+        seed=data.seed,
+        host=host,
+        hosts=hosts,
+        offset=stage.offset,
+        prepare=objective_of(stage.config).rows,
+    )
 
-    A training batch has `data.batch_size` sequences in the order of `data.seed`. A validation batch
-    has the size of one micro-batch and is not shuffled. `order` and `offset` are those of
-    `Batches`.
-    """
-    data, training = config.data, split == "train"
-    B = data.batch_size if training else data.batch_size // config.compute.accumulate
+
+def held_out_batches(dataset: TokenDataset, config: RunConfig, mesh: Mesh) -> Batches:
+    """The part of the validation split's batches that this process's devices hold. A batch has the
+    size of one micro-batch, and they are not shuffled."""
+    B = config.data.batch_size // config.compute.accumulate
+    host, hosts = _share(mesh, B, config.data.seq_len)
+    return Batches(
+        dataset,
+        split="validation",
+        seq_len=config.data.seq_len,
+        batch_size=B,
+        seed=None,
+        host=host,
+        hosts=hosts,
+        prepare=objective_of(config).rows,
+    )
+
+
+def _share(mesh: Mesh, B: int, T: int) -> tuple[int, int]:
+    """Number of this host and number of hosts, as far as (B, T) arrays are split over hosts."""
     where = sharding(mesh, ("batch", "length"))
-    parts = where.addressable_devices_indices_map((B, data.seq_len)).values()
+    parts = where.addressable_devices_indices_map((B, T)).values()
     rows = [part[0] for part in parts if part is not None]
     first = min(r.start or 0 for r in rows)
     count = max(B if r.stop is None else r.stop for r in rows) - first
-    return Batches(
-        dataset,
-        split=split,
-        seq_len=data.seq_len,
-        batch_size=B,
-        seed=data.seed if training else None,
-        host=first // count,
-        hosts=B // count,
-        order=order,
-        offset=offset,
-        prepare=objective_of(config).rows,
-    )
+    return first // count, B // count
 
 
 def to_device(local: Rows, mesh: Mesh, arrays: Mapping[str, Array] = PACKED) -> Batch:

@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import ConfigError, RunConfig, from_json, to_dict
+from llm_jax.config import ConfigError, RunConfig, read_config, to_dict
+from llm_jax.data.tokenizers import Tokenizer, has_tokenizer
 from llm_jax.models.protocol import model_of
+from llm_jax.runs.places import folder_and_step
 from llm_jax.train.damage import saved_steps
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.load import load_run
-from llm_jax.train.manifest import file_sha256
 from llm_jax.train.precision import as_matrices
 from llm_jax.train.run_folder import changed_fields, in_words
 from llm_jax.train.state import State, fresh_optimizer
@@ -23,48 +24,57 @@ LONGER = ("model.max_seq_len", "model.rope_theta", "model.rope_scaling")
 weights fit all the same."""
 
 
-def folder_and_step(init_from: str) -> tuple[Path, int | None]:
-    """The run folder and the step that `RUN` or `RUN/checkpoints/STEP` name; None: the newest."""
-    path = Path(init_from).absolute()
-    if path.parent.name == "checkpoints" and path.name.isdecimal():
-        return path.parent.parent, int(path.name)
-    return path, None
+def run_named(flag: str, place: str) -> tuple[Path, int, RunConfig]:
+    """The folder, the checkpoint and the config of the run that `place` names.
 
-
-def parent_of(init_from: str, config: RunConfig, tokenizer_sha256: str) -> dict[str, Any]:
-    """The history's record of the run that `init_from` names: `run`, `name` and `step`.
+    Args:
+      flag: that the user named it with.
 
     Raises:
-      ConfigError: there is no such run or checkpoint, or its architecture or tokenizer differs.
-        What `LONGER` names may differ.
+      ConfigError: there is no such run or checkpoint.
     """
-    folder, step = folder_and_step(init_from)
-    is_run = all((folder / name).is_file() for name in ("run.json", "tokenizer.model"))
+    folder, step = folder_and_step(place)
+    is_run = (folder / "run.json").is_file() and has_tokenizer(folder)
     steps = saved_steps(folder / "checkpoints") if is_run else []
-    if not steps or step not in (None, *steps):
+    if not steps:
         raise ConfigError(
-            f"--init-from is {init_from!r}, which is not a run with a checkpoint: give the folder "
-            "of a run, or one of its checkpoints/STEP."
+            f"{flag} is {place!r}, which is not a run with a checkpoint: give the folder of a run, "
+            "or RUN@STEP. `llm-jax import` makes a run of a Hugging Face folder."
         )
-    parent = from_json((folder / "run.json").read_text(encoding="utf-8"), RunConfig)
+    if step not in (None, *steps):
+        raise ConfigError(
+            f"{flag} is {place!r}, but the run has no checkpoint of step {step}: it has "
+            f"{', '.join(map(str, reversed(steps)))}."
+        )
+    config = read_config(folder / "run.json", RunConfig)
+    return folder, steps[0] if step is None else step, config
+
+
+def check_fits(flag: str, place: str, folder: Path, config: RunConfig, sha256: str) -> None:
+    """Raises `ConfigError` unless the run in `folder` has the architecture of `config`, and the
+    tokenizer `sha256`. What `LONGER` names may differ."""
+    parent = read_config(folder / "run.json", RunConfig)
     changed = changed_fields(to_dict(parent.model), to_dict(config.model), "model")
     if config.model.positions == "rope":
         changed = {name: pair for name, pair in changed.items() if not name.startswith(LONGER)}
     if changed:
         raise ConfigError(
-            f"--init-from is {init_from!r}, a run of another architecture ({in_words(changed)}): "
-            "its weights do not fit."
+            f"{flag} is {place!r}, a run of another architecture ({in_words(changed)}): its "
+            "weights do not fit."
         )
-    if file_sha256(folder / "tokenizer.model") != tokenizer_sha256:
+    if Tokenizer.load(folder).sha256 != sha256:
         raise ConfigError(
-            f"--init-from is {init_from!r}, a run with another tokenizer: build the dataset with "
-            f"--tokenizer {folder / 'tokenizer.model'}."
+            f"{flag} is {place!r}, a run with another tokenizer: build the dataset with "
+            f"--tokenizer {folder}."
         )
-    return {
-        "run": str(folder),
-        "name": parent.name,
-        "step": steps[0] if step is None else step,
-    }
+
+
+def parent_of(init: str, config: RunConfig, sha256: str) -> dict[str, Any]:
+    """The history's record of the run that `init` names: `run`, `name` and `step`; raises as
+    `run_named` and `check_fits` do."""
+    folder, step, parent = run_named("--init", init)
+    check_fits("--init", init, folder, config, sha256)
+    return {"run": str(folder), "name": parent.name, "step": step}
 
 
 def inherited_state(config: RunConfig, abstract: State, parent: dict[str, Any]) -> State:

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from llm_jax.config import RunConfig, UserError, read_config, require_shape
 from llm_jax.config.extensions import is_own_code
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.train.damage import saved_steps
 from llm_jax.train.failures import Damaged, no_orbax_noise, reason
@@ -21,7 +22,6 @@ from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import (
     MANIFEST,
     damage_sentence,
-    file_sha256,
     first_damage,
     require_regular,
     unchecked_sentence,
@@ -46,7 +46,7 @@ class Run:
     config: RunConfig
     step: int
     params: dict[str, Any]
-    tokenizer_path: Path
+    tokenizer: Tokenizer
     verified: bool
     """Whether its files were compared with the checkpoint's manifest."""
 
@@ -89,6 +89,7 @@ def load_run(
     if step not in steps:
         known = ", ".join(map(str, steps))
         raise UserError(f"The run has no checkpoint of step {step}: it has {known}.")
+    tokenizer = Tokenizer.load(folder)
     verified = verify and _verified(folder, step, steps, config)
     # The devices it was saved on may not exist here, so the target names its own.
     here = SingleDeviceSharding(jax.local_devices()[0])
@@ -107,14 +108,14 @@ def load_run(
         raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
     if record is not None:
         check_format(record, f"Checkpoint {step} of the run in {str(folder)!r}")
-        _check_tokenizer(record["tokenizer_sha256"], folder, step)
+        _check_tokenizer(record["tokenizer_sha256"], tokenizer, folder, step)
     others = _others(step, steps)
     require_finite(
         params,
         f"Checkpoint {step} of the run in {str(folder)!r}",
         f"give another one with --step ({others})" if others else "train the model again",
     )
-    return Run(config, step, params, folder / "tokenizer.model", verified)
+    return Run(config, step, params, tokenizer, verified)
 
 
 def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> bool:
@@ -149,13 +150,12 @@ def _record(checkpoint: Path) -> dict[str, Any]:
     return record
 
 
-def _check_tokenizer(was: str, folder: Path, step: int) -> None:
-    file = folder / "tokenizer.model"
-    now = file_sha256(file) if file.is_file() else "missing"
-    if was != now:
+def _check_tokenizer(was: str, tokenizer: Tokenizer, folder: Path, step: int) -> None:
+    if was != tokenizer.sha256:
         raise UserError(
-            f"{str(file)!r} is not the tokenizer that checkpoint {step} was trained with "
-            f"({was[:12]}, now {now[:12]}): restore it, or read it as it is with --no-verify."
+            f"The tokenizer in {str(folder)!r} is not the one that checkpoint {step} was trained "
+            f"with ({was[:12]}, now {tokenizer.sha256[:12]}): restore it, or read it as it is with "
+            "--no-verify."
         )
 
 

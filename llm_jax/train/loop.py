@@ -22,44 +22,41 @@ import jax
 from llm_jax.config import RunConfig
 from llm_jax.config.grace import grace_seconds
 from llm_jax.objectives.objective import objective_of
+from llm_jax.runs.lineage import write_lineage
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.train import distributed
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.cpu_dispatch import dispatch_for
 from llm_jax.train.damage import saved_steps
 from llm_jax.train.failures import FileFailure, without_tensorstore_noise
-from llm_jax.train.feed import (
-    local_batches,
-    padded_token_bytes,
-    to_device,
-    training_text,
-)
+from llm_jax.train.feed import padded_token_bytes, to_device, training_batches
 from llm_jax.train.inherit import inherited_state
 from llm_jax.train.last_save import save_near_first
 from llm_jax.train.metrics import Record, draw_curve
 from llm_jax.train.own_code import keep_code
 from llm_jax.train.peak import peak_flops
 from llm_jax.train.prepare import Prepared, prepare
+from llm_jax.train.programs import Programs, StepFunction, compile_programs
 from llm_jax.train.rollback import roll_back
+from llm_jax.train.shares import uses
 from llm_jax.train.state import (
     State,
-    init_state,
     judged_parameters,
 )
-from llm_jax.train.step import Batch, Metrics, compile_train_step
+from llm_jax.train.step import Metrics
 from llm_jax.train.stop import Stop
 from llm_jax.train.validation import Validation
 
 STDERR = 2
 Callback = Callable[[Record], object]
-StepFunction = Callable[[State, Batch], tuple[State, Metrics]]
 
 
 def train(
     config: RunConfig,
     *,
     plan: PlanRecord | None = None,
-    init_from: str | None = None,
+    init: str | None = None,
+    branch: str | None = None,
     source: Path | None = None,
     callback: Callback | None = None,
 ) -> dict[str, Any]:
@@ -67,7 +64,9 @@ def train(
 
     Args:
       plan: what was predicted for `config`; it is kept in the run's folder for `report`.
-      init_from: a run's folder, or its `checkpoints/STEP`, whose weights a new run begins with.
+      init: a run's folder, or `RUN@STEP`, whose weights a new run begins with.
+      branch: a run's folder, or `RUN@STEP`, that a new run goes on from with everything: weights,
+        optimizer, steps, and its place in the text.
       source: the run that the config is from. It is named if a new run does not have its weights.
       callback: called by process 0 with each record of `metrics.jsonl` as it is written. If it
         returns False, the run saves and stops as after Ctrl-C; with several processes it must not.
@@ -95,7 +94,7 @@ def train(
             with (
                 without_tensorstore_noise(),
                 contextlib.closing(
-                    _Run(prepare(config, stop, held, plan, init_from, source, listen))
+                    _Run(prepare(config, stop, held, plan, init, branch, source, listen))
                 ) as run,
             ):
                 return run.train()
@@ -130,21 +129,26 @@ class _Run(Prepared):
         with self.stop.leaving_at_once():
             with clock.phase("compile"):
                 peak = peak_flops(config, self.mesh)
-            reporter.introduce(self.mesh, peak, self.windows)
+            reporter.introduce(self.mesh, peak, uses(self.segments, self.text))
             for sentence in keep_code(config):
                 self.log.say(sentence)
-            with clock.phase("restore" if resuming else "startup"):
-                state = self._first_state()
             with clock.phase("compile"):
-                token_bytes_V = padded_token_bytes(self.dataset, config)
-                course = stages(config, self.history, self.rollbacks, training_text(self.dataset))
+                course = stages(config, self.history, self.rollbacks, self.text)
                 ahead = [stage for stage in course if stage.end > self.start]
-                programs = {stage.config.data.batch_size: stage.config for stage in ahead}
-                compiled = {
-                    size: compile_train_step(alone, self.mesh, token_bytes_V)
-                    for size, alone in programs.items()
-                }
-                validation = Validation(self.dataset, config, self.mesh)
+                validation = Validation(self.datasets, config, self.mesh)
+                # On a CPU this would take the processors from the first step, so it waits until it
+                # is needed. Elsewhere what cannot be compiled must fail before steps are paid for.
+                at_once = self.mesh.devices.flat[0].platform != "cpu"
+                programs = compile_programs(
+                    [stage.config for stage in ahead],
+                    self.mesh,
+                    padded_token_bytes(self.datasets[0].tokenizer, config),
+                    random_start=not resuming and self.history.parent is None,
+                    also=[validation.compile] if at_once else [],
+                )
+            with clock.phase("restore" if resuming else "startup"):
+                state = self._first_state(programs)
+            with clock.phase("compile"):
                 distributed.wait_for_all("all have compiled")  # before the first step is timed
         first = resuming or self.history.parent
         if first and not self.place.measured and self._due(self.start, config.eval.every):
@@ -153,7 +157,7 @@ class _Run(Prepared):
         for stage in ahead:
             if self.done < stage.first:
                 break  # stopped in an earlier stage
-            step_fn = compiled[stage.config.data.batch_size]
+            step_fn = programs.steps[stage.config.data.batch_size]
             state = self._steps(stage, step_fn, validation, state)
         if self.done:
             self._save_near_first(state)
@@ -174,9 +178,7 @@ class _Run(Prepared):
         pending: tuple[int, Metrics] | None = None
         reporter.begin(self.done)
         arrays = objective_of(config).arrays
-        batches = local_batches(
-            self.dataset, stage.config, self.mesh, "train", stage.order, stage.offset
-        )
+        batches = training_batches(self.datasets, stage, self.mesh)
         with batches.iterate(self.done) as source:
             for index, local in source:
                 if index >= stage.end or self.stop.requested():
@@ -220,20 +222,21 @@ class _Run(Prepared):
     def _due(self, step: int, every: int | None) -> bool:
         return every is not None and (step % every == 0 or step == self.config.steps)
 
-    def _first_state(self) -> State:
+    def _first_state(self, programs: Programs) -> State:
         if self.place.saved is not None:
             return self.checkpointer.restore(self.abstract, self.start)
-        if self.history.parent is None:
-            return init_state(self.config, self.mesh)
+        if programs.first_state is not None:
+            return programs.first_state()
+        assert self.history.parent is not None
         state = inherited_state(self.config, self.abstract, self.history.parent)
-        self._start_save(state)  # the parent may be deleted
+        self._start_save(state, 0)  # the parent may be deleted
         return state
 
     def _save(self, state: State) -> None:
         if self.checkpointer.latest_step != self.done:
             self.claim.check()
             with self.clock.phase("save"):
-                self._start_save(state)
+                self._start_save(state, self.done)
 
     def _save_near_first(self, state: State) -> None:
         with self.clock.phase("save"):
@@ -241,15 +244,20 @@ class _Run(Prepared):
                 self.checkpointer, self.stop, state, self.done, self.log.say
             )
 
-    def _start_save(self, state: State) -> None:
-        hold = self.checkpointer.save(state, self.done, self.history.standing(self.done))
-        self.reporter.saving(self.done, hold, self.checkpointer.speed)
+    def _start_save(self, state: State, step: int) -> None:
+        lineage = self.ancestry.at(step)
+        hold = self.checkpointer.save(state, step, self.history.standing(step), lineage)
+        self.reporter.saving(step, hold, self.checkpointer.speed)
+        if jax.process_index() == 0:
+            write_lineage(self.out, lineage)
 
     def _save_near(self, state: State) -> None:
         with self.clock.phase("save"):
             self.checkpointer.save_near(state, self.done)
 
     def _evaluate(self, validation: Validation, state: State) -> None:
+        with self.clock.phase("compile"):
+            validation.compile()
         with self.clock.phase("eval"):
             values = validation.measure(judged_parameters(state), self.stop.requested)
         if values:

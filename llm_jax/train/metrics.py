@@ -13,16 +13,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from llm_jax.config import ConfigError, RunConfig, require_shape, to_dict
 from llm_jax.runs.files import replacing, write_text
 from llm_jax.runs.json_lines import read_records
+from llm_jax.train.board import FLUSH_SECONDS, Board
 
 METRICS_FILE = "metrics.jsonl"
-FLUSH_SECONDS = 10.0
+BY_SOURCE = "bits_per_byte/"
+"""Beginning of the name of a figure of one source."""
 Record = dict[str, Any]
 
 
@@ -137,33 +136,6 @@ class WandB:
         self._run.finish()
 
 
-class Board:
-    """A TensorBoard event file. The caller's thread writes it, and so sees errors of the disk."""
-
-    def __init__(self, folder: Path, start: int) -> None:
-        folder.mkdir(exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"))
-        self._flushed = time.monotonic()
-        # Tells TensorBoard to drop what an earlier start measured after step `start`.
-        begin = SessionLog(status=SessionLog.START)
-        self._writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begin))
-
-    def write(self, record: dict[str, Any]) -> None:
-        scalars = [
-            Summary.Value(tag=f"{record['split']}/{name}", simple_value=value)
-            for name, value in record.items()
-            if isinstance(value, float) and name != "time"
-        ]
-        summary = Summary(value=scalars)
-        self._writer.write_event(Event(wall_time=time.time(), step=record["step"], summary=summary))
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self._flushed = time.monotonic()
-            self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Records of a `metrics.jsonl`; a last line cut off by a kill is left out.
 
@@ -199,6 +171,11 @@ def draw_curve(out: Path) -> Path:
             axes.plot(
                 *zip(*points, strict=True), label=split, color=color, marker=marker, ms=4, lw=1
             )
+    held_out = [r for r in records if r["split"] == "validation"]
+    for name in dict.fromkeys(name for r in held_out for name in r if name.startswith(BY_SOURCE)):
+        points = [(r["tokens"], r[name]) for r in held_out if name in r]
+        source = name.removeprefix(BY_SOURCE)
+        axes.plot(*zip(*points, strict=True), ".--", ms=3, lw=0.8, label=f"validation, {source}")
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set(xlabel="tokens", ylabel="bits per byte", title=out.name)
     axes.grid(alpha=0.3)

@@ -9,15 +9,19 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax.config import ConfigError, RunConfig, from_dict
-from llm_jax.data.dataset import TOKENIZER_FILE, TokenDataset
 from llm_jax.runs.history import Entry, History, beginning, read_history
+from llm_jax.runs.lineage import Lineage, saved_lineage
+from llm_jax.runs.places import folder_and_step
 from llm_jax.runs.plan_file import PlanRecord
+from llm_jax.runs.rollbacks import read_rollbacks
 from llm_jax.train.changes import check_standing, resume
 from llm_jax.train.checkpoint import Checkpointer
-from llm_jax.train.feed import training_text
-from llm_jax.train.inherit import folder_and_step, parent_of
+from llm_jax.train.feed import Datasets, training_text
+from llm_jax.train.inherit import parent_of
+from llm_jax.train.lineage import began_with
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 from llm_jax.train.run_folder import check_folder, claim_folder
+from llm_jax.train.shares import check_reading
 from llm_jax.train.state import State
 
 
@@ -31,6 +35,8 @@ class Place:
     """Checkpoint that the run resumes from; None if it is new."""
     measured: dict[str, float] | None
     """What was measured there (see `measured_before`)."""
+    lineage: Lineage | None
+    """Of that checkpoint; None if the run is new, or the checkpoint is from an older version."""
     finished: bool
     """All steps are done and evaluated. Then nothing is written."""
 
@@ -42,64 +48,60 @@ class Place:
 def find_place(
     config: RunConfig,
     plan: PlanRecord | None,
-    dataset: TokenDataset,
+    datasets: Datasets,
     abstract: State,
-    init_from: str | None,
+    init: str | None,
 ) -> Place:
     """Opens the run in `config.out`, or creates the folder of a new one.
 
     Args:
       plan: the prediction for `config`.
       abstract: the state to restore a checkpoint to.
-      init_from: run, or checkpoint of a run, whose weights a new run begins with.
+      init: run, or checkpoint of a run, whose weights a new run begins with.
 
     Raises:
-      ConfigError: the folder, or `init_from`, does not match `config`.
+      ConfigError: the folder, or `init`, does not match `config`.
     """
-    out, text = Path(config.out), training_text(dataset)
-    tokenizer = dataset.path / TOKENIZER_FILE
+    out, text = Path(config.out), training_text(datasets, config)
+    tokenizer = datasets[0].tokenizer
+    sha256 = datasets[0].tokenizer.sha256
     old = check_folder(config, tokenizer)
-    if old is None:
-        history = beginning(config, text, _parent(config, init_from, dataset))
-        lines = [*history.entries]
-        claim_folder(config, plan, tokenizer, lines)
-        return Place(_open(config, dataset, abstract), history, lines, None, None, False)
-    checkpointer = _open(config, dataset, abstract)
-    saved = checkpointer.newest(abstract)
-    if saved is None:
-        parent = _parent(config, init_from, dataset) or read_history(out, old).parent
+    checkpointer = Checkpointer.open(config, sha256, abstract) if old else None
+    saved = checkpointer.newest(abstract) if checkpointer else None
+    if old is None or checkpointer is None or saved is None:
+        parent = parent_of(init, config, sha256) if init else None
+        began_with(parent)  # what it has read can be told
+        if old and parent is None:
+            parent = read_history(out, old).parent
         history = beginning(config, text, parent)
+        check_reading(config, history, [], text)
         lines = [*history.entries]
         claim_folder(config, plan, tokenizer, lines)
-        return Place(checkpointer, history, lines, None, None, False)
+        checkpointer = checkpointer or Checkpointer.open(config, sha256, abstract)
+        return Place(checkpointer, history, lines, None, None, None, False)
     measured = measured_before(out, saved)
     record = checkpointer.record(saved)
     was = from_dict(record["config"], RunConfig) if record else old
     history, lines = resume(config, was, text, saved)
     check_standing(config.out, history, saved, record)
-    if init_from:
-        _check_parent(config.out, history, init_from)
+    if init:
+        _check_parent(config.out, history, init)
     finished = measured is not None and saved >= max(old.steps, config.steps)
     if not finished:
+        check_reading(config, history, read_rollbacks(out), text)
         claim_folder(config, plan, tokenizer, lines)
-    return Place(checkpointer, history, lines, saved, measured, finished)
+    lineage = saved_lineage(out, saved if record else None)
+    return Place(checkpointer, history, lines, saved, measured, lineage, finished)
 
 
-def _open(config: RunConfig, dataset: TokenDataset, abstract: State) -> Checkpointer:
-    return Checkpointer.open(config, dataset.tokenizer.sha256, abstract)
-
-
-def _parent(config: RunConfig, init_from: str | None, dataset: TokenDataset) -> dict | None:
-    return parent_of(init_from, config, dataset.tokenizer.sha256) if init_from else None
-
-
-def _check_parent(out: str, history: History, init_from: str) -> None:
-    """Raises `ConfigError` unless the run began with the weights of `init_from`."""
-    folder, _ = folder_and_step(init_from)
-    if history.parent is None or history.parent["run"] != str(folder):
-        began = history.parent["run"] if history.parent else "random weights"
+def _check_parent(out: str, history: History, init: str) -> None:
+    """Raises `ConfigError` unless the run began with the weights of `init`."""
+    folder, step = folder_and_step(init)
+    parent = history.parent
+    if parent is None or parent["run"] != str(folder) or step not in (None, parent["step"]):
+        began = f"{parent['run']}, step {parent['step']}" if parent else "random weights"
         raise ConfigError(
-            f"--init-from is {init_from!r}, but the run in {out} already began with {began}: leave "
+            f"--init is {init!r}, but the run in {out} already began with {began}: leave "
             "the flag out to resume it, or choose another `out`."
         )
 

@@ -20,12 +20,12 @@ from llm_jax.runs.history import History
 from llm_jax.runs.rollbacks import Rollback
 from llm_jax.runs.starts import accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
-from llm_jax.train.checkpoint import Hold
 from llm_jax.train.clock import Clock
 from llm_jax.train.metrics import Log
 from llm_jax.train.place import Place
 from llm_jax.train.run_folder import in_words
-from llm_jax.train.save_speed import SaveSpeed
+from llm_jax.train.save_speed import Hold, SaveSpeed
+from llm_jax.train.shares import Use
 from llm_jax.train.step import Metrics
 
 
@@ -73,7 +73,7 @@ class Reporter:
                 f"{parent['step']}, and a fresh optimizer."
             )
             return
-        way = f"; --init-from {source} begins with the weights of that run" if source else ""
+        way = f"; --init {source} begins with the weights of that run" if source else ""
         self.log.say(
             f"Beginning {self.config.out} with random weights of seed {self.config.seed}{way}."
         )
@@ -100,12 +100,12 @@ class Reporter:
         seconds = {name: round(value, 3) for name, value in accounted(starts).items()}
         return (place.measured or {}) | {"goodput": goodput(starts), "seconds": seconds}
 
-    def introduce(self, mesh: Mesh, peak: tuple[float | None, str], windows: int) -> None:
+    def introduce(self, mesh: Mesh, peak: tuple[float | None, str], read: list[Use]) -> None:
         """Prints what is about to be trained.
 
         Args:
           peak: as returned by `peak.peak_flops`.
-          windows: number of sequences in the training split.
+          read: what the run reads of each source.
         """
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
@@ -124,9 +124,8 @@ class Reporter:
         if config.compute.compiler and device != "tpu":
             asked = ", ".join(config.compute.compiler)
             self.log.say(f"compute.compiler ({asked}) is for TPUs: it does nothing on a {device}.")
-        epochs = self.history.tokens(config.steps) / windows / config.data.seq_len
-        if epochs > 1:
-            self.log.say(f"The training split is read {epochs:.1f} times.")
+        for line in reading_sentences(read):
+            self.log.say(line)
 
     def begin(self, step: int) -> None:
         """Steps are timed from here on."""
@@ -174,12 +173,15 @@ class Reporter:
 
     def validation(self, step: int, values: dict[str, float]) -> None:
         """Reports the held-out `loss` and `bits_per_byte` after `step`."""
-        self.last |= values
-        self.log.write(
-            self._record("validation", step) | values,
+        self.last |= {name: values[name] for name in ("loss", "bits_per_byte")}
+        line = (
             f"step {step}/{self.config.steps}  validation loss {values['loss']:.4f}  "
-            f"bits/byte {values['bits_per_byte']:.4f}",
+            f"bits/byte {values['bits_per_byte']:.4f}"
         )
+        for name, loss in values.items():
+            if name.startswith(BY_SOURCE):
+                line += f"  {name.removeprefix(BY_SOURCE)} {loss:.4f}"
+        self.log.write(self._record("validation", step) | values, line)
 
     def saving(self, step: int, hold: Hold, speed: SaveSpeed) -> None:
         """Reports that checkpoint `step` is being written, and for how long that held the loop."""
@@ -214,6 +216,23 @@ class Reporter:
 
     def _record(self, split: str, step: int) -> dict[str, Any]:
         return {"split": split, "step": step, "tokens": self.history.tokens(step)}
+
+
+BY_SOURCE = "loss/"
+"""Beginning of the name of a source's validation loss."""
+
+
+def reading_sentences(read: list[Use]) -> list[str]:
+    """What a run reads of each source, and how often where that is more than once."""
+    if len(read) == 1:
+        epochs = read[0].epochs
+        return [f"The training split is read {epochs:.1f} times."] if epochs > 1 else []
+    whole = sum(use.tokens for use in read) or 1
+    return [
+        f"{use.text.name}: {use.tokens / whole:.2%} of what is read, {use.tokens:,} tokens, "
+        f"{use.epochs:.3g} times its {use.text.tokens:,}."
+        for use in read
+    ]
 
 
 def skip_reason(loss: float, grad_norm: float) -> str:

@@ -9,17 +9,17 @@ import jax
 
 from llm_jax.config import ConfigError, RunConfig, read_config, to_dict, to_json
 from llm_jax.config.migrations import too_new
+from llm_jax.data.tokenizers import Tokenizer, has_tokenizer
 from llm_jax.runs import history
-from llm_jax.runs.files import write_bytes, write_text
+from llm_jax.runs.files import write_text
 from llm_jax.runs.plan_file import PLAN, PlanRecord, read_plan
 from llm_jax.train import distributed
-from llm_jax.train.manifest import file_sha256
 
 CHECKPOINT_FORMAT = 1
 """Of a checkpoint's items and its record; the config in the record has a format of its own."""
 
 
-def check_folder(config: RunConfig, tokenizer_path: Path) -> RunConfig | None:
+def check_folder(config: RunConfig, tokenizer: Tokenizer) -> RunConfig | None:
     """The config of the run in `config.out`, None if there is none yet. Nothing is written.
 
     Raises:
@@ -48,9 +48,8 @@ def check_folder(config: RunConfig, tokenizer_path: Path) -> RunConfig | None:
             f"optim.kind is {config.optim.kind!r}, but the run in {config.out} holds the state "
             f"of {old.optim.kind!r}: restore it, or choose another `out`."
         )
-    theirs = out / "tokenizer.model"
-    if theirs.is_file():
-        check_tokenizer(config.out, file_sha256(theirs), file_sha256(tokenizer_path))
+    if has_tokenizer(out):
+        check_tokenizer(config.out, Tokenizer.load(out).sha256, tokenizer.sha256)
     return old
 
 
@@ -69,7 +68,7 @@ def unwritable(folder: Path, what: str) -> str | None:
 def claim_folder(
     config: RunConfig,
     plan: PlanRecord | None,
-    tokenizer_path: Path,
+    tokenizer: Tokenizer,
     lines: list[history.Entry],
 ) -> None:
     """Makes `config.out` the folder of this run, and adds `lines` to its history.
@@ -86,8 +85,8 @@ def claim_folder(
         if plan := plan or read_plan(out):
             write_text(out / PLAN, to_json(plan))
         write_text(out / "run.json", to_json(config))
-        if not (out / "tokenizer.model").exists():
-            write_bytes(out / "tokenizer.model", tokenizer_path.read_bytes())
+        if not has_tokenizer(out):
+            tokenizer.save(out)
     distributed.wait_for_all("the folder is claimed")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -115,8 +116,8 @@ def _names(axes: Any) -> tuple[str, ...]:
     return axes if isinstance(axes, tuple) else () if axes is None else (axes,)
 
 
-def init_state(config: RunConfig, mesh: Mesh) -> State:
-    """A new state; each array is created on its devices.
+def compile_init(config: RunConfig, mesh: Mesh) -> Callable[[], State]:
+    """What makes a new state, compiled; each array is created on its devices.
 
     The values depend only on `config.seed` and the architecture, not on the mesh.
     """
@@ -126,7 +127,14 @@ def init_state(config: RunConfig, mesh: Mesh) -> State:
         out_shardings=shardings,
         compiler_options=init_compiler_options(mesh),
     )
-    return make(jax.random.key(config.seed))
+    key = jax.random.key(config.seed)
+    compiled = make.lower(key).compile()
+    return lambda: compiled(key)
+
+
+def init_state(config: RunConfig, mesh: Mesh) -> State:
+    """A new state, made as by `compile_init`."""
+    return compile_init(config, mesh)()
 
 
 def check_optimizer(config: RunConfig, abstract: State) -> None:

@@ -120,7 +120,7 @@ def test_records_that_are_a_pipe_are_not_waited_for(
             ["data", "build", "--out", "o", "--vocab-size", "9K", "--input", "absent"],
             "--input 'absent' does not exist",
         ),
-        (["data", "build", "--out", "o", "--stdlib", "--tokenizer", ""], "no tokenizer file '.'"),
+        (["data", "build", "--out", "o", "--stdlib", "--tokenizer", ""], "no tokenizer in '.'"),
         (
             ["data", "build", "--out", "o", "--vocab-size", "4294967296", "--stdlib"],
             "'4294967296' is not a whole number from 1 to 2,147,483,647",
@@ -170,14 +170,17 @@ def test_words_that_are_no_ids(
 def test_a_tokenizer_that_cannot_be_exported_is_refused_or_what_it_loses_is_shown(
     tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, out = tmp_path / "nfkc.model", tmp_path / "set"
-    model.write_bytes(foreign_tokenizer(**FOREIGN["nfkc"]).model)
+    model, out = tmp_path / "newlines.model", tmp_path / "set"
+    model.write_bytes(foreign_tokenizer(**FOREIGN["newlines-in-pieces"]).content)
     words = ["data", "build", "--input", corpus, "--tokenizer", model, "--out", out]
     code, _, err = call(capsys, *words)
     assert (code, err.count("\n")) == (2, 1)
-    assert "nmt_nfkc" in err and "loses text" in err and "--not-exportable" in err
+    assert "splits differently" in err and "--not-exportable" in err
     assert not out.exists()
     code, said, _ = call(capsys, *words, "--not-exportable")
+    assert code == 0
+    model.write_bytes(foreign_tokenizer(**FOREIGN["nfkc"]).content)
+    code, said, _ = call(capsys, *words, "--overwrite")
     assert code == 0
     assert "loses text: 4 of the 4 documents" in said
     assert r"lost: '\n' " in said

@@ -40,7 +40,7 @@ def test_what_is_no_number_is_null() -> None:
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {}])
 def test_a_program_prints_its_text_in_any_locale(locale: dict[str, str], tmp_path: Path) -> None:
     model = tmp_path / "tokenizer.model"
-    model.write_bytes(foreign_tokenizer().model)
+    model.write_bytes(foreign_tokenizer().content)
     words = ["tokenizer", "encode", "--tokenizer", str(model), "a cat", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "llm_jax", *words],

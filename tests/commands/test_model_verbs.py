@@ -126,15 +126,15 @@ def test_weights_that_are_not_numbers_are_refused_by_every_reader(
 
 def test_a_tokenizer_that_was_swapped_is_refused(run_folder, tmp_path, capsys):
     folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
-    (folder / "tokenizer.model").write_bytes(foreign_tokenizer().model)
+    (folder / "tokenizer.model").write_bytes(foreign_tokenizer().content)
     words = ["--max-tokens", 1, "--temperature", 0]
     code, _, err = call(capsys, "generate", folder, *words)
     assert code == 2
-    assert "is not the tokenizer that checkpoint 0 was trained with" in err
+    assert "is not the one that checkpoint 0 was trained with" in err
     (folder / "tokenizer.model").unlink()
     code, _, err = call(capsys, "export", folder, "--no-check", "--to", "hf", tmp_path / "hf")
     assert code == 2
-    assert "now missing" in err
+    assert "There is no tokenizer" in err
 
 
 def test_losses_that_are_too_large_for_a_perplexity(run_folder, tmp_path, tiny_dataset, capsys):

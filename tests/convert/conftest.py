@@ -8,7 +8,8 @@ import pytest
 
 import llm_jax
 from llm_jax.convert.sample import SAMPLE
-from llm_jax.data.tokenizer import Tokenizer, train
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.data.tokenizers.training import train
 
 
 @pytest.fixture(scope="session")

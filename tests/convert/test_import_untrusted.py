@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from llm_jax.config import UserError
 from llm_jax.convert import hf_config, hf_export, hf_import, shards
 from llm_jax.convert.added_tokens import require_known
+from llm_jax.convert.own_tokenizer import tokenizer_of
 
 MODEL = tiny.model_config(vocab_size=600)
 
@@ -181,11 +182,12 @@ def test_tokens_beside_the_sentencepiece_model_are_refused_by_name(
 ):
     known = {"added_tokens.json": {"<s>": 1, "</s>": 2}}
     (folder / "added_tokens.json").write_text(json.dumps(known["added_tokens.json"]))
-    hf_import.import_run(folder, tmp_path / "known", tokenizer, check=False)
+    given = tmp_path / "tokenizer.model"
+    given.write_bytes(tokenizer.content)
+    assert tokenizer_of(folder, given).sha256 == tokenizer.sha256
     (folder / file).write_text(json.dumps(ADDED[file]))
     with pytest.raises(UserError, match=r"'<\|im_end\|>' is 600"):
-        hf_import.import_run(folder, tmp_path / "run", tokenizer, check=False)
-    assert not (tmp_path / "run").exists()
+        tokenizer_of(folder, given)
 
 
 @pytest.mark.parametrize(

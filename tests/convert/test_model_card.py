@@ -109,9 +109,10 @@ def test_another_dataset_in_the_same_place_is_not_described(tmp_path):
     run.mkdir()
     config = tiny.run_config(run, dataset)
     append(run, beginning(config, Text("another", 1000)).entries[0])
-    assert "license" not in front_matter(card_of(dataset, run))
+    assert front_matter(card_of(dataset, run))["license"] == "unknown"
     assert "licences of the text" not in card_of(dataset, run)
-    assert "license" not in front_matter(card_of(tmp_path / "nowhere", tmp_path / "run2"))
+    gone = card_of(tmp_path / "nowhere", tmp_path / "run2")
+    assert front_matter(gone)["license"] == "unknown"
 
 
 def changed(config: RunConfig, step: int, tokens: int, field: str, effect: str) -> Entry:
@@ -154,4 +155,4 @@ def test_weights_from_elsewhere_are_told(tmp_path):
 
 
 def test_no_licence_is_no_field() -> None:
-    assert TextFacts(licences={}).front_matter() == []
+    assert TextFacts(licences={}).front_matter([]) == []

@@ -11,7 +11,8 @@ from data_samples import JAPANESE, silent, stdlib_texts
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource
-from llm_jax.data.tokenizer import Tokenizer, train
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.data.tokenizers.training import train
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from llm_jax.config import UserError
 from llm_jax.data.batch import IGNORED, Rows
 from llm_jax.data.batches import Batches, split_documents
 from llm_jax.data.dataset import TokenDataset
+from llm_jax.data.tokenizers import Marks
 
 T, B = 64, 6
 NAMES = ["inputs", "positions", "segments", "targets"]
@@ -39,7 +40,7 @@ def test_shapes_and_types(dataset: TokenDataset) -> None:
 def test_documents_inside_a_window() -> None:
     """Worked by hand: the window begins inside a document and holds two more; <s> is 1, </s> 2."""
     tokens = np.array([[7, 8, 2, 1, 9, 2, 1, 5]], np.int32)
-    batch = split_documents(tokens, bos_id=1)
+    batch = split_documents(tokens, marks=Marks(1, 2))
     assert batch["inputs"].tolist() == [[7, 8, 2, 1, 9, 2, 1]]
     assert batch["targets"].tolist() == [[8, 2, -1, 9, 2, -1, 5]]
     assert batch["segments"].tolist() == [[1, 1, 1, 2, 2, 2, 3]]
@@ -47,7 +48,7 @@ def test_documents_inside_a_window() -> None:
 
 
 def test_a_window_that_begins_with_a_document_starts_at_segment_one() -> None:
-    batch = split_documents(np.array([[1, 7, 2, 1]], np.int32), bos_id=1)
+    batch = split_documents(np.array([[1, 7, 2, 1]], np.int32), marks=Marks(1, 2))
     assert batch["segments"].tolist() == [[1, 1, 1]]
     assert batch["positions"].tolist() == [[0, 1, 2]]
     assert batch["targets"].tolist() == [[7, 2, -1]]

@@ -20,7 +20,7 @@ from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource, LeftOut
 from llm_jax.data.tfds import load_tfds
 from llm_jax.data.token_records import write_records
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 
 def spec_of(folder: Path, tokenizer: Tokenizer | VocabSpec, **changes: object) -> BuildSpec:
@@ -92,7 +92,7 @@ def test_drops_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
     }
     assert {info["splits"][split]["documents"] for split in ("train", "validation")} == {1}
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["dataset.json", "left_out.jsonl", "tokenizer.model", "tokens"]
+    assert made == ["dataset.json", "files.jsonl", "left_out.jsonl", "tokenizer.model", "tokens"]
 
 
 def test_cp932_corpus_and_a_trained_tokenizer(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_swapped_tokenizer_is_noticed(
     info = json.loads((tmp_path / "out" / "dataset.json").read_text())
     info["tokenizer_sha256"] = "0" * 64
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(info))
-    with pytest.raises(UserError, match=r"tokenizer\.model is not the tokenizer"):
+    with pytest.raises(UserError, match="is not the one that the dataset was built with"):
         TokenDataset.open(tmp_path / "out")
 
 

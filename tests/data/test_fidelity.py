@@ -12,7 +12,7 @@ from foreign import FOREIGN, LLAMA_2, foreign_tokenizer
 from llm_jax.data import fidelity
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.sources import FileSource
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 LINES = [f"line {i}\nand　全角 ｶﾅ\n" for i in range(30)]
 

@@ -30,10 +30,12 @@ def test_folder_in_sorted_order_with_reasons(tmp_path: Path) -> None:
     (tmp_path / ".hidden.txt").write_text("hidden")
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "x.txt").write_text("hidden")
-    documents, dropped = read(FileSource(tmp_path, licence="CC0-1.0"))
+    source = FileSource(tmp_path, licence="CC0-1.0", class_="public", given_name="mine")
+    documents, dropped = read(source)
+    named = {"source_name": "mine", "class_": "public"}
     assert documents == [
-        Document("first", str(tmp_path / "a.txt"), "CC0-1.0"),
-        Document("last", str(tmp_path / "b/last.md"), "CC0-1.0"),
+        Document("first", str(tmp_path / "a.txt"), "CC0-1.0", **named),
+        Document("last", str(tmp_path / "b/last.md"), "CC0-1.0", **named),
     ]
     assert dropped == {"not utf-8": 1, "not a text file's suffix": 1, "hidden": 2}
 
@@ -121,7 +123,7 @@ def test_tfds_set_by_name(tmp_path: Path) -> None:
                 yield i, {"poem": line}
 
     def source(**changes: str) -> TfdsSource:
-        settings = {"name": "tiny_haiku", "text_key": "poem", **changes}
+        settings = {"set_name": "tiny_haiku", "text_key": "poem", **changes}
         return TfdsSource(**settings, data_dir=tmp_path)  # type: ignore[arg-type]
 
     documents, dropped = read(source())
@@ -134,4 +136,4 @@ def test_tfds_set_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--tfds-split is 'dev': tiny_haiku has"):
         read(source(split="dev"))
     with pytest.raises(UserError, match="--tfds is 'no_such_set_anywhere'"):
-        read(source(name="no_such_set_anywhere"))
+        read(source(set_name="no_such_set_anywhere"))

@@ -14,7 +14,7 @@ from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.same_text import reader_key
 from llm_jax.data.sources import FileSource
 from llm_jax.data.splits import choose, cut_place
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 
 RNG = np.random.default_rng(0)
 SIZES = {

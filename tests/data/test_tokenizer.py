@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.config import UserError
-from llm_jax.data import tokenizer as tokenizer_module
-from llm_jax.data.tokenizer import PART_CHARS, Tokenizer, coverage_within, train
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.data.tokenizers import sentence_piece as tokenizer_module
+from llm_jax.data.tokenizers.sentence_piece import PART_CHARS, SentencePieceTokenizer
+from llm_jax.data.tokenizers.training import coverage_within, train
 
 # U+2581 is SentencePiece's own sign for the space; surrogates are no text.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"))
@@ -130,7 +132,7 @@ def test_where_nothing_spans_a_newline_long_documents_go_in_parts(monkeypatch):
 def test_same_texts_give_the_same_bytes(tokenizer: Tokenizer) -> None:
     again = train([*(text for _, text in stdlib_texts()), JAPANESE * 20], vocab_size=1200)
     assert again.sha256 == tokenizer.sha256
-    assert Tokenizer(again.model).encode(JAPANESE) == tokenizer.encode(JAPANESE)
+    assert SentencePieceTokenizer(again.content).encode(JAPANESE) == tokenizer.encode(JAPANESE)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_not_a_model(tokenizer: Tokenizer, tmp_path) -> None:
 
 def test_import_needs_neither_tfds_nor_jax() -> None:
     code = (
-        "import sys, llm_jax.data.tokenizer, llm_jax.data.dataset, llm_jax.data.build\n"
+        "import sys, llm_jax.data.tokenizers, llm_jax.data.dataset, llm_jax.data.build\n"
         "print([m for m in ('tensorflow_datasets', 'jax', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,6 +14,7 @@ from llm_jax.config import DataConfig, UserError
 from llm_jax.convert.parity import our_logits
 from llm_jax.data.batch import IGNORED
 from llm_jax.data.dataset import TokenDataset
+from llm_jax.data.tokenizers import Marks
 from llm_jax.evals.held_out import read_texts, split_tokens, whole_windows
 from llm_jax.evals.perplexity import Evaluator, windows
 from llm_jax.evals.score import Score
@@ -66,7 +67,7 @@ def test_a_stream_of_documents_costs_what_its_documents_cost(trained, dataset):
     config, params, evaluator = trained
     texts = ["def f(x):\n    return x\n" * 6, "猫である。", "", "import json\n" * 20]
     tokens = np.concatenate(dataset.tokenizer.encode_documents(texts))
-    found = evaluator.stream(tokens, dataset.tokenizer.bos_id, silent)
+    found = evaluator.stream(tokens, dataset.tokenizer.marks, silent)
     wanted = plain_score(config, params, dataset, tokens)
     assert found.tokens == wanted.tokens
     assert found.num_bytes == wanted.num_bytes
@@ -80,7 +81,7 @@ def test_a_split_is_its_whole_windows(trained, dataset):
     config, _, evaluator = trained
     tokens = whole_windows(split_tokens(dataset, "validation"), config.data.seq_len)
     by_split = evaluator.split(dataset, "validation", silent)
-    by_stream = evaluator.stream(tokens, dataset.tokenizer.bos_id, silent)
+    by_stream = evaluator.stream(tokens, dataset.tokenizer.marks, silent)
     assert by_split.tokens == by_stream.tokens > 1000
     assert by_split.nats == pytest.approx(by_stream.nats, rel=1e-6)
 
@@ -88,7 +89,7 @@ def test_a_split_is_its_whole_windows(trained, dataset):
 @pytest.mark.parametrize("size", [2, 9, 10, 41, 42, 200])
 def test_windows_cover_each_target_once(size):
     tokens = np.arange(2, 2 + size, dtype=np.int32)
-    made = list(windows(tokens, seq_len=10, batch_size=4, bos_id=1))
+    made = list(windows(tokens, seq_len=10, batch_size=4, marks=Marks(1, 2)))
     targets = np.concatenate([batch["targets"].reshape(-1) for batch in made])
     assert all(batch["inputs"].shape == (4, 10) for batch in made)
     np.testing.assert_array_equal(targets[targets != IGNORED], tokens[1:])

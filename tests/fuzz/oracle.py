@@ -185,6 +185,8 @@ def _written(call: Call) -> list[str]:
         found += words  # a folder that no flag names
     named = [Path(path) for path in found if Path(path).name]
     pictures = [str(path.with_suffix(".png")) for path in named]
+    if call.verb == "data build" and any(word.startswith("--recipe") for word in words):
+        found += [f"{path}-curated" for path in named]
     if call.verb == "plan" and any(word.startswith("--extend") for word in words):
         named += [path.with_name(f"{path.stem}-extend.json") for path in named]  # the second stage
         found += map(str, named)

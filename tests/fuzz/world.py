@@ -24,7 +24,8 @@ from llm_jax.config import (
     to_json,
 )
 from llm_jax.launch.folder import open_folder
-from llm_jax.launch.records import ExitRecord, job_json, record_exit, write_json
+from llm_jax.launch.history import close
+from llm_jax.launch.records import ExitRecord, job_json, log_name, record_exit, write_json
 from llm_jax.launch.spec import JobSpec
 
 STEPS = 2
@@ -144,7 +145,7 @@ def _job(root: Path) -> None:
         for process in (0, 1):
             here = f"launch/attempts/{attempt}/host.{process}"
             write_json(folder, f"{here}.json", {"address": "127.0.0.1", "phase": "train"})
-            folder.append(f"{here}.log", f"step 1 of {attempt}\n".encode())
+            folder.append(log_name(attempt, process), f"step 1 of {attempt}\n".encode())
             write_json(folder, f"status.{process}.json", {"phase": "train", "step": 2, "time": 9})
             record = ExitRecord(
                 process=process,
@@ -157,3 +158,4 @@ def _job(root: Path) -> None:
                 time=9.0,
             )
             record_exit(folder, attempt, record)
+    close(folder, 2, 0, "0000.0000")

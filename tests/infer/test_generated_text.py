@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_jax.data.tokenizer import Tokenizer, train
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.data.tokenizers.training import train
 from llm_jax.infer.streamed_text import TextStream
 
 

@@ -1,16 +1,22 @@
 """Jobs whose trainer is the small stand-in of `fake_trainer.py`."""
 
+import json
 import sys
 import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cluster_world import ACCOUNT, POOL, V5P
 from fake_bucket import Bucket
+from fake_google import FakeGoogle, pool
+from fake_kubernetes import FakeKubernetes, node
+from launch_samples import IMAGE
 
 from llm_jax import config
 from llm_jax.launch import job
-from llm_jax.launch.spec import JobSpec, Limits
+from llm_jax.launch.cluster.preflight import findings
+from llm_jax.launch.spec import Gke, JobSpec, Limits
 
 TRAINER = [sys.executable, str(Path(__file__).with_name("fake_trainer.py"))]
 
@@ -21,11 +27,72 @@ def bucket(monkeypatch):
     pytest.importorskip("google.cloud.storage")
     Bucket.objects = {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
     yield "gs://b"
     server.shutdown()
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch, google):
+    """A local API server of Kubernetes, with a kubeconfig that names it."""
+    pytest.importorskip("kubernetes")
+    fake = FakeKubernetes()
+    name = "gke_my-project_us-east5_big"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": name, "cluster": {"server": fake.url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": name, "user": "u"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    # The client reads the variable when it is imported, so children see it and we set both.
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+    )
+    yield fake
+    fake.server.shutdown()
+
+
+@pytest.fixture
+def google(monkeypatch):
+    """A local server of Google's APIs about the project of `cluster`."""
+    fake = FakeGoogle(monkeypatch)
+    yield fake
+    fake.server.shutdown()
+
+
+@pytest.fixture
+def world(cluster, google, bucket, monkeypatch):
+    """A cluster with two slices of v5p-128, on which nothing is missing."""
+    cluster.nodes = [node(f"pool-{p}", **V5P) for p in (0, 1) for _ in range(16)]
+    google.pools = [pool(f"pool-{p}", *POOL[1:]) for p in (0, 1)]
+    monkeypatch.setattr(Bucket, "members", [ACCOUNT])
+    monkeypatch.setattr(Bucket, "location", "US-EAST5")
+    return cluster
+
+
+@pytest.fixture
+def look(world, make_spec):
+    """What the checks say of a job: level → sentences; `of` is one check alone."""
+
+    def looked(of=None, **changes):
+        backend = {"namespace": "research", "queue": "team", "service_account": "trainer"}
+        backend |= changes.pop("backend", {})
+        fields = {"out": "gs://b/run", "accelerator": "v5p-128", "image": IMAGE}
+        spec = make_spec(**fields | changes, backend=Gke(**backend))
+        found = findings(spec, config.load(spec.config))
+        levels: dict[str, list[str]] = {"ok": [], "warning": [], "error": []}
+        for one in found:
+            if of in (None, one.check):
+                levels[one.level].append(one.sentence)
+        return levels
+
+    return looked
 
 
 @pytest.fixture(autouse=True)

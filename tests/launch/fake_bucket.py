@@ -13,6 +13,9 @@ class Bucket(BaseHTTPRequestHandler):
 
     objects: ClassVar[dict] = {}  # name -> (generation, content)
     hierarchical = True
+    location = "US-EAST5"
+    members: ClassVar[list] = []  # whom its policy lets write
+    page_size = 1000
     clock = 0
     lock = threading.Lock()
 
@@ -36,6 +39,15 @@ class Bucket(BaseHTTPRequestHandler):
             "size": str(len(content)),
         }
 
+    def page(self, query):
+        """A page of a listing; the token is the name that the next page begins with."""
+        start = query.get("pageToken", query.get("startOffset", [""]))[0]
+        wanted = query["prefix"][0]
+        names = sorted(n for n in self.objects if n.startswith(wanted) and n >= start)
+        page, rest = names[: self.page_size], names[self.page_size :]
+        more = {"nextPageToken": rest[0]} if rest else {}
+        return {"items": [self.resource(name) for name in page]} | more
+
     def do_POST(self):
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -56,12 +68,15 @@ class Bucket(BaseHTTPRequestHandler):
         query = urllib.parse.parse_qs(url.query)
         with self.lock:
             if url.path.endswith("/o"):
-                names = sorted(n for n in self.objects if n.startswith(query["prefix"][0]))
-                self.answer(200, {"items": [self.resource(n) for n in names]})
+                self.answer(200, self.page(query))
                 return
             if url.path.endswith("/storage/v1/b/b"):
                 space = {"hierarchicalNamespace": {"enabled": self.hierarchical}}
-                self.answer(200, {"name": "b"} | space)
+                self.answer(200, {"name": "b", "location": self.location} | space)
+                return
+            if url.path.endswith("/storage/v1/b/b/iam"):
+                role = {"role": "roles/storage.objectUser", "members": self.members}
+                self.answer(200, {"version": 3, "bindings": [role]})
                 return
             name = urllib.parse.unquote(url.path.rpartition("/o/")[2])
             if name in self.objects:

@@ -1,12 +1,16 @@
 """A TPU VM to run the start-up script in: a metadata server and commands that fail as asked."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from llm_jax.launch.code import CODE, sums
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 METADATA = {
@@ -19,11 +23,11 @@ METADATA = {
     "attributes/agent-worker-number": "0",
     "zone": "projects/1/zones/us-east5-a",
 }
-# Stands for `python3.11`: `-m venv DIR` makes an environment whose python is itself.
+# Stands for `python3`: `-m pip install --target DIR` gives DIR/bin/uv.
 PYTHON = r"""#!/bin/bash
 echo "python $*" >> "$LOG"
 FAULT
-if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi
+if [ "$2" = pip ]; then mkdir -p "$7/bin"; cp "${0%/*}/uv" "$7/bin/uv"; fi
 if [ "$2" = llm_jax.launch.agent ]; then
   echo "agent slice=$LLM_JAX_SLICE worker=$LLM_JAX_WORKER" \
     "incarnation=$LLM_JAX_INCARNATION" >> "$LOG"
@@ -33,12 +37,19 @@ if [ "$2" = llm_jax.launch.agent ]; then
   exit "$code"
 fi
 """
+# `uv venv DIR` makes an environment whose python is the one above.
+UV = r"""#!/bin/bash
+echo "uv $*" >> "$LOG"
+FAULT
+for last; do :; done
+if [ "$1" = venv ]; then mkdir -p "$last/bin"; cp "$BIN/python3" "$last/bin/python"; fi
+"""
 GCLOUD = """#!/bin/bash
 echo "gcloud $*" >> "$LOG"
 FAULT
 [ "$1 $2" = "storage cp" ] || exit 0
 case "$3" in
-  gs://*) cp "$BUNDLE" "$4" ;;
+  gs://*) cp "$SENT/${3##*/}" "$4" ;;
   *) mkdir -p "$BUCKET" && cp "$3" "$BUCKET/" ;;
 esac
 """
@@ -47,6 +58,22 @@ echo "gcsfuse $*" >> "$LOG"
 FAULT
 """
 MOUNTPOINT = "#!/bin/bash\nexit 1\n"
+LSB_RELEASE = "#!/bin/bash\necho jammy\n"
+# Google's packages come from $APT_KEY; all else is the metadata server's.
+CURL = f"""#!/bin/bash
+for last; do :; done
+[[ $last == https://packages.cloud.google.com/* ]] || exec {shutil.which("curl")} "$@"
+echo "curl $last" >> "$LOG"
+FAULT
+cp "$APT_KEY" "${{@: -2:1}}"
+"""
+# Installs gcsfuse, if the list of sources names the key that signs it.
+APT_GET = """#!/bin/bash
+echo "apt-get $*" >> "$LOG"
+FAULT
+[ "$2" = install ] || exit 0
+cat "$LLM_JAX_APT_FOLDER/sources.list.d/gcsfuse.list" >> "$LOG" && mv "$BIN/off" "$BIN/gcsfuse"
+"""
 # Makes a stand-in command fail or hang as often as a file in $FAULTS says.
 FAULT = r"""
 for file in "$FAULTS"/*; do
@@ -72,6 +99,8 @@ def _handler(values, faults):
             value = values.get(name)
             if how == "drop":
                 return
+            if how == "404":
+                value = None
             right = self.headers["Metadata-Flavor"] == "Google" and value is not None
             self.send_response(int(how) if how and how.isdigit() else 200 if right else 404)
             body = (value or "").encode()
@@ -91,11 +120,15 @@ def vm(tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(values, faults))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     programs = {
-        **dict.fromkeys(("python3.13", "python3.12", "python3.11", "python3"), PYTHON),
+        "python3": PYTHON,
+        "uv": UV,
         "gcloud": GCLOUD,
         "docker": GCLOUD.replace("gcloud", "docker"),
         "gcsfuse": GCSFUSE,
         "mountpoint": MOUNTPOINT,
+        "lsb_release": LSB_RELEASE,
+        "curl": CURL,
+        "apt-get": APT_GET,
     }
     (tmp_path / "bin").mkdir()
     for name, text in programs.items():
@@ -103,8 +136,16 @@ def vm(tmp_path):
         (tmp_path / "bin" / name).chmod(0o755)
     (tmp_path / "code").mkdir()
     (tmp_path / "faults").mkdir()
+    (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
     (tmp_path / "code" / "pyproject.toml").write_text("")
-    subprocess.run(["tar", "-czf", tmp_path / "bundle", "-C", tmp_path / "code", "."], check=True)
+    sent = tmp_path / "sent"
+    sent.mkdir()
+    (sent / "requirements.txt").write_text("jax==1 --hash=sha256:0\n")
+    (sent / "uv.txt").write_text("uv==1 --hash=sha256:0\n")
+    subprocess.run(["tar", "-czf", sent / CODE, "-C", tmp_path / "code", "."], check=True)
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sent.iterdir()}
+    values["attributes/llm-jax-sha256"] = sums(digests)
+    values["attributes/llm-jax-install"] = (LAUNCH / "install.sh").read_text()
     env = {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         "GCE_METADATA_HOST": f"127.0.0.1:{server.server_port}",
@@ -115,9 +156,12 @@ def vm(tmp_path):
         "LLM_JAX_PATIENCE_SECONDS": "4",
         "LLM_JAX_STEP_SECONDS": "1",
         "LLM_JAX_PAUSE_SECONDS": "0",
+        "LLM_JAX_LATE_SECONDS": "2",
+        "LLM_JAX_APT_FOLDER": str(tmp_path / "apt"),
         "LOG": str(tmp_path / "log"),
         "CODES": str(tmp_path / "codes"),
-        "BUNDLE": str(tmp_path / "bundle"),
+        "BIN": str(tmp_path / "bin"),
+        "SENT": str(sent),
         "FAULTS": str(tmp_path / "faults"),
         "BUCKET": str(tmp_path / "bucket"),
     }
@@ -139,6 +183,7 @@ def vm(tmp_path):
 
     start.log = lambda: (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
     start.fail, start.faults, start.record = fail, faults, record
+    start.env, start.values, start.path = env, values, tmp_path
     try:
         yield start
     finally:

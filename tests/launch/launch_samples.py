@@ -6,6 +6,8 @@ from pathlib import Path
 
 from fake_trainer import next_state
 
+IMAGE = "registry/llm-jax@sha256:" + "0" * 64
+
 
 def final_state(out) -> str:
     return json.loads((Path(out) / "final.json").read_text())

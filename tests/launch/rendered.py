@@ -56,6 +56,7 @@ def check_batch_script(spec):
         f"--output={out.replace('%', '%%')}/launch/slurm.log", "--open-mode=append", "--requeue",
         "--signal=B:TERM@180", f"--partition={backend.partition}", f"--account={backend.account}",
         f"--time={backend.time_limit}",
+        *([f"--switches={backend.switches}"] if backend.switches is not None else []),
     ]  # fmt: skip
     assert sbatch_words(action.script) == wanted
     return action.script
@@ -67,6 +68,7 @@ def check_documents(spec):
         yaml = pytest.importorskip("yaml")
         made = gke.manifest(spec, spec.backend, 0)
         assert yaml_round_trip(yaml, made) == made == json.loads(json.dumps(made))
+        check_names(made)
     elif isinstance(spec.backend, Tpu):
         (request,) = tpu.render(spec, 0)
         metadata = request.queued_resource["tpu"]["node_spec"][0]["node"]["metadata"]
@@ -83,7 +85,36 @@ def yaml_round_trip(yaml, made):
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+SUBDOMAIN = r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+ANNOTATIONS = 256 << 10  # bytes of all together
+
+
+def check_names(made):
+    """What an API server asks of names, labels and annotations, and no schema says
+    (apimachinery's validation package)."""
+    (slices,) = made["spec"]["replicatedJobs"]
+    job = slices["template"]["spec"]
+    pod = job["template"]
+    name, namespace = made["metadata"]["name"], made["metadata"]["namespace"]
+    assert re.fullmatch(SUBDOMAIN, name) and len(f"{name}-slice-9999-9999") <= 63
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace)
+    assert re.fullmatch(SUBDOMAIN, pod["spec"].get("serviceAccountName", "default"))
+    labels = [*made["metadata"]["labels"].items(), *pod["metadata"]["labels"].items()]
+    for key, value in [*labels, *pod["spec"].get("nodeSelector", {}).items()]:
+        assert re.fullmatch(LABEL_VALUE, value, re.ASCII), (key, value)
+    assert sum(len(f"{k}{v}".encode()) for k, v in made["metadata"]["annotations"].items()) <= (
+        ANNOTATIONS
+    )
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] and not re.search(r"\s", container["image"])
+
+
 def check_schema(made):
+    """The JobSet obeys the model of its type, and its Job the schema of Kubernetes."""
+    models = pytest.importorskip("kubeflow_trainer_api.models")
+    # Unknown fields vanish in the models, so the way there and back must change nothing.
+    assert models.JobsetV1alpha2JobSet.from_dict(made).to_dict() == made
     validate = pytest.importorskip("kubernetes_validate")
     (slices,) = made["spec"]["replicatedJobs"]
     whole = {"apiVersion": "batch/v1", "kind": "Job", "metadata": made["metadata"]}
@@ -118,7 +149,7 @@ def run_script(script, folder, out):
     subprocess.run(["bash", "-n"], input=script.encode(), check=True, capture_output=True)
     subprocess.run(["bash"], input=script.encode(), cwd=work, env=environment, check=True)
     argv = (folder / "argv").read_text().split("\0")[:-1]
-    assert argv[2:] == ["python3", "-m", "llm_jax.launch.agent", out]
+    assert argv[3:] == ["python3", "-m", "llm_jax.launch.agent", out]
     assert list(work.iterdir()) == []
 
 

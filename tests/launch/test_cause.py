@@ -91,3 +91,10 @@ def test_each_phase_has_its_own_limit():
     assert watch.hung(120.1)
     watch.observe({"phase": "a new phase", "step": 2}, 121)
     assert watch.limit() == 1800
+
+
+def test_a_limit_waits_for_three_reports():
+    watch = Watchdog(Limits(startup=10, step=300), now=0, reports=64)
+    assert watch.limit() == 192 and not watch.hung(192) and watch.hung(192.1)
+    watch.observe({"phase": "step", "step": 1}, 200)
+    assert watch.limit() == 300

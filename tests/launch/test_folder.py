@@ -10,7 +10,8 @@ import threading
 import pytest
 
 from llm_jax.config import UserError
-from llm_jax.launch.folder import PART_BYTES, check_writable, open_folder
+from llm_jax.launch.bucket import PART_BYTES
+from llm_jax.launch.folder import check_writable, open_folder
 from llm_jax.launch.lease import Lease, LeaseLost
 
 

@@ -10,37 +10,16 @@ import pytest
 
 pytest.importorskip("kubernetes")
 
-from fake_kubernetes import JOBSETS, FakeKubernetes
-from launch_samples import wait_for
+from fake_kubernetes import JOBSETS, KUEUE, cluster_queue
+from launch_samples import IMAGE, wait_for
 
 from llm_jax.cli import main
 from llm_jax.config import UserError
-from llm_jax.launch.backends import gke
+from llm_jax.launch.backends import gke, gke_api
 from llm_jax.launch.folder import open_folder
 from llm_jax.launch.manifest import put_files
 from llm_jax.launch.records import attempt_folder, load_job, outside_record, read_json, record_exit
 from llm_jax.launch.spec import Gke
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    fake = FakeKubernetes()
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "test",
-        "clusters": [{"name": "c", "cluster": {"server": fake.url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
-    }
-    (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    # The client reads the variable when it is imported, so children see it and we set both.
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(
-        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
-    )
-    yield fake
-    fake.server.shutdown()
 
 
 @pytest.fixture
@@ -50,7 +29,7 @@ def gke_spec(make_spec):
             "out": "gs://b/run",
             "accelerator": "v5p-128",
             "backend": Gke(namespace="research", queue="team"),
-            "image": "registry/llm-jax:1",
+            "image": IMAGE,
         }
         return make_spec(**fields | changes)
 
@@ -62,7 +41,11 @@ CASES = {
     "tpu spot": {"capacity": "spot", "slices": 4, "accelerator": "v6e-256"},
     "tpu7x reserved": {"accelerator": "tpu7x-256", "capacity": "reserved", "reservation": "r"},
     "flex": {"accelerator": "v5e-8", "capacity": "flex-start"},
-    "gpu": {"accelerator": "h100-8", "slices": 2},
+    "one gpu": {"accelerator": "h100-1"},
+    "tcpx": {"accelerator": "h100-8", "slices": 2},
+    "tcpxo": {"accelerator": "a3-megagpu-8g", "slices": 4},
+    "h200": {"accelerator": "a3-ultragpu-8g", "slices": 2, "capacity": "flex-start"},
+    "b200": {"accelerator": "b200-8", "slices": 2, "capacity": "spot"},
     "cpu": {"accelerator": "cpu-4"},
     "account": {"backend": Gke(namespace="research", service_account="trainer")},
 }
@@ -86,7 +69,7 @@ def test_a_manifest_for_kubectl_is_complete(run_json, tmp_path, capsys):
     validate = pytest.importorskip("kubernetes_validate")
     models = pytest.importorskip("kubeflow_trainer_api.models")
     words = ["launch", "run", run_json, "--name", "demo", "--out", "gs://b/demo", "--steps", "30"]
-    words += ["--backend", "gke", "--namespace", "research", "--image", "registry/llm-jax:1"]
+    words += ["--backend", "gke", "--namespace", "research", "--image", IMAGE]
     words += ["--accelerator", "v5p-128", "--data.path", "gs://b/text", "--dry-run", "--manifest"]
     with pytest.raises(SystemExit) as left:
         main(words)
@@ -115,7 +98,7 @@ def test_a_manifest_for_kubectl_is_complete(run_json, tmp_path, capsys):
     for _ in range(2):  # of two agents the second finds what the first has put there
         put_files(folder, files)
     held, first = load_job(folder)
-    assert (held.name, held.image, first) == ("demo", "registry/llm-jax:1", 0)
+    assert (held.name, held.image, first) == ("demo", IMAGE, 0)
     run = read_json(folder, "launch/run.json")
     assert (run["steps"], run["out"], run["data"]["path"]) == (30, "gs://b/demo", "gs://b/text")
     (files / "run.json").write_text(config_map["data"]["run.json"].replace("30", "31"))
@@ -151,11 +134,15 @@ def test_a_multislice_manifest_says_what_gke_needs(gke_spec):
     assert pod["containers"][0]["resources"] == {"limits": {"google.com/tpu": "4"}}
     assert pod["hostNetwork"] and pod["dnsPolicy"] == "ClusterFirstWithHostNet"
     assert pod["terminationGracePeriodSeconds"] == 40
-    (volume,) = pod["volumes"]
+    volume, local = pod["volumes"]
+    assert local == {"name": "local", "emptyDir": {}}
     assert volume["csi"]["driver"] == "gcsfuse.csi.storage.gke.io"
     assert volume["csi"]["volumeAttributes"]["bucketName"] == "_"
     assert volume["csi"]["volumeAttributes"]["hostNetworkPodKSA"] == "true"
-    assert pod["containers"][0]["volumeMounts"] == [{"name": "gcs", "mountPath": "/gcs"}]
+    assert pod["containers"][0]["volumeMounts"] == [
+        {"name": "gcs", "mountPath": "/gcs"},
+        {"name": "local", "mountPath": "/local"},
+    ]
     rules = job["podFailurePolicy"]["rules"]
     assert rules[0]["onExitCodes"]["values"] == [78]
 
@@ -172,6 +159,7 @@ def test_the_verbs(cluster, bucket, gke_spec, tmp_path, capsys, monkeypatch):
     from llm_jax.config import to_json
 
     monkeypatch.chdir(tmp_path)
+    cluster.objects[f"{KUEUE}/clusterqueues/cluster"] = cluster_queue(8, "cpu")
     spec = gke_spec(out=bucket + "/run", accelerator="cpu-1", slices=1)
     (tmp_path / "spec.json").write_text(to_json(spec))
     code, planned = call(capsys, "launch", "run", "--spec", "spec.json", "--dry-run")
@@ -252,4 +240,4 @@ def test_mistakes_are_one_sentence(cluster, gke_spec):
 def test_a_missing_client_names_the_extra(gke_spec, monkeypatch):
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     with pytest.raises(UserError, match=r"pip install 'llm-jax\[launch-gke\]'"):
-        gke.make_client(None)
+        gke_api.make_client(None)

@@ -54,7 +54,7 @@ def job(kind):
 def places(kind):
     """Every field of the job and of the back end that takes a text."""
     backend = [f.name for f in fields(JOBS[kind]["backend"]) if f.name not in ("kind",)]
-    texts = [name for name in backend if name != "external_ips"]
+    texts = [name for name in backend if name not in ("external_ips", "numa")]
     return [*OF_JOB, "env", "trainer", *(f"backend.{name}" for name in texts)]
 
 
@@ -104,6 +104,8 @@ def test_a_hostile_string_in_any_field(text):
                 check_batch_script(spec)
             elif spec is not None and kind != "local":
                 check_documents(spec)
+            if spec is not None and kind == "gke":
+                check_schema(gke.manifest(spec, spec.backend, 0))
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,8 +12,9 @@ from tiny import VOCAB, model_config, run_config
 from llm_jax import config
 from llm_jax.config import UserError
 from llm_jax.launch import job
+from llm_jax.launch.bucket import check_bucket
 from llm_jax.launch.checks import Refused
-from llm_jax.launch.folder import check_bucket, open_folder
+from llm_jax.launch.folder import open_folder
 from llm_jax.launch.mount import as_files, check_mounts, mount_root
 from llm_jax.launch.records import attempts
 from llm_jax.launch.spec import Gke, JobSpec

@@ -13,6 +13,7 @@ from llm_jax.launch.spec import Gke, JobSpec, Local, SkyPilot, Slurm, Tpu
 from llm_jax.launch.supervisor import supervise
 
 TOKEN = "hf_" + "aB3dE5gH7j" * 3
+LOGIN = "me:" + "pw1234"
 REMOTE = {"out": "gs://b/run", "accelerator": "v5p-8", "image": "registry/i"}
 
 
@@ -24,7 +25,7 @@ def spec(**changes):
     ("make", "field"),
     [
         (lambda: spec(env={"WANDB_API_KEY": "0" * 40}), "job.env.WANDB_API_KEY"),
-        (lambda: spec(env={"INDEX": "https://me:pw1234@index/simple"}), "job.env.INDEX"),
+        (lambda: spec(env={"INDEX": f"https://{LOGIN}@index/simple"}), "job.env.INDEX"),
         (lambda: spec(env={"X": TOKEN}), "job.env.X"),
         (lambda: spec(trainer=["train", "--api-key", "abc-123-def"]), "job.trainer"),
         (lambda: spec(trainer=["train", f"--x={TOKEN}"]), "job.trainer"),

@@ -1,5 +1,6 @@
 """The TPU VM's scripts: linted, and executed against a metadata server and stand-in commands."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 from fake_vm import LAUNCH, vm
 from launch_samples import wait_for
 
-SCRIPTS = ["tpu_startup.sh", "tpu_shutdown.sh"]
+from llm_jax.launch.lock import PYTHON
+
+SCRIPTS = ["tpu_startup.sh", "tpu_shutdown.sh", "install.sh"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -37,8 +40,14 @@ def test_it_installs_restarts_and_gives_back(machine):
     child = machine("tpu_startup.sh", "1 76 0")
     assert child.wait(30) == 0
     log = machine.log()
-    assert "gcloud storage cp gs://b/run/launch/code.tar.gz" in log
-    assert "code[tpu,launch-gcp]" in log
+    for name in ("code.tar.gz", "requirements.txt", "uv.txt"):
+        assert log.count(f"gcloud storage cp gs://b/run/launch/{name} ") == 1
+    (uv,) = [line for line in log.splitlines() if " pip install " in line and "uv.txt" in line]
+    assert uv.startswith("python -m pip install --quiet --require-hashes --target ")
+    assert f"uv venv --quiet --managed-python --python {PYTHON} " in log
+    packages, code = [line for line in log.splitlines() if line.startswith("uv pip install")]
+    assert re.fullmatch(r".*--require-hashes --build-constraints (\S+) --requirement \1", packages)
+    assert re.fullmatch(r".*--no-deps --build-constraints \S+/requirements.txt \S+/code", code)
     (mount,) = [line for line in log.splitlines() if line.startswith("gcsfuse")]
     assert mount.startswith("gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 ")
     assert mount.endswith("/gcs") and log.index(mount) < log.index("agent slice")
@@ -60,13 +69,14 @@ def test_of_two_slices_only_host_0_gives_back(machine):
 
 
 def test_an_image_is_pulled_and_run(machine):
-    child = machine("tpu_startup.sh", llm_jax_image="europe-docker.pkg.dev/p/r/llm-jax:1")
+    image = "europe-docker.pkg.dev/p/r/llm-jax@sha256:" + "0" * 64
+    child = machine("tpu_startup.sh", llm_jax_image=image)
     assert child.wait(30) == 0
     log = machine.log()
     assert "gcloud auth configure-docker europe-docker.pkg.dev --quiet" in log
-    assert "docker pull europe-docker.pkg.dev/p/r/llm-jax:1" in log
+    assert f"docker pull {image}\n" in log
     assert "docker run --rm --name llm-jax --privileged --network host" in log
-    assert "/gcs:rslave europe-docker.pkg.dev/p/r/llm-jax:1 python3 -m llm_jax.launch" in log
+    assert f"/gcs:rslave {image} python3 -m llm_jax.launch" in log
     assert "storage cp gs://" not in log
 
 

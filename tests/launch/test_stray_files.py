@@ -9,11 +9,10 @@ import pytest
 from llm_jax.cli import main
 from llm_jax.launch import job
 from llm_jax.launch.folder import LocalFolder
+from llm_jax.launch.history import history, next_attempt, next_incarnation
 from llm_jax.launch.lease import Lease, is_supervised
 from llm_jax.launch.records import (
     attempts,
-    next_attempt,
-    next_incarnation,
     outside_record,
     record_exit,
 )
@@ -34,11 +33,13 @@ STRAYS = [
     "launch/leases/sub/000001.json", "launch/attempts/zz", "launch/attempts/README.exit.json",
     "launch/attempts/zz/host.0.exit.json", "launch/attempts/0000.0000/core",
     "launch/attempts/0000.0000/host.x.exit.json", "launch/attempts/9999/host.0.exit.json",
+    "launch/closed/zz.json", "launch/closed/0000.0000.txt", "launch/closed/0000.0000.host.json",
 ]  # fmt: skip
 DAMAGED = [
     "launch/leases/000000.json", "launch/attempts/0000.0000/host.0.exit.json",
-    "launch/attempts/0000.0000/host.0.json", "status.0.json", "status.1.json", "metrics.jsonl",
-    "run.json", "plan.json", "launch/local.json",
+    "launch/attempts/0000.0000/host.0.json", "launch/closed/0000.0000.json",
+    "launch/closed/0000.0000.hosts.json", "launch/news/0000.0000.json", "status.0.json",
+    "status.1.json", "metrics.jsonl", "run.json", "plan.json", "launch/local.json",
 ]  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def test_a_strangers_file_changes_nothing(make_spec, store, capsys, name):
     assert [(code, out) for code, out, _ in after] == [(code, out) for code, out, _ in before]
     assert name in "".join(err for _, _, err in after)
     assert next_incarnation(LocalFolder(spec.out)) == 1
-    assert next_attempt(LocalFolder(spec.out), 0) == "0000.0001"
+    assert next_attempt(history(LocalFolder(spec.out), 2, 0), 0) == "0000.0001"
     Lease(LocalFolder(spec.out)).release()
 
 

@@ -5,10 +5,9 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from launch_samples import final_state, undisturbed, wait_for
+from launch_samples import IMAGE, final_state, undisturbed, wait_for
 
 from llm_jax import config
 from llm_jax.cli import main
@@ -142,7 +141,7 @@ def test_logs_follow_to_the_end(spec_file, tmp_path, capsys, monkeypatch):
 def test_flags_make_the_specification(capsys, run_json):
     words = [run_json, "--name", "demo", "--out", "gs://b/demo", "--accelerator"]
     words += ["v6e-16", "--slices", "2", "--backend", "tpu", "--project", "p"]
-    words += ["--zone", "us-east5-a", "--data.path", "gs://b/text", "--image", "i"]
+    words += ["--zone", "us-east5-a", "--data.path", "gs://b/text", "--image", IMAGE]
     words += ["--capacity", "spot", "--env", "A=b=c", "--external-ips", "false"]
     code, planned, _ = call(capsys, "run", *words, "--dry-run")
     assert code == 0
@@ -163,7 +162,7 @@ def test_the_run_gives_name_and_folder(capsys, run_json):
 
 TPU = (
     *("--backend", "tpu", "--project", "p", "--zone", "us-east5-a", "--accelerator", "v5p-8"),
-    *("--out", "gs://b/run", "--image", "i", "--dry-run"),
+    *("--out", "gs://b/run", "--image", IMAGE, "--dry-run"),
 )
 DATA = ("--data.path", "DATA")
 TWO = ("--slices", "2", "--dry-run")
@@ -248,12 +247,11 @@ def test_launching_needs_no_jax():
 def test_the_skypilot_file(make_spec, tmp_path, monkeypatch):
     yaml = pytest.importorskip("yaml")
     monkeypatch.chdir(tmp_path)
-    (Path(tmp_path) / "pyproject.toml").write_text("")
     spec = make_spec(
         out="gs://b/run",
         accelerator="h100-8",
         capacity="spot",
-        code=str(tmp_path),
+        image=IMAGE,
         backend=SkyPilot(infra="gcp/us-central1"),
     )
     (action,) = driver(spec).render(2)
@@ -263,8 +261,9 @@ def test_the_skypilot_file(make_spec, tmp_path, monkeypatch):
         "use_spot": True,
         "accelerators": "H100:8",
         "infra": "gcp/us-central1",
+        "image_id": f"docker:{IMAGE}",
     }
-    assert (task["num_nodes"], task["workdir"]) == (2, str(tmp_path))
+    assert task["num_nodes"] == 2 and "setup" not in task
     assert task["file_mounts"] == {"/gcs/b": {"source": "gs://b", "mode": "MOUNT"}}
     assert "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK" in task["run"]
     assert "python3 -m llm_jax.launch.agent gs://b/run" in task["run"]

@@ -58,7 +58,7 @@ def test_both_stages_and_both_runs(capsys: Capture, tmp_path: Path) -> None:
         per_token * made["flops"] / made["tokens"], rel=1e-6
     )
     said = told(capsys, *words, *long, "--write", str(path))
-    assert f"llm-jax train {tmp_path / 'run-extend.json'} --init-from runs/planned" in said
+    assert f"llm-jax train {tmp_path / 'run-extend.json'} --init runs/planned" in said
 
 
 def test_a_stage_that_cannot_be(capsys: Capture) -> None:

@@ -1,20 +1,24 @@
 """The ladder's plan in numbers, its fit on a known law, and what it refuses."""
 
+import argparse
 import itertools
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from llm_jax.commands import ladder
 from llm_jax.config import UserError, to_json
 from llm_jax.facts.counts import token_flops, total_parameters
 from llm_jax.facts.hardware import chip
 from llm_jax.laws import lawfile
 from llm_jax.laws.ladder_fit import law_of_ladder
 from llm_jax.laws.law import Recipe
+from llm_jax.plan.anchor import plan_anchor
 from llm_jax.plan.dataset_text import Text, read
 from llm_jax.plan.ladder_runs import STEP, LadderRequest, plan_ladder
 
@@ -146,3 +150,27 @@ def test_a_dataset_is_read_without_its_tokens(tiny_dataset, tmp_path):
     assert 1 < text.bytes_per_token < 5
     with pytest.raises(UserError, match="There is no dataset"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("budget", ["flops", "minutes"])
+@pytest.mark.parametrize("amount", [1e-40, 1e-29, 1e-3, 1e9, 1e15, 1e22, 1e26, 9e29, 1e31, 1e300])
+def test_a_refusal_names_only_flags_that_a_ladder_has(budget, amount, tmp_path, monkeypatch):
+    """With and without --anchor: the planner, which refuses most of these, has flags of its own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    parser = argparse.ArgumentParser()
+    ladder.add_arguments(parser)
+    law = lawfile.read(Path(__file__).parents[2] / "configs/laws/stdlib.json")
+    spent = {"flops": None, "minutes": None} | {budget: amount}
+    for text in (TEXT, replace(TEXT, tokens=10**29)):
+        for plan in (
+            lambda text=text: plan_ladder(request(text=text, **spent)),
+            lambda text=text: plan_anchor(law, text, CHIP, **spent),
+        ):
+            try:
+                plan()
+            except UserError as error:
+                flags = set(re.findall(r"--[a-z-]+", str(error)))
+                assert flags <= parser._option_string_actions.keys(), error
+                assert flags & {"--flops", "--minutes"} or "text" in str(error), error
+            else:
+                assert 1e12 < amount < 1e26

@@ -12,6 +12,8 @@ from page_parts import Page
 
 from llm_jax.cli import main
 from llm_jax.config import DataConfig, RunConfig, to_json
+from llm_jax.facts.hardware import chip
+from llm_jax.plan.own_speed import own_speed, predicted_seconds
 from llm_jax.report.series import DRAWN, series, smoothed, thinned
 from llm_jax.report.verdict import headline
 from llm_jax.runs.history import Entry, History, Text, append, read_history
@@ -142,6 +144,37 @@ def test_figures_of_a_planned_run(tmp_path: Path, capsys) -> None:
     assert "Loss and step time as predicted" in html and "--calibrate" in html
     assert "1 step skipped by the guard" in html and "1 restart" in html
     assert "Evaluations" not in html and "Samples" not in html
+
+
+def test_a_report_teaches_the_next_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    config = write_run(tmp_path / "run")
+
+    def asked(*words: str) -> tuple[int | str | None, str]:
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--json"])
+        said = capsys.readouterr()
+        return end.value.code, said.out or said.err
+
+    report, chips = ("report", str(tmp_path / "run")), ("--chip", "v5p-8")
+    assert json.loads(asked(*report)[1])["calibration"] is None
+    assert "only --calibrate needs" in asked(*report, "--chips", "4")[1]
+    assert "--calibrate needs --chips" in asked(*report, "--calibrate", "--chip", "v5p")[1]
+    assert "2 s, and" in asked(*report, "--calibrate", *chips)[1]  # no v5p is so slow
+    assert not (tmp_path / "config").exists()
+    metrics, rate = (
+        tmp_path / "run/metrics.jsonl",
+        TOKENS / predicted_seconds(config, chip("v5p"), 4),
+    )
+    metrics.write_text(metrics.read_text().replace(" 64.0", f" {rate / 1.3}"))
+    told = json.loads(asked(*report, "--calibrate", *chips)[1])["calibration"]
+    (row,) = told["runs"]
+    assert row["ratio"] == pytest.approx(1.3)
+    assert own_speed(chip("v5p")).factor == pytest.approx(told["factor"])  # type: ignore[union-attr]
+    again = asked("plan", "--calibrate", str(tmp_path / "run"), *chips)
+    assert json.loads(again[1]) == told
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig,
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource
-from llm_jax.data.tokenizer import Tokenizer
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.report.outcome import compare
 from llm_jax.runs.history import FILE, beginning, read_history
 from llm_jax.train import loop
 from llm_jax.train.course import stages
-from llm_jax.train.feed import local_batches, training_text
+from llm_jax.train.feed import training_batches, training_text
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
 
@@ -64,9 +64,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
 def order_of(config: RunConfig, sequences: int) -> np.ndarray:
     """The first sequences that a run of `config` reads."""
     dataset = TokenDataset.open(config.data.path)
-    mesh = make_mesh(config.parallel)
-    alone = dataclasses.replace(config.data, batch_size=8)
-    batches = local_batches(dataset, dataclasses.replace(config, data=alone), mesh, "train")
+    data = config.data
+    batches = dataset.batches(seq_len=data.seq_len, batch_size=8, seed=data.seed)
     made = [one["inputs"] for one in batches.run(0, -(-sequences // 8))]
     return np.concatenate(made)[:sequences]
 
@@ -137,7 +136,7 @@ def test_an_epoch_over_a_change_of_length_reads_its_text_once(tiny_dataset: Path
     """All of an epoch's steps, from the history alone: 16 tokens, 24 from step 50, 8 from 90."""
     first = with_data(config_of(Path("unused"), tiny_dataset), 10**6)
     dataset = TokenDataset.open(tiny_dataset)
-    text, mesh = training_text(dataset), make_mesh(first.parallel)
+    text, mesh = training_text((dataset,), first), make_mesh(first.parallel)
     made = beginning(first, text)
     tokens = (text.tokens - 1) // 16 * 16
     places: Rows = []
@@ -147,14 +146,14 @@ def test_an_epoch_over_a_change_of_length_reads_its_text_once(tiny_dataset: Path
         made = made.followed_by(entry)
         end = {0: 50, 50: 90, 90: None}[step]
         (stage,) = stages(config, made, [], text)
-        last = stage.order.first_rows // batch if end is None else end - step
-        local_batches(dataset, stage.config, mesh, "train", stage.order, stage.offset).at(step)
-        rows = np.arange(last * batch if end else stage.order.first_rows)
+        last = stage.reading.orders[0].first_rows // batch if end is None else end - step
+        training_batches((dataset,), stage, mesh).at(step)
+        rows = np.arange(last * batch if end else stage.reading.orders[0].first_rows)
         assert step * batch + stage.offset == 0  # each length has an order of its own
-        if stage.order.left is None:
-            places.append(stage.order.whole(rows)[:, None] + np.arange(seq_len))
+        if stage.reading.orders[0].left is None:
+            places.append(stage.reading.orders[0].whole(rows)[:, None] + np.arange(seq_len))
         else:
-            where, _, filled = stage.order.pieced(rows)
+            where, _, filled = stage.reading.orders[0].pieced(rows)
             places.append(where[~filled])
     found = np.sort(np.concatenate([one.reshape(-1) for one in places]))
     np.testing.assert_array_equal(found, np.arange(tokens))

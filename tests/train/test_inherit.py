@@ -53,7 +53,7 @@ def test_a_run_begins_with_the_weights_of_another(
     parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     child = child_of(parent, tmp_path / "child")
-    result = train(child, init_from=parent.out)
+    result = train(child, init=parent.out)
     said = capsys.readouterr().err
     assert f"weights of {parent.out}, step 2" in said
     begun, given = load_run(child.out, 0).params, load_run(parent.out).params
@@ -67,9 +67,9 @@ def test_a_run_begins_with_the_weights_of_another(
     # Stopped before the first checkpoint of its own, it begins with the same again.
     shutil.rmtree(Path(child.out) / "checkpoints")
     assert train(child)["loss"] == result["loss"]
-    assert train(child, init_from=parent.out)["step"] == 2  # the same command again
+    assert train(child, init=parent.out)["step"] == 2  # the same command again
     with pytest.raises(ConfigError, match="already began with"):
-        train(child, init_from=str(tmp_path / "elsewhere"))
+        train(child, init=str(tmp_path / "elsewhere"))
 
     # Its tokens do not account for its loss.
     assert any(parent.out in warning for warning in compare(Path(child.out))["warnings"])
@@ -83,24 +83,24 @@ def test_a_new_folder_begins_with_random_weights_and_names_the_flag(
     call("train", Path(parent.out) / "run.json", "--out", tmp_path / "new")
     said = capsys.readouterr().err
     assert "random weights of seed 0" in said
-    assert f"--init-from {parent.out}" in said
+    assert f"--init {parent.out}" in said
 
 
 @pytest.mark.parametrize(
-    ("init_from", "changes", "words"),
+    ("init", "changes", "words"),
     [
-        ("nowhere", {}, "--init-from is 'nowhere', which is not a run with a checkpoint"),
-        ("checkpoints/7", {}, "is not a run with a checkpoint"),
+        ("nowhere", {}, "--init is 'nowhere', which is not a run with a checkpoint"),
+        ("checkpoints/7", {}, "has no checkpoint of step 7: it has 1, 2"),
         ("", {"model": model_config(vocab_size=VOCAB)}, "model.num_layers 1 → 2"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
-    parent: RunConfig, tmp_path: Path, init_from: str, changes: dict, words: str
+    parent: RunConfig, tmp_path: Path, init: str, changes: dict, words: str
 ) -> None:
     config = dataclasses.replace(child_of(parent, tmp_path / "child"), **changes)
-    place = init_from if init_from == "nowhere" else str(Path(parent.out) / init_from)
+    place = init if init == "nowhere" else str(Path(parent.out) / init)
     with pytest.raises(ConfigError) as error:
-        train(config, init_from=place)
+        train(config, init=place)
     assert words in str(error.value)
     assert not (tmp_path / "child" / "run.json").exists()
 
@@ -113,7 +113,7 @@ def test_longer_sequences_begin_with_the_same_weights(parent: RunConfig, tmp_pat
     )
     data = dataclasses.replace(child.data, seq_len=2 * child.data.seq_len)
     child = dataclasses.replace(child, model=model, data=data)
-    assert train(child, init_from=parent.out)["step"] == 2
+    assert train(child, init=parent.out)["step"] == 2
     begun, given = load_run(child.out, 0).params, load_run(parent.out).params
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), begun, given)))
 

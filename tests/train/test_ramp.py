@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.history import Text, beginning
 from llm_jax.train.checkpoint import forget_after
 from llm_jax.train.course import Stage, stages
-from llm_jax.train.feed import local_batches, training_text
+from llm_jax.train.feed import training_batches, training_text
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
 
@@ -66,13 +65,11 @@ def test_stages_double_the_batch_in_equal_parts() -> None:
 def test_all_stages_together_read_one_order(tiny_dataset: Path) -> None:
     config, dataset = config_of(Path("unused"), tiny_dataset), TokenDataset.open(tiny_dataset)
     mesh, read, step = make_mesh(config.parallel), [], 0
-    for stage in course_of(config, training_text(dataset)):
-        batches = local_batches(dataset, stage.config, mesh, "train", stage.order, stage.offset)
+    for stage in course_of(config, training_text((dataset,), config)):
+        batches = training_batches((dataset,), stage, mesh)
         read += [batches.at(n)["inputs"] for n in range(step, stage.end)]
         step = stage.end
-    alone = dataclasses.replace(config.data, batch_size=62, ramp=None)
-    whole = dataclasses.replace(config, data=alone, compute=compute_config(accumulate=1))
-    expected = local_batches(dataset, whole, mesh, "train").at(0)["inputs"]
+    expected = dataset.batches(seq_len=32, batch_size=62, seed=config.data.seed).at(0)["inputs"]
     np.testing.assert_array_equal(np.concatenate(read), expected)
 
 

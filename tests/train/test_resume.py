@@ -34,7 +34,7 @@ from llm_jax.data.build import BuildSpec, VocabSpec, build
 from llm_jax.data.sources import FileSource
 from llm_jax.evals.perplexity import Evaluator
 from llm_jax.parallel.mesh import make_mesh
-from llm_jax.train.feed import open_dataset
+from llm_jax.train.feed import open_datasets
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import Log, read_metrics
@@ -249,7 +249,7 @@ def test_every_state_goes_on_bitwise(state: str, tmp_path: Path, tiny_dataset: P
     assert losses(tmp_path / "run") == before
     same = jax.tree.map(lambda a, b: bool((a == b).all()), load_run(config.out).params, end)
     assert all(jax.tree.leaves(same))
-    dataset = open_dataset(config)
+    (dataset,) = open_datasets(config)
     evaluator = Evaluator(config, load_run(config.out).params, dataset.tokenizer)
     whole = evaluator.split(dataset, "validation", lambda phase, done, total: None).report()["loss"]
     assert whole == pytest.approx(result["loss"], rel=0.1)
@@ -269,7 +269,7 @@ def test_the_average_is_what_is_evaluated_and_handed_over(
     assert relative_error(handed, x) < 1e-6
     assert relative_error(handed, saved) > 1e-2
     mesh = make_mesh(config.parallel)
-    validation = Validation(open_dataset(config), config, mesh)
+    validation = Validation(open_datasets(config), config, mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh)["params"])
     found = validation.measure(jax.device_put(handed, where), lambda: False)
     assert found is not None and found["loss"] == pytest.approx(result["loss"], rel=1e-6)

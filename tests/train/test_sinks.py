@@ -1,15 +1,19 @@
-"""The sinks beside metrics.jsonl: Weights & Biases against a stand-in, TensorBoard for real."""
+"""The sinks beside metrics.jsonl: Weights & Biases against a stand-in, TensorBoard's file."""
 
 from __future__ import annotations
 
-import struct
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
 from tiny import run_config
 
 from llm_jax.config import ConfigError, RunConfig
@@ -54,19 +58,55 @@ def test_without_the_package_one_sentence(tmp_path: Path, monkeypatch: pytest.Mo
         opened(run_config(tmp_path, wandb="pretraining"), 0)
 
 
+def records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord, their checksums compared with those of another implementation."""
+    data = path.read_bytes()
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        record = data[12 : 12 + size]
+        assert int.from_bytes(data[8:12], "little") == masked_crc32c(data[:8])
+        assert int.from_bytes(data[12 + size : 16 + size], "little") == masked_crc32c(record)
+        yield record
+        data = data[16 + size :]
+
+
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
-    """TFRecord framing: length (8 bytes), its checksum (4), the event, its checksum (4)."""
     log = opened(run_config(tmp_path), 2)
-    log.write({"split": "train", "step": 3, "tokens": 384, "loss": 2.5, "why": "text"}, "step 3")
-    log.write({"split": "validation", "step": 3, "tokens": 384, "loss": 2.75}, "step 3")
+    train = {"split": "train", "step": 300_000, "tokens": 384, "loss": 2.5, "time": 5.5, "why": "a"}
+    log.write(train, "step 300000")
+    log.write({"split": "validation", "step": 3, "tokens": 384, "loss": 2.75, "x": -1e-3}, "step 3")
     log.close()
     (path,) = (tmp_path / "tensorboard").iterdir()
-    data, events = path.read_bytes(), []
-    while data:
-        (length,) = struct.unpack("<Q", data[:8])
-        events.append(Event.FromString(data[12 : 12 + length]))
-        data = data[12 + length + 4 :]
+    assert ".tfevents." in path.name
+    events = [Event.FromString(record) for record in records(path)]
+    assert events[0].file_version == "brain.Event:2"
     scalars = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
-    assert scalars == [(3, "train/loss", 2.5), (3, "validation/loss", 2.75)]
+    small = float(np.float32(-1e-3))
+    assert scalars == [
+        (300_000, "train/loss", 2.5),
+        (3, "validation/loss", 2.75),
+        (3, "validation/x", small),
+    ]
+    assert all(abs(e.wall_time - time.time()) < 600 for e in events)
     # What an earlier start had measured after step 2 is to be forgotten.
     assert [e.step for e in events if e.session_log.status == SessionLog.START] == [3]
+
+
+def test_a_start_imports_no_torch() -> None:
+    """Importing it takes longer than JAX; a run has no use for it."""
+    code = "import sys, llm_jax.train.loop; print([m for m in HEAVY if m in sys.modules])"
+    heavy = [
+        "torch",
+        "tensorflow",
+        "tensorboardX",
+        "transformers",
+        "matplotlib",
+        "google.cloud.storage",
+    ]
+    made = subprocess.run(
+        [sys.executable, "-c", code.replace("HEAVY", str(heavy))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout == "[]\n"

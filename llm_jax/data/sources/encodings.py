@@ -64,6 +64,16 @@ class Encoding:
         if b"\0" in head and not self.wide:
             raise Unusable(NOT_TEXT, NUL)
 
+    def refuse_utf8(self, head: bytes) -> None:
+        """Raises `Unusable` if bytes at a file's beginning are UTF-8, and this is another."""
+        if self.codec.startswith("utf") or head.isascii():
+            return
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(head)
+        except UnicodeDecodeError:
+            return
+        raise self._unusable("its bytes are UTF-8")
+
     def _is_utf8(self, raw: bytes) -> bool:
         """Whether `raw` is UTF-8 although another encoding was named, which would give wrong
         characters. Text in another encoding is hardly ever valid UTF-8."""

@@ -1,224 +1,239 @@
-"""Documents of a file, or of a folder's files."""
+"""Documents of a file, or of a folder's files, on this machine or behind an address."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from llm_jax.config import UserError
-from llm_jax.data.sources import walk
+from llm_jax.config.dataset_info import INTERNAL, Class
+from llm_jax.config.wording import counted
+from llm_jax.data.sources.content import EMPTY, MAX_DOCUMENT_BYTES, Content, Reading
 from llm_jax.data.sources.document import Document
-from llm_jax.data.sources.encodings import canonical, encoding_of
-from llm_jax.data.sources.json_records import records, too_long
-from llm_jax.data.sources.left_out import NOT_TEXT, UNREADABLE, LeftOut, Unusable, printable
-from llm_jax.data.sources.unpack import is_compressed, open_regular, refuse_foreign, unpacked
+from llm_jax.data.sources.encodings import canonical
+from llm_jax.data.sources.hashes import file_record
+from llm_jax.data.sources.left_out import UNREADABLE, LeftOut, Unusable, printable
+from llm_jax.data.sources.local import LocalFile, local_files, problem
+from llm_jax.data.sources.markup import Markup, used_text
+from llm_jax.data.sources.remote import RemoteFile, is_address, remote_files, shown
+from llm_jax.data.sources.rows import NoColumn, Row
+from llm_jax.data.sources.text_key import OWN, metadata_of
 
-MAX_DOCUMENT_BYTES = 256_000_000
-"""A longer document is left out: 65 KB of zstd can expand to gigabytes."""
-HEAD_BYTES = 4096
-"""First bytes of the content, which show its format."""
-JSON_BEGINS = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
+File = LocalFile | RemoteFile
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """A file, or a folder's text files in sorted order.
+    """A file, or a folder's text files in sorted order, or those that match a pattern with `*`.
 
-    JSON files (`.json`, `.jsonl`, `.ndjson`) hold records, one per line or all in one array, each
-    with its text in `text_key`. Any other file is one document, unless it begins like JSON records.
-    In a folder, hidden entries and files without a text suffix are skipped; a file that is named
-    itself is not. The first bytes of a file show its compression and byte-order mark.
+    Records of JSON, Parquet, Arrow, CSV and TSV have their text in `text_key`; a page of HTML or in
+    a WARC file is its main text; any other file is one document. Names and first bytes show a
+    file's format, compression and byte-order mark. In a folder, hidden entries and files without a
+    text suffix are skipped; a file that is named itself is not.
 
     Attributes:
+      path: a path, or an address such as `gs://bucket/folder`, which fsspec reads.
+      text_key: a field, a path or a template (`TextKey`).
       max_bytes: a longer document (decompressed) or line is left out.
+      class_: who may see the text.
+      given_name: name in provenance; empty: the path.
+      metadata: paths of the fields that travel with a text, under the last part of each path.
+      markup: what is taken away from each text.
 
     Raises:
-      UserError: `path` cannot be read, or Python does not know the encoding.
+      UserError: `path` cannot be read, Python does not know the encoding, or `text_key` or
+        `metadata` is not well formed.
     """
 
-    path: Path
+    path: Path | str
     encoding: str = "utf-8"
-    text_key: str = "text"
+    text_key: str = OWN
     licence: str = "unknown"
     max_bytes: int = MAX_DOCUMENT_BYTES
+    class_: Class = INTERNAL
+    given_name: str = ""
+    metadata: tuple[str, ...] = ()
+    markup: Markup = "none"
+    _records: dict[str, dict[str, Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Name of each file that was read → its path, hash and size."""
     _stamps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Hash of each file's name → its `_stamp` when the fingerprint was taken."""
+    """Hash of each file's name → its stamp when the fingerprint was taken."""
 
     def __post_init__(self) -> None:
-        try:
-            self.path.stat()
-        except FileNotFoundError:
-            raise UserError(
-                f"--input '{printable(self.path)}' does not exist: check the path."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"--input '{printable(self.path)}' cannot be read ({error}): check the path."
-            ) from None
         canonical(self.encoding)
+        _ = self._reading.paths, self._reading.names
+        if not is_address(self.path):
+            path = re.sub(r"^(file|local)://", "", str(self.path))
+            object.__setattr__(self, "path", Path(path))
+            if why := problem(Path(self.path)):
+                raise UserError(why)
+
+    @cached_property
+    def _reading(self) -> Reading:
+        return Reading(self.encoding, self.text_key, self.metadata, self.max_bytes)
+
+    @property
+    def name(self) -> str:
+        return self.given_name or self._input
+
+    @property
+    def _input(self) -> str:
+        return shown(self.path) if isinstance(self.path, str) else printable(self.path)
+
+    def _found(self, left_out: LeftOut) -> Iterator[File]:
+        if isinstance(self.path, str):
+            return remote_files(self.path, left_out)
+        return local_files(self.path, left_out)
 
     def fingerprint(self) -> str:
-        """Hex digest of names and contents, and of which files cannot be read."""
-        settings = (self.encoding, self.text_key, self.licence, self.max_bytes)
+        """Hex digest of names and contents, and of which files cannot be read.
+
+        A file behind an address is not read for it if its file system says which version it is.
+
+        Raises:
+          UserError: every file is a table without the columns that are asked for.
+        """
+        settings = (self.encoding, self.text_key, self.licence, self.max_bytes, self.class_)
+        settings += (self.given_name, self.metadata, self.markup)  # type: ignore[assignment]
         digest = hashlib.sha256(repr(settings).encode())
-        for file in walk.files(self.path, LeftOut()):
-            digest.update(os.fsencode(self._name(file)))
+        columns = _Columns(self._input)
+        self._records.clear()
+        for file in self._found(LeftOut()):
+            digest.update(os.fsencode(file.key))
+            if isinstance(file, RemoteFile) and file.version:
+                self._stamps[hash(file.name)] = file.stamp()
+                digest.update(file.version.encode())
+                columns.see(None)
+                continue
             try:
-                with open_regular(file) as stream:
-                    self._stamps[hash(file)] = _stamp(stream)
-                    self._refuse_unread(walk.text_suffix(file), stream)
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
-            except (OSError, Unusable):
+                digest.update(bytes.fromhex(self._hashed(file)))
+                columns.see(None)
+            except (OSError, Unusable) as error:
+                columns.see(error)
                 digest.update(b"unreadable")
+        columns.check()
         return digest.hexdigest()
 
+    def _hashed(self, file: File) -> str:
+        """The sha256 of a file, which is recorded; raises `Unusable` if it will be left out."""
+        with file.open() as stream:
+            self._stamps[hash(file.name)] = file.stamp(stream)
+            Content(file.name, stream, self._reading)
+            stream.seek(0)
+            self._records[file.name] = file_record(file.name, stream)
+        return self._records[file.name]["sha256"]
+
     def describe(self) -> dict[str, Any]:
+        """What provenance says. If no file was read before, all are read for their hashes."""
+        if not self._records:
+            for file in self._found(LeftOut()):
+                with contextlib.suppress(OSError, Unusable):  # a loss, as it is read
+                    self._hashed(file)
         return {
-            "input": printable(self.path),
+            "name": self.name,
+            "input": self._input,
             "encoding": self.encoding,
+            "text_key": self.text_key,
+            "markup": self.markup,
             "licence": self.licence,
-            "files": sum(1 for _ in walk.files(self.path, LeftOut())),
+            "class": self.class_,
+            "files": [self._records[name] for name in sorted(self._records)],
         }
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
-        for file in walk.files(self.path, left_out):
+        columns = _Columns(self._input)
+        for file in self._found(left_out):
             try:
                 yield from self._of_file(file, left_out)
+                columns.see(None)
             except Unusable as error:
-                left_out.lose_unusable(error, str(file))
+                columns.see(error)
+                left_out.lose_unusable(error, file.name)
             except OSError as error:
-                left_out.lose(UNREADABLE, str(file), detail=error.strerror or str(error))
+                columns.see(error)
+                left_out.lose(UNREADABLE, file.name, detail=error.strerror or str(error))
+        columns.check()
 
-    def _of_file(self, file: Path, left_out: LeftOut) -> Iterator[Document]:
-        suffix = walk.text_suffix(file)
-        with open_regular(file) as stream:
-            stamp = _stamp(stream)
-            if self._stamps and self._stamps.get(hash(file)) != stamp:
+    def _of_file(self, file: File, left_out: LeftOut) -> Iterator[Document]:
+        with file.open() as stream:
+            stamp = file.stamp(stream)
+            if self._stamps and self._stamps.get(hash(file.name)) != stamp:
                 raise _changed(file)
-            compressed = self._refuse_unread(suffix, stream)
-            pieces = unpacked(stream, file.suffix.lower())
-            head, pieces = _peek(pieces)
-            refuse_foreign(head)
-            if self._is_json(suffix, head):
-                if compressed:
-                    _verify(file)
-                yield from self._of_json(file, head, pieces, left_out)
-            else:
-                yield self._of_text(file, head, pieces)
-            if _stamp(stream) != stamp:
+            if isinstance(file, RemoteFile):
+                record = file_record(file.name, stream)
+                if self._records.setdefault(file.name, record) != record:
+                    raise _changed(file)
+            content = Content(file.name, stream, self._reading)
+            yield from self._of_content(content, file, left_out)
+            if file.stamp(stream) != stamp:
                 raise _changed(file)
 
-    def _refuse_unread(self, suffix: str, stream: BinaryIO) -> bool:
-        """Whether the file is compressed; raises `Unusable` if its suffix, head and size show that
-        it will be left out, so that the rest of a huge file is not read."""
-        if suffix in walk.UNREAD_SUFFIXES:
-            raise Unusable(NOT_TEXT, walk.unread(suffix))
-        head = stream.read(HEAD_BYTES)
-        stream.seek(0)
-        if is_compressed(head):
-            return True
-        refuse_foreign(head)
-        encoding_of(head, self.encoding).refuse_nul(head)
-        size = os.fstat(stream.fileno()).st_size
-        if size > self.max_bytes and not self._is_json(suffix, head):
-            raise too_long(self.max_bytes)
-        return False
-
-    def _is_json(self, suffix: str, head: bytes) -> bool:
-        """Whether a file holds JSON records: by its suffix, or if that is unknown, by its content.
-        A .txt file does if it begins like a record and its head has the text key."""
-        if suffix in walk.JSON_SUFFIXES:
-            return True
-        if suffix in walk.TEXT_SUFFIXES and suffix != ".txt":
-            return False
-        begins = JSON_BEGINS.match(head) is not None
-        return begins and (suffix != ".txt" or f'"{self.text_key}"'.encode() in head)
-
-    def _of_text(self, file: Path, head: bytes, pieces: Iterator[bytes]) -> Document:
-        parts, size = [], 0
-        for piece in pieces:
-            size += len(piece)
-            if size > self.max_bytes:
-                raise too_long(self.max_bytes)
-            parts.append(piece)
-        text = encoding_of(head, self.encoding).decode(b"".join(parts))
-        return Document(text, str(file), self.licence)
-
-    def _of_json(
-        self, file: Path, head: bytes, pieces: Iterator[bytes], left_out: LeftOut
-    ) -> Iterator[Document]:
-        encoding = encoding_of(head, self.encoding)
-        encoding.refuse_nul(head)
-        if encoding.wide:
-            pieces, encoding = encoding.to_utf8(pieces), encoding_of(b"", "utf-8")
+    def _of_content(self, content: Content, file: File, left_out: LeftOut) -> Iterator[Document]:
         seen = used = 0
         try:
-            for line, record in records(pieces, encoding, self.max_bytes):
+            for row in content.rows(left_out):
                 seen += 1
-                if isinstance(record, Unusable):
-                    left_out.lose(record.reason, str(file), line, record.detail)
-                    continue
-                text = record.get(self.text_key) if isinstance(record, dict) else None
-                if isinstance(text, str):
+                document = self._document(row, file.name, left_out)
+                if document is not None:
                     used += 1
-                    yield Document(text, str(file), self.licence, line)
-                else:
-                    left_out.lose(f"no text in {self.text_key!r}", str(file), line)
+                    yield document
         except Unusable as error:
-            if error.cut:
-                error.detail += f"; {used:,} documents before that are used"
+            if error.cut and used:
+                verb = "is" if used == 1 else "are"
+                error.detail += f"; {counted(used, 'document')} before that {verb} used"
             raise
-        if seen == 0:
-            left_out.skip("empty", str(file))
+        if seen == 0 and content.may_be_empty:
+            left_out.skip(EMPTY, file.name)
 
-    def _name(self, file: Path) -> str:
-        return file.name if file == self.path else file.relative_to(self.path).as_posix()
+    def _document(self, row: Row, file: str, left_out: LeftOut) -> Document | None:
+        """The document of a row; None if it has none, which is recorded."""
+        source = f"{file}/{row.member}" if row.member else file
+        text = used_text(lambda: self._text(row), self.markup, left_out, source, row.line)
+        if text is None:
+            return None
+        metadata = metadata_of(row.record, self._reading.names)
+        return Document(text, source, self.licence, row.line, metadata, self.name, self.class_)
 
-
-def _peek(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first `HEAD_BYTES`, or all if there are fewer, and all the pieces again."""
-    taken: list[bytes] = []
-    try:
-        while sum(map(len, taken)) < HEAD_BYTES and (piece := next(pieces, None)) is not None:
-            taken.append(piece)
-    except Unusable as error:
-        pieces = _failing(error)
-    return b"".join(taken)[:HEAD_BYTES], itertools.chain(taken, pieces)
-
-
-def _failing(error: Unusable) -> Iterator[bytes]:
-    raise error
-    yield
+    def _text(self, row: Row) -> str:
+        if isinstance(row.record, Unusable):
+            raise row.record
+        return (self._reading.own_key if row.is_own else self._reading.key).text(row.record)
 
 
-def _verify(file: Path) -> None:
-    """Raises `Unusable` if compressed data are corrupt anywhere.
+class _Columns:
+    """Whether all files of a source are tables without a column that was asked for."""
 
-    The checksum is at the end, so all is read once before any record is used: a wrong record may
-    show no other sign. In a file that only ends too early, the data before its end are right.
-    """
-    with open_regular(file) as stream:
-        try:
-            for _ in unpacked(stream, file.suffix.lower()):
-                pass
-        except Unusable as error:
-            if not error.cut:
-                raise
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._first: NoColumn | None = None
+        self._others = 0
+
+    def see(self, error: Exception | None) -> None:
+        if not isinstance(error, NoColumn):
+            self._others += 1
+        else:
+            self._first = self._first or error
+
+    def check(self) -> None:
+        """Raises `UserError` if so: a wrong name is not the fault of the files."""
+        if self._first is not None and not self._others:
+            raise UserError(
+                f"--input '{self._source}' has {self._first.reason}: {self._first.detail}; name "
+                "another with --text-key or --metadata."
+            )
 
 
-def _stamp(stream: BinaryIO) -> int:
-    """A number that changes when the file is written to, or replaced."""
-    status = os.fstat(stream.fileno())
-    return hash((status.st_size, status.st_mtime_ns, status.st_ino))
-
-
-def _changed(file: Path) -> UserError:
+def _changed(file: File) -> UserError:
     return UserError(
-        f"{printable(file)} changed while it was read: run this again when nothing writes to it."
+        f"{printable(file.name)} changed while it was read: run this again when nothing writes to "
+        "it."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -11,9 +12,11 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from llm_jax.config.dataset_info import Class
 from llm_jax.data.sources.document import Document
+from llm_jax.data.sources.hashes import file_record
 from llm_jax.data.sources.left_out import UNREADABLE, LeftOut
 
 STDLIB_SUFFIXES = (".py", ".txt", ".rst")
@@ -33,6 +36,11 @@ class StdlibSource:
     """
 
     licence = "PSF-2.0"
+    class_: ClassVar[Class] = "public"
+
+    @property
+    def name(self) -> str:
+        return f"Python {platform.python_version()} standard library"
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(b"stdlib")
@@ -47,10 +55,12 @@ class StdlibSource:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "input": f"Python {platform.python_version()} standard library",
+            "name": self.name,
+            "input": self.name,
             "encoding": "PEP 263",
             "licence": self.licence,
-            "files": sum(1 for _ in self._files()),
+            "class": self.class_,
+            "files": list(self._records()),
         }
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
@@ -66,13 +76,21 @@ class StdlibSource:
             except OSError as error:
                 left_out.lose(UNREADABLE, str(file), detail=error.strerror or str(error))
             else:
-                yield Document(text, name, self.licence)
+                yield self._document(text, name)
 
     def _topics(self) -> Iterator[Document]:
         from pydoc_data.topics import topics
 
         for name in sorted(topics):
-            yield Document(topics[name], f"pydoc_data/topics.py#{name}", self.licence)
+            yield self._document(topics[name], f"pydoc_data/topics.py#{name}")
+
+    def _document(self, text: str, name: str) -> Document:
+        return Document(text, name, self.licence, source_name=self.name, class_=self.class_)
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for file in self._files():
+            with contextlib.suppress(OSError), file.open("rb") as stream:  # a loss, as it is read
+                yield file_record(file.relative_to(_stdlib()).as_posix(), stream)
 
     def _files(self) -> Iterator[Path]:
         for folder, subfolders, names in os.walk(_stdlib()):

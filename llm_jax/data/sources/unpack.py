@@ -6,6 +6,8 @@ before its compressed data do is noticed.
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import re
 import stat
 import zlib
@@ -20,15 +22,28 @@ from llm_jax.data.sources.left_out import NOT_TEXT, UNREADABLE, Unusable
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
-COMPRESSED_SUFFIXES = {".gz": GZIP, ".zst": ZSTD}
-# Bytes read at a time. Deflate expands at most 1,032 times, zstd a block of 4 bytes to 128 KB.
-GZIP_PIECE, ZSTD_PIECE, PLAIN_PIECE = 2**14, 2**10, 2**20
+BZIP2 = re.compile(rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)")
+XZ = b"\xfd7zXZ\0"
+COMPRESSED_SUFFIXES = {
+    ".gz": GZIP,
+    ".zst": ZSTD,
+    ".bz2": b"BZh",
+    ".xz": XZ,
+    ".tgz": GZIP,
+    ".tbz2": b"BZh",
+    ".txz": XZ,
+}
+# Bytes read at a time. Deflate expands at most 1,032 times, zstd a block of 4 bytes to 128 KB,
+# bzip2 one of 45 bytes to 900 KB, xz 7,000 times.
+GZIP_PIECE, SMALL_PIECE, PLAIN_PIECE = 2**14, 2**10, 2**20
+XZ_MEMORY = 2**28
+"""Most memory for a dictionary of xz, which a few bytes can ask 4 GB for; `xz -9` takes 65 MB."""
+MARK_BYTES = 10
 FREE_BYTES, MOST_TIMES = 2**30, 1000
 """Bytes that a file may expand to in any case, and beyond that for each of its bytes; text expands
 2 to 50 times."""
 FOREIGN = re.compile(
-    rb"(?P<bzip2>BZh[1-9]1AY&SY)|(?P<xz>\xfd7zXZ\0)|(?P<zip>PK\x03\x04)|(?P<lz4>\x04\x22M\x18)"
-    rb"|(?P<sevenzip>7z\xbc\xaf\x27\x1c)|(?P<parquet>PAR1\x15)|(?P<arrow>ARROW1\0)|(?P<pdf>%PDF-)"
+    rb"(?P<zip>PK\x03\x04)|(?P<lz4>\x04\x22M\x18)|(?P<sevenzip>7z\xbc\xaf\x27\x1c)|(?P<pdf>%PDF-)"
 )
 """The beginnings of files that are not plain text, although they may hold text."""
 
@@ -50,8 +65,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def is_compressed(head: bytes) -> bool:
-    """Whether a file that begins with `head` is gzip or zstd."""
-    return head.startswith((GZIP, ZSTD)) or ZSTD_SKIPPABLE.match(head) is not None
+    """Whether a file that begins with `head` is gzip, zstd, bzip2 or xz."""
+    return head.startswith((GZIP, ZSTD, XZ)) or bool(
+        ZSTD_SKIPPABLE.match(head) or BZIP2.match(head)
+    )
 
 
 def unpacked(file: BinaryIO, suffix: str) -> Iterator[bytes]:
@@ -64,7 +81,7 @@ def unpacked(file: BinaryIO, suffix: str) -> Iterator[bytes]:
       Unusable: the data are corrupt, end too early (`cut`), are compressed twice, or expand as no
         text does.
     """
-    head = file.read(4)
+    head = file.read(MARK_BYTES)
     file.seek(0)
     mark = COMPRESSED_SUFFIXES.get(suffix, b"")
     if len(head) < len(mark) and mark.startswith(head):
@@ -73,11 +90,17 @@ def unpacked(file: BinaryIO, suffix: str) -> Iterator[bytes]:
         return iter(lambda: file.read(PLAIN_PIECE), b"")
     if head.startswith(GZIP):
         return _decompressed(file, GZIP_PIECE, lambda: zlib.decompressobj(31))
-    return _decompressed(file, ZSTD_PIECE, zstandard.ZstdDecompressor().decompressobj)
+    if head.startswith(XZ):
+        return _decompressed(
+            file, SMALL_PIECE, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY)
+        )
+    if BZIP2.match(head):
+        return _decompressed(file, SMALL_PIECE, bz2.BZ2Decompressor)
+    return _decompressed(file, SMALL_PIECE, zstandard.ZstdDecompressor().decompressobj)
 
 
 def _decompressed(file: BinaryIO, size: int, member: Callable[[], Any]) -> Iterator[bytes]:
-    """Output of the members (gzip) or frames (zstd) that `file` is made of.
+    """Output of the members (gzip), frames (zstd) or streams (bzip2, xz) that `file` is made of.
 
     Args:
       size: bytes to read at a time.
@@ -90,7 +113,7 @@ def _decompressed(file: BinaryIO, size: int, member: Callable[[], Any]) -> Itera
         while data := data if inside else data.lstrip(b"\0"):  # zeros may follow a member
             try:
                 piece = engine.decompress(data)
-            except (zlib.error, zstandard.ZstdError) as error:
+            except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError) as error:
                 raise Unusable(UNREADABLE, f"cannot be decompressed ({error})") from None
             if piece and first:
                 _refuse_compressed_twice(piece)
@@ -108,7 +131,7 @@ def _decompressed(file: BinaryIO, size: int, member: Callable[[], Any]) -> Itera
 
 
 def _refuse_compressed_twice(piece: bytes) -> None:
-    if is_compressed(piece[:4]):
+    if is_compressed(piece[:MARK_BYTES]):
         raise Unusable(NOT_TEXT, "compressed twice")
 
 

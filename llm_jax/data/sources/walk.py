@@ -5,35 +5,46 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.data.sources.left_out import NOT_TEXT, UNREADABLE, LeftOut
 from llm_jax.data.sources.unpack import COMPRESSED_SUFFIXES
 
+HTML_SUFFIXES = {".html", ".htm", ".xhtml"}
+WARC_SUFFIXES = {".warc", ".wet"}
+TAR_SUFFIXES = {".tar", ".tgz", ".tbz2", ".txz"}
 PROSE = {".txt", ".text", ".md", ".rst", ".org", ".adoc", ".tex"}
 SYSTEMS_CODE = {".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".swift", ".cs", ".java"}
 SCRIPTS = {".py", ".pyi", ".js", ".ts", ".jsx", ".tsx", ".rb", ".php", ".pl", ".lua", ".sh", ".sql"}
 OTHER_CODE = {".kt", ".scala", ".jl", ".r", ".hs", ".ml"}
 TEXT_SUFFIXES = PROSE | SYSTEMS_CODE | SCRIPTS | OTHER_CODE
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
-TABLES = {".csv", ".tsv", ".parquet", ".arrow", ".feather"}
-ARCHIVES = {".tar", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".lz4"}
-UNREAD_SUFFIXES = TABLES | ARCHIVES
+TABLE_SUFFIXES = {".csv", ".tsv", ".parquet", ".arrow", ".feather"}
+READ_SUFFIXES = (
+    TEXT_SUFFIXES | JSON_SUFFIXES | TABLE_SUFFIXES | HTML_SUFFIXES | WARC_SUFFIXES | TAR_SUFFIXES
+)
+"""Suffixes of the files of a folder that are read."""
+BYTE_CODE = "__pycache__"
+UNREAD_SUFFIXES = {".zip", ".7z", ".rar", ".lz4"}
 """Suffixes of files that may hold text, in a form that is not read."""
 
 
-def text_suffix(file: Path) -> str:
+def text_suffix(name: str) -> str:
     """The suffix before that of a compression, in lower case: `.jsonl` of `a.jsonl.gz`."""
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES.keys() - TAR_SUFFIXES:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
+def last_suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
 def unread(suffix: str) -> str:
     """The way out for a file with one of `UNREAD_SUFFIXES`."""
-    kind = "a table" if suffix in TABLES else "an archive"
-    return f"{kind} ({suffix}): write its texts to .jsonl or .txt files"
+    return f"an archive ({suffix}): unpack it, or make it a .tar"
 
 
 def files(path: Path, left_out: LeftOut) -> Iterator[Path]:
@@ -61,7 +72,10 @@ def files(path: Path, left_out: LeftOut) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         subfolders = []
+        saved = _saved_by_datasets(entries)
         for entry in entries:
+            if saved is not None and entry.name not in saved and not entry.is_dir():
+                continue
             kind = _kind(entry, left_out)
             if kind == "folder":
                 subfolders.append(Path(folder, entry.name))
@@ -70,9 +84,27 @@ def files(path: Path, left_out: LeftOut) -> Iterator[Path]:
         waiting += reversed(subfolders)
 
 
+def _saved_by_datasets(entries: list[os.DirEntry[str]]) -> set[str] | None:
+    """Names of the tables in a folder that the `datasets` library saved; None if it is another.
+
+    `state.json` names them. What it caches in Arrow files beside them is not part of the set.
+    """
+    names = {entry.name: entry.path for entry in entries}
+    if "dataset_dict.json" in names and "state.json" not in names:
+        return set()
+    if "state.json" not in names or "dataset_info.json" not in names:
+        return None
+    try:
+        state = read_json(names["state.json"])
+        require_shape(state, {"_data_files": [{"filename": str}]})
+    except UserError:
+        return None
+    return {file["filename"] for file in state["_data_files"]}
+
+
 def _kind(entry: os.DirEntry[str], left_out: LeftOut) -> str:
     """What an entry is: "folder", "text", or "" if it is left out, which is recorded here."""
-    if entry.name == "__pycache__":  # byte code
+    if entry.name == BYTE_CODE:
         return ""
     if entry.name.startswith("."):
         left_out.skip("hidden", entry.path)
@@ -92,11 +124,15 @@ def _kind(entry: os.DirEntry[str], left_out: LeftOut) -> str:
     if not is_file:
         left_out.lose("not a regular file", entry.path, detail="a pipe, a socket or a device")
         return ""
-    suffix = text_suffix(Path(entry.name))
+    return "text" if is_read(entry.name, entry.path, left_out) else ""
+
+
+def is_read(name: str, path: str, left_out: LeftOut) -> bool:
+    """Whether the file `name` of a folder may be text, by its suffix; if not, it is recorded as
+    left out under its `path`."""
+    suffix = text_suffix(name)
     if suffix in UNREAD_SUFFIXES:
-        left_out.lose(NOT_TEXT, entry.path, detail=unread(suffix))
-        return ""
-    if suffix not in TEXT_SUFFIXES | JSON_SUFFIXES:
-        left_out.skip("not a text file's suffix", entry.path)
-        return ""
-    return "text"
+        left_out.lose(NOT_TEXT, path, detail=unread(suffix))
+    elif suffix not in READ_SUFFIXES:
+        left_out.skip("not a text file's suffix", path)
+    return suffix in READ_SUFFIXES

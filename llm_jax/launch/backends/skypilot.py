@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,14 @@ from llm_jax.config.extras import require_packages
 from llm_jax.launch.accelerators import TPU_RUNTIME, gce_type
 from llm_jax.launch.actions import Action, WriteLocalFile
 from llm_jax.launch.backends import Resource
+from llm_jax.launch.code import sums
 from llm_jax.launch.forms import shell_word
 from llm_jax.launch.mount import ROOT
+from llm_jax.launch.outside import outside_file
 from llm_jax.launch.spec import JobSpec, SkyPilot
 
+HOME = "~/llm-jax"
+"""Folder on a host in which llm_jax is installed."""
 GPU_NAMES = {"a100": "A100-80GB", "h100": "H100", "h200": "H200", "b200": "B200"}
 
 
@@ -22,6 +25,7 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
     """The task as SkyPilot's YAML has it."""
     backend, of = spec.backend, spec.slice_type
     assert isinstance(backend, SkyPilot)
+    python = f"{HOME}/venv/bin/python" if spec.code is not None else "python3"
     resources: dict[str, Any] = {"use_spot": spec.capacity == "spot"}
     bucket = spec.out.removeprefix("gs://").partition("/")[0]
     if of.kind == "tpu":
@@ -35,7 +39,6 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
         resources["infra"] = backend.infra
     if spec.image is not None:
         resources["image_id"] = f"docker:{spec.image}"
-    extras = {"tpu": "tpu,launch-gcp", "gpu": "gpu,launch-gcp", "cpu": "launch-gcp"}[of.kind]
     made: dict[str, Any] = {
         "name": spec.name,
         "resources": resources,
@@ -44,12 +47,22 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
         "envs": {"LLM_JAX_INCARNATION": str(incarnation)},
         "file_mounts": {f"{ROOT}/{bucket}": {"source": f"gs://{bucket}", "mode": "MOUNT"}},
         "run": "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK\n"
-        f"python3 -m llm_jax.launch.agent {shell_word(spec.out)}\n",
+        f"{python} -m llm_jax.launch.agent {shell_word(spec.out)}\n",
     }
     if spec.code is not None:
-        made["workdir"] = os.path.realpath(spec.code)
-        made["setup"] = f"pip install '.[{extras}]'\n"
+        made["setup"] = setup(spec)
     return made
+
+
+def setup(spec: JobSpec) -> str:
+    """Installs, on a host, what the job was launched with, from the mounted bucket."""
+    sent = shell_word(f"{ROOT}/{spec.out.removeprefix('gs://').rstrip('/')}/launch")
+    names = sorted(spec.sha256)
+    return (
+        f"set -eu\nmkdir -p {HOME}\n(cd {sent} && cp {' '.join(names)} {HOME}/)\n"
+        f"(cd {HOME} && sha256sum --check --quiet --strict) <<'END'\n{sums(spec.sha256)}END\n"
+        f"set -- {HOME}\n{outside_file('install.sh')}"
+    )
 
 
 def render(spec: JobSpec, incarnation: int) -> list[Action]:

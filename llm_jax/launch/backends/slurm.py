@@ -6,14 +6,18 @@ to start again once the records say that it would not help.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from dataclasses import dataclass
 
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
+from llm_jax.facts.hardware import CHIPS
+from llm_jax.launch.accelerators import Accelerator
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource
+from llm_jax.launch.backends.slurm_nccl import nccl_lines
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.forms import check_text, shell_word, slurm_file
 from llm_jax.launch.records import read_object, write_json
@@ -60,11 +64,15 @@ def script(spec: JobSpec, incarnation: int) -> str:
         f"--signal=B:TERM@{int(spec.grace_seconds) + 60}",
     ]
     if of.kind == "gpu":
-        options.append(f"--gpus-per-node={of.chip}:{of.chips_per_host}")
+        # Without the type, which each cluster spells in its own way; `check` looks at it.
+        options.append(f"--gpus-per-node={of.chips_per_host}")
+    if whole_machines(of):
+        options += ["--exclusive", "--mem=0"]
     for flag, value in (
         ("partition", backend.partition),
         ("account", backend.account),
         ("time", backend.time_limit),
+        ("switches", backend.switches),
     ):
         if value is not None:
             options.append(f"--{flag}={value}")
@@ -74,10 +82,11 @@ def script(spec: JobSpec, incarnation: int) -> str:
         *(f"#SBATCH {shell_word(option)}" for option in options),
         f"export LLM_JAX_INCARNATION={incarnation}",
         'export LLM_JAX_RESTARTS="${SLURM_RESTART_COUNT:-0}"',
+        *(nccl_lines(of.machine) if spec.hosts > 1 else []),
         # As one word, so that an open quote in it cannot take in what follows.
         *([f"eval {shell_word(backend.setup)}"] if backend.setup else []),
         # A lost task must not take the others along: they notice it, save what they can and leave.
-        f"srun --kill-on-bad-exit=0 --wait=0 {agent} &",
+        f"srun --kill-on-bad-exit=0 --wait=0 --cpu-bind=none {agent} &",
         "step=$!",
         "trap 'kill -TERM \"$step\"' TERM",
         'wait "$step"; code=$?',
@@ -91,6 +100,11 @@ def script(spec: JobSpec, incarnation: int) -> str:
         'exit "$code"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def whole_machines(of: Accelerator) -> bool:
+    """Whether the job takes every GPU of its nodes: then it gets their cores and memory too."""
+    return of.kind == "gpu" and of.chips_per_host == CHIPS[of.chip].chips_per_host
 
 
 class Driver:
@@ -107,8 +121,9 @@ class Driver:
         backend = self.spec.backend
         assert isinstance(backend, Slurm)
         partition = [f"--partition={backend.partition}"] if backend.partition else []
-        nodes = _run("sinfo", "--noheader", "--Node", "--format=%N %P", *partition).split("\n")
-        names = {line.split()[0] for line in nodes if line.strip()}
+        nodes = _run("sinfo", "--noheader", "--Node", "--format=%N %G", *partition).split("\n")
+        rows = dict(line.split(maxsplit=1) for line in nodes if line.strip())
+        names = set(rows)
         if backend.partition and not names:
             known = sorted(set(_run("sinfo", "--noheader", "--format=%R").split()))
             raise UserError(
@@ -120,6 +135,16 @@ class Driver:
             raise UserError(
                 f"The job needs {counted(self.spec.hosts, 'node')}, and {where} has {len(names)}: "
                 "lower job.slices."
+            )
+        of = self.spec.slice_type
+        fitting = [n for n, gres in rows.items() if gpus(gres, of.chip) >= of.chips_per_host]
+        if of.kind == "gpu" and self.spec.hosts > len(fitting):
+            seen = ", ".join(sorted(set(rows.values()))[:6])
+            raise UserError(
+                f"job.accelerator is {self.spec.accelerator!r}: the job needs "
+                f"{counted(self.spec.hosts, 'node')} with "
+                f"{counted(of.chips_per_host, f'{of.chip} GPU')}, and there are {len(fitting)} "
+                f"(sinfo shows {seen}): name another partition or accelerator."
             )
 
     def apply(self, action: Action) -> None:
@@ -180,6 +205,18 @@ def listing() -> list[dict[str, str]]:
         for name, state, comment in rows
         if comment.startswith(COMMENT)
     ]
+
+
+def gpus(gres: str, chip: str) -> int:
+    """GPUs of kind `chip` in a node's generic resources, such as `gpu:nvidia_h100:8(S:0-1)`.
+
+    A type that names no chip of the table, or no type, may be any kind.
+    """
+    found = 0
+    for kind, count in re.findall(r"gpu:(?:([\w.-]+):)?(\d+)", gres.lower()):
+        named = [c for c in CHIPS if c in kind and CHIPS[c].kind == "gpu"]
+        found += int(count) if not named or chip in named else 0
+    return found
 
 
 def _run(*argv: str, stdin: str | None = None, missing_ok: bool = False) -> str:

@@ -16,6 +16,7 @@ from llm_jax.config.extras import require_packages
 from llm_jax.launch.accelerators import TPU_RUNTIME, gce_type
 from llm_jax.launch.actions import Action
 from llm_jax.launch.backends import Resource, State
+from llm_jax.launch.code import sums
 from llm_jax.launch.outside import outside_file
 from llm_jax.launch.spec import JobSpec, Tpu
 
@@ -79,6 +80,9 @@ def _node(spec: JobSpec, backend: Tpu, incarnation: int) -> dict[str, Any]:
     }
     if spec.image is not None:
         metadata["llm-jax-image"] = spec.image
+    else:
+        metadata["llm-jax-install"] = outside_file("install.sh")
+        metadata["llm-jax-sha256"] = sums(spec.sha256)
     network = {"enable_external_ips": backend.external_ips}
     optional = {"network": backend.network, "subnetwork": backend.subnetwork}
     node: dict[str, Any] = {

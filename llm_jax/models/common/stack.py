@@ -147,18 +147,19 @@ def run_layers(
     """
     stack_of = [layer.stack for layer in layout.layers]
 
-    def layer(x_BTD: jax.Array, arrays: Params, cache: Cache, index: int) -> Any:
+    def layer(x_BTD: jax.Array, arrays: Params, cache: Cache, kind: Layer) -> Any:
         if compute.remat == "offload":
             x_BTD = checkpoint_name(x_BTD, BLOCK_INPUT)
-        graphdef, specs = declare(layout.layers[index].make, config)
+        graphdef, specs = declare(kind.make, config)
         arrays = jax.tree.map(lambda leaf, spec: gather_fsdp(leaf, spec.axes), arrays, specs)
-        block = nnx.merge(graphdef, arrays)
-        return block(x_BTD, shared, layout.layers[index].mask, cache)
+        return nnx.merge(graphdef, arrays)(x_BTD, shared, kind.mask, cache)
 
     # With nothing to gather and nothing to recompute, `checkpoint` would only copy what it saves.
     if compute.remat != "none" or axes_of(*GATHERED_AXES):
         policy = REMAT_POLICIES[compute.remat]
         layer = jax.checkpoint(layer, policy=policy, static_argnums=(3,), prevent_cse=False)
+    if not compute.scan_layers:
+        layer = jax.jit(layer, static_argnums=3)  # traced once for each kind, not for each layer
     cache_parts: list[Cache] = []
     routing_parts: list[Routing] = []
     for span in _spans(layout, compute.scan_layers):
@@ -172,7 +173,7 @@ def run_layers(
                 name = stack_of[span.first + i]
                 arrays = jax.tree.map(lambda leaf, j=used[name]: leaf[j], stacks[name])
                 cache = jax.tree.map(lambda leaf, i=i: leaf[i], caches)
-                x_BTD, cache, routing = layer(x_BTD, arrays, cache, span.first + i)
+                x_BTD, cache, routing = layer(x_BTD, arrays, cache, layout.layers[span.first + i])
                 used[name] += 1
                 made.append(cache)
                 routings += [] if routing is None else [routing]

@@ -1,0 +1,292 @@
+"""From sources to a folder of curated documents, with a report.
+
+    <out>/curation.json             recipe, sources, and what each step did
+    <out>/curation.html             the same, to look at
+    <out>/files.jsonl               every file that was read, with its hash
+    <out>/left_out.jsonl            what the sources could not give: file, line, reason
+    <out>/documents/NNNNN.jsonl.zst documents with what was done to them
+
+The sources are read here, one after the other, and cut into shards, which tasks in other processes
+read (`task.py`). The work folder beside `<out>` stays if the process is killed: the same call goes
+on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from llm_jax import __version__
+from llm_jax.config import UserError, to_dict
+from llm_jax.data.clean import Cleaner
+from llm_jax.data.corpus import Progress
+from llm_jax.data.curate import shards
+from llm_jax.data.curate.curated import DOCUMENTS, FORMAT, INFO, read_info
+from llm_jax.data.curate.cut import cut
+from llm_jax.data.curate.plan import Plan
+from llm_jax.data.curate.recipe import Recipe
+from llm_jax.data.curate.summary import summary
+from llm_jax.data.curate.tally import Tally
+from llm_jax.data.curate.workers import Workers
+from llm_jax.data.provenance import described_sources
+from llm_jax.data.sources import LeftOut, Source
+from llm_jax.data.sources.left_out import MOST_LEFT_OUT
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.runs.claim import only_writer
+from llm_jax.runs.files import new_folder, parents_of, short_name
+
+LEFT_OUT_FILE = "left_out.jsonl"
+Write = Callable[[Path, dict[str, Any]], None]
+"""Writes the report's page into a folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateSpec:
+    """The inputs and settings of a curation. Equal specs over equal files give equal documents.
+
+    Attributes:
+      tokenizer: counts tokens; None: only documents and bytes are counted.
+      strict, max_left_out: as for a build.
+    """
+
+    sources: tuple[Source, ...]
+    recipe: Recipe
+    cleaner: Cleaner = field(default_factory=Cleaner)
+    tokenizer: Tokenizer | None = None
+    strict: bool = False
+    max_left_out: float = MOST_LEFT_OUT
+
+    def left_out(self) -> LeftOut:
+        """An empty record of losses."""
+        return LeftOut(self.strict, self.max_left_out)
+
+    def fingerprint(self) -> str:
+        """Hex digest of all inputs and settings, including the files' contents."""
+        parts = {
+            "format": FORMAT,
+            "sources": [source.fingerprint() for source in self.sources],
+            "recipe": recipe_fingerprint(self.recipe),
+            "cleaner": asdict(self.cleaner),
+            "tokenizer": self.tokenizer.sha256 if self.tokenizer else None,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def recipe_fingerprint(recipe: Recipe) -> str:
+    """Hex digest of a recipe and of the files that its steps read."""
+    from llm_jax.data.sources import FileSource
+
+    files = [FileSource(Path(file)).fingerprint() for step in recipe.steps for file in step.files()]
+    return hashlib.sha256(json.dumps([to_dict(recipe), files]).encode()).hexdigest()
+
+
+def curate(
+    spec: CurateSpec,
+    out: Path,
+    progress: Progress,
+    *,
+    workers: int,
+    say: Callable[[str], None],
+    write_page: Write,
+    command: tuple[str, ...] = (),
+    overwrite: bool = False,
+) -> tuple[dict[str, Any], bool]:
+    """Curates into the folder `out`, unless that is already there.
+
+    Args:
+      workers: tasks at a time.
+      command: what runs a task on another machine, with its arguments (`Workers`).
+      say: takes warnings, one sentence each.
+
+    Returns:
+      The content of curation.json, and whether it had been there before.
+
+    Raises:
+      Held: another process is writing `out`.
+      UserError: a source or a step's file is wrong, nothing is left, or `out` holds something else.
+      OSError: reading or writing failed. Whatever `out` held before is still there.
+    """
+    fingerprint = spec.fingerprint()
+    if before := _curated_before(out, fingerprint, overwrite):
+        return before, True
+    with only_writer(out, "llm-jax data curate"), parents_of(Path(os.path.realpath(out))):
+        if before := _curated_before(out, fingerprint, overwrite):
+            return before, True  # by a process that has just ended
+        work = _work_folder(out, fingerprint)
+        tasks = partial(Workers, workers, say, command)
+        try:
+            info = _curate_into(spec, out, work, progress, tasks, write_page, overwrite)
+        except UserError as error:
+            if error.exit_code == UserError.exit_code:  # not a failure that a new start resumes
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(work)
+    return info, False
+
+
+def _curate_into(
+    spec: CurateSpec,
+    out: Path,
+    work: Path,
+    progress: Progress,
+    workers: Callable[[], Workers],
+    write_page: Write,
+    overwrite: bool,
+) -> dict[str, Any]:
+    plan = Plan(work, spec.recipe)
+    left_out = spec.left_out()
+    _prepare(plan, spec)
+    count, used = _run(plan, spec, left_out, progress, workers)
+    tally = Tally(plan.recipe.names())
+    for one in plan.tallies(range(count)):
+        tally.merge(one)
+    if not tally.left.held:
+        raise UserError(_why_empty(tally, left_out))
+    info = {
+        "format": FORMAT,
+        "fingerprint": spec.fingerprint(),
+        "recipe": to_dict(spec.recipe),
+        **summary(tally, counts_tokens=spec.tokenizer is not None),
+        "skipped": dict(left_out.skipped.most_common()),
+        "lost": left_out.summary(used),
+        "cleaner": asdict(spec.cleaner),
+        "tokenizer_sha256": spec.tokenizer.sha256 if spec.tokenizer else None,
+        "versions": {
+            "python": platform.python_version(),
+            "llm-jax": __version__,
+            "zstandard": version("zstandard"),
+        },
+    }
+    with new_folder(out, replace=overwrite) as folder:
+        info["sources"] = described_sources(spec.sources, folder)
+        info["shards"] = _collect(plan, count, folder / DOCUMENTS)
+        left_out.write(folder / LEFT_OUT_FILE)
+        info["tally"] = tally.to_dict()
+        write_page(folder, info)
+        text = json.dumps(info, indent=1, ensure_ascii=False) + "\n"
+        (folder / INFO).write_text(text, encoding="utf-8")
+    return info
+
+
+def _prepare(plan: Plan, spec: CurateSpec) -> None:
+    plan.steps_folder.mkdir(parents=True, exist_ok=True)
+    for step in spec.recipe.steps:
+        step.prepare(plan.steps_folder)
+    if spec.tokenizer:
+        plan.tokenizer.mkdir(exist_ok=True)
+        spec.tokenizer.save(plan.tokenizer)
+    plan.write()
+
+
+def _run(
+    plan: Plan,
+    spec: CurateSpec,
+    left_out: LeftOut,
+    progress: Progress,
+    workers: Callable[[], Workers],
+) -> tuple[int, int]:
+    """Runs all passes; returns the number of shards, and of documents that are not losses."""
+    with workers() as tasks:
+        count = used = 0
+        for so_far, drafts in cut(spec.sources, spec.cleaner, left_out, progress):
+            if not plan.is_done(0, count):
+                with shards.written(plan.shard(-1, count)) as add:
+                    for draft in drafts:
+                        add(draft)
+                tasks.submit(plan.folder, 0, count)
+            count, used = count + 1, so_far
+        left_out.check(used)
+        tasks.join()
+        for number, this in enumerate(plan.passes[:-1]):
+            if this.follows is None or count == 0:
+                continue
+            progress(f"comparing documents ({this.follows.kind})", 0, None)
+            if not plan.resolved(number).is_file():
+                tasks.submit(plan.folder, number, "resolve", count)
+                tasks.join()
+            for shard in range(count):
+                progress(f"applying the steps from {this.follows.kind} on", shard, count)
+                if not plan.is_done(number + 1, shard):
+                    tasks.submit(plan.folder, number + 1, shard)
+            tasks.join()
+    return count, used
+
+
+def _collect(plan: Plan, count: int, folder: Path) -> list[dict[str, Any]]:
+    """Puts the documents of the last pass into `folder`; returns what each file holds."""
+    folder.mkdir()
+    last = len(plan.passes) - 1
+    made: list[dict[str, Any]] = []
+    for shard in range(count):
+        path = plan.shard(last, shard)
+        sources: dict[str, int] = {}
+        size = 0
+        for draft in shards.read(path):
+            sources[draft.source] = sources.get(draft.source, 0) + 1
+            size += draft.num_bytes
+        if not sources:
+            continue
+        name = shards.name_of(len(made))
+        _same_file(path, folder / name)
+        made.append(
+            {
+                "file": f"{DOCUMENTS}/{name}",
+                "documents": sum(sources.values()),
+                "bytes": size,
+                "sources": sources,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+        )
+    return made
+
+
+def _same_file(path: Path, other: Path) -> None:
+    """A hard link, or a copy where the disk has none."""
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
+def _work_folder(out: Path, fingerprint: str) -> Path:
+    real = Path(os.path.realpath(out))
+    return real.with_name(f".{short_name(real.name)}.curate-{fingerprint[:12]}")
+
+
+def _curated_before(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Any] | None:
+    """The curation.json in `out` if it has this fingerprint; None if `out` may be written."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / INFO).is_file():
+        raise UserError(f"--out {str(out)!r} exists and holds no curation: choose another folder.")
+    info = read_info(out)
+    if info["fingerprint"] == fingerprint:
+        return info
+    if overwrite:
+        return None
+    raise UserError(
+        f"--out {str(out)!r} holds a curation of other inputs or settings: choose another folder, "
+        "or give --overwrite."
+    )
+
+
+def _why_empty(tally: Tally, left_out: LeftOut) -> str:
+    dropped = {
+        name: int(sum(amount[0] for amount in step.dropped.held.values()))
+        for name, step in tally.steps.items()
+    }
+    most = [f"{name} {count:,}" for name, count in dropped.items() if count]
+    why = [f"{reason} {count:,}" for reason, count in left_out.dropped().items()]
+    if most:
+        return f"The recipe dropped every document ({', '.join(most)}): loosen its thresholds."
+    listed = ", ".join(why) or "no text file was found"
+    return f"There is no document to curate ({listed}): check --input."

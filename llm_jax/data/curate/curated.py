@@ -1,0 +1,93 @@
+"""A curated folder as sources of documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError, read_json, require_shape
+from llm_jax.data.curate import shards
+from llm_jax.data.provenance import FILES_FILE
+from llm_jax.data.sources import Document, LeftOut
+
+INFO = "curation.json"
+DOCUMENTS = "documents"
+FORMAT = 1
+"""Raised whenever the same inputs come to give other documents."""
+SHAPE: dict[str, Any] = {
+    "format": int,
+    "fingerprint": str,
+    "documents": {"in": int, "out": int},
+    "shards": [{"file": str, "documents": int, "sources": {str: int}, "sha256": str}],
+}
+
+
+def is_curated(path: Path) -> bool:
+    """Whether `path` is a folder that `llm-jax data curate` has written."""
+    return (path / INFO).is_file()
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """The curation.json in `folder`; raises `UserError` if it is damaged or of a newer version."""
+    path = folder / INFO
+    info = read_json(path)
+    try:
+        require_shape(info, SHAPE)
+    except UserError as error:
+        raise UserError(f"{path} is damaged ({error}): curate again.") from None
+    if info["format"] > FORMAT:
+        raise UserError(
+            f"{path} has format {info['format']}, and this version knows {FORMAT}: update llm-jax."
+        )
+    return info
+
+
+@dataclass(frozen=True)
+class CuratedSource:
+    """The documents that one source gave a curated folder, each with its licence and metadata.
+
+    Attributes:
+      described: what the source said of itself when it was curated.
+    """
+
+    folder: Path
+    name: str
+    described: dict[str, Any]
+    fingerprint_: str
+    files: tuple[str, ...]
+
+    def fingerprint(self) -> str:
+        return f"{self.fingerprint_} {self.name}"
+
+    def describe(self) -> dict[str, Any]:
+        with (self.folder / FILES_FILE).open(encoding="utf-8") as lines:
+            files = [row for row in map(json.loads, lines) if row.pop("source") == self.name]
+        return {**self.described, "files": files, "curation": self.fingerprint_}
+
+    def documents(self, left_out: LeftOut) -> Iterator[Document]:
+        for file in self.files:
+            for draft in shards.read(self.folder / file):
+                if draft.source == self.name:
+                    yield Document(
+                        text=draft.text,
+                        source=draft.file,
+                        licence=draft.licence,
+                        line=draft.line,
+                        metadata={"language": draft.language, **draft.metadata},
+                        source_name=draft.source,
+                        class_=draft.class_,
+                    )
+
+
+def curated_sources(folder: Path) -> list[CuratedSource]:
+    """A source for each one that gave documents to the curated `folder`."""
+    info = read_info(folder)
+    made = []
+    for name, described in {one["name"]: one for one in info["sources"]}.items():
+        files = tuple(one["file"] for one in info["shards"] if one["sources"].get(name))
+        if files:
+            made.append(CuratedSource(folder, name, described, info["fingerprint"], files))
+    return made

@@ -1,0 +1,230 @@
+"""Files behind an address, by fsspec: gs://, s3://, hf://, https://, memory:// and others.
+
+A file is copied to a temporary file, one at a time: formats such as Parquet are read from their
+end, compressed data are checked before they are used, and the hash in the provenance is that of
+what was read. So the largest file must fit on the disk, and none in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit, urlunsplit
+
+from llm_jax.config import UserError, secrets
+from llm_jax.config.extras import require_packages
+from llm_jax.data.sources import walk
+from llm_jax.data.sources.left_out import UNREADABLE, LeftOut, Unusable, printable
+from llm_jax.runs.disk_errors import FULL
+
+ADDRESS = re.compile(r"(?:[a-z0-9]+::)*(?!file:|local:)([a-z][a-z0-9+.-]*)://")
+PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "hf": "huggingface_hub"}
+"""Protocol → the package beside fsspec that it needs."""
+WEB = ("http", "https")
+LOGGERS = ("fsspec", "gcsfs", "s3fs", "aiobotocore", "botocore", "huggingface_hub")
+"""They print the tracebacks of errors that are explained here."""
+VERSIONS = ("ETag", "etag", "md5Hash", "crc32c", "content_hash", "blob_id")
+"""Fields in which file systems say which content a file has."""
+TRIES = 3
+WAIT_SECONDS = 1.0
+"""Before the second try; twice as long before the third."""
+
+
+class Unreachable(UserError):
+    """A network or a service that fails: another try may succeed."""
+
+    exit_code = 1
+
+
+def is_address(path: object) -> bool:
+    return isinstance(path, str) and ADDRESS.match(path) is not None
+
+
+def shown(address: str) -> str:
+    """The address as provenance and errors have it: without its password, and without the query,
+    in which signed addresses have their key."""
+    parts = urlsplit(address)
+    if parts.scheme not in WEB:
+        return printable(secrets.redact(address))
+    host = parts.netloc.rpartition("@")[2]
+    return printable(urlunsplit((parts.scheme, host, parts.path, "", "")))
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file behind an address.
+
+    Attributes:
+      name: its address, as errors and provenance have it.
+      key: its name below the address that the user gave.
+      version: changes whenever its content does; empty if the file system does not say.
+      size: in bytes, None if not known.
+    """
+
+    file_system: Any
+    path: str
+    name: str
+    key: str
+    version: str
+    size: int | None
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """A copy of the file, which is gone at the end.
+
+        Raises:
+          Unusable: it is gone, or may not be read.
+          Unreachable: three tries to read it have failed.
+          OSError: the disk is full.
+        """
+        with tempfile.TemporaryDirectory(prefix="llm-jax-", ignore_cleanup_errors=True) as folder:
+            copy = Path(folder, "copy")
+            self._fetch(copy)
+            with copy.open("rb") as stream:
+                yield stream
+
+    def _fetch(self, to: Path) -> None:
+        for number in range(TRIES):
+            try:
+                self.file_system.get_file(self.path, str(to))
+                if self.size is None or to.stat().st_size == self.size:
+                    return
+                why = f"{to.stat().st_size:,} of {self.size:,} bytes came"
+            except FileNotFoundError:
+                raise Unusable(UNREADABLE, "it is gone") from None
+            except PermissionError as error:
+                raise Unusable(UNREADABLE, _reason(error)) from None
+            except Exception as error:  # whatever the file system's library raises
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise
+                why = _reason(error)
+            if number < TRIES - 1:
+                time.sleep(WAIT_SECONDS * 2**number)
+        raise Unreachable(
+            f"{self.name} cannot be read, in {TRIES} tries ({why}): check the network, and run "
+            "this again."
+        )
+
+    def stamp(self, stream: BinaryIO | None = None) -> int:
+        return hash((self.version, self.size))
+
+
+def remote_files(address: str, left_out: LeftOut) -> Iterator[RemoteFile]:
+    """The file at `address`, those that match it if it has `*`, or those of its folder that may be
+    text; in the order of their names.
+
+    Raises:
+      UserError: there is none, the address cannot be read, or a package is missing.
+    """
+    file_system, root = _opened(address)
+    with _explained(address):
+        found = _listed(file_system, root, address)
+    if not found:
+        raise UserError(f"--input '{shown(address)}' does not exist: check the address.")
+    alone = len(found) == 1 and next(iter(found)) == root
+    base = root.split("*")[0].rpartition("/")[0] if "*" in root else root
+    for path, info in sorted(found.items()):
+        if info.get("type") == "directory":
+            continue
+        name = shown(file_system.unstrip_protocol(path))
+        key = PurePosixPath(path).name if alone else path.removeprefix(base).strip("/")
+        if not alone and not _is_read(key, name, left_out):
+            continue
+        size = info.get("size")
+        yield RemoteFile(file_system, path, name, key, _version(info), size)
+
+
+def _opened(address: str) -> tuple[Any, str]:
+    """The file system, and the path in it."""
+    found = ADDRESS.match(address)
+    assert found is not None
+    if "::" in address:
+        raise UserError(
+            f"--input '{shown(address)}' joins several addresses: give one, such as gs://bucket/data."
+        )
+    needed = PACKAGES.get(found[1], "aiohttp" if found[1] in WEB else "fsspec")
+    require_packages(f"Reading {found[1]}://", "fsspec", *({needed} - {"fsspec"}))
+    import fsspec
+
+    for library in LOGGERS:
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    if found[1] not in fsspec.available_protocols():
+        raise UserError(
+            f"--input '{shown(address)}' has the protocol {found[1]!r}, which fsspec does not "
+            "know: use gs, s3, hf, https or another of its own."
+        )
+    with _explained(address):
+        return fsspec.core.url_to_fs(address)
+
+
+def _listed(file_system: Any, root: str, address: str) -> dict[str, Any]:
+    """Path → what the file system says of it."""
+    if "*" in root:
+        return file_system.glob(root, detail=True)
+    if ADDRESS.match(address)[1] in WEB:  # type: ignore[index]
+        is_folder = root.endswith("/")
+        return file_system.find(root, detail=True) if is_folder else {root: file_system.info(root)}
+    info = file_system.info(root)
+    return {root: info} if info["type"] == "file" else file_system.find(root, detail=True)
+
+
+@contextlib.contextmanager
+def _explained(address: str) -> Iterator[None]:
+    """Turns what a file system's library raises into one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        cause = error.__cause__  # HTTP's file system says so of every failure
+        if cause is not None and getattr(cause, "status", None) != 404:
+            raise _unreadable(address, cause) from None
+        raise UserError(f"--input '{shown(address)}' does not exist: check the address.") from None
+    except ImportError as error:
+        raise UserError(
+            f"--input '{shown(address)}' needs a package that is not installed ({error}): install "
+            "it."
+        ) from None
+    except Exception as error:  # each library has its own
+        raise _unreadable(address, error) from None
+
+
+def _unreadable(address: str, error: BaseException) -> UserError:
+    return UserError(
+        f"--input '{shown(address)}' cannot be read ({_reason(error)}): check the address, the "
+        "network, and that credentials are set where its library looks for them."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The error in one line, without addresses, which may have a key."""
+    words = re.sub(r"\S+://\S+", "…", " ".join(str(error).split()))
+    return secrets.redact(f"{type(error).__name__}: {words}" if words else type(error).__name__)[
+        :200
+    ]
+
+
+def _is_read(key: str, name: str, left_out: LeftOut) -> bool:
+    parts = PurePosixPath(key).parts
+    if walk.BYTE_CODE in parts:
+        return False
+    if any(part.startswith(".") for part in parts):
+        left_out.skip("hidden", name)
+        return False
+    return walk.is_read(parts[-1] if parts else "", name, left_out)
+
+
+def _version(info: dict[str, Any]) -> str:
+    """What says which content a file has; empty if nothing does."""
+    pointer = info.get("lfs")  # of Hugging Face: the file's own hash
+    for value in (getattr(pointer, "sha256", None), *(info.get(name) for name in VERSIONS)):
+        if value:
+            return str(value)
+    return ""
