@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch import job
     from llm_jax.launch.cluster.preflight import findings
     from llm_jax.launch.cluster.saving import check_local
+    from llm_jax.launch.pinned import check_image
 
     spec = job_spec(args)
     require(
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     job.check_packages(spec)
     job.check_mesh(spec, trained)
     check_local(spec, trained)
+    check_image(spec.image)
     found = findings(spec, trained)
     count = Counter(one.level for one in found)
     return {

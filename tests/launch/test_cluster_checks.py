@@ -81,6 +81,10 @@ ERRORS = {
     "no such nodes": (having(), {"accelerator": "v6e-256"}, "and the cluster has none"),
     "not ready": (having(nodes=[node("pool-0", ready=i > 0, **V5P) for i in range(16)]), {},
                   "and the cluster has none"),
+    "spot nodes alone": (
+        having(nodes=[node(f"p{i % 2}", gke_spot="true", **V5P) for i in range(32)]), {},
+        "and the cluster has none",
+    ),
     "no spot nodes": (having(), {"capacity": "spot"}, "gke-spot=true"),
     "no identity": (project(cluster={}), {}, "has no Workload Identity"),
     "blind nodes": (project(pools=[pool(*POOL, metadata="GCE_METADATA")]), {},
@@ -208,6 +212,15 @@ def test_the_verb_reports_all_of_it(world, google, bucket, run_json, capsys):
     assert "ERROR    The cluster has no Cloud Storage FUSE driver" in printed
     assert printed.endswith("demo cannot be launched as it is\n")
     assert [r for r in world.requests if r == f"POST {JOBSETS}"] == []
+
+
+def test_a_tag_is_refused_before_the_cluster_is_asked(world, run_json, capsys):
+    words = ["launch", "preflight", run_json, "--out", "gs://b/demo", "--backend", "gke"]
+    with pytest.raises(SystemExit) as left:
+        main([*words, "--image", "registry/llm-jax:1", "--accelerator", "cpu-1"])
+    assert left.value.code == 78
+    assert "a tag may name another image tomorrow" in capsys.readouterr().err
+    assert world.requests == []
 
 
 def test_launching_stops_at_the_first_error(world, google, make_spec):

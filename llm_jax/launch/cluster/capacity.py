@@ -16,6 +16,10 @@ GPU_FAMILY = {"a100": "NVIDIA_A100_80GB", "h100": "NVIDIA_H100", "h200": "NVIDIA
               "b200": "NVIDIA_B200", "a3-megagpu-8g": "NVIDIA_H100_MEGA"}  # fmt: skip
 
 
+TAINTED = {"spot": {"gke-spot"}, "flex-start": {"gke-flex-start", "gke-queued"}}
+"""Capacity → labels of its nodes, which have taints of the same names."""
+
+
 def capacity(world: World) -> Iterator[Finding]:
     """Whether the slices have nodes, or could get them."""
     ready = ready_slices(world)
@@ -56,11 +60,14 @@ def selector(world: World) -> dict[str, str]:
 
 def ready_slices(world: World) -> int:
     """Slices for which nodes are ready. A TPU slice is a node pool; a machine is any node."""
-    of, per_pool = world.spec.slice_type, Counter[str]()
+    spec, of, per_pool = world.spec, world.spec.slice_type, Counter[str]()
+    others = [labels for kind, labels in TAINTED.items() if kind != spec.capacity]
+    closed = {f"cloud.google.com/{name}" for labels in others for name in labels}
     for node in world.kube.nodes(selector(world)):
-        conditions = node["status"].get("conditions", [])
-        if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
-            per_pool[node["metadata"]["labels"].get("cloud.google.com/gke-nodepool", "")] += 1
+        labels, conditions = node["metadata"]["labels"], node["status"].get("conditions", [])
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        if ready and not [name for name in closed if labels.get(name) == "true"]:
+            per_pool[labels.get("cloud.google.com/gke-nodepool", "")] += 1
     if of.kind == "tpu" and of.machines > 1:
         return sum(count >= of.machines for count in per_pool.values())
     return sum(per_pool.values())
