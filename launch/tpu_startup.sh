@@ -87,7 +87,9 @@ attribute() { metadata "attributes/$1"; }
 
 wait_for_attribute() { # wait_for_attribute NAME: for the platform to set it, for $late s
   local until=$((SECONDS + late)) wait_for=1
-  until attribute "$1" > /dev/null || [ $? -ne 1 ] || [ "$SECONDS" -ge "$until" ]; do
+  until attribute "$1" > /dev/null; do
+    [ $? -eq 1 ] || leave 1 "the metadata server gave no answer for $1 in $patience s"
+    [ "$SECONDS" -lt "$until" ] || return
     say "$1 is not there yet"
     pause
   done

@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="SentencePiece model to count tokens with (default: only documents and bytes)",
     )
+    parser.add_argument(
+        "--format",
+        choices=("jsonl", "parquet"),
+        default="jsonl",
+        help="of the documents: JSON lines in zstd, or Parquet (default: %(default)s)",
+    )
     add_source_arguments(parser)
 
 
@@ -79,6 +85,7 @@ def curated(
         sources=sources_of(args),
         cleaner=cleaner_of(args),
         tokenizer=tokenizer,
+        format=getattr(args, "format", "jsonl"),
         strict=args.strict,
         max_left_out=args.max_left_out,
     )

@@ -107,7 +107,7 @@ def _infos(folders: dict[str, str]) -> dict[str, dict[str, Any]]:
         if infos[name]["tokenizer_sha256"] != infos[first]["tokenizer_sha256"]:
             raise UserError(
                 f"The source {name!r} has another tokenizer than {first!r}: build it again with "
-                f"--tokenizer {Path(folders[first], 'tokenizer.model')}."
+                f"--tokenizer {folders[first]}."
             )
     return infos
 

@@ -18,6 +18,7 @@ from llm_jax.config.codec import (
     to_dict,
     to_json,
 )
+from llm_jax.config.data import DataConfig
 from llm_jax.config.dataset_info import INFO_FILE, read_dataset_info
 from llm_jax.config.encoder import EncoderConfig
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
@@ -35,7 +36,6 @@ from llm_jax.config.run import RunConfig, check_vocabulary
 from llm_jax.config.training import (
     CheckpointConfig,
     ComputeConfig,
-    DataConfig,
     EvalConfig,
     OptimConfig,
     ParallelConfig,

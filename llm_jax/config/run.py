@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llm_jax.config.data import DataConfig
 from llm_jax.config.errors import MOST, check_seed, positive, require
 from llm_jax.config.extensions import check_name
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.training import (
     CheckpointConfig,
     ComputeConfig,
-    DataConfig,
     EvalConfig,
     OptimConfig,
     ParallelConfig,

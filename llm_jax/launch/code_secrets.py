@@ -34,10 +34,12 @@ ASSIGNED = re.compile(
 VALUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[!-~]{8,}")
 """What may be a secret of that name: a word with a letter and a digit."""
 PLACE = re.compile(
-    r"[$%{<]|\w\(|\[\w*\]|^\.?[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+(\.[A-Z]\w*)?$"
+    r"[${<]|%[sd(]|\w\(|\[\w*\]|^\.?[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+(\.[A-Z]\w*)?$"
     r"|^[a-z]+(_+[a-z0-9]+)+$"
 )
 """Of a value that is put in later, or is a name in a program."""
+PATTERN = re.compile(r"[()*\\]")
+"""Of an address that is a regular expression."""
 KEY_BODY = re.compile(
     r"KEY( BLOCK)?-----(?:\\[nr]|[\s\"'+])*(?:[A-Z][\w-]*: .*\s+)*[A-Za-z0-9+/]{40}"
 )
@@ -68,8 +70,9 @@ def secrets_of(path: Path, text: str) -> Iterator[tuple[int, str]]:
 def _found(path: Path, text: str) -> Iterator[tuple[int, str]]:
     for words, pattern in FOUND.items():
         for found in pattern.finditer(text):
-            key = "PRIVATE KEY" in found[0]
-            if KEY_BODY.search(found[0]) if key else not PLACE.search(found[0]):
+            key, address = "PRIVATE KEY" in found[0], "address" in words
+            made_later = PLACE.search(found[0]) or (address and PATTERN.search(found[0]))
+            if KEY_BODY.search(found[0]) if key else not made_later:
                 yield found.start(), f"it holds {words}"
     for found in ASSIGNED.finditer(text):
         value = found["value"]

@@ -60,10 +60,16 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    recipe: Recipe, source: Path | list[Path], out: Path, workers: int = 2, **more: Any
+    recipe: Recipe,
+    source: Path | list[Path],
+    out: Path,
+    workers: int = 2,
+    format: Any = "jsonl",
+    **more: Any,
 ) -> dict[str, Any]:
     paths = source if isinstance(source, list) else [source]
-    spec = CurateSpec(sources=tuple(FileSource(path) for path in paths), recipe=recipe)
+    sources = tuple(FileSource(path) for path in paths)
+    spec = CurateSpec(sources=sources, recipe=recipe, format=format)
     settings = {"say": silent_warning, "write_page": no_page} | more
     return curate(spec, out, silent, workers=workers, **settings)[0]
 
@@ -281,6 +287,22 @@ def test_ready_recipes_are_json_and_have_names() -> None:
     assert twice.names() == ["swallow", "near_duplicates", "swallow 2"]
     with pytest.raises(ConfigError, match="web-jp"):
         load_recipe("web-jp")
+
+
+def test_parquet_holds_the_same_documents(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    recipe = Recipe(steps=(GopherRepetition(), Pii(kinds=("email",))))
+    made = {}
+    for form in ("jsonl", "parquet"):
+        out = tmp_path / form
+        info = run(recipe, corpus, out, format=form)
+        files = [out / one["file"] for one in info["shards"]]
+        assert all(form in file.name for file in files)
+        made[form] = [draft for file in files for draft in shards.read(file)]
+    assert made["jsonl"] == made["parquet"] and len(made["jsonl"]) > 100
+    assert texts(tmp_path / "parquet") == [draft.text for draft in made["jsonl"]]
+    with pytest.raises(UserError, match="--overwrite"):
+        run(recipe, corpus, tmp_path / "jsonl", format="parquet")
 
 
 def test_a_full_disk_leaves_what_was_there(

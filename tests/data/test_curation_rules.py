@@ -104,9 +104,25 @@ def test_words_are_split_as_spacy_splits_them(text: str, words: str) -> None:
     assert words_of(text) == words.split()
 
 
+def test_long_runs_of_machine_text_take_no_time_that_grows_with_the_square() -> None:
+    """Each is a megabyte without a space, where the square would be 10^12 steps."""
+    for run in ("(" * 10**6, "a:b@" * 250_000, "x" * 10**6, "ab.cd:" * 170_000):
+        assert 1 <= len(words_of(run)) <= len(run)
+    assert words_of("(" * 2000) == ["("] * 2000
+
+
 @pytest.mark.parametrize(
     ("line", "sentences"),
     [("", 0), ("One", 1), ("One. Two", 2), ("Well... yes", 1), ('"Yes?" he said. (He did!)', 3)],
 )
 def test_sentences_begin_after_a_mark_that_ends_one(line: str, sentences: int) -> None:
     assert count_sentences(line) == sentences
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "1-", "(", "a@", "。", "\n", "a:", "あ", "\n脚注 ", "090-1234 "]
+)
+def test_a_text_of_one_mark_takes_no_time_that_grows_with_its_square(text: str) -> None:
+    long = text * (100_000 // len(text))
+    for step in RULES.values():
+        verdict(step, long)

@@ -98,6 +98,41 @@ def test_rows_without_text_are_counted(tmp_path: Path, name: str) -> None:
         assert ([document.text for document in documents], left_out.lost) == (texts, lost)
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "stream.arrow"])
+def test_times_and_numbers_are_metadata(tmp_path: Path, name: str) -> None:
+    second = 1_709_294_400
+    table = pa.table(
+        {
+            "text": ["a", "b"],
+            "ns": pa.array([second * 10**9 + 1, 2**62], pa.timestamp("ns")),
+            "zone": pa.array([second, second], pa.timestamp("s", "Asia/Tokyo")),
+            "far": pa.array([second, 2**40], pa.timestamp("s")),
+            "day": pa.array([19783, 0], pa.date32()),
+            "n": pa.array([1.5, None]),
+        }
+    )
+    write_table(tmp_path / name, table)
+    documents, left_out = read(tmp_path / name, metadata=("ns", "zone", "far", "day", "n"))
+    time, day = "2024-03-01T12:00:00", "2024-03-01"
+    assert dict(documents[0].metadata) == {
+        "ns": time,
+        "zone": "2024-03-01T21:00:00+09:00",
+        "far": time,
+        "day": day,
+        "n": "1.5",
+    }
+    assert sorted(documents[1].metadata) == ["day", "ns", "zone"]
+    assert not left_out.dropped()
+
+
+@pytest.mark.parametrize("name", ["a.md", "b.txt", "c"])
+def test_text_about_a_format_is_text(tmp_path: Path, name: str) -> None:
+    for number, text in enumerate(("WARC/1.0 is a format.", "PAR1 begins it.", "ARROW1 too.")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / name).write_text(text)
+        assert [d.text for d in read(tmp_path / str(number) / name)[0]] == [text]
+
+
 @pytest.mark.parametrize("suffix", PACKERS)
 @pytest.mark.parametrize("encoding", ["utf-8", "cp932", "utf-16-le"])
 @pytest.mark.parametrize(("kind", "delimiter"), [(".csv", ","), (".tsv", "\t")])

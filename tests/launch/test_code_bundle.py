@@ -114,6 +114,8 @@ secret: Optional[str] = None
 eos_token = "</s>"
 next_token_probabilities = {"a1": 1}
 url = "https://{user}:{password}@host"
+url = re.compile(r"https?://(?:\\S+(?::\\S*)?@)?host")
+url = "https://%s:%s@host" % (user, password)
 -----BEGIN PRIVATE KEY-----
 sha = "0123456789abcdef0123456789abcdef01234567"
 access_token: "$HF_TOKEN"

@@ -15,6 +15,9 @@ from test_slurm import HERE, require_slurm
 PROGRAM = """
 import sys
 sys.path[:0] = sys.argv[3:]
+from llm_jax.data.curate import shards
+shards.SHARD_BYTES = 20_000
+from llm_jax.cli import main
 main(["data", "curate", "--input", sys.argv[1], "--recipe", sys.argv[1] + ".json", "--out",
       sys.argv[2], "--workers", "4", "--json", *(["--run-tasks-with", WITH] if WITH else [])])
 """

@@ -4,7 +4,7 @@
     <out>/curation.html             the same, to look at
     <out>/files.jsonl               every file that was read, with its hash
     <out>/left_out.jsonl            what the sources could not give: file, line, reason
-    <out>/documents/NNNNN.jsonl.zst documents with what was done to them
+    <out>/documents/NNNNN.jsonl.zst (or .parquet) documents with what was done to them
 
 The sources are read here, one after the other, and cut into shards, which tasks in other processes
 read (`task.py`). The work folder beside `<out>` stays if the process is killed: the same call goes
@@ -27,9 +27,11 @@ from typing import Any
 
 from llm_jax import __version__
 from llm_jax.config import UserError, to_dict
+from llm_jax.config.extras import require_packages
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Progress
 from llm_jax.data.curate import shards
+from llm_jax.data.curate.collect import Format, collect
 from llm_jax.data.curate.curated import DOCUMENTS, FORMAT, INFO, read_info
 from llm_jax.data.curate.cut import cut
 from llm_jax.data.curate.plan import Plan
@@ -55,15 +57,24 @@ class CurateSpec:
 
     Attributes:
       tokenizer: counts tokens; None: only documents and bytes are counted.
+      format: of the documents' files: JSON lines in zstd, or Parquet.
       strict, max_left_out: as for a build.
+
+    Raises:
+      UserError: what `format` needs is not installed.
     """
 
     sources: tuple[Source, ...]
     recipe: Recipe
     cleaner: Cleaner = field(default_factory=Cleaner)
     tokenizer: Tokenizer | None = None
+    format: Format = "jsonl"
     strict: bool = False
     max_left_out: float = MOST_LEFT_OUT
+
+    def __post_init__(self) -> None:
+        if self.format == "parquet":
+            require_packages("Writing Parquet", "pyarrow", way_out="or give --format jsonl")
 
     def left_out(self) -> LeftOut:
         """An empty record of losses."""
@@ -77,6 +88,7 @@ class CurateSpec:
             "recipe": recipe_fingerprint(self.recipe),
             "cleaner": asdict(self.cleaner),
             "tokenizer": self.tokenizer.sha256 if self.tokenizer else None,
+            "documents": self.format,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -168,7 +180,7 @@ def _curate_into(
     }
     with new_folder(out, replace=overwrite) as folder:
         info["sources"] = described_sources(spec.sources, folder)
-        info["shards"] = _collect(plan, count, folder / DOCUMENTS)
+        info["shards"] = collect(plan, count, folder / DOCUMENTS, spec.format)
         left_out.write(folder / LEFT_OUT_FILE)
         info["tally"] = tally.to_dict()
         write_page(folder, info)
@@ -219,42 +231,6 @@ def _run(
                     tasks.submit(plan.folder, number + 1, shard)
             tasks.join()
     return count, used
-
-
-def _collect(plan: Plan, count: int, folder: Path) -> list[dict[str, Any]]:
-    """Puts the documents of the last pass into `folder`; returns what each file holds."""
-    folder.mkdir()
-    last = len(plan.passes) - 1
-    made: list[dict[str, Any]] = []
-    for shard in range(count):
-        path = plan.shard(last, shard)
-        sources: dict[str, int] = {}
-        size = 0
-        for draft in shards.read(path):
-            sources[draft.source] = sources.get(draft.source, 0) + 1
-            size += draft.num_bytes
-        if not sources:
-            continue
-        name = shards.name_of(len(made))
-        _same_file(path, folder / name)
-        made.append(
-            {
-                "file": f"{DOCUMENTS}/{name}",
-                "documents": sum(sources.values()),
-                "bytes": size,
-                "sources": sources,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-        )
-    return made
-
-
-def _same_file(path: Path, other: Path) -> None:
-    """A hard link, or a copy where the disk has none."""
-    try:
-        other.hardlink_to(path)
-    except OSError:
-        shutil.copyfile(path, other)
 
 
 def _work_folder(out: Path, fingerprint: str) -> Path:

@@ -70,8 +70,8 @@ class Recipe:
 WEB_EN = Recipe(
     steps=(
         Language(keep=("en",)),
-        GopherRepetition(),
         GopherQuality(),
+        GopherRepetition(),
         C4(terminal_punctuation=False),
         FineWeb(),
         NearDuplicates(),
@@ -103,8 +103,9 @@ RECIPES = {
     "books-ja": BOOKS_JA,
     "none": Recipe(),
 }
-"""FineWeb's order and thresholds (without the rule about the ends of lines, which it left out); for
-Japanese the rules of llm-jp-corpus, HojiChar and Swallow in turn."""
+"""FineWeb's thresholds, and its order but for Gopher's rules, of which the cheaper one, which also
+bounds the length of a text, comes first; C4 is without its rule about the ends of lines, as in
+FineWeb. For Japanese the rules of llm-jp-corpus, HojiChar and Swallow in turn."""
 
 
 def load_recipe(reference: str) -> Recipe:

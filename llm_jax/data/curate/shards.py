@@ -10,6 +10,7 @@ from pathlib import Path
 
 import zstandard
 
+from llm_jax.data.curate import parquet
 from llm_jax.data.curate.draft import Draft
 from llm_jax.runs.files import replacing
 
@@ -17,10 +18,6 @@ SHARD_BYTES = 8_000_000
 """A shard ends with the document that reaches this size. It does not depend on the number of
 processes, so neither does the result."""
 LEVEL = 3
-
-
-def name_of(shard: int) -> str:
-    return f"{shard:05d}.jsonl.zst"
 
 
 @contextlib.contextmanager
@@ -38,7 +35,10 @@ def written(path: Path) -> Iterator[Callable[[Draft], None]]:
 
 
 def read(path: Path) -> Iterator[Draft]:
-    """The documents of a shard, in order."""
+    """The documents of a shard or of a file of a curated folder, in order."""
+    if path.suffix == ".parquet":
+        yield from parquet.read(path)
+        return
     with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as unpacked:
         for line in io.TextIOWrapper(unpacked, encoding="utf-8", newline="\n"):
             yield Draft.of(json.loads(line))

@@ -62,6 +62,10 @@ CONTRACTION = re.compile(
     r"|(?P<who>[Ii]|[Yy]ou|[Hh]e|[Ss]he|[Ii]t|[Ww]e|[Tt]hey|[Tt]hat|[Tt]his|[Tt]here|[Ww]ho|[Ww]hat"
     r"|[Ww]hen|[Ww]here|[Ww]hy|[Hh]ow)(?P<verb>['’](?:m|d|ll|re|ve))"
 )
+PLAIN = re.compile(r"\w+|[^\w\s]")
+LONGEST = 1000
+"""Characters of a run that is cut as spaCy cuts it, which takes the square of its length; longer
+ones are machine text, and are cut at every mark."""
 REMEMBERED = 1 << 17
 """Runs of characters; a few tens of megabytes."""
 
@@ -89,6 +93,8 @@ def _cut(run: str) -> tuple[str, ...]:
     """The words of a run of characters without spaces."""
     if run.isalpha() and run.isascii():
         return ("can", "not") if run == "cannot" else (run,)
+    if len(run) > LONGEST:
+        return tuple(PLAIN.findall(run))
     before: list[str] = []
     after: list[str] = []
     while run and not _is_whole(run):

@@ -10,7 +10,7 @@ from llm_jax.data.sources.text_key import TextKey
 
 Format = Literal["text", "json", "csv", "tsv", "html", "warc", "tar", "parquet", "arrow"]
 JSON_BEGINS = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
-WARC_BEGINS = re.compile(rb"WARC/\d")
+WARC_BEGINS = re.compile(rb"WARC/\d\.\d+\r?\n")
 HTML_BEGINS = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)[\s>]", re.IGNORECASE)
 TABLES: tuple[Format, ...] = ("csv", "tsv", "parquet", "arrow")
 """Formats with named columns, which are known before a row is read."""
@@ -34,9 +34,9 @@ def format_of(suffix: str, head: bytes, text_key: TextKey) -> Format:
     A format with a mark at its beginning is known by it. A .txt file holds JSON records if it
     begins like one and has the text's fields, one without a known suffix if it begins like one.
     """
-    if head.startswith(b"PAR1"):
+    if head.startswith(b"PAR1\x15"):
         return "parquet"
-    if head.startswith(b"ARROW1"):
+    if head.startswith(b"ARROW1\0"):
         return "arrow"
     if head[257:262] == b"ustar":
         return "tar"

@@ -40,7 +40,7 @@ def rows(stream: BinaryIO, kind: str, paths: Sequence[str], encoding: Encoding) 
     batches = _parquet_batches if kind == "parquet" else _arrow_batches
     number = made = 0
     with _named():
-        for batch in batches(stream, paths):
+        for batch in _slices(batches(stream, paths)):
             names = batch.schema.names
             columns = [_values(column, encoding) for column in batch.columns]
             texts = (len(one) for column in columns for one in column if isinstance(one, str))
@@ -50,6 +50,13 @@ def rows(stream: BinaryIO, kind: str, paths: Sequence[str], encoding: Encoding) 
                 number += 1
                 bad = next((value for value in values if isinstance(value, Unusable)), None)
                 yield Row(number, bad or dict(zip(names, values, strict=True)))
+
+
+def _slices(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same rows, at most `MOST_ROWS` at a time: a writer of Arrow makes batches of any size."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, MOST_ROWS):
+            yield batch.slice(start, MOST_ROWS)
 
 
 @contextlib.contextmanager
@@ -163,14 +170,18 @@ def _column(schema: Any, path: str) -> str:
 
 
 def _values(column: Any, encoding: Encoding) -> list[Any]:
-    """The column as Python values; an `Unusable` in place of a text that is not valid."""
+    """The column as Python values; an `Unusable` in place of a text that is not valid, None in
+    place of a time that Python cannot hold, or whose zone is unknown."""
+    import pyarrow
     import pyarrow.types as types
 
     if types.is_binary(column.type) or types.is_large_binary(column.type):
         return [_decoded(raw, encoding) for raw in column.to_pylist()]
+    if types.is_timestamp(column.type) and column.type.unit == "ns":  # Python has microseconds
+        column = column.cast(pyarrow.timestamp("us", column.type.tz), safe=False)
     try:
         return column.to_pylist()
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError, KeyError):
         return [_value(one) for one in column]
 
 
@@ -186,3 +197,5 @@ def _value(one: Any) -> Any:
         return one.as_py()
     except UnicodeDecodeError as error:
         return Unusable("not utf-8", f"bytes {error.object[error.start : error.end].hex(' ')}")
+    except (ValueError, OverflowError, KeyError):
+        return None

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llm_jax.config import UserError, nearest
 from llm_jax.config.dataset_info import INTERNAL, Class
 from llm_jax.data.sources.document import Document
@@ -120,6 +122,8 @@ def _decoded(value: Any, errors: str = "strict") -> Any:
     """A record with text in place of bytes; raises `Unusable` if one is not UTF-8."""
     if isinstance(value, dict):
         return {name: _decoded(held, errors) for name, held in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
     if not isinstance(value, bytes):
         return value
     try:

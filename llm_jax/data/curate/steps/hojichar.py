@@ -14,7 +14,7 @@ from llm_jax.data.curate.step import Checks, Step
 
 BOARD = re.compile(
     r"\d{4}[年.\-/] *\d{1,2}[月.\-/] *\d{1,2}日*|コメント|SOLD OUT|レビュー|投稿|ページ"
-    r"|\([月火水木金土日]\)|質問|\d+話|楽天市場|-"
+    r"|\([月火水木金土日]\)|質問|\d話|楽天市場|-"
 )
 ELLIPSIS_LINE = re.compile(r"(?:\.{3}|…)\n")
 

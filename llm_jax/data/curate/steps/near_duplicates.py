@@ -14,6 +14,8 @@ from llm_jax.data.curate.hashing import token_hashes, windows
 from llm_jax.data.curate.step import Checks, JointStep
 from llm_jax.data.permutation import mix, seed_key
 
+MOST = 10_000
+"""Permutations of a signature."""
 CHUNK = 1 << 20
 """Hashes of shingles that are permuted at once, to bound the memory of a long document."""
 
@@ -40,6 +42,11 @@ class NearDuplicates(JointStep):
         for name in ("shingle", "bands", "rows_per_band"):
             value = getattr(self, name)
             require(0 < value <= 1000, f"near_duplicates.{name} is {value}: give 1 to 1,000.")
+        count = self.bands * self.rows_per_band
+        require(
+            count <= MOST,
+            f"near_duplicates.bands x rows_per_band is {count:,}: it must be at most {MOST:,}.",
+        )
 
     @property
     def columns(self) -> int:  # type: ignore[override]

@@ -1,0 +1,54 @@
+"""The files of a curated folder, from the shards of the last pass."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from llm_jax.data.curate import parquet, shards
+from llm_jax.data.curate.curated import DOCUMENTS
+from llm_jax.data.curate.plan import Plan
+
+Format = Literal["jsonl", "parquet"]
+SUFFIXES: dict[Format, str] = {"jsonl": "jsonl.zst", "parquet": "parquet"}
+
+
+def collect(plan: Plan, count: int, folder: Path, format_: Format) -> list[dict[str, Any]]:
+    """Puts the documents of the last pass into `folder`; returns what each file holds."""
+    folder.mkdir()
+    last = len(plan.passes) - 1
+    made: list[dict[str, Any]] = []
+    for shard in range(count):
+        path = plan.shard(last, shard)
+        sources: dict[str, int] = {}
+        size = 0
+        for draft in shards.read(path):
+            sources[draft.source] = sources.get(draft.source, 0) + 1
+            size += draft.num_bytes
+        if not sources:
+            continue
+        name = f"{len(made):05d}.{SUFFIXES[format_]}"
+        if format_ == "parquet":
+            parquet.write(shards.read(path), folder / name)
+        else:
+            _same_file(path, folder / name)
+        made.append(
+            {
+                "file": f"{DOCUMENTS}/{name}",
+                "documents": sum(sources.values()),
+                "bytes": size,
+                "sources": sources,
+                "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+            }
+        )
+    return made
+
+
+def _same_file(path: Path, other: Path) -> None:
+    """A hard link, or a copy where the disk has none."""
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, other)
