@@ -362,44 +362,6 @@ def schedule(starts: int, dice: random.Random) -> list[tuple[str, str]]:
     return list(zip(*drawn, strict=True))
 
 
-GRID = (
-    Storage(write_rate=1e5, read_rate=2e5),
-    Storage(write_rate=5e4, read_rate=1e5),
-    Storage(latency=0.05),
-    Storage(latency=0.1),
-)
-
-
-def times(folder: Path, processes: int) -> list[dict]:
-    """Seconds of saving and verifying on storage without faults, as the run's own files tell them,
-    beside what bytes and rates alone give."""
-    rows = []
-    for number, storage in enumerate(GRID):
-        run = Run(folder, f"times{number}", 2 * EVERY, processes, None)
-        if set(run.end(run.begin([storage] * processes), PATIENCE)) != {0}:
-            raise SystemExit(f"the run did not finish, see {run.log}.*")
-        took = []
-        for note in sorted(run.out.glob("checkpoints/*/_CHECKPOINT_METADATA")):
-            held = json.loads(note.read_text())
-            took.append((held["commit_timestamp_nsecs"] - held["init_timestamp_nsecs"]) / 1e9)
-        run.end(run.begin([storage] * processes), PATIENCE)  # finished: it only verifies
-        words = Path(f"{run.log}.0").read_text().partition("is undamaged: ")[2]
-        share = STATE_BYTES / processes
-        rows.append(
-            {
-                "processes": processes,
-                "write_rate": storage.write_rate,
-                "latency": storage.latency,
-                "save_seconds": [round(one, 1) for one in took],
-                "bytes_alone": round(share / storage.write_rate + share / storage.read_rate, 1),
-                "verified": words.partition("\n")[0],
-            }
-        )
-        print(json.dumps(rows[-1]), flush=True)
-        run.close()
-    return rows
-
-
 def prepare(folder: Path) -> None:
     """Compiles the library, builds the dataset, and sets what all starts share."""
     os.environ |= {
@@ -426,7 +388,6 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=51)
     parser.add_argument("--seed", type=int, default=20261127)
     parser.add_argument("--folder", type=Path, help="new folder for the runs, which is kept")
-    parser.add_argument("--times", action="store_true", help="measure saves without faults instead")
     parser.add_argument("--nursery", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.nursery:
@@ -437,9 +398,6 @@ def main() -> None:
         folder = args.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = folder.absolute()
         prepare(folder)
-        if args.times:
-            times(folder, args.processes)
-            return
         starts = math.ceil(args.faults / 3)
         steps = STEPS_PER_START * (starts + 1)
         started = time.monotonic()

@@ -21,7 +21,6 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +45,13 @@ from llm_jax.train.run_folder import (
     check_format,
     check_tokenizer,
 )
-from llm_jax.train.save_speed import SaveSpeed, save_speed
+from llm_jax.train.save_speed import Hold, SaveSpeed, save_speed
 from llm_jax.train.state import State, fresh_optimizer
 from llm_jax.train.sums import ITEM, Committed, SumsSave
 
 logging.getLogger("absl").addFilter(no_orbax_noise)
 
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
-
-
-@dataclass(frozen=True)
-class Hold:
-    """For how long a save held the loop, in seconds."""
-
-    waiting: float
-    """Until the save before it had ended."""
-    copying: float
-    """Until the state was in the host's memory, and all processes had begun."""
 
 
 class Checkpointer:

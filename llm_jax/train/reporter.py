@@ -20,12 +20,11 @@ from llm_jax.runs.history import History
 from llm_jax.runs.rollbacks import Rollback
 from llm_jax.runs.starts import accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
-from llm_jax.train.checkpoint import Hold
 from llm_jax.train.clock import Clock
 from llm_jax.train.metrics import Log
 from llm_jax.train.place import Place
 from llm_jax.train.run_folder import in_words
-from llm_jax.train.save_speed import SaveSpeed
+from llm_jax.train.save_speed import Hold, SaveSpeed
 from llm_jax.train.shares import Use
 from llm_jax.train.step import Metrics
 

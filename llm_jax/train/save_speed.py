@@ -60,6 +60,16 @@ class SaveSpeed:
         )
 
 
+@dataclass(frozen=True)
+class Hold:
+    """For how long a save held the loop, in seconds."""
+
+    waiting: float
+    """Until the save before it had ended."""
+    copying: float
+    """Until the state was in the host's memory, and all processes had begun."""
+
+
 def _mega(number: float) -> str:
     return f"{number / 1e6:,.1f}" if number >= 1e6 else f"{number / 1e6:.2g}"
 

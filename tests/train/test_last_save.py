@@ -16,6 +16,9 @@ from tiny import VOCAB, model_config, run_config
 
 from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig, to_json
 from llm_jax.config.grace import GRACE, grace_seconds
+from llm_jax.launch.agent import Agent
+from llm_jax.launch.folder import open_folder
+from llm_jax.launch.spec import JobSpec
 from llm_jax.train import save_speed
 from llm_jax.train.damage import saved_steps
 from llm_jax.train.loop import train
@@ -129,6 +132,15 @@ def test_a_save_that_hangs_costs_no_step(
 def test_a_grace_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=f"{GRACE} is '{text}': set it to the seconds"):
         grace_seconds({GRACE: text})
+
+
+def test_the_launcher_tells_the_grace(tmp_path: Path) -> None:
+    spec = JobSpec(
+        name="job", config="run.json", out=str(tmp_path), accelerator="cpu-1", grace_seconds=25
+    )
+    agent = Agent(open_folder(str(tmp_path)), spec, 0, {"LLM_JAX_PROCESS": "0"})
+    env = agent.trainer_environment("0000", {"address": "10.0.0.1", "port": 1234})
+    assert grace_seconds(env) == 25
 
 
 def test_the_time_that_is_left() -> None:

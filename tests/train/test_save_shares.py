@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,7 @@ def test_sums_are_no_item_to_restore() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 def test_processes_on_storage_that_stalls_and_fails() -> None:
     """`python benchmarks/saving.py` has 16 processes and 51 faults."""
     program = Path(__file__).parents[2] / "benchmarks" / "saving.py"
