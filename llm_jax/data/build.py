@@ -31,7 +31,7 @@ from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.fidelity import compare_sources
 from llm_jax.data.provenance import source_records
 from llm_jax.data.sources import LeftOut, Source
-from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_share, reasons
+from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_kept
 from llm_jax.data.streams import Splits, tokenise
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.base import Kind
@@ -153,7 +153,7 @@ def _built_before(
     if info is None:
         return None
     if info["fingerprint"] == fingerprint:
-        _check_losses(info["lost"], spec)
+        check_kept(info["lost"], strict=spec.strict, most=spec.max_left_out)
         return info
     if overwrite:
         return None
@@ -171,13 +171,6 @@ def _info_of(out: Path, overwrite: bool) -> dict[str, Any] | None:
         if not overwrite:
             raise
         return None
-
-
-def _check_losses(losses: dict[str, Any], spec: BuildSpec) -> None:
-    """Raises `UserError` if `spec` does not accept a dataset that was built with `losses`."""
-    if spec.strict and losses["count"]:
-        raise UserError(f"--strict is set, but the existing dataset lacks text: {reasons(losses)}.")
-    check_share(losses, spec.max_left_out)
 
 
 def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from curation_documents import documents
@@ -24,7 +25,9 @@ from llm_jax.config import ConfigError, UserError, from_dict
 from llm_jax.data.curate import shards
 from llm_jax.data.curate.curate import CurateSpec, curate
 from llm_jax.data.curate.curated import curated_sources
+from llm_jax.data.curate.quality_model import BUCKETS, QualityModel
 from llm_jax.data.curate.recipe import RECIPES, Recipe, load_recipe
+from llm_jax.data.curate.steps.classifier import Classifier
 from llm_jax.data.curate.steps.decontaminate import Decontaminate
 from llm_jax.data.curate.steps.gopher import GopherQuality, GopherRepetition
 from llm_jax.data.curate.steps.near_duplicates import NearDuplicates
@@ -65,11 +68,12 @@ def run(
     out: Path,
     workers: int = 2,
     format: Any = "jsonl",
+    strict: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     paths = source if isinstance(source, list) else [source]
     sources = tuple(FileSource(path) for path in paths)
-    spec = CurateSpec(sources=sources, recipe=recipe, format=format)
+    spec = CurateSpec(sources=sources, recipe=recipe, format=format, strict=strict)
     settings = {"say": silent_warning, "write_page": no_page} | more
     return curate(spec, out, silent, workers=workers, **settings)[0]
 
@@ -195,6 +199,68 @@ def test_the_same_call_finds_what_is_there(corpus: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="--overwrite"):
         run(RECIPE, corpus, out)
     assert run(RECIPE, corpus, out, overwrite=True)["documents"]["out"] < 400
+
+
+def test_a_step_file_that_changed_is_another_curation(corpus: Path, tmp_path: Path) -> None:
+    """A classifier is not text; a table of evaluation texts has columns of its own."""
+    file, out = tmp_path / "quality.safetensors", tmp_path / "out"
+    for bias, left in ((5.0, 400), (-5.0, None)):
+        QualityModel(np.zeros(BUCKETS, np.float32), bias).save(file, {})
+        recipe = Recipe(steps=(Classifier(file=str(file)),))
+        if left is None:
+            with pytest.raises(UserError, match="other inputs or settings"):
+                run(recipe, corpus, out)
+        else:
+            assert run(recipe, corpus, out)["documents"]["out"] == left
+    table = tmp_path / "questions.csv"
+    table.write_text("question,answer\n" + " ".join(f"word{i}" for i in range(40)) + ",a\n")
+    step = Decontaminate(against=(str(table),), text_key="question")
+    assert run(Recipe(steps=(step,)), corpus, tmp_path / "other")["documents"]["out"] == 400
+
+
+def test_sources_are_read_once_for_the_fingerprint(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path | str] = []
+    whole = FileSource.fingerprint
+    monkeypatch.setattr(
+        FileSource, "fingerprint", lambda source: asked.append(source.path) or whole(source)
+    )
+    run(Recipe(), corpus, tmp_path / "out")
+    assert asked == [corpus]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-200]), "is not what"),
+        (lambda file: file.unlink(), "is missing"),
+    ],
+)
+def test_documents_that_are_damaged_are_refused(
+    damage: Any, words: str, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(Recipe(), corpus, out)
+    damage(next((out / "documents").iterdir()))
+    with pytest.raises(UserError, match=words):
+        texts(out)
+
+
+def test_a_damaged_curation_can_be_replaced(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(Recipe(), corpus, out)
+    with pytest.raises(UserError, match="--strict"):
+        run(Recipe(), corpus, out, strict=True)
+    info = json.loads((out / "curation.json").read_text("utf-8"))
+    info["shards"][0]["file"] = "documents/../../elsewhere"
+    (out / "curation.json").write_text(json.dumps(info), encoding="utf-8")
+    with pytest.raises(UserError, match="elsewhere"):
+        curated_sources(out)
+    (out / "curation.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="--overwrite"):
+        run(Recipe(), corpus, out)
+    assert run(Recipe(), corpus, out, overwrite=True)["documents"]["out"] == 400
 
 
 def test_near_duplicates_and_paragraphs_are_found_across_sources(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ on from there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -41,7 +42,8 @@ from llm_jax.data.curate.tally import Tally
 from llm_jax.data.curate.workers import Workers
 from llm_jax.data.provenance import described_sources
 from llm_jax.data.sources import LeftOut, Source
-from llm_jax.data.sources.left_out import MOST_LEFT_OUT
+from llm_jax.data.sources.left_out import MOST_LEFT_OUT, Unusable, check_kept
+from llm_jax.data.sources.local import local_files
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder, parents_of, short_name
@@ -94,11 +96,21 @@ class CurateSpec:
 
 
 def recipe_fingerprint(recipe: Recipe) -> str:
-    """Hex digest of a recipe and of the files that its steps read."""
-    from llm_jax.data.sources import FileSource
-
-    files = [FileSource(Path(file)).fingerprint() for step in recipe.steps for file in step.files()]
+    """Hex digest of a recipe and of the files that its steps read, whatever they hold."""
+    files = [_digest(Path(file)) for step in recipe.steps for file in step.files()]
     return hashlib.sha256(json.dumps([to_dict(recipe), files]).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    """Hex digest of the names and bytes of a file, or of a folder's files; a path that cannot be
+    read is for the step to refuse."""
+    digest = hashlib.sha256()
+    with contextlib.suppress(OSError, Unusable):
+        for file in local_files(path, LeftOut()):
+            with file.open() as stream:
+                digest.update(os.fsencode(file.key) + b"\0")
+                digest.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
+    return digest.hexdigest()
 
 
 def curate(
@@ -128,15 +140,17 @@ def curate(
       OSError: reading or writing failed. Whatever `out` held before is still there.
     """
     fingerprint = spec.fingerprint()
-    if before := _curated_before(out, fingerprint, overwrite):
+    if before := _curated_before(out, spec, fingerprint, overwrite):
         return before, True
     with only_writer(out, "llm-jax data curate"), parents_of(Path(os.path.realpath(out))):
-        if before := _curated_before(out, fingerprint, overwrite):
+        if before := _curated_before(out, spec, fingerprint, overwrite):
             return before, True  # by a process that has just ended
         work = _work_folder(out, fingerprint)
         tasks = partial(Workers, workers, say, command)
         try:
-            info = _curate_into(spec, out, work, progress, tasks, write_page, overwrite)
+            info = _curate_into(
+                spec, fingerprint, out, work, progress, tasks, write_page, overwrite
+            )
         except UserError as error:
             if error.exit_code == UserError.exit_code:  # not a failure that a new start resumes
                 shutil.rmtree(work, ignore_errors=True)
@@ -147,6 +161,7 @@ def curate(
 
 def _curate_into(
     spec: CurateSpec,
+    fingerprint: str,
     out: Path,
     work: Path,
     progress: Progress,
@@ -165,7 +180,7 @@ def _curate_into(
         raise UserError(_why_empty(tally, left_out))
     info = {
         "format": FORMAT,
-        "fingerprint": spec.fingerprint(),
+        "fingerprint": fingerprint,
         "recipe": to_dict(spec.recipe),
         **summary(tally, counts_tokens=spec.tokenizer is not None),
         "skipped": dict(left_out.skipped.most_common()),
@@ -238,14 +253,22 @@ def _work_folder(out: Path, fingerprint: str) -> Path:
     return real.with_name(f".{short_name(real.name)}.curate-{fingerprint[:12]}")
 
 
-def _curated_before(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Any] | None:
+def _curated_before(
+    out: Path, spec: CurateSpec, fingerprint: str, overwrite: bool
+) -> dict[str, Any] | None:
     """The curation.json in `out` if it has this fingerprint; None if `out` may be written."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / INFO).is_file():
         raise UserError(f"--out {str(out)!r} exists and holds no curation: choose another folder.")
-    info = read_info(out)
+    try:
+        info = read_info(out)
+    except UserError:
+        if overwrite:
+            return None
+        raise
     if info["fingerprint"] == fingerprint:
+        check_kept(info["lost"], strict=spec.strict, most=spec.max_left_out)
         return info
     if overwrite:
         return None

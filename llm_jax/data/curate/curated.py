@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.data.curate import shards
 from llm_jax.data.provenance import FILES_FILE
 from llm_jax.data.sources import Document, LeftOut
+from llm_jax.data.sources.hashes import file_record
 
 INFO = "curation.json"
 DOCUMENTS = "documents"
 FORMAT = 1
 """Raised whenever the same inputs come to give other documents."""
+SHARD = re.compile(rf"{DOCUMENTS}/\w[\w.]*")
 SHAPE: dict[str, Any] = {
     "format": int,
     "fingerprint": str,
     "documents": {"in": int, "out": int},
+    "lost": {"count": int, "of": int, "reasons": {str: {"count": int, "first": str}}},
+    "sources": [{"name": str}],
     "shards": [{"file": str, "documents": int, "sources": {str: int}, "sha256": str}],
 }
 
@@ -37,7 +42,10 @@ def read_info(folder: Path) -> dict[str, Any]:
     try:
         require_shape(info, SHAPE)
     except UserError as error:
-        raise UserError(f"{path} is damaged ({error}): curate again.") from None
+        raise UserError(f"{path} is damaged ({error}): curate again with --overwrite.") from None
+    for shard in info["shards"]:
+        if not SHARD.fullmatch(shard["file"]):
+            raise UserError(f"{path} names the file {shard['file']!r}: it must be in {DOCUMENTS}/.")
     if info["format"] > FORMAT:
         raise UserError(
             f"{path} has format {info['format']}, and this version knows {FORMAT}: update llm-jax."
@@ -51,13 +59,14 @@ class CuratedSource:
 
     Attributes:
       described: what the source said of itself when it was curated.
+      files: path in the folder of each file that holds documents of it → its sha256.
     """
 
     folder: Path
     name: str
     described: dict[str, Any]
     fingerprint_: str
-    files: tuple[str, ...]
+    files: Mapping[str, str]
 
     def fingerprint(self) -> str:
         return f"{self.fingerprint_} {self.name}"
@@ -68,7 +77,9 @@ class CuratedSource:
         return {**self.described, "files": files, "curation": self.fingerprint_}
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
-        for file in self.files:
+        """Raises `UserError` if a file is not as it was written."""
+        for file, sha256 in self.files.items():
+            _require_whole(self.folder / file, sha256)
             for draft in shards.read(self.folder / file):
                 if draft.source == self.name:
                     yield Document(
@@ -87,7 +98,19 @@ def curated_sources(folder: Path) -> list[CuratedSource]:
     info = read_info(folder)
     made = []
     for name, described in {one["name"]: one for one in info["sources"]}.items():
-        files = tuple(one["file"] for one in info["shards"] if one["sources"].get(name))
+        files = {one["file"]: one["sha256"] for one in info["shards"] if one["sources"].get(name)}
         if files:
             made.append(CuratedSource(folder, name, described, info["fingerprint"], files))
     return made
+
+
+def _require_whole(path: Path, sha256: str) -> None:
+    """Raises `UserError` unless `path` has this hash."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            if file_record(path, stream)["sha256"] == sha256:
+                return
+        problem = "is not what `llm-jax data curate` wrote"
+    else:
+        problem = "is missing"
+    raise UserError(f"{path} {problem}: restore it, or curate again with --overwrite.")

@@ -146,6 +146,13 @@ def check_share(losses: dict[str, Any], most: float) -> None:
         )
 
 
+def check_kept(losses: dict[str, Any], *, strict: bool, most: float) -> None:
+    """Raises `UserError` if what an earlier call wrote has more `losses` than this one accepts."""
+    if strict and losses["count"]:
+        raise UserError(f"--strict is set, but what is in --out lacks text: {reasons(losses)}.")
+    check_share(losses, most)
+
+
 def reasons(losses: dict[str, Any]) -> str:
     """The reasons of a `LeftOut.summary`, each with its count and first place."""
     return ", ".join(
