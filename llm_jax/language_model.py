@@ -38,6 +38,8 @@ def load_model(
     Raises:
       UserError: there is no model, or its files cannot be used.
     """
+    from llm_jax.convert.kept_files import stop_ids
+
     folder = Path(path)
     if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
         from llm_jax.convert.hf_import import read_with, run_config
@@ -47,13 +49,15 @@ def load_model(
             raise UserError(f"{str(path)!r} is not a run: it has no step {step}. Leave step out.")
         theirs = tokenizer_of(folder, tokenizer)
         model, params = read_with(folder, theirs)
-        return LanguageModel(run_config(model, folder), params, theirs)
+        ends = stop_ids(folder, theirs)
+        return LanguageModel(run_config(model, folder), params, theirs, stop_ids=ends)
     from llm_jax.train.load import load_run
 
     if tokenizer is not None:
         raise UserError(f"{str(path)!r} is a run, which has its tokenizer: leave tokenizer out.")
     run = load_run(folder, step, verify=verify, trust_code=trust_code)
-    return LanguageModel(run.config, run.params, run.tokenizer, run.step)
+    ends = stop_ids(folder, run.tokenizer)
+    return LanguageModel(run.config, run.params, run.tokenizer, run.step, ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +70,14 @@ class LanguageModel:
       params: nested dict of float32 arrays.
       tokenizer: the tokenizer that the model was trained with.
       step: of the checkpoint; None for a Hugging Face folder.
+      stop_ids: ids that end a generated text; empty: that of `</s>`.
     """
 
     run: RunConfig
     params: dict[str, Any]
     tokenizer: Tokenizer
     step: int | None = None
+    stop_ids: tuple[int, ...] = ()
 
     @property
     def config(self) -> ModelConfig:
@@ -163,10 +169,10 @@ class LanguageModel:
 
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         compute = compute_for_inference(self.run.compute)
-        vocab_size, eos_id = self.tokenizer.vocab_size, self.tokenizer.eos_id
+        vocab_size, ends = self.tokenizer.vocab_size, self.stop_ids or (self.tokenizer.eos_id,)
         (text,), _ = generate_texts(
             self._prepared,
-            Decoder(self.config, compute, sampling, vocab_size, eos_id),
+            Decoder(self.config, compute, sampling, vocab_size, ends),
             self.tokenizer,
             [prompt],
             max_tokens=max_tokens,

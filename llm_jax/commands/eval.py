@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.convert.kept_files import stop_ids
     from llm_jax.data.mixture import run_shares
     from llm_jax.evals import held_out
     from llm_jax.evals.own_tasks import run_task
@@ -101,7 +102,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "lost": left_out.summary(used),
             "tasks": {},
         }
-        model = LanguageModel(trained.config, trained.params, tokenizer, trained.step)
+        ends = stop_ids(Path(args.run), tokenizer)
+        model = LanguageModel(trained.config, trained.params, tokenizer, trained.step, ends)
         for name in args.task:
             progress(name, 0, None)
             result["tasks"][name] = run_task(name, model)

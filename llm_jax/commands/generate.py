@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.convert.kept_files import stop_ids
     from llm_jax.infer.generator import Decoder, compute_for_inference, prepared
     from llm_jax.infer.sampling import GREEDY, Sampling
     from llm_jax.train.load import load_run
@@ -99,7 +100,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     model, compute = trained.config.model, compute_for_inference(trained.config.compute)
     decoder = Decoder(
-        model, compute, GREEDY if args.beams else sampling, tokenizer.vocab_size, tokenizer.eos_id
+        model,
+        compute,
+        GREEDY if args.beams else sampling,
+        tokenizer.vocab_size,
+        stop_ids(Path(args.run), tokenizer),
     )
     params = prepared(trained.params, model, compute)
     if args.beams:

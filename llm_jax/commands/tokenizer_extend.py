@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     size = sum(len(text.encode()) for text in sample)
 
     def per_token(tokenizer: Any) -> float:
-        return size / sum(len(ids) - 1 for ids in tokenizer.encode_documents(sample))
+        return size / sum(len(tokenizer.encode(text)) for text in sample)
 
     return {
         "path": str(args.out),

