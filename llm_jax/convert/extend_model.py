@@ -11,7 +11,6 @@ import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError
 from llm_jax.config.run import VOCAB_MULTIPLE
-from llm_jax.convert import kept_files
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.hf_import import write_run
 from llm_jax.data.tokenizers.extend import Extended
@@ -19,6 +18,7 @@ from llm_jax.models.common.parameter import Spec
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
 from llm_jax.runs.history import append, beginning
+from llm_jax.runs.imported import inherit
 from llm_jax.train.load import Run
 
 Params = dict[str, Any]
@@ -36,7 +36,7 @@ def write_extended(run: Run, source: Path, out: Path, extended: Extended) -> Run
     config = dataclasses.replace(run.config, name=out.name, out=str(out), model=model)
     with new_folder(out) as made:
         write_run(made, config, params, extended.tokenizer)
-        kept_files.inherit(source, made)
+        inherit(source, made)
         parent = {"run": str(source.absolute()), "name": run.config.name, "step": run.step}
         append(made, beginning(config, None, parent).entries[0])
     return config

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from llm_jax.config import read_bytes, read_json
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import write_bytes
+from llm_jax.runs.imported import FOLDER
 
-FOLDER = "imported"
-"""Subfolder of a run."""
 CONFIG, GENERATION = "config.json", "generation_config.json"
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -23,12 +21,6 @@ def keep(source: Path, run: Path) -> None:
         for path in sorted(source.glob(pattern)):
             if path.is_file():
                 write_bytes(run / FOLDER / path.name, read_bytes(path))
-
-
-def inherit(source: Path, run: Path) -> None:
-    """Copies what the run `source` keeps into a new run made of it, whose old ids are the same."""
-    if (source / FOLDER).is_dir():
-        shutil.copytree(source / FOLDER, run / FOLDER)
 
 
 def give_back(run: Path, out: Path) -> list[str]:

@@ -20,6 +20,7 @@ from llm_jax.runs import history as histories
 from llm_jax.runs import rollbacks
 from llm_jax.runs.files import write_text
 from llm_jax.runs.history import Entry, History, read_history, to_line
+from llm_jax.runs.imported import FOLDER
 from llm_jax.runs.places import folder_and_step
 from llm_jax.train import distributed
 from llm_jax.train.failures import Damaged
@@ -30,7 +31,7 @@ from llm_jax.train.run_folder import check_architecture, check_folder
 
 PARTIAL = ".branch.partial"
 """What is copied, until all of it is."""
-WHOLE = ("tokenizer.model", "tokenizer", "imported")
+WHOLE = ("tokenizer.model", "tokenizer", FOLDER)
 """Files and folders that a branch has as its parent has them."""
 COPIED = ("checkpoints", histories.FILE, METRICS_FILE, rollbacks.FILE, *WHOLE)
 

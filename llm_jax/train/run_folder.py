@@ -12,6 +12,7 @@ from llm_jax.config.migrations import too_new
 from llm_jax.data.tokenizers import Tokenizer, has_tokenizer
 from llm_jax.runs import history
 from llm_jax.runs.files import write_text
+from llm_jax.runs.imported import inherit
 from llm_jax.runs.plan_file import PLAN, PlanRecord, read_plan
 from llm_jax.train import distributed
 
@@ -87,6 +88,9 @@ def claim_folder(
         write_text(out / "run.json", to_json(config))
         if not has_tokenizer(out):
             tokenizer.save(out)
+        for line in lines:
+            if line.parent:
+                inherit(Path(line.parent["run"]), out)
     distributed.wait_for_all("the folder is claimed")
 
 

@@ -53,7 +53,11 @@ def test_a_run_begins_with_the_weights_of_another(
     parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     child = child_of(parent, tmp_path / "child")
+    licence = Path(parent.out, "imported", "LICENSE")
+    licence.parent.mkdir()
+    licence.write_text("Mr. Somebody's licence\n")
     result = train(child, init=parent.out)
+    assert Path(child.out, "imported", "LICENSE").read_bytes() == licence.read_bytes()
     said = capsys.readouterr().err
     assert f"weights of {parent.out}, step 2" in said
     begun, given = load_run(child.out, 0).params, load_run(parent.out).params
