@@ -10,6 +10,8 @@ used is counted, and listed in left_out.jsonl.
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.data.build import BuildSpec, VocabSpec, build
+    from llm_jax.data.build import BuildSpec, VocabSpec, build, check_out
     from llm_jax.data.tokenizers import Tokenizer
 
     tokenizer: Tokenizer | VocabSpec
@@ -89,24 +91,44 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             character_coverage=args.character_coverage,
             sample_bytes=args.sample_bytes,
         )
-    sources, cleaner = sources_of(args), cleaner_of(args)
-    if args.recipe is not None:
-        folder = args.out.with_name(f"{args.out.name}-curated")
-        curated(args, folder, tokenizer if isinstance(tokenizer, Tokenizer) else None,
-                overwrite=args.overwrite)  # fmt: skip
-        sources = curated_of(folder)
     spec = BuildSpec(
-        sources=sources,
-        cleaner=cleaner,
+        sources=sources_of(args),
+        cleaner=cleaner_of(args),
         tokenizer=tokenizer,
         validation_fraction=args.validation_fraction,
         seed=args.seed,
         strict=args.strict,
         max_left_out=args.max_left_out,
     )
+    made = None
+    if args.recipe is not None:
+        check_out(args.out)
+        folder = _beside(args.out)
+        counts_with = tokenizer if isinstance(tokenizer, Tokenizer) else None
+        whole = curated(args, folder, counts_with, overwrite=args.overwrite)
+        made = {name: whole[name] for name in ("out", "page", "documents", "lost")}
+        spec = replace(spec, sources=curated_of(folder))
     with ProgressReporter() as progress:
         info, built_before = build(spec, args.out, progress, args.overwrite)
-    return {"out": str(args.out), "built_before": built_before, **info}
+    return {"out": str(args.out), "built_before": built_before, "curated": made, **info}
+
+
+def _beside(out: Path) -> Path:
+    """Where the curated documents of the dataset `out` are."""
+    if out.name in ("", ".."):
+        out = Path(os.path.realpath(out))
+    return out.with_name(f"{out.name}-curated")
+
+
+def _curated_lines(made: dict[str, Any] | None) -> list[str]:
+    if made is None:
+        return []
+    came, left = made["documents"]["in"], made["documents"]["out"]
+    lost = loss_lines(made["lost"], Path(made["out"], "left_out.jsonl"))
+    return [
+        f"  curated    {came:,} in, {left:,} out; see {made['page']}",
+        *(f"  {line}" for line in lost),
+    ]
 
 
 def text(result: dict[str, Any]) -> str:
@@ -115,6 +137,7 @@ def text(result: dict[str, Any]) -> str:
     documents = result["documents"]
     lines = [
         f"{result['out']}: {'already built' if result['built_before'] else 'built'}",
+        *_curated_lines(result["curated"]),
         f"  documents  {documents['in']:,} in, {documents['out']:,} out "
         f"(dropped: {losses(result['dropped'])})",
         f"  licences   {', '.join(f'{name} {n:,}' for name, n in result['licences'].items())}",

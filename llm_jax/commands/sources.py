@@ -128,13 +128,14 @@ def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
     """The sources that the flags name; raises `UserError` if none is given, or one is missing."""
     from llm_jax.config.extensions import load_part
     from llm_jax.config.sources import input_spec, read_sources
-    from llm_jax.data.curate.curated import is_curated
+    from llm_jax.data.curate.curated import CuratedSource, is_curated
     from llm_jax.data.sources import OwnSource, StdlibSource, TfdsSource
 
     specs = [*map(input_spec, args.input), *(read_sources(args.sources) if args.sources else ())]
     sources: list[Source] = []
     for spec in specs:
         if is_curated(Path(spec.input)):
+            _refuse_options(spec)
             sources += curated_of(Path(spec.input))
         else:
             sources.append(_files(spec, args))
@@ -157,12 +158,29 @@ def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
         OwnSource(name, load_part("--source", name), _licence(args), args.class_, args.clean)
         for name in args.source
     ]
+    if args.licence and sources and all(isinstance(one, CuratedSource) for one in sources):
+        raise UserError(
+            f"--licence is {args.licence!r}, but all documents are curated, and have the licence "
+            "that `data curate` was given: leave it out here, and give it there."
+        )
     if not sources:
         raise UserError(
             "There is no text: give --input PATH, --sources FILE, --stdlib, --source FILE.py:NAME "
             "or --tfds NAME."
         )
     return tuple(sources)
+
+
+def _refuse_options(spec: SourceSpec) -> None:
+    """Raises `UserError` if `spec`, which names curated documents, has options."""
+    from llm_jax.config.sources import OPTIONS
+
+    given = [name for name in OPTIONS if getattr(spec, "class_" if name == "class" else name)]
+    if given:
+        raise UserError(
+            f"--input {spec.input!r} holds curated documents, which have their own {given[0]}: "
+            f"give {', '.join(given)} to `data curate` instead."
+        )
 
 
 def curated_of(folder: Path) -> tuple[Source, ...]:

@@ -25,6 +25,7 @@ from llm_jax.commands.text_report import coverage_text, loss_lines, losses
 from llm_jax.config import UserError
 from llm_jax.config.wording import counted
 from llm_jax.data.tokenizers.base import Kind
+from llm_jax.data.tokenizers.files import CAME_WITH
 from llm_jax.runs.files import new_folder, scratch, write_bytes
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out: Path = args.out
     if out.exists() and not args.overwrite:
         raise UserError(f"--out {str(out)!r} exists: choose another name, or give --overwrite.")
+    _refuse_other(out)
     if out.suffix == ".model" and args.kind == "byte-level":
         raise UserError(
             f"--out is {str(out)!r}, a SentencePiece model, which --kind byte-level does not make: "
@@ -95,6 +97,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "lost": left_out.summary(corpus.used),
         "licences": dict(corpus.licences),
     }
+
+
+def _refuse_other(out: Path) -> None:
+    """Raises `UserError` if `out` holds what is not a tokenizer, which --overwrite would take."""
+    if out.suffix == ".model":
+        return
+    if out.is_file():
+        raise UserError(f"--out {str(out)!r} is a file: name a folder, or a file *.model.")
+    others = [one.name for one in out.glob("*") if one.name not in CAME_WITH]
+    if others:
+        raise UserError(
+            f"--out {str(out)!r} holds {min(others)!r}, which is not part of a tokenizer: choose "
+            "another folder."
+        )
 
 
 def _write(tokenizer: Tokenizer, out: Path, overwrite: bool) -> None:

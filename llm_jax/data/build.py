@@ -135,6 +135,13 @@ def build(
     return info, False
 
 
+def check_out(out: Path) -> None:
+    """Raises `UserError` if `out` holds something other than a dataset."""
+    if not out.exists() or (out / INFO_FILE).is_file() or (out.is_dir() and not any(out.iterdir())):
+        return
+    raise UserError(f"--out {str(out)!r} exists and is not a dataset: choose another folder.")
+
+
 def _built_before(
     out: Path, spec: BuildSpec, fingerprint: str, overwrite: bool
 ) -> dict[str, Any] | None:
@@ -143,12 +150,9 @@ def _built_before(
     Raises:
       UserError: `out` holds something else, or has more losses than `spec` accepts.
     """
-    if not out.exists():
-        return None
+    check_out(out)
     if not (out / INFO_FILE).is_file():
-        if out.is_dir() and not any(out.iterdir()):
-            return None
-        raise UserError(f"--out {str(out)!r} exists and is not a dataset: choose another folder.")
+        return None
     info = _info_of(out, overwrite)
     if info is None:
         return None

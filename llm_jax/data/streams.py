@@ -101,6 +101,8 @@ class StreamWriter:
                 self._progress("tokenising bytes", self._done, self._corpus.num_bytes)
             if self._tokenizer.marks.shared:
                 np.array([self._tokenizer.eos_id], self._dtype).tofile(file)
+                if len(which):  # it ends the last document
+                    self.part_tokens[self._corpus.part_numbers[which[-1]]] += 1
         return np.memmap(path, self._dtype, mode="r"), np.array(keys, np.uint64)
 
     def _spells_special(self, text: str) -> bool:

