@@ -10,9 +10,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from llm_jax.commands.text_report import loss_lines
 from llm_jax.config import UserError
+
+if TYPE_CHECKING:
+    from llm_jax.data.sources import LeftOut
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,25 +41,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.curate.quality_model import train
+    from llm_jax.data.sources import LeftOut
 
     if args.out.exists() and not args.overwrite:
         raise UserError(f"--out {str(args.out)!r} exists: choose another file, or --overwrite.")
-    model, facts = train(*(_texts(paths, args.text_key) for paths in (args.good, args.bad)))
+    left_out = LeftOut()
+    examples = (_texts(paths, args.text_key, left_out) for paths in (args.good, args.bad))
+    model, facts = train(*examples)
     model.save(args.out, facts)
-    return {"out": str(args.out), **facts}
+    return {
+        "out": str(args.out),
+        **facts,
+        "lost": left_out.summary(facts["good"] + facts["bad"]),
+    }
 
 
-def _texts(paths: list[Path], text_key: str) -> Iterator[str]:
-    from llm_jax.data.sources import FileSource, LeftOut
+def _texts(paths: list[Path], text_key: str, left_out: LeftOut) -> Iterator[str]:
+    from llm_jax.commands.sources import curated_of
+    from llm_jax.data.curate.curated import is_curated
+    from llm_jax.data.sources import FileSource
 
     for path in paths:
-        for document in FileSource(path, text_key=text_key).documents(LeftOut()):
-            yield document.text
+        for source in (
+            curated_of(path) if is_curated(path) else (FileSource(path, text_key=text_key),)
+        ):
+            for document in source.documents(left_out):
+                yield document.text
 
 
 def text(result: dict[str, Any]) -> str:
-    return (
-        f"{result['out']}: trained on {result['good']:,} good and {result['bad']:,} bad documents\n"
-        f"  held out   {result['accuracy']:.1%} of a fifth of them are told right, AUC "
-        f"{result['auc']:.3f}"
-    )
+    lines = [
+        f"{result['out']}: trained on {result['good']:,} good and {result['bad']:,} bad documents",
+        f"  held out   a fifth of them: {result['accuracy']:.1%} are classified correctly, AUC "
+        f"{result['auc']:.3f}",
+        *loss_lines(result["lost"]),
+    ]
+    return "\n".join(lines)

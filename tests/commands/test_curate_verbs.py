@@ -182,8 +182,17 @@ def test_a_classifier_from_examples(
     out = tmp_path / "quality.safetensors"
     made = call_json(capsys, *verb, tmp_path / "bad.jsonl", "--out", out)
     assert (made["good"], made["bad"], made["accuracy"]) == (40, 40, 1.0)
+    assert made["lost"]["count"] == 0
     code, _, err = call(capsys, *verb, tmp_path / "bad.jsonl", "--out", out)
     assert code == 2 and "--overwrite" in err
+    with (tmp_path / "bad.jsonl").open("a") as file:
+        file.write("\n{\n")
+    call(capsys, "data", "curate", "--input", tmp_path / "bad.jsonl", "--recipe", "none", "--out",
+         tmp_path / "curated")  # fmt: skip
+    for bad, last in ((tmp_path / "curated", "  held out"), (tmp_path / "bad.jsonl", "1 of 81")):
+        code, said, _ = call(capsys, *verb, bad, "--out", out, "--overwrite")
+        assert code == 0 and said.splitlines()[0].endswith("40 good and 40 bad documents")
+        assert said.splitlines()[-1].startswith(last)
     code, _, err = call(capsys, *verb, corpus, "--out", out, "--overwrite")
     assert code == 2 and "--bad has 12 documents" in err
     recipe = {"steps": [{"kind": "classifier", "file": str(out)}]}

@@ -315,6 +315,13 @@ def _long(language: str, name: str) -> str:
     return f"{' '.join(words)} "
 
 
+def test_evaluation_text_that_is_not_there(corpus: Path, tmp_path: Path) -> None:
+    recipe = Recipe(steps=(Decontaminate(against=(str(tmp_path / "absent"),)),))
+    with pytest.raises(UserError, match=r"^decontaminate\.against names .*absent"):
+        run(recipe, corpus, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_recipe_that_drops_everything_says_so(corpus: Path, tmp_path: Path) -> None:
     recipe = Recipe(steps=(GopherQuality(min_words=90_000),))
     with pytest.raises(UserError, match="gopher_quality 400"):

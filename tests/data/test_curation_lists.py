@@ -20,9 +20,9 @@ def kept(step: object, draft: Draft) -> bool:
 
 def test_addresses(tmp_path: Path) -> None:
     for name, lines in {
-        "domains": "# blocked\nbad.example\n\n",
+        "domains": "# blocked\nBad.example\n\n",
         "addresses": "http://good.example/page\n",
-        "words": "casino\n",
+        "words": "CASINO\n",
         "soft": "cheap\nfree\n",
     }.items():
         (tmp_path / name).write_text(lines, encoding="utf-8")

@@ -13,6 +13,8 @@ from llm_jax.data.sources.left_out import Unusable
 from llm_jax.data.sources.pieces import PiecesFile
 from llm_jax.data.sources.rows import NoColumn, Row
 
+MOST_CHARACTERS = 2**31 - 2
+"""More than this the csv module does not take on every machine."""
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -29,7 +31,7 @@ def rows(
       Unusable: the first row lacks one of `paths` (`NoColumn`), or what follows cannot be read;
         the rows before that have been yielded.
     """
-    table = _rows(pieces, kind, encoding, most)
+    table = _rows(pieces, kind, encoding, min(most, MOST_CHARACTERS))
     names = next(table, [])
     for path in paths:
         if path not in names:

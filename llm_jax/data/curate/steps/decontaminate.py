@@ -14,6 +14,7 @@ from llm_jax.data.curate.draft import Check, Draft
 from llm_jax.data.curate.hashing import CJK_TOKEN, hash_of, token_hashes, windows
 from llm_jax.data.curate.step import Checks, Step
 from llm_jax.data.sources import FileSource, LeftOut
+from llm_jax.data.sources.local import problem
 from llm_jax.runs.files import replacing
 
 INDEX = "decontaminate-{}.npy"
@@ -51,6 +52,10 @@ class Decontaminate(Step):
         left_out = LeftOut()
         sizes, parts = sorted({self.ngram, self.character_ngram}), [np.zeros(0, np.uint64)]
         for name in self.against:
+            if problem(Path(name)):
+                raise UserError(
+                    f"decontaminate.against names {name!r}, which cannot be read: check the path."
+                )
             for document in FileSource(Path(name), text_key=self.text_key).documents(left_out):
                 tokens = token_hashes(document.text)
                 parts += [windows(tokens, n) for n in sizes]

@@ -23,7 +23,8 @@ class Url(Step):
 
     Attributes:
       field: metadata that holds the address. Documents without it are kept and counted.
-      domains: file of domains, one a line; a subdomain is blocked with its domain.
+      domains: file of domains, one a line; a subdomain is blocked with its domain. Upper and lower
+        case are the same in domains and words.
       addresses: file of whole addresses.
       words: file of words, none of which may be between two marks of the address.
       soft_words: file of words of which an address may have fewer than `soft_most`.
@@ -60,10 +61,10 @@ class Url(Step):
         host = _host(address)
         parts = host.split(".")
         names = {".".join(parts[i:]) for i in range(len(parts))}
-        yield Check("blocked domains", len(names & entries(self.domains)), high=0)
+        yield Check("blocked domains", len(names & _in_lower_case(self.domains)), high=0)
         words = set(SPLIT.split(address.lower()))
-        yield Check("blocked words in the address", len(words & entries(self.words)), high=0)
-        soft = len(words & entries(self.soft_words))
+        yield Check("blocked words in the address", len(words & _in_lower_case(self.words)), high=0)
+        soft = len(words & _in_lower_case(self.soft_words))
         yield Check("doubtful words in the address", soft, high=self.soft_most - 1)
 
 
@@ -115,6 +116,11 @@ def entries(file: str) -> frozenset[str]:
         return frozenset()
     lines = map(str.strip, read_text(file).splitlines())
     return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+@functools.cache
+def _in_lower_case(file: str) -> frozenset[str]:
+    return frozenset(entry.lower() for entry in entries(file))
 
 
 @functools.cache
