@@ -52,7 +52,12 @@ def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
 def _cut(name: str) -> str:
     """The end of a long name, which tells paths apart. Labels that begin with _ are not shown."""
     name = name.lstrip("_")
-    return name if len(name) <= 32 else f"…{name[-31:]}"
+    return _literal(name if len(name) <= 32 else f"…{name[-31:]}")
+
+
+def _literal(text: str) -> str:
+    """`text` as Matplotlib draws it letter by letter: what is between two $ would be a formula."""
+    return text.replace("$", r"\$")
 
 
 def _stages(tally: dict[str, Any], part: int) -> list[dict[str, float]]:
@@ -98,7 +103,7 @@ def histogram(axes: Axes, name: str, held: dict[str, Any]) -> None:
     left = min([places[numbers[0]], *shown]) if numbers else first
     right = max([places[numbers[-1] + 1], *shown]) if numbers else last
     margin = 0.03 * (right - left) or 0.5
-    axes.set(xlabel=name, ylabel="documents")
+    axes.set(xlabel=_literal(name), ylabel="documents")
     axes.set_xlim(*((left * 0.9, right * 1.1) if log else (left - margin, right + margin)))
     axes.set_yscale("symlog", linthresh=10)
     axes.set_ylim(0, None)

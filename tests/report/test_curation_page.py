@@ -12,6 +12,7 @@ from llm_jax.data.curate.draft import Draft
 from llm_jax.data.curate.histogram import bin_of, edges
 from llm_jax.data.curate.steps.c4 import C4
 from llm_jax.data.curate.steps.gopher import GopherQuality
+from llm_jax.data.curate.steps.lists import Words, _Hits
 from llm_jax.data.curate.summary import summary
 from llm_jax.data.curate.tally import EXAMPLES, Tally
 from llm_jax.report.curation_page import page
@@ -75,6 +76,17 @@ def test_a_recipe_without_steps_has_a_page() -> None:
     assert info["tokens"] is None
     text = page(info | {"tally": made.to_dict(), "fingerprint": "0" * 64})
     assert "no step" in text and text.count("<svg") == 2
+
+
+def test_names_with_dollars_are_not_formulas() -> None:
+    made, name = Tally(["words"]), r"a$\foo$"
+    step = Words(file="", name=name)
+    apply = [("words", _Hits(step, lambda text: []).check)]
+    Applier(apply, made).keeps(Draft("text", source=f"{name}/x"), is_new=True, is_last=True)
+    info = summary(made, counts_tokens=False)
+    text = page(info | {"tally": made.to_dict(), "fingerprint": "0" * 64})
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert drawn.count(f"{name}/x") == 1 and f"hits of {name} words" in drawn
 
 
 @pytest.mark.parametrize(
