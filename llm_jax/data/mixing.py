@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from llm_jax.config import UserError
@@ -30,9 +31,10 @@ def unimax(sizes: Mapping[str, float], budget: float, most_epochs: float) -> dic
     """
     whole = most_epochs * sum(sizes.values())
     if whole < budget:
+        needed = math.ceil(100 * budget / sum(sizes.values())) / 100
         raise UserError(
             f"--tokens is {budget:,.0f}, but the sources have {whole:,.0f} in {most_epochs:g} "
-            f"epochs: raise --max-epochs to {budget / sum(sizes.values()):.3g} or more."
+            f"epochs: raise --max-epochs to {needed:.2f} or more."
         )
     left, made = budget, dict[str, float]()
     for place, (name, size) in enumerate(sorted(sizes.items(), key=lambda item: item[1])):

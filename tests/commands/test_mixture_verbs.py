@@ -4,6 +4,7 @@ them: a general model from public text, a domain model, and a branch that never 
 from __future__ import annotations
 
 import json
+import re
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tiny import VOCAB, model_config, run_config
 
 from llm_jax.cli import main
-from llm_jax.config import DataConfig, EvalConfig, to_json
+from llm_jax.config import DataConfig, EvalConfig, UserError, to_json
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.mixing import temperature, unimax
 from llm_jax.data.sources import FileSource
@@ -92,6 +93,14 @@ def test_unimax_is_the_published_example() -> None:
     found = unimax(sizes, 25e10, 4)
     wanted = {"fao": 0.0087953, "isl": 0.1604412} | dict.fromkeys(("swe", "fas", "ekk"), 0.2769212)
     assert found == pytest.approx(wanted, abs=5e-8)
+
+
+def test_the_epochs_that_unimax_asks_for_are_enough() -> None:
+    sizes = {"a": 59_769.0}
+    with pytest.raises(UserError, match="in 4 epochs") as caught:
+        unimax(sizes, 1e9, 4)
+    named = re.search(r"--max-epochs to ([\d.]+) or more", str(caught.value))
+    assert named and unimax(sizes, 1e9, float(named[1])) == {"a": 1.0}
 
 
 def test_temperature_flattens() -> None:

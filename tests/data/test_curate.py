@@ -247,6 +247,19 @@ def test_documents_that_are_damaged_are_refused(
         texts(out)
 
 
+@pytest.mark.parametrize("text", [None, "{", '{"path": "x"}', "[]", "\xff"])
+def test_a_damaged_list_of_files_is_found_at_once(
+    text: str | None, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(Recipe(), corpus, out)
+    (out / "files.jsonl").unlink()
+    if text is not None:
+        (out / "files.jsonl").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"files\.jsonl"):
+        curated_sources(out)
+
+
 def test_a_damaged_curation_can_be_replaced(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(Recipe(), corpus, out)

@@ -19,6 +19,7 @@ INFO = "curation.json"
 DOCUMENTS = "documents"
 FORMAT = 1
 """Raised whenever the same inputs come to give other documents."""
+WAY_OUT = "restore it, or curate again with --overwrite"
 SHARD = re.compile(rf"{DOCUMENTS}/\w[\w.]*")
 SHAPE: dict[str, Any] = {
     "format": int,
@@ -42,7 +43,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     try:
         require_shape(info, SHAPE)
     except UserError as error:
-        raise UserError(f"{path} is damaged ({error}): curate again with --overwrite.") from None
+        raise UserError(f"{path} is damaged ({error}): {WAY_OUT}.") from None
     for shard in info["shards"]:
         if not SHARD.fullmatch(shard["file"]):
             raise UserError(f"{path} names the file {shard['file']!r}: it must be in {DOCUMENTS}/.")
@@ -58,7 +59,7 @@ class CuratedSource:
     """The documents that one source gave a curated folder, each with its licence and metadata.
 
     Attributes:
-      described: what the source said of itself when it was curated.
+      described: what the source said of itself when it was curated, with all of its files.
       files: path in the folder of each file that holds documents of it → its sha256.
     """
 
@@ -72,9 +73,7 @@ class CuratedSource:
         return f"{self.fingerprint_} {self.name}"
 
     def describe(self) -> dict[str, Any]:
-        with (self.folder / FILES_FILE).open(encoding="utf-8") as lines:
-            files = [row for row in map(json.loads, lines) if row.pop("source") == self.name]
-        return {**self.described, "files": files, "curation": self.fingerprint_}
+        return {**self.described, "curation": self.fingerprint_}
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
         """Raises `UserError` if a file is not as it was written."""
@@ -96,12 +95,28 @@ class CuratedSource:
 def curated_sources(folder: Path) -> list[CuratedSource]:
     """A source for each one that gave documents to the curated `folder`."""
     info = read_info(folder)
+    read = _files_read(folder / FILES_FILE)
     made = []
     for name, described in {one["name"]: one for one in info["sources"]}.items():
         files = {one["file"]: one["sha256"] for one in info["shards"] if one["sources"].get(name)}
         if files:
+            described = {**described, "files": read.get(name, [])}
             made.append(CuratedSource(folder, name, described, info["fingerprint"], files))
     return made
+
+
+def _files_read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Name of each source → its lines in files.jsonl."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {WAY_OUT}.")
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for row in map(json.loads, lines):
+                found.setdefault(row.pop("source"), []).append(row)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): {WAY_OUT}.") from None
+    return found
 
 
 def _require_whole(path: Path, sha256: str) -> None:
@@ -113,4 +128,4 @@ def _require_whole(path: Path, sha256: str) -> None:
         problem = "is not what `llm-jax data curate` wrote"
     else:
         problem = "is missing"
-    raise UserError(f"{path} {problem}: restore it, or curate again with --overwrite.")
+    raise UserError(f"{path} {problem}: {WAY_OUT}.")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from llm_jax.config.extras import require_packages
 from llm_jax.data.curate.draft import Draft
 
 ROWS = 256
@@ -31,6 +32,7 @@ def write(drafts: Iterable[Draft], path: Path) -> None:
 
 def read(path: Path) -> Iterator[Draft]:
     """The documents that `write` wrote, in order."""
+    require_packages("Reading Parquet", "pyarrow")
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
