@@ -46,9 +46,10 @@ def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int | None = None) ->
       UserError: as `require_exportable` does.
     """
     require_exportable(tokenizer)
-    for name, content in _files(tokenizer, max_seq_len).items():
+    files = _files(tokenizer, max_seq_len)
+    for name, content in files.items():
         (folder / name).write_bytes(content)
-    return list(_files(tokenizer, max_seq_len))
+    return list(files)
 
 
 def _files(tokenizer: Tokenizer, max_seq_len: int | None) -> dict[str, bytes]:

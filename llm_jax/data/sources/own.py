@@ -19,8 +19,8 @@ from llm_jax.data.sources.markup import Markup, used_text
 class OwnSource:
     """The texts that `make()` yields, each a string or a `Document`.
 
-    `make` is called two or three times, so it must yield the same texts each time: once for the
-    fingerprint, then to read, and again to compare what the tokenizer makes of them.
+    `make` is called twice, so it must yield the same texts each time: for the fingerprint, and then
+    to read.
 
     Attributes:
       name: `FILE.py:NAME`, which stands for the source in provenance.
