@@ -95,8 +95,9 @@ def test_a_manifest_for_kubectl_is_complete(run_json, tmp_path, capsys):
     files.mkdir()
     for name, text in config_map["data"].items():
         (files / name).write_text(text)
-    for _ in range(2):  # of two agents the second finds what the first has put there
-        put_files(folder, files)
+    put_files(folder, files)
+    folder.create = None  # thousands of agents find what the first has put there, and only read
+    put_files(folder, files)
     held, first = load_job(folder)
     assert (held.name, held.image, first) == ("demo", IMAGE, 0)
     run = read_json(folder, "launch/run.json")
