@@ -93,6 +93,7 @@ def check_given(spec: JobSpec, run: RunConfig) -> None:
     check_local(spec, run)
     check_image(spec.image)
     check_path(spec, run)
+    driver(spec).render(0)  # which finds what no form of a field tells
 
 
 def check_mesh(spec: JobSpec, run: RunConfig) -> None:

@@ -245,6 +245,19 @@ def test_a_tag_is_refused_before_the_cluster_is_asked(world, run_json, capsys):
     [
         (["--data.path", "data/mine"], "--data.path gs://BUCKET/data/FOLDER"),
         (["--data.path", "gs://b/text", "--wandb", "hf_" + "aB3dE5gH7j" * 3], "like a secret"),
+        (
+            [
+                "--data.path",
+                "gs://b/text",
+                "--networks",
+                "a,b",
+                "--accelerator",
+                "a3-megagpu-8g",
+                "--slices",
+                "2",
+            ],
+            "names 2, and the machine has 8",
+        ),
     ],
 )
 def test_the_verb_refuses_what_launching_would(world, run_json, capsys, words, sentence):
