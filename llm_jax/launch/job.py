@@ -179,7 +179,9 @@ def status(out: str) -> dict[str, Any]:
     past = whole_history(folder, spec.hosts, first)
     decision = decide(past, spec.retries, spec.backoff_seconds)
     reports = trainer_statuses(folder, range(spec.hosts)).values()
-    steps = [r["step"] for r in reports if r] + [a.step for a in past]
+    shown = progress(folder)
+    # A launch of a run that has been launched before begins where that ended.
+    steps = [r["step"] for r in [*reports, shown] if r] + [a.step for a in past]
     return {
         "job": spec.name,
         "backend": spec.backend.kind,
@@ -191,7 +193,7 @@ def status(out: str) -> dict[str, Any]:
         "phase": next((r["phase"] for r in reports if r), None),
         "attempts": [_attempt(a) for a in past],
         "cause": decision.cause,
-        "progress": progress(folder),
+        "progress": shown,
         "start_failures": [asdict(one) for one in start_failures(folder, spec, first)],
     }
 
