@@ -242,3 +242,12 @@ def test_a_missing_client_names_the_extra(gke_spec, monkeypatch):
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     with pytest.raises(UserError, match=r"pip install 'llm-jax\[launch-gke\]'"):
         gke_api.make_client(None)
+
+
+@pytest.mark.parametrize("content", ["a: [", "just text", "[]", '{"clusters": 5}', "\0"])
+def test_a_damaged_kubeconfig_is_one_sentence(tmp_path, monkeypatch, content):
+    (tmp_path / "config").write_text(content)
+    place = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(place, str(tmp_path / "config"))
+    with pytest.raises(UserError, match=r"cannot read the kubeconfig .*repair the file"):
+        gke_api.make_client(None)
