@@ -96,3 +96,15 @@ def test_a_slice_of_one_machine_takes_a_pool_of_its_own(look, world, google):
     words = {"of": "nodes", "accelerator": "v6e-8"}
     assert look(**words, slices=1)["ok"] == ["Nodes of 1 slice are ready."]
     assert "those of 1" in look(**words, slices=2)["error"][0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"), [("nvidia-l4", "error"), ("nvidia-h100-80gb", "warning")]
+)
+def test_a_pool_of_other_gpus_has_no_room(look, world, google, kind, level):
+    """Parts of a machine come with several machine types, so the GPU tells."""
+    plain = pool("default-pool", "e2-standard-8", most=99)
+    gpus = [{"acceleratorCount": "2", "acceleratorType": kind}]
+    google.pools = [plain, pool("gpus", "some-machine", most=4, accelerators=gpus)]
+    found = look(of="nodes", accelerator="h100-2", slices=2)
+    assert {level for level, said in found.items() if said} == {level}

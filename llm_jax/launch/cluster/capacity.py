@@ -87,6 +87,10 @@ def fits(pool: dict[str, Any], world: World) -> bool:
     machine = gce_machine(of)
     if machine and config.get("machineType") != machine:
         return False
+    if of.kind == "gpu" and not machine:  # several machine types have such GPUs
+        held_types = [one.get("acceleratorType") for one in config.get("accelerators", [])]
+        if selector(world)["cloud.google.com/gke-accelerator"] not in held_types:
+            return False
     held = pool.get("placementPolicy", {})
     if of.kind == "tpu" and of.machines > 1 and of.topology != held.get("tpuTopology", of.topology):
         return False
