@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llm_jax.config import UserError
-from llm_jax.config.dataset_info import INTERNAL
 from llm_jax.runs.lineage import UNKNOWN, Lineage, ancestors, origin, sources_read
 
-RESTRICTED = "restricted"
+PUBLIC, RESTRICTED = "public", "restricted"
 FORBIDS = re.compile(
     r"proprietary|all rights reserved|confidential|no[- ]?derivatives|-nd\b|no[- ]?redistribution",
     re.IGNORECASE,
@@ -54,8 +53,8 @@ def _reasons(licence: str, class_: str) -> list[tuple[str, bool]]:
     found = []
     if class_ == RESTRICTED:
         found.append((f"class {RESTRICTED}", True))
-    elif class_ == INTERNAL:
-        found.append((f"class {INTERNAL}", False))
+    elif class_ != PUBLIC:
+        found.append((f"class {class_}", False))
     if FORBIDS.search(licence):
         found.append((f"licence {licence}", True))
     elif licence.lower() in ("", UNKNOWN):
@@ -70,7 +69,7 @@ def _of_the_beginning(lineage: Lineage) -> list[Obstacle]:
         return []
     if began["kind"] == "run":
         return [Obstacle(began["name"], "nothing is known of what this run has read", None, False)]
-    reasons = _reasons(began.get("licence") or UNKNOWN, "public")
+    reasons = _reasons(began.get("licence") or UNKNOWN, PUBLIC)
     return [Obstacle(began["name"], f"a model, {why}", None, final) for why, final in reasons]
 
 
@@ -109,8 +108,8 @@ def check_release(lineage: Lineage, vouched: Iterable[str]) -> None:
 def card_rows(lineage: Lineage) -> list[str]:
     """Markdown lines: everything that the model has read, and what it began with."""
     rows = [
-        f"| {one.run} | {one.text} | {one.source} | {one.licence} | {one.class_} | "
-        f"{'' if one.exact else 'about '}{one.tokens:,} |"
+        f"| {_cell(one.run)} | {_cell(one.text)} | {_cell(one.source)} | {_cell(one.licence)} | "
+        f"{one.class_} | {'' if one.exact else 'about '}{one.tokens:,} |"
         for one in sources_read(lineage)
     ]
     if not rows:
@@ -122,6 +121,11 @@ def card_rows(lineage: Lineage) -> list[str]:
         lines += [f"The first weights are those of {began['name']} (licence: {licence}).", ""]
     head = ["| run | dataset | source | licence | class | tokens |", "|---|---|---|---|---|---:|"]
     return lines + head + rows
+
+
+def _cell(text: str) -> str:
+    """`text` in a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def licences(lineage: Lineage) -> list[str]:

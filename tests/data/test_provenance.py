@@ -79,6 +79,12 @@ def test_counts_hashes_and_classes_by_source(tmp_path: Path, sources, tokenizer:
     ]
 
 
+def test_a_class_that_is_none_is_refused() -> None:
+    source = OwnSource("mine.py:a", lambda: [Document("text", "a", "MIT", class_="secret")])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="class_ 'secret': give one of public, internal"):
+        source.fingerprint()
+
+
 def test_a_document_that_is_cut_keeps_its_source(tmp_path: Path, tokenizer: Tokenizer) -> None:
     (_, one), (_, two), *_ = stdlib_texts()
     for name, text in (("a", one), ("b", two)):

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from llm_jax.config import UserError
 from llm_jax.config.dataset_info import INTERNAL, Class
@@ -62,6 +62,7 @@ class OwnSource:
         number, texts = 0, self._texts()
         for number, text in enumerate(texts, 1):
             if isinstance(text, Document):
+                self._check_class(text, number)
                 yield replace(text, source_name=text.source_name or self.name)
             elif isinstance(text, str):
                 name = f"{self.name}#{number}"
@@ -71,6 +72,13 @@ class OwnSource:
                     f"--source {self.name} yields {type(text).__name__} number {number}: yield "
                     "strings or Documents."
                 )
+
+    def _check_class(self, document: Document, number: int) -> None:
+        if document.class_ not in get_args(Class):
+            raise UserError(
+                f"--source {self.name} yields document number {number} of class_ "
+                f"{document.class_!r}: give one of {', '.join(get_args(Class))}."
+            )
 
     def _texts(self) -> Iterator[Any]:
         try:
