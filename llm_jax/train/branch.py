@@ -22,9 +22,10 @@ from llm_jax.runs.files import write_text
 from llm_jax.runs.history import Entry, History, read_history, to_line
 from llm_jax.runs.places import folder_and_step
 from llm_jax.train import distributed
+from llm_jax.train.damage import shared_damage
 from llm_jax.train.failures import Damaged
 from llm_jax.train.inherit import check_fits, run_named
-from llm_jax.train.manifest import damage_sentence, first_damage, require_regular
+from llm_jax.train.manifest import damage_sentence, require_regular
 from llm_jax.train.metrics import METRICS_FILE, forget_after
 from llm_jax.train.run_folder import check_architecture, check_folder
 
@@ -61,7 +62,7 @@ def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
         )
     checkpoint = folder / "checkpoints" / str(step)
     require_regular(checkpoint)
-    place = first_damage(checkpoint)
+    place = shared_damage(checkpoint)
     if place is not None:
         raise Damaged(
             f"--branch is {branch!r}, whose checkpoint {step} is damaged "
@@ -92,7 +93,7 @@ def _check_same(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
 
 def _forget_partial(out: Path) -> None:
     if (out / PARTIAL).exists():
-        for name in (PARTIAL, *COPIED):
+        for name in (*COPIED, PARTIAL):  # while PARTIAL is there, the others are known as copies
             shutil.rmtree(out / name, ignore_errors=True)
             if (out / name).exists():
                 (out / name).unlink()

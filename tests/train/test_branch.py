@@ -164,6 +164,42 @@ def test_a_branch_that_was_killed_while_it_was_copied(
     assert not (tmp_path / "b" / branches.PARTIAL).exists()
 
 
+def test_what_is_left_of_a_killed_copy_is_known_until_all_is_deleted(
+    parent: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(parent, name="b", out=str(tmp_path / "b"))
+    (tmp_path / "b" / branches.PARTIAL).mkdir(parents=True)
+    (tmp_path / "b" / "checkpoints" / "4").mkdir(parents=True)
+
+    remove, removed = shutil.rmtree, list[Path]()
+
+    def once(path: Path, **more: Any) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        remove(path, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", once)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, branch=f"{parent.out}@4")
+    train(config, branch=f"{parent.out}@4")
+    assert losses(config.out) == losses(parent.out)
+
+
+def test_a_branch_whose_checkpoints_are_lost_does_not_begin_anew(
+    parent: RunConfig, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(parent, name="b", out=str(tmp_path / "b"))
+    train(config, branch=f"{parent.out}@4")
+    before = (tmp_path / "b" / "history.jsonl").read_text()
+    for checkpoint in (tmp_path / "b" / "checkpoints").iterdir():
+        (checkpoint / "meta" / "metadata").write_text("{}")
+    with pytest.raises(Damaged, match=r"a branch of .*general@4, and no undamaged checkpoint"):
+        train(config)
+    assert (tmp_path / "b" / "history.jsonl").read_text() == before
+
+
 def call(capsys: pytest.CaptureFixture[str], *words: Any, code: int = 0) -> tuple[Any, str]:
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
