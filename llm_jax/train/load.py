@@ -130,7 +130,13 @@ def _verified(folder: Path, step: int, steps: list[int], config: RunConfig, shar
     look = shared_damage if shared else first_damage
     place = look(checkpoint, items={"params", "opt"} if averaged else {"params"})
     if place is not None:
-        sentence = _sentence(folder, step, steps, damage_sentence(checkpoint, place))
+        why = damage_sentence(checkpoint, place)
+        if shared:
+            raise Damaged(
+                f"Checkpoint {step} of the run in {str(folder)!r} is damaged ({why}): restore it "
+                "from a copy, or begin with another one (--init RUN@STEP)."
+            )
+        sentence = _sentence(folder, step, steps, why)
         raise Damaged(f"{sentence}, or read it as it is with --no-verify.")
     return True
 
