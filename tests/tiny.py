@@ -19,12 +19,14 @@ from llm_jax.config import (
     RunConfig,
 )
 from llm_jax.data.batches import split_documents
+from llm_jax.data.tokenizers import Marks
 from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.train.feed import to_device
 from llm_jax.train.state import abstract_state
 
 VOCAB = 512
-BOS = 1
+MARKS = Marks(1, 2)
+BOS = MARKS.begin
 
 
 def model_config(**changes: Any) -> ModelConfig:
@@ -76,7 +78,7 @@ def packed_batch(B: int, T: int, vocab: int = 64, seed: int = 0) -> dict[str, np
     rng = np.random.default_rng(seed)
     tokens = rng.integers(3, vocab, (B, T + 1), dtype=np.int32)
     tokens[rng.random((B, T + 1)) < 3 / T] = BOS
-    return split_documents(tokens, BOS)
+    return split_documents(tokens, MARKS)
 
 
 def device_batch(host: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

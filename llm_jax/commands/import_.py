@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.convert.hf_import import import_run
+    from llm_jax.convert.hf_config import unknown_keys
+    from llm_jax.convert.hf_import import import_run, read_config_json
     from llm_jax.convert.hf_tokenizer import why_not_exportable
     from llm_jax.convert.own_tokenizer import tokenizer_of
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "d_model": config.model.d_model,
         "max_logit_difference": difference,
         "not_exportable": why_not_exportable(tokenizer),
+        "unknown_keys": unknown_keys(read_config_json(args.folder)),
     }
 
 
@@ -77,6 +79,11 @@ def text(result: dict[str, Any]) -> str:
     )
     shape = f"{counted(result['layers'], 'layer')} of width {result['d_model']}"
     lines = [f"run in {result['path']}: {shape}; {checked}"]
+    if result["unknown_keys"]:
+        lines.append(
+            f"warning: config.json has {', '.join(result['unknown_keys'])}, which this importer "
+            "does not know; the logits agree all the same, on a sample of text"
+        )
     if result["not_exportable"]:
         lines.append(f"it cannot be exported again: the tokenizer {result['not_exportable']}")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.config import ConfigError, Llama3Rope, ModelConfig, MoeConfig, UserError, YarnRope
@@ -91,14 +92,25 @@ def _rope_to_hf(config: ModelConfig) -> dict[str, Any]:
     return made | {name: getattr(scaling, name) for name in ramp}
 
 
-def from_hf(raw: dict[str, Any]) -> ModelConfig:
+def from_hf(raw: dict[str, Any], *, compared: bool = False) -> ModelConfig:
     """The architecture that a config.json describes.
+
+    Args:
+      compared: what the model computes will be compared with transformers, so that keys which this
+        importer does not know (`unknown_keys`) may be there.
 
     Raises:
       UserError: the architecture or an option is not supported, or a key is missing.
     """
     check_types(raw)
     family = family_named(raw.get("model_type"))
+    unknown = unknown_keys(raw)
+    if unknown and not compared:
+        key = unknown[0]
+        raise UserError(
+            f"config.json has {key} = {raw[key]!r}, which this importer does not know: a model "
+            "imported without it could compute something else."
+        )
     fields = _gpt2(raw) if family.model_type == "gpt2" else _decoder(raw, family)
     try:
         config = ModelConfig(**fields)
@@ -116,7 +128,6 @@ def from_hf(raw: dict[str, Any]) -> ModelConfig:
 
 def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
     given = {**GPT2_DEFAULTS, **raw}
-    _refuse_unknown(given, {*GPT2_RENAMED.values(), "activation_function"})
     fields = _renamed(given, GPT2_RENAMED)
     act = given["activation_function"]
     if act not in GPT2_ACTIVATIONS:
@@ -136,7 +147,6 @@ def _decoder(raw: dict[str, Any], family: Family) -> dict[str, Any]:
     given = {**COMMON_DEFAULTS, **DEFAULTS[kind], **raw}
     if kind == "qwen3_moe" and "num_local_experts" in given:  # what transformers 5 calls it
         given["num_experts"] = given.pop("num_local_experts")
-    _refuse_unknown(given, {*RENAMED.values(), *COMMON_DEFAULTS, *DEFAULTS[kind]})
     fields = _renamed(given, RENAMED)
     fields["num_kv_heads"] = fields["num_kv_heads"] or fields["num_heads"]
     fields["head_dim"] = fields["head_dim"] or fields["d_model"] // fields["num_heads"]
@@ -198,15 +208,33 @@ def _renamed(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {name: given[key] for name, key in names.items()}
 
 
-def _refuse_unknown(given: dict[str, Any], known: set[str]) -> None:
-    """Raises `UserError` for a key that is set but not known: it could change the model."""
-    for key, value in given.items():
-        harmless = key in known or key in HARMLESS or value in (None, False, [], {}, "")
-        if not harmless and FIXED.get(key, ...) != value:
-            raise UserError(
-                f"config.json has {key} = {value!r}, which this importer does not know: a model "
-                "imported without it could compute something else."
-            )
+def unknown_keys(raw: dict[str, Any]) -> list[str]:
+    """Keys of config.json that are set, and of which this importer does not know the meaning.
+
+    Raises:
+      UserError: a key is known, and only another value of it is supported.
+    """
+    kind = family_named(raw.get("model_type")).model_type
+    if kind == "gpt2":
+        known = {*GPT2_RENAMED.values(), "activation_function"}
+    else:
+        known = {*RENAMED.values(), *COMMON_DEFAULTS, *DEFAULTS[kind]}
+    if kind == "qwen3_moe":
+        known.add("num_local_experts")  # what transformers 5 calls num_experts
+    if raw.get("quantization_config"):
+        raise UserError(
+            "config.json has quantization_config: quantised weights are not read; give the model "
+            "in float32, bfloat16 or float16."
+        )
+    unknown = []
+    for key, value in raw.items():
+        if key in known or key in HARMLESS:
+            continue
+        if key in FIXED and value not in (None, FIXED[key]):
+            raise UserError(f"config.json has {key} = {value!r}: only {FIXED[key]!r} is supported.")
+        if key not in FIXED and value not in (None, False, [], {}, ""):
+            unknown.append(key)
+    return unknown
 
 
 def _rope_from_hf(given: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +255,9 @@ def _rope_from_hf(given: dict[str, Any]) -> dict[str, Any]:
     elif kind == "yarn":
         fast, slow = rope.pop("beta_fast", None) or 32.0, rope.pop("beta_slow", None) or 1.0
         scaling = YarnRope(**shared, beta_fast=fast, beta_slow=slow)
+        own = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
+        if math.isclose(rope.get("attention_factor") or own, own, rel_tol=1e-6):
+            rope.pop("attention_factor", None)
     else:
         raise UserError(f"config.json has rope_type {kind!r}: supported are default, llama3, yarn.")
     _refuse_rope(rope)

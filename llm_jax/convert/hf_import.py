@@ -41,7 +41,7 @@ Params = dict[str, Any]
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
 
-def read(folder: Path) -> tuple[ModelConfig, Params]:
+def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
     """The architecture and float32 NumPy parameters of a Hugging Face folder.
 
     Raises:
@@ -49,7 +49,7 @@ def read(folder: Path) -> tuple[ModelConfig, Params]:
         damaged, or a tensor is missing, not used, or has another shape than config.json says.
     """
     raw = read_config_json(folder)
-    config, family = hf_config.from_hf(raw), family_named(raw["model_type"])
+    config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
     weights = Weights(folder)
     stored = _stored_names(weights, family, config)
     return config, fill(folder, config, family.model_type, weights, stored)
@@ -113,13 +113,15 @@ def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None
     tensor.write(weights.read(stored), params)
 
 
-def read_with(folder: Path, tokenizer: Tokenizer) -> tuple[ModelConfig, Params]:
+def read_with(
+    folder: Path, tokenizer: Tokenizer, *, compared: bool = False
+) -> tuple[ModelConfig, Params]:
     """`read`, for a model that is to be used with `tokenizer`.
 
     Raises:
       UserError: as `read` does; or a weight is not a finite number, or the tokenizer does not fit.
     """
-    model, params = read(folder)
+    model, params = read(folder, compared=compared)
     require_belongs(read_config_json(folder), model.vocab_size, tokenizer)
     require_finite(params, str(folder), "download it again")
     return model, params
@@ -146,7 +148,7 @@ def import_run(
         raise UserError(problem)
     if check:
         parity.require_transformers("pass --no-check to import without the comparison")
-    model, params = read_with(folder, tokenizer)
+    model, params = read_with(folder, tokenizer, compared=check)
     difference = None
     if check:
         tokens_BT = parity.sample_tokens(tokenizer, model)

@@ -125,7 +125,19 @@ HARMLESS = {
     "summary_use_proj", "task_specific_params", "torch_dtype", "transformers_version",
     "use_cache", "use_sliding_window", "cache_implementation", "hidden_activation", "hidden_act",
     "output_attentions", "output_router_logits", "router_jitter_noise", "output_hidden_states",
-    "return_dict", "problem_type", "rope_theta",
+    "return_dict", "problem_type", "rope_theta", "tokenizer_class", "sep_token_id",
+    "is_llama_config", "unsloth_version", "unsloth_fixed",
+    "neftune_noise_alpha", "transformers.js_config", "_attn_implementation",
+    "_attn_implementation_autoset", "_flash_attn_2_enabled",
+    # Defaults of generation, which configs of older versions of transformers hold.
+    "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p",
+    "num_beams", "num_beam_groups", "num_return_sequences", "length_penalty",
+    "diversity_penalty", "repetition_penalty", "early_stopping",
 }  # fmt: skip
 # Keys that are supported only with this value.
-FIXED = {"scale_attn_weights": True, "is_encoder_decoder": False}
+FIXED = {
+    "scale_attn_weights": True,
+    "is_encoder_decoder": False,
+    "partial_rotary_factor": 1.0,
+    "rope_interleaved": False,
+}

@@ -20,7 +20,7 @@ WHOLE = (
 REAL = (
     "rms_norm_eps", "layer_norm_epsilon", "rope_theta", "final_logit_softcapping",
     "attn_logit_softcapping", "query_pre_attn_scalar", "router_aux_loss_coef", "factor",
-    "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow",
+    "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor",
 )  # fmt: skip
 TYPES: dict[str, tuple[type, str]] = {
     **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window",
@@ -34,6 +34,7 @@ NULLABLE = (
     "num_key_value_heads", "head_dim", "sliding_window", "n_inner", "final_logit_softcapping",
     "attn_logit_softcapping", "layer_types", "mlp_only_layers", "rope_parameters", "rope_scaling",
     "hidden_activation", "max_window_layers", "rope_type", "type", "beta_fast", "beta_slow",
+    "attention_factor",
 )  # fmt: skip
 ELEMENTS: dict[str, tuple[type, str]] = {
     "layer_types": (str, "a list of strings"),

@@ -105,7 +105,9 @@ def test_a_link_out_of_the_folder_is_not_followed(folder):
     ("fields", "sentence"),
     [
         ({"model_type": "mamba"}, "model_type 'mamba': supported are llama"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config = .* does not know"),
+        ({"quantization_config": {"bits": 4}}, "quantised weights are not read"),
+        ({"rotary_magic": 2}, "rotary_magic = 2, .* does not know"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5: only 1.0 is supported"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope_type 'longrope'"),
         (

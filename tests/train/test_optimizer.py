@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from tiny import (
-    BOS,
+    MARKS,
     compute_config,
     device_batch,
     model_config,
@@ -341,6 +341,6 @@ def test_one_batch_is_learnt_by_heart() -> None:
     )
     # Documents that begin alike could not be learnt by heart: here each row is a part of one.
     tokens = np.random.default_rng(0).integers(3, 64, (2, 17), dtype=np.int32)
-    found = steps(config, 300, split_documents(tokens, BOS))
+    found = steps(config, 300, split_documents(tokens, MARKS))
     assert found[0]["loss"] > 3
     assert found[-1]["loss"] < 0.01

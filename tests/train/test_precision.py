@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from tiny import (
-    BOS,
+    MARKS,
     compute_config,
     device_batch,
     model_config,
@@ -147,7 +147,7 @@ def losses_by_heart(steps: int = 200, **optim: Any) -> list[float]:
     mesh = make_mesh(ParallelConfig(), jax.devices()[:1])
     step = compile_train_step(config, mesh, np.full(64, 3, np.int32))
     tokens = np.random.default_rng(0).integers(3, 64, (2, 17), dtype=np.int32)
-    batch = device_batch(split_documents(tokens, BOS), mesh)
+    batch = device_batch(split_documents(tokens, MARKS), mesh)
     state, found = state_on(config, mesh), []
     for _ in range(steps):
         state, metrics = step(state, batch)
