@@ -31,11 +31,11 @@ from llm_jax.train.run_folder import check_architecture, check_folder
 
 PARTIAL = ".branch.partial"
 """What is copied, until all of it is."""
-SEEN_WITHIN = 120.0
-"""Seconds for which a host waits to see what another one has written."""
 WHOLE = ("tokenizer.model", "tokenizer", "imported")
 """Files and folders that a branch has as its parent has them."""
 COPIED = ("checkpoints", histories.FILE, METRICS_FILE, rollbacks.FILE, *WHOLE)
+SEEN_WITHIN = 120.0
+"""Seconds for which a host waits to see what another one has written."""
 
 
 def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
