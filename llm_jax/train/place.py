@@ -75,7 +75,7 @@ def find_place(
         began_with(parent)  # what it has read can be told
         if old:
             before = read_history(out, old)
-            _check_past(config.out, before)
+            _check_past(config.out, before, checkpointer.notes if checkpointer else [])
             parent = parent or before.parent
         history = beginning(config, text, parent)
         check_reading(config, history, [], text)
@@ -102,14 +102,19 @@ def find_place(
     return Place(checkpointer, history, lines, saved, measured, lineage, finished)
 
 
-def _check_past(out: str, history: History) -> None:
-    """Raises `Damaged` for a branch without a checkpoint, which would begin with random weights."""
+def _check_past(out: str, history: History, notes: list[str]) -> None:
+    """Raises `Damaged` for a branch without a checkpoint, which would begin with random weights.
+
+    Args:
+      notes: what was found in its folder of checkpoints.
+    """
     if branch := history.branch:
         place = f"{branch['run']}@{branch['step']}"
-        raise Damaged(
+        left = (
             f"The run in {out} is a branch of {place}, and no undamaged checkpoint of it is left: "
             f"restore one from a copy, or delete the folder and give --branch {place} again."
         )
+        raise Damaged(" ".join([*notes, left]))
 
 
 def _check_parent(out: str, history: History, init: str) -> None:

@@ -199,8 +199,10 @@ def test_a_branch_whose_checkpoints_are_lost_does_not_begin_anew(
     before = (tmp_path / "b" / "history.jsonl").read_text()
     for checkpoint in (tmp_path / "b" / "checkpoints").iterdir():
         (checkpoint / "meta" / "metadata").write_text("{}")
-    with pytest.raises(Damaged, match=r"a branch of .*general@4, and no undamaged checkpoint"):
+    with pytest.raises(Damaged, match=r"a branch of .*general@4, and no undamaged") as error:
         train(config)
+    assert "and the one before is used. Checkpoint 4 is damaged" in str(error.value)
+    assert "and there is none before it. The run in" in str(error.value)
     assert (tmp_path / "b" / "history.jsonl").read_text() == before
 
 
