@@ -1,4 +1,4 @@
-"""A job of thousands of hosts in virtual time: its requests, and how soon it mends failures.
+"""A job of thousands of hosts in virtual time: its requests, and how soon it recovers.
 
     python benchmarks/scale.py [HOSTS ...] [--failures 6] [--every 600] [--seed 1] [--before REF]
 

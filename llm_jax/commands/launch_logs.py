@@ -23,7 +23,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch.job import Logs, status
 
     logs = Logs(args.out, args.host)
-    lines = logs.more()[-args.tail :]
+    lines = logs.more()
+    lines = lines[max(0, len(lines) - args.tail) :]
     if args.follow and not args.json:
         while True:
             for line in lines:

@@ -30,8 +30,6 @@ SHOWN = {"ok": "ok", "warning": "warning", "error": "ERROR"}
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch import job
     from llm_jax.launch.cluster.preflight import findings
-    from llm_jax.launch.cluster.saving import check_local
-    from llm_jax.launch.pinned import check_image
 
     spec = job_spec(args)
     require(
@@ -41,9 +39,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     trained = trained_run(spec, args, verb="launch preflight")
     job.check_packages(spec)
-    job.check_mesh(spec, trained)
-    check_local(spec, trained)
-    check_image(spec.image)
+    job.check_given(spec, trained)
     found = findings(spec, trained)
     count = Counter(one.level for one in found)
     return {

@@ -166,22 +166,15 @@ def _defaults_of_the_run(raw: dict[str, Any]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch import job, manifest
     from llm_jax.launch.backends import driver
-    from llm_jax.launch.cluster.saving import check_local
-    from llm_jax.launch.dataset import check_path
     from llm_jax.launch.folder import open_folder
-    from llm_jax.launch.guard import check_run
-    from llm_jax.launch.pinned import check_image, pin
+    from llm_jax.launch.pinned import pin
     from llm_jax.launch.records import load_job, read_json
 
     require(not args.manifest or args.dry_run, "--manifest goes with --dry-run: give both.")
     spec = job_spec(args)
     trained = trained_run(spec, args)
     if args.dry_run:
-        job.check_mesh(spec, trained)
-        check_run(spec, to_dict(trained))
-        check_local(spec, trained)
-        check_path(spec, trained)
-        check_image(spec.image)
+        job.check_given(spec, trained)
         if args.manifest:
             return {"job": spec.name, "manifest": manifest.text(spec, trained)}
         spec, lock = pin(spec, _say)
@@ -190,7 +183,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     back = driver(spec)
     resolved, first = job.prepare(spec, back, _say, trained)
     folder = open_folder(spec.out)
-    if back.resource().state in ("waiting", "running"):
+    if back.resource().state in job.GOING:
         held, _ = load_job(folder)
         trains = read_json(folder, "launch/run.json")
         same = replace(held, sha256={}) == replace(spec, sha256={})

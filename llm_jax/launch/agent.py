@@ -88,6 +88,7 @@ class Agent:
             gang = Gang(self.folder, attempt, self.spec, self.process, self.pace, self.say)
             record = self.attempt(attempt, gang)
             record_exit(self.folder, attempt, record)
+            gang.end(record.kind)
             self.say(f"attempt {attempt}: {sentence(record)}")
             past = settle(self, attempt, gang)
             if any(a.name == attempt and _lost_a_host(a) for a in past):
@@ -166,7 +167,8 @@ class Agent:
                 return None
             if news.lead is not None:
                 return news.lead
-            if time.monotonic() > deadline:
+            # Readers look who is missing, and from them the others hear that the attempt has ended.
+            if time.monotonic() > deadline and gang.turn is not None:
                 missing = gang.missing_hosts() or [0]  # all came, but none heard host 0's address
                 raise Refused(
                     checks.missing_sentence(missing, self.spec)
@@ -255,8 +257,8 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m llm_jax.launch.agent OUT", file=sys.stderr)
         return 2
-    folder = open_folder(sys.argv[1])
     try:
+        folder = open_folder(sys.argv[1])
         if VARIABLE in os.environ:
             put_files(folder, Path(os.environ[VARIABLE]))
         spec, first = load_job(folder)
@@ -264,6 +266,8 @@ def main() -> int:
     except (UserError, Refused) as error:
         print(f"error: {error}", file=sys.stderr)
         return CONFIG
+    except OSError as error:
+        return unanswered(sys.argv[1], error)
 
     def terminate(number: int, frame: Any) -> None:
         agent.terminated = True
@@ -274,8 +278,13 @@ def main() -> int:
     try:
         return agent.run()
     except OSError as error:
-        print(f"error: the output folder {folder.address} does not answer: {error}")
-        return PEER_LOST
+        return unanswered(folder.address, error)
+
+
+def unanswered(address: str, error: OSError) -> int:
+    """The exit code of an agent whose output folder fails, which is said."""
+    print(f"error: the output folder {address} does not answer: {error}", file=sys.stderr)
+    return PEER_LOST
 
 
 if __name__ == "__main__":

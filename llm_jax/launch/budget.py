@@ -3,7 +3,7 @@
 A bucket takes about 5,000 reads and 1,000 writes per second before it has grown (Cloud Storage,
 "Request rate and access distribution guidelines"). All hosts of a job together stay at 500 requests
 per second, whatever their number: a few readers list the folder and publish the news, and every
-other host reads that one object. `benchmarks/scale` measures it.
+other host reads that one object. `benchmarks/scale.py` measures it.
 """
 
 from __future__ import annotations

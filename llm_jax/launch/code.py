@@ -29,16 +29,10 @@ def files_of(source: Path) -> list[Path]:
     """Files below `source` that git tracks or does not ignore; all, if it is not a repository.
 
     Raises:
-      UserError: there is none, or they are too large together.
+      UserError: there is none, or they are too large together, or git cannot tell which are.
     """
-    listed = subprocess.run(
-        ["git", "-C", str(source), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-    )
-    if listed.returncode == 0:
-        found = {source / name for name in os.fsdecode(listed.stdout).split("\0") if name}
-    else:
-        found = set(source.rglob("*"))
+    listed = _tracked(source)
+    found = set(source.rglob("*")) if listed is None else {source / name for name in listed}
     # A link could point outside the folder, at a key for instance.
     files = sorted(path for path in found if path.is_file() and not path.is_symlink())
     if not files:
@@ -50,6 +44,27 @@ def files_of(source: Path) -> list[Path]:
             f"{MOST_BYTES:,}, so keep data out of it with .gitignore."
         )
     return files
+
+
+def _tracked(source: Path) -> list[str] | None:
+    """What git tracks or does not ignore below `source`; None if it is not in a repository."""
+    argv = ["git", "-C", str(source), "ls-files", "-z", "--cached", "--others"]
+    try:
+        listed = subprocess.run([*argv, "--exclude-standard"], capture_output=True)
+        why = os.fsdecode(listed.stderr).strip().partition("\n")[0]
+    except FileNotFoundError:
+        listed, why = None, "git is not installed"
+    if listed is not None and listed.returncode == 0:
+        return [name for name in os.fsdecode(listed.stdout).split("\0") if name]
+    # Without git, what .gitignore keeps out would be sent.
+    if any(
+        (folder / ".git").exists() for folder in (source.absolute(), *source.absolute().parents)
+    ):
+        raise UserError(
+            f"job.code is {str(source)!r}, a git repository whose files git does not list "
+            f"({why}): repair that, or name a copy without .git."
+        )
+    return None
 
 
 def check_code(source: Path, say: Callable[[str], None]) -> None:

@@ -38,7 +38,7 @@ def check_path(spec: JobSpec, run: RunConfig) -> None:
 
 
 def check_dataset(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> None:
-    """Makes sure that the hosts will find the datasets, and that the model has their vocabulary.
+    """Makes sure that there are datasets, and that the model has their vocabulary.
 
     Args:
       say: hears of what could not be looked at.
@@ -48,7 +48,6 @@ def check_dataset(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> 
     """
     if spec.trainer:  # which may read something else
         return
-    check_path(spec, run)
     for name, path in run.data.folders.items():
         _check_one(spec, run, name, path, say)
 

@@ -39,7 +39,7 @@ class Folder(Protocol):
         """Each name → what `read` returns; a bucket's are read side by side."""
 
     def names(self, prefix: str, after: str = "") -> dict[str, str]:
-        """Names below the folder `prefix` → a version that changes with each write.
+        """Names below the folder `prefix` → a version, a whole number that rises with each write.
 
         Args:
           after: leaves out the names that sort before this one; a bucket does not list them.

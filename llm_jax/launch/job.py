@@ -20,12 +20,13 @@ from llm_jax.launch.backends import Driver, Resource, driver
 from llm_jax.launch.bucket import check_bucket
 from llm_jax.launch.cause import decide, root_cause, sentence
 from llm_jax.launch.cluster.saving import check_local
-from llm_jax.launch.dataset import check_dataset
+from llm_jax.launch.dataset import check_dataset, check_path
 from llm_jax.launch.folder import Folder, check_writable, open_folder
 from llm_jax.launch.guard import check_run, close_folder
 from llm_jax.launch.history import all_have_left, next_incarnation, whole_history
 from llm_jax.launch.lease import is_supervised
 from llm_jax.launch.lock import Lock
+from llm_jax.launch.pinned import check_image
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
     attempt_files,
@@ -41,6 +42,9 @@ from llm_jax.launch.records import (
 from llm_jax.launch.spec import Gke, JobSpec
 from llm_jax.launch.startup import start_failures
 from llm_jax.runs.plan_file import plan_named
+
+GOING = ("waiting", "running")
+"""States of a back end whose hosts are there or asked for."""
 
 
 def actions(spec: JobSpec, run: RunConfig, first: int, lock: Lock | None = None) -> list[Action]:
@@ -66,11 +70,9 @@ def prepare(
     Raises:
       UserError: one sentence on the first thing that would go wrong.
     """
-    check_packages(spec)
     run = run or load(spec.config)
-    check_mesh(spec, run)
-    check_run(spec, to_dict(run))
-    check_local(spec, run)
+    check_packages(spec)
+    check_given(spec, run)
     check_dataset(spec, run, say)
     folder = open_folder(spec.out)
     unseen = check_bucket(folder)
@@ -78,10 +80,20 @@ def prepare(
         say(f"warning: {unseen}")
     _check_owner(folder, spec, run)
     back.check()
-    check_cluster(spec, run, say)
+    check_cluster(spec, run, back, say)
     check_writable(folder)
     close_folder(folder, say)
     return run, next_incarnation(folder)
+
+
+def check_given(spec: JobSpec, run: RunConfig) -> None:
+    """Raises `UserError` for what can be seen in the job and its run alone, without a network."""
+    check_mesh(spec, run)
+    check_run(spec, to_dict(run))
+    check_local(spec, run)
+    check_image(spec.image)
+    check_path(spec, run)
+    driver(spec).render(0)  # which finds what no form of a field tells
 
 
 def check_mesh(spec: JobSpec, run: RunConfig) -> None:
@@ -102,8 +114,9 @@ def check_mesh(spec: JobSpec, run: RunConfig) -> None:
     )
 
 
-def check_cluster(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> None:
-    """Looks at the job's GKE cluster; other back ends have none.
+def check_cluster(spec: JobSpec, run: RunConfig, back: Driver, say: Callable[[str], None]) -> None:
+    """Looks at the job's GKE cluster; other back ends have none, and a job that is there already
+    creates nothing.
 
     Args:
       say: hears of warnings.
@@ -111,7 +124,7 @@ def check_cluster(spec: JobSpec, run: RunConfig, say: Callable[[str], None]) -> 
     Raises:
       UserError: the first thing without which the job cannot run.
     """
-    if not isinstance(spec.backend, Gke):
+    if not isinstance(spec.backend, Gke) or back.resource().state in GOING:
         return
     from llm_jax.launch.cluster.preflight import findings
 
@@ -166,7 +179,9 @@ def status(out: str) -> dict[str, Any]:
     past = whole_history(folder, spec.hosts, first)
     decision = decide(past, spec.retries, spec.backoff_seconds)
     reports = trainer_statuses(folder, range(spec.hosts)).values()
-    steps = [r["step"] for r in reports if r] + [a.step for a in past]
+    shown = progress(folder)
+    # A launch of a run that has been launched before begins where that ended.
+    steps = [r["step"] for r in [*reports, shown] if r] + [a.step for a in past]
     return {
         "job": spec.name,
         "backend": spec.backend.kind,
@@ -178,7 +193,7 @@ def status(out: str) -> dict[str, Any]:
         "phase": next((r["phase"] for r in reports if r), None),
         "attempts": [_attempt(a) for a in past],
         "cause": decision.cause,
-        "progress": progress(folder),
+        "progress": shown,
         "start_failures": [asdict(one) for one in start_failures(folder, spec, first)],
     }
 

@@ -87,7 +87,8 @@ def put_files(folder: Folder, source: Path) -> None:
         if not (source / name).is_file() and name == PLAN:
             continue  # nobody planned the run
         data = (source / name).read_bytes()
-        if folder.create(f"launch/{name}", data):
+        # An object takes one write per second, and thousands of hosts come: most only read.
+        if folder.read(f"launch/{name}") is None and folder.create(f"launch/{name}", data):
             continue
         held, brought = read_json(folder, f"launch/{name}"), json.loads(data)
         if part:  # beside the specification is the number of the first start

@@ -19,6 +19,7 @@ from llm_jax.launch.folder import Folder
 from llm_jax.launch.peers import Peers
 from llm_jax.launch.records import (
     KINDS,
+    Kind,
     attempt_folder,
     parsed_object,
     read_object,
@@ -144,6 +145,15 @@ class Gang:
         if not self.alone and (
             self.known != before or now - self._held[1] > self.pace.refresh * (1 + (self.turn or 0))
         ):
+            self._publish()
+
+    def end(self, kind: Kind) -> None:
+        """Takes in how this host's own part has ended. A reader publishes it: there may be no other
+        that sees it."""
+        before = self.known
+        failed = "" if kind == "finished" else kind
+        self.known = before.joined(News(ended=True, failed=failed))
+        if self.turn is not None and not self.alone and self.known != before:
             self._publish()
 
     def _publish(self) -> None:

@@ -88,7 +88,8 @@ class Gke:
     priority: str | None = None
     """PriorityClass of the pods."""
     time_limit: str | None = None
-    """Longest time of flex-start capacity, as Slurm writes it; None is the most, seven days."""
+    """Longest time of flex-start capacity that the queue asks for, as Slurm writes it; None is the
+    most, seven days."""
     placement_policy: str | None = None
     """Workload policy of the node pools, for pools that GKE makes when the job asks for them."""
     networks: str | None = None

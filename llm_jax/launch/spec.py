@@ -203,6 +203,11 @@ def check_backend(spec: JobSpec) -> None:
             f"job.backend.time_limit is {backend.time_limit!r} and job.capacity is "
             f"{spec.capacity!r}: on GKE a time limit goes with capacity 'flex-start' alone.",
         )
+        require(
+            backend.time_limit is None or backend.queue is not None,
+            f"job.backend.time_limit is {backend.time_limit!r} without a queue, which would pass "
+            "it on: name one with --queue, or give the node pool a --max-run-duration.",
+        )
     if isinstance(backend, Tpu | Gke | SkyPilot):
         require(
             in_bucket,

@@ -47,16 +47,19 @@ class StartFailure:
 def start_failures(folder: Folder, spec: JobSpec, first: int) -> list[StartFailure]:
     """Hosts of the newest allocation that failed to start and have not started since, by number.
 
-    Of many records only `MOST_READ` are read, which is said.
+    Of many records only the newest `MOST_READ` are read, which is said.
 
     Args:
       first: incarnation that the launch began with; a host that knows none counts to it.
     """
     records = _records(folder)
-    seen = attempt_files(folder) if records else []
+    if not records:
+        return []
     incarnations = [_number(raw["incarnation"], first) for raw in records]
-    newest = max([first, *incarnations, *(int(file.attempt.split(".")[0]) for file in seen)])
-    attempt = max((file.attempt for file in seen), default=None)
+    newest = max(first, *incarnations)
+    attempt = max((file.attempt for file in attempt_files(folder, newest)), default=None)
+    if attempt is not None:
+        newest = int(attempt.split(".")[0])
     failures = []
     for raw, incarnation in zip(records, incarnations, strict=True):
         failure = StartFailure(
@@ -65,17 +68,20 @@ def start_failures(folder: Folder, spec: JobSpec, first: int) -> list[StartFailu
         if (
             incarnation == newest
             and raw["code"] not in PROPER
-            and not _started_since(folder, attempt, failure.process, raw["time"])
+            and not _started_since(folder, attempt, failure.process, _since(raw))
         ):
             failures.append(failure)
     return sorted(failures, key=lambda one: (one.process is None, one.process, one.host))
 
 
 def _records(folder: Folder) -> list[dict[str, Any]]:
-    names = sorted(name for name in folder.names(FOLDER) if name.endswith(".json"))
-    if len(names) > MOST_READ:
-        pass_over(folder.address, f"all but {MOST_READ} of {len(names):,} records in {FOLDER}/")
-    read = (read_object(folder, name, SHAPE) for name in names[:MOST_READ])
+    versions = {n: int(v) for n, v in folder.names(FOLDER).items() if n.endswith(".json")}
+    # Those of allocations before, on machines of other names, are still there.
+    newest = sorted(versions, key=lambda name: (-versions[name], name))[:MOST_READ]
+    if len(versions) > len(newest):
+        what = f"all but the newest {MOST_READ} of {len(versions):,} records in {FOLDER}/"
+        pass_over(folder.address, what)
+    read = (read_object(folder, name, SHAPE) for name in newest)
     return [raw for raw in read if raw is not None]
 
 
@@ -86,6 +92,12 @@ def _number(text: str, default: int) -> int:
 def _process(raw: dict[str, Any], spec: JobSpec) -> int | None:
     slice_, worker = _number(raw["slice"], -1), _number(raw["worker"], -1)
     return None if -1 in (slice_, worker) else slice_ * spec.slice_type.hosts + worker
+
+
+def _since(raw: dict[str, Any]) -> int:
+    """After which moment a sign of life says that the host has started. A script that was stopped
+    while its agent ran, as every preempted one is, writes its record after the agent's signs."""
+    return 0 if raw["stage"] == "agent" else raw["time"]
 
 
 def _started_since(folder: Folder, attempt: str | None, process: int | None, time: int) -> bool:

@@ -8,7 +8,8 @@ import sys
 import pytest
 from launch_samples import wait_for
 
-from llm_jax.launch import checks
+from llm_jax.config.exits import CONFIG, PEER_LOST
+from llm_jax.launch import agent, checks
 from llm_jax.launch.checks import Refused
 from llm_jax.launch.folder import open_folder
 from llm_jax.launch.peers import Peers
@@ -126,3 +127,23 @@ def test_kernel_kills(tmp_path):
     assert kernel_kills(events) == 0
     events.write_text("low 0\noom 3\noom_kill 2\n")
     assert kernel_kills(events) == 2
+
+
+def test_a_folder_that_does_not_answer_at_the_start_is_one_sentence(monkeypatch, capsys, tmp_path):
+    """The back end starts the agent again, as it does when the folder fails later on."""
+
+    def silent(address):
+        folder = open_folder(str(tmp_path))
+        folder.read = lambda name: (_ for _ in ()).throw(OSError("503 try later"))
+        return folder
+
+    monkeypatch.setattr(sys, "argv", ["agent", "gs://b/run"])
+    monkeypatch.setattr(agent, "open_folder", silent)
+    assert agent.main() == PEER_LOST
+    assert capsys.readouterr().err == (
+        "error: the output folder gs://b/run does not answer: 503 try later\n"
+    )
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", ["agent", "gs://"])
+    assert agent.main() == CONFIG
+    assert "write gs://bucket/folder" in capsys.readouterr().err

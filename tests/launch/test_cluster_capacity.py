@@ -68,3 +68,43 @@ def test_a_quota_too_small_is_said_before_anything_waits(look, world, google, ro
     assert [sentence in one for one in found["error"]] == ([True] if sentence else [])
     (nodes,) = look(of="nodes", capacity="spot")["warning"]
     assert "the cluster makes the others when the job asks" in nodes
+
+
+def test_a_pool_that_has_its_slice_makes_no_other(look, world, google):
+    google.pools = [pool(f"pool-{n}", *POOL[1:], most=16) for n in (0, 1)]
+    (error,) = look(of="nodes", slices=3)["error"]
+    assert "those of 2" in error and "room for 0 in 2 node pools" in error
+    world.nodes = [node("pool-0", **V5P) for _ in range(16)]
+    assert look(of="nodes")["error"] == []  # pool-1 makes the other
+
+
+def test_machines_that_are_there_are_of_those_that_a_pool_can_have(look, world, google):
+    labels = {"gke_accelerator": "nvidia-h100-mega-80gb"}
+    world.nodes = [node("gpus", **labels) for _ in range(3)]
+    google.pools = [pool("gpus", "a3-megagpu-8g", most=4)]
+    words = {"of": "nodes", "accelerator": "a3-megagpu-8g"}
+    assert look(**words, slices=4)["error"] == []
+    (error,) = look(**words, slices=5)["error"]
+    assert "those of 3" in error and "room for 1" in error
+
+
+def test_a_slice_of_one_machine_takes_a_pool_of_its_own(look, world, google):
+    """As `exclusive-topology` has it; four nodes in a pool hold one slice."""
+    labels = {"gke_tpu_accelerator": "tpu-v6e-slice", "gke_tpu_topology": "2x4"}
+    world.nodes = [node("small", **labels) for _ in range(4)]
+    google.pools = [pool("small", "ct6e-standard-8t", "2x4")]
+    words = {"of": "nodes", "accelerator": "v6e-8"}
+    assert look(**words, slices=1)["ok"] == ["Nodes of 1 slice are ready."]
+    assert "those of 1" in look(**words, slices=2)["error"][0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"), [("nvidia-l4", "error"), ("nvidia-h100-80gb", "warning")]
+)
+def test_a_pool_of_other_gpus_has_no_room(look, world, google, kind, level):
+    """Parts of a machine come with several machine types, so the GPU tells."""
+    plain = pool("default-pool", "e2-standard-8", most=99)
+    gpus = [{"acceleratorCount": "2", "acceleratorType": kind}]
+    google.pools = [plain, pool("gpus", "some-machine", most=4, accelerators=gpus)]
+    found = look(of="nodes", accelerator="h100-2", slices=2)
+    assert {level for level, said in found.items() if said} == {level}

@@ -186,6 +186,23 @@ def test_credentials_go_to_google_alone(look, google):
 
 
 @pytest.mark.parametrize(
+    ("address", "given"),
+    [
+        ("https://container.googleapis.com/", True),
+        ("https://eu-container.mtls.googleapis.com", True),
+        ("http://container.googleapis.com/", False),
+        ("https://googleapis.com.example.org/", False),
+        ("https://example.org/container.googleapis.com", False),
+    ],
+)
+def test_credentials_go_by_https_to_google(monkeypatch, address, given):
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER", address)
+    asked = Google("p", "us-east5", "c")
+    asked.__dict__ |= {"_authorized": "with", "_plain": "without"}
+    assert asked._session("container") == ("with" if given else "without")
+
+
+@pytest.mark.parametrize(
     ("version", "parts"),
     [("v1.34.1-gke.3971001", (1, 34, 1, 3971001)), ("1.29.0-gke.1", (1, 29, 0, 1)),
      ("v1.31.0", None), ("v1.31.0+k3s1", None)],
@@ -221,6 +238,49 @@ def test_a_tag_is_refused_before_the_cluster_is_asked(world, run_json, capsys):
     assert left.value.code == 78
     assert "a tag may name another image tomorrow" in capsys.readouterr().err
     assert world.requests == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--data.path", "data/mine"], "--data.path gs://BUCKET/data/FOLDER"),
+        (["--data.path", "gs://b/text", "--wandb", "hf_" + "aB3dE5gH7j" * 3], "like a secret"),
+        (
+            [
+                "--data.path",
+                "gs://b/text",
+                "--networks",
+                "a,b",
+                "--accelerator",
+                "a3-megagpu-8g",
+                "--slices",
+                "2",
+            ],
+            "names 2, and the machine has 8",
+        ),
+    ],
+)
+def test_the_verb_refuses_what_launching_would(world, run_json, capsys, words, sentence):
+    given = ["launch", "preflight", run_json, "--out", "gs://b/demo", "--backend", "gke"]
+    with pytest.raises(SystemExit) as left:
+        main([*given, "--image", IMAGE, "--accelerator", "cpu-1", *words])
+    assert left.value.code == 78
+    assert sentence in capsys.readouterr().err
+    assert world.requests == []
+
+
+def test_a_job_that_is_there_is_supervised_whatever_the_cluster_lacks(world, make_spec):
+    """Its node may be under repair, or its queue stopped: nothing is created."""
+    backend = Gke(namespace="research", service_account="trainer")
+    spec = make_spec(out="gs://b/run", accelerator="cpu-1", slices=1, image=IMAGE, backend=backend)
+    back = gke.Driver(spec)
+    job.prepare(spec, back)
+    world.objects.pop(CSI)
+    with pytest.raises(UserError, match="no Cloud Storage FUSE driver"):
+        job.prepare(spec, back)
+    for action in back.render(0):
+        back.apply(action)
+    assert job.prepare(spec, back)[1] == 0
 
 
 def test_launching_stops_at_the_first_error(world, google, make_spec):

@@ -41,6 +41,26 @@ def checked(root):
     return heard
 
 
+@pytest.mark.parametrize("broken", ["no git", "not listed"])
+def test_what_git_does_not_list_is_not_sent(folder, monkeypatch, tmp_path, broken):
+    """Else what .gitignore keeps out would go along."""
+    root = folder(**{".gitignore": "keys.txt\n", "keys.txt": TOKEN})
+    git = tmp_path / "git"
+    if broken == "not listed":
+        git.write_text("#!/bin/sh\necho 'fatal: detected dubious ownership' >&2; exit 128\n")
+        git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    assert [path.name for path in code.files_of(root)] == [
+        ".gitignore",
+        "keys.txt",
+        "pyproject.toml",
+    ]
+    (root / ".git").mkdir()
+    why = "git is not installed" if broken == "no git" else "dubious ownership"
+    with pytest.raises(UserError, match=rf"{why}\).*without \.git"):
+        pack(root)
+
+
 def test_equal_files_make_equal_bytes(folder):
     root = folder(**{"a/b.py": "1", "run.sh": "2"})
     (root / "run.sh").chmod(0o755)

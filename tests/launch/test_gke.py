@@ -95,8 +95,9 @@ def test_a_manifest_for_kubectl_is_complete(run_json, tmp_path, capsys):
     files.mkdir()
     for name, text in config_map["data"].items():
         (files / name).write_text(text)
-    for _ in range(2):  # of two agents the second finds what the first has put there
-        put_files(folder, files)
+    put_files(folder, files)
+    folder.create = None  # thousands of agents find what the first has put there, and only read
+    put_files(folder, files)
     held, first = load_job(folder)
     assert (held.name, held.image, first) == ("demo", IMAGE, 0)
     run = read_json(folder, "launch/run.json")
@@ -240,4 +241,13 @@ def test_mistakes_are_one_sentence(cluster, gke_spec):
 def test_a_missing_client_names_the_extra(gke_spec, monkeypatch):
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     with pytest.raises(UserError, match=r"pip install 'llm-jax\[launch-gke\]'"):
+        gke_api.make_client(None)
+
+
+@pytest.mark.parametrize("content", ["a: [", "just text", "[]", '{"clusters": 5}', "\0"])
+def test_a_damaged_kubeconfig_is_one_sentence(tmp_path, monkeypatch, content):
+    (tmp_path / "config").write_text(content)
+    place = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(place, str(tmp_path / "config"))
+    with pytest.raises(UserError, match=r"cannot read the kubeconfig .*repair the file"):
         gke_api.make_client(None)

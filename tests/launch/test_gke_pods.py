@@ -80,6 +80,9 @@ def test_a_wrong_time_limit_is_refused(make_spec, limit, words):
         Gke(time_limit=limit)
     with pytest.raises(ConfigError, match="goes with capacity 'flex-start' alone"):
         make_spec(out="gs://b/r", accelerator="v5p-8", image=IMAGE, backend=Gke(time_limit="10"))
+    flex = {"image": IMAGE, "capacity": "flex-start", "backend": Gke(time_limit="10")}
+    with pytest.raises(ConfigError, match="--queue"):  # nobody else would read it
+        make_spec(out="gs://b/r", accelerator="v5p-8", **flex)
 
 
 def test_a_tpu7x_machine_runs_an_agent_on_each_numa_node(make_spec, made):

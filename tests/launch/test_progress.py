@@ -6,6 +6,7 @@ import pytest
 
 from llm_jax import config
 from llm_jax.launch.folder import open_folder
+from llm_jax.launch.job import status
 from llm_jax.launch.progress import progress, progress_line
 from llm_jax.runs.plan_file import PlanRecord
 
@@ -44,6 +45,16 @@ def test_time_and_money_left(run):
         "step 22/40  loss 3.0000  validation 3.2500  8,192 tokens/s  MFU 50%  goodput 80%  "
         "1 step skipped  0.01 h left  about 0 USD left to spend"
     )
+
+
+def test_a_run_that_is_launched_again_is_not_at_its_beginning(run, make_spec, store):
+    spec = make_spec(out=str(run))
+    store(spec)
+    assert status(spec.out)["step"] == -1
+    figures = {"split": "train", "step": 40, "loss": 3.5, "tokens_per_second": 1.0}
+    (run / "metrics.jsonl").write_text(json.dumps(figures) + "\n")
+    (run / "status.0.json").write_text('{"phase": "startup", "step": 0, "time": 1}')
+    assert status(spec.out)["step"] == 40
 
 
 def test_no_run_no_progress(tmp_path):

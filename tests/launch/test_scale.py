@@ -4,6 +4,7 @@ import json
 import math
 import random
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from llm_jax.launch import checks, news
+from llm_jax.launch.agent import Agent
 from llm_jax.launch.bucket import PART_BYTES
 from llm_jax.launch.budget import READERS, pace, turn_of
 from llm_jax.launch.folder import LocalFolder, open_folder
@@ -140,6 +142,44 @@ def test_readers_that_write_over_each_other_lose_nothing():
                       failed=dice.choice(["", "peer", "memory"])) for _ in range(2)]  # fmt: skip
         one = facts[0].joined(facts[1])
         assert one == facts[1].joined(facts[0]) == one.joined(facts[0])
+
+
+def meet(spec, folder, processes):
+    """Lets agents wait for each other, at their own pace; process → kind of its record."""
+    kinds = {}
+
+    def wait(process):
+        agent = Agent(folder, spec, 0, {"LLM_JAX_PROCESS": str(process)})
+        gang = Gang(folder, "0000.0000", spec, process, agent.pace)
+        checks.announce(folder, "0000.0000", process, {"address": "10.0.0.1", "port": 8})
+        try:
+            kinds[process] = "started" if agent.meet(gang) else "peer"
+        except checks.Refused as error:
+            kinds[process] = str(error)
+        record_exit(folder, "0000.0000", outside_record(process, "peer", "left", None))
+        gang.end("missing")
+
+    threads = [threading.Thread(target=wait, args=(p,), daemon=True) for p in processes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return kinds
+
+
+@pytest.mark.parametrize("present", [[*range(11)], [0, 2, 5]])
+def test_readers_alone_look_who_is_missing(make_spec, tmp_path, monkeypatch, present):
+    """The others hear it, also from a reader that is the only one."""
+    spec = make_spec(slices=12, rendezvous_seconds=1)
+    looked = []
+    monkeypatch.setattr(checks, "why_missing", lambda *words: looked.append(words[3]) or "")
+    kinds = meet(spec, LocalFolder(str(tmp_path)), present)
+    readers = [p for p in present if turn_of(p, 12) is not None]
+    assert readers and set(kinds) == set(present)
+    told = [p for p, kind in kinds.items() if "had not started" in kind]
+    assert told and set(told) <= set(readers)
+    assert all(kinds[p] == "peer" for p in present if p not in told)
+    assert 1 <= len(looked) <= len(readers) and 11 in looked[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"lead": {"address": 5}, "ended": 1}'])

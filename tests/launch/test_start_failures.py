@@ -1,6 +1,7 @@
 """Hosts whose start-up script gave up: `status` names them, and so do hosts that wait."""
 
 import json
+import os
 import re
 import time
 
@@ -84,6 +85,20 @@ def test_a_host_that_came_back_is_not_named(folder):
     assert processes(out, spec) == [0]
 
 
+def test_a_host_whose_agent_ran_is_not_named(folder):
+    """One that is preempted or given back writes its record after its agent's last sign of life."""
+    out, spec = folder
+    stopped = {"stage": "agent", "code": 143, "sentence": "the script was stopped"}
+    later = int(time.time()) + 60
+    record(out, "vm-0", time=later, **stopped)
+    record(out, "vm-1", slice="1", worker="0", time=later, **stopped)
+    checks.announce(out, "0000.0000", 0, {})
+    assert processes(out, spec) == [1]
+    # A sign of life in an allocation before says nothing of this one.
+    record(out, "vm-0", time=later, incarnation="1", **stopped)
+    assert processes(out, spec) == [0]
+
+
 def test_hosts_that_wait_say_why_one_is_missing(folder):
     out, spec = folder
     record(out, "vm-3", slice="3", worker="0")
@@ -99,10 +114,11 @@ def test_of_many_some_are_read_and_that_is_said(folder, monkeypatch, capsys):
     monkeypatch.setattr(startup, "MOST_READ", 3)
     for number in range(5):
         record(out, f"vm-{number}", slice=str(number), worker="0")
-    out.write("startup/vm-1.json", b"[")
-    assert processes(out, spec) == [0, 2]
+        os.utime(out.path / f"startup/vm-{number}.json", (100 - number, 100 - number))
+    out.write("startup/vm-4.json", b"[")  # written last, so the newest
+    assert processes(out, spec) == [0, 1]
     err = capsys.readouterr().err
-    assert "all but 3 of 5 records in startup/" in err and "startup/vm-1.json" in err
+    assert "all but the newest 3 of 5 records in startup/" in err and "startup/vm-4.json" in err
 
 
 def test_a_long_list_is_cut(folder):

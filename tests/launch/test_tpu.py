@@ -8,6 +8,7 @@ pytest.importorskip("google.cloud.tpu_v2")
 
 import grpc
 from fake_tpu import FakeTpu, State
+from launch_samples import IMAGE
 
 from llm_jax import config
 from llm_jax.config import ConfigError, UserError
@@ -33,7 +34,7 @@ def tpu_spec(make_spec, bucket):
             "out": bucket + "/run",
             "accelerator": "v5p-8",
             "backend": Tpu(project="p", zone="us-east5-a"),
-            "image": "registry/llm-jax:1",
+            "image": IMAGE,
             "capacity": "spot",
         }
         return make_spec(**fields | changes)

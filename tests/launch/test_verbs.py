@@ -11,9 +11,11 @@ from launch_samples import IMAGE, final_state, undisturbed, wait_for
 
 from llm_jax import config
 from llm_jax.cli import main
-from llm_jax.launch import job
+from llm_jax.config import UserError
+from llm_jax.launch import checks, job
 from llm_jax.launch.backends import driver
 from llm_jax.launch.folder import open_folder
+from llm_jax.launch.records import log_name
 from llm_jax.launch.spec import JobSpec, SkyPilot
 
 
@@ -271,3 +273,26 @@ def test_the_skypilot_file(make_spec, tmp_path, monkeypatch):
     resources = yaml.safe_load(action.text)["resources"]
     assert resources["accelerators"] == "tpu-v5litepod-8"
     assert resources["accelerator_args"] == {"runtime_version": "v2-alpha-tpuv5-lite"}
+
+
+def test_a_task_that_skypilot_has_not_is_refused_before_anything_is_written(make_spec, bucket):
+    from fake_bucket import Bucket
+
+    pytest.importorskip("yaml")
+    spec = make_spec(out=bucket + "/run", accelerator="v5e-8", image=IMAGE, backend=SkyPilot())
+    run = config.load(spec.config)
+    with pytest.raises(UserError, match="SkyPilot has no multislice TPUs"):
+        job.prepare(spec, driver(spec), run=run)
+    assert Bucket.objects == {}
+
+
+@pytest.mark.parametrize(("tail", "lines"), [("0", 0), ("2", 2), ("1000", 5)])
+def test_the_tail_of_a_log(make_spec, store, capsys, tail, lines):
+    spec = make_spec(slices=1)
+    store(spec)
+    folder = open_folder(spec.out)
+    checks.announce(folder, "0000.0000", 0, {})
+    folder.append(log_name("0000.0000", 0), b"line\n" * 5)
+    with pytest.raises(SystemExit):
+        main(["launch", "logs", spec.out, "--tail", tail])
+    assert capsys.readouterr().out.count("line") == lines

@@ -17,6 +17,7 @@ def make_client(context: str | None) -> Any:
     """
     require_packages("The gke back end", "kubernetes")
     import kubernetes
+    import yaml
 
     try:
         return kubernetes.config.new_client_from_config(context=context)
@@ -24,6 +25,13 @@ def make_client(context: str | None) -> Any:
         raise UserError(
             f"The gke back end found no cluster ({error}): "
             "run gcloud container clusters get-credentials."
+        ) from None
+    except (yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError, OSError) as error:
+        # The client takes the file's shape for granted.
+        words = " ".join(str(error).split())
+        raise UserError(
+            f"The gke back end cannot read the kubeconfig ({words}): repair the file that "
+            "$KUBECONFIG names, or ~/.kube/config."
         ) from None
 
 
@@ -39,7 +47,10 @@ def call(method: Any, *arguments: Any, **named: Any) -> Any:
             return None
         raise UserError(f"The cluster refused: {error.status} {message_of(error)}.") from None
     except HTTPError as error:
-        raise UserError(f"The cluster cannot be reached ({type(error).__name__}).") from None
+        raise UserError(
+            f"The cluster cannot be reached ({type(error).__name__}): look at its address with "
+            "kubectl cluster-info, and at your network."
+        ) from None
 
 
 def message_of(error: Any) -> str:

@@ -22,7 +22,8 @@ TAINTED = {"spot": {"gke-spot"}, "flex-start": {"gke-flex-start", "gke-queued"}}
 
 def capacity(world: World) -> Iterator[Finding]:
     """Whether the slices have nodes, or could get them."""
-    ready = ready_slices(world)
+    held = slices_by_pool(world)
+    ready = sum(held.values())
     slices = world.spec.slices
     if ready >= slices:
         yield Finding("nodes", "ok", f"Nodes of {counted(ready, 'slice')} are ready.")
@@ -36,7 +37,7 @@ def capacity(world: World) -> Iterator[Finding]:
         )  # fmt: skip
         return
     pools = fitting_pools(world)
-    growing = sum(room(pool, world) for pool in pools)
+    growing = sum(max(0, room(pool, world) - held[pool["name"]]) for pool in pools)
     if ready + growing >= slices or autoprovisions(world):
         yield Finding(
             "nodes", "warning",
@@ -58,8 +59,9 @@ def selector(world: World) -> dict[str, str]:
     return node_selector(world.spec, world.backend)
 
 
-def ready_slices(world: World) -> int:
-    """Slices for which nodes are ready. A TPU slice is a node pool; a machine is any node."""
+def slices_by_pool(world: World) -> Counter[str]:
+    """Node pool → slices for which its nodes are ready. A TPU slice takes a pool of its own
+    (`exclusive-topology`); a machine is any node."""
     spec, of, per_pool = world.spec, world.spec.slice_type, Counter[str]()
     others = [labels for kind, labels in TAINTED.items() if kind != spec.capacity]
     closed = {f"cloud.google.com/{name}" for labels in others for name in labels}
@@ -68,9 +70,9 @@ def ready_slices(world: World) -> int:
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
         if ready and not [name for name in closed if labels.get(name) == "true"]:
             per_pool[labels.get("cloud.google.com/gke-nodepool", "")] += 1
-    if of.kind == "tpu" and of.machines > 1:
-        return sum(count >= of.machines for count in per_pool.values())
-    return sum(per_pool.values())
+    if of.kind == "tpu":
+        return Counter({pool: 1 for pool, count in per_pool.items() if count >= of.machines})
+    return per_pool
 
 
 def fitting_pools(world: World) -> list[dict[str, Any]]:
@@ -85,6 +87,10 @@ def fits(pool: dict[str, Any], world: World) -> bool:
     machine = gce_machine(of)
     if machine and config.get("machineType") != machine:
         return False
+    if of.kind == "gpu" and not machine:  # several machine types have such GPUs
+        held_types = [one.get("acceleratorType") for one in config.get("accelerators", [])]
+        if selector(world)["cloud.google.com/gke-accelerator"] not in held_types:
+            return False
     held = pool.get("placementPolicy", {})
     if of.kind == "tpu" and of.machines > 1 and of.topology != held.get("tpuTopology", of.topology):
         return False
@@ -97,11 +103,11 @@ def fits(pool: dict[str, Any], world: World) -> bool:
 
 
 def room(pool: dict[str, Any], world: World) -> int:
-    """Slices that a pool makes nodes for when a job asks."""
+    """The most slices that a pool makes nodes for when jobs ask, those that are ready included."""
     of, scaling = world.spec.slice_type, pool.get("autoscaling", {})
     if not scaling.get("enabled"):
         return 0
-    if of.kind == "tpu" and of.machines > 1:
+    if of.kind == "tpu":
         return 1
     zones = len(pool.get("locations", [])) or 1
     return scaling.get("totalMaxNodeCount") or scaling.get("maxNodeCount", 0) * zones

@@ -1,7 +1,8 @@
 """Reads Google's APIs about a cluster's project: GKE, Compute Engine, Cloud Quotas.
 
 Endpoints can be replaced by gcloud's own variables, such as
-`CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER`; credentials are sent to googleapis.com alone.
+`CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER`; credentials are sent to googleapis.com alone,
+and by https.
 """
 
 from __future__ import annotations
@@ -86,8 +87,9 @@ class Google:
         return answer.json()
 
     def _session(self, service: str) -> Any:
-        host = urlsplit(base(service)).hostname or ""
-        return self._authorized if host.endswith(".googleapis.com") else self._plain
+        address = urlsplit(base(service))
+        known = address.scheme == "https" and (address.hostname or "").endswith(".googleapis.com")
+        return self._authorized if known else self._plain
 
     @cached_property
     def _authorized(self) -> Any:

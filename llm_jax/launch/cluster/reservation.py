@@ -7,7 +7,7 @@ from typing import Any
 
 from llm_jax.config.wording import counted
 from llm_jax.launch.accelerators import gce_machine
-from llm_jax.launch.cluster.capacity import ready_slices
+from llm_jax.launch.cluster.capacity import slices_by_pool
 from llm_jax.launch.cluster.finding import Finding, World
 
 
@@ -58,7 +58,9 @@ def _size(world: World, name: str, found: dict[str, Any]) -> Iterator[Finding]:
             _chips(found.get("aggregateReservation", {}), key, machine) // per_machine
             for key in ("reservedResources", "inUseResources")
         )
-    running = ready_slices(world) * of.machines  # in use by this cluster's own nodes
+    running = (
+        sum(slices_by_pool(world).values()) * of.machines
+    )  # in use by this cluster's own nodes
     free = min(total, total - used + running)
     if wanted > free:
         yield Finding(
