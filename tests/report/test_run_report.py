@@ -165,7 +165,7 @@ def test_a_report_teaches_the_next_plan(
     page.unlink()
     assert "--calibrate needs --chips" in asked(*report, "--calibrate", "--chip", "v5p")[1]
     assert "2 s, and" in asked(*report, "--calibrate", *chips)[1]  # no v5p is so slow
-    assert not (tmp_path / "config").exists() and not page.exists()
+    assert not (tmp_path / "config" / "llm_jax").exists() and not page.exists()
     metrics, rate = (
         tmp_path / "run/metrics.jsonl",
         TOKENS / predicted_seconds(config, chip("v5p"), 4),
