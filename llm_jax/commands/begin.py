@@ -73,7 +73,7 @@ def config_of(args: argparse.Namespace) -> RunConfig:
     if args.mixture:
         if "--data.path" in given:
             raise UserError("--mixture and --data.path both say what is read: give one of them.")
-        mixture = read_config(args.mixture, MixtureConfig)
+        mixture = read_config(args.mixture, MixtureConfig, "data.mixture")
         config = replace(config, data=replace(config.data, path="", mixture=mixture))
     return config
 

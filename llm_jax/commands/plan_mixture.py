@@ -23,7 +23,7 @@ def mixture_of(args: argparse.Namespace, given: Given | None) -> MixtureConfig |
     if args.mixture and args.data:
         raise UserError("--mixture and --data both say what is read: give one of them.")
     if args.mixture:
-        return read_config(args.mixture, MixtureConfig)
+        return read_config(args.mixture, MixtureConfig, "data.mixture")
     return given.run.data.mixture if given and given.run and not args.data else None
 
 

@@ -34,7 +34,9 @@ def text_of(args: argparse.Namespace) -> Text | None:
     from llm_jax.plan import dataset_text
 
     if args.mixture and not args.data:
-        return dataset_text.read(read_config(args.mixture, MixtureConfig).sources[0].path)
+        return dataset_text.read(
+            read_config(args.mixture, MixtureConfig, "data.mixture").sources[0].path
+        )
     return dataset_text.read(args.data) if args.data and Path(args.data).exists() else None
 
 

@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"{flag} is {value}, which only --calibrate needs: add it, or leave "
                             f"{flag} out.")  # fmt: skip
     found = compare(args.run)
+    args.chip, args.remeasure = args.chip or "local", False
+    learnt = calibrate(args, [args.run]) if args.calibrate else None
     from llm_jax.report.outcome_page import page
     from llm_jax.report.run_charts import draw
     from llm_jax.report.series import series
@@ -51,8 +53,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with replacing(html) as written, replacing(picture) as drawn:
         written.write_text(text, encoding="utf-8")
         draw(found, curves, drawn)
-    args.chip, args.remeasure = args.chip or "local", False
-    learnt = calibrate(args, [args.run]) if args.calibrate else None
     return {**found, "calibration": learnt, "html": str(html), "png": str(picture)}
 
 

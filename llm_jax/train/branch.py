@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from llm_jax.config import ConfigError, RunConfig, to_dict, to_json
+from llm_jax.config import ConfigError, RunConfig, require, to_dict, to_json
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs import history as histories
 from llm_jax.runs import rollbacks
@@ -23,9 +23,10 @@ from llm_jax.runs.history import Entry, History, read_history, to_line
 from llm_jax.runs.imported import FOLDER
 from llm_jax.runs.places import folder_and_step
 from llm_jax.train import distributed
+from llm_jax.train.damage import shared_damage
 from llm_jax.train.failures import Damaged
 from llm_jax.train.inherit import check_fits, run_named
-from llm_jax.train.manifest import damage_sentence, first_damage, require_regular
+from llm_jax.train.manifest import damage_sentence, require_regular
 from llm_jax.train.metrics import METRICS_FILE, forget_after
 from llm_jax.train.run_folder import check_architecture, check_folder
 
@@ -34,6 +35,8 @@ PARTIAL = ".branch.partial"
 WHOLE = ("tokenizer.model", "tokenizer", FOLDER)
 """Files and folders that a branch has as its parent has them."""
 COPIED = ("checkpoints", histories.FILE, METRICS_FILE, rollbacks.FILE, *WHOLE)
+SEEN_WITHIN = 120.0
+"""Seconds for which a host waits to see what another one has written."""
 
 
 def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
@@ -62,7 +65,7 @@ def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
         )
     checkpoint = folder / "checkpoints" / str(step)
     require_regular(checkpoint)
-    place = first_damage(checkpoint)
+    place = shared_damage(checkpoint)
     if place is not None:
         raise Damaged(
             f"--branch is {branch!r}, whose checkpoint {step} is damaged "
@@ -73,9 +76,11 @@ def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
         _forget_partial(out)
     distributed.wait_for_all("nothing is left of an interrupted branch")
     check_folder(config, tokenizer)
+    distributed.wait_for_all("the branch's folder is checked")  # it holds copies from now on
     if jax.process_index() == 0:
         _copy(config, folder, step, parent)
     distributed.wait_for_all("the branch is made")
+    _wait_to_see(out / "run.json")
 
 
 def _check_same(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
@@ -93,7 +98,7 @@ def _check_same(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
 
 def _forget_partial(out: Path) -> None:
     if (out / PARTIAL).exists():
-        for name in (PARTIAL, *COPIED):
+        for name in (*COPIED, PARTIAL):  # while PARTIAL is there, the others are known as copies
             shutil.rmtree(out / name, ignore_errors=True)
             if (out / name).exists():
                 (out / name).unlink()
@@ -123,6 +128,19 @@ def _copy(config: RunConfig, folder: Path, step: int, parent: RunConfig) -> None
             (partial / name).rename(out / name)
     write_text(out / "run.json", to_json(config))
     partial.rmdir()
+
+
+def _wait_to_see(file: Path) -> None:
+    """Returns when this host sees `file`, which process 0 has written. Network file systems
+    remember for up to a minute that a file was not there."""
+    end = time.monotonic() + SEEN_WITHIN
+    while not file.is_file():
+        require(
+            time.monotonic() < end,
+            f"Process 0 has made a branch in {file.parent}, which this host does not see: choose "
+            "an `out` on storage that all hosts share.",
+        )
+        time.sleep(0.2)
 
 
 def _line(config: RunConfig, folder: Path, step: int, past: History) -> Entry:

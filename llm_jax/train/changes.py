@@ -167,7 +167,10 @@ def _effects(
             "no token is skipped or read twice, and no context includes text that was read before"
         )
     if data.mixture and was.mixture and data.mixture.stages != was.mixture.stages:
-        found.append("the shares of the sources change; each is read on from where it was left")
+        found.append(
+            "the shares of the sources change, in the held-out loss too; each is read on from "
+            "where it was left"
+        )
     a, b = before.tokens(old.steps), after.tokens(config.steps)
     if a != b:
         found.append(f"the run ends after {b:,} tokens instead of {a:,}")
@@ -215,4 +218,4 @@ def _held_out(config: RunConfig) -> tuple[Any, ...]:
     """What determines which windows are evaluated during training."""
     parts = config.compute.accumulate
     sizes = config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts
-    return (*sizes, config.data.mixture)
+    return (*sizes, tuple(config.data.folders))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -41,24 +42,37 @@ def set_damaged_aside(folder: Path) -> list[str]:
     Returns, on process 0, a sentence for each damaged checkpoint, and one about the newest other.
     """
     notes, newest = [], None
-    for step in saved_steps(folder):
+    steps = saved_steps(folder)
+    for step in steps:
         checkpoint, began = folder / str(step), time.monotonic()
         place = _note_damage(checkpoint)
         if place is None and newest is None:
             place = first_damage(checkpoint, jax.process_index(), jax.process_count())
-        mine = np.int32(UNDAMAGED if place is None else place)
-        worst = int(np.min(multihost_utils.process_allgather(mine)))
-        if jax.process_index() == 0 and worst != UNDAMAGED:
-            notes.append(_move_aside(checkpoint, worst, newest))
+        worst = _lowest(place)
+        if jax.process_index() == 0 and worst is not None:
+            notes.append(_move_aside(checkpoint, worst, newest, last=step == steps[-1]))
         elif jax.process_index() == 0 and newest is None:
             notes.append(_verified(checkpoint, time.monotonic() - began))
-        if worst == UNDAMAGED and newest is None:
+        if worst is None and newest is None:
             newest = step
     distributed.wait_for_all("damaged checkpoints are aside")
     return notes
 
 
-def _move_aside(checkpoint: Path, place: int, newest: int | None) -> str:
+def shared_damage(checkpoint: Path, items: Collection[str] = ()) -> int | None:
+    """As `manifest.first_damage`, but each process reads an equal share of the bytes, and all
+    return the same. All processes must call it."""
+    return _lowest(first_damage(checkpoint, jax.process_index(), jax.process_count(), items))
+
+
+def _lowest(place: int | None) -> int | None:
+    """The lowest place that any process has; None if none has one."""
+    mine = np.int32(UNDAMAGED if place is None else place)
+    lowest = int(np.min(multihost_utils.process_allgather(mine)))
+    return None if lowest == UNDAMAGED else lowest
+
+
+def _move_aside(checkpoint: Path, place: int, newest: int | None, last: bool) -> str:
     """Moves a checkpoint to `damaged/`. Returns a sentence that says why, and what is used."""
     why = (
         f"Orbax's note {NOTE} cannot be read"
@@ -69,7 +83,8 @@ def _move_aside(checkpoint: Path, place: int, newest: int | None) -> str:
     aside.parent.mkdir(exist_ok=True)
     shutil.rmtree(aside, ignore_errors=True)
     checkpoint.rename(aside)
-    used = "the one before is used" if newest is None else f"checkpoint {newest} is used"
+    used = "there is none before it" if last else "the one before is used"
+    used = used if newest is None else f"checkpoint {newest} is used"
     return f"Checkpoint {checkpoint.name} is damaged ({why}): it was moved to {aside}, and {used}."
 
 

@@ -81,7 +81,7 @@ def inherited_state(config: RunConfig, abstract: State, parent: dict[str, Any]) 
     """The state before step 1 with the weights of `parent`, sharded as `abstract` says."""
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     params = load_run(
-        parent["run"], parent["step"], where=where["params"], trust_code=True
+        parent["run"], parent["step"], where=where["params"], trust_code=True, shared=True
     ).params  # of the architecture in `config`, which runs this code too
     specs = model_of(config.model).specs(config.model)
     params = as_matrices(params, config.optim.param_dtype, specs)

@@ -16,7 +16,7 @@ from llm_jax.config import RunConfig, UserError, read_config, require_shape
 from llm_jax.config.extensions import is_own_code
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
-from llm_jax.train.damage import saved_steps
+from llm_jax.train.damage import saved_steps, shared_damage
 from llm_jax.train.failures import Damaged, no_orbax_noise, reason
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import (
@@ -58,6 +58,7 @@ def load_run(
     verify: bool = True,
     where: Any = None,
     trust_code: bool = False,
+    shared: bool = False,
 ) -> Run:
     """The parameters of a run's checkpoint `step` (the newest by default).
 
@@ -66,6 +67,7 @@ def load_run(
       verify: compare the files that are read with the sizes and checksums in the checkpoint's
         manifest. Nothing in the run's folder is changed.
       trust_code: run the code that `model.kind` names, if it is not an installed part.
+      shared: all processes of a run call this, and divide the comparison among them.
 
     Raises:
       UserError: there is no run or no such checkpoint, a weight is not a finite number, or the
@@ -90,7 +92,7 @@ def load_run(
         known = ", ".join(map(str, steps))
         raise UserError(f"The run has no checkpoint of step {step}: it has {known}.")
     tokenizer = Tokenizer.load(folder)
-    verified = verify and _verified(folder, step, steps, config)
+    verified = verify and _verified(folder, step, steps, config, shared)
     # The devices it was saved on may not exist here, so the target names its own.
     here = SingleDeviceSharding(jax.local_devices()[0])
     model = model_of(config.model)
@@ -118,16 +120,23 @@ def load_run(
     return Run(config, step, params, tokenizer, verified)
 
 
-def _verified(folder: Path, step: int, steps: list[int], config: RunConfig) -> bool:
+def _verified(folder: Path, step: int, steps: list[int], config: RunConfig, shared: bool) -> bool:
     """True if the files to be read are undamaged. If there is no manifest: a warning, False."""
     checkpoint = folder / "checkpoints" / str(step)
     if not (checkpoint / MANIFEST).exists():
         print(f"warning: {unchecked_sentence(step)}", file=sys.stderr)
         return False
     averaged = config.optim.kind == "schedule_free"
-    place = first_damage(checkpoint, items={"params", "opt"} if averaged else {"params"})
+    look = shared_damage if shared else first_damage
+    place = look(checkpoint, items={"params", "opt"} if averaged else {"params"})
     if place is not None:
-        sentence = _sentence(folder, step, steps, damage_sentence(checkpoint, place))
+        why = damage_sentence(checkpoint, place)
+        if shared:
+            raise Damaged(
+                f"Checkpoint {step} of the run in {str(folder)!r} is damaged ({why}): restore it "
+                "from a copy, or begin with another one (--init RUN@STEP)."
+            )
+        sentence = _sentence(folder, step, steps, why)
         raise Damaged(f"{sentence}, or read it as it is with --no-verify.")
     return True
 

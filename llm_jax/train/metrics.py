@@ -28,8 +28,8 @@ Record = dict[str, Any]
 class Log:
     """Writes each record to every sink. With several processes, only process 0 writes.
 
-    A record is a flat dict with `split` ("train", "validation", or "skipped" for a step that the
-    guard did not take), `step`, `tokens` and figures.
+    A record is a flat dict with `split` ("train", "validation", "save", or "skipped" for a step
+    that the guard did not take), `step`, `tokens` and figures.
 
     Args:
       listen: called with each record too.

@@ -16,6 +16,7 @@ from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.runs.rollbacks import read_rollbacks
 from llm_jax.train.changes import check_standing, resume
 from llm_jax.train.checkpoint import Checkpointer
+from llm_jax.train.failures import Damaged
 from llm_jax.train.feed import Datasets, training_text
 from llm_jax.train.inherit import parent_of
 from llm_jax.train.lineage import began_with
@@ -61,6 +62,7 @@ def find_place(
 
     Raises:
       ConfigError: the folder, or `init`, does not match `config`.
+      Damaged: the run is a branch, and no undamaged checkpoint of it is left.
     """
     out, text = Path(config.out), training_text(datasets, config)
     tokenizer = datasets[0].tokenizer
@@ -71,8 +73,10 @@ def find_place(
     if old is None or checkpointer is None or saved is None:
         parent = parent_of(init, config, sha256) if init else None
         began_with(parent)  # what it has read can be told
-        if old and parent is None:
-            parent = read_history(out, old).parent
+        if old:
+            before = read_history(out, old)
+            _check_past(config.out, before, checkpointer.notes if checkpointer else [])
+            parent = parent or before.parent
         history = beginning(config, text, parent)
         check_reading(config, history, [], text)
         lines = [*history.entries]
@@ -86,12 +90,31 @@ def find_place(
     check_standing(config.out, history, saved, record)
     if init:
         _check_parent(config.out, history, init)
-    finished = measured is not None and saved >= max(old.steps, config.steps)
+    # A last step that only the hosts' own disks have is yet to be saved in the folder.
+    whole = saved == checkpointer.latest_step and saved >= max(old.steps, config.steps)
+    finished = measured is not None and whole
     if not finished:
         check_reading(config, history, read_rollbacks(out), text)
         claim_folder(config, plan, tokenizer, lines)
     lineage = saved_lineage(out, saved if record else None)
+    if lineage is None:
+        began_with(history.parent)  # as above
     return Place(checkpointer, history, lines, saved, measured, lineage, finished)
+
+
+def _check_past(out: str, history: History, notes: list[str]) -> None:
+    """Raises `Damaged` for a branch without a checkpoint, which would begin with random weights.
+
+    Args:
+      notes: what was found in its folder of checkpoints.
+    """
+    if branch := history.branch:
+        place = f"{branch['run']}@{branch['step']}"
+        left = (
+            f"The run in {out} is a branch of {place}, and no undamaged checkpoint of it is left: "
+            f"restore one from a copy, or delete the folder and give --branch {place} again."
+        )
+        raise Damaged(" ".join([*notes, left]))
 
 
 def _check_parent(out: str, history: History, init: str) -> None:

@@ -261,6 +261,7 @@ def test_a_launcher_looks_at_every_source(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["launch", "run", runs["general"] / "run.json", "--name", "x", "--out", "gs://b/x"]
-    words += ["--accelerator", "v5p-8", "--backend", "tpu", "--project", "p", "--image", "i"]
+    words += ["--accelerator", "v5p-8", "--backend", "tpu", "--project", "p"]
+    words += ["--image", f"i@sha256:{0:064}"]
     said = call(capsys, *words, "--zone", "us-east5-a", "--dry-run", code=78)
     assert "data.mixture's source 'web' is" in said and "hosts of the tpu back end cannot" in said

@@ -70,7 +70,7 @@ class Session:
         self._world = scratch / "world"
         self._files = world.make(self._world, zygote)
         self._child = scratch / "child"
-        self._child.write_text("#!/bin/sh\necho there are no other programs here >&2\nexit 2\n")
+        self._child.write_text("#!/bin/sh\necho there are no other programs here. >&2\nexit 2\n")
         self._child.chmod(0o755)
 
     def fuzz(self, verb: str, tries: int, seed: int, tally: Tally) -> None:

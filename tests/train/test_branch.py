@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +166,98 @@ def test_a_branch_that_was_killed_while_it_was_copied(
     train(config, branch=f"{parent.out}@4")
     assert losses(config.out) == losses(parent.out)
     assert not (tmp_path / "b" / branches.PARTIAL).exists()
+
+
+def test_what_is_left_of_a_killed_copy_is_known_until_all_is_deleted(
+    parent: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(parent, name="b", out=str(tmp_path / "b"))
+    (tmp_path / "b" / branches.PARTIAL).mkdir(parents=True)
+    (tmp_path / "b" / "checkpoints" / "4").mkdir(parents=True)
+
+    remove, removed = shutil.rmtree, list[Path]()
+
+    def once(path: Path, **more: Any) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        remove(path, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", once)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, branch=f"{parent.out}@4")
+    train(config, branch=f"{parent.out}@4")
+    assert losses(config.out) == losses(parent.out)
+
+
+def test_a_branch_whose_checkpoints_are_lost_does_not_begin_anew(
+    parent: RunConfig, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(parent, name="b", out=str(tmp_path / "b"))
+    train(config, branch=f"{parent.out}@4")
+    before = (tmp_path / "b" / "history.jsonl").read_text()
+    for checkpoint in (tmp_path / "b" / "checkpoints").iterdir():
+        (checkpoint / "meta" / "metadata").write_text("{}")
+    with pytest.raises(Damaged, match=r"a branch of .*general@4, and no undamaged") as error:
+        train(config)
+    assert "and the one before is used. Checkpoint 4 is damaged" in str(error.value)
+    assert "and there is none before it. The run in" in str(error.value)
+    assert (tmp_path / "b" / "history.jsonl").read_text() == before
+
+
+SLOW = """
+import os, sys, time
+from llm_jax.cli import main
+from llm_jax.train import branch
+
+def late(function, seconds):
+    def slowly(*arguments):
+        time.sleep(seconds)
+        return function(*arguments)
+    return slowly
+
+branch.check_folder = late(branch.check_folder, float(os.environ["JAX_PROCESS_ID"]))
+branch.read_history = late(branch.read_history, 3.0)
+main(["train", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+def test_processes_make_a_branch_together(
+    parent: RunConfig, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """The second process looks at the folder a second later, while the first could copy."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    words = ["--branch", f"{parent.out}@4", "--out", str(tmp_path / "b")]
+    made = [
+        subprocess.Popen(
+            [sys.executable, "-c", SLOW, *words],
+            env=environment
+            | {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+            | {"JAX_PROCESS_ID": str(number), "JAX_NUM_CPU_DEVICES": "4", "XLA_FLAGS": ""},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    said = [one.communicate(timeout=200)[1] for one in made]
+    assert [one.returncode for one in made] == [0, 0], said
+    assert losses(tmp_path / "b") == pytest.approx(losses(parent.out), rel=1e-5)
+
+
+def test_a_host_that_does_not_see_the_branch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = threading.Timer(0.3, (tmp_path / "late").touch)
+    late.start()
+    branches._wait_to_see(tmp_path / "late")
+    late.join()
+    monkeypatch.setattr(branches, "SEEN_WITHIN", 0.1)
+    with pytest.raises(ConfigError, match="on storage that all hosts share"):
+        branches._wait_to_see(tmp_path / "never")
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: Any, code: int = 0) -> tuple[Any, str]:

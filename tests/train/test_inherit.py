@@ -18,6 +18,7 @@ from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig,
 from llm_jax.laws.run_curves import read_folder
 from llm_jax.report.outcome import compare
 from llm_jax.runs.history import FILE
+from llm_jax.train.failures import Damaged
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
@@ -107,6 +108,17 @@ def test_weights_that_do_not_fit_are_refused(
         train(config, init=place)
     assert words in str(error.value)
     assert not (tmp_path / "child" / "run.json").exists()
+
+
+def test_damaged_weights_are_refused_with_a_way_out(parent: RunConfig, tmp_path: Path) -> None:
+    """The run itself may stay as it is: the same folder then begins with another checkpoint."""
+    hurt, child = tmp_path / "hurt", child_of(parent, tmp_path / "child")
+    shutil.copytree(parent.out, hurt)
+    (hurt / "checkpoints" / "2" / "params" / "_METADATA").write_text("{}")
+    with pytest.raises(Damaged) as error:
+        train(child, init=str(hurt))
+    assert str(error.value).endswith("begin with another one (--init RUN@STEP).")
+    assert train(child, init=f"{hurt}@1")["step"] == 2
 
 
 def test_longer_sequences_begin_with_the_same_weights(parent: RunConfig, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from llm_jax.launch.agent import Agent
 from llm_jax.launch.folder import open_folder
 from llm_jax.launch.spec import JobSpec
 from llm_jax.train import save_speed
+from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.damage import saved_steps
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import Log, read_metrics
@@ -82,6 +83,19 @@ def test_fast_storage_is_enough(
     assert stopped_at_3(config, "600", 1e9, monkeypatch)["exit_code"] == 75
     assert "own disks" not in capsys.readouterr().err
     assert not list(Path(str(config.checkpoint.local)).glob("*/0/3"))
+
+
+def test_a_last_step_that_only_the_disks_have_is_saved_in_the_folder(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All steps are done and evaluated, but the save in the folder was cut off."""
+    config = dataclasses.replace(config, steps=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpointer, "save", lambda *args: save_speed.Hold(0.0, 0.0))
+        stopped_at_3(config, "600", 10.0, patched)
+    assert not saved_steps(Path(config.out) / "checkpoints")
+    assert train(config)["exit_code"] == 0
+    assert saved_steps(Path(config.out) / "checkpoints") == [3]
 
 
 HANGS = """

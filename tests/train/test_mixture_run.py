@@ -31,6 +31,7 @@ from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.tokenizers import training
 from llm_jax.runs.history import Entry, History, Text, beginning, mixed_text
 from llm_jax.runs.lineage import saved_lineage
+from llm_jax.train.changes import resume
 from llm_jax.train.course import segments, stages
 from llm_jax.train.lineage import lineage_at
 from llm_jax.train.loop import train
@@ -216,6 +217,18 @@ def test_a_dataset_alone_is_read_on_when_a_mixture_with_it_begins() -> None:
     (stage,) = stages(later, history, [], mixed)
     assert stage.reading.starts == (20, 0)
     assert stage.reading.places(10 * 4 + stage.offset) == (30, 10)
+
+
+def test_other_shares_are_measured_on_the_same_batches(tmp_path: Path) -> None:
+    folders, text = {"a": Path("a"), "b": Path("b")}, text_of({"a": 4000, "b": 4000})
+    config = config_of(tmp_path, mixture(folders, (0, {"a": 3.0, "b": 1.0})))
+    data = dataclasses.replace(config.data, mixture=mixture(folders, (0, {"a": 1.0, "b": 1.0})))
+    _, lines = resume(dataclasses.replace(config, data=data), config, text, 2)
+    assert "the shares of the sources change, in the held-out loss too" in lines[-1].effect
+    assert "other batches" not in lines[-1].effect
+    alone = dataclasses.replace(config.data, mixture=None, path="a")
+    _, lines = resume(dataclasses.replace(config, data=alone), config, Text("a", 4000), 2)
+    assert "other batches" in lines[-1].effect
 
 
 def no_such_dataset(mixed: MixtureConfig) -> MixtureConfig:
