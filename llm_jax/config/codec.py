@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import keyword
 import math
@@ -79,7 +80,7 @@ def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
     """
     require(isinstance(raw, dict), f"{where} is {raw!r}: it must be an object with named fields.")
     raw = migrated(raw, cls, where)
-    hints = {_written(name): hint for name, hint in typing.get_type_hints(cls).items()}
+    hints = _hints(cls)  # type: ignore[arg-type]
     for key in raw:
         if key not in hints:  # the nearest name takes milliseconds to find
             raise ConfigError(f"{where} has no field {key!r}: {nearest(key, hints)}")
@@ -91,6 +92,12 @@ def from_dict(raw: Any, cls: type[T], where: str = "run") -> T:
         require(name in raw or not no_default, f"{where}.{name} is missing: set it.")
     values = {key: _convert(raw[key], hints[key], f"{where}.{key}") for key in raw}
     return cls(**{f"{key}_" if keyword.iskeyword(key) else key: values[key] for key in values})
+
+
+@functools.cache  # reading annotations takes longer than all the rest
+def _hints(cls: type) -> dict[str, Any]:
+    """Name of each field in JSON → its type."""
+    return {_written(name): hint for name, hint in typing.get_type_hints(cls).items()}
 
 
 def _written(name: str) -> str:
