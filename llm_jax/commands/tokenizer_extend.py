@@ -49,11 +49,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.data.build import take
     from llm_jax.data.corpus import read_corpus
     from llm_jax.data.sources import LeftOut
-    from llm_jax.data.tokenizers.extend import extend
+    from llm_jax.data.tokenizers.extend import extend, require_extendable
     from llm_jax.train.load import load_run
 
     refuse_nonempty(args.out)
     trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
+    require_extendable(trained.tokenizer)
     sources, cleaner = sources_of(args), cleaner_of(args)
     with (
         only_writer(args.out, "llm-jax tokenizer extend"),
@@ -68,19 +69,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         sample = list(take(corpus, order, MEASURED_BYTES))
         corpus.close()
         config = write_extended(trained, args.run, args.out, extended)
-    size = sum(len(text.encode()) for text in sample)
-
-    def per_token(tokenizer: Any) -> float:
-        return size / sum(len(tokenizer.encode(text)) for text in sample)
-
     return {
         "path": str(args.out),
         "step": trained.step,
         "added": args.add,
         "vocab_size": extended.tokenizer.vocab_size,
         "model_vocab_size": config.model.vocab_size,
-        "bytes_per_token": per_token(extended.tokenizer),
-        "bytes_per_token_before": per_token(trained.tokenizer),
+        "bytes_per_token": extended.tokenizer.bytes_per_token(sample),
+        "bytes_per_token_before": trained.tokenizer.bytes_per_token(sample),
         "documents": {"in": len(corpus) + sum(left_out.dropped().values()), "out": len(corpus)},
         "dropped": left_out.dropped(),
         "lost": left_out.summary(corpus.used),

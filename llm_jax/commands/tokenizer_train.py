@@ -22,10 +22,8 @@ from llm_jax.commands.sources import (
     sources_of,
 )
 from llm_jax.commands.text_report import coverage_text, loss_lines, losses
-from llm_jax.config import UserError
+from llm_jax.config import TokenizerKind, UserError
 from llm_jax.config.wording import counted
-from llm_jax.data.tokenizers.base import Kind
-from llm_jax.data.tokenizers.files import CAME_WITH
 from llm_jax.runs.files import new_folder, scratch, write_bytes
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kind",
-        choices=get_args(Kind),
+        choices=get_args(TokenizerKind),
         default="bpe",
         help="bpe and unigram are SentencePiece models (default: %(default)s)",
     )
@@ -85,11 +83,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         corpus.close()
         _write(tokenizer, out, args.overwrite)
     dropped = left_out.dropped()
-    size = sum(len(text.encode()) for text in sample)
     return {
         "vocab_size": tokenizer.vocab_size,
         "character_coverage": coverage,
-        "bytes_per_token": size / sum(len(tokenizer.encode(text)) for text in sample),
+        "bytes_per_token": tokenizer.bytes_per_token(sample),
         "sha256": tokenizer.sha256,
         "path": str(out),
         "documents": {"in": len(corpus) + sum(dropped.values()), "out": len(corpus)},
@@ -101,6 +98,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _refuse_other(out: Path) -> None:
     """Raises `UserError` if `out` holds what is not a tokenizer, which --overwrite would take."""
+    from llm_jax.data.tokenizers.files import CAME_WITH
+
     if out.suffix == ".model":
         return
     if out.is_file():

@@ -18,7 +18,7 @@ from llm_jax.config.codec import (
     to_dict,
     to_json,
 )
-from llm_jax.config.data import DataConfig
+from llm_jax.config.data import DataConfig, TokenizerKind
 from llm_jax.config.dataset_info import INFO_FILE, read_dataset_info
 from llm_jax.config.encoder import EncoderConfig
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
@@ -59,6 +59,7 @@ __all__ = [
     "OptimConfig",
     "ParallelConfig",
     "RunConfig",
+    "TokenizerKind",
     "UserError",
     "YarnRope",
     "check_vocabulary",

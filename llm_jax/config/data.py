@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from llm_jax.config.errors import check_seed, positive, require
 from llm_jax.config.mixture import MixtureConfig
+
+TokenizerKind = Literal["bpe", "unigram", "byte-level"]
+"""Tokenizers that can be trained."""
 
 
 @dataclass(frozen=True, kw_only=True)

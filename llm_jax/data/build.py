@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax import __version__
-from llm_jax.config import INFO_FILE, UserError, read_dataset_info
+from llm_jax.config import INFO_FILE, TokenizerKind, UserError, read_dataset_info
 from llm_jax.config.dataset_info import DATASET_FORMAT
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
@@ -34,7 +34,6 @@ from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_kept
 from llm_jax.data.streams import Splits, tokenise
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.data.tokenizers.base import Kind
 from llm_jax.data.tokenizers.training import coverage_within, train
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder
@@ -51,7 +50,7 @@ class VocabSpec:
     """
 
     vocab_size: int
-    kind: Kind = "bpe"
+    kind: TokenizerKind = "bpe"
     character_coverage: float | None = None
     """None: `coverage_within` decides."""
     sample_bytes: int = 100_000_000

@@ -79,7 +79,7 @@ class StreamWriter:
         self._dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
         self._done = 0
         self.special = 0
-        # A text that is matched by no alternative at all matches nothing: `(?!)`.
+        # `(?!)` matches no text: there may be no special tokens.
         self._special = re.compile("|".join(map(re.escape, tokenizer.special)) or "(?!)")
         self.part_tokens = np.zeros(len(corpus.parts), np.int64)
 

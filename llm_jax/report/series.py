@@ -13,13 +13,12 @@ from llm_jax.config import RunConfig
 from llm_jax.laws.run_curves import records
 from llm_jax.report.outcome import METRICS, is_number, skipped_steps
 from llm_jax.runs.history import History
+from llm_jax.runs.metric_names import LOSS_OF
 from llm_jax.runs.starts import read_starts
 
 DRAWN = 800
 """Most points of a drawn curve."""
 
-BY_SOURCE = "loss/"
-"""Beginning of the name of a source's validation loss in the metrics."""
 
 Curve = list[tuple[float, float]]
 
@@ -75,8 +74,8 @@ def series(folder: Path, config: RunConfig, history: History) -> Series:
     by_source: dict[str, Curve] = {}
     for record in held_out:
         for name, value in record.items():
-            if name.startswith(BY_SOURCE) and is_number(value):
-                own = by_source.setdefault(name.removeprefix(BY_SOURCE), [])
+            if name.startswith(LOSS_OF) and is_number(value):
+                own = by_source.setdefault(name.removeprefix(LOSS_OF), [])
                 own.append((record["tokens"], value))
     loss, norms = curve("loss"), curve("grad_norm")
     starts = read_starts(folder)[1:]

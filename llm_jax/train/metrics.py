@@ -17,11 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from llm_jax.config import ConfigError, RunConfig, require_shape, to_dict
 from llm_jax.runs.files import replacing, write_text
 from llm_jax.runs.json_lines import read_records
+from llm_jax.runs.metric_names import BITS_PER_BYTE_OF
 from llm_jax.train.board import FLUSH_SECONDS, Board
 
 METRICS_FILE = "metrics.jsonl"
-BY_SOURCE = "bits_per_byte/"
-"""Beginning of the name of a figure of one source."""
 Record = dict[str, Any]
 
 
@@ -172,9 +171,11 @@ def draw_curve(out: Path) -> Path:
                 *zip(*points, strict=True), label=split, color=color, marker=marker, ms=4, lw=1
             )
     held_out = [r for r in records if r["split"] == "validation"]
-    for name in dict.fromkeys(name for r in held_out for name in r if name.startswith(BY_SOURCE)):
+    for name in dict.fromkeys(
+        name for r in held_out for name in r if name.startswith(BITS_PER_BYTE_OF)
+    ):
         points = [(r["tokens"], r[name]) for r in held_out if name in r]
-        source = name.removeprefix(BY_SOURCE)
+        source = name.removeprefix(BITS_PER_BYTE_OF)
         axes.plot(*zip(*points, strict=True), ".--", ms=3, lw=0.8, label=f"validation, {source}")
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set(xlabel="tokens", ylabel="bits per byte", title=out.name)

@@ -17,6 +17,7 @@ from llm_jax.models.decoder.attend import attention_of
 from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History
+from llm_jax.runs.metric_names import LOSS_OF
 from llm_jax.runs.rollbacks import Rollback
 from llm_jax.runs.starts import accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
@@ -179,8 +180,8 @@ class Reporter:
             f"bits/byte {values['bits_per_byte']:.4f}"
         )
         for name, loss in values.items():
-            if name.startswith(BY_SOURCE):
-                line += f"  {name.removeprefix(BY_SOURCE)} {loss:.4f}"
+            if name.startswith(LOSS_OF):
+                line += f"  {name.removeprefix(LOSS_OF)} {loss:.4f}"
         self.log.write(self._record("validation", step) | values, line)
 
     def saving(self, step: int, hold: Hold, speed: SaveSpeed) -> None:
@@ -216,10 +217,6 @@ class Reporter:
 
     def _record(self, split: str, step: int) -> dict[str, Any]:
         return {"split": split, "step": step, "tokens": self.history.tokens(step)}
-
-
-BY_SOURCE = "loss/"
-"""Beginning of the name of a source's validation loss."""
 
 
 def reading_sentences(read: list[Use]) -> list[str]:

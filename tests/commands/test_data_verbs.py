@@ -209,10 +209,11 @@ def test_a_process_prints_json_alone_on_stdout(tmp_path: Path, corpus: Path) -> 
     ]
 
 
-def test_help_imports_no_numpy() -> None:
+@pytest.mark.parametrize("verb", [["data", "build"], ["tokenizer", "train"]])
+def test_help_imports_no_numpy(verb: list[str]) -> None:
     code = (
         "import sys, llm_jax.cli\n"
-        "try: llm_jax.cli.main(['data', 'build', '--help'])\n"
+        f"try: llm_jax.cli.main([*{verb}, '--help'])\n"
         "except SystemExit: print([m for m in ('numpy', 'jax') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,15 +6,13 @@ import abc
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.runs.files import write_bytes
 
-Kind = Literal["bpe", "unigram", "byte-level"]
-"""What can be trained."""
 COMPANIONS = "tokenizer"
 """Subfolder of a dataset or run for the files that came with a tokenizer."""
 
@@ -121,6 +119,10 @@ class Tokenizer(abc.ABC):
     def token_bytes(self) -> np.ndarray:
         """(V,) int32: UTF-8 bytes of text that each token stands for; special tokens 0."""
         return np.array([len(self.bytes_of(i)) for i in range(self.vocab_size)], np.int32)
+
+    def bytes_per_token(self, texts: list[str]) -> float:
+        """UTF-8 bytes of `texts` for each of their tokens."""
+        return sum(len(t.encode()) for t in texts) / sum(len(self.encode(t)) for t in texts)
 
     def document(self, ids: Iterable[int]) -> np.ndarray:
         """int32 ids of a document whose text has `ids`."""

@@ -37,15 +37,24 @@ def extend(tokenizer: Tokenizer, texts: Iterable[str], add: int) -> Extended:
       UserError: the texts yield fewer pieces, or the tokenizer is not a BPE of SentencePiece or a
         byte-level BPE.
     """
+    require_extendable(tokenizer)
     if isinstance(tokenizer, SentencePieceTokenizer):
-        if tokenizer.proto.trainer_spec.model_type == BPE:
-            return _sentence_piece(tokenizer, texts, add)
-    elif isinstance(tokenizer, JsonTokenizer) and tokenizer.is_byte_level_bpe:
-        return _byte_level(tokenizer, texts, add)
-    raise UserError(
-        "The tokenizer is neither a SentencePiece BPE nor a byte-level BPE: pieces can be added to "
-        "these only."
-    )
+        return _sentence_piece(tokenizer, texts, add)
+    assert isinstance(tokenizer, JsonTokenizer)
+    return _byte_level(tokenizer, texts, add)
+
+
+def require_extendable(tokenizer: Tokenizer) -> None:
+    """Raises `UserError` unless `extend` takes tokenizers of this kind."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        fits = tokenizer.proto.trainer_spec.model_type == BPE
+    else:
+        fits = isinstance(tokenizer, JsonTokenizer) and tokenizer.is_byte_level_bpe
+    if not fits:
+        raise UserError(
+            "The tokenizer is neither a SentencePiece BPE nor a byte-level BPE: pieces can be "
+            "added to these only."
+        )
 
 
 def _sentence_piece(tokenizer: SentencePieceTokenizer, texts: Iterable[str], add: int) -> Extended:

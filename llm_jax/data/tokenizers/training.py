@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from llm_jax.config import UserError
-from llm_jax.data.tokenizers.base import Kind, Tokenizer
+from llm_jax.config import TokenizerKind, UserError
+from llm_jax.data.tokenizers.base import Tokenizer
 from llm_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
 
 RECIPE: dict[str, Any] = {
@@ -64,7 +64,7 @@ def train(
     texts: Iterable[str],
     vocab_size: int,
     character_coverage: float = COVERAGE,
-    kind: Kind = "bpe",
+    kind: TokenizerKind = "bpe",
 ) -> Tokenizer:
     """Trains a tokenizer on `texts`, which are streamed; distinct words or lines are kept.
 
