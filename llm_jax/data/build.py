@@ -29,9 +29,10 @@ from llm_jax.config.dataset_info import DATASET_FORMAT
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress, read_corpus
 from llm_jax.data.fidelity import compare_sources
+from llm_jax.data.made_before import same_or_replaceable
 from llm_jax.data.provenance import source_records
 from llm_jax.data.sources import LeftOut, Source
-from llm_jax.data.sources.left_out import MOST_LEFT_OUT, check_kept
+from llm_jax.data.sources.left_out import MOST_LEFT_OUT
 from llm_jax.data.streams import Splits, tokenise
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.training import coverage_within, train
@@ -155,14 +156,14 @@ def _built_before(
     info = _info_of(out, overwrite)
     if info is None:
         return None
-    if info["fingerprint"] == fingerprint:
-        check_kept(info["lost"], strict=spec.strict, most=spec.max_left_out)
-        return info
-    if overwrite:
-        return None
-    raise UserError(
-        f"--out {str(out)!r} holds a dataset of other inputs or settings: choose another folder, "
-        "or give --overwrite."
+    return same_or_replaceable(
+        out,
+        info,
+        fingerprint,
+        what="a dataset",
+        strict=spec.strict,
+        most=spec.max_left_out,
+        overwrite=overwrite,
     )
 
 

@@ -40,9 +40,10 @@ from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.summary import summary
 from llm_jax.data.curate.tally import Tally
 from llm_jax.data.curate.workers import Workers
+from llm_jax.data.made_before import same_or_replaceable
 from llm_jax.data.provenance import described_sources
 from llm_jax.data.sources import LeftOut, Source
-from llm_jax.data.sources.left_out import MOST_LEFT_OUT, Unusable, check_kept
+from llm_jax.data.sources.left_out import MOST_LEFT_OUT, Unusable
 from llm_jax.data.sources.local import local_files
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.claim import only_writer
@@ -267,14 +268,14 @@ def _curated_before(
         if overwrite:
             return None
         raise
-    if info["fingerprint"] == fingerprint:
-        check_kept(info["lost"], strict=spec.strict, most=spec.max_left_out)
-        return info
-    if overwrite:
-        return None
-    raise UserError(
-        f"--out {str(out)!r} holds a curation of other inputs or settings: choose another folder, "
-        "or give --overwrite."
+    return same_or_replaceable(
+        out,
+        info,
+        fingerprint,
+        what="a curation",
+        strict=spec.strict,
+        most=spec.max_left_out,
+        overwrite=overwrite,
     )
 
 
