@@ -131,6 +131,8 @@ def parser_of(verb: str) -> tuple[Any, Parser]:
 
 def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
     """The verb's module and its parsed flags."""
+    if verb == "launch run" and rest[:1] == ["data"]:
+        return _placed(rest)
     module, parser = parser_of(verb)
     if getattr(module, "OVERRIDES", False):
         return module, _with_overrides(parser, rest)
@@ -138,6 +140,18 @@ def parse(verb: str, rest: list[str]) -> tuple[Any, argparse.Namespace]:
         if overrides.is_flag(word) and word.split("=")[0] not in parser.flags:
             raise UserError(f"{parser.prog} has no flag {word!r}: {nearest(word, parser.flags)}")
     return module, parser.parse_args(rest)
+
+
+def _placed(words: list[str]) -> tuple[Any, argparse.Namespace]:
+    """`launch run` of a verb on data: the flags are that verb's, all words are in `placed`."""
+    from llm_jax.commands import launch_data
+
+    verb = " ".join(words[:2])
+    if verb not in launch_data.VERBS:
+        raise UserError(f"llm-jax launch run has no {verb!r}: {nearest(verb, launch_data.VERBS)}")
+    args = parse(verb, words[2:])[1]
+    args.placed = words
+    return launch_data, args
 
 
 def _with_overrides(parser: Parser, rest: list[str]) -> argparse.Namespace:

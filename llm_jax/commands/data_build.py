@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import TOKENIZER_HELP, pieces, seed
-from llm_jax.commands.data_curate import RECIPE_HELP, add_workers_argument, curated
+from llm_jax.commands.data_curate import RECIPE_HELP, curated, curation_tasks
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
@@ -24,6 +24,12 @@ from llm_jax.commands.sources import (
     cleaner_of,
     curated_of,
     sources_of,
+)
+from llm_jax.commands.task_places import (
+    PlannedTasks,
+    add_task_arguments,
+    dry_run,
+    dry_run_text,
 )
 from llm_jax.commands.text_report import (
     coverage_text,
@@ -70,11 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", metavar="RECIPE", help=f"curate first, into DIR-curated: {RECIPE_HELP}"
     )
-    add_workers_argument(parser)
+    add_task_arguments(parser)
     add_source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.dry_run:
+        return dry_run(args, planned_tasks(args))
     from llm_jax.data.build import BuildSpec, VocabSpec, build, check_out
     from llm_jax.data.tokenizers import Tokenizer
 
@@ -113,6 +121,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"out": str(args.out), "built_before": built_before, "curated": made, **info}
 
 
+def planned_tasks(args: argparse.Namespace) -> list[PlannedTasks]:
+    """What `--dry-run` shows: tasks of the recipe."""
+    return curation_tasks(args, _beside(args.out)) if args.recipe is not None else []
+
+
 def _beside(out: Path) -> Path:
     """Where the curated documents of the dataset `out` are."""
     if out.name in ("", ".."):
@@ -132,6 +145,8 @@ def _curated_lines(made: dict[str, Any] | None) -> list[str]:
 
 
 def text(result: dict[str, Any]) -> str:
+    if "actions" in result:
+        return dry_run_text(result)
     from llm_jax.data.fidelity import sentences
 
     documents = result["documents"]

@@ -13,9 +13,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count_up_to
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.sources import add_source_arguments, cleaner_of, sources_of
+from llm_jax.commands.task_places import (
+    FINGERPRINT,
+    PlannedTasks,
+    add_task_arguments,
+    dry_run,
+    dry_run_text,
+    workers_of,
+)
 from llm_jax.commands.text_report import loss_lines
 
 RECIPE_HELP = "web-en, web-ja, code, books-ja, none, or a JSON file of steps"
@@ -29,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-recipe", action="store_true", help="print the recipe as JSON, and do nothing else"
     )
-    add_workers_argument(parser)
+    add_task_arguments(parser)
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
@@ -44,22 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
-def add_workers_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workers",
-        type=count_up_to(1024),
-        metavar="N",
-        help="processes that apply the recipe's steps (default: one per core)",
-    )
-    parser.add_argument(
-        "--run-tasks-with",
-        metavar="COMMAND",
-        default="",
-        help="command that runs a task on a machine that sees the same files, such as "
-        "'srun --ntasks=1' (default: here)",
-    )
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.config import UserError, to_dict
     from llm_jax.data.curate.recipe import load_recipe
@@ -69,6 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {"recipe": to_dict(load_recipe(args.recipe))}
     if args.out is None:
         raise UserError("llm-jax data curate needs --out DIR: name a folder to write.")
+    if args.dry_run:
+        return dry_run(args, planned_tasks(args))
     tokenizer = Tokenizer.load(args.tokenizer) if args.tokenizer is not None else None
     return curated(args, args.out, tokenizer, overwrite=args.overwrite)
 
@@ -94,9 +87,7 @@ def curated(
             spec,
             out,
             progress,
-            workers=args.workers or cores(),
-            say=warn,
-            command=_command(args.run_tasks_with),
+            **workers_of(args),
             write_page=_write_page,
             overwrite=overwrite,
         )
@@ -105,33 +96,26 @@ def curated(
     return {"out": str(out), "page": str(out / PAGE), "curated_before": before, **info}
 
 
-def _command(text: str) -> tuple[str, ...]:
-    """The words of --run-tasks-with; raises `UserError` if its program is not there."""
-    import shlex
-    import shutil
-
-    from llm_jax.config import UserError
-
-    try:
-        words = tuple(shlex.split(text))
-    except ValueError as error:
-        raise UserError(f"--run-tasks-with is {text!r} ({error}): fix its quotes.") from None
-    if words and shutil.which(words[0]) is None:
-        raise UserError(f"--run-tasks-with is {text!r}: there is no program {words[0]!r}.")
-    return words
+def planned_tasks(args: argparse.Namespace) -> list[PlannedTasks]:
+    """What `--dry-run` shows."""
+    return curation_tasks(args, args.out)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    import os
+def curation_tasks(args: argparse.Namespace, out: Path) -> list[PlannedTasks]:
+    """The tasks of a curation into `out`; raises `UserError` for a wrong recipe."""
+    from llm_jax.data.curate.curate import TASK, work_folder
+    from llm_jax.data.curate.plan import Plan
+    from llm_jax.data.curate.recipe import load_recipe
 
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def warn(sentence: str) -> None:
-    import sys
-
-    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+    work = work_folder(out, FINGERPRINT)
+    passes = Plan(work, load_recipe(args.recipe)).passes
+    planned = []
+    for number, this in enumerate(passes):
+        planned.append(PlannedTasks(TASK, (str(work), str(number), "SHARD"), "SHARDS"))
+        if this.follows is not None:
+            words = (str(work), str(number), "resolve", "SHARDS")
+            planned.append(PlannedTasks(TASK, words, "1"))
+    return planned
 
 
 def _write_page(folder: Path, info: dict[str, Any]) -> None:
@@ -143,6 +127,8 @@ def _write_page(folder: Path, info: dict[str, Any]) -> None:
 def text(result: dict[str, Any]) -> str:
     import json
 
+    if "actions" in result:
+        return dry_run_text(result)
     if "out" not in result:
         return json.dumps(result["recipe"], indent=2, ensure_ascii=False)
     documents, size, tokens = (result[name] for name in ("documents", "bytes", "tokens"))

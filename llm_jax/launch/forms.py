@@ -48,6 +48,12 @@ FORMS: dict[str, tuple[str, str]] = {
         r"\d{1,4}(@(\d{1,9}(:\d{1,2}){0,2}|\d{1,5}-\d{1,2}(:\d{1,2}){0,2}))?",
         "a number of switches, and a time if you like, such as 1@12:00:00",
     ),
+    "slurm.memory": (r"[1-9]\d{0,8}[KMGT]?", "megabytes, or a size such as 4G"),
+    "ray.address": (
+        r"auto|(https?://)?([A-Za-z0-9]([-\w.]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:]{2,39}\])"
+        r":\d{1,5}/?",
+        "auto, HOST:PORT or http://HOST:PORT",
+    ),
     "tpu.project": (
         r"([a-z0-9][-a-z0-9.]{0,60}:)?[a-z][-a-z0-9]{0,29}",
         "a project's id (not its title), such as my-project-123",

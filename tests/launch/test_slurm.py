@@ -12,6 +12,7 @@ import pytest
 from launch_samples import undisturbed
 
 from llm_jax.config import UserError
+from llm_jax.launch import slurm_commands
 from llm_jax.launch.backends import slurm
 from llm_jax.launch.records import write_json
 from llm_jax.launch.spec import Slurm
@@ -66,7 +67,7 @@ def test_the_script_is_exact(make_spec):
 )
 def test_a_job_that_is_still_there_is_not_over(make_spec, tmp_path, monkeypatch, said, state):
     shown = f"JobId=7 JobName=fake JobState={said} Reason=None\n"
-    monkeypatch.setattr(slurm, "_run", lambda *words, **options: shown)
+    monkeypatch.setattr(slurm_commands, "slurm_output", lambda *words, **options: shown)
     back = slurm.Driver(make_spec(backend=Slurm()))
     write_json(back.folder, slurm.JOB, {"id": 7})
     assert back.resource().state == state

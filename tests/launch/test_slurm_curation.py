@@ -1,67 +1,96 @@
-"""A curation whose tasks run on the two nodes of a real Slurm cluster."""
+"""Curations whose tasks run on the two nodes of a real Slurm cluster."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from curation_samples import PROGRAM, content, write_corpus
 from test_slurm import HERE, require_slurm
 
-PROGRAM = """
-import sys
-sys.path[:0] = sys.argv[3:]
-from llm_jax.data.curate import shards
-shards.SHARD_BYTES = 20_000
-from llm_jax.cli import main
-main(["data", "curate", "--input", sys.argv[1], "--recipe", sys.argv[1] + ".json", "--out",
-      sys.argv[2], "--workers", "4", "--json", *(["--run-tasks-with", WITH] if WITH else [])])
-"""
-RECIPE = {"steps": [{"kind": "gopher_repetition"}, {"kind": "near_duplicates"}]}
+NAMESPACES = ("--net", "--pid", "--uts", "--mount", "--fork", "--mount-proc", "--kill-child")
 
 
-def word(draw: random.Random) -> str:
-    return "".join(chr(97 + int(26 * draw.random())) for _ in range(6))
+def cluster(folder: Path, program: list[object]) -> str:
+    """What `program` prints, run inside of a cluster whose daemons live in `folder`."""
+    path = os.environ["PATH"] + ":/usr/sbin"
+    require_slurm(path)
+    (folder / "cluster").mkdir()
+    words = ["unshare", *NAMESPACES, "bash", HERE / "slurm_cluster.sh", folder / "cluster"]
+    done = subprocess.run(
+        list(map(str, [*words, sys.executable, *program])),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"PATH": path, "PYTHONPATH": os.pathsep.join(map(str, (HERE, *sys.path)))},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def curate(text: Path, out: Path, *more: object) -> list[object]:
+    recipe = f"{text}.json"
+    return ["data", "curate", "--input", text, "--recipe", recipe, "--out", out, "--json", *more]
+
+
+def curated_here(text: Path, out: Path) -> dict[str, bytes]:
+    words = [sys.executable, "-c", PROGRAM, *curate(text, out, "--workers", 2)]
+    path = os.pathsep.join(map(str, sys.path))
+    subprocess.run(
+        list(map(str, words)),
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    return content(out)
 
 
 @pytest.mark.slow
 def test_tasks_run_on_two_nodes_and_give_the_bytes_of_one_machine(tmp_path: Path) -> None:
-    path = os.environ["PATH"] + ":/usr/sbin"
-    require_slurm(path)
-    text = tmp_path / "texts.jsonl"
-    draw = random.Random(0)
-    rows = [{"text": " ".join(word(draw) for _ in range(90))} for _ in range(99)]
-    text.write_text("\n".join(map(json.dumps, rows + rows[:20])), encoding="utf-8")
-    Path(f"{text}.json").write_text(json.dumps(RECIPE), encoding="utf-8")
-    here = [sys.executable, "-c", f"WITH = ''\n{PROGRAM}", text, tmp_path / "here", *sys.path]
-    subprocess.run(list(map(str, here)), check=True, capture_output=True)
-    (tmp_path / "cluster").mkdir()
-    log = tmp_path / "nodes.txt"
-    task = tmp_path / "task.sh"
+    text = write_corpus(tmp_path)
+    log, task = tmp_path / "nodes.txt", tmp_path / "task.sh"
     task.write_text(f'#!/bin/sh\necho "$SLURMD_NODENAME" >> {log}\nexec "$@"\n', encoding="utf-8")
     task.chmod(0o755)
     with_srun = f"srun --ntasks=1 --cpus-per-task=1 --mem=100 {task}"
-    cluster = [
-        "unshare", "--net", "--pid", "--uts", "--mount", "--fork", "--mount-proc", "--kill-child",
-        "bash", HERE / "slurm_cluster.sh", tmp_path / "cluster",
-        sys.executable, "-c", f"WITH = {with_srun!r}\n{PROGRAM}", text, tmp_path / "slurm",
-        *sys.path,
-    ]  # fmt: skip
-    done = subprocess.run(
-        list(map(str, cluster)), capture_output=True, text=True, timeout=600,
-        env=os.environ | {"PATH": path},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    more = ("--workers", 4, "--run-tasks-with", with_srun)
+    cluster(tmp_path, ["-c", PROGRAM, *curate(text, tmp_path / "slurm", *more)])
     assert set(log.read_text("utf-8").split()) == {"n1", "n2"}
-    made = [_content(tmp_path / name) for name in ("here", "slurm")]
+    made = [curated_here(text, tmp_path / "here"), content(tmp_path / "slurm")]
     assert made[0] == made[1] and len(made[0]) > 4
     assert json.loads(made[0]["curation.json"])["documents"] == {"in": 119, "out": 99}
 
 
-def _content(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
+@pytest.mark.slow
+def test_arrays_survive_kills_and_a_lost_node(tmp_path: Path) -> None:
+    text = write_corpus(tmp_path)
+    printed = cluster(tmp_path, [HERE / "slurm_arrays_scenario.py", text, tmp_path])
+    seen = json.loads(printed.splitlines()[-1])
+
+    arrays = seen["arrays"]
+    assert arrays["code"] == 0, arrays
+    assert content(tmp_path / "arrays") == curated_here(text, tmp_path / "here")
+    assert set(arrays["nodes"]) == {"n1", "n2"}
+    said = arrays["stderr"]
+    assert said.count("died by SIGKILL; it is run again") == 1
+    assert said.count("died by NODE_FAIL on n2; it is run again") == 1
+    assert not list(tmp_path.glob(".arrays.curate-*"))
+
+    stopped = seen["stopped"]
+    assert (stopped["code"], stopped["before"], stopped["left"]) == (130, 2, [])
+    assert list(tmp_path.glob(".stopped.curate-*"))
+
+    job = seen["job"]
+    assert job["submitted"]["backend"] == "slurm"
+    assert job["listed"] == [str(tmp_path / "job")]
+    assert job["result"]["documents"] == {"in": 119, "out": 99}
+
+    assert (
+        "--partition is 'gpu', which this cluster does not have: choose one of main"
+        in (seen["no partition"])
+    )
+    assert "sbatch refused: sbatch: error:" in seen["too many cpus"]
+    assert "give --out on a file system that all nodes share" in seen["unseen"]

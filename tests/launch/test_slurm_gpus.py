@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from llm_jax.config import UserError
+from llm_jax.launch import slurm_commands
 from llm_jax.launch.backends import slurm
 from llm_jax.launch.spec import Slurm
 
@@ -46,7 +47,7 @@ def test_generic_resources_are_read(gres, count):
 
 def test_too_few_nodes_with_such_gpus_is_one_sentence(make_spec, monkeypatch):
     shown = "n1 gpu:h100:8(S:0-1)\nn1 gpu:h100:8(S:0-1)\nn2 gpu:a100:8\nn3 (null)\n"
-    monkeypatch.setattr(slurm, "_run", lambda *words, **options: shown)
+    monkeypatch.setattr(slurm_commands, "slurm_output", lambda *words, **options: shown)
     slurm.Driver(make_spec(accelerator="h100-8", slices=1, backend=Slurm())).check()
     slurm.Driver(make_spec(accelerator="cpu-1", slices=3, backend=Slurm())).check()
     with pytest.raises(UserError, match="needs 2 nodes with 8 h100 GPUs, and there are 1"):

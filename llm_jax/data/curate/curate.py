@@ -48,8 +48,10 @@ from llm_jax.data.tasks.workers import Workers
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder, parents_of, short_name
+from llm_jax.runs.tasks import StartTasks, Tasks
 
 LEFT_OUT_FILE = "left_out.jsonl"
+TASK = "llm_jax.data.curate.task"
 Write = Callable[[Path, dict[str, Any]], None]
 """Writes the report's page into a folder."""
 
@@ -119,17 +121,15 @@ def curate(
     out: Path,
     progress: Progress,
     *,
-    workers: int,
+    workers: int | StartTasks,
     say: Callable[[str], None],
     write_page: Write,
-    command: tuple[str, ...] = (),
     overwrite: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Curates into the folder `out`, unless that is already there.
 
     Args:
-      workers: tasks at a time.
-      command: what runs a task on another machine, with its arguments (`Workers`).
+      workers: tasks at a time in processes of this machine, or what runs tasks elsewhere.
       say: takes warnings, one sentence each.
 
     Returns:
@@ -146,8 +146,9 @@ def curate(
     with only_writer(out, "llm-jax data curate"), parents_of(Path(os.path.realpath(out))):
         if before := _curated_before(out, spec, fingerprint, overwrite):
             return before, True  # by a process that has just ended
-        work = _work_folder(out, fingerprint)
-        tasks = partial(Workers, workers, say, command)
+        work = work_folder(out, fingerprint)
+        start = partial(Workers, workers, say) if isinstance(workers, int) else workers
+        tasks = partial(start, module=TASK)
         try:
             info = _curate_into(
                 spec, fingerprint, out, work, progress, tasks, write_page, overwrite
@@ -166,7 +167,7 @@ def _curate_into(
     out: Path,
     work: Path,
     progress: Progress,
-    workers: Callable[[], Workers],
+    workers: Callable[[], Tasks],
     write_page: Write,
     overwrite: bool,
 ) -> dict[str, Any]:
@@ -220,7 +221,7 @@ def _run(
     spec: CurateSpec,
     left_out: LeftOut,
     progress: Progress,
-    workers: Callable[[], Workers],
+    workers: Callable[[], Tasks],
 ) -> tuple[int, int]:
     """Runs all passes; returns the number of shards, and of documents that are not losses."""
     with workers() as tasks:
@@ -249,7 +250,8 @@ def _run(
     return count, used
 
 
-def _work_folder(out: Path, fingerprint: str) -> Path:
+def work_folder(out: Path, fingerprint: str) -> Path:
+    """Where a curation into `out` works until it is done."""
     real = Path(os.path.realpath(out))
     return real.with_name(f".{short_name(real.name)}.curate-{fingerprint[:12]}")
 

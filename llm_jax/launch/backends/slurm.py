@@ -7,7 +7,6 @@ to start again once the records say that it would not help.
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from llm_jax.launch.backends.slurm_nccl import nccl_lines
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.forms import check_text, shell_word, slurm_file
 from llm_jax.launch.records import read_object, write_json
+from llm_jax.launch.slurm_commands import job_fields, nodes_of, slurm_output
 from llm_jax.launch.spec import JobSpec, Slurm
 
 JOB = "launch/slurm.json"
@@ -120,20 +120,11 @@ class Driver:
     def check(self) -> None:
         backend = self.spec.backend
         assert isinstance(backend, Slurm)
-        partition = [f"--partition={backend.partition}"] if backend.partition else []
-        nodes = _run("sinfo", "--noheader", "--Node", "--format=%N %G", *partition).split("\n")
-        rows = dict(line.split(maxsplit=1) for line in nodes if line.strip())
-        names = set(rows)
-        if backend.partition and not names:
-            known = sorted(set(_run("sinfo", "--noheader", "--format=%R").split()))
-            raise UserError(
-                f"job.backend.partition is {backend.partition!r}, which this cluster does not "
-                f"have: choose one of {', '.join(known)}."
-            )
-        if self.spec.hosts > len(names):
+        rows = nodes_of(backend.partition, "job.backend.partition")
+        if self.spec.hosts > len(rows):
             where = f"partition {backend.partition}" if backend.partition else "this cluster"
             raise UserError(
-                f"The job needs {counted(self.spec.hosts, 'node')}, and {where} has {len(names)}: "
+                f"The job needs {counted(self.spec.hosts, 'node')}, and {where} has {len(rows)}: "
                 "lower job.slices."
             )
         of = self.spec.slice_type
@@ -149,7 +140,7 @@ class Driver:
 
     def apply(self, action: Action) -> None:
         assert isinstance(action, SubmitBatch)
-        printed = _run(*action.argv, stdin=action.script)
+        printed = slurm_output(*action.argv, stdin=action.script)
         write_json(self.folder, JOB, {"id": int(printed.strip().split(";")[0])})
 
     def _id(self) -> int | None:
@@ -160,8 +151,7 @@ class Driver:
         job = self._id()
         if job is None:
             return Resource("absent")
-        shown = _run("scontrol", "show", "job", str(job), "--oneliner", missing_ok=True)
-        fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+        fields = job_fields(str(job))
         state, why = fields.get("JobState", ""), fields.get("Reason", "")
         if state in RUNNING:
             return Resource("running", f"Slurm job {job}")
@@ -180,9 +170,9 @@ class Driver:
             return
         if self.resource().state in ("running", "waiting"):
             # Only the batch shell gets the signal; it passes it to the agents, which save.
-            _run("scancel", "--batch", "--signal=TERM", str(job), missing_ok=True)
+            slurm_output("scancel", "--batch", "--signal=TERM", str(job), missing_ok=True)
             self._wait(self.spec.grace_seconds + 10)
-            _run("scancel", str(job), missing_ok=True)
+            slurm_output("scancel", str(job), missing_ok=True)
             self._wait(60)
         self.folder.delete(JOB)
 
@@ -198,7 +188,7 @@ class Driver:
 
 def listing() -> list[dict[str, str]]:
     """Our jobs of this user: name, state and output folder."""
-    lines = _run("squeue", "--me", "--noheader", "--format=%j|%T|%k").splitlines()
+    lines = slurm_output("squeue", "--me", "--noheader", "--format=%j|%T|%k").splitlines()
     rows = [line.split("|", 2) for line in lines]
     return [
         {"job": name, "state": state.lower(), "out": comment.removeprefix(COMMENT)}
@@ -217,21 +207,3 @@ def gpus(gres: str, chip: str) -> int:
         named = [c for c in CHIPS if c in kind and CHIPS[c].kind == "gpu"]
         found += int(count) if not named or chip in named else 0
     return found
-
-
-def _run(*argv: str, stdin: str | None = None, missing_ok: bool = False) -> str:
-    """Standard output of a Slurm command; raises `UserError` with what it complained about."""
-    try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60)
-    except FileNotFoundError:
-        raise UserError(
-            f"The command {argv[0]} was not found: run this on a machine of the Slurm cluster."
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"{argv[0]} did not answer within a minute: ask slurmctld's admin."
-        ) from None
-    if done.returncode and not (missing_ok and "Invalid job id" in done.stderr):
-        complaint = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise UserError(f"{argv[0]} refused: {complaint}.")
-    return done.stdout

@@ -1,0 +1,89 @@
+"""`launch run data curate …` and `launch run data build …`: the verb as a job on Slurm or Ray.
+
+The flags are the verb's own, so that putting `launch run` before a call is all that it takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any
+
+from llm_jax.config import UserError
+
+VERBS = ("data curate", "data build")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Submits the words of `args.placed`, or says what would be."""
+    from llm_jax.commands.task_places import place_of
+    from llm_jax.launch import data_job
+    from llm_jax.launch.tasks import arrays
+    from llm_jax.launch.tasks.places import SlurmTasks
+
+    words = [word for word in args.placed if word not in ("--dry-run", "--json")]
+    called = f"llm-jax launch run {' '.join(words[:2])}"
+    place = place_of(args)
+    if place is None:
+        raise UserError(
+            f"{called} needs --backend slurm or ray: to work on this "
+            "machine, leave out `launch run`."
+        )
+    if args.out is None:
+        raise UserError(f"{called} needs --out DIR: name a folder to write.")
+    on_slurm = isinstance(place, SlurmTasks)
+    action = (
+        data_job.on_slurm(place, words, args.out)
+        if isinstance(place, SlurmTasks)
+        else data_job.on_ray(place, words, args.out)
+    )
+    if args.dry_run:
+        return {"backend": args.backend, "actions": [action.describe(), *_inside(args)]}
+    if isinstance(place, SlurmTasks):
+        arrays.check(place)
+        _check_here(args)
+        data_job.log_file(args.out).parent.mkdir(parents=True, exist_ok=True)
+    job = data_job.submit(action)
+    log = str(data_job.log_file(args.out))
+    address = [] if on_slurm else ["--address", place.address]
+    watch = ["tail", "-f", log] if on_slurm else ["ray", "job", "logs", "-f", job, *address]
+    stop = ["scancel", job] if on_slurm else ["ray", "job", "stop", job, *address]
+    return {"backend": args.backend, "job": job, "watch": watch, "stop": stop}
+
+
+def _inside(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What the job will submit itself, from a machine of the cluster."""
+    from llm_jax.commands import data_build, data_curate
+    from llm_jax.commands.task_places import dry_run
+
+    module = data_curate if args.placed[1] == "curate" else data_build
+    if args.ray_address is not None:
+        args.ray_address = "auto"
+    actions: list[dict[str, Any]] = dry_run(args, module.planned_tasks(args))["actions"]
+    return actions
+
+
+def _check_here(args: argparse.Namespace) -> None:
+    """Raises `UserError` for a mistake that the job would find hours later; on Slurm, this machine
+    sees what the nodes see."""
+    from llm_jax.commands.sources import cleaner_of, sources_of
+    from llm_jax.data.curate.recipe import load_recipe
+
+    if args.recipe is not None:
+        load_recipe(args.recipe)
+    sources_of(args)
+    cleaner_of(args)
+
+
+def text(result: dict[str, Any]) -> str:
+    if "actions" in result:
+        from llm_jax.commands.task_places import dry_run_text
+
+        return dry_run_text(result)
+    return "\n".join(
+        [
+            f"submitted job {result['job']} to {result['backend']}",
+            f"  watch  {shlex.join(result['watch'])}",
+            f"  stop   {shlex.join(result['stop'])}",
+        ]
+    )

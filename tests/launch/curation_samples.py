@@ -1,0 +1,37 @@
+"""Documents, a recipe of three passes, and what runs them cut into many shards."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+RECIPE = {"steps": [{"kind": "gopher_repetition"}, {"kind": "near_duplicates"}]}
+PROGRAM = """
+import sys
+from llm_jax.data.curate import shards
+shards.SHARD_BYTES = 20_000
+from llm_jax.cli import main
+main(sys.argv[1:])
+"""
+"""`llm-jax` with shards of 20 kB."""
+
+
+def write_corpus(folder: Path) -> Path:
+    """119 texts in JSON lines, 20 of them twice, with a recipe beside them."""
+    text = folder / "texts.jsonl"
+    draw = random.Random(0)
+    rows = [{"text": " ".join(word(draw) for _ in range(90))} for _ in range(99)]
+    text.write_text("\n".join(map(json.dumps, rows + rows[:20])), encoding="utf-8")
+    Path(f"{text}.json").write_text(json.dumps(RECIPE), encoding="utf-8")
+    return text
+
+
+def word(draw: random.Random) -> str:
+    return "".join(chr(97 + int(26 * draw.random())) for _ in range(6))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Name of each file below `folder` → its bytes."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
