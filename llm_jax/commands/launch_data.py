@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.launch.tasks import arrays
     from llm_jax.launch.tasks.places import SlurmTasks
 
-    words = [word for word in args.placed if word not in ("--dry-run", "--json")]
+    words = [word for word in args.placed if word != "--dry-run"]
     called = f"llm-jax launch run {' '.join(words[:2])}"
     place = place_of(args)
     if place is None:

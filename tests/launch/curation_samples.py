@@ -10,11 +10,11 @@ RECIPE = {"steps": [{"kind": "gopher_repetition"}, {"kind": "near_duplicates"}]}
 PROGRAM = """
 import sys
 from llm_jax.data.curate import shards
-shards.SHARD_BYTES = 20_000
+shards.SHARD_BYTES = int(sys.argv[1])
 from llm_jax.cli import main
-main(sys.argv[1:])
+main(sys.argv[2:])
 """
-"""`llm-jax` with shards of 20 kB."""
+"""`llm-jax` with shards of so many bytes as its first word says."""
 
 
 def write_corpus(folder: Path) -> Path:

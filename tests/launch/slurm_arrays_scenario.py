@@ -36,7 +36,7 @@ def words(out: str, *more: object) -> list[str]:
 
 def start(argv: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *argv],
+        [sys.executable, "-c", PROGRAM, "10_000", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,7 +59,6 @@ def arrays() -> dict[str, Any]:
     (FOLDER / "faults.sh").write_text(FAULTS, encoding="utf-8")
     setup = f". {FOLDER}/faults.sh"
     seen = call(words("arrays", "--workers", 4, "--setup", setup, "--memory", "100M"))
-    subprocess.run(["scontrol", "update", "NodeName=n2", "State=RESUME"], check=True)
     return seen | {"nodes": (FOLDER / "nodes.txt").read_text("utf-8").split()}
 
 
@@ -95,12 +94,9 @@ def unseen() -> str:
     """With a folder that the daemons of the nodes cannot see: it is mounted for this call alone."""
     hidden = FOLDER / "hidden"
     hidden.mkdir()
-    program = (
-        "import sys; from llm_jax.launch.tasks import one_array; one_array.LAG = 1.0;"
-        "sys.argv[0] = 'x';" + PROGRAM
-    )
+    program = "from llm_jax.launch.tasks import one_array; one_array.LAG = 1.0\n" + PROGRAM
     mounted = f'mount -t tmpfs tmpfs {hidden} && exec "$@"'
-    argv = [sys.executable, "-c", program, *words("hidden/out", "--workers", 2)]
+    argv = [sys.executable, "-c", program, "10_000", *words("hidden/out", "--workers", 2)]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mounted, "sh", *argv],
         capture_output=True,

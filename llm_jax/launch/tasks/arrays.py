@@ -167,9 +167,11 @@ def check(place: SlurmTasks) -> int:
     """Tasks that an array of this cluster may have.
 
     Raises:
-      UserError: there is no Slurm, no such partition, or no job arrays.
+      UserError: there is no Slurm, no such partition, no job arrays, or no node that a task fits on.
     """
     nodes_of(place.partition, "--partition")
+    options = [f"#SBATCH {shell_word(option)}" for option in place.options()]
+    slurm_output("sbatch", "--test-only", stdin="\n".join(["#!/bin/bash", *options, "true\n"]))
     for line in slurm_output("scontrol", "show", "config").splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "MaxArraySize" and int(value) > 1:
