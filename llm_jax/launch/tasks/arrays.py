@@ -167,7 +167,7 @@ def check(place: SlurmTasks) -> int:
     """Tasks that an array of this cluster may have.
 
     Raises:
-      UserError: there is no Slurm, no such partition, no job arrays, or no node that a task fits on.
+      UserError: there is no Slurm, no such partition, no job arrays, or no node for such a task.
     """
     nodes_of(place.partition, "--partition")
     options = [f"#SBATCH {shell_word(option)}" for option in place.options()]
