@@ -26,10 +26,12 @@ from llm_jax.commands.sources import (
     sources_of,
 )
 from llm_jax.commands.task_places import (
+    FINGERPRINT,
     PlannedTasks,
     add_task_arguments,
     dry_run,
     dry_run_text,
+    workers_of,
 )
 from llm_jax.commands.text_report import (
     coverage_text,
@@ -108,22 +110,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         strict=args.strict,
         max_left_out=args.max_left_out,
     )
-    made = None
+    made, workers = None, workers_of(args)
     if args.recipe is not None:
         check_out(args.out)
         folder = _beside(args.out)
         counts_with = tokenizer if isinstance(tokenizer, Tokenizer) else None
-        whole = curated(args, folder, counts_with, overwrite=args.overwrite)
+        whole = curated(args, folder, workers, counts_with, overwrite=args.overwrite)
         made = {name: whole[name] for name in ("out", "page", "documents", "lost")}
         spec = replace(spec, sources=curated_of(folder))
     with ProgressReporter() as progress:
-        info, built_before = build(spec, args.out, progress, args.overwrite)
+        info, built_before = build(spec, args.out, progress, args.overwrite, **workers)
     return {"out": str(args.out), "built_before": built_before, "curated": made, **info}
 
 
 def planned_tasks(args: argparse.Namespace) -> list[PlannedTasks]:
-    """What `--dry-run` shows: tasks of the recipe."""
-    return curation_tasks(args, _beside(args.out)) if args.recipe is not None else []
+    """What `--dry-run` shows."""
+    from llm_jax.data.build import TASK, work_folder
+
+    work = str(work_folder(args.out, FINGERPRINT))
+    return [
+        *(curation_tasks(args, _beside(args.out)) if args.recipe is not None else []),
+        *(PlannedTasks(TASK, (work, name, "SHARD"), "SHARDS") for name in ("read", "encode")),
+    ]
 
 
 def _beside(out: Path) -> Path:

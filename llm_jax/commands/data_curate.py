@@ -63,13 +63,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return dry_run(args, planned_tasks(args))
     tokenizer = Tokenizer.load(args.tokenizer) if args.tokenizer is not None else None
-    return curated(args, args.out, tokenizer, overwrite=args.overwrite)
+    return curated(args, args.out, workers_of(args), tokenizer, overwrite=args.overwrite)
 
 
 def curated(
-    args: argparse.Namespace, out: Path, tokenizer: Any = None, *, overwrite: bool
+    args: argparse.Namespace,
+    out: Path,
+    workers: dict[str, Any],
+    tokenizer: Any = None,
+    *,
+    overwrite: bool,
 ) -> dict[str, Any]:
-    """Curates what the flags of the sources name by `args.recipe` into `out`."""
+    """Curates what the flags of the sources name by `args.recipe` into `out`, with what
+    `workers_of` returned."""
     from llm_jax.data.curate.curate import CurateSpec, curate
     from llm_jax.data.curate.recipe import load_recipe
 
@@ -87,7 +93,7 @@ def curated(
             spec,
             out,
             progress,
-            **workers_of(args),
+            **workers,
             write_page=_write_page,
             overwrite=overwrite,
         )
