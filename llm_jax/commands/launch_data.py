@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_jax.config import UserError
+
+if TYPE_CHECKING:
+    from llm_jax.launch.actions import Action
+    from llm_jax.launch.tasks.places import SlurmTasks
 
 VERBS = ("data curate", "data build")
 
@@ -18,7 +22,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Submits the words of `args.placed`, or says what would be."""
     from llm_jax.commands.task_places import place_of
     from llm_jax.launch import data_job
-    from llm_jax.launch.tasks import arrays
     from llm_jax.launch.tasks.places import SlurmTasks
 
     words = [word for word in args.placed if word != "--dry-run"]
@@ -31,24 +34,36 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.out is None:
         raise UserError(f"{called} needs --out DIR: name a folder to write.")
-    on_slurm = isinstance(place, SlurmTasks)
-    action = (
-        data_job.on_slurm(place, words, args.out)
-        if isinstance(place, SlurmTasks)
-        else data_job.on_ray(place, words, args.out)
-    )
-    if args.dry_run:
-        return {"backend": args.backend, "actions": [action.describe(), *_inside(args)]}
     if isinstance(place, SlurmTasks):
-        arrays.check(place)
-        _check_here(args)
-        data_job.log_file(args.out).parent.mkdir(parents=True, exist_ok=True)
+        return _run_on_slurm(args, place, words)
+    action = data_job.on_ray(place, words, args.out)
+    if args.dry_run:
+        return _planned(args, action)
     job = data_job.submit(action)
-    log = str(data_job.log_file(args.out))
-    address = [] if on_slurm else ["--address", place.address]
-    watch = ["tail", "-f", log] if on_slurm else ["ray", "job", "logs", "-f", job, *address]
-    stop = ["scancel", job] if on_slurm else ["ray", "job", "stop", job, *address]
-    return {"backend": args.backend, "job": job, "watch": watch, "stop": stop}
+    address = ["--address", place.address]
+    watch = ["ray", "job", "logs", "-f", job, *address]
+    stop = ["ray", "job", "stop", job, *address]
+    return {"backend": "ray", "job": job, "watch": watch, "stop": stop}
+
+
+def _run_on_slurm(args: argparse.Namespace, place: SlurmTasks, words: list[str]) -> dict[str, Any]:
+    from llm_jax.launch import data_job
+    from llm_jax.launch.tasks import arrays
+
+    action = data_job.on_slurm(place, words, args.out)
+    if args.dry_run:
+        return _planned(args, action)
+    arrays.check(place)
+    _check_here(args)
+    log = data_job.log_file(args.out)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    job = data_job.submit(action)
+    watch = ["tail", "-f", str(log)]
+    return {"backend": "slurm", "job": job, "watch": watch, "stop": ["scancel", job]}
+
+
+def _planned(args: argparse.Namespace, action: Action) -> dict[str, Any]:
+    return {"backend": args.backend, "actions": [action.describe(), *_inside(args)]}
 
 
 def _inside(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 RECIPE = {"steps": [{"kind": "gopher_repetition"}, {"kind": "near_duplicates"}]}
@@ -35,3 +38,20 @@ def content(folder: Path) -> dict[str, bytes]:
     """Name of each file below `folder` → its bytes."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
+
+
+def curate(text: Path, out: Path, *more: object) -> list[object]:
+    recipe = f"{text}.json"
+    return ["data", "curate", "--input", text, "--recipe", recipe, "--out", out, "--json", *more]
+
+
+def curated_here(text: Path, out: Path, size: int) -> dict[str, bytes]:
+    words = [sys.executable, "-c", PROGRAM, size, *curate(text, out, "--workers", 2)]
+    path = os.pathsep.join(map(str, sys.path))
+    subprocess.run(
+        list(map(str, words)),
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    return content(out)
