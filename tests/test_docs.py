@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from tiny import VOCAB, model_config, run_config
 
-from llm_jax.cli import VERBS, Parser, parse, split_verb
+from llm_jax.cli import VERBS, Parser, main, parse, split_verb
 from llm_jax.commands import launch_run
 from llm_jax.commands.overrides import flag_names, override
 from llm_jax.config import load, to_json
@@ -87,6 +87,26 @@ def test_every_command_parses(page: Path) -> None:
         _, args = parse(verb, rest)
         if hasattr(args, "overrides"):
             check_overrides(verb, args)
+
+
+@pytest.mark.parametrize("page", ["curation.md", "launch.md"])
+def test_what_tasks_would_do_elsewhere(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The dry runs of verbs on data, which need neither Slurm nor Ray nor the text."""
+    monkeypatch.chdir(tmp_path)
+    dry = [words for words in commands(ROOT / "docs" / page) if "--dry-run" in words]
+    dry = [words for words in dry if "data" in words[:3]]
+    assert len(dry) == 2
+    for words in dry:
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--json"])
+        assert not end.value.code
+        actions = json.loads(capsys.readouterr().out)["actions"]
+        kinds = {action["action"] for action in actions}
+        assert kinds <= {"SubmitBatch", "SubmitRayJob", "RunOnRay"}, kinds
+        assert len(actions) > 2
+    assert list(tmp_path.iterdir()) == []
 
 
 @pages

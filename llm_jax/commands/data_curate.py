@@ -115,12 +115,13 @@ def curation_tasks(args: argparse.Namespace, out: Path) -> list[PlannedTasks]:
 
     work = work_folder(out, FINGERPRINT)
     passes = Plan(work, load_recipe(args.recipe)).passes
-    planned = []
+    planned: list[PlannedTasks] = []
     for number, this in enumerate(passes):
-        planned.append(PlannedTasks(TASK, (str(work), str(number), "SHARD"), "SHARDS"))
+        shard = (str(work), str(number), "SHARD")
+        planned.append(PlannedTasks(TASK, shard, "SHARDS", len(planned)))
         if this.follows is not None:
-            words = (str(work), str(number), "resolve", "SHARDS")
-            planned.append(PlannedTasks(TASK, words, "1"))
+            every = (str(work), str(number), "resolve", "SHARDS")
+            planned.append(PlannedTasks(TASK, every, "1", len(planned)))
     return planned
 
 

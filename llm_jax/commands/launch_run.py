@@ -5,6 +5,8 @@ Examples:
   llm-jax launch run tiny --name demo --out gs://bucket/demo --accelerator v5p-128 --backend tpu \\
       --project my-project --zone us-east5-a --code . --data.path gs://bucket/data --dry-run
   llm-jax launch run --spec job.json
+  llm-jax launch run data curate --input /shared/crawl --recipe web-en --out /shared/clean \\
+      --backend slurm --partition cpu --dry-run
 
 CONFIG and the flags of its fields are those of `llm-jax train`; the hosts get the resolved run.
 """

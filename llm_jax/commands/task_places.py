@@ -36,11 +36,13 @@ class PlannedTasks:
     Attributes:
       words: of each, with SHARD for its number.
       count: how many, or a word for it.
+      arrays: job arrays that come before them in their folder.
     """
 
     module: str
     words: tuple[str, ...]
     count: str
+    arrays: int = 0
 
 
 def add_task_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,14 +165,13 @@ def dry_run(args: argparse.Namespace, planned: list[PlannedTasks]) -> dict[str, 
     place = place_of(args)
     return {
         "backend": args.backend,
-        "actions": [_action(args, place, number, one) for number, one in enumerate(planned)],
+        "actions": [_action(args, place, one) for one in planned],
     }
 
 
 def _action(
     args: argparse.Namespace,
     place: SlurmTasks | RayTasks | None,
-    number: int,
     tasks: PlannedTasks,
 ) -> dict[str, Any]:
     from pathlib import Path
@@ -188,7 +189,7 @@ def _action(
 
     work = Path(tasks.words[0])
     last = LAST if tasks.count != "1" else "0"
-    action = render(place, work, array_folder(work, number), last, at_a_time or ON_SLURM)
+    action = render(place, work, array_folder(work, tasks.arrays), last, at_a_time or ON_SLURM)
     return {**action.describe(), **about}
 
 

@@ -132,7 +132,8 @@ def submit(action: SubmitBatch | SubmitRayJob) -> str:
         said = error.read().decode(errors="replace").strip() or error.reason
         raise UserError(f"The Ray cluster refused the job: {said.splitlines()[-1]}") from None
     except (OSError, ValueError, KeyError) as error:
+        why = getattr(error, "reason", error)
         raise UserError(
-            f"No Ray cluster takes jobs at {action.url} ({error}): give http://HOST:8265 of a head "
+            f"No Ray cluster takes jobs at {action.url} ({why}): give http://HOST:8265 of a head "
             "that has the package ray[default]."
         ) from None

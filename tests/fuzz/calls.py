@@ -60,6 +60,8 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("--input", "texts", "--recipe", "code", "--out", "made"),
         ("--input", "texts/b.jsonl", "--recipe", "none", "--out", "made", "--workers", "1",
          "--tokenizer", "tokenizer.model"),
+        ("--recipe", "code", "--out", "made", "--backend", "slurm", "--partition", "p", "--setup",
+         ". activate", "--memory", "2G", "--dry-run"),
     ),
     "data classifier": (
         ("--good", "texts", "--bad", "texts/b.jsonl", "--out", "made/quality.safetensors"),
@@ -93,6 +95,8 @@ VALID: dict[str, tuple[Words, ...]] = {
          "--dry-run"),
         ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
          "--image", "x@sha256:" + "0" * 64, "--manifest", "--dry-run"),
+        ("data", "curate", "--input", "texts", "--recipe", "code", "--out", "made", "--backend",
+         "slurm", "--account", "a", "--time-limit", "1:00:00", "--dry-run"),
     ),
     "launch preflight": (
         ("run.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "gke",
@@ -125,6 +129,7 @@ LEFT_OUT = {
     "no_check": "without it, torch is loaded for seconds",
     "run_tasks_with": "starts whatever it names",
     "dry_run": "without it, processes are started",
+    "ray_address": "is asked for ten seconds",
     "verify": "compiles for a TPU",
     "fix": "compiles for a TPU",
     "search": "compiles for a TPU",

@@ -12,8 +12,10 @@ from pathlib import Path
 RECIPE = {"steps": [{"kind": "gopher_repetition"}, {"kind": "near_duplicates"}]}
 PROGRAM = """
 import sys
+from llm_jax.data import streams
+from llm_jax.data.building import cut
 from llm_jax.data.curate import shards
-shards.SHARD_BYTES = int(sys.argv[1])
+shards.SHARD_BYTES = cut.SHARD_BYTES = streams.SHARD_BYTES = int(sys.argv[1])
 from llm_jax.cli import main
 main(sys.argv[2:])
 """
@@ -45,13 +47,17 @@ def curate(text: Path, out: Path, *more: object) -> list[object]:
     return ["data", "curate", "--input", text, "--recipe", recipe, "--out", out, "--json", *more]
 
 
-def curated_here(text: Path, out: Path, size: int) -> dict[str, bytes]:
-    words = [sys.executable, "-c", PROGRAM, size, *curate(text, out, "--workers", 2)]
-    path = os.pathsep.join(map(str, sys.path))
-    subprocess.run(
-        list(map(str, words)),
-        check=True,
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+def build(text: Path, out: Path, *more: object) -> list[object]:
+    return ["data", "build", "--input", text, "--vocab-size", 300, "--out", out, "--json", *more]
+
+
+def made_here(words: list[object], out: Path, size: int) -> dict[str, bytes]:
+    """What `llm-jax WORDS` writes into `out` with two processes of this machine."""
+    program = [sys.executable, "-c", PROGRAM, size, *words, "--workers", 2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run(list(map(str, program)), check=True, capture_output=True, env=environment)
     return content(out)
+
+
+def curated_here(text: Path, out: Path, size: int) -> dict[str, bytes]:
+    return made_here(curate(text, out), out, size)

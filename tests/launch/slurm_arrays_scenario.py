@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from curation_samples import PROGRAM
+from curation_samples import PROGRAM, build
 
 TEXT, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
 FAULTS = f"""
@@ -34,17 +34,17 @@ def words(out: str, *more: object) -> list[str]:
     return list(map(str, [*verb, "--backend", "slurm", "--json", *more]))
 
 
-def start(argv: list[str]) -> subprocess.Popen[str]:
+def start(argv: list[str], size: int = 10_000) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "10_000", *argv],
+        [sys.executable, "-c", PROGRAM, str(size), *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def call(argv: list[str]) -> dict[str, Any]:
-    process = start(argv)
+def call(argv: list[str], size: int = 10_000) -> dict[str, Any]:
+    process = start(argv, size)
     stdout, stderr = process.communicate()
     return {"code": process.returncode, "stdout": stdout, "stderr": stderr}
 
@@ -60,6 +60,11 @@ def arrays() -> dict[str, Any]:
     setup = f". {FOLDER}/faults.sh"
     seen = call(words("arrays", "--workers", 4, "--setup", setup, "--memory", "100M"))
     return seen | {"nodes": (FOLDER / "nodes.txt").read_text("utf-8").split()}
+
+
+def built() -> dict[str, Any]:
+    more = ("--backend", "slurm", "--workers", 4)
+    return call(list(map(str, build(TEXT, FOLDER / "built", *more))), size=30_000)
 
 
 def stopped() -> dict[str, Any]:
@@ -109,6 +114,7 @@ def unseen() -> str:
 def main() -> None:
     seen = {
         "arrays": arrays(),
+        "built": built(),
         "stopped": stopped(),
         "job": job(),
         "no partition": call(words("x", "--partition", "gpu"))["stderr"],

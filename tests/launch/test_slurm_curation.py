@@ -9,7 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from curation_samples import PROGRAM, content, curate, curated_here, write_corpus
+from curation_samples import (
+    PROGRAM,
+    build,
+    content,
+    curate,
+    curated_here,
+    made_here,
+    write_corpus,
+)
 from test_slurm import HERE, require_slurm
 
 NAMESPACES = ("--net", "--pid", "--uts", "--mount", "--fork", "--mount-proc", "--kill-child")
@@ -61,6 +69,10 @@ def test_arrays_survive_kills_and_a_lost_node(tmp_path: Path) -> None:
     assert said.count("died by SIGKILL; it is run again") == 1
     assert 1 <= said.count("died by NODE_FAIL on n2; it is run again") <= 2
     assert not list(tmp_path.glob(".arrays.curate-*"))
+
+    assert seen["built"]["code"] == 0, seen["built"]["stderr"]
+    words = build(text, tmp_path / "built-here")
+    assert content(tmp_path / "built") == made_here(words, tmp_path / "built-here", 30_000)
 
     stopped = seen["stopped"]
     assert (stopped["code"], stopped["before"], stopped["left"]) == (130, 2, [])

@@ -81,11 +81,15 @@ def connect(address: str) -> Any:
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0].rstrip(".")
+    except ConnectionError:
         raise UserError(
-            f"--ray-address is {address!r}, and no Ray cluster can be joined there ({first}): run "
-            "this on a machine of the cluster, or give the address of its head."
+            f"--ray-address is {address!r}, and no Ray cluster runs there: run this on a machine of "
+            "the cluster, or give HOST:PORT of its head."
+        ) from None
+    except (RuntimeError, ValueError) as error:  # such as another version of Ray or Python
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise UserError(
+            f"The Ray cluster at --ray-address {address!r} cannot be joined: {' '.join(lines)}"
         ) from None
     return ray
 
