@@ -110,16 +110,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         strict=args.strict,
         max_left_out=args.max_left_out,
     )
-    made, workers = None, workers_of(args)
-    if args.recipe is not None:
-        check_out(args.out)
-        folder = _beside(args.out)
-        counts_with = tokenizer if isinstance(tokenizer, Tokenizer) else None
-        whole = curated(args, folder, workers, counts_with, overwrite=args.overwrite)
-        made = {name: whole[name] for name in ("out", "page", "documents", "lost")}
-        spec = replace(spec, sources=curated_of(folder))
-    with ProgressReporter() as progress:
-        info, built_before = build(spec, args.out, progress, args.overwrite, **workers)
+    with workers_of(args) as workers:
+        made = None
+        if args.recipe is not None:
+            check_out(args.out)
+            folder = _beside(args.out)
+            counts_with = tokenizer if isinstance(tokenizer, Tokenizer) else None
+            whole = curated(args, folder, workers, counts_with, overwrite=args.overwrite)
+            made = {name: whole[name] for name in ("out", "page", "documents", "lost")}
+            spec = replace(spec, sources=curated_of(folder))
+        with ProgressReporter() as progress:
+            info, built_before = build(spec, args.out, progress, args.overwrite, **workers)
     return {"out": str(args.out), "built_before": built_before, "curated": made, **info}
 
 

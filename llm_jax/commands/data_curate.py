@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return dry_run(args, planned_tasks(args))
     tokenizer = Tokenizer.load(args.tokenizer) if args.tokenizer is not None else None
-    return curated(args, args.out, workers_of(args), tokenizer, overwrite=args.overwrite)
+    with workers_of(args) as workers:
+        return curated(args, args.out, workers, tokenizer, overwrite=args.overwrite)
 
 
 def curated(
@@ -75,7 +76,7 @@ def curated(
     overwrite: bool,
 ) -> dict[str, Any]:
     """Curates what the flags of the sources name by `args.recipe` into `out`, with what
-    `workers_of` returned."""
+    `workers_of` gives."""
     from llm_jax.data.curate.curate import CurateSpec, curate
     from llm_jax.data.curate.recipe import load_recipe
 

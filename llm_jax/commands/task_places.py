@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -100,34 +102,42 @@ def place_of(args: argparse.Namespace) -> SlurmTasks | RayTasks | None:
     return None
 
 
-def workers_of(args: argparse.Namespace) -> dict[str, Any]:
+@contextlib.contextmanager
+def workers_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What the flags say of tasks, as `curate` and `build` take it; the place is looked at.
 
     Raises:
       UserError: there is no such place, or it cannot run tasks.
     """
     place = place_of(args)
-    if place is None and not args.run_tasks_with:
-        return {"workers": args.workers or cores(), "say": warn}
-    return {"workers": _elsewhere(args, place), "say": warn}
-
-
-def _elsewhere(args: argparse.Namespace, place: SlurmTasks | RayTasks | None) -> StartTasks:
-    from llm_jax.data.tasks.workers import Here, Workers
+    if place is None:
+        yield {"workers": _here(args), "say": warn}
+        return
     from llm_jax.launch.tasks.places import SlurmTasks
 
-    if place is None:
-        return partial(Workers, args.workers or cores(), warn, Here(_command(args.run_tasks_with)))
     signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(place, SlurmTasks):
         from llm_jax.launch.tasks import arrays
 
         largest = arrays.check(place)
-        return partial(arrays.ArrayTasks, place, args.workers or ON_SLURM, largest, warn)
+        array = partial(arrays.ArrayTasks, place, args.workers or ON_SLURM, largest, warn)
+        yield {"workers": array, "say": warn}
+        return
+    from llm_jax.data.tasks.workers import Workers
     from llm_jax.launch.tasks.on_ray import OnRay
 
-    runner = OnRay(place)
-    return partial(Workers, args.workers or runner.slots, warn, runner)
+    # Ray prints what happens to its nodes, on standard output.
+    with contextlib.redirect_stdout(sys.stderr), contextlib.closing(OnRay(place)) as runner:
+        start = partial(Workers, args.workers or runner.slots, warn, runner)
+        yield {"workers": start, "say": warn}
+
+
+def _here(args: argparse.Namespace) -> int | StartTasks:
+    from llm_jax.data.tasks.workers import Here, Workers
+
+    count = args.workers or cores()
+    command = _command(args.run_tasks_with)
+    return partial(Workers, count, warn, Here(command)) if command else count
 
 
 def _interrupt(number: int, frame: Any) -> None:

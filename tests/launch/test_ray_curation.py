@@ -38,6 +38,7 @@ def test_a_node_that_is_killed_changes_nothing(tmp_path: Path) -> None:
     killed = seen["killed"]
     assert killed["code"] == 0 and killed["task_on_it"], killed["stderr"]
     assert killed["stderr"].count("died by the death of its") == 1, killed["stderr"]
+    assert json.loads(killed["stdout"])["documents"] == {"in": 119, "out": 99}
     assert content(tmp_path / "killed") == curated_here(text, tmp_path / "here", 10_000)
     assert seen["job"]["state"] == "SUCCEEDED"
     info = json.loads((tmp_path / "job" / "curation.json").read_text("utf-8"))

@@ -22,7 +22,7 @@ SECONDS = 10.0
 
 
 class OnRay:
-    """Runs single tasks for `data/tasks/workers.py`; the program leaves the cluster as it ends.
+    """Runs single tasks for `data/tasks/workers.py`, until it is closed.
 
     Attributes:
       slots: tasks that fit on the cluster at a time, as it is now; at least one.
@@ -66,6 +66,10 @@ class OnRay:
         for reference in list(self._running):
             self._ray.cancel(reference, force=True)
 
+    def close(self) -> None:
+        """Leaves the cluster."""
+        self._ray.shutdown()
+
 
 def connect(address: str) -> Any:
     """The module `ray`, connected to the cluster at `address`; raises `UserError` if it cannot."""
@@ -83,8 +87,8 @@ def connect(address: str) -> Any:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
         raise UserError(
-            f"--ray-address is {address!r}, and no Ray cluster runs there: run this on a machine of "
-            "the cluster, or give HOST:PORT of its head."
+            f"--ray-address is {address!r}, and no Ray cluster runs there: run this on a machine "
+            "of the cluster, or give HOST:PORT of its head."
         ) from None
     except (RuntimeError, ValueError) as error:  # such as another version of Ray or Python
         lines = [line.strip() for line in str(error).splitlines()]
