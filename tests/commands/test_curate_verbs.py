@@ -156,6 +156,10 @@ def test_a_recipe_is_shown_and_read_back(
         (["--recipe", "none", "--run-tasks-with", "no-such-program"], 2, "'no-such-program'"),
         (["--recipe", "none", "--run-tasks-with", "'a"], 2, "fix its quotes"),
         (["--recipe", "none", "--run-tasks-with", "false"], 1, "failed: exit code 1"),
+        (["--recipe", "none", "--partition", "p"], 2, "does not go with --backend local"),
+        (["--recipe", "none", "--backend", "ray", "--setup", "x"], 2, "--setup does not go with"),
+        (["--recipe", "none", "--backend", "slurm", "--memory", "4 GB"], 78, "--memory is '4 GB'"),
+        (["--recipe", "none", "--backend", "ray", "--ray-address", "http://h:1"], 2, "takes jobs"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(

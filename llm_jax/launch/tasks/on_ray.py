@@ -73,12 +73,12 @@ class OnRay:
 
 def connect(address: str) -> Any:
     """The module `ray`, connected to the cluster at `address`; raises `UserError` if it cannot."""
-    require_packages("Running tasks on Ray", "ray")
     if address.startswith("http"):
         raise UserError(
             f"--ray-address is {address!r}, where a cluster takes jobs: give HOST:PORT of its head "
             "on a machine of the cluster, or launch the whole as a job by `llm-jax launch run`."
         )
+    require_packages("Running tasks on Ray", "ray")
     if address != "auto":
         _check_answers(address)
     import ray
