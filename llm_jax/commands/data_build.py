@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", metavar="RECIPE", help=f"curate first, into DIR-curated: {RECIPE_HELP}"
     )
     add_workers_argument(
-        parser, "that read and tokenise, and apply a recipe; a single shard of text is done here"
+        parser, "processes that read, apply a recipe and tokenise; little text needs no other"
     )
     add_source_arguments(parser)
 

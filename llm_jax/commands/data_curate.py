@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-recipe", action="store_true", help="print the recipe as JSON, and do nothing else"
     )
-    add_workers_argument(parser, "that apply the recipe's steps")
+    add_workers_argument(parser, "processes that apply the recipe's steps")
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
@@ -45,12 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds the flags of tasks; `what` the processes do."""
+    """Adds the flags of tasks; `what` there are so many of."""
     parser.add_argument(
         "--workers",
         type=count_up_to(1024),
         metavar="N",
-        help=f"processes {what} (default: one per core)",
+        help=f"{what} (default: one per core)",
     )
     parser.add_argument(
         "--run-tasks-with",
