@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.data.corpus import Corpus
-from llm_jax.data.same_text import common_prefix
+from llm_jax.data.same_text import difference
 from llm_jax.data.sources import Source
 from llm_jax.data.tokenizers import Tokenizer
 
@@ -23,8 +23,6 @@ SAMPLE_BYTES = 16_000_000
 compared whatever their size."""
 MOST = 10
 """Most characters that a report names."""
-CONTEXT = 20
-"""Characters on each side of the first difference that an example shows."""
 
 
 @dataclass
@@ -68,20 +66,6 @@ class Comparison:
             "added_characters": self.added.total(),
             "example": self.example,
         }
-
-
-def difference(text: str, back: str) -> dict[str, Any] | None:
-    """How `back`, the decoded tokens of `text`, differs from it, as JSON; None if it does not."""
-    if text == back:
-        return None
-    before, after = Counter(text), Counter(back)
-    start = max(common_prefix(text, back) - CONTEXT, 0)
-    end = start + 2 * CONTEXT
-    return {
-        "lost": dict(before - after),
-        "added": dict(after - before),
-        "example": {"was": text[start:end], "became": back[start:end]},
-    }
 
 
 def compare(

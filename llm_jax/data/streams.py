@@ -19,8 +19,10 @@ from llm_jax.data.tasks.program import load_array
 from llm_jax.data.tasks.spread import Spread
 from llm_jax.data.tokenizers import Tokenizer
 
-SHARD_BYTES = 16_000_000
-"""Text that a task tokenises, about."""
+SHARD_BYTES = 16_000_000, 64_000_000
+"""Least and most text that a task tokenises: a quarter of what is left, so that the last tasks are
+short. It must not depend on the number of processes: a build that was killed may resume with
+another."""
 
 
 class Splits(NamedTuple):
@@ -175,12 +177,15 @@ def _encode(
 
 
 def _bounds(sizes: np.ndarray) -> list[int]:
-    """Numbers of the first documents of shards with about as many bytes each, and the end."""
+    """Number of the first document of each shard, and of all documents."""
+    least, most = SHARD_BYTES
     ends = np.cumsum(sizes)
-    count = max(1, round(int(ends[-1]) / SHARD_BYTES))
-    wanted = np.arange(1, count) * (int(ends[-1]) / count)
-    cuts = np.searchsorted(ends, wanted, side="left") + 1
-    return sorted({0, *cuts.tolist(), len(sizes)})
+    total, taken, bounds = int(ends[-1]), 0, [0]
+    while total - taken > least * 1.5:
+        end = taken + min(max((total - taken) // 4, least), most)
+        bounds.append(int(np.searchsorted(ends, end)) + 1)
+        taken = int(ends[bounds[-1] - 1])
+    return bounds if bounds[-1] == len(sizes) else [*bounds, len(sizes)]
 
 
 def _part_tokens(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,27 @@ from llm_jax.data.sources import Document, FileSource, LeftOut, Source
 from llm_jax.data.sources.columns import Columns
 from llm_jax.data.sources.local import LocalFile
 from llm_jax.data.sources.unpack import COMPRESSED_SUFFIXES
+from llm_jax.data.sources.walk import (
+    HTML_SUFFIXES,
+    TAR_SUFFIXES,
+    WARC_SUFFIXES,
+    last_suffix,
+    text_suffix,
+)
 
-SHARD_BYTES = 32_000_000
-"""A shard ends with the file or the document that reaches this size."""
+SHARD_BYTES = 64_000_000
+"""A shard ends with the file or the document that reaches this size: under a second of reading,
+against 0.2 s for the start of a process."""
 SHARD_DOCUMENTS = 200_000
 """Most files or documents of a shard, which memory holds a list of."""
-LARGE_SHARDS, TASKS = 4, 16
+LARGE_SHARDS, TASKS = 2, 16
 """A file is read in one task if it makes no more shards, or has no more than one part of so many of
 its source. What a shard holds must not depend on the number of processes: a build that was killed
-resumes with another."""
-COMPRESSED = {*COMPRESSED_SUFFIXES, ".parquet"}
-EXPANDS = 3
-"""Bytes of text for each byte of a compressed file, roughly: a shard is no larger for it."""
+may resume with another."""
+SLOW = {*HTML_SUFFIXES, *WARC_SUFFIXES, *TAR_SUFFIXES}
+"""Suffixes of files whose texts have to be found in them, which a task does, however large."""
+WEIGHTS = dict.fromkeys((*COMPRESSED_SUFFIXES, ".parquet"), 4) | dict.fromkeys(SLOW, 16)
+"""Suffix → work of a byte of such a file, relative to a byte of plain text, roughly."""
 Shard = tuple[dict[str, Any], Given | None]
 """What a task is to read, and the texts that were read here for it."""
 
@@ -65,7 +75,7 @@ def _files(number: int, source: FileSource, columns: Columns) -> Iterator[Shard]
     for file in source.files(walk):
         assert isinstance(file, LocalFile)
         own = _size(file.path)
-        if own > most:
+        if own > most and not SLOW & _suffixes(file.path):
             if files or walk:
                 yield _task(number, source, files, walk), None
                 files, size = [], 0
@@ -109,17 +119,27 @@ def _texts(number: int, given: Given, documents: Iterable[Document]) -> Iterator
         yield {"kind": "given", "source": number, "sha256": given.sha256()}, given
 
 
-def _most(source: FileSource) -> int:
+def _most(source: FileSource) -> float:
     """Size of the largest file that a task reads alone. The texts of a larger one are read here,
-    and cleaned in several tasks: the others would wait for its one task."""
+    and cleaned in several tasks: the others would wait for its one task. Finding a page's main text
+    takes longer than that."""
+    if source.markup != "none":
+        return math.inf
     files = source.files(LeftOut())
     total = sum(_size(file.path) for file in files if isinstance(file, LocalFile))
     return max(LARGE_SHARDS * SHARD_BYTES, total // TASKS)
 
 
 def _size(path: Path) -> int:
-    """Bytes of text in a file, roughly; 0 for one that cannot be read, which its reader records."""
+    """Bytes of plain text that are as much work as a file, roughly; 0 for one that cannot be read,
+    which its reader records."""
     try:
-        return path.stat().st_size * (EXPANDS if path.suffix.lower() in COMPRESSED else 1)
+        size = path.stat().st_size
     except (OSError, ValueError):
         return 0
+    return size * math.prod(WEIGHTS.get(suffix, 1) for suffix in _suffixes(path))
+
+
+def _suffixes(path: Path) -> set[str]:
+    """That of the compression, and the one before it."""
+    return {last_suffix(path.name), text_suffix(path.name)}

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from llm_jax.data.building.work import Work
-from llm_jax.data.fidelity import difference
+from llm_jax.data.same_text import difference
 from llm_jax.data.tasks.program import load_array, save_array
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import replacing

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llm_jax.config import UserError
 from llm_jax.data.building.events import Events, Replay
 from llm_jax.data.building.given import given_documents
 from llm_jax.data.building.work import Work
@@ -17,7 +18,7 @@ from llm_jax.data.curate.curated import CuratedSource
 from llm_jax.data.same_text import reader_key
 from llm_jax.data.sources import Document, FileSource
 from llm_jax.data.sources.columns import Columns
-from llm_jax.data.sources.left_out import HALF_CHARACTERS
+from llm_jax.data.sources.left_out import HALF_CHARACTERS, printable
 from llm_jax.data.sources.local import LocalFile
 from llm_jax.data.tasks.program import save_array
 from llm_jax.runs.files import replacing, write_text
@@ -92,5 +93,10 @@ def _of_files(task: dict[str, Any], events: Events, columns: Columns) -> Iterato
     walk = Replay(task["events"], events)  # what was passed over on the way to each file
     for number, file in enumerate(files):
         walk.up_to(number)
+        if task["stamps"] and task["stamps"][number] is not None and not file.path.exists():
+            raise UserError(
+                f"{printable(file.name)} is not there any more, or not on this machine: run tasks "
+                "where all files are."
+            )
         yield from source.documents_of(file, events, columns)
     walk.rest()

@@ -33,12 +33,14 @@ def run_task(folder: Path, pass_: PassName, shard: int, threads: int | None = No
 
 
 def main(argv: list[str]) -> int:
-    folder, shard = Path(argv[0]), int(argv[2])
+    work, shard = Work.open(Path(argv[0])), int(argv[2])
     pass_: PassName = "read" if argv[1] == "read" else "encode"
-    return exit_code(
-        lambda: run_task(folder, pass_, shard, threads=1),
-        lambda: Work.open(folder).is_done(pass_, shard),
-    )
+
+    def run() -> None:
+        work.enter()
+        run_task(work.folder, pass_, shard, threads=1)
+
+    return exit_code(run, lambda: work.is_done(pass_, shard))
 
 
 if __name__ == "__main__":

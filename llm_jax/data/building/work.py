@@ -3,7 +3,7 @@
 Its name has the fingerprint of the inputs and settings, so a task that outlived its killed parent
 writes just what that of the next call does.
 
-<work>/plan.json                    versions, and how documents are cleaned
+<work>/plan.json                    versions, how documents are cleaned, the current directory
 <work>/tokenizer/                   the tokenizer, once there is one
 <work>/read/NNNNN.task.json         a shard of the sources: which files, or what the parent read
 <work>/read/NNNNN.given             texts that the parent read, gone once they are cleaned
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,13 +45,18 @@ class Work:
 
     @classmethod
     def open(cls, folder: Path) -> Work:
-        raw = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
-        return cls(folder, Cleaner(**raw["cleaner"]))
+        return cls(folder, Cleaner(**_plan(folder)["cleaner"]))
 
     def start(self) -> None:
         """Makes the folder; what another version of this program left in it is deleted."""
         plan = json.dumps(
-            {"format": FORMAT, "llm-jax": __version__, "cleaner": asdict(self.cleaner)}, indent=1
+            {
+                "format": FORMAT,
+                "llm-jax": __version__,
+                "cleaner": asdict(self.cleaner),
+                "directory": str(Path.cwd()),
+            },
+            indent=1,
         )
         path = self.folder / PLAN_FILE
         if path.is_file() and path.read_text(encoding="utf-8") == plan:
@@ -58,6 +64,10 @@ class Work:
         if self.folder.exists():
             shutil.rmtree(self.folder)
         write_text(path, plan)
+
+    def enter(self) -> None:
+        """Goes to the directory that the paths of sources are relative to."""
+        os.chdir(_plan(self.folder)["directory"])
 
     @property
     def tokenizer(self) -> Path:
@@ -93,6 +103,10 @@ class Work:
     def _was_done(self, pass_: PassName, shard: int, task: str) -> bool:
         done = self.path(pass_, shard, "done.json")
         return done.is_file() and self.result(pass_, shard)["of"] == _digest(task)
+
+
+def _plan(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
 
 
 def _digest(text: str) -> str:
