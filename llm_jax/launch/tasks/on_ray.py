@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError
@@ -42,7 +43,7 @@ class OnRay:
     def run(self, module: str, words: tuple[str, ...]) -> Ended:
         """Runs a task to its end; called from several threads at a time."""
         errors = self._ray.exceptions
-        reference = self._task.remote(module, words)
+        reference = self._task.remote(module, words, str(Path.cwd()))
         self._running.add(reference)
         try:
             return Ended(*self._ray.get(reference))

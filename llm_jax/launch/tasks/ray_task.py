@@ -15,12 +15,17 @@ MOST = 4_000
 """Last characters of what a task wrote to standard error that go back."""
 
 
-def run_task(module: str, words: tuple[str, ...]) -> tuple[int, str]:
+def run_task(module: str, words: tuple[str, ...], directory: str) -> tuple[int, str]:
     """Calls `main(words)` of `module`; returns its exit code, and what it wrote to standard error.
 
     The task is no child process: what Ray kills for the memory that it takes is then the task.
+
+    Args:
+      directory: where relative paths begin, if the node has it; else it finds no such file.
     """
     os.environ.update(ONE_CORE)
+    if Path(directory).is_dir():
+        os.chdir(directory)
     if not Path(words[0]).is_dir():
         node = socket.gethostname()
         return 2, f"{words[0]} is not on the node {node}: give --out where all nodes see it."
