@@ -42,7 +42,7 @@ class SubmitRayJob(Action):
 def check_words(words: list[str]) -> None:
     """Raises `ConfigError` if a word of the verb cannot be passed on, or looks like a secret."""
     for word in words:
-        check_text("A word of the verb", word.replace("\n", ""), most=LONGEST_WORD)
+        check_text("A word of the verb", word, most=LONGEST_WORD)
         if why := secret_in(word):
             raise ConfigError(
                 f"A word of the verb looks like a secret ({why}), and a job is stored in the "
