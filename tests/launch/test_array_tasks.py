@@ -106,7 +106,7 @@ def test_no_secret_goes_into_a_job() -> None:
         ("JobState=COMPLETED ExitCode=0:0 NodeList=n1", True, Ended()),
         ("JobState=FAILED ExitCode=127:0 NodeList=n1", True, Ended(1, "python3: not found")),
         ("", True, "something that Slurm has forgotten"),
-        ("JobState=FAILED ExitCode=0:53 NodeList=n1", False, UserError),
+        ("JobState=FAILED ExitCode=0:53 NodeList=n1", False, TaskFailed),
         ("JobState=CANCELLED ExitCode=0:15 NodeList=n1", True, TaskFailed),
     ],
 )
@@ -128,6 +128,21 @@ def test_what_became_of_a_task_without_a_record(
     ((task, how),) = [*array.new(), *array.new()]
     assert task == TASK and array.is_over()
     assert how == ended or how.died == ended
+
+
+def test_slurm_may_be_silent_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silence(*words: str, **options: object) -> str:
+        raise UserError("squeue did not answer within a minute: ask slurmctld's admin.")
+
+    monkeypatch.setattr(one_array, "ASK", 0.0)
+    monkeypatch.setattr(one_array, "slurm_output", silence)
+    said: list[str] = []
+    array = one_array.Array(7, tmp_path, [TASK], 1, said.append)
+    assert [*array.new(), *array.new()] == [] and not array.is_over()
+    assert len(said) == 1 and "squeue did not answer" in said[0]
+    monkeypatch.setattr(one_array, "SILENCE", 0.0)
+    with pytest.raises(TaskFailed, match="What is done is kept"):
+        [*array.new()]
 
 
 def test_a_record_counts_more_than_what_slurm_says(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from llm_jax.launch.tasks.one_array import Array
 from llm_jax.launch.tasks.places import SlurmTasks
 from llm_jax.launch.tasks.python import python_lines
 from llm_jax.runs.files import write_text
-from llm_jax.runs.tasks import AHEAD, Tasks, is_over
+from llm_jax.runs.tasks import AHEAD, TaskFailed, Tasks, is_over
 
 COMMENT = "llm-jax-tasks:"
 """Marks our arrays, with the folder of the work behind it."""
@@ -72,7 +72,10 @@ class ArrayTasks(Tasks):
         if self._work is None:
             return
         if error is not None:
-            cancel(self._work)
+            try:
+                cancel(self._work)
+            except UserError as failure:
+                self._say(f"tasks that are left in Slurm could not be cancelled: {failure}")
         shutil.rmtree(self._work / FOLDER, ignore_errors=True)
 
     def submit(self, *words: object) -> None:
@@ -107,7 +110,10 @@ class ArrayTasks(Tasks):
         listed = {"module": self._module, "tasks": tasks}
         write_text(folder / LIST, json.dumps(listed, ensure_ascii=False))
         action = render(self._place, self._work, folder, str(len(tasks) - 1), self._count)
-        printed = slurm_output(*action.argv, stdin=action.script)
+        try:
+            printed = slurm_output(*action.argv, stdin=action.script)
+        except UserError as error:  # whatever was wrong, what is done is kept
+            raise TaskFailed(str(error)) from None
         job = int(printed.strip().split(";")[0])
         self._array = Array(job, folder, tasks, number, self._say)
 

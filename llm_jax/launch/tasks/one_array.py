@@ -18,6 +18,8 @@ LAG = 60.0
 """Seconds for which a shared file system may not show a new file; NFS keeps listings so long."""
 WAITS = 60.0
 """Seconds after which it is said why an array has not begun."""
+SILENCE = 900.0
+"""Seconds for which Slurm may fail to answer: its controller is restarted now and then."""
 TIME = "give the tasks more time with --time-limit"
 DIED = {
     "NODE_FAIL": "",
@@ -54,7 +56,8 @@ class Array:
         self.number = number
         self.died: list[tuple[str, ...]] = []
         self._open = set(range(len(tasks)))
-        self._submitted = self._asked = time.monotonic()
+        self._submitted = self._asked = self._answered = time.monotonic()
+        self._silent = False
         self._gone: float | None = None
         self._told: set[str] = set()
 
@@ -66,24 +69,40 @@ class Array:
         """Each task that has ended since the last call, and how.
 
         Raises:
-          UserError: Slurm does not answer, or a node does not see the folder.
-          TaskFailed: somebody has cancelled a task.
+          TaskFailed: somebody has cancelled a task, a node does not see the folder, or Slurm has
+            not answered for long.
         """
         there = {path.name for path in self._folder.iterdir()}
         for number in sorted(self._open):
             if record_file(self._folder, number).name in there:
                 yield self._ended(number, self._recorded(number))
         now = time.monotonic()
-        if not self._open or now - self._asked < ASK:
-            return
-        self._asked = now
-        if self._is_listed():
-            self._gone = None
-            return
-        self._gone = self._gone or now
-        for number in sorted(self._open):
-            if fate := self._fate(number, is_late=now - self._gone > LAG):
-                yield self._ended(number, fate)
+        if self._open and now - self._asked >= ASK:
+            self._asked = now
+            for number, ended in self._told_by_slurm(now):
+                yield self._ended(number, ended)
+
+    def _told_by_slurm(self, now: float) -> list[tuple[int, Ended]]:
+        """Tasks without a record that Slurm says have ended; none while it does not answer."""
+        fates: dict[int, Ended | None] = {}
+        try:
+            if self._is_listed():
+                self._gone = None
+            else:
+                self._gone = self._gone or now
+                late = now - self._gone > LAG
+                fates = {number: self._fate(number, is_late=late) for number in self._open}
+        except TaskFailed:
+            raise
+        except UserError as error:
+            if now - self._answered > SILENCE:
+                raise TaskFailed(f"{error} What is done is kept: run this again later.") from None
+            if not self._silent:
+                self._say(f"{error} Its tasks may still run, so it is asked again")
+            self._silent = True
+            return []
+        self._answered, self._silent = now, False
+        return [(number, fate) for number, fate in sorted(fates.items()) if fate]
 
     def _ended(self, number: int, ended: Ended) -> tuple[tuple[str, ...], Ended]:
         self._open.discard(number)
@@ -128,7 +147,7 @@ class Array:
             return Ended(died="something that Slurm has forgotten")
         if log.exists():
             return Ended(1, log.read_text(encoding="utf-8", errors="replace"))
-        raise UserError(
+        raise TaskFailed(
             f"The task {job} of Slurm ended on {node} and wrote nothing into {self._folder}: give "
             "--out on a file system that all nodes share."
         )

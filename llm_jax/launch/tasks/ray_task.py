@@ -28,7 +28,7 @@ def run_task(module: str, words: tuple[str, ...], directory: str) -> tuple[int, 
         os.chdir(directory)
     if not Path(words[0]).is_dir():
         node = socket.gethostname()
-        return 2, f"{words[0]} is not on the node {node}: give --out where all nodes see it."
+        return 1, f"{words[0]} is not on the node {node}: give --out where all nodes see it."
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         code = importlib.import_module(module).main(list(words))
