@@ -26,7 +26,7 @@ def code_of(argv: list[str]) -> int:
 
 
 def test_the_interval_holds_the_recorded_quickstarts() -> None:
-    """At 0.60 M parameters and 2.26 M tokens, with ±0.56% the residuals alone missed five of nine."""
+    """At 0.60 M parameters, 2.26 M tokens; with ±0.56% the residuals alone missed five of nine."""
     low, high = LAW.interval(0.60e6, 2.26e6) or (0.0, 0.0)
     predicted = LAW.loss(0.60e6, 2.26e6)
     held = [low <= predicted / (1 + error) <= high for error in OUTCOMES]
