@@ -1,4 +1,4 @@
-"""Documents, a recipe of three passes, and what runs them cut into many shards."""
+"""Documents, a recipe of two passes and a joint step, and what runs them cut into many shards."""
 
 from __future__ import annotations
 
