@@ -16,6 +16,7 @@ from llm_jax.data.curate.steps.code import Code
 from llm_jax.data.curate.steps.fineweb import FineWeb
 from llm_jax.data.curate.steps.gopher import GopherQuality, GopherRepetition
 from llm_jax.data.curate.steps.hojichar import HojiChar
+from llm_jax.data.curate.steps.hojichar_words import HojiCharWords, pieces, repeated_share
 from llm_jax.data.curate.steps.llm_jp import (
     Compression,
     FullStops,
@@ -34,6 +35,7 @@ RULES: dict[str, Step] = {
     "c4_paragraphs": C4Paragraphs(),
     "fineweb": FineWeb(),
     "hojichar": HojiChar(),
+    "hojichar_words": HojiCharWords(),
     "swallow": Swallow(),
     "japanese_start": JapaneseStart(),
     "full_stops": FullStops(),
