@@ -1,5 +1,5 @@
-"""The characters that HojiChar counts as special, as ROOTS did (Laurençon et al. 2022): punctuation,
-white space, symbols, and every emoji of one code point."""
+"""The characters that HojiChar counts as special, as ROOTS did (Laurençon et al. 2022):
+punctuation, white space, symbols, and every emoji of one code point."""
 
 from __future__ import annotations
 
