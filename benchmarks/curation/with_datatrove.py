@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["LOGURU_LEVEL"] = "WARNING"
 
 
 def main(folder: str, out: str, workers: str, _: str, tokenizer: str) -> None:
@@ -39,7 +40,7 @@ def main(folder: str, out: str, workers: str, _: str, tokenizer: str) -> None:
     ).run()
     seconds = time.perf_counter() - begin
     stats = json.loads(Path(out, "logs/stats.json").read_text(encoding="utf-8"))
-    counted = next(one for one in stats if "Tokens" in one["name"])["stats"]
+    counted = next(one for one in stats if "Counter" in one["name"])["stats"]
     own, others = (
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
