@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import TOKENIZER_HELP, pieces, seed
-from llm_jax.commands.data_curate import RECIPE_HELP, add_workers_argument, curated
+from llm_jax.commands.data_curate import (
+    RECIPE_HELP,
+    add_workers_argument,
+    curated,
+    workers_of,
+)
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.sources import (
     add_source_arguments,
@@ -70,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", metavar="RECIPE", help=f"curate first, into DIR-curated: {RECIPE_HELP}"
     )
-    add_workers_argument(parser)
+    add_workers_argument(
+        parser, "that read and tokenise, and apply a recipe; a single shard of text is done here"
+    )
     add_source_arguments(parser)
 
 
@@ -109,7 +116,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         made = {name: whole[name] for name in ("out", "page", "documents", "lost")}
         spec = replace(spec, sources=curated_of(folder))
     with ProgressReporter() as progress:
-        info, built_before = build(spec, args.out, progress, args.overwrite)
+        info, built_before = build(spec, args.out, progress, args.overwrite, **workers_of(args))
     return {"out": str(args.out), "built_before": built_before, "curated": made, **info}
 
 

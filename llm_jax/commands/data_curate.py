@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-recipe", action="store_true", help="print the recipe as JSON, and do nothing else"
     )
-    add_workers_argument(parser)
+    add_workers_argument(parser, "that apply the recipe's steps")
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
@@ -44,12 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
-def add_workers_argument(parser: argparse.ArgumentParser) -> None:
+def add_workers_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the flags of tasks; `what` the processes do."""
     parser.add_argument(
         "--workers",
         type=count_up_to(1024),
         metavar="N",
-        help="processes that apply the recipe's steps (default: one per core)",
+        help=f"processes {what} (default: one per core)",
     )
     parser.add_argument(
         "--run-tasks-with",
@@ -94,15 +95,22 @@ def curated(
             spec,
             out,
             progress,
-            workers=args.workers or cores(),
-            say=warn,
-            command=_command(args.run_tasks_with),
+            **workers_of(args),
             write_page=_write_page,
             overwrite=overwrite,
         )
     for name in ("tally", "shards", "format"):
         info.pop(name)
     return {"out": str(out), "page": str(out / PAGE), "curated_before": before, **info}
+
+
+def workers_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say of tasks, as `curate` and `build` take it."""
+    return {
+        "workers": args.workers or cores(),
+        "command": _command(args.run_tasks_with),
+        "say": warn,
+    }
 
 
 def _command(text: str) -> tuple[str, ...]:

@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.convert.extend_model import write_extended
     from llm_jax.convert.hf_export import refuse_nonempty
-    from llm_jax.data.build import take
-    from llm_jax.data.corpus import read_corpus
+    from llm_jax.data.building.reading import read_corpus
     from llm_jax.data.sources import LeftOut
     from llm_jax.data.tokenizers.extend import extend, require_extendable
+    from llm_jax.data.vocabulary import take
     from llm_jax.train.load import load_run
 
     refuse_nonempty(args.out)

@@ -54,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.data.build import VocabSpec, take, train_tokenizer
-    from llm_jax.data.corpus import read_corpus
+    from llm_jax.data.building.reading import read_corpus
     from llm_jax.data.sources import LeftOut
+    from llm_jax.data.vocabulary import VocabSpec, take, train_tokenizer
 
     out: Path = args.out
     if out.exists() and not args.overwrite:

@@ -6,17 +6,19 @@
     <out>/tokenizer.model    the SentencePiece model, or <out>/tokenizer/tokenizer.json
     <out>/tokens/1.0.0/      tfds dataset: splits `train` and `validation`
 
-Everything is written to a sibling folder, which is renamed to `<out>` at the very end.
+The work is done in tasks (`building/`), in a folder beside `<out>`: if the process is killed, the
+same call goes on from there. `<out>` appears at the very end.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,37 +26,28 @@ from typing import Any
 import numpy as np
 
 from llm_jax import __version__
-from llm_jax.config import INFO_FILE, TokenizerKind, UserError, read_dataset_info
+from llm_jax.config import INFO_FILE, UserError, read_dataset_info
 from llm_jax.config.dataset_info import DATASET_FORMAT
+from llm_jax.data.building.reading import read_corpus
+from llm_jax.data.building.task import run_task
+from llm_jax.data.building.work import Work
 from llm_jax.data.clean import Cleaner
-from llm_jax.data.corpus import Corpus, Progress, read_corpus
-from llm_jax.data.fidelity import compare_sources
+from llm_jax.data.corpus import Corpus, Progress
 from llm_jax.data.made_before import same_or_replaceable
 from llm_jax.data.provenance import source_records
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT
 from llm_jax.data.streams import Splits, tokenise
+from llm_jax.data.tasks.spread import Spread
+from llm_jax.data.tasks.workers import Workers
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.data.tokenizers.training import coverage_within, train
+from llm_jax.data.vocabulary import VocabSpec, train_tokenizer
 from llm_jax.runs.claim import only_writer
-from llm_jax.runs.files import new_folder
+from llm_jax.runs.files import delete_folder, new_folder, short_name
 
 RECORD_TOKENS = 2048
 LEFT_OUT_FILE = "left_out.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class VocabSpec:
-    """A tokenizer to train on at most `sample_bytes` of the documents.
-
-    SentencePiece takes up to 30 bytes of memory per byte of Japanese, a third of it for English.
-    """
-
-    vocab_size: int
-    kind: TokenizerKind = "bpe"
-    character_coverage: float | None = None
-    """None: `coverage_within` decides."""
-    sample_bytes: int = 100_000_000
+TASK = "llm_jax.data.building.task"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +100,21 @@ class BuildSpec:
 
 
 def build(
-    spec: BuildSpec, out: Path, progress: Progress, overwrite: bool = False
+    spec: BuildSpec,
+    out: Path,
+    progress: Progress,
+    overwrite: bool = False,
+    *,
+    workers: int = 1,
+    command: tuple[str, ...] = (),
+    say: Callable[[str], None] = print,
 ) -> tuple[dict[str, Any], bool]:
     """Builds the dataset `out`, unless it is already there.
+
+    Args:
+      workers: tasks at a time, each in a process; 1: all in this one.
+      command: what runs a task on another machine, with its arguments (`Workers`).
+      say: takes warnings, one sentence each.
 
     Returns:
       The content of dataset.json, and whether the dataset had been built before.
@@ -123,16 +128,26 @@ def build(
     fingerprint = spec.fingerprint()
     if built := _built_before(out, spec, fingerprint, overwrite):
         return built, True
+    start = partial(Workers, workers, say, command, TASK) if workers > 1 or command else None
+    spread = Spread(run_task, start)
     with only_writer(out, "llm-jax data build"):
         if built := _built_before(out, spec, fingerprint, overwrite):
             return built, True  # by a process that has just ended
-        with new_folder(out, replace=overwrite) as folder:
-            info = _build_into(folder, spec, progress)
-            info["fingerprint"] = fingerprint
-            (folder / INFO_FILE).write_text(
-                json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+        work = Work(_work_folder(out, fingerprint), spec.cleaner)
+        try:
+            info = _build_with(spec, fingerprint, out, overwrite, work, spread, progress)
+        except BaseException as error:
+            mistake = isinstance(error, UserError) and error.exit_code == UserError.exit_code
+            if mistake or not spread.used_processes:  # no work that a new start resumes
+                delete_folder(work.folder)
+            raise
+        delete_folder(work.folder)
     return info, False
+
+
+def _work_folder(out: Path, fingerprint: str) -> Path:
+    real = Path(os.path.realpath(out))
+    return real.with_name(f".{short_name(real.name)}.build-{fingerprint[:12]}")
 
 
 def check_out(out: Path) -> None:
@@ -177,32 +192,62 @@ def _info_of(out: Path, overwrite: bool) -> dict[str, Any] | None:
         return None
 
 
-def _build_into(folder: Path, spec: BuildSpec, progress: Progress) -> dict[str, Any]:
+def _build_with(
+    spec: BuildSpec,
+    fingerprint: str,
+    out: Path,
+    overwrite: bool,
+    work: Work,
+    spread: Spread,
+    progress: Progress,
+) -> dict[str, Any]:
     from llm_jax.data.token_records import write_records
 
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
-        left_out = spec.left_out()
-        spool = Path(scratch, "corpus")
-        corpus = read_corpus(spec.sources, spec.cleaner, spool, progress, left_out)
-        splits = _split(corpus, spec)
-        tokenizer, coverage = _tokenizer(spec, corpus, splits.train, progress)
-        streams, counts = tokenise(corpus, tokenizer, splits, Path(scratch), progress)
-        compared = compare_sources(corpus, spec.sources, tokenizer, progress)
+    left_out = spec.left_out()
+    corpus = read_corpus(spec.sources, spec.cleaner, work.folder, progress, left_out, spread)
+    splits = _split(corpus, spec)
+    tokenizer, coverage = _tokenizer(spec, corpus, splits.train, progress)
+    corpus.close()
+    streams, counts = tokenise(corpus, tokenizer, splits, spec.sources, work, spread, progress)
+    part_tokens, compared = counts.pop("part_tokens"), counts.pop("tokenizer_fidelity")
+    with new_folder(out, replace=overwrite) as folder:
         progress("writing records", 0, None)
         write_records(folder, streams, RECORD_TOKENS)
-        corpus.close()
-    tokenizer.save(folder)
-    records = source_records(spec.sources, corpus, counts.pop("part_tokens"), folder)
-    left_out.write(folder / LEFT_OUT_FILE)
+        tokenizer.save(folder)
+        sources = source_records(spec.sources, corpus, part_tokens, folder)
+        left_out.write(folder / LEFT_OUT_FILE)
+        info = {
+            **_about_documents(sources, corpus, left_out),
+            **counts,
+            **_about_tokens(spec, tokenizer, coverage, compared),
+            "fingerprint": fingerprint,
+        }
+        text = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
+        (folder / INFO_FILE).write_text(text, encoding="utf-8")
+    return info
+
+
+def _about_documents(
+    sources: list[dict[str, Any]], corpus: Corpus, left_out: LeftOut
+) -> dict[str, Any]:
     dropped = left_out.dropped()
     return {
         "format": DATASET_FORMAT,
-        "sources": records,
+        "sources": sources,
         "documents": {"in": corpus.kept + sum(dropped.values()), "out": corpus.kept},
         "dropped": dropped,
         "lost": left_out.summary(corpus.used),
         "licences": dict(corpus.licences.most_common()),
-        **counts,
+    }
+
+
+def _about_tokens(
+    spec: BuildSpec,
+    tokenizer: Tokenizer,
+    coverage: float | None,
+    compared: list[dict[str, Any]],
+) -> dict[str, Any]:
+    return {
         "tokenizer_sha256": tokenizer.sha256,
         "tokenizer_fidelity": compared,
         "vocab_size": tokenizer.vocab_size,
@@ -235,27 +280,3 @@ def _tokenizer(
     if isinstance(spec.tokenizer, Tokenizer):
         return spec.tokenizer, None
     return train_tokenizer(spec.tokenizer, corpus, order, progress)
-
-
-def train_tokenizer(
-    spec: VocabSpec, corpus: Corpus, order: np.ndarray, progress: Progress
-) -> tuple[Tokenizer, float]:
-    """A tokenizer trained on the first `spec.sample_bytes` of the documents in `order`, and the
-    share of their characters that have a piece."""
-    progress("training the tokenizer", 0, None)
-    coverage = spec.character_coverage
-    if coverage is None:
-        coverage = coverage_within(take(corpus, order, spec.sample_bytes), spec.vocab_size)
-    texts = take(corpus, order, spec.sample_bytes)
-    return train(texts, spec.vocab_size, coverage, spec.kind), coverage
-
-
-def take(corpus: Corpus, order: np.ndarray, max_bytes: int) -> Iterator[str]:
-    """Texts in `order`, until they have `max_bytes` together."""
-    taken = 0
-    for i in order:
-        if taken >= max_bytes:
-            return
-        text = corpus.text(i)
-        taken += len(text.encode())
-        yield text

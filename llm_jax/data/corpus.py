@@ -1,30 +1,31 @@
-"""Cleaned, distinct documents in a temporary file, to be read in any order.
+"""Cleaned, distinct documents, whose texts are in files, to be read in any order.
 
-The texts are on disk. Memory holds about 154 bytes per document (place, size, digest, and the set
-of digests that finds duplicates). This limits the corpus: 100 million documents need 15 GB.
+Memory holds about 162 bytes per document (place, size, digest, and the set of digests that finds
+duplicates). This limits the corpus: 100 million documents need 16 GB.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from llm_jax.config import UserError
-from llm_jax.data.clean import Cleaner
 from llm_jax.data.permutation import mix, seed_key
-from llm_jax.data.same_text import key_number, reader_key
-from llm_jax.data.sources import Document, LeftOut, Source
-from llm_jax.data.sources.left_out import CHECK, HALF_CHARACTERS, reasons
+from llm_jax.data.same_text import key_number
 from llm_jax.data.splits import ChosenBy, choose, cut_place
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (phase, done, total or None if not known)."""
+INDEX = np.dtype([("digest", "<u8", 2), ("size", "<u8"), ("part", "<u4")])
+"""A document of a file of texts: its `reader_key`, its UTF-8 bytes, its part."""
+OPEN_FILES = 64
 
 
 @dataclass
@@ -40,21 +41,20 @@ class Corpus:
     """The documents that were kept, numbered in the order in which they were added.
 
     Attributes:
-      left_out: what was not kept, and why.
       kept: number of documents that were kept, before any was cut for the held-out text.
       used: number of documents that are not a loss: kept, duplicate, empty and short ones.
-      licences: licence → number of documents kept.
       parts: (index of the source, licence, class) → what was kept of it, counted.
+      num_bytes: UTF-8 bytes of all texts.
     """
 
-    def __init__(self, spool: Path, left_out: LeftOut) -> None:
-        self.left_out = left_out
-        self.kept = 0
-        self.licences: Counter[str] = Counter()
+    def __init__(self) -> None:
+        self.kept = self.used = self.num_bytes = 0
         self.parts: dict[tuple[int, str, str], Part] = {}
-        self.used = 0
-        self._file = spool.open("w+b")
-        self._starts = array("Q", [0])
+        self._files: list[Path] = []
+        self._firsts = [0]
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self._starts = array("Q")
+        self._sizes = array("Q")
         self._digests = array("Q")
         self._part_numbers = array("I")
         self._seen: set[bytes] = set()
@@ -62,68 +62,120 @@ class Corpus:
     def __len__(self) -> int:
         return len(self._digests)
 
-    def add(self, document: Document, cleaner: Cleaner, source_number: int) -> None:
-        """Cleans and keeps the document, unless an earlier one is the same to a reader."""
-        text = cleaner.clean(document.text)
-        try:
-            raw = text.encode()
-        except UnicodeEncodeError:
-            self.left_out.lose(HALF_CHARACTERS, document.source, document.line)
-            return
-        self.used += 1
-        if reason := cleaner.reason_to_drop(text):
-            self.left_out.skip(reason, document.source, document.line)
-            return
-        digest = reader_key(text)
-        if digest in self._seen:
-            self.left_out.skip("duplicate", document.source, document.line)
-            return
-        self._seen.add(digest)
-        self._file.write(raw)
-        self._starts.append(self._starts[-1] + len(raw))
-        self._digests.append(int.from_bytes(digest[:8], "little"))
-        self.kept += 1
-        self.licences[document.licence] += 1
-        key = (source_number, document.licence, document.class_)
-        part = self.parts.setdefault(key, Part(len(self.parts)))
-        part.documents += 1
-        part.bytes += len(raw)
-        self._part_numbers.append(part.number)
+    def add(
+        self, texts: Path, index: np.ndarray, parts: Sequence[tuple[int, str, str]]
+    ) -> list[int]:
+        """Keeps the documents of the file `texts`, unless an earlier one is the same to a reader.
+
+        Args:
+          index: (documents,) of `INDEX`; their texts are in `texts` one after another.
+          parts: key in `self.parts` of each part of `index`.
+
+        Returns:
+          The places in `index` of those that are not kept.
+        """
+        new, duplicates = self._new(index["digest"])
+        kept = index[new]
+        ends = np.cumsum(index["size"])
+        self._starts.frombytes((self._firsts[-1] + ends - index["size"])[new].tobytes())
+        self._sizes.frombytes(kept["size"].tobytes())
+        self._digests.frombytes(kept["digest"][:, 0].tobytes())
+        self._part_numbers.frombytes(self._count_parts(kept, parts).tobytes())
+        self._files.append(texts)
+        self._firsts.append(self._firsts[-1] + int(ends[-1] if len(ends) else 0))
+        self.kept += len(kept)
+        self.num_bytes += int(kept["size"].sum())
+        return duplicates
+
+    def _new(self, digests: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """Which documents are new, and the places of the others."""
+        raw, seen, duplicates = digests.tobytes(), self._seen, []
+        for i in range(len(digests)):
+            digest = raw[16 * i : 16 * i + 16]
+            if digest in seen:
+                duplicates.append(i)
+            else:
+                seen.add(digest)
+        new = np.ones(len(digests), bool)
+        new[duplicates] = False
+        return new, duplicates
+
+    def _count_parts(self, kept: np.ndarray, keys: Sequence[tuple[int, str, str]]) -> np.ndarray:
+        """(documents,) uint32: `number` of each document's part, which is counted."""
+        found, first, which, counts = np.unique(
+            kept["part"], return_index=True, return_inverse=True, return_counts=True
+        )
+        sizes = np.zeros(len(found), np.uint64)
+        np.add.at(sizes, which, kept["size"])
+        numbers = np.zeros(len(found), np.uint32)
+        for i in np.argsort(first):  # the order of a part's first document
+            part = self.parts.setdefault(keys[found[i]], Part(len(self.parts)))
+            part.documents += int(counts[i])
+            part.bytes += int(sizes[i])
+            numbers[i] = part.number
+        return numbers[which]
 
     def text(self, i: int) -> str:
-        """The text of document `i`; call `finish` first."""
+        """The text of document `i`."""
         return self._bytes(i).decode()
 
     def _bytes(self, i: int) -> bytes:
-        start, parts = self._starts[i], []
-        left = self._starts[i + 1] - start
+        start = self._starts[i]
+        number = bisect_right(self._firsts, start) - 1
+        start -= self._firsts[number]
+        left, parts = self._sizes[i], []
         while left:  # one call reads at most 2 GB
-            parts.append(os.pread(self._file.fileno(), left, start))
+            parts.append(os.pread(self._descriptor(number), left, start))
             start, left = start + len(parts[-1]), left - len(parts[-1])
         return b"".join(parts)
 
+    def _descriptor(self, number: int) -> int:
+        """Of the open file of that number; those that were used last stay open."""
+        if number not in self._open:
+            self._open[number] = os.open(self._files[number], os.O_RDONLY)
+        self._open.move_to_end(number)
+        if len(self._open) > OPEN_FILES:
+            os.close(self._open.popitem(last=False)[1])
+        return self._open[number]
+
     def finish(self) -> None:
         """Call it after the last document."""
-        self._file.flush()
         self._seen.clear()
 
     def close(self) -> None:
-        self._file.close()
+        while self._open:
+            os.close(self._open.popitem()[1])
 
     @property
-    def num_bytes(self) -> int:
-        """UTF-8 bytes of all texts."""
-        return self._starts[-1]
+    def licences(self) -> Counter[str]:
+        """Licence → number of documents kept."""
+        counts: Counter[str] = Counter()
+        for (_, licence, _), part in self.parts.items():
+            counts[licence] += part.documents
+        return counts
+
+    def places(self, first: int, last: int) -> np.ndarray:
+        """(documents, 3) uint64: file, first byte and size of each text from `first` to `last`."""
+        starts = np.array(self._starts[first:last], np.uint64)
+        firsts = np.array(self._firsts, np.uint64)
+        files = np.searchsorted(firsts, starts, side="right") - 1
+        sizes = np.array(self._sizes[first:last], np.uint64)
+        return np.stack([files.astype(np.uint64), starts - firsts[files], sizes], axis=1)
+
+    @property
+    def digests(self) -> np.ndarray:
+        """(documents,) uint64: `key_number` of each text."""
+        return np.array(self._digests, np.uint64)
 
     @property
     def sizes(self) -> np.ndarray:
         """(documents,) uint64: UTF-8 bytes of each text."""
-        return np.diff(np.array(self._starts))
+        return np.array(self._sizes, np.uint64)
 
     @property
     def part_numbers(self) -> np.ndarray:
         """(documents,) uint32: `number` of each document's part."""
-        return np.array(self._part_numbers)
+        return np.array(self._part_numbers, np.uint32)
 
     @property
     def source_numbers(self) -> np.ndarray:
@@ -132,8 +184,7 @@ class Corpus:
 
     def shuffled(self, seed: int) -> np.ndarray:
         """All document numbers, ordered by a hash of (text, seed); the order of files is unused."""
-        digests = np.array(self._digests, np.uint64)
-        return np.argsort(mix(digests ^ seed_key(seed)), kind="stable")
+        return np.argsort(mix(self.digests ^ seed_key(seed)), kind="stable")
 
     def hold_out(self, fraction: float) -> tuple[np.ndarray, ChosenBy]:
         """Holds out about `fraction` of the text; see `splits.choose`.
@@ -146,7 +197,7 @@ class Corpus:
         Raises:
           UserError: the corpus is a single character.
         """
-        chosen, chosen_by = choose(mix(np.array(self._digests, np.uint64)), self.sizes, fraction)
+        chosen, chosen_by = choose(mix(self.digests), self.sizes, fraction)
         if chosen_by != "position":
             return chosen, chosen_by
         tails: list[int] = []
@@ -162,41 +213,9 @@ class Corpus:
         if size == 0:
             raise UserError("The corpus is a single character: give more text.")
         self._starts.insert(i + 1, self._starts[i] + size)
+        self._sizes.insert(i, size)
+        self._sizes[i + 1] -= size
         self._digests.insert(i, 0)
         self._part_numbers.insert(i, self._part_numbers[i])
         for part in (i, i + 1):
             self._digests[part] = key_number(self.text(part))
-
-
-def read_corpus(
-    sources: Iterable[Source],
-    cleaner: Cleaner,
-    spool: Path,
-    progress: Progress,
-    left_out: LeftOut,
-) -> Corpus:
-    """Reads all sources into a `Corpus`, whose texts are in the new file `spool`.
-
-    Raises:
-      UserError: no document is left, or more are lost than `left_out` accepts.
-    """
-    corpus = Corpus(spool, left_out)
-    for number, source in enumerate(sources):
-        for document in source.documents(left_out):
-            corpus.add(document, cleaner, number)
-            progress("reading documents", len(corpus), None)
-    corpus.finish()
-    if len(corpus) == 0:
-        raise UserError(f"The corpus is empty: {_why_empty(left_out)}")
-    left_out.check(corpus.used)
-    return corpus
-
-
-def _why_empty(left_out: LeftOut) -> str:
-    losses = left_out.summary(0)
-    if losses["count"]:
-        return f"nothing could be used: {reasons(losses)}. {CHECK}."
-    if skipped := left_out.dropped():
-        counts = ", ".join(f"{reason} {count:,}" for reason, count in skipped.items())
-        return f"everything was left out ({counts}); check --input."
-    return "no text file was found; check --input."

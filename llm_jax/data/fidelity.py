@@ -7,14 +7,14 @@ documents are encoded, decoded and compared.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from llm_jax.data.corpus import Corpus, Progress
-from llm_jax.data.same_text import common_prefix
+from llm_jax.data.corpus import Corpus
+from llm_jax.data.same_text import difference
 from llm_jax.data.sources import Source
 from llm_jax.data.tokenizers import Tokenizer
 
@@ -23,8 +23,6 @@ SAMPLE_BYTES = 16_000_000
 compared whatever their size."""
 MOST = 10
 """Most characters that a report names."""
-CONTEXT = 20
-"""Characters on each side of the first difference that an example shows."""
 
 
 @dataclass
@@ -44,18 +42,16 @@ class Comparison:
     added: Counter[str] = field(default_factory=Counter)
     example: dict[str, str] | None = None
 
-    def see(self, text: str, back: str) -> None:
+    def see(self, other: dict[str, Any] | None) -> None:
+        """Counts a document, by its `difference`."""
         self.compared += 1
-        if text == back:
+        if other is None:
             return
         self.changed += 1
-        before, after = Counter(text), Counter(back)
-        self.lost += before - after
-        self.added += after - before
+        self.lost += Counter(other["lost"])
+        self.added += Counter(other["added"])
         if self.example is None:
-            start = max(common_prefix(text, back) - CONTEXT, 0)
-            end = start + 2 * CONTEXT
-            self.example = {"was": text[start:end], "became": back[start:end]}
+            self.example = other["example"]
 
     def report(self) -> dict[str, Any]:
         """As dataset.json has it."""
@@ -79,31 +75,54 @@ def compare(
     made = Comparison(source, documents or 0)
     for text in texts:
         (ids,) = tokenizer.encode_documents([text])
-        made.see(text, tokenizer.decode(ids.tolist()))
+        made.see(difference(text, tokenizer.decode(ids.tolist())))
     if documents is None:
         made.documents = made.compared
     return made
 
 
-def compare_sources(
-    corpus: Corpus, sources: tuple[Source, ...], tokenizer: Tokenizer, progress: Progress
-) -> list[dict[str, Any]]:
-    """The report of each source that has documents. The sample depends on the texts alone."""
+@dataclass(frozen=True)
+class Chosen:
+    """Documents of a source that are compared.
+
+    Attributes:
+      documents: of the source, in all.
+      numbers: of those to compare, in the order in which they are counted.
+    """
+
+    source: str
+    documents: int
+    numbers: list[int]
+
+
+def choose_documents(corpus: Corpus, sources: Sequence[Source]) -> list[Chosen]:
+    """A sample of each source that has documents. It depends on the texts alone."""
     source_of = corpus.source_numbers
     by_source = np.argsort(source_of, kind="stable")
     ends = np.searchsorted(source_of[by_source], np.arange(len(sources) + 1))
     sizes, rank = corpus.sizes, np.empty(len(corpus), np.int64)
     rank[corpus.shuffled(0)] = np.arange(len(corpus))
-    reports = []
+    chosen = []
     for number, source in enumerate(sources):
-        progress("comparing decoded text", number, len(sources))
         documents = by_source[ends[number] : ends[number + 1]]
         if len(documents):
             drawn = documents[np.argsort(rank[documents])]
-            chosen = _sample(documents, drawn, sizes, SAMPLE_BYTES // len(sources))
-            texts = map(corpus.text, chosen)
-            reports.append(compare(source.name, texts, tokenizer, len(documents)).report())
-    return reports
+            sample = _sample(documents, drawn, sizes, SAMPLE_BYTES // len(sources))
+            chosen.append(Chosen(source.name, len(documents), list(map(int, sample))))
+    return chosen
+
+
+def reports(
+    chosen: Iterable[Chosen], changed: Mapping[int, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The report of each source, from the `difference` of each document that changed."""
+    made = []
+    for one in chosen:
+        comparison = Comparison(one.source, one.documents)
+        for number in one.numbers:
+            comparison.see(changed.get(number))
+        made.append(comparison.report())
+    return made
 
 
 def _sample(

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections import Counter
+from typing import Any
+
+CONTEXT = 20
+"""Characters on each side of the first difference that an example shows."""
 
 
 def reader_key(text: str) -> bytes:
@@ -33,3 +38,17 @@ def common_prefix(a: str, b: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def difference(text: str, back: str) -> dict[str, Any] | None:
+    """How `back`, the decoded tokens of `text`, differs from it, as JSON; None if it does not."""
+    if text == back:
+        return None
+    before, after = Counter(text), Counter(back)
+    start = max(common_prefix(text, back) - CONTEXT, 0)
+    end = start + 2 * CONTEXT
+    return {
+        "lost": dict(before - after),
+        "added": dict(after - before),
+        "example": {"was": text[start:end], "became": back[start:end]},
+    }

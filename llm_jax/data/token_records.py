@@ -11,7 +11,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,17 @@ tfds = load_tfds()
 Examples = Iterator[tuple[int, dict[str, np.ndarray]]]
 # tfds holds one shard's records at a time: 2^25 tokens are 64 MiB as uint16.
 SHARD_TOKENS = 2**25
+
+
+class Sliced(Protocol):
+    """An array, or what gives arrays of a dtype by slices."""
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, tokens: slice, /) -> np.ndarray: ...
 
 
 class LocalInfo(tfds.core.DatasetInfo):  # type: ignore
@@ -36,7 +47,7 @@ class Tokens(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: igno
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, streams: Mapping[str, np.ndarray], record_tokens: int, **kwargs: Any):
+    def __init__(self, streams: Mapping[str, Sliced], record_tokens: int, **kwargs: Any):
         self._streams = streams
         self._record_tokens = record_tokens
         super().__init__(**kwargs)
@@ -62,22 +73,24 @@ class Tokens(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: igno
         shard = SHARD_TOKENS - SHARD_TOKENS % self._record_tokens
         return {
             split: [
-                functools.partial(self._examples, stream[start : start + shard])
+                functools.partial(self._examples, stream, start, min(start + shard, len(stream)))
                 for start in range(0, len(stream), shard)
             ]
             for split, stream in self._streams.items()
         }
 
-    def _examples(self, stream: np.ndarray) -> Examples:
-        for start in range(0, len(stream), self._record_tokens):
-            yield start, {"tokens": np.array(stream[start : start + self._record_tokens])}
+    def _examples(self, stream: Sliced, first: int, last: int) -> Examples:
+        size = self._record_tokens
+        for start in range(first, last, size):
+            tokens = np.array(stream[start : min(start + size, last)])
+            yield start - first, {"tokens": tokens}
 
 
-def write_records(folder: Path, streams: Mapping[str, np.ndarray], record_tokens: int) -> None:
+def write_records(folder: Path, streams: Mapping[str, Sliced], record_tokens: int) -> None:
     """Writes `folder/tokens/1.0.0`, which `tfds.builder_from_directory` reads.
 
     Args:
-      streams: split → (n,) uint16 | uint32, n > 0, may be memory-mapped.
+      streams: split → (n,) uint16 | uint32, n > 0.
       record_tokens: tokens per record; the last record of a split may be shorter.
 
     Raises:

@@ -119,7 +119,7 @@ def scratch(path: Path) -> Iterator[Path]:
                 made.mkdir()
                 yield made
         finally:
-            _remove(made)
+            delete_folder(made)
 
 
 def sibling(path: Path) -> Path:
@@ -137,8 +137,9 @@ def short_name(name: str) -> str:
     return f"{raw[: NAME_BYTES - 64].decode('utf-8', 'ignore')}-{digest}"
 
 
-def _remove(folder: Path) -> None:
-    """Deletes a folder in which a library's threads may still be writing what has failed."""
+def delete_folder(folder: Path) -> None:
+    """Deletes a folder in which others may still be writing: a library's threads after a failure,
+    or a task that outlived its killed parent."""
     for _ in range(PATIENCE):
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.lexists(folder):

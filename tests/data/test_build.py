@@ -13,8 +13,8 @@ import pytest
 from data_samples import JAPANESE, silent, stdlib_texts, stream
 
 from llm_jax.config import UserError
-from llm_jax.data import streams
 from llm_jax.data.build import RECORD_TOKENS, BuildSpec, VocabSpec, build
+from llm_jax.data.building import encode
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.sources import FileSource, LeftOut
@@ -253,7 +253,7 @@ def test_batches_of_text_do_not_change_the_stream(
     tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streams, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(encode, "BATCH_BYTES", 1000)
     build(spec_of(corpus_folder, tokenizer, validation_fraction=0.1), tmp_path / "out", silent)
     again = TokenDataset.open(tmp_path / "out")
     assert np.array_equal(stream(again, "train"), stream(dataset, "train"))

@@ -40,12 +40,12 @@ from llm_jax.data.curate.plan import Plan
 from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.summary import summary
 from llm_jax.data.curate.tally import Tally
-from llm_jax.data.curate.workers import Workers
 from llm_jax.data.made_before import same_or_replaceable
 from llm_jax.data.provenance import described_sources
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, Unusable
 from llm_jax.data.sources.local import local_files
+from llm_jax.data.tasks.workers import Workers
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.claim import only_writer
 from llm_jax.runs.files import new_folder, parents_of, short_name

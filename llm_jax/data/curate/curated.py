@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,19 @@ class CuratedSource:
                         source_name=draft.source,
                         class_=draft.class_,
                     )
+
+    def settings(self, files: Iterable[str]) -> dict[str, Any]:
+        """What another process needs to read some of the `files`, as JSON."""
+        return {
+            "folder": str(self.folder),
+            "name": self.name,
+            "files": {file: self.files[file] for file in files},
+        }
+
+    @classmethod
+    def of_settings(cls, settings: dict[str, Any]) -> CuratedSource:
+        """A source of just the documents that `settings` was asked for."""
+        return cls(Path(settings["folder"]), settings["name"], {}, "", settings["files"])
 
 
 def curated_sources(folder: Path) -> list[CuratedSource]:

@@ -1,32 +1,26 @@
 """One task of a curation, in a process of its own: a shard in a pass, or the answers to all rows.
 
-    python -m llm_jax.data.curate.task WORK PASS SHARD
-    python -m llm_jax.data.curate.task WORK PASS resolve SHARDS
-
-A task reads what earlier ones wrote, and writes its own files, each whole or not at all. Run again,
-it writes the same bytes. So tasks may run in any process, on any machine that sees the folder, and
-one that died is run again alone.
+python -m llm_jax.data.curate.task WORK PASS SHARD
+python -m llm_jax.data.curate.task WORK PASS resolve SHARDS
 """
 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from llm_jax.config import UserError
 from llm_jax.data.curate import shards
 from llm_jax.data.curate.apply import Applied, Applier, CountTokens
 from llm_jax.data.curate.draft import Draft
 from llm_jax.data.curate.plan import Plan
 from llm_jax.data.curate.step import JointStep
 from llm_jax.data.curate.tally import Tally
-from llm_jax.runs.disk_errors import disk_sentence
-from llm_jax.runs.files import replacing, write_text
+from llm_jax.data.tasks.program import exit_code, load_array, save_array
+from llm_jax.runs.files import write_text
 
 
 def run_shard(plan: Plan, number: int, shard: int) -> None:
@@ -55,8 +49,8 @@ def run_shard(plan: Plan, number: int, shard: int) -> None:
                 numbers.append(np.full(len(rows[-1]), draft.number, np.int64))
     if this.follows is not None:
         none = np.zeros((0, this.follows.columns), np.uint64)
-        _save(plan.shard(number, shard, "rows.npy"), np.concatenate([none, *rows]))
-        _save(
+        save_array(plan.shard(number, shard, "rows.npy"), np.concatenate([none, *rows]))
+        save_array(
             plan.shard(number, shard, "numbers.npy"),
             np.concatenate([none[:, 0].astype(np.int64), *numbers]),
         )
@@ -69,13 +63,13 @@ def resolve(plan: Plan, number: int, count: int) -> None:
     """Writes the answers to the rows that pass `number` wrote for `count` shards."""
     joint = plan.passes[number].follows
     assert joint is not None
-    tables = [_load(plan.shard(number, shard, "rows.npy")) for shard in range(count)]
-    numbers = [_load(plan.shard(number, shard, "numbers.npy")) for shard in range(count)]
+    tables = [load_array(plan.shard(number, shard, "rows.npy")) for shard in range(count)]
+    numbers = [load_array(plan.shard(number, shard, "numbers.npy")) for shard in range(count)]
     every = np.concatenate([np.zeros(0, np.int64), *numbers])
     answers = joint.resolve(tables, every) if len(every) else np.zeros((0, 2), np.int64)
     ends = np.cumsum([len(one) for one in numbers])
     for shard, (end, own) in enumerate(zip(ends, numbers, strict=True)):
-        _save(plan.shard(number, shard, "answers.npy"), answers[end - len(own) : end])
+        save_array(plan.shard(number, shard, "answers.npy"), answers[end - len(own) : end])
     write_text(plan.resolved(number), "")
 
 
@@ -83,8 +77,8 @@ class _Answers:
     """A joint step with the answers to the rows of one shard."""
 
     def __init__(self, plan: Plan, number: int, shard: int, joint: JointStep) -> None:
-        self._numbers = _load(plan.shard(number, shard, "numbers.npy"))
-        self._answers = _load(plan.shard(number, shard, "answers.npy"))
+        self._numbers = load_array(plan.shard(number, shard, "numbers.npy"))
+        self._answers = load_array(plan.shard(number, shard, "answers.npy"))
         self._joint = joint
 
     def check(self, draft: Draft) -> Iterator:
@@ -101,33 +95,13 @@ def _token_counter(plan: Plan) -> CountTokens | None:
     return lambda text: len(tokenizer.encode_documents([text])[0])
 
 
-def _load(path: Path) -> np.ndarray:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as temporary:
-        np.save(temporary, array, allow_pickle=False)
-
-
 def main(argv: list[str]) -> int:
-    """The exit code: 2 after a mistake of the user's, 1 where a disk failed; both are said."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its tasks
-    plan = Plan.open(Path(argv[0]))
-    try:
-        if argv[2] == "resolve":
-            resolve(plan, int(argv[1]), int(argv[3]))
-        else:
-            run_shard(plan, int(argv[1]), int(argv[2]))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        if argv[2] != "resolve" and plan.is_done(int(argv[1]), int(argv[2])):
-            return 0  # a task that outlived its killed parent was faster, and deleted what it read
-        print(disk_sentence(error), file=sys.stderr)
-        return 1
-    return 0
+    plan, number = Plan.open(Path(argv[0])), int(argv[1])
+    if argv[2] == "resolve":
+        count = int(argv[3])
+        return exit_code(lambda: resolve(plan, number, count), lambda: False)
+    shard = int(argv[2])
+    return exit_code(lambda: run_shard(plan, number, shard), lambda: plan.is_done(number, shard))
 
 
 if __name__ == "__main__":

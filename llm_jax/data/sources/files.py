@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from llm_jax.config import UserError
 from llm_jax.config.dataset_info import INTERNAL, Class
 from llm_jax.config.wording import counted
+from llm_jax.data.sources.columns import Columns
 from llm_jax.data.sources.content import EMPTY, MAX_DOCUMENT_BYTES, Content, Reading
 from llm_jax.data.sources.document import Document
 from llm_jax.data.sources.encodings import canonical
@@ -23,7 +24,7 @@ from llm_jax.data.sources.left_out import UNREADABLE, LeftOut, Unusable, printab
 from llm_jax.data.sources.local import LocalFile, local_files, problem
 from llm_jax.data.sources.markup import Markup, used_text
 from llm_jax.data.sources.remote import RemoteFile, is_address, remote_files, shown
-from llm_jax.data.sources.rows import NoColumn, Row
+from llm_jax.data.sources.rows import Row
 from llm_jax.data.sources.text_key import OWN, metadata_of
 
 File = LocalFile | RemoteFile
@@ -65,7 +66,9 @@ class FileSource:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """Name of each file that was read → its path, hash and size."""
-    _stamps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _stamps: dict[int, int | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     """Hash of each file's name → its stamp when the fingerprint was taken."""
 
     def __post_init__(self) -> None:
@@ -83,13 +86,14 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        return self.given_name or self._input
+        return self.given_name or self.input
 
     @property
-    def _input(self) -> str:
+    def input(self) -> str:
         return shown(self.path) if isinstance(self.path, str) else printable(self.path)
 
-    def _found(self, left_out: LeftOut) -> Iterator[File]:
+    def files(self, left_out: LeftOut) -> Iterator[File]:
+        """All files, in order; those that are passed over are recorded in `left_out`."""
         if isinstance(self.path, str):
             return remote_files(self.path, left_out)
         return local_files(self.path, left_out)
@@ -105,9 +109,9 @@ class FileSource:
         settings = (self.encoding, self.text_key, self.licence, self.max_bytes, self.class_)
         settings += (self.given_name, self.metadata, self.markup)  # type: ignore[assignment]
         digest = hashlib.sha256(repr(settings).encode())
-        columns = _Columns(self._input)
+        columns = Columns()
         self._records.clear()
-        for file in self._found(LeftOut()):
+        for file in self.files(LeftOut()):
             digest.update(os.fsencode(file.key))
             if isinstance(file, RemoteFile) and file.version:
                 self._stamps[hash(file.name)] = file.stamp()
@@ -120,7 +124,7 @@ class FileSource:
             except (OSError, Unusable) as error:
                 columns.see(error)
                 digest.update(b"unreadable")
-        columns.check()
+        columns.check(self.input)
         return digest.hexdigest()
 
     def _hashed(self, file: File) -> str:
@@ -135,12 +139,12 @@ class FileSource:
     def describe(self) -> dict[str, Any]:
         """What provenance says. If no file was read before, all are read for their hashes."""
         if not self._records:
-            for file in self._found(LeftOut()):
+            for file in self.files(LeftOut()):
                 with contextlib.suppress(OSError, Unusable):  # a loss, as it is read
                     self._hashed(file)
         return {
             "name": self.name,
-            "input": self._input,
+            "input": self.input,
             "encoding": self.encoding,
             "text_key": self.text_key,
             "markup": self.markup,
@@ -150,18 +154,41 @@ class FileSource:
         }
 
     def documents(self, left_out: LeftOut) -> Iterator[Document]:
-        columns = _Columns(self._input)
-        for file in self._found(left_out):
-            try:
-                yield from self._of_file(file, left_out)
-                columns.see(None)
-            except Unusable as error:
-                columns.see(error)
-                left_out.lose_unusable(error, file.name)
-            except OSError as error:
-                columns.see(error)
-                left_out.lose(UNREADABLE, file.name, detail=error.strerror or str(error))
-        columns.check()
+        columns = Columns()
+        for file in self.files(left_out):
+            yield from self.documents_of(file, left_out, columns)
+        columns.check(self.input)
+
+    def documents_of(self, file: File, left_out: LeftOut, columns: Columns) -> Iterator[Document]:
+        """The documents of one of the `files`, which `columns` counts."""
+        try:
+            yield from self._of_file(file, left_out)
+            columns.see(None)
+        except Unusable as error:
+            columns.see(error)
+            left_out.lose_unusable(error, file.name)
+        except OSError as error:
+            columns.see(error)
+            left_out.lose(UNREADABLE, file.name, detail=error.strerror or str(error))
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make this source again, as JSON."""
+        given = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        return given | {"path": str(self.path), "metadata": list(self.metadata)}
+
+    @classmethod
+    def of_settings(cls, settings: dict[str, Any]) -> FileSource:
+        """Inverse of `settings`."""
+        return cls(**settings | {"metadata": tuple(settings["metadata"])})
+
+    def stamps(self, names: Iterable[str]) -> list[int | None] | None:
+        """The stamp of each file when the fingerprint was taken; None if it was not."""
+        return [self._stamps.get(hash(name)) for name in names] if self._stamps else None
+
+    def expect(self, names: Iterable[str], stamps: Iterable[int | None] | None) -> None:
+        """Takes what `stamps` returned: a file that differs now has changed while it was read."""
+        if stamps is not None:
+            self._stamps.update(zip(map(hash, names), stamps, strict=True))
 
     def _of_file(self, file: File, left_out: LeftOut) -> Iterator[Document]:
         with file.open() as stream:
@@ -207,29 +234,6 @@ class FileSource:
         if isinstance(row.record, Unusable):
             raise row.record
         return (self._reading.own_key if row.is_own else self._reading.key).text(row.record)
-
-
-class _Columns:
-    """Whether all files of a source are tables without a column that was asked for."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._first: NoColumn | None = None
-        self._others = 0
-
-    def see(self, error: Exception | None) -> None:
-        if not isinstance(error, NoColumn):
-            self._others += 1
-        else:
-            self._first = self._first or error
-
-    def check(self) -> None:
-        """Raises `UserError` if so: a wrong name is not the fault of the files."""
-        if self._first is not None and not self._others:
-            raise UserError(
-                f"--input '{self._source}' has {self._first.reason}: {self._first.detail}; name "
-                "another with --text-key or --metadata."
-            )
 
 
 def _changed(file: File) -> UserError:

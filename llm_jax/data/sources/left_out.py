@@ -16,6 +16,7 @@ from typing import Any
 
 from llm_jax.config import UserError
 
+LOST, SKIPPED = "lost", "skipped"
 LISTED = 1000
 """Entries of one reason that are listed; the others are only counted."""
 MOST_LEFT_OUT = 0.5
@@ -83,7 +84,7 @@ class LeftOut:
             raise UserError(f"--strict stops at the first loss: {reason} ({_short(place)}).")
         self.lost[reason] += 1
         self._first.setdefault(reason, _short(place))
-        self._name("lost", reason, file, line, detail)
+        self._name(LOST, reason, file, line, detail)
 
     def lose_unusable(self, error: Unusable, file: str) -> None:
         self.lose(error.reason, file, error.line, error.detail)
@@ -91,7 +92,12 @@ class LeftOut:
     def skip(self, reason: str, file: str, line: int | None = None) -> None:
         """Records something that is left out on purpose."""
         self.skipped[reason] += 1
-        self._name("skipped", reason, printable(file), line, "")
+        self._name(SKIPPED, reason, printable(file), line, "")
+
+    def count(self, kind: str, reason: str, number: int) -> None:
+        """Counts what was recorded elsewhere after the first `LISTED` of this kind and reason."""
+        (self.lost if kind == LOST else self.skipped)[reason] += number
+        self._listed[kind, reason] += number
 
     def dropped(self) -> dict[str, int]:
         """Reason → how many, of both kinds, the most frequent first."""

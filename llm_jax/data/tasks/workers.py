@@ -16,9 +16,12 @@ from llm_jax.config import UserError
 SIGNALS = 128
 """An exit code above this is a signal of that number more."""
 TRIES = 3
-"""How often a task may die before the curation ends."""
+"""How often a task may die before the work ends."""
 AHEAD = 4
 """Tasks per worker that may wait, so that what they are to read does not fill the disk."""
+CURATION = "llm_jax.data.curate.task"
+ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+"""Variables of a task's process: there are as many tasks as cores."""
 
 
 class TaskFailed(UserError):
@@ -34,11 +37,17 @@ class Workers:
       count: processes.
       command: what runs a task, such as ("srun", "--ntasks=1"); nothing: a process of this machine.
       died: called with a sentence when a task died and is run again.
+      module: the program of a task.
     """
 
     def __init__(
-        self, count: int, died: Callable[[str], None], command: tuple[str, ...] = ()
+        self,
+        count: int,
+        died: Callable[[str], None],
+        command: tuple[str, ...] = (),
+        module: str = CURATION,
     ) -> None:
+        self._program = (sys.executable, "-m", module)
         self._threads = ThreadPoolExecutor(count)
         self._waiting = threading.Semaphore(count * AHEAD)
         self._died = died
@@ -63,7 +72,9 @@ class Workers:
         self._threads.shutdown(wait=True, cancel_futures=error is not None)
 
     def submit(self, *words: object) -> None:
-        """Runs `python -m llm_jax.data.curate.task WORDS`; waits while too many tasks do.
+        """Runs `python -m MODULE WORDS`; waits while too many tasks do.
+
+        The words are the folder of the work, the pass, and the shard.
 
         Raises:
           UserError: an earlier task failed.
@@ -95,11 +106,9 @@ class Workers:
 
     def _once(self, words: tuple[str, ...], number: int) -> bool:
         """Whether the task ended; raises `UserError` if it failed, or died the last time."""
-        program = (sys.executable, "-m", "llm_jax.data.curate.task")
-        command = (*self._command, *program, *words)
-        one_core = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = (*self._command, *self._program, *words)
         with subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=os.environ | one_core
+            command, stderr=subprocess.PIPE, text=True, env=os.environ | ONE_CORE
         ) as process:
             self._running.add(process)
             said = process.communicate()[1].strip()
