@@ -1,39 +1,40 @@
-"""Speed of curation: MB/s of each step on one core, and of a recipe on one and two.
+"""Speed of curation: MB/s of each step, and of the whole on one core and on two, beside others'.
 
-    python benchmarks/curate.py [--input PATH …] [--megabytes N] [--datatrove PYTHON]
+    python benchmarks/curate.py [--input PATH …] [--megabytes N] [--others PYTHON]
+    python benchmarks/curate.py --memory
 
-With `--datatrove`, the interpreter of an environment that has datatrove[processing] and spacy, the
-same rules run there on the same documents, in turns with ours, and the ratio of the two is printed.
-Times are CPU seconds of the process, so that what else the machine does matters less; those of
-whole recipes are wall time. The first documents are not timed: models and words are loaded then.
+With `--others`, the interpreter of an environment that has datatrove[processing], spacy, datasets,
+numpy, scipy, zstandard and sentencepiece, the same rules run there on the same documents, in turns
+with ours. Steps are timed in CPU seconds of the process, so that what else the machine does matters
+less; the whole (read, rules, tokens, write) in wall time, with the CPU seconds of the parent and of
+its processes beside it. The first documents are not timed: models and words are loaded then.
+`--memory` measures the peak memory for 1, 4 and 16 times a corpus instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llm_jax.data.curate.curate import CurateSpec, curate
+from curation import corpus, engines, memory
+
 from llm_jax.data.curate.draft import Draft
-from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.step import JointStep, Step
 from llm_jax.data.curate.steps.c4 import C4
 from llm_jax.data.curate.steps.code import Code
 from llm_jax.data.curate.steps.fineweb import FineWeb
 from llm_jax.data.curate.steps.gopher import GopherQuality, GopherRepetition
 from llm_jax.data.curate.steps.hojichar import HojiChar
+from llm_jax.data.curate.steps.hojichar_words import HojiCharWords
 from llm_jax.data.curate.steps.near_duplicates import NearDuplicates
 from llm_jax.data.curate.steps.pii import Pii
 from llm_jax.data.curate.steps.repeated_paragraphs import RepeatedParagraphs
 from llm_jax.data.curate.steps.swallow import Swallow
-from llm_jax.data.sources import FileSource, LeftOut, Source, StdlibSource
 
 SHARED: dict[str, Step] = {
     "gopher_repetition": GopherRepetition(),
@@ -45,13 +46,14 @@ SHARED: dict[str, Step] = {
 """Steps that datatrove has too."""
 OURS: dict[str, Step] = {
     "code": Code(),
-    "pii": Pii(kinds=("email", "ip", "card", "my_number")),
+    "pii": Pii(kinds=("email", "ip", "card", "my_number", "phone", "address")),
     "repeated_paragraphs": RepeatedParagraphs(),
     "hojichar": HojiChar(),
+    "hojichar_words": HojiCharWords(),
     "swallow": Swallow(),
 }
-CUT = 8000
-"""Characters of a document."""
+SHORT = 50_000
+"""Short documents for the index of near-duplicates."""
 WARM = 20
 """Documents that are not timed."""
 ROUNDS = 3
@@ -97,19 +99,6 @@ for line in sys.stdin:
 """
 """datatrove remembers the words of the last documents between filters; each rule is timed alone,
 and so are ours."""
-
-
-def texts_of(sources: list[Source], size: int) -> list[str]:
-    """Texts of at most `CUT` characters, of `size` bytes together."""
-    found: list[str] = []
-    for source in sources:
-        for document in source.documents(LeftOut()):
-            for start in range(0, len(document.text), CUT):
-                found.append(document.text[start : start + CUT])
-                size -= len(found[-1].encode())
-                if size <= 0:
-                    return found
-    return found
 
 
 def ours(step: Step, texts: list[str]) -> float:
@@ -165,42 +154,25 @@ def compare(texts: list[str], size: float, python: str | None) -> None:
                   f"{size / total[1]:6.2f} MB/s   ratio {total[1] / total[0]:5.2f}")  # fmt: skip
 
 
-def scaling(texts: list[str], size: float) -> None:
-    """Wall time of a whole curation on one core and on two, with a process on each, in turns."""
-    cores = sorted(os.sched_getaffinity(0))
-    recipe = Recipe(steps=tuple(step for step in SHARED.values()))  # type: ignore[misc]
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "texts.jsonl")
-        lines = (json.dumps({"text": text}) for text in texts)
-        file.write_text("\n".join(lines), encoding="utf-8")
-        spec = CurateSpec(sources=(FileSource(file),), recipe=recipe)
-        for turn, workers in itertools.product(range(2), seconds):
-            os.sched_setaffinity(0, cores[:workers])
-            begin = time.perf_counter()
-            curate(spec, Path(folder, f"{turn}-{workers}"), lambda *words: None, workers=workers,
-                   say=print, write_page=lambda folder, info: None)  # fmt: skip
-            seconds[workers].append(time.perf_counter() - begin)
-    os.sched_setaffinity(0, cores)
-    one, two = (min(seconds[workers]) for workers in (1, 2))
-    print(f"recipe of these steps: {size / one:.2f} MB/s on one core, {size / two:.2f} MB/s on "
-          f"two, ratio {one / two:.2f}")  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--input", nargs="+", type=Path, default=[], help="text to read")
-    parser.add_argument("--megabytes", type=float, default=4.0, help="text to measure with")
-    parser.add_argument("--datatrove", metavar="PYTHON", help="interpreter that has datatrove")
+    parser.add_argument("--megabytes", type=float, default=4.0, help="text to measure steps with")
+    parser.add_argument("--whole", type=float, default=64.0, help="megabytes for the whole")
+    parser.add_argument("--others", metavar="PYTHON", help="interpreter with the other libraries")
+    parser.add_argument("--memory", action="store_true", help="measure the peak memory instead")
     args = parser.parse_args()
-    sources: list[Source] = [FileSource(path) for path in args.input] or [StdlibSource()]
-    texts = texts_of(sources, int(args.megabytes * 1e6))
+    paragraphs = corpus.paragraphs_of(args.input, int(args.megabytes * 1e6))
+    if args.memory:
+        memory.compare(paragraphs, args.megabytes, SHORT)
+        return
+    texts = list(corpus.made_documents(paragraphs, int(args.megabytes * 1e6)))
     size = sum(len(text.encode()) for text in texts) / 1e6
     print(f"{len(texts):,} documents, {size:.1f} MB")
-    compare(texts, size, args.datatrove)
-    scaling(texts * max(1, round(32 / size)), size * max(1, round(32 / size)))
+    compare(texts, size, args.others)
+    engines.compare(paragraphs, args.whole, args.others)
 
 
 if __name__ == "__main__":

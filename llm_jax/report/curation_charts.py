@@ -64,12 +64,12 @@ def _stages(tally: dict[str, Any], part: int) -> list[dict[str, float]]:
     """Name → bytes, of what comes in and of what each step leaves."""
     left: defaultdict[str, float] = defaultdict(float)
     for key, amount in tally["arrived"].items():
-        left[key.split("\t")[part]] += amount[1]
+        left[key.rsplit("\t", 1)[part]] += amount[1]
     stages = [dict(left)]
     for step in tally["steps"].values():
         for taken in (step["dropped"], step["trimmed"]):
             for key, amount in taken.items():
-                left[key.split("\t")[part]] -= amount[1]
+                left[key.rsplit("\t", 1)[part]] -= amount[1]
         stages.append({name: max(value, 0.0) for name, value in left.items()})
     return stages
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from data_samples import JAPANESE
 
-from llm_jax.config import UserError
+from llm_jax.config import ConfigError, UserError
 from llm_jax.data.curate.draft import UNKNOWN, Draft
 from llm_jax.data.curate.steps.language import Language
 from llm_jax.data.curate.steps.lists import Url, Words
@@ -35,6 +35,7 @@ def test_addresses(tmp_path: Path) -> None:
         "http://good.example/": True,
         "http://good.example/page": False,
         "https://WWW.Bad.example:8080/x": False,
+        "https://bad.example./x": False,
         "https://notbad.example/": True,
         "http://good.example/Casino-online": False,
         "http://good.example/casinos": True,
@@ -47,12 +48,21 @@ def test_addresses(tmp_path: Path) -> None:
     assert kept(step, draft) and draft.edits == {"url: no address": 1}
 
 
+@pytest.mark.parametrize("word", ["free-casino", "カジノ"])
+def test_a_word_that_no_address_can_have_is_refused(word: str, tmp_path: Path) -> None:
+    (tmp_path / "words").write_text(f"casino\n{word}\n", encoding="utf-8")
+    for name in ("words", "soft_words"):
+        with pytest.raises(ConfigError, match=rf"url\.{name} has '{word}'"):
+            Url(**{name: str(tmp_path / "words")}).prepare(tmp_path)
+
+
 def test_words(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("spam\n広告\n広告主\n", encoding="utf-8")
     step = Words(file=str(path), most=2)
     assert kept(step, Draft("spam, Spam and spammers"))
     assert not kept(step, Draft("spam spam spam"))
+    assert not kept(step, Draft("このspamとspamとspamは"))
     assert kept(step, Draft("広告主の広告"))
     assert not kept(step, Draft("広告主の広告と広告"))
     (tmp_path / "none.txt").write_text("# none\n", encoding="utf-8")

@@ -80,7 +80,7 @@ HARMLESS = (
 )
 
 
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("kind", PLANTS)
 def test_planted_data_is_found(kind: str) -> None:
     draw = random.Random(kind)
     make, sentence = PLANTS[kind]
@@ -106,6 +106,22 @@ def test_what_only_looks_like_personal_data_stays(text: str) -> None:
 )  # fmt: skip
 def test_the_phone_numbers_that_hojichar_masks_are_found(number: str) -> None:
     assert masked(f"連絡は{number} まで", EVERY, ("JP",))[0] == f"連絡は{MASKS['phone']} まで"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("TEL03-1234-5678", "TEL{phone}"),
+        ("Tel.03-1234-5678 FAX.03-1234-5679", "Tel.{phone} FAX.{phone}"),
+        ("１.03-1234-5678", "１.03-1234-5678"),
+        ("カード４１１１－１１１１－１１１１－１１１１です", "カード{card}です"),
+        ("to ::ffff:8.8.8.8 and back", "to {ip} and back"),
+        ("to ::ffff:10.0.0.8 and back", "to ::ffff:10.0.0.8 and back"),
+        ("2606:4700::1111. Then", "{ip}. Then"),
+    ],
+)
+def test_forms_beside_other_characters(text: str, wanted: str) -> None:
+    assert masked(text, EVERY, ("JP",))[0] == wanted.format(**MASKS)
 
 
 def test_check_digits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +23,10 @@ def collect(plan: Plan, count: int, folder: Path, format_: Format) -> list[dict[
     made: list[dict[str, Any]] = []
     for shard in range(count):
         path = plan.shard(last, shard)
+        left = _left(plan.shard(last, shard, "tally.json"))
         sources: dict[str, int] = {}
-        size = 0
-        for draft in shards.read(path):
-            sources[draft.source] = sources.get(draft.source, 0) + 1
-            size += draft.num_bytes
+        for source, documents, _ in left:
+            sources[source] = sources.get(source, 0) + documents
         if not sources:
             continue
         name = f"{len(made):05d}.{SUFFIXES[format_]}"
@@ -38,12 +38,20 @@ def collect(plan: Plan, count: int, folder: Path, format_: Format) -> list[dict[
             {
                 "file": f"{DOCUMENTS}/{name}",
                 "documents": sum(sources.values()),
-                "bytes": size,
+                "bytes": sum(size for _, _, size in left),
                 "sources": sources,
                 "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
             }
         )
     return made
+
+
+def _left(tally: Path) -> list[tuple[str, int, int]]:
+    """Source, documents and bytes of what a shard holds, as its last pass counted them."""
+    held = json.loads(tally.read_text(encoding="utf-8"))["left"]
+    return [
+        (key.rsplit("\t", 1)[0], int(amount[0]), int(amount[1])) for key, amount in held.items()
+    ]
 
 
 def _same_file(path: Path, other: Path) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax import __version__
-from llm_jax.config import UserError, to_dict
+from llm_jax.config import UserError, require, to_dict
 from llm_jax.config.extras import require_packages
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Progress
@@ -35,6 +35,7 @@ from llm_jax.data.curate import shards
 from llm_jax.data.curate.collect import Format, collect
 from llm_jax.data.curate.curated import DOCUMENTS, FORMAT, INFO, read_info
 from llm_jax.data.curate.cut import cut
+from llm_jax.data.curate.draft import HALF
 from llm_jax.data.curate.plan import Plan
 from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.summary import summary
@@ -66,7 +67,7 @@ class CurateSpec:
       strict, max_left_out: as for a build.
 
     Raises:
-      UserError: what `format` needs is not installed.
+      UserError: what `format` needs is not installed, or a source's name cannot be written.
     """
 
     sources: tuple[Source, ...]
@@ -80,6 +81,12 @@ class CurateSpec:
     def __post_init__(self) -> None:
         if self.format == "parquet":
             require_packages("Writing Parquet", "pyarrow", way_out="or give --format jsonl")
+        for source in self.sources:
+            require(
+                HALF.search(source.name) is None,
+                f"A source has the name {source.name!r}, with half of a surrogate pair: give "
+                "it another.",
+            )
 
     def left_out(self) -> LeftOut:
         """An empty record of losses."""

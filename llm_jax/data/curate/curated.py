@@ -17,7 +17,7 @@ from llm_jax.data.sources.hashes import file_record
 
 INFO = "curation.json"
 DOCUMENTS = "documents"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same inputs come to give other documents."""
 WAY_OUT = "restore it, or curate again with --overwrite"
 SHARD = re.compile(rf"{DOCUMENTS}/\w[\w.]*")

@@ -31,7 +31,7 @@ def cut(
             if reason := cleaner.reason_to_drop(text):
                 left_out.skip(reason, document.source, document.line)
                 continue
-            draft = Draft.of_document(document, number)
+            draft = Draft.of_document(document, source.name, number)
             draft.rewrite(text)
             shard.append(draft)
             number += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,8 @@ from llm_jax.config.dataset_info import INTERNAL, Class
 from llm_jax.data.curate.words import words_of
 from llm_jax.data.sources import Document
 
+HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Surrogates that are not Python's for a byte of a file's name (PEP 383)."""
 UNKNOWN = "unknown"
 """Language of a document that no step has identified."""
 
@@ -110,14 +113,22 @@ class Draft:
         return cls(**fields)
 
     @classmethod
-    def of_document(cls, document: Document, number: int) -> Draft:
+    def of_document(cls, document: Document, source: str, number: int) -> Draft:
+        """A document of the source of that name. In what stands beside the text, bytes of a file's
+        name that are not UTF-8, and halves of surrogate pairs, become escapes."""
         return cls(
             text=document.text,
-            source=document.source_name,
-            file=document.source,
+            source=source,
+            file=_whole(document.source),
             line=document.line,
-            licence=document.licence,
+            licence=_whole(document.licence),
             class_=document.class_,
             number=number,
-            metadata=dict(document.metadata),
+            metadata={_whole(name): _whole(value) for name, value in document.metadata.items()},
         )
+
+
+def _whole(text: str) -> str:
+    """`text` with escapes for surrogates: \\xNN for what stands for a byte, \\uNNNN for others."""
+    text = HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

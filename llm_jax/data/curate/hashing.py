@@ -58,8 +58,19 @@ def hash_of(text: str) -> int:
 
 def token_hashes(text: str) -> np.ndarray:
     """(tokens,) uint64: a hash of each token of the text, in lower case, digits as one."""
-    tokens = TOKEN.findall(DIGITS.sub("0", text.lower()))
+    tokens = _tokens(text)
     return np.fromiter(map(_token_hash, tokens), np.uint64, len(tokens))
+
+
+def are_single(text: str) -> np.ndarray:
+    """(tokens,) bool: which tokens of `token_hashes` are one character of Chinese or Japanese."""
+    tokens = _tokens(text)
+    found = (CJK_TOKEN.match(token) is not None for token in tokens)
+    return np.fromiter(found, bool, len(tokens))
+
+
+def _tokens(text: str) -> list[str]:
+    return TOKEN.findall(DIGITS.sub("0", text.lower()))
 
 
 _token_hash = functools.lru_cache(maxsize=1 << 17)(hash_of)

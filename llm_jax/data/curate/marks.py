@@ -15,7 +15,7 @@ FF61 10A56-10A57 10F55-10F59 10F86-10F89 11047-11048 110BE-110C1 11141-11143 111
 """Code points with Unicode's property Sentence_Terminal, in hexadecimal."""
 
 
-def _characters(ranges: str) -> frozenset[str]:
+def characters(ranges: str) -> frozenset[str]:
     """The characters of ranges such as "21 3C-3D"."""
     found: set[str] = set()
     for one in ranges.split():
@@ -24,10 +24,10 @@ def _characters(ranges: str) -> frozenset[str]:
     return frozenset(found)
 
 
-TERMINAL = _characters(STERM)
+TERMINAL = characters(STERM)
 MARKS = (
     TERMINAL
-    | _characters("0-9 B-1F 7F-9F")
+    | characters("0-9 B-1F 7F-9F")
     | frozenset("\"#$%&'()*+,-/:;<=>@[\\]^_`{|}~«´»–—’“”„…∶━►、〈〉《》「」【】％（），１：；～")
 )
 """`TERMINAL`, controls but the newline, and the punctuation of the rule."""

@@ -15,12 +15,15 @@ EMAIL = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![A-Za-z0-9@])"
 )
 IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)")
-IPV6 = re.compile(r"(?<![A-Za-z0-9_:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![A-Za-z0-9_:])")
+IPV6 = re.compile(
+    r"(?<![A-Za-z0-9_:.])(?:[0-9A-Fa-f]{0,4}:){2,7}"
+    r"(?:(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)|[0-9A-Fa-f]{0,4}(?![A-Za-z0-9_:]|\.\d))"
+)
 TWELVE = re.compile(r"(?<![\d０-９-])(\d{12}|\d{4}([ 　-])\d{4}\2\d{4})(?![\d０-９-])")
 LABEL = re.compile(r"マイナンバー|個人番号|my ?number|individual number", re.IGNORECASE)
 LABEL_BEFORE = 40
 """Characters before a number in which its label is looked for."""
-CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d-])")
+CARD = re.compile(r"(?<![\d.-])\d(?:[ 　－-]?\d){12,18}(?![\d-])")
 ISSUERS = (
     (re.compile(r"4"), (13, 16, 19)),  # Visa
     (re.compile(r"5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)"), (16,)),  # Mastercard
@@ -32,7 +35,8 @@ ISSUERS = (
 )
 """First digits of an issuer, and how many digits its numbers have (ISO/IEC 7812)."""
 PHONE = re.compile(
-    r"(?<![A-Za-z0-9_.+/=%０-９-])(?:[+＋][1-9１-９]|[(（]?[0０])"
+    r"(?:(?<=TEL)|(?<=Tel)|(?<=tel)|(?<=FAX)|(?<=Fax)|(?<=fax)|(?<=[A-Za-z]\.)"
+    r"|(?<![A-Za-z0-9_.+/=%０-９-]))(?:[+＋][1-9１-９]|[(（]?[0０])"
     r"(?:[ 　.()（）‐‑–—−ー－-]{0,2}[0-9０-９]){7,14}(?![A-Za-z0-9_%０-９]|[.-]\d)"
 )
 """What may be a phone number: +81 …, or a national number with its leading 0."""
@@ -47,13 +51,21 @@ def emails(text: str) -> Places:
 def public_addresses(text: str) -> Places:
     """IPv4 and IPv6 addresses that are reachable from anywhere (IANA's registries)."""
     found = [*IPV4.finditer(text), *IPV6.finditer(text)]
+    end = 0
     for match in sorted(found, key=re.Match.start):
         try:
             address = ipaddress.ip_address(match[0])
         except ValueError:
             continue
-        if address.is_global and not address.is_multicast:
+        if match.start() >= end and _is_public(address):
             yield match.span()
+            end = match.end()
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address.is_global and not address.is_multicast
 
 
 def my_numbers(text: str) -> Places:
@@ -112,4 +124,4 @@ def phones(text: str, regions: tuple[str, ...]) -> Places:
 
 
 def _digits(text: str) -> str:
-    return "".join(filter(str.isdigit, text))
+    return "".join(filter(str.isdigit, unicodedata.normalize("NFKC", text)))

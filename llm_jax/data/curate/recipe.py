@@ -13,6 +13,7 @@ from llm_jax.data.curate.steps.decontaminate import Decontaminate
 from llm_jax.data.curate.steps.fineweb import FineWeb
 from llm_jax.data.curate.steps.gopher import GopherQuality, GopherRepetition
 from llm_jax.data.curate.steps.hojichar import HojiChar
+from llm_jax.data.curate.steps.hojichar_words import HojiCharWords
 from llm_jax.data.curate.steps.language import Language
 from llm_jax.data.curate.steps.lists import Url, Words
 from llm_jax.data.curate.steps.llm_jp import (
@@ -39,6 +40,7 @@ AnyStep = (
     | GopherQuality
     | GopherRepetition
     | HojiChar
+    | HojiCharWords
     | JapaneseLines
     | JapaneseStart
     | Language

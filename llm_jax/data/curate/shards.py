@@ -29,7 +29,7 @@ def written(path: Path) -> Iterator[Callable[[Draft], None]]:
 
             def add(draft: Draft) -> None:
                 line = json.dumps(draft.record(), ensure_ascii=False, separators=(",", ":"))
-                packed.write(line.encode("utf-8", "surrogatepass") + b"\n")
+                packed.write(line.encode() + b"\n")
 
             yield add
 

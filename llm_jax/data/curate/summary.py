@@ -47,7 +47,7 @@ def _by(tally: Tally, part: int) -> dict[str, dict[str, dict[str, int]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for way, amounts in (("in", tally.arrived), ("out", tally.left)):
         for key, amount in amounts.held.items():
-            one = found.setdefault(key.split("\t")[part], {"in": [0, 0, 0], "out": [0, 0, 0]})
+            one = found.setdefault(key.rsplit("\t", 1)[part], {"in": [0, 0, 0], "out": [0, 0, 0]})
             one[way] = [a + b for a, b in zip(one[way], amount, strict=True)]
     return {
         name: {way: _named(amount) for way, amount in ways.items()}

@@ -53,15 +53,29 @@ KNOWN = """
     Del. Fla. Ga. Ia. Id. Ill. Ind. Kan. Kans. Ky. La. Mass. Md. Mich. Minn. Miss. Mo. Mont. N.C.
     Neb. Nebr. Nev. Ore. Pa. Penn. Tenn. Va. Wash. Wis. D.C. N.D. N.H. N.J. N.M. N.Y. Okla. S.C.
     :) :( :-) ;) :D :P ;-) :-( :/ <3 -_- ^_^ '' --- ---- \\n \\t <space> :'( 8) 8-) ): :* :> (; (:
-    :| =) =( >.< o.o o.0
+    :| =) =( >.< o.o o.0 :* :-* :] :-] [: [-: :> :-> :} :-} =] [= ]= =/ =| >.> <.< :') :'-( :o) (o:
+    :() :(( :((( :)) :))) :-(( :-)) (=  ;_; @_@ \\") 's 'S 'd 'll 're ‘s ’s ’S ’d ’ll ’re ’’
+    'em 'bout 'cause 'cos 'cuz 'nuff ’em ’bout ’cause ’cos ’cuz ’nuff
 """
 WHOLE = frozenset(KNOWN.split())
+LONGEST_WHOLE = max(map(len, WHOLE))
 CONTRACTION = re.compile(
     r"(?P<not>(?:[Aa]re|[Cc]a|[Cc]ould|[Dd]id|[Dd]oes|[Dd]o|[Hh]ad|[Hh]as|[Hh]ave|[Ii]s|[Mm]ay|[Mm]ight"
     r"|[Mm]ust|[Nn]eed|[Oo]ught|[Ss]ha|[Ss]hould|[Ww]as|[Ww]ere|[Ww]o|[Ww]ould|[Aa]i))(?P<nt>n['’]?t)"
     r"|(?P<who>[Ii]|[Yy]ou|[Hh]e|[Ss]he|[Ii]t|[Ww]e|[Tt]hey|[Tt]hat|[Tt]his|[Tt]here|[Ww]ho|[Ww]hat"
     r"|[Ww]hen|[Ww]here|[Ww]hy|[Hh]ow)(?P<verb>['’](?:m|d|ll|re|ve))"
 )
+BARE = {
+    f"{who}{end}": (who, end)
+    for whos, ends in {
+        "can Can": "not", "I i": "m d ve", "you You they They": "d ll re ve", "we We": "d ve",
+        "he He": "d s", "she She": "s", "it It that That": "d ll", "that That what What": "s",
+        "who Who where Where there There how How": "d ll re s ve",
+    }.items()
+    for who in whos.split()
+    for end in ends.split()
+}  # fmt: skip
+"""Contractions without their apostrophe."""
 PLAIN = re.compile(r"\w+|[^\w\s]")
 LONGEST = 1000
 """Characters of a run that is cut as spaCy cuts it, which takes the square of its length; longer
@@ -92,7 +106,7 @@ def count_sentences(line: str) -> int:
 def _cut(run: str) -> tuple[str, ...]:
     """The words of a run of characters without spaces."""
     if run.isalpha() and run.isascii():
-        return ("can", "not") if run == "cannot" else (run,)
+        return BARE.get(run, (run,))
     if len(run) > LONGEST:
         return tuple(PLAIN.findall(run))
     before: list[str] = []
@@ -109,7 +123,23 @@ def _cut(run: str) -> tuple[str, ...]:
             run = run[: found.start()]
         if len(run) == size:
             break
-    return (*before, *_inside(run), *reversed(after))
+    return _joined([*before, *_inside(run), *reversed(after)])
+
+
+def _joined(parts: list[str]) -> tuple[str, ...]:
+    """The parts of a run, those that are a known whole together as one."""
+    made, i = [], 0
+    while i < len(parts):
+        whole, size, joined = parts[i], 1, parts[i]
+        for more in range(i + 1, len(parts)):
+            joined += parts[more]
+            if len(joined) > LONGEST_WHOLE:
+                break
+            if _is_whole(joined):
+                whole, size = joined, more + 1 - i
+        made.append(whole)
+        i += size
+    return tuple(made)
 
 
 def _is_whole(run: str) -> bool:
@@ -121,6 +151,8 @@ def _inside(run: str) -> list[str]:
     """The words of a run without marks at its ends."""
     if not run:
         return []
+    if run in BARE:
+        return list(BARE[run])
     if _is_whole(run) or ADDRESS.fullmatch(run):
         return [run]
     if found := CONTRACTION.fullmatch(run):

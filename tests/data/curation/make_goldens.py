@@ -2,9 +2,9 @@
 
     python tests/data/curation/make_goldens.py --swallow quality.py --llm-jp filters.py
 
-It runs in an environment of its own with datatrove[processing] 0.10.1, spacy 3.8 and hojichar
-0.18.1; `quality.py` is of swallow-llm/swallow-corpus (2d03507), `filters.py` of
-llm-jp/llm-jp-corpus (9815fc5).
+It runs in an environment of its own with datatrove[processing] 0.10.1, spacy 3.8, hojichar 0.18.1,
+emoji 2.16, fugashi 1.5.2 and unidic-lite 1.0.8; `quality.py` is of swallow-llm/swallow-corpus
+(2d03507), `filters.py` of llm-jp/llm-jp-corpus (9815fc5).
 
 Each rule has a string with a character per document: 1 kept, 0 dropped, - its code raised an
 exception, . not of its language. Rules that change text also have a hash of it.
@@ -55,19 +55,24 @@ def hojichar_rules() -> dict[str, Callable[[str], Verdict]]:
     import hojichar
     from hojichar.filters import document_filters as made
 
-    rules = (
+    plain = (
         made.DiscardBBSComments(),
         made.CharRepetitionRatioFilter(),
         made.SingleCharacterRepetitionFilter(),
+        made.DiscardTooManySpecialToken(),
         made.DiscardTooManyEndingEllipsis(),
         made.DiscardTooShortLines(),
     )
+    words = (made.DiscardTooManyNouns(), made.WordRepetitionRatioFilter())
 
-    def verdict(text: str) -> Verdict:
-        kept = all(not rule.apply(hojichar.Document(text)).is_rejected for rule in rules)
-        return kept, text
+    def verdict_of(rules: tuple[Any, ...]) -> Callable[[str], Verdict]:
+        def verdict(text: str) -> Verdict:
+            kept = all(not rule.apply(hojichar.Document(text)).is_rejected for rule in rules)
+            return kept, text
 
-    return {"hojichar": verdict}
+        return verdict
+
+    return {"hojichar": verdict_of(plain), "hojichar_words": verdict_of(words)}
 
 
 def swallow_rules(path: Path) -> dict[str, Callable[[str], Verdict]]:

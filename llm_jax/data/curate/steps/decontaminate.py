@@ -11,7 +11,7 @@ import numpy as np
 
 from llm_jax.config import UserError, require
 from llm_jax.data.curate.draft import Check, Draft
-from llm_jax.data.curate.hashing import CJK_TOKEN, hash_of, token_hashes, windows
+from llm_jax.data.curate.hashing import are_single, hash_of, token_hashes, windows
 from llm_jax.data.curate.step import Checks, Step
 from llm_jax.data.sources import FileSource, LeftOut
 from llm_jax.data.sources.local import problem
@@ -29,8 +29,8 @@ class Decontaminate(Step):
 
     Attributes:
       against: files or folders of texts: evaluation sets, or validation text.
-      ngram: tokens, where most tokens are words (GPT-3: 13).
-      character_ngram: tokens, where most tokens are single characters.
+      ngram: tokens of an n-gram most of which are words (GPT-3: 13).
+      character_ngram: tokens of an n-gram most of which are single characters.
     """
 
     kind: Literal["decontaminate"] = "decontaminate"
@@ -50,15 +50,14 @@ class Decontaminate(Step):
 
     def prepare(self, folder: Path) -> None:
         left_out = LeftOut()
-        sizes, parts = sorted({self.ngram, self.character_ngram}), [np.zeros(0, np.uint64)]
+        parts = [np.zeros(0, np.uint64)]
         for name in self.against:
             if problem(Path(name)):
                 raise UserError(
                     f"decontaminate.against names {name!r}, which cannot be read: check the path."
                 )
             for document in FileSource(Path(name), text_key=self.text_key).documents(left_out):
-                tokens = token_hashes(document.text)
-                parts += [windows(tokens, n) for n in sizes]
+                parts.append(self.grams(document.text))
         if left_out.lost:
             raise UserError(
                 "decontaminate.against holds text that cannot be read "
@@ -74,6 +73,17 @@ class Decontaminate(Step):
         with replacing(folder / self._index) as path:
             np.save(path, found)
 
+    def grams(self, text: str) -> np.ndarray:
+        """(k,) uint64: hashes of the text's n-grams of words, and of those of characters."""
+        tokens, single = token_hashes(text), are_single(text)
+        counts = np.concatenate([[0], np.cumsum(single)])
+        found = []
+        for n, of_characters in ((self.ngram, False), (self.character_ngram, True)):
+            if n <= len(tokens):
+                most = 2 * (counts[n:] - counts[:-n]) > n
+                found.append(windows(tokens, n)[most == of_characters])
+        return np.concatenate([np.zeros(0, np.uint64), *found])
+
     @property
     def _index(self) -> str:
         return INDEX.format(f"{hash_of(repr(self)):016x}")
@@ -88,10 +98,7 @@ class _Ready:
     index: np.ndarray
 
     def check(self, draft: Draft) -> Checks:
-        tokens = token_hashes(draft.text)
-        single = len(CJK_TOKEN.findall(draft.text))
-        n = self.step.character_ngram if 2 * single > len(tokens) else self.step.ngram
-        grams = windows(tokens, n)
+        grams = self.step.grams(draft.text)
         places = np.minimum(np.searchsorted(self.index, grams), len(self.index) - 1)
         hits = int((self.index[places] == grams).sum())
-        yield Check(f"{n}-grams of evaluation text", hits, high=0)
+        yield Check("n-grams of evaluation text", hits, high=0)

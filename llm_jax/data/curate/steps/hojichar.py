@@ -10,6 +10,7 @@ import numpy as np
 
 from llm_jax.data.curate.draft import Check, Draft
 from llm_jax.data.curate.hashing import character_ngrams, code_points
+from llm_jax.data.curate.special import special_characters
 from llm_jax.data.curate.step import Checks, Step
 
 BOARD = re.compile(
@@ -21,13 +22,14 @@ ELLIPSIS_LINE = re.compile(r"(?:\.{3}|…)\n")
 
 @dataclass(frozen=True, kw_only=True)
 class HojiChar(Step):
-    """Boards and shops, repetition, and lines that are no sentences.
+    """Boards and shops, symbols, repetition, and lines that are no sentences.
 
     Attributes:
       max_board_marks: dates, comments, reviews, pages, weekdays and hyphens.
       max_repetition: occurrences of the most frequent character n-grams (as many as the square root
         of the number of different ones, and seen twice) as a share of all.
       max_run: length of a run of one character.
+      max_special: punctuation, white space, symbols and emoji, as a share of the characters.
     """
 
     kind: Literal["hojichar"] = "hojichar"
@@ -35,6 +37,7 @@ class HojiChar(Step):
     ngram: int = 5
     max_repetition: float = 0.33
     max_run: int = 199
+    max_special: float = 0.4
     max_ellipsis_lines: float = 0.7
     short_line: int = 10
     max_short_lines: float = 0.5
@@ -43,6 +46,8 @@ class HojiChar(Step):
         text = draft.text
         yield Check("marks of boards", len(BOARD.findall(text)), high=self.max_board_marks)
         yield Check("longest run of one character", longest_run(text), high=self.max_run)
+        special = special_characters(text) / (len(text) or 1)
+        yield Check("special characters", special, high=self.max_special)
         ellipses, newlines = len(ELLIPSIS_LINE.findall(text)), max(text.count("\n"), 1)
         yield Check(
             "lines ending in an ellipsis", ellipses / newlines, high=self.max_ellipsis_lines

@@ -51,6 +51,13 @@ class Url(Step):
     def prepare(self, folder: Path) -> None:
         for file in self.files():
             entries(file)
+        for name in ("words", "soft_words"):
+            for word in sorted(_in_lower_case(getattr(self, name))):
+                require(
+                    SPLIT.search(word) is None,
+                    f"url.{name} has {word!r}, which no address can have: an address is cut at all "
+                    "but a-z and 0-9.",
+                )
 
     def check(self, draft: Draft) -> Checks:
         address = draft.metadata.get(self.field, "")
@@ -128,13 +135,15 @@ def _pattern(words: frozenset[str]) -> Callable[[str], list[str]]:
     """Finds the longest word at each place."""
     ordered = sorted(words, key=lambda word: (-len(word), word))
     parts = [
-        rf"\b{re.escape(w)}\b" if w.isascii() and w.isalnum() else re.escape(w) for w in ordered
+        rf"(?<![A-Za-z0-9_]){w}(?![A-Za-z0-9_])" if w.isascii() and w.isalnum() else re.escape(w)
+        for w in ordered
     ]
     return re.compile("|".join(parts), re.IGNORECASE).findall
 
 
 def _host(address: str) -> str:
     try:
-        return (urlsplit(address if "//" in address else f"//{address}").hostname or "").lower()
+        host = urlsplit(address if "//" in address else f"//{address}").hostname or ""
     except ValueError:  # a bracket that is not closed
         return ""
+    return host.lower().rstrip(".")

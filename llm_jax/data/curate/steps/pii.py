@@ -10,17 +10,18 @@ from typing import Literal
 
 from llm_jax.config import require
 from llm_jax.config.extras import require_packages
-from llm_jax.data.curate import personal
+from llm_jax.data.curate import personal, postal
 from llm_jax.data.curate.draft import Check, Draft
 from llm_jax.data.curate.step import Checks, Step
 
-Kind = Literal["email", "ip", "my_number", "card", "phone"]
+Kind = Literal["email", "ip", "my_number", "card", "phone", "address"]
 FINDERS: dict[Kind, Callable[[str, tuple[str, ...]], Iterator[tuple[int, int]]]] = {
     "email": lambda text, regions: personal.emails(text),
     "ip": lambda text, regions: personal.public_addresses(text),
     "my_number": lambda text, regions: personal.my_numbers(text),
     "card": lambda text, regions: personal.cards(text),
     "phone": personal.phones,
+    "address": lambda text, regions: postal.addresses(text),
 }
 """Kind → what yields the place (start, end) of each one. Earlier kinds are masked first."""
 MASKS: dict[Kind, str] = {
@@ -29,6 +30,7 @@ MASKS: dict[Kind, str] = {
     "my_number": "000000000000",
     "card": "0000 0000 0000 0000",
     "phone": "000-0000-0000",
+    "address": "[address]",
 }
 """Reserved or impossible values: RFC 2606, RFC 5737; no check digit fits the numbers."""
 
@@ -40,7 +42,8 @@ class Pii(Step):
     Attributes:
       kinds: what is looked for: email, ip (public addresses only), phone, card (payment cards, by
         issuer, length and Luhn's check digit), my_number (Japan's individual number, by its check
-        digit, where it is labelled or written in groups of four).
+        digit, where it is labelled or written in groups of four), address (of a house in Japan or
+        the United States; not among the defaults, as those of shops and offices go too).
       regions: ISO 3166 codes of countries whose phone numbers are found in their national form;
         those that begin with + are found of every country.
       most: documents with more are dropped; None drops none, and all of it is masked.
