@@ -39,8 +39,8 @@ COMPILES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="dataset folder from `llm-jax data build`")
-    parser.add_argument("--mixture", metavar="FILE", help="all runs read this mixture, as `data mix` "
-                        "writes it, in place of --data")  # fmt: skip
+    parser.add_argument("--mixture", metavar="FILE", help="all runs read this mixture, as "
+                        "`data mix` writes it, in place of --data")  # fmt: skip
     parser.add_argument("--flops", type=number, help="training FLOPs of all runs together")
     parser.add_argument("--minutes", type=number, help="training time of all runs together")
     parser.add_argument("--chip", default="local", help="the one chip that trains the runs; "

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 EACH, LEAST = 8, 16
 """Proxies for each source, and at least, if --proxies is not given (docs/log.md)."""
 LEAST_R2 = 0.5
-"""Share of the variance that the fit must explain in runs it has not seen. Of random losses, 16 runs
-reach it in under 1 of 100 cases (docs/log.md)."""
+"""Share of the variance that the fit must explain in runs it has not seen; random losses hardly
+reach it (docs/log.md)."""
 SEED = 0
 FLAGS = ("flops", "minutes", "chip", "seq_len", "proxies", "target", "out")
 """Those of the proxies."""
@@ -65,7 +66,7 @@ def weights_by_proxies(
     mixture_of(folders, dict(zip(sizes, drawn[0], strict=True)))  # names and paths are checked
     with only_writer(out, "llm-jax data mix"):
         settings, minutes = _settings(args, asked, infos, count), list[float]()
-        planned = lambda: [_planned(args, asked, folders, infos, count, minutes)]  # noqa: E731
+        planned = partial(_planned, args, asked, folders, infos, count, minutes)
         (base,) = runs_of(out, settings, planned, "regmix")
         configs = []
         for number, weights in enumerate(drawn):
@@ -116,8 +117,8 @@ def _planned(
     infos: Mapping[str, dict[str, Any]],
     count: int,
     minutes: list[float],
-) -> RunConfig:
-    """The config of all proxies, whatever they read; their `minutes` in all are added."""
+) -> list[RunConfig]:
+    """The one config of all proxies, whatever they read; their `minutes` in all are added."""
     from llm_jax.plan.dataset_text import read
     from llm_jax.plan.ladder_runs import LadderRequest
     from llm_jax.plan.proxy_runs import plan_proxy
@@ -134,7 +135,7 @@ def _planned(
     )
     proxy = plan_proxy(request, count, len(folders))
     minutes.append(count * proxy.seconds / 60)
-    return replace(proxy.config, name="proxy")
+    return [replace(proxy.config, name="proxy")]
 
 
 def _say_cost(configs: list[RunConfig], minutes: list[float]) -> None:

@@ -2,9 +2,9 @@
 
 RegMix (Liu et al. 2024, 2407.01492) fits LightGBM to 512 runs; trees have nothing to say with the
 dozens that a laptop makes. Here it is ridge regression, as in the paper's linear baseline, on the
-weights, on their logarithms too, or on products of logarithms. Each source takes the form and the penalty
-whose leave-one-out error is smallest. The error that is reported is that of runs which took no part
-in this choice either.
+weights, on their logarithms too, or on products of logarithms. Each source takes the form and the
+penalty whose leave-one-out error is smallest. The error that is reported is that of runs which took
+no part in this choice either.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Random mixtures around the natural one, for RegMix (Liu et al. 2024, 2407.01492).
 
-A mixture is drawn from a Dirichlet distribution. Its centre is the sizes of the sources to the power
-of 1/2, as in the authors' code, and its concentration one of 15 from 0.1 (nearly one source alone)
-to 5. Mixtures that would read a source more often than its cap are drawn again.
+A mixture is drawn from a Dirichlet distribution. Its centre is the sizes of the sources to the
+power of 1/2, as in the authors' code, and its concentration one of 15 from 0.1 (nearly one source
+alone) to 5. Mixtures that would read a source more often than its cap are drawn again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Short runs of one small size, whose losses stand for those of a large one (RegMix, 2407.01492)."""
+"""Short runs of one small size that stand for a large one (RegMix, Liu et al. 2024)."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.ticker import FuncFormatter
 
 from llm_jax.data.curate.histogram import edges
@@ -27,7 +28,7 @@ def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
     stages = _stages(info["tally"], part)
     largest = sorted(stages[0], key=lambda name: -stages[0][name])
     shown = largest if len(largest) <= len(COLOURS) else largest[: len(COLOURS) - 1]
-    bottoms = [0.0] * len(stages)
+    bottoms, bars, labels = [0.0] * len(stages), list[BarContainer](), list[str]()
     for name, colour in zip([*shown, None], COLOURS, strict=False):
         names = [name] if name is not None else [one for one in largest if one not in shown]
         if not names:
@@ -37,8 +38,8 @@ def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
         places = [x + side for x in range(len(stages)) for side in (-BAR / 2, BAR / 2)]
         low, high = ([value for value in held for _ in range(2)] for held in (bottoms, tops))
         axes.fill_between(places, low, high, color=colour, alpha=0.35, lw=0)
-        axes.bar(range(len(stages)), heights, BAR, bottoms, color=colour,
-                 label=_cut(name) if name is not None else f"{len(names)} others")  # fmt: skip
+        bars.append(axes.bar(range(len(stages)), heights, BAR, bottoms, color=colour))
+        labels.append(_cut(name) if name is not None else f"{len(names)} others")
         bottoms = tops
     for x, top in enumerate(bottoms):
         axes.text(x, top, in_units(top, BYTES), ha="center", va="bottom", fontsize=8, color=INK)
@@ -46,12 +47,12 @@ def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
     axes.set_xticks(range(len(stages)), names, rotation=30, ha="right", fontsize=8)
     axes.set(xlim=(-0.5, len(stages) - 0.5), ylim=(0, 1.1 * max(bottoms[0], 1)), ylabel="bytes")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value, BYTES)))
-    axes.legend(loc="upper right", fontsize=8)
+    # Named here, since an artist whose own label begins with _ is not shown.
+    axes.legend(bars, labels, loc="upper right", fontsize=8)
 
 
 def _cut(name: str) -> str:
-    """The end of a long name, which tells paths apart. Labels that begin with _ are not shown."""
-    name = name.lstrip("_")
+    """The end of a long name, which tells paths apart."""
     return _literal(name if len(name) <= 32 else f"…{name[-31:]}")
 
 

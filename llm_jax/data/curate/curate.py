@@ -7,8 +7,8 @@
     <out>/documents/NNNNN.jsonl.zst (or .parquet) documents with what was done to them
 
 The sources are read here, one after the other, and cut into shards, which tasks in other processes
-read (`task.py`). The work folder beside `<out>` stays if the process is killed: the same call goes
-on from there.
+read (`task.py`). The work folder beside `<out>` stays if the process is killed: the same call
+resumes there, and one with another recipe removes it at its end.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from llm_jax.data.curate.plan import Plan
 from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.summary import summary
 from llm_jax.data.curate.tally import Tally
+from llm_jax.data.curate.work_folder import stale_work, work_folder
 from llm_jax.data.curate.workers import Workers
 from llm_jax.data.made_before import same_or_replaceable
 from llm_jax.data.provenance import described_sources
@@ -47,7 +48,7 @@ from llm_jax.data.sources.left_out import MOST_LEFT_OUT, Unusable
 from llm_jax.data.sources.local import local_files
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.claim import only_writer
-from llm_jax.runs.files import new_folder, parents_of, short_name
+from llm_jax.runs.files import new_folder, parents_of
 
 LEFT_OUT_FILE = "left_out.jsonl"
 Write = Callable[[Path, dict[str, Any]], None]
@@ -146,7 +147,12 @@ def curate(
     with only_writer(out, "llm-jax data curate"), parents_of(Path(os.path.realpath(out))):
         if before := _curated_before(out, spec, fingerprint, overwrite):
             return before, True  # by a process that has just ended
-        work = _work_folder(out, fingerprint)
+        work = work_folder(out, fingerprint)
+        stale = stale_work(work)
+        for folder in stale:
+            say(
+                f"{folder} is unfinished work with other inputs or settings; it goes when this ends"
+            )
         tasks = partial(Workers, workers, say, command)
         try:
             info = _curate_into(
@@ -156,7 +162,8 @@ def curate(
             if error.exit_code == UserError.exit_code:  # not a failure that a new start resumes
                 shutil.rmtree(work, ignore_errors=True)
             raise
-        shutil.rmtree(work)
+        for folder in (work, *stale):
+            shutil.rmtree(folder)
     return info, False
 
 
@@ -247,11 +254,6 @@ def _run(
                     tasks.submit(plan.folder, number + 1, shard)
             tasks.join()
     return count, used
-
-
-def _work_folder(out: Path, fingerprint: str) -> Path:
-    real = Path(os.path.realpath(out))
-    return real.with_name(f".{short_name(real.name)}.curate-{fingerprint[:12]}")
 
 
 def _curated_before(

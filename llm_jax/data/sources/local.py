@@ -47,8 +47,13 @@ def local_files(path: Path, left_out: LeftOut) -> Iterator[LocalFile]:
     """The file `path`, those of its folder that may be text, or those that match it if it has `*`
     and does not exist itself."""
     if "*" in str(path) and not path.exists():
+        seen: set[Path] = set()  # `**` matches a folder, and what is in it
         for match in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207
-            yield from local_files(Path(match), left_out)
+            walk.refuse_curated(Path(match))
+            for file in local_files(Path(match), left_out):
+                if file.path not in seen:
+                    seen.add(file.path)
+                    yield file
         return
     for file in walk.files(path, left_out):
         key = file.name if file == path else file.relative_to(path).as_posix()
