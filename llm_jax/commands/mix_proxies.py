@@ -62,7 +62,7 @@ def weights_by_proxies(
     _check(args, sizes)
     count = asked.get("proxies") or max(EACH * len(sizes), LEAST)
     around, out = Around(sizes, args.tokens, args.max_epochs), asked["out"]
-    drawn = [around.mixture(SEED, number) for number in range(count)]
+    drawn = around.series(SEED, count).tolist()
     mixture_of(folders, dict(zip(sizes, drawn[0], strict=True)))  # names and paths are checked
     with only_writer(out, "llm-jax data mix"):
         settings, minutes = _settings(args, asked, infos, count), list[float]()

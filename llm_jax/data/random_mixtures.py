@@ -18,7 +18,7 @@ CONCENTRATIONS = np.geomspace(0.1, 5.0, 15)
 LEAST = 0.005
 """A smaller weight becomes 0: a short run would hardly see such a source."""
 TRIES = 10_000
-"""Draws for one mixture, after which the caps are too tight."""
+"""Draws for one mixture, after which the caps are too tight for another."""
 SIMULATED = 100_000
 """Mixtures that are simulated to find the best, as in the paper."""
 ROUNDS = 20
@@ -46,18 +46,24 @@ class Around:
             "tokens: raise --max-epochs, or lower --tokens."
         )
 
-    def mixture(self, seed: int, number: int) -> tuple[float, ...]:
-        """Mixture `number` of the series `seed`; the others need not be drawn."""
-        rng = np.random.default_rng([seed, number])
+    def series(self, seed: int, count: int) -> np.ndarray:
+        """(count, sources): mixtures that all differ. A longer series begins with a shorter one."""
+        rng, found = np.random.default_rng([seed]), np.empty((0, len(self._caps)))
+        for _ in range(count):
+            found = np.concatenate([found, self._another(rng, found)])
+        return found
+
+    def _another(self, rng: np.random.Generator, before: np.ndarray) -> np.ndarray:
         for _ in range(TRIES):
             drawn = _without_traces(rng.dirichlet(self._centre * rng.choice(CONCENTRATIONS), 1))
-            if self._keeps_caps(drawn)[0]:
-                return tuple(drawn[0].tolist())
+            is_new = (np.abs(before - drawn).max(axis=1, initial=0.0) > LEAST).all()
+            if is_new and self._keeps_caps(drawn)[0]:
+                return drawn
         raise self._refusal
 
     def many(self, seed: int, least: int) -> np.ndarray:
         """(n, sources): mixtures, at least `least` of them."""
-        rng, found = np.random.default_rng([seed]), np.empty((0, len(self._caps)))
+        rng, found = np.random.default_rng([seed, 1]), np.empty((0, len(self._caps)))
         for _ in range(ROUNDS):
             each = SIMULATED // len(CONCENTRATIONS)
             drawn = [rng.dirichlet(self._centre * one, each) for one in CONCENTRATIONS]

@@ -28,8 +28,8 @@ LEAST_BATCHES = 8
 def plan_proxy(request: LadderRequest, count: int, sources: int) -> Rung:
     """One of `count` equal runs that together spend the budget.
 
-    It evaluates at its end alone, on about as many tokens of all `sources` together as a ladder's
-    run on its one.
+    It evaluates at its end alone, on a quarter of its tokens, but no more of all `sources` together
+    than a ladder's run on its one.
 
     Raises:
       UserError: the budget is too small for that many runs, or a run would read more than
@@ -53,6 +53,7 @@ def plan_proxy(request: LadderRequest, count: int, sources: int) -> Rung:
             f"Each proxy would read {proxy.tokens:,} tokens, but all sources together have "
             f"{request.text.tokens:,}: give a smaller budget, more --proxies, or more text."
         )
-    batches = max(LEAST_BATCHES, -(-EVAL_TOKENS // (sources * proxy.config.batch_tokens)))
+    tokens = min(proxy.tokens // 4, EVAL_TOKENS)
+    batches = max(LEAST_BATCHES, -(-tokens // (sources * proxy.config.batch_tokens)))
     config = replace(proxy.config, eval=EvalConfig(every=proxy.config.steps, batches=batches))
     return replace(proxy, config=config)

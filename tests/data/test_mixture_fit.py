@@ -23,13 +23,12 @@ def losses(W: np.ndarray) -> np.ndarray:
 
 
 def drawn(count: int, seed: int = 0) -> np.ndarray:
-    around = Around(SIZES, TOKENS, EPOCHS)
-    return np.array([around.mixture(seed, number) for number in range(count)])
+    return Around(SIZES, TOKENS, EPOCHS).series(seed, count)
 
 
 def test_the_optimum_of_a_known_function() -> None:
-    W = drawn(32)
-    Y = losses(W) + np.random.default_rng(1).normal(0, 0.01, (32, 4))
+    W = drawn(48)
+    Y = losses(W) + np.random.default_rng(1).normal(0, 0.01, (48, 4))
     quality = mixture_fit.explained(Y.mean(axis=1), mixture_fit.left_out(W, Y).mean(axis=1))
     assert quality["r2"] > 0.98 and quality["rank"] > 0.95 and quality["error"] < 0.03
     fits = mixture_fit.fit(W, Y)
@@ -46,7 +45,7 @@ def test_the_optimum_of_a_known_function() -> None:
         assert (natural - at_best) / (natural - true.min()) > 0.95
     optimum = candidates[losses(candidates).mean(axis=1).argmin()]
     mean = mixture_fit.proposed(candidates, lambda W: np.mean([f(W) for f in fits], axis=0))
-    assert np.abs(mean - optimum).max() < 0.04
+    assert np.abs(mean - optimum).max() < 0.05
 
 
 def test_random_losses_explain_nothing() -> None:
@@ -87,6 +86,8 @@ def test_mixtures_keep_their_caps_and_their_numbers() -> None:
     assert np.array_equal(drawn(48)[:24], W)
     assert np.allclose(W.sum(axis=1), 1) and (W <= CAPS + 1e-9).all()
     assert W[W > 0].min() >= LEAST
+    apart = np.abs(W[:, None] - W).max(axis=2)
+    assert apart[~np.eye(24, dtype=bool)].min() > LEAST
     assert (W.max(axis=1) > 0.95).any() and (W.max(axis=1) < 0.6).any()
     candidates = Around(SIZES, TOKENS, EPOCHS).many(0, 128)
     assert len(candidates) >= 12_800 and (candidates <= CAPS + 1e-9).all()
@@ -99,4 +100,4 @@ def test_too_little_text_for_the_run() -> None:
     assert named is not None
     tight = Around(SIZES, 1e9, float(named[1]))
     with pytest.raises(UserError, match="Hardly any mixture"):
-        tight.mixture(0, 0)
+        tight.series(0, 1)

@@ -126,18 +126,18 @@ def remote_files(address: str, left_out: LeftOut) -> Iterator[RemoteFile]:
     """
     file_system, root = _opened(address)
     with _explained(address):
-        found, named = _listed(file_system, root, address)
+        found = _listed(file_system, root, address)
     if not found:
         raise UserError(f"--input '{shown(address)}' does not exist: check the address.")
     _refuse_curated(file_system, found)
     alone = len(found) == 1 and next(iter(found)) == root
     base = root.split("*")[0].rpartition("/")[0] if "*" in root else root
-    for path, info in sorted(found.items()):
+    for path, (info, below) in sorted(found.items()):
         if info.get("type") == "directory":
             continue
         name = shown(file_system.unstrip_protocol(path))
         key = PurePosixPath(path).name if alone else path.removeprefix(base).strip("/")
-        if path not in named and not _is_read(key, name, left_out):
+        if below and not _is_read(below, name, left_out):
             continue
         size = info.get("size")
         yield RemoteFile(file_system, path, name, key, _version(info), size)
@@ -166,9 +166,12 @@ def _opened(address: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(address)
 
 
-def _listed(file_system: Any, root: str, address: str) -> tuple[dict[str, Any], set[str]]:
-    """Path → what the file system says of it; and the paths that the address itself names, which
-    are read whatever their suffix."""
+Found = dict[str, tuple[dict[str, Any], str]]
+"""Path → what the file system says of it, and its name below the folder that the address names;
+empty if it names the file itself, which is read whatever its suffix."""
+
+
+def _listed(file_system: Any, root: str, address: str) -> Found:
     if "*" in root:
         return _matched(file_system, root)
     if ADDRESS.match(address)[1] in WEB:  # type: ignore[index]
@@ -176,25 +179,23 @@ def _listed(file_system: Any, root: str, address: str) -> tuple[dict[str, Any], 
         info = {"type": "directory"} if is_folder else file_system.info(root)
     else:
         info = file_system.info(root)
-    if info["type"] == "directory":
-        return file_system.find(root, detail=True), set()
-    return {root: info}, {root}
+    return _below(file_system, root) if info["type"] == "directory" else {root: (info, "")}
 
 
-def _matched(file_system: Any, pattern: str) -> tuple[dict[str, Any], set[str]]:
-    """As `_listed`, of a pattern. As on a disk, `*` matches no hidden name, and a folder that
-    matches stands for the files in it."""
-    found: dict[str, Any] = {}
-    named = set[str]()
-    for path, info in file_system.glob(pattern, detail=True).items():
-        if _hides(path, pattern):
-            continue
-        if info.get("type") == "directory":
-            found |= file_system.find(path, detail=True)
-        else:
-            found[path] = info
-            named.add(path)
-    return found, named
+def _below(file_system: Any, folder: str) -> Found:
+    files = file_system.find(folder, detail=True)
+    return {path: (info, path.removeprefix(folder).strip("/")) for path, info in files.items()}
+
+
+def _matched(file_system: Any, pattern: str) -> Found:
+    """As on a disk, `*` matches no hidden name, and a folder that matches stands for its files."""
+    matches = file_system.glob(pattern, detail=True)
+    matches = {path: info for path, info in matches.items() if not _hides(path, pattern)}
+    folders = [path for path, info in matches.items() if info.get("type") == "directory"]
+    found: Found = {}
+    for folder in folders:
+        found |= _below(file_system, folder)
+    return found | {path: (info, "") for path, info in matches.items() if path not in folders}
 
 
 def _hides(path: str, pattern: str) -> bool:
@@ -205,7 +206,7 @@ def _hides(path: str, pattern: str) -> bool:
     ) and not any(part.startswith(".") and "*" in part for part in spelled)
 
 
-def _refuse_curated(file_system: Any, found: dict[str, Any]) -> None:
+def _refuse_curated(file_system: Any, found: Found) -> None:
     """Raises `UserError` if a folder of `found` is one that `data curate` wrote."""
     folders = {path.rpartition("/")[0] for path in found}
     for path in found:
