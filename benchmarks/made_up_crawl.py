@@ -77,25 +77,28 @@ def is_held_out(name: str) -> bool:
 
 
 def english(held_out: bool) -> list[list[str]]:
-    """The paragraphs of each topic that are sentences."""
-    found = []
+    """Articles from the paragraphs of topics that are sentences; each paragraph is in one."""
+    found, seen = list[list[str]](), set[str]()
     for name, text in sorted(topics.items()):
         parts = [" ".join(part.split()) for part in text.split("\n\n")]
-        parts = [p for p in parts if p.endswith(".") and len(p) > 120 and not set(p) & set("{|=<")]
-        if len(parts) > 4 and is_held_out(name) == held_out:
-            found.append(parts)
+        parts = [p for p in parts if p.endswith(".") and len(p) > 80 and not set(p) & set("{|=<")]
+        parts = [p for p in parts if p not in seen]
+        seen |= {*parts}
+        if is_held_out(name) == held_out:
+            found += [parts[i : i + 4] for i in range(0, len(parts) - 3, 4)]
     return found
 
 
 def japanese(works: list[Path], held_out: bool) -> list[list[str]]:
-    """The paragraphs of each work."""
-    found = []
+    """Articles of ten paragraphs from the works; each paragraph is in one."""
+    found = list[list[str]]()
     for work in works:
         if is_held_out(work.name) != held_out:
             continue
         for document in FileSource(work, "cp932", markup="aozora").documents(LeftOut()):
-            found.append([p.strip() for p in document.text.split("\n") if len(p) > 40])
-    return [parts for parts in found if len(parts) > 8]
+            parts = [p.strip() for p in document.text.split("\n") if len(p) > 40]
+            found += [parts[i : i + 10] for i in range(0, len(parts) - 9, 10)]
+    return found
 
 
 def page(title: str, paragraphs: list[str], language: str, draw: random.Random) -> bytes:
@@ -110,12 +113,10 @@ def page(title: str, paragraphs: list[str], language: str, draw: random.Random) 
 
 
 def article(texts: dict[str, list[list[str]]], draw: random.Random) -> tuple[str, list[str]]:
-    """Its language and paragraphs; one in four has an address or a number of somebody."""
-    language = "en" if draw.random() < 0.5 else "ja"
-    parts = draw.choice(texts[language])
-    count = draw.randint(4, 8) if language == "en" else draw.randint(10, 20)
-    first = draw.randrange(max(1, len(parts) - count))
-    chosen = parts[first : first + count]
+    """Its language and paragraphs, which are taken from `texts`; one in four has an address or a
+    number of somebody."""
+    language = draw.choices([*texts], [len(left) for left in texts.values()])[0]
+    chosen = texts[language].pop()
     if draw.random() < 0.25:
         reach = f"{draw.choice(GOODS)}{draw.randrange(999)}@mail{draw.randrange(9)}.example.org"
         number = f"212-555-{draw.randrange(10_000):04d}"
@@ -179,6 +180,8 @@ def pages(works: list[Path], count: int, seed: int, held_out: bool) -> Iterator[
     """(kind, HTML) of each page."""
     draw = random.Random(f"{seed} {held_out}")
     texts = {"en": english(held_out), "ja": japanese(works, held_out)}
+    for articles in texts.values():
+        draw.shuffle(articles)
     before: list[tuple[str, list[str]]] = []
     for number in range(count):
         (kind,) = draw.choices([*KINDS], [*KINDS.values()])
@@ -186,6 +189,8 @@ def pages(works: list[Path], count: int, seed: int, held_out: bool) -> Iterator[
             language, paragraphs = draw.choice(before)
             paragraphs = copied(paragraphs, draw)
         elif kind in ("article", "copy"):
+            if not any(texts.values()):
+                raise SystemExit(f"Text for articles ends at page {number}: lower --pages.")
             language, paragraphs = article(texts, draw)
             before.append((language, paragraphs))
         else:

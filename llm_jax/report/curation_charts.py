@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -17,6 +18,8 @@ COLOURS = (BLUE, ORANGE, FAINT, ACCENT, BAND, SOFT)
 """Of the largest sources or languages; the last is of all others."""
 BAR = 0.28
 """Width of a bar, where steps are 1 apart."""
+LEAST_CHANGE = 0.04
+"""Share of all bytes that a step must take for its bar to have a number."""
 
 
 def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
@@ -41,11 +44,15 @@ def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
         bars.append(axes.bar(range(len(stages)), heights, BAR, bottoms, color=colour))
         labels.append(_cut(name) if name is not None else f"{len(names)} others")
         bottoms = tops
+    written = math.inf
     for x, top in enumerate(bottoms):
-        axes.text(x, top, in_units(top, BYTES), ha="center", va="bottom", fontsize=8, color=INK)
+        if abs(written - top) > LEAST_CHANGE * bottoms[0]:  # else the numbers would overlap
+            text = in_units(top, BYTES)
+            axes.text(x, top, text, ha="center", va="bottom", fontsize=7, color=INK)
+            written = top
     names = ["in", *info["tally"]["steps"]]
-    axes.set_xticks(range(len(stages)), names, rotation=30, ha="right", fontsize=8)
-    axes.set(xlim=(-0.5, len(stages) - 0.5), ylim=(0, 1.1 * max(bottoms[0], 1)), ylabel="bytes")
+    axes.set_xticks(range(len(stages)), names, rotation=40, ha="right", fontsize=8)
+    axes.set(xlim=(-0.8, len(stages) - 0.5), ylim=(0, 1.1 * max(bottoms[0], 1)), ylabel="bytes")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value, BYTES)))
     # Named here, since an artist whose own label begins with _ is not shown.
     axes.legend(bars, labels, loc="upper right", fontsize=8)
