@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands.recorded_runs import runs_of, text_of, train
+from llm_jax.commands.recorded_runs import reading, runs_of, text_of, train
 from llm_jax.config import RunConfig
 
 
@@ -17,7 +17,7 @@ def anchored(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.plan.anchor import law_of_anchor, shape_of
 
     law, _ = shape_of(lawfile.load(args.anchor))
-    source = text_of(args.data)
+    source = text_of(args)
     asked = {name: getattr(args, name) for name in ("flops", "minutes", "chip", "anchor")}
     asked |= {"text": source.name, "fingerprint": source.fingerprint}
     (config,) = runs_of(args.out, asked, lambda: [_planned(args, law, source)])
@@ -38,7 +38,7 @@ def _planned(args: argparse.Namespace, law: Any, source: Any) -> RunConfig:
         f"about {made.hours * 60:.1f} minutes of training steps.",
         file=sys.stderr,
     )
-    return anchor_config(made, args.data)
+    return reading(args, anchor_config(made, args.data or source.path))
 
 
 def anchored_text(result: dict[str, Any]) -> str:

@@ -110,9 +110,10 @@ def planned_tasks(args: argparse.Namespace) -> list[PlannedTasks]:
 
 def curation_tasks(args: argparse.Namespace, out: Path) -> list[PlannedTasks]:
     """The tasks of a curation into `out`; raises `UserError` for a wrong recipe."""
-    from llm_jax.data.curate.curate import TASK, work_folder
+    from llm_jax.data.curate.curate import TASK
     from llm_jax.data.curate.plan import Plan
     from llm_jax.data.curate.recipe import load_recipe
+    from llm_jax.data.curate.work_folder import work_folder
 
     work = work_folder(out, FINGERPRINT)
     passes = Plan(work, load_recipe(args.recipe)).passes

@@ -2,10 +2,12 @@
 
   llm-jax data mix web=data/web ja=data/ja books=data/books --tokens 1B --method unimax
   llm-jax data mix web=data/web ja=data/ja --tokens 1B --method temperature --write mixture.json
+  llm-jax data mix web=data/web ja=data/ja --tokens 1B --method regmix --minutes 20
 
 Weights by the sizes of the sources: proportional; temperature, p ~ size^(1/T); unimax, as uniform
-as --max-epochs allows. --weights takes your own, and shows their epochs. What --write wrote is read
-by `llm-jax train CONFIG --mixture mixture.json`.
+as --max-epochs allows. regmix trains short runs on random mixtures, fits their losses, and proposes
+the mixture with the lowest predicted loss; run it again to resume. --weights takes your own, and
+shows their epochs. What --write wrote is read by `llm-jax train CONFIG --mixture mixture.json`.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count, number
+from llm_jax.commands import count, count_up_to, number
 from llm_jax.config import UserError
 
-METHODS = ("proportional", "temperature", "unimax")
+METHODS = ("proportional", "temperature", "unimax", "regmix")
+MOST_PROXIES = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         choices=METHODS,
         default="unimax",
-        help="how weights follow from sizes (default: %(default)s)",
+        help="where weights come from (default: %(default)s)",
     )
     parser.add_argument(
         "--temperature",
@@ -45,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number,
         default=4.0,
         metavar="E",
-        help="cap of unimax, and above which a source is marked (default: %(default)s)",
+        help="cap of unimax and regmix, and above which a source is marked (default: %(default)s)",
     )
     parser.add_argument(
         "--weights",
@@ -57,16 +60,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write", type=Path, metavar="FILE", help="write the mixture for `train --mixture`"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    group = parser.add_argument_group("regmix")
+    group.add_argument("--flops", type=number, help="training FLOPs of all proxies together")
+    group.add_argument("--minutes", type=number, help="training time of all proxies together")
+    group.add_argument(
+        "--proxies",
+        type=count_up_to(MOST_PROXIES),
+        metavar="N",
+        help="short runs on random mixtures (default: 8 for each source, at least 16)",
+    )
+    group.add_argument(
+        "--target", metavar="NAME", help="source whose loss counts (default: the mean of all)"
+    )
+    group.add_argument(
+        "--chip", help="the one chip that trains them; `local` is this machine (default: local)"
+    )
+    group.add_argument("--seq-len", type=count, help="tokens per sequence (default: 512)")
+    group.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the proxies (default: regmix)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from llm_jax.config import Amount, MixtureConfig, MixtureSource, MixtureStage, to_json
+    from llm_jax.commands.mix_proxies import mixture_of
+    from llm_jax.config import to_json
     from llm_jax.runs.files import write_text
 
+    _check_flags(args)
     folders = _folders(args.sources)
     infos = _infos(folders)
     sizes = {name: info["splits"]["train"]["tokens"] for name, info in infos.items()}
-    method, weights = _weights(args, sizes)
+    method, weights, regmix = _weights(args, folders, infos, sizes)
     epochs = {name: weights[name] * args.tokens / sizes[name] for name in sizes}
     found = {
         "method": method,
@@ -77,11 +102,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "above_cap": [name for name in sizes if epochs[name] > args.max_epochs * (1 + 1e-9)],
         "max_epochs": args.max_epochs,
     }
+    if regmix:
+        found["regmix"] = regmix
     if args.write:
-        read = tuple(Amount(source=name, weight=w) for name, w in weights.items())
-        sources = tuple(MixtureSource(name=name, path=path) for name, path in folders.items())
-        mixture = MixtureConfig(sources=sources, stages=(MixtureStage(read=read),))
-        write_text(args.write, to_json(mixture))
+        write_text(args.write, to_json(mixture_of(folders, weights)))
         found["written"] = str(args.write)
     return found
 
@@ -112,13 +136,31 @@ def _infos(folders: dict[str, str]) -> dict[str, dict[str, Any]]:
     return infos
 
 
-def _weights(args: argparse.Namespace, sizes: dict[str, int]) -> tuple[str, dict[str, float]]:
-    """The method's name, and a weight for each source; they add up to 1."""
-    from llm_jax.data.mixing import temperature, unimax
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raises `UserError` for what can be seen before anything is read."""
+    from llm_jax.commands.mix_proxies import FLAGS
 
+    if args.write and args.write.exists() and not args.overwrite:
+        raise UserError(f"--write {str(args.write)!r} exists: choose another file, or --overwrite.")
+    given = [name for name in FLAGS if getattr(args, name) is not None]
+    if given and (args.method != "regmix" or args.weights is not None):
+        flag = "--" + given[0].replace("_", "-")
+        raise UserError(f"{flag} is for --method regmix: leave it out, or give that method.")
     for flag, value in (("--temperature", args.temperature), ("--max-epochs", args.max_epochs)):
         if not value > 0:
             raise UserError(f"{flag} is {value:g}: it must be above 0.")
+
+
+def _weights(
+    args: argparse.Namespace,
+    folders: dict[str, str],
+    infos: dict[str, dict[str, Any]],
+    sizes: dict[str, int],
+) -> tuple[str, dict[str, float], dict[str, Any] | None]:
+    """The method's name, a weight for each source, which add up to 1, and what RegMix found."""
+    from llm_jax.commands.mix_proxies import weights_by_proxies
+    from llm_jax.data.mixing import temperature, unimax
+
     if args.weights is not None:
         if len(args.weights) != len(sizes):
             raise UserError(
@@ -128,12 +170,13 @@ def _weights(args: argparse.Namespace, sizes: dict[str, int]) -> tuple[str, dict
         if min(args.weights) < 0 or not any(args.weights):
             raise UserError("--weights must be 0 or more, and one of them above 0.")
         total = sum(args.weights)
-        return "given", {n: w / total for n, w in zip(sizes, args.weights, strict=True)}
+        return "given", {n: w / total for n, w in zip(sizes, args.weights, strict=True)}, None
+    if args.method == "regmix":
+        return args.method, *weights_by_proxies(args, folders, infos)
     if args.method == "unimax":
-        return args.method, unimax(sizes, args.tokens, args.max_epochs)
-    return args.method, temperature(
-        sizes, 1.0 if args.method == "proportional" else args.temperature
-    )
+        return args.method, unimax(sizes, args.tokens, args.max_epochs), None
+    T = 1.0 if args.method == "proportional" else args.temperature
+    return args.method, temperature(sizes, T), None
 
 
 def text(result: dict[str, Any]) -> str:
@@ -153,6 +196,10 @@ def text(result: dict[str, Any]) -> str:
             "Repetitions beyond about four epochs are worth much less than new text (Muennighoff "
             "et al. 2023)."
         )
+    if "regmix" in result:
+        from llm_jax.commands.mix_proxies import lines as of_proxies
+
+        lines += of_proxies(result["regmix"])
     if "written" in result:
         lines.append(
             f"Wrote {result['written']}: llm-jax train CONFIG --mixture {result['written']}"

@@ -8,21 +8,25 @@
 Without --text, it reads the whole validation split of the run's dataset, or of each source of its
 mixture; all together count in the shares of the run. Text is not cleaned.
 --ngram adds the figures of Kneser-Ney models on the same text: one trained on the whole train
-split, and one on as many of its tokens as the run has read, if they are fewer.
+split (of a mixture: on those of all sources), and one on as many tokens of it, or of each, as the
+run has read, if they are fewer.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import add_checkpoint_arguments, ngram_order
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
-from llm_jax.config import UserError
+from llm_jax.config import RunConfig
 from llm_jax.runs.history import read_history
 from llm_jax.runs.kept import keep_evaluation
+
+if TYPE_CHECKING:
+    from llm_jax.data.dataset import TokenDataset
 
 COMPILES = True
 
@@ -64,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.evals import held_out
     from llm_jax.evals.own_tasks import run_task
     from llm_jax.evals.perplexity import Evaluator
-    from llm_jax.evals.score import mixed
+    from llm_jax.evals.score import together
     from llm_jax.language_model import LanguageModel
     from llm_jax.train.load import load_run
 
@@ -73,11 +77,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     texts, left_out, used = held_out.read_texts(args.text, args.encoding, tokenizer)
     needs_dataset = args.ngram or not texts
     datasets = held_out.open_datasets(trained.config, tokenizer) if needs_dataset else {}
-    if args.ngram and len(datasets) > 1:
-        raise UserError(
-            f"--ngram compares with models of one dataset, and the run reads a mixture of "
-            f"{len(datasets)}: leave it out."
-        )
     with ProgressReporter() as progress:
         evaluator = Evaluator(trained.config, trained.params, tokenizer)
         scores = {
@@ -87,12 +86,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for name, dataset in {} if texts else datasets.items():
             split = f"validation split of {name}" if name else "validation split"
             scores[split] = evaluator.split(dataset, "validation", progress)
-        first, *others = scores.values()
-        whole = sum(others, start=first)
+        shares = None
         if len(datasets) > 1 and not texts:
             sizes = [dataset.num_tokens("train") for dataset in datasets.values()]
             shares = run_shares(trained.config.data, trained.config.steps, sizes)
-            whole = mixed([*scores.values()], shares)
+        whole = together([*scores.values()], shares)
         result = {
             "step": trained.step,
             "verified": trained.verified,
@@ -108,19 +106,38 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             progress(name, 0, None)
             result["tasks"][name] = run_task(name, model)
         if args.ngram:
-            (dataset,) = datasets.values()
             progress(f"counting {args.ngram}-grams", 0, None)
-            streams = list(texts.values())
-            if not streams:
-                tokens = held_out.split_tokens(dataset, "validation")
-                streams = [held_out.whole_windows(tokens, evaluator.seq_len)]
-            consumed = read_history(Path(args.run), trained.config).tokens(trained.step)
+            streams = texts or {
+                name: held_out.whole_windows(
+                    held_out.split_tokens(dataset, "validation"), evaluator.seq_len
+                )
+                for name, dataset in zip(scores, datasets.values(), strict=True)
+            }
             result["ngram"] = held_out.ngram_figures(
-                dataset, streams, order=args.ngram, consumed=consumed
+                [*datasets.values()],
+                streams,
+                order=args.ngram,
+                consumed=_read_of_each(Path(args.run), trained.config, trained.step, datasets),
+                shares=shares,
             )
     if args.keep:
         result["kept"] = str(keep_evaluation(Path(args.run), result))
     return result
+
+
+def _read_of_each(
+    folder: Path, config: RunConfig, step: int, datasets: dict[str, TokenDataset]
+) -> list[int]:
+    """Tokens of each dataset that the run has read, in the order of `datasets`."""
+    from llm_jax.config import read_dataset_info
+    from llm_jax.runs.lineage import read_of
+    from llm_jax.train.lineage import lineage_at
+
+    if len(datasets) == 1:
+        return [read_history(folder, config).tokens(step)]
+    read = read_of(lineage_at(folder, step, config))
+    prints = [read_dataset_info(path)["fingerprint"] for path in config.data.folders.values()]
+    return [read.get(digest, 0) for digest in prints]
 
 
 def text(result: dict[str, Any]) -> str:
@@ -135,6 +152,7 @@ def text(result: dict[str, Any]) -> str:
             f"{one['order']}-gram Kneser-Ney, {name} ({one['trained_tokens']:,} tokens): "
             f"{_figures(one)}"
         )
+        lines += [f"  {text}: {_figures(own)}" for text, own in one.get("texts", {}).items()]
     for name, figures in result["tasks"].items():
         lines.append(f"{name}: " + ", ".join(f"{key} {v:.4g}" for key, v in figures.items()))
     if result["dropped"]:

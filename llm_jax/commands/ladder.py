@@ -7,6 +7,7 @@ Run the same command again to resume: finished runs are kept.
 
 example: llm-jax ladder --data data/mine --minutes 15 --chip local --out ladder
 example: llm-jax ladder --data data/mine --minutes 1 --anchor configs/laws/stdlib.json --out anchor
+example: llm-jax ladder --mixture mixture.json --minutes 15 --out ladder-of-mixture
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from llm_jax.commands import bootstraps, count, number
 from llm_jax.commands.anchor import anchored, anchored_text
-from llm_jax.commands.recorded_runs import runs_of, text_of, train
+from llm_jax.commands.recorded_runs import reading, runs_of, text_of, train
 from llm_jax.config import RunConfig, UserError, nearest
 from llm_jax.config.wording import counted
 from llm_jax.runs.claim import only_writer
@@ -37,7 +38,9 @@ COMPILES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="dataset folder from `llm-jax data build`")
+    parser.add_argument("--data", help="dataset folder from `llm-jax data build`")
+    parser.add_argument("--mixture", metavar="FILE", help="all runs read this mixture, as "
+                        "`data mix` writes it, in place of --data")  # fmt: skip
     parser.add_argument("--flops", type=number, help="training FLOPs of all runs together")
     parser.add_argument("--minutes", type=number, help="training time of all runs together")
     parser.add_argument("--chip", default="local", help="the one chip that trains the runs; "
@@ -89,7 +92,7 @@ def _ladder(args: argparse.Namespace) -> dict[str, Any]:
              for name, value in vars(args).items() if name in DEFAULTS}  # fmt: skip
     if asked["rule"] not in RULES:
         raise UserError(f"--rule is {asked['rule']!r}: {nearest(asked['rule'], RULES)}")
-    source = text_of(args.data)
+    source = text_of(args)
     recipe = Recipe(
         rule=asked["rule"],
         family=asked["family"],
@@ -134,7 +137,7 @@ def _planned(args: argparse.Namespace, asked: dict[str, Any], source: Any) -> li
         f"{minutes:.1f} minutes of training steps.",
         file=sys.stderr,
     )
-    return [rung.config for rung in rungs]
+    return [reading(args, rung.config) for rung in rungs]
 
 
 def text(result: dict[str, Any]) -> str:

@@ -85,7 +85,6 @@ def planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any], RunConfig, 
         found["compare"] = compared(made, [made.request.chip, *others])
     recipe = request.recipe
     same = text is not None and recipe is not None and recipe.fingerprint == text.fingerprint
-    same = same and not args.mixture
     law_text = recipe.text if recipe and not same else None
     if text and law_text:
         found["warnings"].append(

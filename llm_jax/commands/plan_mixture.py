@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from llm_jax.config import MixtureConfig, RunConfig, UserError, read_config, read_dataset_info
 
 if TYPE_CHECKING:
+    from llm_jax.plan.dataset_text import Text
     from llm_jax.plan.given import Given
     from llm_jax.plan.limited_text import Source
 
@@ -25,6 +26,19 @@ def mixture_of(args: argparse.Namespace, given: Given | None) -> MixtureConfig |
     if args.mixture:
         return read_config(args.mixture, MixtureConfig, "data.mixture")
     return given.run.data.mixture if given and given.run and not args.data else None
+
+
+def text_of_mixture(path: str) -> Text:
+    """The text of the mixture in the file `path`.
+
+    Raises:
+      UserError: it is not a mixture, has amounts other than weights, or a dataset is missing.
+    """
+    from llm_jax.plan.dataset_text import read_mixture
+
+    mixture = read_config(path, MixtureConfig, "data.mixture")
+    shares = dict(zip(mixture.names, _by_weight(mixture), strict=True))
+    return read_mixture(path, mixture, shares)
 
 
 def with_mixture(config: RunConfig, mixture: MixtureConfig | None) -> RunConfig:
@@ -70,8 +84,8 @@ def _by_weight(mixture: MixtureConfig) -> list[float]:
         weights = {amount.source: amount.weight for amount in stage.read}
         if None in weights.values():
             raise UserError(
-                "--mixture has tokens or epochs, whose shares depend on the run: plan the --config "
-                "of the run, or give weights."
+                "--mixture has tokens or epochs, whose shares depend on the run: give weights, or "
+                "plan the --config of a run."
             )
         total = sum(weight or 0.0 for weight in weights.values())
         for name, weight in weights.items():

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_jax.commands.plan_given import given_model
-from llm_jax.commands.plan_mixture import sources_of
-from llm_jax.config import MixtureConfig, UserError, read_config
+from llm_jax.commands.plan_mixture import sources_of, text_of_mixture
+from llm_jax.config import UserError
 
 if TYPE_CHECKING:
     from llm_jax.facts.hardware import Chip
@@ -30,13 +30,11 @@ FLAG = {name: "--" + name.replace("_", "-") for name in UNIT} | {"deadline_hours
 
 
 def text_of(args: argparse.Namespace) -> Text | None:
-    """The dataset in --data, or the first one of --mixture; None if there is none yet."""
+    """The dataset in --data, or the mixture in --mixture; None if there is none yet."""
     from llm_jax.plan import dataset_text
 
     if args.mixture and not args.data:
-        return dataset_text.read(
-            read_config(args.mixture, MixtureConfig, "data.mixture").sources[0].path
-        )
+        return text_of_mixture(args.mixture)
     return dataset_text.read(args.data) if args.data and Path(args.data).exists() else None
 
 

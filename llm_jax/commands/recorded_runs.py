@@ -1,7 +1,9 @@
-"""Runs that `ladder` plans once, keeps in a file of its folder, and trains one after another."""
+"""Runs that `ladder` and `data mix` plan once, keep in a file of their folder, and train one after
+another."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,49 +12,65 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llm_jax.commands.plan_mixture import mixture_of, text_of_mixture, with_mixture
 from llm_jax.config import RunConfig, UserError, from_dict, read_json, to_dict, to_json
 from llm_jax.config.wording import counted
 from llm_jax.runs.files import write_text
 
 
-def text_of(data: str) -> Any:
-    """The `Text` of the dataset folder; what it lost when it was built is said."""
+def text_of(args: argparse.Namespace) -> Any:
+    """The `Text` of --data or --mixture; what it lost when it was built is said."""
     from llm_jax.plan import dataset_text
 
-    source = dataset_text.read(data)
+    if bool(args.data) == bool(args.mixture):
+        raise UserError("A ladder reads one text: give --data DIR or --mixture FILE.")
+    source = dataset_text.read(args.data) if args.data else text_of_mixture(args.mixture)
     if source.lost:
+        where, file = (
+            (f"{args.data} was built", "its left_out.jsonl")
+            if args.data
+            else ("the datasets of the mixture were built", "their left_out.jsonl")
+        )
         print(
-            f"{counted(source.lost, 'document')} could not be used when {data} was built: "
-            "see its left_out.jsonl.",
+            f"{counted(source.lost, 'document')} could not be used when {where}: see {file}.",
             file=sys.stderr,
         )
     return source
 
 
+def reading(args: argparse.Namespace, config: RunConfig) -> RunConfig:
+    """`config` reading --mixture, if that is given."""
+    return with_mixture(config, mixture_of(args, None))
+
+
 def runs_of(
-    out: Path, asked: dict[str, Any], planned: Callable[[], Sequence[RunConfig]]
+    out: Path,
+    asked: dict[str, Any],
+    planned: Callable[[], Sequence[RunConfig]],
+    what: str = "ladder",
 ) -> list[RunConfig]:
     """The runs in the folder `out` if it holds these, else those planned now, each in a folder of
     `out` with its own name.
 
     Args:
       asked: the settings that the runs follow from, as JSON values.
+      what: name of the record in `out`, and of the runs in errors.
 
     Raises:
       UserError: the folder holds something else, or runs of other settings.
     """
-    record = out / "ladder.json"
+    record = out / f"{what}.json"
     if record.is_file():
-        return _recorded(record, asked)
+        return _recorded(record, asked, what)
     if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"--out {str(out)!r} is not empty and is not a ladder: choose another.")
+        raise UserError(f"--out {str(out)!r} is not empty and is not a {what}: choose another.")
     configs = [replace(config, out=str(out / config.name)) for config in planned()]
     asked_and_runs = {"asked": asked, "runs": [to_dict(config) for config in configs]}
     write_text(record, json.dumps(asked_and_runs, indent=2))
     return configs
 
 
-def _recorded(record: Path, asked: dict[str, Any]) -> list[RunConfig]:
+def _recorded(record: Path, asked: dict[str, Any], what: str) -> list[RunConfig]:
     try:
         found = read_json(record)
         before, runs = found["asked"], [from_dict(raw, RunConfig) for raw in found["runs"]]
@@ -62,7 +80,7 @@ def _recorded(record: Path, asked: dict[str, Any]) -> list[RunConfig]:
                if before.get(key) != asked.get(key)]  # fmt: skip
     if changed:
         raise UserError(
-            f"{record.parent} holds a ladder with other settings ({'; '.join(changed)}): give the "
+            f"{record.parent} holds a {what} with other settings ({'; '.join(changed)}): give the "
             "same flags, or another --out."
         )
     return runs
@@ -97,6 +115,6 @@ def train(config: RunConfig, which: str) -> None:
         raise KeyboardInterrupt
     if code:
         raise UserError(
-            f"Run {config.name} of the ladder failed with exit code {code} (the reason is above): "
+            f"Run {config.name} failed with exit code {code} (the reason is above): "
             "fix it and run the same command again. Finished runs are kept."
         )

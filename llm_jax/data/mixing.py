@@ -29,6 +29,16 @@ def unimax(sizes: Mapping[str, float], budget: float, most_epochs: float) -> dic
     Raises:
       UserError: the caps of all sources together are below the budget.
     """
+    require_enough(sizes, budget, most_epochs)
+    left, made = budget, dict[str, float]()
+    for place, (name, size) in enumerate(sorted(sizes.items(), key=lambda item: item[1])):
+        made[name] = min(left / (len(sizes) - place), most_epochs * size)
+        left -= made[name]
+    return {name: made[name] / budget for name in sizes}
+
+
+def require_enough(sizes: Mapping[str, float], budget: float, most_epochs: float) -> None:
+    """Raises `UserError` if `most_epochs` of all sources are fewer tokens than `budget`."""
     whole = most_epochs * sum(sizes.values())
     if whole < budget:
         needed = math.ceil(100 * budget / sum(sizes.values())) / 100
@@ -36,8 +46,3 @@ def unimax(sizes: Mapping[str, float], budget: float, most_epochs: float) -> dic
             f"--tokens is {budget:,.0f}, but the sources have {whole:,.0f} in {most_epochs:g} "
             f"epochs: raise --max-epochs to {needed:.2f} or more."
         )
-    left, made = budget, dict[str, float]()
-    for place, (name, size) in enumerate(sorted(sizes.items(), key=lambda item: item[1])):
-        made[name] = min(left / (len(sizes) - place), most_epochs * size)
-        left -= made[name]
-    return {name: made[name] / budget for name in sizes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from llm_jax.data.sources import Document, FileSource, LeftOut
 from llm_jax.data.sources.left_out import HALF_CHARACTERS, reasons
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.evals import ngram
-from llm_jax.evals.score import Score
+from llm_jax.evals.score import together
+
+READ = "as many tokens as the run"
 
 
 def open_datasets(config: RunConfig, tokenizer: Tokenizer) -> dict[str, TokenDataset]:
@@ -96,33 +98,51 @@ def _with_begins(tokens: np.ndarray, end: int, begin: int) -> np.ndarray:
 
 
 def ngram_figures(
-    dataset: TokenDataset, held_out: list[np.ndarray], *, order: int, consumed: int
+    datasets: Sequence[TokenDataset],
+    held_out: Mapping[str, np.ndarray],
+    *,
+    order: int,
+    consumed: Sequence[int],
+    shares: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """Scores of the n-gram model on `held_out`, by the text that it was trained on.
+    """Scores of n-gram models on all of `held_out`, and on each of it, by the text that they were
+    trained on.
 
     Args:
-      consumed: tokens that the run has read. If that is less than the train split, a second model
-        is trained on as many tokens from the split's start. Its documents are in random order.
+      datasets: what the run has read; one model counts the n-grams of all of them.
+      consumed: tokens that the run has read of each. If that is less than all train splits, a
+        second model is trained on as many tokens from the start of each, and on no split more
+        than once. Documents are in random order.
+      shares: of each held-out stream in the score of all; None: by its tokens.
     """
-    tokenizer, shared = dataset.tokenizer, dataset.tokenizer.marks.shared
+    tokenizer, shared = datasets[0].tokenizer, datasets[0].tokenizer.marks.shared
     begin = tokenizer.vocab_size if shared else tokenizer.bos_id
 
     def marked(tokens: np.ndarray) -> np.ndarray:
         return _with_begins(tokens, tokenizer.eos_id, begin) if shared else tokens
 
-    sizes = {"whole train split": dataset.num_tokens("train")}
-    if 1 < consumed < sizes["whole train split"]:
-        sizes["as many tokens as the run"] = consumed
+    whole = [dataset.num_tokens("train") for dataset in datasets]
+    read = [min(own, size) for own, size in zip(consumed, whole, strict=True)]
+    several = len(datasets) > 1
+    sizes = {"whole train splits" if several else "whole train split": whole}
+    if read != whole and sum(read) > 1:
+        sizes["as many tokens of each source as the run" if several else READ] = read
     figures = {}
-    for name, size in sizes.items():
+    for name, counts in sizes.items():
+        parts = [
+            split_tokens(dataset, "train", count)
+            for dataset, count in zip(datasets, counts, strict=True)
+            if count
+        ]
         model = ngram.train(
-            marked(split_tokens(dataset, "train", size)),
+            marked(np.concatenate(parts)),
             order=order,
             vocab_size=tokenizer.vocab_size + shared,
             bos_id=begin,
         )
-        score = Score(0.0, 0, 0)
-        for stream in held_out:
-            score += model.score(marked(stream), tokenizer)
-        figures[name] = {"order": order, "trained_tokens": size, **score.report()}
+        scores = {text: model.score(marked(one), tokenizer) for text, one in held_out.items()}
+        all_together = together([*scores.values()], shares)
+        figures[name] = {"order": order, "trained_tokens": sum(counts), **all_together.report()}
+        if len(scores) > 1:
+            figures[name]["texts"] = {text: one.report() for text, one in scores.items()}
     return figures

@@ -61,6 +61,11 @@ class Score:
         }
 
 
+def together(scores: Sequence[Score], shares: Sequence[float] | None) -> Score:
+    """The score of all texts: each with its own tokens, or mixed by `shares`."""
+    return sum(scores[1:], start=scores[0]) if shares is None else mixed(scores, shares)
+
+
 def mixed(scores: Sequence[Score], shares: Sequence[float]) -> Score:
     """The score of as many targets in all, of which each text has its share."""
     targets = sum(score.tokens for score in scores)

@@ -94,4 +94,4 @@ class Calibration:
 @functools.cache
 def calibration() -> Calibration:
     """The factors in `calibration.json`."""
-    return read_config(FILE, Calibration)
+    return read_config(FILE, Calibration, "calibration")

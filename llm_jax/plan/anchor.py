@@ -64,7 +64,8 @@ def plan_anchor(
                 rule=recipe.rule,
                 seq_len=recipe.seq_len,
                 vocab_size=text.vocab_size,
-                unique_tokens=text.tokens,
+                unique_tokens=None if text.parts else text.tokens,
+                sources=text.parts,
                 restart_overhead=0.0,
                 speed=own_speed(chip),
             )
@@ -102,7 +103,7 @@ def law_of_anchor(folder: Path, *, law: Law, text: Text, name: str, out: Path) -
     law, recipe = shape_of(law)
     curve = read_folder(folder, law.counts)
     params, tokens, loss = curve.params, curve.tokens[-1], curve.loss[-1]
-    constrained = data_constrained(law, one_source(text.tokens))
+    constrained = data_constrained(law, text.parts or one_source(text.tokens))
     before = constrained.loss(params, tokens)
     found = moved(
         law,

@@ -135,10 +135,15 @@ def _grid(request: LadderRequest, ratio: float) -> list[Rung]:
     largest = math.sqrt((flops or 0.0) / (6 * TOKENS_PER_PARAM)) / sum(shares)
     sizes = [largest * share for share in shares]
     data = [ratio * TOKENS_PER_PARAM * size for size in sizes]
-    return [_rung(request, params, tokens) for params, tokens in product(sizes, data)]
+    return [rung_of(request, params, tokens) for params, tokens in product(sizes, data)]
 
 
-def _rung(request: LadderRequest, params: float, tokens: float) -> Rung:
+def rung_of(request: LadderRequest, params: float, tokens: float) -> Rung:
+    """A run of about so many parameters and tokens.
+
+    Raises:
+      UserError: they are too few to learn from.
+    """
     text, seq_len = request.text, request.seq_len
     too_small = UserError(
         f"The budget gives a run {params:.3g} parameters and {tokens:.3g} tokens, too little to "

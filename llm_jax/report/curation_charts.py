@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.ticker import FuncFormatter
 
 from llm_jax.data.curate.histogram import edges
@@ -16,6 +18,8 @@ COLOURS = (BLUE, ORANGE, FAINT, ACCENT, BAND, SOFT)
 """Of the largest sources or languages; the last is of all others."""
 BAR = 0.28
 """Width of a bar, where steps are 1 apart."""
+LEAST_CHANGE = 0.04
+"""Share of all bytes that a step must take for its bar to have a number."""
 
 
 def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
@@ -27,7 +31,7 @@ def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
     stages = _stages(info["tally"], part)
     largest = sorted(stages[0], key=lambda name: -stages[0][name])
     shown = largest if len(largest) <= len(COLOURS) else largest[: len(COLOURS) - 1]
-    bottoms = [0.0] * len(stages)
+    bottoms, bars, labels = [0.0] * len(stages), list[BarContainer](), list[str]()
     for name, colour in zip([*shown, None], COLOURS, strict=False):
         names = [name] if name is not None else [one for one in largest if one not in shown]
         if not names:
@@ -37,21 +41,25 @@ def flow(axes: Axes, info: dict[str, Any], part: int) -> None:
         places = [x + side for x in range(len(stages)) for side in (-BAR / 2, BAR / 2)]
         low, high = ([value for value in held for _ in range(2)] for held in (bottoms, tops))
         axes.fill_between(places, low, high, color=colour, alpha=0.35, lw=0)
-        axes.bar(range(len(stages)), heights, BAR, bottoms, color=colour,
-                 label=_cut(name) if name is not None else f"{len(names)} others")  # fmt: skip
+        bars.append(axes.bar(range(len(stages)), heights, BAR, bottoms, color=colour))
+        labels.append(_cut(name) if name is not None else f"{len(names)} others")
         bottoms = tops
+    written = math.inf
     for x, top in enumerate(bottoms):
-        axes.text(x, top, in_units(top, BYTES), ha="center", va="bottom", fontsize=8, color=INK)
+        if abs(written - top) > LEAST_CHANGE * bottoms[0]:  # else the numbers would overlap
+            text = in_units(top, BYTES)
+            axes.text(x, top, text, ha="center", va="bottom", fontsize=7, color=INK)
+            written = top
     names = ["in", *info["tally"]["steps"]]
-    axes.set_xticks(range(len(stages)), names, rotation=30, ha="right", fontsize=8)
-    axes.set(xlim=(-0.5, len(stages) - 0.5), ylim=(0, 1.1 * max(bottoms[0], 1)), ylabel="bytes")
+    axes.set_xticks(range(len(stages)), names, rotation=40, ha="right", fontsize=8)
+    axes.set(xlim=(-0.8, len(stages) - 0.5), ylim=(0, 1.1 * max(bottoms[0], 1)), ylabel="bytes")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value, BYTES)))
-    axes.legend(loc="upper right", fontsize=8)
+    # Named here, since an artist whose own label begins with _ is not shown.
+    axes.legend(bars, labels, loc="upper right", fontsize=8)
 
 
 def _cut(name: str) -> str:
-    """The end of a long name, which tells paths apart. Labels that begin with _ are not shown."""
-    name = name.lstrip("_")
+    """The end of a long name, which tells paths apart."""
     return _literal(name if len(name) <= 32 else f"…{name[-31:]}")
 
 

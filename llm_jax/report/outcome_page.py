@@ -187,7 +187,7 @@ def _by_source(folder: Path, run: Series) -> str:
         svg(partial(run_charts.by_source, found={}, run=run), label),
         "Validation loss of each source. The loss of the whole run counts them in its shares.",
     )
-    return drawn + table(rows, ["Source", "First loss #", "Last loss #", "Bits per byte #"])
+    return pair(drawn, table(rows, ["Source", "First loss #", "Last loss #", "Bits per byte #"]))
 
 
 def _figure(record: dict[str, Any], name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from llm_jax.report.amounts import digits, in_units
@@ -44,11 +46,12 @@ def loss(axes: Axes, found: dict[str, Any], run: Series) -> None:
 
 def by_source(axes: Axes, found: dict[str, Any], run: Series) -> None:
     """Validation loss of each source of a mixture."""
+    lines: dict[str, Line2D] = {}
     for place, (name, curve) in enumerate(run.by_source.items()):
-        axes.plot(*zip(*thinned(curve), strict=True), "o-", color=f"C{place}", ms=3, lw=1.4,
-                  label=name)  # fmt: skip
+        points = zip(*thinned(curve), strict=True)
+        (lines[name],) = axes.plot(*points, "o-", color=f"C{place}", ms=3, lw=1.4)
     axes.set(ylabel="validation loss (nats/token)")
-    _events(axes, run)
+    _events(axes, run, lines)
 
 
 def learning_rate(axes: Axes, found: dict[str, Any], run: Series) -> None:
@@ -112,8 +115,12 @@ def _draw(axes: Axes, curve: Curve, colour: str, **style: Any) -> None:
     axes.plot(*zip(*thinned(curve), strict=True), color=colour, **style)
 
 
-def _events(axes: Axes, run: Series) -> None:
-    """Marks restarts and skipped steps, and finishes the axes."""
+def _events(axes: Axes, run: Series, lines: Mapping[str, Line2D] | None = None) -> None:
+    """Marks restarts and skipped steps, and finishes the axes.
+
+    Args:
+      lines: by their names in the legend, any names: a label that begins with `_` is not shown.
+    """
     for i, tokens in enumerate(run.restarts):
         axes.axvline(tokens, color=INK, lw=0.9, ls=":", label="restart" if i == 0 else None)
     if run.skipped:
@@ -123,5 +130,7 @@ def _events(axes: Axes, run: Series) -> None:
     axes.set(xlabel="tokens", xlim=(0, 1.02 * run.loss[-1][0]))
     short_ticks(axes.xaxis)
     # Outside, so that it covers no curve.
-    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, frameon=False,
-                columnspacing=1.2, handlelength=1.5)  # fmt: skip
+    lines, (handles, labels) = lines or {}, axes.get_legend_handles_labels()
+    axes.legend([*lines.values(), *handles], [*lines, *labels], loc="lower center",
+                bbox_to_anchor=(0.45, 1.0), ncols=3, frameon=False, columnspacing=1.2,
+                handlelength=1.5)  # fmt: skip

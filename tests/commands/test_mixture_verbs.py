@@ -137,6 +137,7 @@ def test_data_mix_shows_epochs(
         (["web=WEB", "--weights", "1", "2"], "--weights has 2 numbers for 1 sources"),
         (["web=WEB", "--max-epochs", "0.001"], "epochs: raise --max-epochs to"),
         (["web=WEB", "--temperature", "0"], "--temperature is 0: it must be above 0"),
+        (["web=WEB", "--write", "WEB/dataset.json"], "dataset.json' exists: choose another file"),
     ],
 )
 def test_data_mix_refuses(
@@ -237,8 +238,18 @@ def test_losses_by_source_in_eval_and_report(
     mean = 0.75 * by_name["web"]["loss"] + 0.25 * by_name["papers"]["loss"]
     assert made["loss"] == pytest.approx(mean, rel=1e-9)
     assert made["tokens"] == sum(one["tokens"] for one in by_name.values())
-    refused = call(capsys, "eval", runs["general"], "--ngram", "2", code=2)
-    assert "a mixture of 2" in refused
+    grams = call(capsys, "eval", runs["general"], "--ngram", "2")["ngram"]
+    whole, read = grams.values()
+    assert [*grams] == ["whole train splits", "as many tokens of each source as the run"]
+    lineage = call(capsys, "lineage", runs["general"])["sources"]
+    assert read["trained_tokens"] == sum(one["tokens"] for one in lineage.values()) == 512
+    for gram in (whole, read):
+        own = {name.rpartition(" ")[2]: one for name, one in gram["texts"].items()}
+        for name in ("web", "papers"):
+            assert own[name]["tokens"] == by_name[name]["tokens"]
+        mean = 0.75 * own["web"]["loss"] + 0.25 * own["papers"]["loss"]
+        assert gram["loss"] == pytest.approx(mean, rel=1e-9)
+    assert whole["loss"] < read["loss"]
     call(capsys, "report", runs["general"])
     page = (runs["general"] / "report.html").read_text()
     assert "Loss by source" in page and "Source papers" in page

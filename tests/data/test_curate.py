@@ -22,6 +22,7 @@ from curation_documents import documents
 from data_samples import silent
 
 from llm_jax.config import ConfigError, UserError, from_dict
+from llm_jax.data.curate import curate as curate_module
 from llm_jax.data.curate import shards
 from llm_jax.data.curate.curate import CurateSpec, curate
 from llm_jax.data.curate.curated import curated_sources
@@ -189,6 +190,42 @@ def test_a_curation_that_is_killed_resumes(corpus: Path, tmp_path: Path) -> None
     assert not list(tmp_path.glob(".out.curate-*")) and stamp
 
 
+def test_work_that_another_recipe_left_is_said_and_removed(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A death leaves a work folder; the next recipe for the same output cleans it up at its end."""
+    out, said = tmp_path / "out", list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(curate_module, "_curate_into", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(Recipe(), corpus, out)
+    left = tmp_path / f".out.curate-{'0' * 12}"
+    for folder in (left, tmp_path / ".out2.curate-000000000000", tmp_path / ".out.curate-mine"):
+        (folder / "pass-0").mkdir(parents=True)
+    run(Recipe(), corpus, out, say=said.append)
+    assert said == [
+        f"{left} is unfinished work with other inputs or settings; it goes when this ends"
+    ]
+    names = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert names == {".out2.curate-000000000000", ".out.curate-mine"}
+
+
+def test_a_curated_folder_inside_of_another_is_refused(corpus: Path, tmp_path: Path) -> None:
+    run(Recipe(), corpus, tmp_path / "all" / "clean")
+    (tmp_path / "all" / "a.txt").write_text("plain")
+    for path in (tmp_path, tmp_path / "all", tmp_path / "a*" / "*"):
+        source = FileSource(path)
+        with pytest.raises(UserError, match=r"all/clean holds curated documents.*--input of its"):
+            list(source.documents(LeftOut()))
+        with pytest.raises(UserError, match="holds curated documents"):
+            source.fingerprint()
+    # Another file of that name is a file like others.
+    (tmp_path / "museum" / "documents").mkdir(parents=True)
+    (tmp_path / "museum" / "curation.json").write_text('{"text": "a list of pictures"}')
+    read = FileSource(tmp_path / "museum*").documents(LeftOut())
+    assert [document.text for document in read] == ["a list of pictures"]
+
+
 def test_the_same_call_finds_what_is_there(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = run(Recipe(), corpus, out)
@@ -352,10 +389,11 @@ def test_a_recipe_that_drops_everything_says_so(corpus: Path, tmp_path: Path) ->
         ({"steps": [{"kind": "language", "keep": ["English"]}]}, "language.keep"),
         ({"steps": [{"kind": "url"}]}, "url has no list"),
         ({"steps": [{}]}, "kind is None"),
-        ({"stages": []}, "has no field 'stages'"),
+        ({"stages": []}, "recipe has no field 'stages'"),
+        ([], "recipe is []"),
     ],
 )
-def test_mistakes_in_a_recipe(raw: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_mistakes_in_a_recipe(raw: Any, words: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(raw), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:

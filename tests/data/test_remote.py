@@ -130,6 +130,33 @@ def test_files_patterns_and_what_is_not_there(memory: MemoryFileSystem) -> None:
         read("simplecache::memory://bucket/data")
 
 
+def test_a_pattern_expands_as_on_a_disk(memory: MemoryFileSystem, tmp_path: Path) -> None:
+    """Folders that match are gone through, files that match are read under any name, hidden ones
+    are not; each once."""
+    more = {"sub2/g.txt": b"second", "subject": b"no suffix", ".sub/h.txt": b"h", "sub.bin": b"\0"}
+    for name, content in (FILES | more).items():
+        memory.pipe(f"/bucket/data/{name}", content)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    for pattern in ("sub*", "*", "s*/*", "sub/**", "**", ".s*", "a.t*", "sub*/*.jsonl*"):
+        (here, left_here), (there, left_there) = (
+            read(f"{place}/{pattern}") for place in (tmp_path, "memory://bucket/data")
+        )
+        assert {one.text for one in there} == {one.text for one in here}, pattern
+        assert len(there) == len(here) > 0
+        assert left_there.lost == left_here.lost, pattern
+    with pytest.raises(UserError, match="does not exist"):
+        read("memory://bucket/data/none*")
+
+
+def test_a_curated_folder_behind_an_address(memory: MemoryFileSystem) -> None:
+    memory.pipe("/bucket/data/clean/curation.json", b"{}")
+    memory.pipe("/bucket/data/clean/documents/00000.jsonl", b'{"text": "curated"}')
+    for address in ("data", "data/clean", "da*"):
+        with pytest.raises(UserError, match=r"data/clean holds curated documents.*copy it to this"):
+            read(f"memory://bucket/{address}")
+
+
 def test_the_fingerprint_follows_the_content(memory: MemoryFileSystem) -> None:
     first = FileSource("memory://bucket/data").fingerprint()
     assert FileSource("memory://bucket/data").fingerprint() == first

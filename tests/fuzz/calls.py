@@ -36,7 +36,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("runs.csv", "run", "--out", "made/law.json", "--bootstraps", "10"),
         ("runs.csv", "--move", "law.json", "--out", "made/law.json"),
     ),
-    "ladder": (("--data", "dataset", "--flops", "1e11", "--chip", "v5e", "--out", "made"),),
+    "ladder": (
+        ("--data", "dataset", "--flops", "1e11", "--chip", "v5e", "--out", "made"),
+        ("--mixture", "law.json", "--flops", "1e11", "--chip", "v5e", "--out", "made"),
+    ),
     "report": (("run",), ("run", "--out", "made")),
     "tokenizer train": (
         ("--input", "texts", "--vocab-size", "300", "--character-coverage", "0.98",
@@ -71,6 +74,8 @@ VALID: dict[str, tuple[Words, ...]] = {
     "data mix": (
         ("a=dataset", "--tokens", "1M", "--max-epochs", "1000", "--write", "made/mixture.json"),
         ("a=dataset", "--tokens", "1M", "--method", "temperature"),
+        ("a=dataset", "b=./dataset", "--tokens", "1k", "--method", "regmix", "--flops", "1e9",
+         "--chip", "v5e", "--out", "made"),
     ),
     "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",)),
     "train": (

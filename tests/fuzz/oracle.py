@@ -31,6 +31,7 @@ KEEPS_FILES: dict[str, tuple[str, ...]] = {
     "launch stop": ("job/launch/stop.json",),
     "fit": ("law.json", "law.png"),
     "tokenizer train": ("tokenizer.model",),
+    "data mix": ("regmix",),
 }
 """What a verb writes to without a flag that names it."""
 CACHES = ("../home/.cache", "../home/.config")

@@ -7,8 +7,8 @@
     <out>/documents/NNNNN.jsonl.zst (or .parquet) documents with what was done to them
 
 The sources are read here, one after the other, and cut into shards, which tasks in other processes
-read (`task.py`). The work folder beside `<out>` stays if the process is killed: the same call goes
-on from there.
+read (`task.py`). The work folder beside `<out>` stays if the process is killed: the same call
+resumes there, and one with another recipe removes it at its end.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from llm_jax.data.curate.plan import Plan
 from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.summary import summary
 from llm_jax.data.curate.tally import Tally
+from llm_jax.data.curate.work_folder import stale_work, work_folder
 from llm_jax.data.made_before import same_or_replaceable
 from llm_jax.data.provenance import described_sources
 from llm_jax.data.sources import LeftOut, Source
@@ -48,7 +49,7 @@ from llm_jax.data.sources.local import local_files
 from llm_jax.data.tasks.workers import Workers
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.claim import only_writer
-from llm_jax.runs.files import new_folder, parents_of, short_name
+from llm_jax.runs.files import new_folder, parents_of
 from llm_jax.runs.tasks import StartTasks, Tasks
 
 LEFT_OUT_FILE = "left_out.jsonl"
@@ -154,6 +155,11 @@ def curate(
         if before := _curated_before(out, spec, fingerprint, overwrite):
             return before, True  # by a process that has just ended
         work = work_folder(out, fingerprint)
+        stale = stale_work(work)
+        for folder in stale:
+            say(
+                f"{folder} is unfinished work with other inputs or settings; it goes when this ends"
+            )
         start = partial(Workers, workers, say) if isinstance(workers, int) else workers
         tasks = partial(start, module=TASK)
         try:
@@ -164,7 +170,8 @@ def curate(
             if error.exit_code == UserError.exit_code:  # not a failure that a new start resumes
                 shutil.rmtree(work, ignore_errors=True)
             raise
-        shutil.rmtree(work)
+        for folder in (work, *stale):
+            shutil.rmtree(folder)
     return info, False
 
 
@@ -255,12 +262,6 @@ def _run(
                     tasks.submit(plan.folder, number + 1, shard)
             tasks.join()
     return count, used
-
-
-def work_folder(out: Path, fingerprint: str) -> Path:
-    """Where a curation into `out` works until it is done."""
-    real = Path(os.path.realpath(out))
-    return real.with_name(f".{short_name(real.name)}.curate-{fingerprint[:12]}")
 
 
 def _curated_before(

@@ -12,11 +12,10 @@ from typing import Any
 from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.data.curate import shards
 from llm_jax.data.provenance import FILES_FILE
-from llm_jax.data.sources import Document, LeftOut
+from llm_jax.data.sources import Document, LeftOut, walk
 from llm_jax.data.sources.hashes import file_record
 
-INFO = "curation.json"
-DOCUMENTS = "documents"
+INFO, DOCUMENTS = walk.CURATION, walk.CURATED_DOCUMENTS
 FORMAT = 2
 """Raised whenever the same inputs come to give other documents."""
 WAY_OUT = "restore it, or curate again with --overwrite"

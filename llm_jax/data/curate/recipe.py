@@ -125,4 +125,4 @@ def load_recipe(reference: str) -> Recipe:
             f"There is no recipe {reference!r}: {nearest(reference, known)} Or give a .json file."
         )
     require(path.is_file(), f"There is no recipe file {reference!r}: check the path.")
-    return read_config(path, Recipe)
+    return read_config(path, Recipe, "recipe")

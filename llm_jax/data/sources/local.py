@@ -47,8 +47,15 @@ def local_files(path: Path, left_out: LeftOut) -> Iterator[LocalFile]:
     """The file `path`, those of its folder that may be text, or those that match it if it has `*`
     and does not exist itself."""
     if "*" in str(path) and not path.exists():
-        for match in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207
-            yield from local_files(Path(match), left_out)
+        seen: set[Path] = set()
+        for match in map(Path, sorted(glob.glob(str(path), recursive=True))):  # noqa: PTH207
+            walk.refuse_curated(match)
+            if path.name == "**" and match.is_dir():
+                continue  # the files in it match too
+            for file in local_files(match, left_out):
+                if file.path not in seen:
+                    seen.add(file.path)
+                    yield file
         return
     for file in walk.files(path, left_out):
         key = file.name if file == path else file.relative_to(path).as_posix()

@@ -117,25 +117,27 @@ class RemoteFile:
 
 
 def remote_files(address: str, left_out: LeftOut) -> Iterator[RemoteFile]:
-    """The file at `address`, those that match it if it has `*`, or those of its folder that may be
-    text; in the order of their names.
+    """The file at `address`, or those of its folder that may be text; if it has `*`, the files that
+    match it and those of the folders that do. In the order of their names.
 
     Raises:
-      UserError: there is none, the address cannot be read, or a package is missing.
+      UserError: there is none, the address cannot be read, `data curate` wrote a folder of it, or a
+        package is missing.
     """
     file_system, root = _opened(address)
     with _explained(address):
         found = _listed(file_system, root, address)
     if not found:
         raise UserError(f"--input '{shown(address)}' does not exist: check the address.")
+    _refuse_curated(file_system, found)
     alone = len(found) == 1 and next(iter(found)) == root
     base = root.split("*")[0].rpartition("/")[0] if "*" in root else root
-    for path, info in sorted(found.items()):
+    for path, (info, below) in sorted(found.items()):
         if info.get("type") == "directory":
             continue
         name = shown(file_system.unstrip_protocol(path))
         key = PurePosixPath(path).name if alone else path.removeprefix(base).strip("/")
-        if not alone and not _is_read(key, name, left_out):
+        if below and not _is_read(below, name, left_out):
             continue
         size = info.get("size")
         yield RemoteFile(file_system, path, name, key, _version(info), size)
@@ -164,15 +166,54 @@ def _opened(address: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(address)
 
 
-def _listed(file_system: Any, root: str, address: str) -> dict[str, Any]:
-    """Path → what the file system says of it."""
+Found = dict[str, tuple[dict[str, Any], str]]
+"""Path → what the file system says of it, and its name below the folder that the address names;
+empty if it names the file itself, which is read whatever its suffix."""
+
+
+def _listed(file_system: Any, root: str, address: str) -> Found:
     if "*" in root:
-        return file_system.glob(root, detail=True)
+        return _matched(file_system, root)
     if ADDRESS.match(address)[1] in WEB:  # type: ignore[index]
         is_folder = root.endswith("/")
-        return file_system.find(root, detail=True) if is_folder else {root: file_system.info(root)}
-    info = file_system.info(root)
-    return {root: info} if info["type"] == "file" else file_system.find(root, detail=True)
+        info = {"type": "directory"} if is_folder else file_system.info(root)
+    else:
+        info = file_system.info(root)
+    return _below(file_system, root) if info["type"] == "directory" else {root: (info, "")}
+
+
+def _below(file_system: Any, folder: str) -> Found:
+    files = file_system.find(folder, detail=True)
+    return {path: (info, path.removeprefix(folder).strip("/")) for path, info in files.items()}
+
+
+def _matched(file_system: Any, pattern: str) -> Found:
+    """As on a disk, `*` matches no hidden name, and a folder that matches stands for its files."""
+    matches = file_system.glob(pattern, detail=True)
+    matches = {path: info for path, info in matches.items() if not _hides(path, pattern)}
+    folders = [path for path, info in matches.items() if info.get("type") == "directory"]
+    found: Found = {}
+    for folder in folders:
+        found |= _below(file_system, folder)
+    return found | {path: (info, "") for path, info in matches.items() if path not in folders}
+
+
+def _hides(path: str, pattern: str) -> bool:
+    """Whether a part of `path` that the pattern does not spell out is hidden."""
+    spelled = set(PurePosixPath(pattern).parts)
+    return any(
+        part.startswith(".") and part not in spelled for part in PurePosixPath(path).parts
+    ) and not any(part.startswith(".") and "*" in part for part in spelled)
+
+
+def _refuse_curated(file_system: Any, found: Found) -> None:
+    """Raises `UserError` if a folder of `found` is one that `data curate` wrote."""
+    folders = {path.rpartition("/")[0] for path in found}
+    for path in found:
+        folder, _, name = path.rpartition("/")
+        if name == walk.CURATION and f"{folder}/{walk.CURATED_DOCUMENTS}" in folders:
+            where = shown(file_system.unstrip_protocol(folder))
+            raise walk.curated_inside(where, "copy it to this machine and name it there")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from llm_jax.config import UserError, read_json, require_shape
-from llm_jax.data.sources.left_out import NOT_TEXT, UNREADABLE, LeftOut
+from llm_jax.data.sources.left_out import NOT_TEXT, UNREADABLE, LeftOut, printable
 from llm_jax.data.sources.unpack import COMPRESSED_SUFFIXES
 
 HTML_SUFFIXES = {".html", ".htm", ".xhtml"}
@@ -26,6 +26,8 @@ READ_SUFFIXES = (
 )
 """Suffixes of the files of a folder that are read."""
 BYTE_CODE = "__pycache__"
+CURATION, CURATED_DOCUMENTS = "curation.json", "documents"
+"""What a folder that `data curate` wrote has in it."""
 UNREAD_SUFFIXES = {".zip", ".7z", ".rar", ".lz4"}
 """Suffixes of files that may hold text, in a form that is not read."""
 
@@ -52,6 +54,9 @@ def files(path: Path, left_out: LeftOut) -> Iterator[Path]:
 
     Links to folders are followed. A folder that has been read before, as in a loop of links, is
     skipped; folders are told apart by device and inode.
+
+    Raises:
+      UserError: `data curate` wrote one of the folders inside.
     """
     if not path.is_dir():
         yield path
@@ -71,6 +76,8 @@ def files(path: Path, left_out: LeftOut) -> Iterator[Path]:
             left_out.skip("folder that was read before", str(folder))
             continue
         seen.add((status.st_dev, status.st_ino))
+        if folder != path:
+            refuse_curated(folder)
         subfolders = []
         saved = _saved_by_datasets(entries)
         for entry in entries:
@@ -100,6 +107,31 @@ def _saved_by_datasets(entries: list[os.DirEntry[str]]) -> set[str] | None:
     except UserError:
         return None
     return {file["filename"] for file in state["_data_files"]}
+
+
+def refuse_curated(folder: Path) -> None:
+    """Raises `UserError` if `data curate` wrote `folder`, which is read as a part of another."""
+    if (folder / CURATED_DOCUMENTS).is_dir() and _is_curation(folder / CURATION):
+        raise curated_inside(str(folder), "name it as an --input of its own")
+
+
+def curated_inside(folder: str, way_out: str) -> UserError:
+    """The refusal of a `folder` that `data curate` wrote, and that would be read as plain text."""
+    return UserError(
+        f"{printable(folder)} holds curated documents, with licences and classes of their own, "
+        f"which would be lost inside of another source: {way_out}, or move it elsewhere."
+    )
+
+
+def _is_curation(file: Path) -> bool:
+    """Whether it is the record of `data curate`, and not another file of that name."""
+    if not file.is_file():
+        return False
+    try:
+        require_shape(read_json(file), {"fingerprint": str, "recipe": dict, "shards": list})
+    except UserError:
+        return False
+    return True
 
 
 def _kind(entry: os.DirEntry[str], left_out: LeftOut) -> str:
