@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax.attention.blockwise import blockwise_attention
-from llm_jax.attention.mask import Attend, Cache, Mask, Scores, visible
+from llm_jax.attention.mask import Attend, Cache, Latent, Mask, Scores, visible
 from llm_jax.attention.reference import reference_attention
 from llm_jax.attention.ring import split_attention
 from llm_jax.attention.splash import gathered_splash_attention, splash_attention, splash_refusal
@@ -85,6 +85,13 @@ def _refusal(
         )
     if scores.softcap is not None:
         return "cuDNN's attention has no soft-cap on scores (model.attn_softcap)"
+    if scores.sinks:
+        return "cuDNN's attention has no attention sinks (model.attn_sinks)"
+    if scores.value_dim not in (None, scores.head_dim):
+        return (
+            "cuDNN's attention needs values of the size of keys, not model.latent.value_dim = "
+            f"{scores.value_dim} beside model.head_dim = {scores.head_dim}"
+        )
     return None
 
 
@@ -111,8 +118,11 @@ def _attend(
     v_BTKH: jax.Array,
     mask: Mask,
     cache: Cache,
+    sinks_N: jax.Array | None = None,
+    latent: Latent | None = None,
 ) -> tuple[jax.Array, Cache]:
-    return implementation(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores), cache
+    """`Attend` without a cache, so that `latent` is not needed."""
+    return implementation(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, sinks_N), cache
 
 
 def _visible(mask: Mask, segments_BT: jax.Array) -> jax.Array:
@@ -120,11 +130,12 @@ def _visible(mask: Mask, segments_BT: jax.Array) -> jax.Array:
     return visible(mask, segments_BT, everything, everything)
 
 
-def _reference(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores):
-    return reference_attention(q_BTNH, k_BTKH, v_BTKH, _visible(mask, segments_BT), scores)
+def _reference(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, sinks_N=None):
+    seen_BTS = _visible(mask, segments_BT)
+    return reference_attention(q_BTNH, k_BTKH, v_BTKH, seen_BTS, scores, sinks_N)
 
 
-def _cudnn(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores):
+def _cudnn(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, sinks_N=None):
     B, T, *_ = q_BTNH.shape
     return jax.nn.dot_product_attention(
         q_BTNH,
@@ -146,4 +157,5 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     GATHER: functools.partial(split_attention, kind="gather"),
     GATHERED_SPLASH: gathered_splash_attention,
 }
-"""Name → f(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores) -> out_BTNH, all of one function."""
+"""Name → f(q_BTNH, k_BTKH, v_BTKV, segments_BT, mask, scores, sinks_N=None) -> out_BTNV, all of one
+function. The choice refuses sinks where a kernel has none."""

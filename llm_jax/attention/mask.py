@@ -48,6 +48,10 @@ class Scores(NamedTuple):
     """Factor on q·k."""
     softcap: float | None = None
     """Scores become softcap·tanh(scores/softcap) (Gemma 2, §2); None: no soft-cap."""
+    value_dim: int | None = None
+    """Size of a value, where it is not that of a key (multi-head latent attention)."""
+    sinks: bool = False
+    """Whether each head has an attention sink, one more term in the softmax's denominator."""
 
     def of(self, products: jax.Array) -> jax.Array:
         """The scores for these q·k."""
@@ -62,8 +66,30 @@ class Scores(NamedTuple):
 
 Cache = Any
 """What an `Attend` keeps between calls for one layer; None in training."""
-Attend = Callable[[jax.Array, jax.Array, jax.Array, Mask, Cache], tuple[jax.Array, Cache]]
-"""attend(q_BTNH, k_BSKH, v_BSKH, mask, cache) -> (out_BTNH, cache)."""
+
+
+class Latent(NamedTuple):
+    """Keys and values in compressed form, for a cache (DeepSeek-V2, 2024, §2.1).
+
+    Queries that have absorbed the matrix which expands keys meet the compressed rows themselves, as
+    if all heads shared one key and one value.
+    """
+
+    rows_BTR: jax.Array
+    """What each position keeps: its latent, then the rotary key that all heads share."""
+    width: int
+    """Width of the latent: the first columns of a row, which are its value too."""
+    absorb: Callable[[jax.Array], jax.Array]
+    """Queries of heads (B, T, N, H) → queries of rows (B, T, N, R)."""
+    expand: Callable[[jax.Array], jax.Array]
+    """Weighted means of latents (B, T, N, width) → outputs of heads (B, T, N, V)."""
+
+
+Attend = Callable[..., tuple[jax.Array, Cache]]
+"""attend(q_BTNH, k_BSKH, v_BSKV, mask, cache, sinks_N=None, latent=None) -> (out_BTNV, cache).
+
+`sinks_N`: float32 score of each head's attention sink. `latent`: the same keys and values,
+compressed; a cache keeps them in place of `k` and `v`."""
 
 
 def visible(mask: Mask, segments_BT: jax.Array, queries: slice, keys: slice) -> jax.Array:

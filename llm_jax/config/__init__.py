@@ -30,8 +30,10 @@ from llm_jax.config.jsonfile import (
     read_text,
     require_shape,
 )
+from llm_jax.config.latent import LatentConfig
 from llm_jax.config.mixture import Amount, MixtureConfig, MixtureSource, MixtureStage
-from llm_jax.config.model import Llama3Rope, ModelConfig, MoeConfig, YarnRope
+from llm_jax.config.model import Llama3Rope, ModelConfig, YarnRope
+from llm_jax.config.moe import MoeConfig
 from llm_jax.config.run import RunConfig, check_vocabulary
 from llm_jax.config.training import (
     CheckpointConfig,
@@ -50,6 +52,7 @@ __all__ = [
     "DataConfig",
     "EncoderConfig",
     "EvalConfig",
+    "LatentConfig",
     "Llama3Rope",
     "MixtureConfig",
     "MixtureSource",

@@ -8,6 +8,8 @@ from typing import Literal
 
 from llm_jax.config.errors import positive, require
 from llm_jax.config.extensions import check_name
+from llm_jax.config.latent import LatentConfig
+from llm_jax.config.moe import MoeConfig
 
 MOST_LAYERS = 10_000
 """Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
@@ -69,57 +71,6 @@ def _check_rope_scaling(scaling: Llama3Rope | YarnRope, low: str, high: str) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoeConfig:
-    """Mixture of experts in place of the MLP: a router sends each token to `top_k` of `experts`."""
-
-    experts: int
-    """Routed experts per layer."""
-    top_k: int
-    """Experts per token."""
-    d_ff: int
-    """Width of one expert. `model.d_ff` is the width of layers without experts."""
-    shared_d_ff: int = 0
-    """Total width of the shared experts, which see every token (DeepSeekMoE, Dai et al. 2024).
-    0: no shared experts."""
-    router: Literal["softmax", "sigmoid"] = "softmax"
-    """Turns scores into affinities: `softmax` over all experts, or a `sigmoid` for each expert
-    (DeepSeek-V3)."""
-    renormalise: bool = True
-    """Divide the affinities of the chosen experts by their sum."""
-    scale: float = 1.0
-    """Factor on the output of the routed experts (DeepSeek-V2)."""
-    dense_layers: int = 0
-    """Number of first layers that keep the dense MLP."""
-    every: int = 1
-    """After the first `dense_layers`, the last layer of each group of `every` has experts
-    (GLaM: 2)."""
-    capacity_factor: float | None = None
-    """Most assignments that an expert takes from one sequence, relative to an even share. The rest
-    are dropped and counted. None: nothing is dropped."""
-    balance_loss: float = 0.0
-    """Weight of the load-balancing loss (Switch Transformer, Fedus et al. 2022, eq. 4)."""
-    balance_rate: float = 0.0
-    """Step size of the bias that balances the experts without a loss (Wang et al. 2024;
-    DeepSeek-V3: 0.001). 0: no bias."""
-    z_loss: float = 0.0
-    """Weight of the squared log partition function, (log Z)², of the router's scores (ST-MoE, Zoph
-    et al. 2022)."""
-
-    def __post_init__(self) -> None:
-        positive("model.moe", self, "experts", "top_k", "d_ff", "scale", "every")
-        require(
-            self.top_k <= self.experts,
-            f"model.moe.top_k is {self.top_k}, more than model.moe.experts = {self.experts}: "
-            "choose fewer.",
-        )
-        for name in ("shared_d_ff", "dense_layers", "balance_loss", "balance_rate", "z_loss"):
-            value = getattr(self, name)
-            require(0 <= value < math.inf, f"model.moe.{name} is {value}: it must not be negative.")
-        if self.capacity_factor is not None:
-            positive("model.moe", self, "capacity_factor")
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The architecture of a decoder-only Transformer. Llama, Qwen, Gemma, Mistral and GPT-2 are
     values of this class, not subclasses. How it is executed (dtype, remat …) is `ComputeConfig`.
@@ -144,9 +95,9 @@ class ModelConfig:
     max_seq_len: int
     """Longest context of the model, in tokens: the size of learned positions, and Hugging Face's
     `max_position_embeddings`."""
-    activation: Literal["swiglu", "geglu", "gelu", "gelu_exact"] = "swiglu"
+    activation: Literal["swiglu", "geglu", "clamped_swiglu", "gelu", "gelu_exact"] = "swiglu"
     """`gelu` is GPT-2's MLP: two matrices and the tanh GELU. `gelu_exact`: the same with
-    the GELU of the error function. The others are gated."""
+    the GELU of the error function. The others are gated; `clamped_swiglu` is gpt-oss's."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     """Kind of normalisation."""
     norm_eps: float = 1e-5
@@ -165,7 +116,7 @@ class ModelConfig:
     """Frequency scaling for a longer context than that of pretraining."""
     biases: tuple[Literal["qkv", "out", "mlp"], ...] = ()
     """Which matrices have biases: `qkv` queries, keys and values; `out` the attention's output;
-    `mlp` those of the MLP. In this order."""
+    `mlp` those of the MLP, of experts and of their router. In this order."""
     attention_init: Literal["normal", "induction"] = "normal"
     """`induction` starts the model with an induction head, so that a small model learns to copy
     early (`models/decoder/induction.py`). It requires RoPE, biases `qkv` and `qk_norm`."""
@@ -185,6 +136,11 @@ class ModelConfig:
     """Repeated over the layers: L local (sliding window), G global. Used with `sliding_window`."""
     moe: MoeConfig | None = None
     """Experts in place of the MLP. None: every layer is dense."""
+    latent: LatentConfig | None = None
+    """Multi-head latent attention in place of keys and values of their own. None: as Llama."""
+    attn_sinks: bool = False
+    """Each head has a learned score that joins its softmax's denominator, so that it can attend to
+    nothing (gpt-oss, Agarwal et al. 2025; StreamingLLM, Xiao et al. 2024)."""
 
     def __post_init__(self) -> None:
         check_name("model.kind", self.kind)
@@ -245,9 +201,24 @@ class ModelConfig:
                 f"{self.moe.every}, so none of the {self.num_layers} layers has experts: lower "
                 "one of them.",
             )
+
+        if self.latent is not None:
+            self._check_latent(self.latent)
+
+    def _check_latent(self, latent: LatentConfig) -> None:
+        require(
+            latent.rope_dim < self.head_dim,
+            f"model.latent.rope_dim is {latent.rope_dim}: it must be less than model.head_dim = "
+            f"{self.head_dim}, of which it is the rotated part.",
+        )
+        wanted = {
+            "num_kv_heads": self.num_heads, "positions": "rope", "qk_norm": False,
+            "qkv_bias": False, "out_bias": False, "attention_init": "normal",
+        }  # fmt: skip
+        for name, value in wanted.items():
             require(
-                not self.mlp_bias,
-                "model.biases has 'mlp', but experts have no biases: remove it.",
+                getattr(self, name) == value,
+                f"model.latent requires model.{name} = {value!r}, not {getattr(self, name)!r}.",
             )
 
     @property
@@ -277,7 +248,17 @@ class ModelConfig:
     @property
     def gated(self) -> bool:
         """Whether the MLP has a gate, a third matrix."""
-        return self.activation in ("swiglu", "geglu")
+        return self.activation in ("swiglu", "geglu", "clamped_swiglu")
+
+    @property
+    def rotary_dim(self) -> int:
+        """Numbers of each head that are rotated."""
+        return self.latent.rope_dim if self.latent else self.head_dim
+
+    @property
+    def value_dim(self) -> int:
+        """Size of one value."""
+        return self.latent.value_dim if self.latent else self.head_dim
 
     @property
     def windows(self) -> tuple[int | None, ...]:

@@ -83,6 +83,8 @@ def _present(config: RunConfig, field: str) -> bool:
     """Whether the model has a parameter with the size of that field."""
     if field == "model.d_ff":
         return not all(config.model.moe_layers)
+    if field.startswith("model.latent."):
+        return config.model.latent is not None
     return config.model.moe is not None or not field.startswith("model.moe.")
 
 
@@ -93,6 +95,8 @@ SPLIT_FIELDS = (
     ("model.num_kv_heads", "kv_heads"),
     ("model.d_ff", "mlp"),
     ("model.d_model", "embed"),
+    ("model.latent.kv_rank", "embed"),
+    ("model.latent.q_rank", "embed"),
     ("model.moe.experts", "experts"),
     ("model.moe.d_ff", "expert_mlp"),
     ("model.moe.shared_d_ff", "mlp"),

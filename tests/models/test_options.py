@@ -13,6 +13,7 @@ from tiny import compute_config, model_config, packed_batch, parameters, relativ
 
 from llm_jax.config import (
     ComputeConfig,
+    LatentConfig,
     Llama3Rope,
     ModelConfig,
     MoeConfig,
@@ -52,7 +53,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sliding_window": {"sliding_window": 2},
     "moe": {"moe": MoeConfig(experts=4, top_k=2, d_ff=32, shared_d_ff=16, balance_rate=0.1)},
     "window_pattern": {"sliding_window": 2, "window_pattern": "LG"},
-}
+    "clamped_swiglu": {"activation": "clamped_swiglu"},
+    "expert_biases": {"moe": MoeConfig(experts=4, top_k=2, d_ff=32), "biases": ("mlp",)},
+    "groups": {"moe": MoeConfig(experts=8, top_k=2, d_ff=16, groups=4, top_groups=2)},
+    "latent": {
+        "latent": LatentConfig(kv_rank=16, q_rank=24, rope_dim=4, value_dim=6), "num_kv_heads": 8,
+    },
+    "attn_sinks": {"attn_sinks": True},
+}  # fmt: skip
 PLAIN = {f: v for f, v in vars(BASE).items() if isinstance(v, int) and not isinstance(v, bool)}
 
 
@@ -102,6 +110,8 @@ def test_option_changes_the_output_and_all_its_parameters_learn(option: str) -> 
         ),
         pytest.param(("geglu", "post_norm", "norm_plus_one", "window_pattern"), id="gemma"),
         pytest.param(("qk_norm", "yarn_rope", "tie_embeddings"), id="qwen"),
+        pytest.param(("latent", "groups", "yarn_rope"), id="deepseek"),
+        pytest.param(("attn_sinks", "expert_biases", "clamped_swiglu", "qk_norm"), id="gpt_oss"),
     ],
 )
 def test_options_together(options: tuple[str, ...]) -> None:

@@ -112,9 +112,11 @@ def project(x: jax.Array, unembed_DV: jax.Array, softcap: float | None) -> jax.A
 class Norm(nnx.Module):
     """RMSNorm (Zhang & Sennrich 2019) or LayerNorm, computed in float32."""
 
-    def __init__(self, config: ModelConfig, size: int, kind: str | None = None):
+    def __init__(
+        self, config: ModelConfig, size: int, kind: str | None = None, eps: float | None = None
+    ):
         self.kind = kind or config.norm
-        self.eps = config.norm_eps
+        self.eps = eps or config.norm_eps
         self.plus_one = config.norm_plus_one
         start = jnp.zeros if self.plus_one else jnp.ones
         self.scale = nnx.Param(start((size,), jnp.float32), spec=Spec(("norm",), "vector"))
@@ -154,6 +156,8 @@ class Attention(nnx.Module):
         if config.qk_norm:
             self.q_norm = Norm(config, H, "rmsnorm")
             self.k_norm = Norm(config, H, "rmsnorm")
+        if config.attn_sinks:
+            self.sinks = zeros((N,), ("heads",))
 
     def __call__(
         self, x_BTD: jax.Array, shared: Shared, mask: Mask, cache: Cache
@@ -174,7 +178,8 @@ class Attention(nnx.Module):
         q_BTNH = constrain(q_BTNH, "batch", "length", "heads", "head_dim")
         k_BTKH = constrain(k_BTKH, "batch", "length", "kv_heads", "head_dim")
         v_BTKH = constrain(v_BTKH, "batch", "length", "kv_heads", "head_dim")
-        out_BTNH, cache = shared.attend(q_BTNH, k_BTKH, v_BTKH, mask, cache)
+        sinks_N = self.sinks[...] if config.attn_sinks else None
+        out_BTNH, cache = shared.attend(q_BTNH, k_BTKH, v_BTKH, mask, cache, sinks_N)
         w_nD = self.o[...].reshape(-1, config.d_model).astype(dtype)
         out_BTD = shared.matmul(out_BTNH.reshape(*x_BTD.shape[:2], -1), w_nD)
         if config.out_bias:
@@ -194,6 +199,21 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
 }
 """`model.activation` → the function of the gate, or of the only projection without a gate."""
+CLAMP, SLOPE = 7.0, 1.702
+"""Constants of `clamped_swiglu` (gpt-oss, Agarwal et al. 2025; the slope is GELU's approximation by
+Hendrycks & Gimpel 2016)."""
+
+
+def gated(activation: str, gate: jax.Array, up: jax.Array) -> jax.Array:
+    """Product of the two halves of a gated MLP, of one shape and dtype.
+
+    Args:
+      activation: `model.activation`.
+    """
+    if activation != "clamped_swiglu":
+        return ACTIVATIONS[activation](gate) * up
+    gate, up = jnp.minimum(gate, CLAMP), jnp.clip(up, -CLAMP, CLAMP)
+    return gate * jax.nn.sigmoid(SLOPE * gate) * (up + 1)
 
 
 class Mlp(nnx.Module):
@@ -218,11 +238,10 @@ class Mlp(nnx.Module):
         """Output, (B, T, D) in the dtype of `x_BTD`."""
         config, dtype = self.config, x_BTD.dtype
         h_BTF = self._project(x_BTD, "up", matmul)
-        activate = ACTIVATIONS[config.activation]
         if config.gated:
-            h_BTF = activate(self._project(x_BTD, "gate", matmul)) * h_BTF
+            h_BTF = gated(config.activation, self._project(x_BTD, "gate", matmul), h_BTF)
         else:
-            h_BTF = activate(h_BTF)
+            h_BTF = ACTIVATIONS[config.activation](h_BTF)
         h_BTF = constrain(h_BTF, "batch", "length", "mlp")
         out_BTD = matmul(h_BTF, self.down[...].astype(dtype))
         return out_BTD + self.down_bias[...].astype(dtype) if config.mlp_bias else out_BTD

@@ -12,9 +12,9 @@ from llm_jax.config import Llama3Rope, ModelConfig, YarnRope
 
 
 def inverse_frequencies(config: ModelConfig) -> tuple[np.ndarray, float]:
-    """Frequency of each rotated pair in radians per token, (H/2,) float32, and the factor on sin
-    and cos (1, except with YaRN)."""
-    H = config.head_dim
+    """Frequency of each rotated pair in radians per token, (R/2,) float32 for the R rotated
+    entries of a head, and the factor on sin and cos (1, except with YaRN)."""
+    H = config.rotary_dim
     freqs = config.rope_theta ** -(np.arange(0, H, 2, dtype=np.float64) / H)
     scaling = config.rope_scaling
     if isinstance(scaling, Llama3Rope):

@@ -18,7 +18,8 @@ from llm_jax.parallel.platform import platform
 def scores(config: ModelConfig) -> Scores:
     """How attention computes its scores."""
     scale = config.attn_scale or 1 / math.sqrt(config.head_dim)
-    return Scores(config.head_dim, scale, config.attn_softcap)
+    value_dim = config.latent.value_dim if config.latent else None
+    return Scores(config.head_dim, scale, config.attn_softcap, value_dim, config.attn_sinks)
 
 
 def packed_attend(config: ModelConfig, context: Context, segments_BT: jax.Array) -> Attend:

@@ -7,6 +7,7 @@ from flax import nnx
 
 from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ModelConfig
+from llm_jax.models.common.latent import LatentAttention
 from llm_jax.models.common.layers import Attention, Mlp, Norm, Shared
 from llm_jax.models.common.moe import Moe, Routing
 from llm_jax.parallel.mesh import constrain
@@ -18,7 +19,7 @@ class Block(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, experts: bool = False):
         self.post_norm, self.experts = config.post_norm, experts
         self.attn_norm = Norm(config, config.d_model)
-        self.attn = Attention(config, rngs)
+        self.attn = (LatentAttention if config.latent else Attention)(config, rngs)
         self.mlp_norm = Norm(config, config.d_model)
         if experts:
             self.moe = Moe(config, rngs)
