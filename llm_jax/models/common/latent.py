@@ -55,19 +55,19 @@ class LatentAttention(nnx.Module):
         """Output, (B, T, D) in the dtype of `x_BTD`, and the updated cache."""
         config, dtype, matmul = self.config, x_BTD.dtype, shared.matmul
         assert shared.rope is not None
-        rotated = config.head_dim - self.latent.rope_dim
+        plain = config.head_dim - self.latent.rope_dim
         q_BTNH = self._queries(x_BTD, matmul)
-        q_BTNr = apply_rope(q_BTNH[..., rotated:], shared.rope)
-        q_BTNH = jnp.concatenate([q_BTNH[..., :rotated], q_BTNr], axis=-1)
+        q_BTNr = apply_rope(q_BTNH[..., plain:], shared.rope)
+        q_BTNH = jnp.concatenate([q_BTNH[..., :plain], q_BTNr], axis=-1)
         latent_BTR = self.kv_norm(matmul(x_BTD, self.kv_down[...].astype(dtype)))
         k_BT1r = matmul(x_BTD, self.k_rope[...].astype(dtype))[:, :, None]
         k_BT1r = apply_rope(k_BT1r, shared.rope)
         up_BTNU = _heads(latent_BTR, self.kv_up, matmul)
         k_BTNr = jnp.broadcast_to(k_BT1r, (*up_BTNU.shape[:3], k_BT1r.shape[-1]))
-        k_BTNH = jnp.concatenate([up_BTNU[..., :rotated], k_BTNr], axis=-1)
+        k_BTNH = jnp.concatenate([up_BTNU[..., :plain], k_BTNr], axis=-1)
         q_BTNH = constrain(q_BTNH, "batch", "length", "heads", "head_dim")
         k_BTNH = constrain(k_BTNH, "batch", "length", "kv_heads", "head_dim")
-        v_BTNV = constrain(up_BTNU[..., rotated:], "batch", "length", "kv_heads", "head_dim")
+        v_BTNV = constrain(up_BTNU[..., plain:], "batch", "length", "kv_heads", "head_dim")
         sinks_N = self.sinks[...] if config.attn_sinks else None
         compressed = self._compressed(jnp.concatenate([latent_BTR, k_BT1r[:, :, 0]], axis=-1))
         out_BTNV, cache = shared.attend(q_BTNH, k_BTNH, v_BTNV, mask, cache, sinks_N, compressed)
@@ -81,15 +81,15 @@ class LatentAttention(nnx.Module):
 
     def _compressed(self, rows_BTR: jax.Array) -> Latent:
         """The cache's form of keys and values; what is not used of it is not computed."""
-        rotated = self.config.head_dim - self.latent.rope_dim
+        plain = self.config.head_dim - self.latent.rope_dim
         up_RNU = self.kv_up[...].astype(rows_BTR.dtype)
 
         def absorb(q_BTNH: jax.Array) -> jax.Array:
-            q_BTNR = jnp.einsum("BTNh,RNh->BTNR", q_BTNH[..., :rotated], up_RNU[..., :rotated])
-            return jnp.concatenate([q_BTNR, q_BTNH[..., rotated:]], axis=-1)
+            q_BTNR = jnp.einsum("BTNh,RNh->BTNR", q_BTNH[..., :plain], up_RNU[..., :plain])
+            return jnp.concatenate([q_BTNR, q_BTNH[..., plain:]], axis=-1)
 
         def expand(mean_BTNR: jax.Array) -> jax.Array:
-            return jnp.einsum("BTNR,RNV->BTNV", mean_BTNR, up_RNU[..., rotated:])
+            return jnp.einsum("BTNR,RNV->BTNV", mean_BTNR, up_RNU[..., plain:])
 
         return Latent(rows_BTR, self.latent.kv_rank, absorb, expand)
 
