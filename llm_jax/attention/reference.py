@@ -15,6 +15,7 @@ def reference_attention(
     mask_BTS: jax.Array,
     scores: Scores,
     sinks_N: jax.Array | None = None,
+    distance_BTS: jax.Array | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention with all T x S scores; softmax in float32.
 
@@ -22,6 +23,7 @@ def reference_attention(
       q_BTNH, k_BSKH, v_BSKV: queries, keys and values in one dtype; K divides N.
       mask_BTS: bool, True where a query sees a key; B may be 1.
       sinks_N: float32 score of each head's sink, a key whose value is zero.
+      distance_BTS: query's position − key's position; B may be 1. Needed if `scores` has `slopes`.
 
     Returns:
       (B, T, N, V) in the dtype of `q_BTNH`.
@@ -32,6 +34,8 @@ def reference_attention(
     scores_BKGTS = scores.of(
         jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32)
     )
+    if distance_BTS is not None:
+        scores_BKGTS -= scores.fall(distance_BTS, K)
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, MASKED)
     if sinks_N is None:
         probs_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1)

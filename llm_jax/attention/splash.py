@@ -50,6 +50,8 @@ def splash_refusal(scores: Scores, seq_len: int) -> str | None:
             "splash attention needs a model.latent.value_dim that is a multiple of 64, not "
             f"{scores.value_dim}"
         )
+    if scores.slopes is not None:
+        return "splash attention has no ALiBi (model.positions)"
     return None
 
 

@@ -32,28 +32,31 @@ def parameters(model: ModelConfig) -> dict[str, int]:
     attention: the matrices of `attention_matrices`, L times. mlp: 3·D·F (gated) or 2·D·F for each
     dense layer. experts: the same for each expert of each layer with experts. router: D·E, E for
     the balancing bias, D for the gate of shared experts. biases: those of matrices, and sinks.
-    qk_norm: of queries and keys, or of latents. unembedding: 0 if tied.
+    qk_norm: of queries and keys, or of latents. activation: two numbers of each xIELU. unembedding:
+    0 if tied.
     """
     require_counted(model)
     m, moe = model, model.moe
     sparse = sum(m.moe_layers)
     matrices = 3 if m.gated else 2
-    norm = m.d_model * (2 if m.norm == "layernorm" else 1)
-    qk_norm = 2 * m.head_dim if m.qk_norm else 0
-    if m.latent:
-        qk_norm = m.latent.kv_rank + (m.latent.q_rank or 0)
+    vectors = 2 if m.norm == "layernorm" and m.norm_weights == "all" else 1
+    norm = 0 if m.norm_weights == "none" else m.d_model * vectors
+    before = 0 if not m.pre_norm else 1 if m.parallel_block == "one_norm" else 2
     return {
         "embedding": m.vocab_size * m.d_model,
-        "positions": m.max_seq_len * m.d_model if m.positions == "learned" else 0,
+        "positions": (m.max_seq_len + m.position_offset) * m.d_model
+        if m.positions == "learned"
+        else 0,
         "attention": m.num_layers * sum(a * b for a, b in attention_matrices(m)),
         "mlp": (m.num_layers - sparse) * matrices * m.d_model * m.d_ff,
         "experts": sparse * matrices * m.d_model * moe.experts * moe.d_ff if moe else 0,
         "shared_experts": sparse * matrices * m.d_model * moe.shared_d_ff if moe else 0,
         "router": sparse * _router(m),
         "biases": _biases(m),
-        "norms": m.num_layers * 2 * norm + norm,
+        "norms": (m.num_layers * before + 1 + m.embed_norm) * norm,
         "post_norms": m.num_layers * 2 * norm if m.post_norm else 0,
-        "qk_norm": m.num_layers * qk_norm,
+        "qk_norm": m.num_layers * _inner_norms(m) if m.norm_weights != "none" else 0,
+        "activation": (m.num_layers - sparse) * 2 if m.activation == "xielu" else 0,
         "unembedding": 0 if m.tie_embeddings else m.d_model * m.vocab_size,
     }
 
@@ -80,6 +83,14 @@ def attention_matrices(model: ModelConfig) -> list[tuple[int, int]]:
             (latent.kv_rank, expanded),
         ]
     return [*inner, (out_width, m.d_model)]
+
+
+def _inner_norms(m: ModelConfig) -> int:
+    """Values of one layer's norms of queries and keys, or of latents."""
+    if m.latent:
+        return m.latent.kv_rank + (m.latent.q_rank or 0)
+    heads = 2 if m.qk_norm_over == "head" else m.num_heads + m.num_kv_heads
+    return heads * m.head_dim if m.qk_norm else 0
 
 
 def _router(m: ModelConfig) -> int:

@@ -76,8 +76,10 @@ def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
         new = _kept(k_B1KH, v_B1KV, latent)
         cache = {name: cache[name].at[rows, position_B].set(new[name][:, 0]) for name in new}
         slots = jax.tree.leaves(cache)[0].shape[1]
-        seen_B1S = mask.sees(position_B[:, None] - jnp.arange(slots))[:, None]
-        how = (seen_B1S, scores(config), sinks_N)
+        distance_B1S = (position_B[:, None] - jnp.arange(slots))[:, None]
+        rule = scores(config)
+        far = None if rule.slopes is None else distance_B1S
+        how = (mask.sees(distance_B1S), rule, sinks_N, far)
         if latent is None:
             return reference_attention(q_B1NH, cache["k"], cache["v"], *how), cache
         k_BS1R = cache["latent"][:, :, None]

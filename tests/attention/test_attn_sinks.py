@@ -70,7 +70,7 @@ def reference(args: tuple[Any, ...], how: Scores) -> Any:
 
 
 def test_blocks_and_reference_are_the_equation() -> None:
-    args, how = inputs(30, 8, 12), Scores(8, 0.3, None, 12, True)
+    args, how = inputs(30, 8, 12), Scores(8, 0.3, value_dim=12, sinks=True)
     plain, plain_grads = reference(args, how)
     assert relative_error(plain, by_definition(*args, how)) < 1e-6
     blocks, block_grads = value_and_gradients(
@@ -85,7 +85,7 @@ def test_blocks_and_reference_are_the_equation() -> None:
 
 @pytest.mark.parametrize("kind", ["ring", pytest.param("gather", marks=pytest.mark.slow)])
 def test_a_split_length_is_the_equation(kind: Any) -> None:
-    args, how = inputs(32, 8, 12), Scores(8, 0.3, None, 12, True)
+    args, how = inputs(32, 8, 12), Scores(8, 0.3, value_dim=12, sinks=True)
     order = zigzag(32, 4)
 
     def split(q: Any, k: Any, v: Any, sinks: Any) -> Any:
@@ -102,7 +102,7 @@ def test_a_split_length_is_the_equation(kind: Any) -> None:
 def test_splash_is_the_equation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel is interpreted, in blocks of which one of four is empty; also over a mesh."""
     monkeypatch.setattr(splash, "BLOCKS", (128,))
-    args, how = inputs(256, 64, 128), Scores(64, 0.125, None, 128, True)
+    args, how = inputs(256, 64, 128), Scores(64, 0.125, value_dim=128, sinks=True)
     wanted = reference(args, how)
 
     def path(q: Any, k: Any, v: Any, sinks: Any) -> Any:

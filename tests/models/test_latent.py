@@ -12,15 +12,15 @@ from flax import nnx
 from tiny import model_config, parameters, relative_error
 
 from llm_jax.attention.choose import Choice, attend_by
-from llm_jax.attention.mask import Mask
 from llm_jax.config import ConfigError, LatentConfig
 from llm_jax.facts.counts import cache_values
 from llm_jax.infer.kv_cache import empty_cache
 from llm_jax.models.common.layers import Shared
-from llm_jax.models.common.rope import rope_table
+from llm_jax.models.common.rope import rotations
 from llm_jax.models.common.stack import declare
 from llm_jax.models.decoder.attend import scores
 from llm_jax.models.decoder.block import Block
+from llm_jax.models.decoder.transformer import DECODER
 
 LATENT = LatentConfig(kv_rank=16, q_rank=24, rope_dim=4, value_dim=6)
 MODEL = model_config(num_kv_heads=8, head_dim=12, latent=LATENT)
@@ -66,8 +66,9 @@ def test_it_is_the_equations() -> None:
     @jax.jit
     def attention(block: Any, x_BTD: jax.Array) -> jax.Array:
         attend = attend_by(Choice("blockwise"), scores(MODEL), segments)
-        shared = Shared(attend, rope_table(MODEL, positions))
-        return nnx.merge(graphdef, block).attn(x_BTD, shared, Mask(), None)[0]
+        shared = Shared(attend, rotations(MODEL, positions))
+        mask = DECODER.layout(MODEL).layers[0].mask
+        return nnx.merge(graphdef, block).attn(x_BTD, shared, mask, None)[0]
 
     found = attention(block, jnp.asarray(x_BTD))
     assert relative_error(found, by_definition(block["attn"], x_BTD.astype(np.float64))) < 1e-5

@@ -38,11 +38,11 @@ class LatentAttention(nnx.Module):
         heads = ("embed", "heads", "head_dim")
         if latent.q_rank is not None:
             self.q_down = normal(rngs, (D, latent.q_rank), ("embed", "latent"), std)
-            self.q_norm = Norm(config, latent.q_rank, "rmsnorm", EPS)
+            self.q_norm = Norm(config, latent.q_rank, "rmsnorm", eps=EPS)
         self.q = normal(rngs, (latent.q_rank or D, N, H), heads, std)
         self.kv_down = normal(rngs, (D, R), ("embed", "latent"), std)
         self.k_rope = normal(rngs, (D, r), ("embed", "latent"), std)
-        self.kv_norm = Norm(config, R, "rmsnorm", EPS)
+        self.kv_norm = Norm(config, R, "rmsnorm", eps=EPS)
         self.kv_up = normal(rngs, (R, N, H - r + V), heads, std)
         out_std = std / math.sqrt(2 * config.num_layers)
         self.o = normal(rngs, (N, V, D), ("heads", "head_dim", "embed"), out_std)
@@ -54,14 +54,14 @@ class LatentAttention(nnx.Module):
     ) -> tuple[jax.Array, Cache]:
         """Output, (B, T, D) in the dtype of `x_BTD`, and the updated cache."""
         config, dtype, matmul = self.config, x_BTD.dtype, shared.matmul
-        assert shared.rope is not None
         plain = config.head_dim - self.latent.rope_dim
         q_BTNH = self._queries(x_BTD, matmul)
-        q_BTNr = apply_rope(q_BTNH[..., plain:], shared.rope)
-        q_BTNH = jnp.concatenate([q_BTNH[..., :plain], q_BTNr], axis=-1)
         latent_BTR = self.kv_norm(matmul(x_BTD, self.kv_down[...].astype(dtype)))
         k_BT1r = matmul(x_BTD, self.k_rope[...].astype(dtype))[:, :, None]
-        k_BT1r = apply_rope(k_BT1r, shared.rope)
+        if shared.rope is not None and mask.rotation is not None:
+            rope = shared.rope[mask.rotation].keys
+            q_BTNr, k_BT1r = apply_rope(q_BTNH[..., plain:], rope), apply_rope(k_BT1r, rope)
+            q_BTNH = jnp.concatenate([q_BTNH[..., :plain], q_BTNr], axis=-1)
         up_BTNU = _heads(latent_BTR, self.kv_up, matmul)
         k_BTNr = jnp.broadcast_to(k_BT1r, (*up_BTNU.shape[:3], k_BT1r.shape[-1]))
         k_BTNH = jnp.concatenate([up_BTNU[..., :plain], k_BTNr], axis=-1)
