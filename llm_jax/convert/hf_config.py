@@ -61,18 +61,31 @@ def from_hf(raw: dict[str, Any], *, compared: bool = False) -> ModelConfig:
     return config
 
 
+def quant_method(raw: dict[str, Any]) -> str | None:
+    """The kind of quantised weights that a config.json names; None: they are not quantised."""
+    found = raw.get("quantization_config")
+    if not found:
+        return None
+    return str(found.get("quant_method")) if isinstance(found, dict) else repr(found)
+
+
 def unknown_keys(raw: dict[str, Any]) -> list[str]:
     """Keys of config.json that are set, and of which this importer does not know the meaning.
 
     Raises:
       UserError: a key is known, and only another value of it is supported.
     """
-    known = family_named(raw.get("model_type")).known()
+    family = family_named(raw.get("model_type"))
+    known = family.known()
     if raw.get("quantization_config"):
-        raise UserError(
-            "config.json has quantization_config: quantised weights are not read; give the model "
-            "in float32, bfloat16 or float16."
-        )
+        method = quant_method(raw)
+        if method not in family.quantised:
+            raise UserError(
+                f"config.json has quantization_config with quant_method {method!r}: such quantised "
+                f"weights are not read for {family.model_type}; give the model in float32, "
+                "bfloat16 or float16."
+            )
+        known |= {"quantization_config"}
     unknown = []
     for key, value in raw.items():
         if key in known or key in HARMLESS:

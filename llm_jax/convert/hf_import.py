@@ -23,6 +23,7 @@ from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
+from llm_jax.convert.mxfp4 import Mxfp4Weights
 from llm_jax.convert.own_tokenizer import require_belongs
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensors import Tensor, empty, tensors
@@ -50,7 +51,8 @@ def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
     """
     raw = read_config_json(folder)
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
-    weights = Weights(folder)
+    quantised = hf_config.quant_method(raw) is not None
+    weights = Mxfp4Weights(folder) if quantised else Weights(folder)
     stored = _stored_names(weights, family, config)
     return config, fill(folder, config, family.model_type, weights, stored)
 

@@ -16,6 +16,9 @@ HARMLESS = {
     "is_llama_config", "unsloth_version", "unsloth_fixed",
     "neftune_noise_alpha", "transformers.js_config", "_attn_implementation",
     "_attn_implementation_autoset", "_flash_attn_2_enabled",
+    # Of training, of parallelism, of heads that predict further tokens, or said by another key.
+    "aux_loss_alpha", "seq_aux", "ep_size", "num_nextn_predict_layers", "num_mtp_layers",
+    "experts_per_token", "initial_context_length",
     # Defaults of generation, which configs of older versions of transformers hold.
     "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p",
     "num_beams", "num_beam_groups", "num_return_sequences", "length_penalty",

@@ -63,7 +63,7 @@ def _wanted(key: str, value: Any) -> str | None:
     """What `value` must be; None if it is right, or if `key` is not known."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if key in WHOLE:
-        least = 0 if key == "max_window_layers" else 1
+        least = 0 if key in ("max_window_layers", "sliding_window") else 1
         most = MOST_LAYERS if key in LAYERS else LARGEST
         right = number and isinstance(value, int) and least <= value <= most
         return None if right else f"a whole number from {least} to {most:,}"

@@ -22,6 +22,10 @@ Params = dict[str, Any]
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 PER_EXPERT = ("blocks/moe/gate", "blocks/moe/up", "blocks/moe/down")
+OF_ALL_EXPERTS = (*PER_EXPERT, *(f"{path}_bias" for path in PER_EXPERT))
+"""Leaves whose first axis is that of the experts."""
+VECTORS = ("_bias", "scale", "bias", "/alpha_p", "/alpha_n", "/sinks")
+"""Ends of the paths of leaves that are not matrices."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Leaf:
     @property
     def matrix(self) -> tuple[int, int] | None:
         """(in, out) of a projection, None for tables and vectors."""
-        if self.table or self.path.endswith(("_bias", "scale", "bias", "/alpha_p", "/alpha_n")):
+        if self.table or self.path.endswith(VECTORS):
             return None
         inputs = 2 if self.path.endswith("/attn/o") else 1
         return math.prod(self.shape[:inputs]), math.prod(self.shape[inputs:])
@@ -116,7 +120,43 @@ class Tensor:
             leaf.put(part, params)
 
 
-def tensors(config: Any, model_type: str) -> list[Tensor]:
+@dataclass(frozen=True)
+class ExpertTensor:
+    """One tensor of all experts of a layer, made of leaves (E, in, out) or, of biases, (E, out)."""
+
+    name: str
+    leaves: tuple[Leaf, ...]
+    alternating: bool
+    """Columns are those of the leaves in turn, (E, in, out); else the rows of one after those of
+    the other, (E, out, in)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        experts, *inputs, outputs = self.leaves[0].shape
+        outputs *= len(self.leaves)
+        return (experts, *inputs, outputs) if self.alternating else (experts, outputs, *inputs)
+
+    def read(self, params: Params, dtype: np.dtype) -> np.ndarray:
+        """The contiguous tensor with the values of the tree."""
+        parts = [leaf.of(params) for leaf in self.leaves]
+        if self.alternating:
+            tensor = np.stack(parts, axis=-1).reshape(self.shape)
+        else:
+            tensor = np.concatenate([part.swapaxes(1, -1) for part in parts], axis=1)
+        return np.ascontiguousarray(tensor.astype(dtype, copy=False))
+
+    def write(self, tensor: np.ndarray, params: Params) -> None:
+        """Stores the tensor in the NumPy arrays of the tree; its shape must be `self.shape`."""
+        count = len(self.leaves)
+        for i, leaf in enumerate(self.leaves):
+            if self.alternating:
+                part = tensor[..., i::count]
+            else:
+                part = np.split(tensor, count, axis=1)[i].swapaxes(1, -1)
+            leaf.of(params)[...] = part
+
+
+def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor]:
     """Every tensor of the checkpoint, embedding first, then by layer; a tied matrix once.
 
     Args:
@@ -135,7 +175,7 @@ def tensors(config: Any, model_type: str) -> list[Tensor]:
             continue
         how = _heads(path, config, naming)
         for row, layer in enumerate(stacks[stack]):
-            if path in PER_EXPERT:
+            if path in PER_EXPERT and naming.experts == "each":
                 experts = range(found.shape[1])
                 leaves += [Leaf(path, found.shape[2:], (row, e), layer) for e in experts]
             else:
@@ -146,10 +186,13 @@ def tensors(config: Any, model_type: str) -> list[Tensor]:
     for leaf in leaves:
         name = names[_name_of(leaf)].format(leaf.layer, *leaf.place[1:])
         joined.setdefault(name, []).append(leaf)
-    return [
-        Tensor(name, tuple(group), _is_transposed(group[0], naming.linear))
-        for name, group in joined.items()
-    ]
+    return [_tensor(name, tuple(group), naming) for name, group in joined.items()]
+
+
+def _tensor(name: str, leaves: tuple[Leaf, ...], naming: Naming) -> Tensor | ExpertTensor:
+    if naming.experts != "each" and leaves[0].path in OF_ALL_EXPERTS:
+        return ExpertTensor(name, leaves, naming.experts == "alternating")
+    return Tensor(name, leaves, _is_transposed(leaves[0], naming.linear))
 
 
 def _heads(path: str, config: Any, naming: Naming) -> dict[str, Any]:
@@ -157,8 +200,12 @@ def _heads(path: str, config: Any, naming: Naming) -> dict[str, Any]:
     name = path.split("/attn/")[-1].removesuffix("_bias")
     grouped = naming.grouped and name in ("q", "k", "v")
     order = None
-    if naming.pairs != "halves" and name in ("q", "k"):
-        order = head_order(naming.pairs, config.rotary_dim, config.head_dim)
+    if naming.pairs != "halves" and name in ("q", "k", "q_up", "k_rope"):
+        rotated = config.rotary_dim
+        order = head_order(naming.pairs, rotated, rotated if config.latent else config.head_dim)
+        if config.latent and name != "k_rope":  # the rotated numbers are the last of a head
+            plain = config.head_dim - rotated
+            order = (*range(plain), *(plain + i for i in order))
     return {"groups": config.num_kv_heads if grouped else 1, "order": order}
 
 

@@ -43,7 +43,7 @@ def rotated(x_BTNr: np.ndarray) -> np.ndarray:
 def by_definition(w: dict[str, Any], x_BTD: np.ndarray) -> np.ndarray:
     """DeepSeek-V2, equations 37 to 47, in float64."""
     w = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), w)
-    q_BTNH = np.einsum("BTQ,QNH->BTNH", rms(x_BTD @ w["q_down"], w["q_norm"]["scale"]), w["q"])
+    q_BTNH = np.einsum("BTQ,QNH->BTNH", rms(x_BTD @ w["q_down"], w["q_norm"]["scale"]), w["q_up"])
     c_BTR = rms(x_BTD @ w["kv_down"], w["kv_norm"]["scale"])
     up_BTNU = np.einsum("BTR,RNU->BTNU", c_BTR, w["kv_up"])
     k_BTNh, v_BTNV = up_BTNU[..., :8], up_BTNU[..., 8:]

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from llm_jax.config import ModelConfig, UserError
+from llm_jax.convert.equivalent import forms
+from llm_jax.convert.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from llm_jax.convert.families.family import Family, Naming
 from llm_jax.convert.families.gemma import GEMMA, GEMMA2
+from llm_jax.convert.families.glm_moe import GLM4_MOE
 from llm_jax.convert.families.gpt2 import GPT2
+from llm_jax.convert.families.gpt_oss import GPT_OSS
+from llm_jax.convert.families.granite_moe import GRANITE_MOE
 from llm_jax.convert.families.llama import LLAMA
 from llm_jax.convert.families.mistral import MINISTRAL, MISTRAL, MIXTRAL
 from llm_jax.convert.families.names import BERT
+from llm_jax.convert.families.olmoe import OLMOE
 from llm_jax.convert.families.qwen import QWEN2, QWEN3, QWEN3_MOE
+from llm_jax.convert.families.qwen_moe import QWEN2_MOE
 
 FAMILIES = (
     LLAMA, QWEN3, QWEN2, MISTRAL, MINISTRAL, MIXTRAL, QWEN3_MOE, GEMMA, GEMMA2, GPT2,
+    QWEN2_MOE, OLMOE, DEEPSEEK_V2, DEEPSEEK_V3, GPT_OSS, GLM4_MOE, GRANITE_MOE,
 )  # fmt: skip
 """A model is exported as the first of those that can express it."""
 
 
 def as_exported(config: ModelConfig) -> ModelConfig:
-    """`config` with a bias on the output projection, if q, k and v alone have biases.
-
-    Llama has all four biases or none. Qwen2 has these three, but for that model type AutoTokenizer
-    always uses Qwen's own byte-level tokenizer class, which gives other ids with our files.
-    """
-    if not config.qkv_bias or config.out_bias:
-        return config
-    return dataclasses.replace(config, biases=("qkv", "out", *config.biases[1:]))
+    """The first of the `forms` of `config` that a family has; `config` itself if there is none."""
+    for form in forms(config):
+        if any(not family.misfits(form) for family in FAMILIES):
+            return form
+    return config
 
 
 def why_not_exportable(config: ModelConfig) -> str | None:

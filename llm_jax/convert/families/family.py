@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llm_jax.config import ConfigError, LongRope, ModelConfig, UserError
+from llm_jax.config import ConfigError, LongRope, ModelConfig, MoeConfig, UserError
 
 Keys = dict[str, Any]
 """Keys of `config.json`, with the defaults of transformers where the file has none."""
@@ -70,6 +70,9 @@ class Naming:
     that read it and its value. Otherwise all queries come first, then all keys."""
     pairs: Literal["halves", "interleaved", "swapped"] = "halves"
     """Which numbers of a head are rotated together (`tensors.head_order`)."""
+    experts: Literal["each", "joined", "alternating"] = "each"
+    """Each expert has tensors of its own; or one tensor holds those of all experts, with `joined`
+    gate and up one after the other, (E, out, in), with `alternating` columns, (E, in, out)."""
     constants: Mapping[str, float] = field(default_factory=dict)
     """Tensors of each layer, with one number each that is not a parameter: name → value."""
     optional_prefix: str = ""
@@ -97,6 +100,8 @@ class Family:
     """Other name of a key → the key."""
     heads_divide_width: bool = False
     """Whether transformers refuses a width that the number of heads does not divide."""
+    quantised: tuple[str, ...] = ()
+    """The `quant_method`s whose weights are read, and dequantised."""
 
     def given(self, raw: Keys) -> Keys:
         """`raw` with the defaults of the family."""
@@ -187,11 +192,19 @@ def _meaning(config: ModelConfig) -> Fields:
         )
     fields["attn_scale"] = config.attn_scale or config.head_dim**-0.5
     if config.moe is not None:
-        unlike = {"balance_loss": 0.0, "z_loss": 0.0, "dense_layers": 0, "every": 1}
-        fields["moe"] = (config.moe_layers, dataclasses.replace(config.moe, **unlike))
+        fields["moe"] = (config.moe_layers, _experts(config.moe))
         if all(config.moe_layers):
             del fields["d_ff"]
     return fields
+
+
+def _experts(moe: MoeConfig) -> MoeConfig:
+    """The experts without what matters in training only, and with one value for no groups."""
+    unlike: Fields = {"balance_loss": 0.0, "z_loss": 0.0, "dense_layers": 0, "every": 1}
+    unlike["balance_rate"] = 1.0 if moe.balance_rate else 0.0
+    if moe.top_groups == moe.groups:
+        unlike |= {"groups": 1, "top_groups": 1}
+    return dataclasses.replace(moe, **unlike)
 
 
 def _same(a: object, b: object) -> bool:

@@ -36,10 +36,12 @@ class LatentAttention(nnx.Module):
         R, r, V = latent.kv_rank, latent.rope_dim, latent.value_dim
         self.config, self.latent = config, latent
         heads = ("embed", "heads", "head_dim")
-        if latent.q_rank is not None:
+        if latent.q_rank is None:
+            self.q = normal(rngs, (D, N, H), heads, std)
+        else:
             self.q_down = normal(rngs, (D, latent.q_rank), ("embed", "latent"), std)
             self.q_norm = Norm(config, latent.q_rank, "rmsnorm", eps=EPS)
-        self.q = normal(rngs, (latent.q_rank or D, N, H), heads, std)
+            self.q_up = normal(rngs, (latent.q_rank, N, H), heads, std)
         self.kv_down = normal(rngs, (D, R), ("embed", "latent"), std)
         self.k_rope = normal(rngs, (D, r), ("embed", "latent"), std)
         self.kv_norm = Norm(config, R, "rmsnorm", eps=EPS)
@@ -75,9 +77,10 @@ class LatentAttention(nnx.Module):
         return matmul(out_BTNV.reshape(*x_BTD.shape[:2], -1), w_nD), cache
 
     def _queries(self, x_BTD: jax.Array, matmul: Product) -> jax.Array:
-        if self.latent.q_rank is not None:
-            x_BTD = self.q_norm(matmul(x_BTD, self.q_down[...].astype(x_BTD.dtype)))
-        return _heads(x_BTD, self.q, matmul)
+        if self.latent.q_rank is None:
+            return _heads(x_BTD, self.q, matmul)
+        latent_BTQ = self.q_norm(matmul(x_BTD, self.q_down[...].astype(x_BTD.dtype)))
+        return _heads(latent_BTQ, self.q_up, matmul)
 
     def _compressed(self, rows_BTR: jax.Array) -> Latent:
         """The cache's form of keys and values; what is not used of it is not computed."""
