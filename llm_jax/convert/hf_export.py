@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from llm_jax.config import ModelConfig, RunConfig, UserError
 from llm_jax.convert import hf_config, hf_tokenizer, kept_files, parity, shards
 from llm_jax.convert.equivalent import in_form
-from llm_jax.convert.families import as_exported, family_of
+from llm_jax.convert.families import Family, as_exported, family_of
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizers import Tokenizer
@@ -90,9 +90,11 @@ def write_weights(
     params: Params,
     dtype: str,
     shard_bytes: int = shards.SHARD_BYTES,
+    family: Family | None = None,
 ) -> list[str]:
     """Writes `params` as safetensors; memory holds copies of one file's tensors at a time."""
-    named = {tensor.name: tensor for tensor in tensors(model, family_of(model).model_type)}
+    family = family or family_of(model)
+    named = {tensor.name: tensor for tensor in tensors(model, family.model_type)}
     shapes = {name: tensor.shape for name, tensor in named.items()}
     kind = DTYPES[dtype]
     return shards.write(

@@ -26,7 +26,7 @@ from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.mxfp4 import Mxfp4Weights
 from llm_jax.convert.own_tokenizer import require_belongs
 from llm_jax.convert.shards import Weights
-from llm_jax.convert.tensors import Tensor, empty, tensors
+from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.disk_errors import system_error
 from llm_jax.runs.files import new_folder
@@ -106,7 +106,7 @@ def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict
     return names
 
 
-def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None:
+def _fill(tensor: Tensor | Constant, weights: Weights, stored: str, params: Params) -> None:
     shape = weights.shapes[stored]
     if shape != tensor.shape:
         raise UserError(

@@ -19,6 +19,8 @@ HARMLESS = {
     # Of training, of parallelism, of heads that predict further tokens, or said by another key.
     "aux_loss_alpha", "seq_aux", "ep_size", "num_nextn_predict_layers", "num_mtp_layers",
     "experts_per_token", "initial_context_length",
+    "residual_dropout", "embedding_dropout", "hidden_dropout", "emb_pdrop", "eod_token_id",
+    "_sliding_window_pattern", "classifier_dropout", "use_flash_attention", "init_std",
     # Defaults of generation, which configs of older versions of transformers hold.
     "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p",
     "num_beams", "num_beam_groups", "num_return_sequences", "length_penalty",

@@ -14,6 +14,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from llm_jax.config import UserError
+from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import naming_of
 from llm_jax.convert.families.family import Naming
 from llm_jax.models.protocol import model_of
@@ -121,43 +123,29 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class ExpertTensor:
-    """One tensor of all experts of a layer, made of leaves (E, in, out) or, of biases, (E, out)."""
+class Constant:
+    """A tensor with one number that is not a parameter, and the same in every checkpoint."""
 
     name: str
-    leaves: tuple[Leaf, ...]
-    alternating: bool
-    """Columns are those of the leaves in turn, (E, in, out); else the rows of one after those of
-    the other, (E, out, in)."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        experts, *inputs, outputs = self.leaves[0].shape
-        outputs *= len(self.leaves)
-        return (experts, *inputs, outputs) if self.alternating else (experts, outputs, *inputs)
+    value: float
+    shape: tuple[int, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
 
     def read(self, params: Params, dtype: np.dtype) -> np.ndarray:
-        """The contiguous tensor with the values of the tree."""
-        parts = [leaf.of(params) for leaf in self.leaves]
-        if self.alternating:
-            tensor = np.stack(parts, axis=-1).reshape(self.shape)
-        else:
-            tensor = np.concatenate([part.swapaxes(1, -1) for part in parts], axis=1)
-        return np.ascontiguousarray(tensor.astype(dtype, copy=False))
+        """The number; `params` does not hold it."""
+        return np.array(self.value, dtype)
 
     def write(self, tensor: np.ndarray, params: Params) -> None:
-        """Stores the tensor in the NumPy arrays of the tree; its shape must be `self.shape`."""
-        count = len(self.leaves)
-        for i, leaf in enumerate(self.leaves):
-            if self.alternating:
-                part = tensor[..., i::count]
-            else:
-                part = np.split(tensor, count, axis=1)[i].swapaxes(1, -1)
-            leaf.of(params)[...] = part
+        """Raises `UserError` unless it is the same number, rounded to bfloat16 or better."""
+        if not math.isclose(float(tensor), self.value, rel_tol=2**-7):
+            raise UserError(
+                f"Tensor {self.name!r} is {float(tensor):g}: only {self.value:g} is supported."
+            )
 
 
-def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor]:
-    """Every tensor of the checkpoint, embedding first, then by layer; a tied matrix once.
+def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor | Constant]:
+    """Every tensor of the checkpoint, embedding first, then by layer, then constants; a tied matrix
+    once.
 
     Args:
       config: an architecture, as `model_of` takes it.
@@ -186,7 +174,10 @@ def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor]:
     for leaf in leaves:
         name = names[_name_of(leaf)].format(leaf.layer, *leaf.place[1:])
         joined.setdefault(name, []).append(leaf)
-    return [_tensor(name, tuple(group), naming) for name, group in joined.items()]
+    found = [_tensor(name, tuple(group), naming) for name, group in joined.items()]
+    layers = range(config.num_layers)
+    numbers = [(name.format(i), value) for name, value in naming.constants.items() for i in layers]
+    return [*found, *(Constant(name, value) for name, value in numbers)]
 
 
 def _tensor(name: str, leaves: tuple[Leaf, ...], naming: Naming) -> Tensor | ExpertTensor:

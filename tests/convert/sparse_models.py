@@ -21,12 +21,6 @@ DEEPSEEK: dict[str, Any] = {
 }  # fmt: skip
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mixtral": ("MixtralConfig", {**SMALL, "num_local_experts": 4, "sliding_window": 6}),
-    "qwen3_moe": (
-        "Qwen3MoeConfig",
-        {**SMALL, "head_dim": 12, "num_experts": 6, "num_experts_per_tok": 2,
-         "moe_intermediate_size": 24, "decoder_sparse_step": 2, "norm_topk_prob": True},
-    ),
     "qwen2_moe": (
         "Qwen2MoeConfig",
         {**SMALL, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24,

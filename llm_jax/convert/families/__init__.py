@@ -4,22 +4,38 @@ from __future__ import annotations
 
 from llm_jax.config import ModelConfig, UserError
 from llm_jax.convert.equivalent import forms
+from llm_jax.convert.families.apertus import APERTUS
+from llm_jax.convert.families.arcee import ARCEE
+from llm_jax.convert.families.cohere import COHERE, COHERE2
 from llm_jax.convert.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
+from llm_jax.convert.families.ernie import ERNIE4_5
+from llm_jax.convert.families.exaone4 import EXAONE4
 from llm_jax.convert.families.family import Family, Naming
-from llm_jax.convert.families.gemma import GEMMA, GEMMA2
+from llm_jax.convert.families.gemma import GEMMA, GEMMA2, GEMMA3
+from llm_jax.convert.families.glm import GLM, GLM4
 from llm_jax.convert.families.glm_moe import GLM4_MOE
 from llm_jax.convert.families.gpt2 import GPT2
 from llm_jax.convert.families.gpt_oss import GPT_OSS
+from llm_jax.convert.families.granite import GRANITE
 from llm_jax.convert.families.granite_moe import GRANITE_MOE
+from llm_jax.convert.families.hunyuan import HUNYUAN
 from llm_jax.convert.families.llama import LLAMA
-from llm_jax.convert.families.mistral import MINISTRAL, MISTRAL, MIXTRAL
+from llm_jax.convert.families.mistral import MINISTRAL, MINISTRAL3, MISTRAL, MIXTRAL
 from llm_jax.convert.families.names import BERT
+from llm_jax.convert.families.nemotron import NEMOTRON
+from llm_jax.convert.families.olmo import OLMO, OLMO2, OLMO3
 from llm_jax.convert.families.olmoe import OLMOE
+from llm_jax.convert.families.phi import PHI3
 from llm_jax.convert.families.qwen import QWEN2, QWEN3, QWEN3_MOE
 from llm_jax.convert.families.qwen_moe import QWEN2_MOE
+from llm_jax.convert.families.seed_oss import SEED_OSS
+from llm_jax.convert.families.smollm3 import SMOLLM3
+from llm_jax.convert.families.stablelm import STABLELM
 
 FAMILIES = (
     LLAMA, QWEN3, QWEN2, MISTRAL, MINISTRAL, MIXTRAL, QWEN3_MOE, GEMMA, GEMMA2, GPT2,
+    GEMMA3, PHI3, MINISTRAL3, SEED_OSS, ARCEE, GRANITE, SMOLLM3, OLMO, OLMO2, OLMO3, EXAONE4,
+    APERTUS, HUNYUAN, ERNIE4_5, COHERE, COHERE2, STABLELM, GLM, GLM4, NEMOTRON,
     QWEN2_MOE, OLMOE, DEEPSEEK_V2, DEEPSEEK_V3, GPT_OSS, GLM4_MOE, GRANITE_MOE,
 )  # fmt: skip
 """A model is exported as the first of those that can express it."""

@@ -121,7 +121,9 @@ def _parameters(config: ModelConfig, kinds: Collection[str]) -> Keys:
     scaling = config.rope_scaling
     made: Keys = {"rope_type": "default", "rope_theta": config.rope_theta}
     if scaling is None or scaling.kind not in kinds:
-        return made
+        if "default" in kinds:
+            return made
+        scaling = YarnRope(factor=1.0, original_max_seq_len=config.max_seq_len)
     made["rope_type"] = scaling.kind
     if isinstance(scaling, LongRope):
         ones = [1.0] * (config.rotary_dim // 2)
