@@ -183,5 +183,5 @@ def test_a_shared_width_of_no_whole_expert_has_no_class() -> None:
     assert model.moe is not None
     odd = dataclasses.replace(model, moe=dataclasses.replace(model.moe, shared_d_ff=13))
     assert "moe" in str(why_not_exportable(odd))
-    with pytest.raises(UserError, match="lacks model.moe"):
+    with pytest.raises(UserError, match=r"lacks model\.moe"):
         family_of(odd)
