@@ -147,9 +147,11 @@ def _check_induction(model: ModelConfig) -> None:
         "positions": "rope",
         "qk_norm": True,
         "moe": None,
+        "pre_norm": True,
         "norm_weights": "all",
         "qk_norm_over": "head",
         "rotary_fraction": 1.0,
+        "rope_pattern": "R",
     }
     for name, value in wanted.items():
         require(
