@@ -163,7 +163,7 @@ def test_the_architecture_names_files_that_exist_and_every_room() -> None:
 
 
 NEWCOMER = {
-    "another activation": ("models/common/layers.py", "ACTIVATIONS"),
+    "another activation": ("models/common/activations.py", "ACTIVATIONS"),
     "another schedule": ("train/optimizers/schedule.py", "learning_rate"),
     "a new chip": ("facts/hardware.py", "CHIPS"),
     "a new back end": ("launch/spec.py", "Backend"),

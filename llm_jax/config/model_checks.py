@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MOST_LAYERS = 10_000
 """Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
 `moe_layers` and `windows`, tuples with one entry per layer."""
-BIASES = ("qkv", "out", "mlp")
+BIASES = ("qkv", "out", "mlp", "unembed")
 
 
 def check_model(model: ModelConfig) -> None:
@@ -91,6 +91,11 @@ def _check_positions(model: ModelConfig) -> None:
     )
     scaling = model.rope_scaling
     if isinstance(scaling, LongRope):
+        require(
+            not model.qk_norm_after_rope,
+            "model.rope_scaling.kind is 'longrope', which requires model.qk_norm_after_rope = "
+            "False: set that, or take another scaling.",
+        )
         for name in ("short_factors", "long_factors"):
             count, pairs = len(getattr(scaling, name)), model.rotary_dim // 2
             require(
@@ -143,9 +148,11 @@ def _check_induction(model: ModelConfig) -> None:
         "positions": "rope",
         "qk_norm": True,
         "moe": None,
+        "pre_norm": True,
         "norm_weights": "all",
         "qk_norm_over": "head",
         "rotary_fraction": 1.0,
+        "rope_pattern": "R",
     }
     for name, value in wanted.items():
         require(
@@ -199,7 +206,9 @@ def _check_latent(model: ModelConfig) -> None:
             f"model.latent requires model.{name} = {value!r}, not {getattr(model, name)!r}.",
         )
     scaling = model.rope_scaling
+    late = isinstance(scaling, LongRope) or (isinstance(scaling, YarnRope) and scaling.query_beta)
     require(
-        not isinstance(scaling, YarnRope) or scaling.query_beta == 0,
-        "model.latent requires model.rope_scaling.query_beta = 0.",
+        not late,
+        "model.latent has neither LongRoPE nor model.rope_scaling.query_beta: choose another "
+        "model.rope_scaling.",
     )

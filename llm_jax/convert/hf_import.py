@@ -39,7 +39,10 @@ from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
 Params = dict[str, Any]
 # Buffers in old checkpoints. They are not parameters.
-BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+BUFFERS = (
+    ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+    ".attention.masked_bias",
+)  # fmt: skip
 
 
 def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
@@ -97,10 +100,12 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 
 def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
     """Name in transformers → name in the files, without buffers and tied duplicates."""
-    names = {name: name for name in weights.shapes if not name.endswith(BUFFERS)}
+    older = family.naming.older
+    names = {older.get(n, n): n for n in weights.shapes if not n.endswith(BUFFERS)}
     prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
     if prefix and not any(n.startswith(prefix) for n in names):
-        names = {n if n == unembed else f"{prefix}{n}": n for n in names}
+        head = (unembed, family.naming.names.get("unembed_bias"))
+        names = {n if n in head else f"{prefix}{n}": n for n in names}
     if config.tie_embeddings:
         names.pop(unembed, None)
     return names

@@ -20,6 +20,7 @@ HARMLESS = {
     "aux_loss_alpha", "seq_aux", "ep_size", "num_nextn_predict_layers", "num_mtp_layers",
     "experts_per_token", "initial_context_length",
     "residual_dropout", "embedding_dropout", "hidden_dropout", "emb_pdrop", "eod_token_id",
+    "is_decoder", "dropout", "layerdrop", "init_device", "learned_pos_emb", "norm_type",
     "_sliding_window_pattern", "classifier_dropout", "use_flash_attention", "init_std",
     # Defaults of generation, which configs of older versions of transformers hold.
     "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p",

@@ -153,7 +153,9 @@ def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor | Consta
     model = model_of(config)
     shapes = flat(jax.eval_shape(lambda: model.init(config, jax.random.key(0))))
     naming = naming_of(model_type)
-    names = naming.names
+    names = dict(naming.names)
+    if naming.by_block:
+        names |= naming.by_block.get(config.parallel_block, {})
     stacks = model.layout(config).stacks
     leaves: list[Leaf] = []
     for path, found in shapes.items():

@@ -106,7 +106,7 @@ def _biases(m: ModelConfig) -> int:
     moe, sparse, inner = m.moe, sum(m.moe_layers), 2 if m.gated else 1
     each = m.attn_sinks * m.num_heads + m.out_bias * m.d_model
     each += m.qkv_bias * (m.num_heads + 2 * m.num_kv_heads) * m.head_dim
-    total = m.num_layers * each
+    total = m.num_layers * each + m.vocab_size * ("unembed" in m.biases)
     if m.mlp_bias:
         total += (m.num_layers - sparse) * (inner * m.d_ff + m.d_model)
         if moe:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from llm_jax.attention.mask import Attend, Cache, Latent, Mask
 from llm_jax.attention.reference import reference_attention
 from llm_jax.config import ComputeConfig, ModelConfig
+from llm_jax.models.common.rope import apply_rope, rotates_late, rotations
 from llm_jax.models.decoder.attend import packed_attend, scores
 from llm_jax.models.protocol import Context
 
@@ -36,8 +37,19 @@ def _kept(k: jax.Array, v: jax.Array, latent: Latent | None) -> dict[str, jax.Ar
     return {"k": k, "v": v} if latent is None else {"latent": latent.rows_BTR}
 
 
-def prefill_attend(config: ModelConfig, compute: ComputeConfig, B: int, T: int) -> Attend:
-    """Causal attention among positions 0 … T-1, which fill the first T slots."""
+def prefill_attend(
+    config: ModelConfig,
+    compute: ComputeConfig,
+    B: int,
+    T: int,
+    length_B: jax.Array | None = None,
+) -> Attend:
+    """Causal attention among positions 0 … T-1, which fill the first T slots.
+
+    Args:
+      length_B: tokens of each row; None: T.
+    """
+    last_B = jnp.full(B, T - 1) if length_B is None else length_B - 1
     causal = packed_attend(config, Context(compute), jnp.ones((B, T), jnp.int32))
 
     def attend(
@@ -49,7 +61,8 @@ def prefill_attend(config: ModelConfig, compute: ComputeConfig, B: int, T: int) 
         sinks_N: jax.Array | None = None,
         latent: Latent | None = None,
     ) -> tuple[jax.Array, Cache]:
-        out_BTNV, _ = causal(q_BTNH, k_BTKH, v_BTKV, mask, None, sinks_N)
+        rotated_BTKH = _rotated(k_BTKH, config, mask, last_B)
+        out_BTNV, _ = causal(q_BTNH, rotated_BTKH, v_BTKV, mask, None, sinks_N)
         new = _kept(k_BTKH, v_BTKV, latent)
         return out_BTNV, {name: cache[name].at[:, :T].set(new[name]) for name in new}
 
@@ -81,7 +94,8 @@ def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
         far = None if rule.slopes is None else distance_B1S
         how = (mask.sees(distance_B1S), rule, sinks_N, far)
         if latent is None:
-            return reference_attention(q_B1NH, cache["k"], cache["v"], *how), cache
+            rotated_BSKH = _rotated(cache["k"], config, mask, position_B)
+            return reference_attention(q_B1NH, rotated_BSKH, cache["v"], *how), cache
         k_BS1R = cache["latent"][:, :, None]
         mean_B1NR = reference_attention(
             latent.absorb(q_B1NH), k_BS1R, k_BS1R[..., : latent.width], *how
@@ -89,3 +103,15 @@ def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
         return latent.expand(mean_B1NR), cache
 
     return attend
+
+
+def _rotated(k_BSKH: jax.Array, config: ModelConfig, mask: Mask, last_B: jax.Array) -> jax.Array:
+    """The keys of slots 0 … S-1 as queries at position `last_B` see them.
+
+    The cache of a model `rotates_late` holds keys before their rotation, since all frequencies
+    change when a text outgrows the original context (LongRoPE).
+    """
+    if not rotates_late(config) or mask.rotation is None:
+        return k_BSKH
+    positions_BS = jnp.minimum(jnp.arange(k_BSKH.shape[1]), last_B[:, None])
+    return apply_rope(k_BSKH, rotations(config, positions_BS)[mask.rotation].keys)

@@ -42,6 +42,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "LlamaConfig",
         {**SMALL, **roped("yarn", **YARN, mscale=1.5, mscale_all_dim=0.7, truncate=False)},
     ),
+    "llama-longrope": (
+        "LlamaConfig",
+        {**SMALL, **roped("longrope", short_factor=[1.0, 1.1, 1.3, 1.4],
+                          long_factor=[1.0, 2.0, 5.0, 6.0], factor=4.0,
+                          original_max_position_embeddings=16)},
+    ),
     "mistral": ("MistralConfig", {**SMALL, "sliding_window": 6}),
     "ministral": (
         "MinistralConfig",
@@ -114,6 +120,33 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "glm": ("GlmConfig", {**SMALL, "head_dim": 8}),
     "glm4": ("Glm4Config", {**SMALL, "head_dim": 8}),
     "nemotron": ("NemotronConfig", {**SMALL, "head_dim": 8}),
+    "phi": ("PhiConfig", {**SMALL, "hidden_size": 64}),
+    "gptj": (
+        "GPTJConfig",
+        {"vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64,
+         "rotary_dim": 4, "tie_word_embeddings": False},
+    ),
+    "gpt_neox": ("GPTNeoXConfig", {**SMALL, "hidden_size": 64}),
+    "gpt_neox-sequential": (
+        "GPTNeoXConfig",
+        {**SMALL, "hidden_size": 64, "use_parallel_residual": False, "attention_bias": False},
+    ),
+    "starcoder2": ("Starcoder2Config", {**SMALL, "sliding_window": 6}),
+    "falcon": ("FalconConfig", SMALL),
+    "falcon-40b": (
+        "FalconConfig", {**SMALL, "new_decoder_architecture": True, "num_kv_heads": 2},
+    ),
+    "falcon-sequential": (
+        "FalconConfig", {**SMALL, "parallel_attn": False, "multi_query": False, "bias": True},
+    ),
+    "opt": ("OPTConfig", {**SMALL, "ffn_dim": 48}),
+    "bloom": ("BloomConfig", {"vocab_size": 128, "hidden_size": 48, "n_layer": 2, "n_head": 6}),
+    "mpt": (
+        "MptConfig",
+        {"vocab_size": 128, "d_model": 48, "n_layers": 2, "n_heads": 6, "max_seq_len": 64,
+         "expansion_ratio": 2, "attn_config": {"clip_qkv": 0.3}},
+    ),
+    "nanochat": ("NanoChatConfig", SMALL),
     **sparse_models.MODELS,
 }  # fmt: skip
 """Name, which begins with the `model_type` → class of its config, and its fields."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 from family_models import MODELS
+from family_table import BEGIN, END, table
 from safetensors.numpy import load_file
 
-from llm_jax.config import ModelConfig
+from llm_jax.config import ModelConfig, UserError
 from llm_jax.convert import hf_export, hf_import, parity
 from llm_jax.convert.families import FAMILIES, family_named
-from llm_jax.convert.hf_config import to_hf
+from llm_jax.convert.hf_config import from_hf, to_hf
 from llm_jax.infer.generator import Decoder, generate, prepared
 from llm_jax.infer.sampling import GREEDY
 
@@ -96,12 +98,64 @@ def test_a_family_both_ways(name, root, tmp_path):
     assert hf_import.read(tmp_path)[0] == config
 
 
-@pytest.mark.parametrize("name", MODELS)
+QUICK = ("llama-dynamic", "phi3-longrope", "cohere2", "bloom")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in MODELS]
+)
 def test_a_family_writes_the_same_text_with_its_cache(name, root):
     model, folder = source(name, root)
     config, params = hf_import.read(folder)
-    prompt, count = [1, 17, 40, 5, 99, 23, 8, 64], 30
+    prompt, count = [1, 17, 40, 5, 99, 23, 8, 64], 56 if name in QUICK else 32
     assert our_text(params, config, prompt, count) == their_text(model, prompt, count)
+
+
+def test_the_table_in_the_guide_is_what_the_families_say():
+    """UPDATE_DOCS=1 writes it."""
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    text = page.read_text("utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    wanted = before + BEGIN + table() + END + after
+    if "UPDATE_DOCS" in os.environ:
+        page.write_text(wanted, "utf-8")
+    assert page.read_text("utf-8") == wanted
+
+
+@pytest.mark.parametrize(
+    ("family", "keys", "sentence"),
+    [
+        ("cohere", {"use_qk_norm": True}, "use_qk_norm = True: only False is supported"),
+        ("mpt", {"attn_config": {"qk_ln": True}}, r"attn_config\.qk_ln = True: not supported"),
+        ("mpt", {"attn_config": {"clip_qkv": "8"}}, r"attn_config\.clip_qkv = '8': it must be a"),
+        ("falcon", {"alibi": True}, "alibi = True: only False is supported"),
+        ("opt", {"do_layer_norm_before": False}, "do_layer_norm_before = False: only True"),
+        ("opt", {"word_embed_proj_dim": 16}, "word_embed_proj_dim = 16: only hidden_size = 32"),
+        ("smollm3", {"no_rope_layers": [1, 2]}, r"no_rope_layers \[1, 2\]: it must be 0 or 1"),
+        ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True: only False"),
+        ("phi3", {"rope_scaling": {"type": "su", "short_factor": 3}}, "short_factor = 3: give a"),
+        ("llama", {"rope_scaling": {"type": "yarn", "llama_4_scaling_beta": 0.1}}, "llama_4_scal"),
+        ("llama", {"rope_scaling": {"type": "ntk", "factor": 2.0}}, "rope_type 'ntk': supported"),
+        ("glm", {"partial_rotary_factor": "half"}, "partial_rotary_factor is 'half', but must be"),
+        ("granite", {"logits_scaling": "4"}, "logits_scaling is '4', but must be a finite number"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ("nanochat", {"hidden_act": "silu"}, "hidden_act 'silu': supported are"),
+    ],
+)
+def test_an_option_that_is_not_supported_names_file_and_field(family, keys, sentence):
+    sizes = {
+        "vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }  # fmt: skip
+    with pytest.raises(UserError, match=rf"^config\.json .*{sentence}"):
+        from_hf({"model_type": family, **sizes, **keys}, compared=True)
+
+
+def test_recurrent_models_are_refused_by_name():
+    for model_type in ("mamba", "jamba", "falcon_h1", "qwen3_next"):
+        with pytest.raises(UserError, match=f"{model_type}.*state-space and hybrid models are not"):
+            from_hf({"model_type": model_type})
 
 
 def test_every_family_has_a_model_here():

@@ -48,6 +48,14 @@ VARIANTS = {
     "qwen": {"qk_norm": True, "tie_embeddings": True},
     "gemma": {"post_norm": True, "norm_plus_one": True, "activation": "geglu"},
     "bias": {"biases": ("qkv", "mlp"), "post_norm": True, "norm": "layernorm"},
+    "norms after": {
+        "pre_norm": False, "post_norm": True, "qk_norm": True, "qk_norm_over": "width",
+        "activation": "xielu", "rotary_fraction": 0.5,
+    },
+    "parallel": {
+        "parallel_block": "one_norm", "norm": "layernorm", "embed_norm": True,
+        "activation": "relu2", "positions": "alibi", "biases": ("qkv", "unembed"),
+    },
     # As many slots as assignments, so that XLA counts what active parameters cost.
     "experts": {
         "moe": MoeConfig(
@@ -104,7 +112,7 @@ BFLOAT16 = {"param_dtype": "bfloat16", "moment_dtype": "bfloat16"}
 
 @pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor", "schedule_free"])
 @pytest.mark.parametrize("dtypes", [{}, BFLOAT16, {"second_moment_dtype": "bfloat16"}])
-@pytest.mark.parametrize("name", ["llama", "bias", "balancing bias", "deepseek"])
+@pytest.mark.parametrize("name", ["llama", "bias", "norms after", "balancing bias", "deepseek"])
 def test_bytes_of_the_state_are_exact(name, dtypes, kind):
     """But for counters. Adafactor's second moments are a bound: rows and columns of 128 or more."""
     if kind == "schedule_free":

@@ -34,6 +34,7 @@ from tiny import (
 from llm_jax.config import (
     ConfigError,
     DataConfig,
+    DynamicRope,
     LatentConfig,
     MoeConfig,
     ParallelConfig,
@@ -77,6 +78,17 @@ MODELS = {
     ),
     "gated": model_config(
         biases=("mlp",), moe=replace(MOE, shared_gate=True, capacity_factor=1.0)
+    ),
+    "norms_after": model_config(
+        num_layers=4, pre_norm=False, post_norm=True, qk_norm=True, qk_norm_over="width",
+        rope_local_theta=100.0, sliding_window=5, window_pattern="LLLG", rope_pattern="RN",
+        rope_scaling=DynamicRope(original_max_seq_len=8), rotary_fraction=0.5, activation="xielu",
+        residual_multiplier=0.5, embed_multiplier=2.0,
+    ),
+    "parallel": model_config(
+        parallel_block="two_norms", norm="layernorm", norm_plus_one=True, positions="alibi",
+        embed_norm=True, activation="relu2", qkv_clip=0.5, logit_multiplier=0.5,
+        biases=("qkv", "out", "mlp", "unembed"),
     ),
 }  # fmt: skip
 MORE: dict[str, tuple[str, ParallelConfig]] = {
@@ -197,6 +209,14 @@ def test_other_axes_and_experts_agree_with_one_device(layout: str) -> None:
     assert loss == pytest.approx(loss_1, rel=1e-5)
     assert relative_error(grads, grads_1) < 1e-4
     check_collectives(layout, collectives)
+
+
+@pytest.mark.parametrize("model", [pytest.param("norms_after", marks=pytest.mark.slow), "parallel"])
+def test_options_of_the_block_agree_with_one_device(model: str) -> None:
+    loss, grads, _ = one_step("scan", LAYOUTS["data2_fsdp2_tensor2"], model=model)
+    loss_1, grads_1, _ = one_device(model)
+    assert loss == pytest.approx(loss_1, rel=1e-5)
+    assert relative_error(grads, grads_1) < 1e-4
 
 
 def check_collectives(layout: str, found: dict[str, int]) -> None:

@@ -50,7 +50,7 @@ def _read_experts(given: Keys) -> Fields:
 def _write_experts(config: ModelConfig) -> Keys:
     moe = config.moe
     if moe is None:
-        return {"n_shared_experts": 1}
+        return {"n_shared_experts": 1, "num_experts_per_tok": 1}
     made = {key: getattr(moe, name) for name, key in EXPERTS.items()}
     return made | {"n_shared_experts": max(1, moe.shared_d_ff // moe.d_ff)}
 

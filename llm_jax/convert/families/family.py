@@ -75,6 +75,10 @@ class Naming:
     gate and up one after the other, (E, out, in), with `alternating` columns, (E, in, out)."""
     constants: Mapping[str, float] = field(default_factory=dict)
     """Tensors of each layer, with one number each that is not a parameter: name → value."""
+    by_block: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`model.parallel_block` → names that it changes."""
+    older: Mapping[str, str] = field(default_factory=dict)
+    """Another name that files use → the name."""
     optional_prefix: str = ""
     """Older files have the same names without it, but for the unembedding."""
 
@@ -149,7 +153,10 @@ class Family:
 
     def misfits(self, config: ModelConfig) -> Fields:
         """The fields of `config` that the family cannot express."""
-        fields = self.read(self.write(config))
+        try:
+            fields = self.read(self.write(config))
+        except ConfigError:  # the family's own rule of choosing experts cannot have these numbers
+            return {"moe": config.moe}
         try:
             wanted, found = _meaning(config), _meaning(ModelConfig(**fields))
         except ConfigError:  # a model of this size cannot have these options

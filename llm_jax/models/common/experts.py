@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig, MoeConfig
-from llm_jax.models.common.layers import ACTIVATIONS, gated
+from llm_jax.models.common.activations import ACTIVATIONS, gated
 from llm_jax.models.common.ragged import ragged_dot
 from llm_jax.parallel.mesh import AXES, GATHERED, axes_of, axis_shards, spec
 

@@ -19,6 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.config import ModelConfig
+from llm_jax.models.common.activations import ACTIVATIONS, Xielu, gated
 from llm_jax.models.common.parameter import Role, Spec
 from llm_jax.models.common.rope import Rotation, apply_rope
 from llm_jax.parallel.mesh import Logical, axes_of, constrain
@@ -37,6 +38,8 @@ class Shared:
     """By the names in `ModelConfig.rotations`; None without rotary positions."""
     matmul: Product = field(default_factory=lambda: dense, metadata={"static": True})
     """The product of activations and weights (`dense`)."""
+    late_keys: bool = field(default=False, metadata={"static": True})
+    """`attend` rotates the keys (`rope.rotates_late`)."""
 
 
 def init_std(config: ModelConfig) -> float:
@@ -99,11 +102,15 @@ def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Arra
 _dense.defvjp(_dense_fwd, lambda _, saved, dy: dense_gradients(saved[0], saved[1], dy))
 
 
-def project(x: jax.Array, unembed_DV: jax.Array, softcap: float | None) -> jax.Array:
+def project(
+    x: jax.Array, unembed_DV: jax.Array, softcap: float | None, bias_V: jax.Array | None = None
+) -> jax.Array:
     """float32 logits (…, V) of hidden states (…, D): softcap·tanh(logits/softcap) if it is set."""
     out = jnp.einsum(
         "...D,DV->...V", x, unembed_DV.astype(x.dtype), preferred_element_type=jnp.float32
     )
+    if bias_V is not None:
+        out += bias_V
     return out if softcap is None else softcap * jnp.tanh(out / softcap)
 
 
@@ -190,7 +197,8 @@ class Attention(nnx.Module):
             q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
         if shared.rope is not None and mask.rotation is not None:
             keys, queries = shared.rope[mask.rotation]
-            q_BTNH, k_BTKH = apply_rope(q_BTNH, queries or keys), apply_rope(k_BTKH, keys)
+            q_BTNH = apply_rope(q_BTNH, queries or keys)
+            k_BTKH = k_BTKH if shared.late_keys else apply_rope(k_BTKH, keys)
         if config.qk_norm and config.qk_norm_after_rope:
             q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
         q_BTNH = constrain(q_BTNH, "batch", "length", "heads", "head_dim")
@@ -208,52 +216,6 @@ class Attention(nnx.Module):
         D, N, H = w_DNH.shape
         y_BTn = matmul(x_BTD, w_DNH[...].reshape(D, N * H).astype(x_BTD.dtype))
         return y_BTn.reshape(*x_BTD.shape[:2], N, H)
-
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "swiglu": jax.nn.silu,
-    "geglu": functools.partial(jax.nn.gelu, approximate=True),
-    "gelu": functools.partial(jax.nn.gelu, approximate=True),
-    "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
-    "relu": jax.nn.relu,
-    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
-}
-"""`model.activation` → the function of the gate, or of the only projection without a gate."""
-CLAMP, SLOPE = 7.0, 1.702
-"""Constants of `clamped_swiglu` (gpt-oss, Agarwal et al. 2025; the slope is GELU's approximation by
-Hendrycks & Gimpel 2016)."""
-
-
-def gated(activation: str, gate: jax.Array, up: jax.Array) -> jax.Array:
-    """Product of the two halves of a gated MLP, of one shape and dtype.
-
-    Args:
-      activation: `model.activation`.
-    """
-    if activation != "clamped_swiglu":
-        return ACTIVATIONS[activation](gate) * up
-    gate, up = jnp.minimum(gate, CLAMP), jnp.clip(up, -CLAMP, CLAMP)
-    return gate * jax.nn.sigmoid(SLOPE * gate) * (up + 1)
-
-
-class Xielu(nnx.Module):
-    """xIELU (Huang & Schlag 2024, eq. 9): for x > 0 α₊x² + βx, else α₋(e^x - 1 - x) + βx."""
-
-    BETA, LARGEST, START = 0.5, -1e-6, 0.8
-    """Slope at 0; the largest x whose e^x - 1 is computed; α₊ and α₋ at the start."""
-
-    def __init__(self) -> None:
-        for name, start in (("alpha_p", self.START), ("alpha_n", self.START - self.BETA)):
-            value = jnp.full((1,), math.log(math.expm1(start)), jnp.float32)
-            setattr(self, name, nnx.Param(value, spec=Spec(("norm",), "vector")))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Same shape and dtype as `x`; computed in float32."""
-        y = x.astype(jnp.float32)
-        positive = jax.nn.softplus(self.alpha_p[...]) * y * y
-        negative = jnp.expm1(jnp.minimum(y, self.LARGEST)) - y
-        negative *= self.BETA + jax.nn.softplus(self.alpha_n[...])
-        return (jnp.where(y > 0, positive, negative) + self.BETA * y).astype(x.dtype)
 
 
 class Mlp(nnx.Module):
