@@ -18,7 +18,7 @@ HARMLESS = {
     "_attn_implementation_autoset", "_flash_attn_2_enabled",
     # Of training, of parallelism, of heads that predict further tokens, or said by another key.
     "aux_loss_alpha", "seq_aux", "ep_size", "num_nextn_predict_layers", "num_mtp_layers",
-    "experts_per_token", "initial_context_length",
+    "experts_per_token", "initial_context_length", "auto_map",
     "residual_dropout", "embedding_dropout", "hidden_dropout", "emb_pdrop", "eod_token_id",
     "is_decoder", "dropout", "layerdrop", "init_device", "learned_pos_emb", "norm_type",
     "_sliding_window_pattern", "classifier_dropout", "use_flash_attention", "init_std",

@@ -35,7 +35,9 @@ TYPES: dict[str, tuple[type, str]] = {
     **dict.fromkeys(("layer_types", "mlp_only_layers", "no_rope_layers"), (list, "a list")),
     **dict.fromkeys((*ROPE, "full_attention", "sliding_attention"), (dict, "an object")),
 }  # fmt: skip
+MAY_BE_ZERO = ("max_window_layers", "sliding_window", "first_k_dense_replace")
 NULLABLE = (
+    "q_lora_rank", "n_group", "topk_group",
     "num_key_value_heads", "head_dim", "sliding_window", "n_inner", "final_logit_softcapping",
     "attn_logit_softcapping", "layer_types", "mlp_only_layers", "rope_parameters", "rope_scaling",
     "hidden_activation", "max_window_layers", "rope_type", "type", "beta_fast", "beta_slow",
@@ -80,8 +82,9 @@ def check_family_types(raw: dict[str, Any], family: Family) -> None:
         if key in WHOLE or (value is None and (key in NULLABLE or given.get(key, 0) is None)):
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
+        least = 0 if key in MAY_BE_ZERO else 1
         right, wanted = {
-            int: (type(value) is int and 1 <= value <= LARGEST, "a whole number above 0"),
+            int: (type(value) is int and least <= value <= LARGEST, f"a whole number from {least}"),
             float: (number and math.isfinite(value), "a finite number"),
             bool: (isinstance(value, bool), "true or false"),
             str: (isinstance(value, str), "a string"),
@@ -97,7 +100,7 @@ def _wanted(key: str, value: Any) -> str | None:
     """What `value` must be; None if it is right, or if `key` is not known."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if key in WHOLE:
-        least = 0 if key in ("max_window_layers", "sliding_window") else 1
+        least = 0 if key in MAY_BE_ZERO else 1
         most = MOST_LAYERS if key in LAYERS else LARGEST
         right = number and isinstance(value, int) and least <= value <= most
         return None if right else f"a whole number from {least} to {most:,}"
