@@ -183,11 +183,11 @@ def test_the_architecture_names_files_that_exist_and_every_room() -> None:
 
 
 NEWCOMER = {
-    "another activation": ("models/common/layers.py", "ACTIVATIONS"),
+    "another activation": ("models/common/activations.py", "ACTIVATIONS"),
     "another schedule": ("train/optimizers/schedule.py", "learning_rate"),
     "a new chip": ("facts/hardware.py", "CHIPS"),
     "a new back end": ("launch/spec.py", "Backend"),
-    "a new Hugging Face family": ("convert/families.py", "FAMILIES"),
+    "a new Hugging Face family": ("convert/families/__init__.py", "FAMILIES"),
     "a new metric of a step": ("train/step.py", "train_step"),
     "a step of a recipe": ("data/curate/recipe.py", "AnyStep"),
     "a new source of text": ("data/sources/__init__.py", "Source"),

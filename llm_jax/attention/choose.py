@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax.attention.blockwise import blockwise_attention
-from llm_jax.attention.mask import Attend, Cache, Mask, Scores, visible
+from llm_jax.attention.mask import Attend, Cache, Latent, Mask, Scores, visible
 from llm_jax.attention.reference import reference_attention
 from llm_jax.attention.ring import split_attention
 from llm_jax.attention.splash import gathered_splash_attention, splash_attention, splash_refusal
@@ -59,7 +59,15 @@ def split_choice(
 
     Args:
       kind: `parallel.context_kind`.
+
+    Raises:
+      ConfigError: no implementation over split sequences can compute such attention.
     """
+    require(
+        scores.slopes is None,
+        "model.positions is 'alibi', which attention over split sequences (mesh axis 'context') "
+        "cannot compute: set parallel.context to 1.",
+    )
     plain = RING if kind == "ring" else GATHER
     if platform != "tpu":
         return Choice(plain)
@@ -83,8 +91,17 @@ def _refusal(
             "cuDNN's attention needs a model.head_dim that is a multiple of 8 and at most 128, "
             f"not {scores.head_dim}"
         )
+    if scores.slopes is not None:
+        return "cuDNN's attention, as it is called here, has no ALiBi (model.positions)"
     if scores.softcap is not None:
         return "cuDNN's attention has no soft-cap on scores (model.attn_softcap)"
+    if scores.sinks:
+        return "cuDNN's attention has no attention sinks (model.attn_sinks)"
+    if scores.value_dim not in (None, scores.head_dim):
+        return (
+            "cuDNN's attention needs values of the size of keys, not model.latent.value_dim = "
+            f"{scores.value_dim} beside model.head_dim = {scores.head_dim}"
+        )
     return None
 
 
@@ -111,8 +128,11 @@ def _attend(
     v_BTKH: jax.Array,
     mask: Mask,
     cache: Cache,
+    sinks_N: jax.Array | None = None,
+    latent: Latent | None = None,
 ) -> tuple[jax.Array, Cache]:
-    return implementation(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores), cache
+    """`Attend` without a cache, so that `latent` is not needed."""
+    return implementation(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, sinks_N), cache
 
 
 def _visible(mask: Mask, segments_BT: jax.Array) -> jax.Array:
@@ -120,11 +140,16 @@ def _visible(mask: Mask, segments_BT: jax.Array) -> jax.Array:
     return visible(mask, segments_BT, everything, everything)
 
 
-def _reference(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores):
-    return reference_attention(q_BTNH, k_BTKH, v_BTKH, _visible(mask, segments_BT), scores)
+def _reference(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, sinks_N=None):
+    distance = None
+    if scores.slopes is not None:
+        row = jnp.arange(segments_BT.shape[1])
+        distance = (row[:, None] - row)[None]
+    seen = _visible(mask, segments_BT)
+    return reference_attention(q_BTNH, k_BTKH, v_BTKH, seen, scores, sinks_N, distance)
 
 
-def _cudnn(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores):
+def _cudnn(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, sinks_N=None):
     B, T, *_ = q_BTNH.shape
     return jax.nn.dot_product_attention(
         q_BTNH,
@@ -146,4 +171,5 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     GATHER: functools.partial(split_attention, kind="gather"),
     GATHERED_SPLASH: gathered_splash_attention,
 }
-"""Name → f(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores) -> out_BTNH, all of one function."""
+"""Name → f(q_BTNH, k_BTKH, v_BTKV, segments_BT, mask, scores, sinks_N=None) -> out_BTNV, all of one
+function. The choice refuses sinks where a kernel has none."""

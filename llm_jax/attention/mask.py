@@ -7,7 +7,7 @@ A query never sees another document. That is data, too, but it differs from batc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ class Mask(NamedTuple):
     """Only keys at its own position and before. False: on both sides (encoders)."""
     window: int | None = None
     """Only keys less than this many positions away, itself included; None: no limit."""
+    rotation: Literal["global", "local"] | None = "global"
+    """Rotary table of the layer (`ModelConfig.rotations`), where the model has rotary positions."""
 
     def sees(self, distance: jax.Array) -> jax.Array:
         """Whether a query sees a key at `distance` = query's position − key's position; bool."""
@@ -48,6 +50,18 @@ class Scores(NamedTuple):
     """Factor on q·k."""
     softcap: float | None = None
     """Scores become softcap·tanh(scores/softcap) (Gemma 2, §2); None: no soft-cap."""
+    slopes: tuple[float, ...] | None = None
+    """How fast the scores of each query head fall with the distance (`alibi_slopes`); None: they do
+    not."""
+    value_dim: int | None = None
+    """Size of a value, where it is not that of a key (multi-head latent attention)."""
+    sinks: bool = False
+    """Whether each head has an attention sink, one more term in the softmax's denominator."""
+
+    def fall(self, distance: jax.Array, kv_heads: int) -> jax.Array:
+        """What is taken from scores at `distance` (…, T, S), for each head: (…, K, G, T, S)."""
+        slopes_KG11 = jnp.asarray(self.slopes, jnp.float32).reshape(kv_heads, -1, 1, 1)
+        return slopes_KG11 * jnp.abs(distance)[..., None, None, :, :]
 
     def of(self, products: jax.Array) -> jax.Array:
         """The scores for these q·k."""
@@ -60,10 +74,41 @@ class Scores(NamedTuple):
         return slope if self.softcap is None else slope * (1 - (scores / self.softcap) ** 2)
 
 
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """The slope of each head (Press et al. 2022, §3): 2^(-8/n), 2^(-16/n) … for n heads, a power of
+    two. Of another number, the rest are every second slope of twice as many heads."""
+    n = 1 << (heads.bit_length() - 1)
+    own = [2 ** (-8 * (i + 1) / n) for i in range(n)]
+    between = [2 ** (-4 * (2 * i + 1) / n) for i in range(heads - n)]
+    return tuple(own + between)
+
+
 Cache = Any
 """What an `Attend` keeps between calls for one layer; None in training."""
-Attend = Callable[[jax.Array, jax.Array, jax.Array, Mask, Cache], tuple[jax.Array, Cache]]
-"""attend(q_BTNH, k_BSKH, v_BSKH, mask, cache) -> (out_BTNH, cache)."""
+
+
+class Latent(NamedTuple):
+    """Keys and values in compressed form, for a cache (DeepSeek-V2, 2024, §2.1).
+
+    Queries that have absorbed the matrix which expands keys meet the compressed rows themselves, as
+    if all heads shared one key and one value.
+    """
+
+    rows_BTR: jax.Array
+    """What each position keeps: its latent, then the rotary key that all heads share."""
+    width: int
+    """Width of the latent: the first columns of a row, which are its value too."""
+    absorb: Callable[[jax.Array], jax.Array]
+    """Queries of heads (B, T, N, H) → queries of rows (B, T, N, R)."""
+    expand: Callable[[jax.Array], jax.Array]
+    """Weighted means of latents (B, T, N, width) → outputs of heads (B, T, N, V)."""
+
+
+Attend = Callable[..., tuple[jax.Array, Cache]]
+"""attend(q_BTNH, k_BSKH, v_BSKV, mask, cache, sinks_N=None, latent=None) -> (out_BTNV, cache).
+
+`sinks_N`: float32 score of each head's attention sink. `latent`: the same keys and values,
+compressed; a cache keeps them in place of `k` and `v`."""
 
 
 def visible(mask: Mask, segments_BT: jax.Array, queries: slice, keys: slice) -> jax.Array:

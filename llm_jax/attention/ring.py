@@ -6,10 +6,10 @@ chunks, or three for its own keys. Queries do not move. Keys and values either m
 to the next device at each step (Ring Attention, Liu et al. 2023; balanced: Brandon et al. 2023,
 Llama 3), or are gathered at once (Llama 3, Grattafiori et al. 2024 §3.3.2). Both methods add the
 keys of one device after another to an online softmax (Milakov & Gimelshein 2018), and recompute the
-scores in the backward pass.
+scores in the backward pass. An attention sink is where the softmax begins.
 
 Legend: c devices, t rows of a chunk, R blocks of r query rows (2·t = R·r), S keys of a chunk,
-K key/value heads, G query heads per key/value head.
+K key/value heads, G query heads per key/value head, V size of a value.
 """
 
 from __future__ import annotations
@@ -48,20 +48,23 @@ def zigzag(seq_len: int, shards: int) -> np.ndarray:
 def split_attention(
     q_BTNH: jax.Array,
     k_BTKH: jax.Array,
-    v_BTKH: jax.Array,
+    v_BTKV: jax.Array,
     segments_BT: jax.Array,
     mask: Mask,
     scores: Scores,
+    sinks_N: jax.Array | None = None,
+    *,
     kind: Literal["ring", "gather"],
 ) -> jax.Array:
     """Attention within documents, over sequences in `zigzag` order.
 
     Args:
       segments_BT: int32, the document of each row.
+      sinks_N: float32 score of each head's sink, a key whose value is zero.
       kind: how devices get the keys and values of the others.
 
     Returns:
-      (B, T, N, H) in the dtype of `q_BTNH`.
+      (B, T, N, V) in the dtype of `q_BTNH`.
     """
     return jax.shard_map(
         functools.partial(_local, rule=_Rule(mask, scores, kind)),
@@ -70,22 +73,26 @@ def split_attention(
             spec(("batch", "length", "kv_heads", None)),
             spec(("batch", "length", "kv_heads", None)),
             spec(("batch", "length")),
+            None if sinks_N is None else spec(("heads",)),
         ),
         out_specs=spec(("batch", "length", "heads", None)),
         check_vma=False,
-    )(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    )(q_BTNH, k_BTKH, v_BTKV, segments_BT, sinks_N)
 
 
-def _local(q_BTNH, k_BTKH, v_BTKH, segments_BT, *, rule: _Rule):
+def _local(q_BTNH, k_BTKH, v_BTKV, segments_BT, sinks_N, *, rule: _Rule):
     B, T, N, H = q_BTNH.shape
     K, t = k_BTKH.shape[2], T // 2
     r = next(size for size in range(min(t, ROWS), 0, -1) if t % size == 0)
     q_RBKGrH = q_BTNH.reshape(B, T // r, r, K, N // K, H).transpose(1, 0, 3, 4, 2, 5)
-    k_2BKSH, v_2BKSH = (x.reshape(B, 2, t, K, H).transpose(1, 0, 3, 2, 4) for x in (k_BTKH, v_BTKH))
+    k_2BKSH, v_2BKSV = (
+        x.reshape(B, 2, t, K, -1).transpose(1, 0, 3, 2, 4) for x in (k_BTKH, v_BTKV)
+    )
     seg_RBr = segments_BT.reshape(B, T // r, r).swapaxes(0, 1)
     seg_2BS = segments_BT.reshape(B, 2, t).swapaxes(0, 1)
-    out_RBKGrH = _attend(q_RBKGrH, seg_RBr, (k_2BKSH, v_2BKSH, seg_2BS), rule)
-    return out_RBKGrH.transpose(1, 0, 4, 2, 3, 5).reshape(B, T, N, H)
+    sinks_KG = None if sinks_N is None else sinks_N.reshape(K, N // K)
+    out_RBKGrV = _attend(q_RBKGrH, seg_RBr, (k_2BKSH, v_2BKSV, seg_2BS), sinks_KG, rule)
+    return out_RBKGrV.transpose(1, 0, 4, 2, 3, 5).reshape(B, T, N, -1)
 
 
 def _starts(device, count: int):
@@ -96,12 +103,12 @@ def _starts(device, count: int):
     return jnp.where(piece < half, device * half + piece, (2 * c - 2 - device) * half + piece)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _attend(q_RBKGrH, seg_RBr, own, rule):
-    return _forward(q_RBKGrH, seg_RBr, own, rule)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q_RBKGrH, seg_RBr, own, sinks_KG, rule):
+    return _forward(q_RBKGrH, seg_RBr, own, sinks_KG, rule)[0]
 
 
-def _forward(q_RBKGrH, seg_RBr, own, rule):
+def _forward(q_RBKGrH, seg_RBr, own, sinks_KG, rule):
     me = jax.lax.axis_index(AXIS)
     R, r = q_RBKGrH.shape[0], q_RBKGrH.shape[4]
     row_R = _starts(me, R) * r
@@ -115,7 +122,7 @@ def _forward(q_RBKGrH, seg_RBr, own, rule):
                     scores, _ = _scores(q, k, seg, seg_k, row, key, rule)
                     new = jnp.logaddexp(log_z, jax.nn.logsumexp(scores, axis=-1))
                     probs = jnp.exp(scores - new[..., None])
-                    add = jnp.einsum("BKGrS,BKSH->BKGrH", probs.astype(v.dtype), v)
+                    add = jnp.einsum("BKGrS,BKSV->BKGrV", probs.astype(v.dtype), v)
                     return out * jnp.exp(log_z - new)[..., None] + add, new
 
                 needed = _sees(row, r, key, k.shape[2], rule.mask)
@@ -124,10 +131,13 @@ def _forward(q_RBKGrH, seg_RBr, own, rule):
 
         return jax.lax.scan(rows, None, (q_RBKGrH, seg_RBr, row_R, *state))[1]
 
-    empty = jnp.zeros(q_RBKGrH.shape, jnp.float32), jnp.full(q_RBKGrH.shape[:-1], MASKED)
-    out, log_z = _over_sources(visit, empty, own, rule)
+    rows_RBKGr, V = q_RBKGrH.shape[:-1], own[1].shape[-1]
+    log_z = jnp.full(rows_RBKGr, MASKED)
+    if sinks_KG is not None:  # the softmax begins with the sink, whose value is zero
+        log_z = jnp.broadcast_to(sinks_KG[..., None], rows_RBKGr)
+    out, log_z = _over_sources(visit, (jnp.zeros((*rows_RBKGr, V), jnp.float32), log_z), own, rule)
     out = out.astype(q_RBKGrH.dtype)
-    return out, (q_RBKGrH, seg_RBr, own, out, log_z)
+    return out, (q_RBKGrH, seg_RBr, own, sinks_KG, out, log_z)
 
 
 def _over_sources(visit, state, own, rule: _Rule):
@@ -150,13 +160,13 @@ def _over_sources(visit, state, own, rule: _Rule):
     return jax.lax.scan(turn, (state, own), jnp.arange(1, c))[0][0]
 
 
-def _backward(rule, saved, dout_RBKGrH):
-    q_RBKGrH, seg_RBr, own, out_RBKGrH, log_z_RBKGr = saved
+def _backward(rule, saved, dout_RBKGrV):
+    q_RBKGrH, seg_RBr, own, sinks_KG, out_RBKGrV, log_z_RBKGr = saved
     me, c = jax.lax.axis_index(AXIS), axis_shards(AXIS)
     R, r = q_RBKGrH.shape[0], q_RBKGrH.shape[4]
     dtype = q_RBKGrH.dtype
-    delta_RBKGr = jnp.sum(dout_RBKGrH.astype(jnp.float32) * out_RBKGrH, axis=-1)
-    rows = (q_RBKGrH, seg_RBr, _starts(me, R) * r, dout_RBKGrH, delta_RBKGr, log_z_RBKGr)
+    delta_RBKGr = jnp.sum(dout_RBKGrV.astype(jnp.float32) * out_RBKGrV, axis=-1)
+    rows = (q_RBKGrH, seg_RBr, _starts(me, R) * r, dout_RBKGrV, delta_RBKGr, log_z_RBKGr)
 
     def visit(dq: Any, source: Any, dkv: Any, device: Any) -> Any:
         def one(dkv: Any, xs: Any) -> Any:
@@ -172,11 +182,11 @@ def _backward(rule, saved, dout_RBKGrH):
                 ):  # fmt: skip
                     scores, slope = _scores(q, k, seg, seg_k, row, key, rule)
                     probs = jnp.exp(scores - log_z[..., None])
-                    dprobs = _einsum("BKGrH,BKSH->BKGrS", dout, v)
+                    dprobs = _einsum("BKGrV,BKSV->BKGrS", dout, v)
                     dscores = (probs * (dprobs - delta[..., None]) * slope).astype(dtype)
                     dq += _einsum("BKGrS,BKSH->BKGrH", dscores, k)
                     dk += _einsum("BKGrS,BKGrH->BKSH", dscores, q)
-                    dv += _einsum("BKGrS,BKGrH->BKSH", probs.astype(dtype), dout)
+                    dv += _einsum("BKGrS,BKGrV->BKSV", probs.astype(dtype), dout)
                     return dq, dk, dv
 
                 needed = _sees(row, r, key, k.shape[2], rule.mask)
@@ -211,7 +221,11 @@ def _backward(rule, saved, dout_RBKGrH):
         (dq, _, dkv), _ = jax.lax.scan(turn, (dq, own, dkv), jnp.arange(1, c))
         dkv = _pass_on(dkv)  # gradients moved with their keys; this last step brings them home
     dk, dv = (x.astype(dtype) for x in dkv)
-    return dq.astype(dtype), None, (dk, dv, None)
+    dsinks_KG = None
+    if sinks_KG is not None:  # of the sink's probability p, whose value is zero: -p·delta
+        lost_RBKGr = jnp.exp(sinks_KG[..., None] - log_z_RBKGr) * delta_RBKGr
+        dsinks_KG = -jnp.sum(lost_RBKGr, axis=(0, 1, 4))
+    return dq.astype(dtype), None, (dk, dv, None), dsinks_KG
 
 
 _attend.defvjp(_forward, _backward)

@@ -21,7 +21,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_mask as masks,
 )
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from llm_jax.attention.mask import Mask, Scores
 from llm_jax.attention.ring import split_attention, zigzag
@@ -45,6 +45,13 @@ def splash_refusal(scores: Scores, seq_len: int) -> str | None:
             "splash attention needs a model.head_dim that is a multiple of 64, not "
             f"{scores.head_dim}"
         )
+    if scores.value_dim is not None and scores.value_dim % 64:
+        return (
+            "splash attention needs a model.latent.value_dim that is a multiple of 64, not "
+            f"{scores.value_dim}"
+        )
+    if scores.slopes is not None:
+        return "splash attention has no ALiBi (model.positions)"
     return None
 
 
@@ -55,6 +62,7 @@ def splash_attention(
     segments_BT: jax.Array,
     mask: Mask,
     scores: Scores,
+    sinks_N: jax.Array | None = None,
 ) -> jax.Array:
     """Attention within documents; (B, T, N, H) in the dtype of `q_BTNH`.
 
@@ -64,16 +72,20 @@ def splash_attention(
     local = functools.partial(_local, mask=mask, scores=scores)
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return local(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+        return local(q_BTNH, k_BTKH, v_BTKH, segments_BT, sinks_N)
     q_spec = spec(("batch", "length", "heads", "head_dim"))
     kv_spec = spec(("batch", "length", "kv_heads", "head_dim"))
     split = jax.shard_map(
         local,
-        in_specs=(q_spec, kv_spec, kv_spec, spec(("batch", "length"))),
+        in_specs=(q_spec, kv_spec, kv_spec, spec(("batch", "length")), _sinks_spec(sinks_N)),
         out_specs=q_spec,
         check_vma=False,  # the kernel's results do not record the mesh axes that they vary over
     )
-    return split(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    return split(q_BTNH, k_BTKH, v_BTKH, segments_BT, sinks_N)
+
+
+def _sinks_spec(sinks_N: jax.Array | None) -> PartitionSpec | None:
+    return None if sinks_N is None else spec(("heads",))
 
 
 def _local(
@@ -81,6 +93,7 @@ def _local(
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
     segments_BT: jax.Array,
+    sinks_N: jax.Array | None,
     mask: Mask,
     scores: Scores,
 ) -> jax.Array:
@@ -88,7 +101,7 @@ def _local(
     _, T, N, _ = q_BTNH.shape
     attend = _kernel(_mask(T, mask), N, _block_sizes(T), scores)
     segments = kernel.SegmentIds(q=segments_BT, kv=segments_BT)
-    return _of_sequences(attend, q_BTNH, k_BTKH, v_BTKH, segments, scores)
+    return _of_sequences(attend, q_BTNH, k_BTKH, v_BTKH, segments, scores, sinks_N)
 
 
 def gathered_splash_attention(
@@ -98,6 +111,7 @@ def gathered_splash_attention(
     segments_BT: jax.Array,
     mask: Mask,
     scores: Scores,
+    sinks_N: jax.Array | None = None,
 ) -> jax.Array:
     """`splash_attention` for sequences in `zigzag` order, split over the mesh axis `context`.
 
@@ -109,7 +123,9 @@ def gathered_splash_attention(
     chunk = T // (2 * shards)
     mask_TS = _mask(T, mask)
     if isinstance(mask_TS, masks.FullMask):  # the kernel cannot split a mask that hides nothing
-        return split_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, "gather")
+        return split_attention(
+            q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, sinks_N, kind="gather"
+        )
     order_T = zigzag(T, shards)
     mask_TS.q_sequence = order_T.astype(np.int32)
     heads = q_BTNH.shape[2] // axis_shards("tensor")
@@ -121,9 +137,10 @@ def gathered_splash_attention(
         chunks = x.reshape(x.shape[0], 2 * shards, chunk, *x.shape[2:])[:, chunks_in_text]
         return chunks.reshape(x.shape)
 
-    def local(attend, q_BTNH, k_BTKH, v_BTKH, segments_BT):
+    def local(attend, q_BTNH, k_BTKH, v_BTKH, segments_BT, sinks_N):
         segments = kernel.SegmentIds(q=segments_BT, kv=whole(segments_BT))
-        return _of_sequences(attend, q_BTNH, whole(k_BTKH), whole(v_BTKH), segments, scores)
+        keys, values = whole(k_BTKH), whole(v_BTKH)
+        return _of_sequences(attend, q_BTNH, keys, values, segments, scores, sinks_N)
 
     rows = NamedSharding(jax.sharding.get_abstract_mesh(), spec((None, "length")))
     q_spec = spec(("batch", "length", "heads", "head_dim"))
@@ -131,11 +148,12 @@ def gathered_splash_attention(
     return jax.shard_map(
         local,
         in_specs=(
-            attend.manual_sharding_spec(rows), q_spec, kv_spec, kv_spec, spec(("batch", "length"))
+            attend.manual_sharding_spec(rows), q_spec, kv_spec, kv_spec,
+            spec(("batch", "length")), _sinks_spec(sinks_N),
         ),
         out_specs=q_spec,
         check_vma=False,
-    )(attend, q_BTNH, k_BTKH, v_BTKH, segments_BT)  # fmt: skip
+    )(attend, q_BTNH, k_BTKH, v_BTKH, segments_BT, sinks_N)  # fmt: skip
 
 
 def _mask(T: int, mask: Mask) -> masks.CausalMask | masks.LocalMask | masks.FullMask:
@@ -166,10 +184,11 @@ def _of_sequences(
     v_BSKH: jax.Array,
     segments: kernel.SegmentIds,
     scores: Scores,
+    sinks_N: jax.Array | None,
 ) -> jax.Array:
     q_BNTH = (q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)).swapaxes(1, 2)
-    out_BNTH = jax.vmap(attend)(q_BNTH, k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments)
-    return out_BNTH.swapaxes(1, 2)
+    parts = q_BNTH, k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments, sinks_N
+    return jax.vmap(attend, (0, 0, 0, 0, None))(*parts).swapaxes(1, 2)
 
 
 def _block_sizes(T: int) -> kernel.BlockSizes:

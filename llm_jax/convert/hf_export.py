@@ -9,15 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError
 from llm_jax.convert import hf_config, hf_tokenizer, kept_files, parity, shards
-from llm_jax.convert.families import as_exported, family_of
+from llm_jax.convert.equivalent import in_form
+from llm_jax.convert.families import Family, as_exported, family_of
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
 
 Params = dict[str, Any]
@@ -80,15 +79,9 @@ def export(
 
 
 def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
-    """The model `as_exported`, which computes the same: a bias that it adds is zero."""
+    """The model `as_exported`, which computes the same."""
     exported = as_exported(model)
-    if exported == model:
-        return model, params
-    made = dict(params)
-    for stack, layers in model_of(model).layout(model).stacks.items():
-        zeros = np.zeros((len(layers), model.d_model), np.float32)
-        made[stack] = {**params[stack], "attn": {**params[stack]["attn"], "o_bias": zeros}}
-    return exported, made
+    return exported, params if exported == model else in_form(params, model, exported)
 
 
 def write_weights(
@@ -97,9 +90,11 @@ def write_weights(
     params: Params,
     dtype: str,
     shard_bytes: int = shards.SHARD_BYTES,
+    family: Family | None = None,
 ) -> list[str]:
     """Writes `params` as safetensors; memory holds copies of one file's tensors at a time."""
-    named = {tensor.name: tensor for tensor in tensors(model, family_of(model).model_type)}
+    family = family or family_of(model)
+    named = {tensor.name: tensor for tensor in tensors(model, family.model_type)}
     shapes = {name: tensor.shape for name, tensor in named.items()}
     kind = DTYPES[dtype]
     return shards.write(

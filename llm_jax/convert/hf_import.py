@@ -23,9 +23,10 @@ from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
+from llm_jax.convert.mxfp4 import Mxfp4Weights
 from llm_jax.convert.own_tokenizer import require_belongs
 from llm_jax.convert.shards import Weights
-from llm_jax.convert.tensors import Tensor, empty, tensors
+from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.disk_errors import system_error
 from llm_jax.runs.files import new_folder
@@ -38,7 +39,10 @@ from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
 Params = dict[str, Any]
 # Buffers in old checkpoints. They are not parameters.
-BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+BUFFERS = (
+    ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+    ".attention.masked_bias",
+)  # fmt: skip
 
 
 def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
@@ -50,7 +54,8 @@ def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
     """
     raw = read_config_json(folder)
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
-    weights = Weights(folder)
+    quantised = hf_config.quant_method(raw) is not None
+    weights = Mxfp4Weights(folder) if quantised else Weights(folder)
     stored = _stored_names(weights, family, config)
     return config, fill(folder, config, family.model_type, weights, stored)
 
@@ -95,16 +100,18 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 
 def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
     """Name in transformers → name in the files, without buffers and tied duplicates."""
-    names = {name: name for name in weights.shapes if not name.endswith(BUFFERS)}
-    if family.model_type == "gpt2" and not any(n.startswith("transformer.") for n in names):
-        prefixed = ((n if n == "lm_head.weight" else f"transformer.{n}", n) for n in names)
-        names = dict(prefixed)
+    older = family.naming.older
+    names = {older.get(n, n): n for n in weights.shapes if not n.endswith(BUFFERS)}
+    prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
+    if prefix and not any(n.startswith(prefix) for n in names):
+        head = (unembed, family.naming.names.get("unembed_bias"))
+        names = {n if n in head else f"{prefix}{n}": n for n in names}
     if config.tie_embeddings:
-        names.pop("lm_head.weight", None)
+        names.pop(unembed, None)
     return names
 
 
-def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None:
+def _fill(tensor: Tensor | Constant, weights: Weights, stored: str, params: Params) -> None:
     shape = weights.shapes[stored]
     if shape != tensor.shape:
         raise UserError(

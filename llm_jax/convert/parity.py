@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.config import ComputeConfig, ModelConfig, UserError
+from llm_jax.config import ComputeConfig, ModelConfig, UserError, read_json
+from llm_jax.convert.hf_config import quant_method
 from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Context, model_of
@@ -68,8 +69,11 @@ def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:
       UserError: transformers cannot load it, or reports missing or unexpected tensors.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, Mxfp4Config
 
+    raw = read_json(folder / "config.json")
+    packed = isinstance(raw, dict) and quant_method(raw) == "mxfp4"
+    dequantised = {"quantization_config": Mxfp4Config(dequantize=True)} if packed else {}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -78,6 +82,7 @@ def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:
             output_loading_info=True,
             use_safetensors=True,
             local_files_only=True,
+            **dequantised,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]

@@ -86,10 +86,10 @@ class Weights:
 
     Raises:
       UserError: there is no safetensors file, a file is damaged, an index names a file outside of
-        the folder, or a tensor does not hold floating-point numbers.
+        the folder, or a tensor does not hold floating-point numbers (one of `types`).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, types: tuple[str, ...] = FLOATS) -> None:
         self._folder = folder
         self._files: dict[str, Any] = {}
         self._place: dict[str, str] = {}
@@ -103,7 +103,7 @@ class Weights:
                         f"{file}: remove one."
                     )
                 view = opened.get_slice(name)
-                if view.get_dtype() not in FLOATS:
+                if view.get_dtype() not in types:
                     raise UserError(
                         f"Tensor {name!r} of {folder / file} has type {view.get_dtype()}: only "
                         f"{', '.join(FLOATS)} can be imported, not quantised weights."
@@ -111,6 +111,10 @@ class Weights:
                 self._place[name] = file
                 self.shapes[name] = tuple(view.get_shape())
         self._check_index()
+
+    def type_of(self, name: str) -> str:
+        """The stored dtype of the tensor `name`, as safetensors calls it."""
+        return str(self._files[self._place[name]].get_slice(name).get_dtype())
 
     def read(self, name: str) -> np.ndarray:
         """The tensor `name` in its stored dtype."""

@@ -1,9 +1,10 @@
 """Exact counts of a model from its architecture: parameters and FLOPs per token.
 
 Letters: T sequence length, D model width, F ffn width, N query heads, K key/value heads, H head
-size, L layers, V vocabulary, E experts. A multiply-add is 2 FLOPs. Only matmuls are counted, as in
-Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022 (PaLM, appendix B). The embedding lookup is
-not a matmul, so it counts as 0.
+size, L layers, V vocabulary, E experts; of latent attention: R and Q the ranks of keys and queries,
+r the rotated part of a head, U the size of a value. A multiply-add is 2 FLOPs. Only matmuls are
+counted, as in Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022 (PaLM, appendix B). The
+embedding lookup is not a matmul, so it counts as 0.
 """
 
 from __future__ import annotations
@@ -28,37 +29,98 @@ def require_counted(model: ModelConfig) -> None:
 def parameters(model: ModelConfig) -> dict[str, int]:
     """Parameters by part; their sum is the size of the real parameter tree.
 
-    attention: L·(2·D·N·H + 2·D·K·H). mlp: 3·D·F (gated) or 2·D·F for each dense layer. experts: the
-    same for each expert of each layer with experts. router: D·E, and E for the balancing bias.
-    unembedding: 0 if tied.
+    attention: the matrices of `attention_matrices`, L times. mlp: 3·D·F (gated) or 2·D·F for each
+    dense layer. experts: the same for each expert of each layer with experts. router: D·E, E for
+    the balancing bias, D for the gate of shared experts. biases: those of matrices, and sinks.
+    qk_norm: of queries and keys, or of latents. activation: two numbers of each xIELU. unembedding:
+    0 if tied.
     """
     require_counted(model)
     m, moe = model, model.moe
     sparse = sum(m.moe_layers)
-    q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
     matrices = 3 if m.gated else 2
-    norm = m.d_model * (2 if m.norm == "layernorm" else 1)
-    biases = 0
-    if m.qkv_bias:
-        biases += q_width + 2 * kv_width
-    if m.out_bias:
-        biases += m.d_model
-    if m.mlp_bias:
-        biases += (matrices - 1) * m.d_ff + m.d_model
+    vectors = 2 if m.norm == "layernorm" and m.norm_weights == "all" else 1
+    norm = 0 if m.norm_weights == "none" else m.d_model * vectors
+    before = 0 if not m.pre_norm else 1 if m.parallel_block == "one_norm" else 2
     return {
         "embedding": m.vocab_size * m.d_model,
-        "positions": m.max_seq_len * m.d_model if m.positions == "learned" else 0,
-        "attention": m.num_layers * 2 * m.d_model * (q_width + kv_width),
+        "positions": (m.max_seq_len + m.position_offset) * m.d_model
+        if m.positions == "learned"
+        else 0,
+        "attention": m.num_layers * sum(a * b for a, b in attention_matrices(m)),
         "mlp": (m.num_layers - sparse) * matrices * m.d_model * m.d_ff,
         "experts": sparse * matrices * m.d_model * moe.experts * moe.d_ff if moe else 0,
         "shared_experts": sparse * matrices * m.d_model * moe.shared_d_ff if moe else 0,
-        "router": sparse * moe.experts * (m.d_model + (moe.balance_rate > 0)) if moe else 0,
-        "biases": m.num_layers * biases,
-        "norms": m.num_layers * 2 * norm + norm,
+        "router": sparse * _router(m),
+        "biases": _biases(m),
+        "norms": (m.num_layers * before + 1 + m.embed_norm) * norm,
         "post_norms": m.num_layers * 2 * norm if m.post_norm else 0,
-        "qk_norm": m.num_layers * 2 * m.head_dim if m.qk_norm else 0,
+        "qk_norm": m.num_layers * _inner_norms(m) if m.norm_weights != "none" else 0,
+        "activation": (m.num_layers - sparse) * 2 if m.activation == "xielu" else 0,
         "unembedding": 0 if m.tie_embeddings else m.d_model * m.vocab_size,
     }
+
+
+def attention_matrices(model: ModelConfig) -> list[tuple[int, int]]:
+    """(inputs, outputs) of the matrices of one layer's attention, that of its output last.
+
+    D·N·H, 2·D·K·H and N·H·D; of latent attention D·Q and Q·N·H (or D·N·H), D·R, D·r,
+    R·N·(H - r + U) and N·U·D.
+    """
+    m, latent = model, model.latent
+    q_width, out_width = m.num_heads * m.head_dim, m.num_heads * m.value_dim
+    if latent is None:
+        kv_width = m.num_kv_heads * m.head_dim
+        inner = [(m.d_model, q_width), (m.d_model, kv_width), (m.d_model, kv_width)]
+    else:
+        queries = [(m.d_model, latent.q_rank)] if latent.q_rank else []
+        expanded = m.num_heads * (m.head_dim - latent.rope_dim + latent.value_dim)
+        inner = [
+            *queries,
+            (latent.q_rank or m.d_model, q_width),
+            (m.d_model, latent.kv_rank),
+            (m.d_model, latent.rope_dim),
+            (latent.kv_rank, expanded),
+        ]
+    return [*inner, (out_width, m.d_model)]
+
+
+def _inner_norms(m: ModelConfig) -> int:
+    """Values of one layer's norms of queries and keys, or of latents."""
+    if m.latent:
+        return m.latent.kv_rank + (m.latent.q_rank or 0)
+    heads = 2 if m.qk_norm_over == "head" else m.num_heads + m.num_kv_heads
+    return heads * m.head_dim if m.qk_norm else 0
+
+
+def _router(m: ModelConfig) -> int:
+    """Values of one layer's router and of the gate of its shared experts."""
+    moe = m.moe
+    if moe is None:
+        return 0
+    return moe.experts * (m.d_model + (moe.balance_rate > 0)) + moe.shared_gate * m.d_model
+
+
+def _biases(m: ModelConfig) -> int:
+    """Biases and attention sinks of all layers."""
+    moe, sparse, inner = m.moe, sum(m.moe_layers), 2 if m.gated else 1
+    each = m.attn_sinks * m.num_heads + m.out_bias * m.d_model
+    each += m.qkv_bias * (m.num_heads + 2 * m.num_kv_heads) * m.head_dim
+    total = m.num_layers * each + m.vocab_size * ("unembed" in m.biases)
+    if m.mlp_bias:
+        total += (m.num_layers - sparse) * (inner * m.d_ff + m.d_model)
+        if moe:
+            total += sparse * moe.experts * (1 + inner * moe.d_ff + m.d_model)
+            total += sparse * (moe.shared_d_ff > 0) * (inner * moe.shared_d_ff + m.d_model)
+    return total
+
+
+def cache_values(model: ModelConfig) -> int:
+    """Values that generation keeps for each token of the context: 2·L·K·H, or L·(R + r)."""
+    m = model
+    if m.latent is None:
+        return m.num_layers * 2 * m.num_kv_heads * m.head_dim
+    return m.num_layers * (m.latent.kv_rank + m.latent.rope_dim)
 
 
 def total_parameters(model: ModelConfig) -> int:
@@ -68,10 +130,20 @@ def total_parameters(model: ModelConfig) -> int:
 
 def active_parameters(model: ModelConfig) -> int:
     """Parameters that one token uses: of the experts in a layer, only the `top_k` chosen ones."""
-    if model.moe is None:
-        return total_parameters(model)
-    experts = parameters(model)["experts"]
-    return total_parameters(model) - experts + experts // model.moe.experts * model.moe.top_k
+    m, moe = model, model.moe
+    if moe is None:
+        return total_parameters(m)
+    biases = (2 if m.gated else 1) * moe.d_ff + m.d_model if m.mlp_bias else 0
+    idle = sum(m.moe_layers) * (moe.experts - moe.top_k) * biases
+    return total_parameters(m) - _idle_matrices(m) - idle
+
+
+def _idle_matrices(m: ModelConfig) -> int:
+    """Values in the matrices of the experts that a token does not use."""
+    if m.moe is None:
+        return 0
+    experts = parameters(m)["experts"]
+    return experts - experts // m.moe.experts * m.moe.top_k
 
 
 def non_embedding_parameters(model: ModelConfig) -> int:
@@ -111,7 +183,8 @@ class TokenFlops:
     projections: float
     """2 × the weights of q, k, v, o and the MLP of every layer; of experts, the chosen ones."""
     attention: float
-    """Scores and values: 4·N·H·keys per layer, for the keys that the causal mask keeps."""
+    """Scores and values: 4·N·H·keys per layer (2·N·(H + U)·keys if values have another size), for
+    the keys that the causal mask keeps."""
     attention_full: float
     """The same if all T keys are computed and then masked (no block is skipped)."""
     unembedding: float
@@ -170,18 +243,19 @@ def token_flops(model: ModelConfig, seq_len: int) -> TokenFlops:
     """FLOPs per token in sequences of `seq_len` tokens."""
     m = model
     biases = sum(m.moe_layers) * m.moe.experts if m.moe and m.moe.balance_rate else 0
-    idle = total_parameters(m) - active_parameters(m)
+    idle = _idle_matrices(m)
     ends = m.num_layers * m.d_ff - sum(m.moe_layers) * m.d_ff
     if m.moe:
         ends += sum(m.moe_layers) * m.moe.shared_d_ff
+    both = m.head_dim + m.value_dim
     scores = m.num_heads * sum(mean_keys(seq_len, window) for window in m.windows)
     return TokenFlops(
         projections=2.0 * (block_parameters(m) - biases - idle),
-        attention=4.0 * m.head_dim * scores,
-        attention_full=4.0 * m.num_heads * m.head_dim * seq_len * m.num_layers,
+        attention=2.0 * both * scores,
+        attention_full=2.0 * m.num_heads * both * seq_len * m.num_layers,
         unembedding=2.0 * m.d_model * m.vocab_size,
         last=0.0 if m.post_norm else 2.0 * ends * m.d_model,
-        experts=2.0 * (active_parameters(m) - total_parameters(m) + parameters(m)["experts"]),
+        experts=2.0 * (parameters(m)["experts"] - idle),
         scores=scores,
         six_n=6.0 * active_parameters(m),
     )
@@ -199,17 +273,13 @@ def update_flops(model: ModelConfig, optimizer: str) -> int:
     m, moe = model, model.moe
     sparse = sum(m.moe_layers)
     gates = 3 if m.gated else 2
-    width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    others = {width: 2 * m.num_layers}
-    for size, count in (
-        (kv_width, 2 * m.num_layers),
-        (m.d_ff, gates * (m.num_layers - sparse)),
-        (moe.d_ff if moe else 0, gates * sparse * moe.experts if moe else 0),
-        (moe.shared_d_ff if moe else 0, gates * sparse),
-    ):
-        others[size] = others.get(size, 0) + count
+    found = [(m.num_layers, sides) for sides in attention_matrices(m)]
+    found.append((gates * (m.num_layers - sparse), (m.d_ff, m.d_model)))
+    if moe:
+        found.append((gates * sparse * moe.experts, (moe.d_ff, m.d_model)))
+        found.append((gates * sparse, (moe.shared_d_ff, m.d_model)))
     total = 0
-    for size, count in others.items():
-        a, b = sorted((size, m.d_model))
+    for count, sides in found:
+        a, b = sorted(sides)
         total += count * NEWTON_SCHULZ_STEPS * (4 * a * a * b + 2 * a**3)
     return total

@@ -6,7 +6,13 @@ Letters as in `counts.py`.
 from __future__ import annotations
 
 from llm_jax.config import ModelConfig, OptimConfig
-from llm_jax.facts.counts import Remat, active_ffn_widths, block_parameters, parameters
+from llm_jax.facts.counts import (
+    Remat,
+    active_ffn_widths,
+    attention_matrices,
+    block_parameters,
+    parameters,
+)
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
 
@@ -23,7 +29,8 @@ def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
     """
     part = parameters(model)
     total = sum(part.values())
-    fixed = sum(part[name] for name in ("router", "biases", "norms", "post_norms", "qk_norm"))
+    kept = ("router", "biases", "norms", "post_norms", "qk_norm", "activation")
+    fixed = sum(part[name] for name in kept)
     first = DTYPE_BYTES[optim.moment_dtype]
     second = DTYPE_BYTES[optim.second_moment_dtype]
     moe = model.moe
@@ -56,8 +63,9 @@ def activation_bytes(
     Per token and layer, with blockwise attention (no T×S scores are kept):
 
     * `full`: the block's input, D values in `dtype`. `offload`: nothing; the host keeps it.
-    * `dots`: the same, and the outputs of the weight matmuls in `dtype`: q (N·H), k and v (2·K·H),
-      o and down (2·D), up and gate (F or 2·F).
+    * `dots`: the same, and the outputs of the weight matmuls in `dtype`: q (N·H), k and v (2·K·H;
+      of latent attention what they are expanded from, too), o and down (2·D), up and gate (F or
+      2·F).
     * `none`: all of `working_bytes`.
 
     F is the total width of the experts that a token uses. Each of them adds the token's input and
@@ -66,14 +74,14 @@ def activation_bytes(
     between sub-layers, because it splits their sequences (Korthikanti et al. 2022).
     """
     m, size = model, DTYPE_BYTES[dtype]
-    q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
+    projected = sum(outputs for _, outputs in attention_matrices(m)[:-1])
     rows = expert * m.moe.top_k * sum(m.moe_layers) / m.num_layers if m.moe else 0.0
     ffn = sum(active_ffn_widths(m)) / m.num_layers
     ffn += rows * (expert - 1) / expert * m.moe.d_ff if m.moe else 0.0
     wide = 2 * ffn if m.gated else ffn
     working = working_bytes(model, tokens, dtype, tensor=tensor, expert=expert)
     between = 3 * m.d_model / tensor + rows * m.d_model
-    dots = size * (between + (q_width + 2 * kv_width + wide) / tensor)
+    dots = size * (between + (projected + wide) / tensor)
     kept = {"dots": dots, "full": size * m.d_model / tensor, "offload": 0.0}
     if remat == "none":
         return (m.num_layers + 1) * working
@@ -94,19 +102,22 @@ def working_parts(
     * `sequences`: 3·D in `dtype`, for all tokens, even if `tensor` splits sequences between
       sub-layers.
     * `between`: 4·D float32 (two norms).
-    * `inside`: in `dtype`, q and the attention's output (2·N·H), k and v (2·K·H), and 6·F. A
-      qk-norm adds its inputs twice in float32. If `context` devices share a sequence, each gathers
-      its k and v, and their gradients.
+    * `inside`: in `dtype`, q and the attention's output (2·N·H), k and v (2·K·H), the latents of
+      latent attention, and 6·F. Norms of q and k, or of latents, add their inputs twice in float32.
+      If `context` devices share a sequence, each gathers its k and v, and their gradients.
     * `routed`: the rows that experts read and write. If `expert` devices share the experts, each
       has the rows of all of them.
     """
     m, size = model, DTYPE_BYTES[dtype]
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    inside = size * (2 * q_width + 2 * kv_width + 6 * sum(active_ffn_widths(m)) / m.num_layers)
+    both = (m.num_heads + m.num_kv_heads) * (m.head_dim + m.value_dim)
+    latents = m.latent.kv_rank + m.latent.rope_dim + (m.latent.q_rank or 0) if m.latent else 0
+    inside = size * (both + latents + 6 * sum(active_ffn_widths(m)) / m.num_layers)
     if m.qk_norm:
         inside += 8 * (q_width + kv_width)
+    inside += 8 * latents  # their norms
     if context > 1:
-        inside += size * 4 * kv_width * context
+        inside += size * 2 * m.num_kv_heads * (m.head_dim + m.value_dim) * context
     routed = 0.0
     if m.moe:
         wide = 6 * (expert - 1) * m.moe.d_ff / tensor

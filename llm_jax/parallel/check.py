@@ -71,7 +71,11 @@ def _check_stages(config: RunConfig, stages: int) -> None:
         f"parallel.rounds = {rounds} do not divide: make it a multiple of {groups}.",
     )
     size = model.num_layers // groups
-    for name, kinds in (("window_pattern", model.windows), ("moe", model.moe_layers)):
+    for name, kinds in (
+        ("window_pattern", model.windows),
+        ("rope_pattern", model.rotations),
+        ("moe", model.moe_layers),
+    ):
         require(
             kinds == kinds[:size] * groups,
             f"model.{name} makes the {groups} groups of {size} layers differ, but all stages of a "
@@ -83,6 +87,8 @@ def _present(config: RunConfig, field: str) -> bool:
     """Whether the model has a parameter with the size of that field."""
     if field == "model.d_ff":
         return not all(config.model.moe_layers)
+    if field.startswith("model.latent."):
+        return config.model.latent is not None
     return config.model.moe is not None or not field.startswith("model.moe.")
 
 
@@ -93,6 +99,8 @@ SPLIT_FIELDS = (
     ("model.num_kv_heads", "kv_heads"),
     ("model.d_ff", "mlp"),
     ("model.d_model", "embed"),
+    ("model.latent.kv_rank", "embed"),
+    ("model.latent.q_rank", "embed"),
     ("model.moe.experts", "experts"),
     ("model.moe.d_ff", "expert_mlp"),
     ("model.moe.shared_d_ff", "mlp"),

@@ -34,13 +34,15 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "length": "context",
     "stream_length": ("context", "tensor"),
     "act_embed": None,
-    # Parameters: fsdp splits the model width, tensor the Megatron dimension, pipeline the layers.
+    # Parameters: fsdp splits the model width (or that of a latent, in what expands it), tensor the
+    # Megatron dimension, pipeline the layers.
     # expert splits the experts, and the model width of all other parameters.
     "vocab": "tensor",
     "embed": ("fsdp", "expert"),
     "heads": "tensor",
     "kv_heads": "tensor",
     "head_dim": None,
+    "latent": None,
     "mlp": "tensor",
     "experts": "expert",
     "expert_embed": "fsdp",

@@ -75,7 +75,8 @@ def layouts(
         if per_slice % tensor or reach % inner or any(width % tensor for width in widths):
             continue
         inside = max(1, per_slice // inner)
-        sizes = {1, gcd(inside, model.d_model), gcd(reach // inner, model.d_model)}
+        split = gcd(model.d_model, *_ranks(model))
+        sizes = {1, gcd(inside, split), gcd(reach // inner, split)}
         for fsdp, expert, stages in product(
             sorted(sizes), _experts(model), _stages(model, machine)
         ):
@@ -88,6 +89,12 @@ def layouts(
                     pipeline=stages, rounds=_rounds(model, stages),
                     **state,
                 )  # fmt: skip
+
+
+def _ranks(model: ModelConfig) -> list[int]:
+    """Widths of latents, which fsdp splits as it splits the width of the model."""
+    latent = model.latent
+    return [] if latent is None else [latent.kv_rank, latent.q_rank or latent.kv_rank]
 
 
 def _experts(model: ModelConfig) -> list[int]:
@@ -114,9 +121,8 @@ def _rounds(model: ModelConfig, stages: int) -> int:
 def _alike(model: ModelConfig, groups: int) -> bool:
     """Whether the layers are `groups` times the same."""
     size, rest = divmod(model.num_layers, groups)
-    return not rest and all(
-        kinds == kinds[:size] * groups for kinds in (model.windows, model.moe_layers)
-    )
+    kinds = tuple(zip(model.windows, model.rotations, model.moe_layers, strict=True))
+    return not rest and kinds == kinds[:size] * groups
 
 
 def execute(

@@ -149,7 +149,8 @@ def traffic(
         volume = times * stream * (layout.expert - 1)
         found["expert"] = Traffic(volume, volume / links.expert)
     if layout.context > 1:
-        keys = 2 * tokens * model.num_kv_heads * model.head_dim * size / layout.tensor
+        each = model.num_kv_heads * (model.head_dim + model.value_dim)
+        keys = tokens * each * size / layout.tensor
         volume = (passes + 1) * layers * keys * (layout.context - 1)
         found["context"] = Traffic(volume, volume / links.context)
     if stages > 1:

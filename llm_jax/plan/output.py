@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from llm_jax.config import to_dict
-from llm_jax.facts.counts import active_parameters, parameters
+from llm_jax.facts.counts import active_parameters, cache_values, parameters
 from llm_jax.plan.isoflop import candidates, flat_range
 from llm_jax.plan.plan import Plan
 from llm_jax.plan.request import Request
@@ -40,6 +40,7 @@ def result(plan: Plan) -> dict[str, Any]:
         "optimum": dataclasses.asdict(best) | {"loss": loss},
         "params": plan.params,
         "active_params": active_parameters(plan.model),
+        "cache_values": cache_values(plan.model),
         "tokens": plan.tokens,
         "tokens_per_param": plan.tokens / active_parameters(plan.model),
         "flops": plan.flops,

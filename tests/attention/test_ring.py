@@ -49,7 +49,7 @@ def test_equals_full_attention(
 
     def split(q: Any, k: Any, v: Any) -> Any:
         parts = (x[:, order] for x in (q, k, v, jnp.asarray(segments)))
-        out = split_attention(*parts, mask, scores, kind)[:, np.argsort(order)]
+        out = split_attention(*parts, mask, scores, kind=kind)[:, np.argsort(order)]
         return jnp.sum(out * pull), out
 
     def whole(q: Any, k: Any, v: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from llm_jax.config import (
     ComputeConfig,
     DataConfig,
+    LatentConfig,
     ModelConfig,
     MoeConfig,
     OptimConfig,
@@ -47,6 +48,14 @@ VARIANTS = {
     "qwen": {"qk_norm": True, "tie_embeddings": True},
     "gemma": {"post_norm": True, "norm_plus_one": True, "activation": "geglu"},
     "bias": {"biases": ("qkv", "mlp"), "post_norm": True, "norm": "layernorm"},
+    "norms after": {
+        "pre_norm": False, "post_norm": True, "qk_norm": True, "qk_norm_over": "width",
+        "activation": "xielu", "rotary_fraction": 0.5, "num_layers": 4,
+    },
+    "parallel": {
+        "parallel_block": "one_norm", "norm": "layernorm", "embed_norm": True,
+        "activation": "relu2", "positions": "alibi", "biases": ("qkv", "unembed"),
+    },
     # As many slots as assignments, so that XLA counts what active parameters cost.
     "experts": {
         "moe": MoeConfig(
@@ -54,8 +63,29 @@ VARIANTS = {
         )
     },
     "balancing bias": {"moe": MoeConfig(experts=8, top_k=2, d_ff=256, every=3, balance_rate=0.1)},
+    "deepseek": {
+        "num_kv_heads": 8, "head_dim": 192,
+        "latent": LatentConfig(kv_rank=256, q_rank=384, rope_dim=64, value_dim=128),
+        "moe": MoeConfig(
+            experts=8, top_k=2, d_ff=768, shared_d_ff=768, dense_layers=1, capacity_factor=1.0,
+            groups=4, top_groups=2, router="sigmoid", balance_rate=0.001,
+        ),
+    },
+    "latent without compressed queries": {
+        "num_kv_heads": 8, "latent": LatentConfig(kv_rank=256, rope_dim=32, value_dim=64),
+    },
+    "gpt_oss": {
+        "biases": ("qkv", "out", "mlp"), "attn_sinks": True, "activation": "clamped_swiglu",
+        "moe": MoeConfig(experts=8, top_k=2, d_ff=1536, capacity_factor=1.0),
+    },
+    "shared gate": {
+        "biases": ("mlp",),
+        "moe": MoeConfig(
+            experts=8, top_k=2, d_ff=768, shared_d_ff=512, shared_gate=True, capacity_factor=1.0
+        ),
+    },
     "head size of its own": {"head_dim": 96, "num_heads": 6, "num_kv_heads": 3},
-}
+}  # fmt: skip
 
 
 def real_size(model: ModelConfig) -> int:
@@ -82,7 +112,7 @@ BFLOAT16 = {"param_dtype": "bfloat16", "moment_dtype": "bfloat16"}
 
 @pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor", "schedule_free"])
 @pytest.mark.parametrize("dtypes", [{}, BFLOAT16, {"second_moment_dtype": "bfloat16"}])
-@pytest.mark.parametrize("name", ["llama", "bias", "balancing bias"])
+@pytest.mark.parametrize("name", ["llama", "bias", "norms after", "balancing bias", "deepseek"])
 def test_bytes_of_the_state_are_exact(name, dtypes, kind):
     """But for counters. Adafactor's second moments are a bound: rows and columns of 128 or more."""
     if kind == "schedule_free":
@@ -165,7 +195,7 @@ def test_memory_is_the_compiler_s_within_a_quarter(remat):
     assert ours == pytest.approx(real, rel=0.25)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "experts", "head size of its own"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "experts", "head size of its own", "deepseek"])
 def test_flops_of_muon_are_those_of_the_matrices_that_it_orthogonalises(name):
     model = ModelConfig(**BASE | VARIANTS[name])
     shapes = jax.eval_shape(lambda key: DECODER.init(model, key), jax.random.key(0))

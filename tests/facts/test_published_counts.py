@@ -2,9 +2,10 @@
 
 import pytest
 
-from llm_jax.config import ModelConfig, OptimConfig, load
+from llm_jax.config import LatentConfig, ModelConfig, MoeConfig, OptimConfig, load
 from llm_jax.facts.counts import (
     active_parameters,
+    cache_values,
     mean_keys,
     non_embedding_parameters,
     parameters,
@@ -286,3 +287,63 @@ def test_deepseek_moe_16b():
     assert active_parameters(model) == pytest.approx(2.8e9, rel=0.02)
     flops = token_flops(model, 4096)
     assert flops.projections + flops.unembedding == pytest.approx(2 * 2.62e9, rel=0.01)
+
+
+MLA = LatentConfig(kv_rank=512, q_rank=1536, rope_dim=64, value_dim=128)
+DEEPSEEK_V2 = ModelConfig(
+    vocab_size=102_400, num_layers=60, d_model=5120, num_heads=128, num_kv_heads=128, head_dim=192,
+    d_ff=12_288, max_seq_len=4096, latent=MLA,
+    moe=MoeConfig(
+        experts=160, top_k=6, d_ff=1536, shared_d_ff=3072, dense_layers=1, groups=8, top_groups=3,
+        renormalise=False, scale=16.0,
+    ),
+)  # fmt: skip
+DEEPSEEK_V3 = ModelConfig(
+    vocab_size=129_280, num_layers=61, d_model=7168, num_heads=128, num_kv_heads=128, head_dim=192,
+    d_ff=18_432, max_seq_len=4096, latent=MLA,
+    moe=MoeConfig(
+        experts=256, top_k=8, d_ff=2048, shared_d_ff=2048, dense_layers=3, groups=8, top_groups=4,
+        router="sigmoid", scale=2.5, balance_rate=0.001,
+    ),
+)  # fmt: skip
+GPT_OSS_120B = ModelConfig(
+    vocab_size=201_088, num_layers=36, d_model=2880, num_heads=64, num_kv_heads=8, head_dim=64,
+    d_ff=2880, max_seq_len=131_072, activation="clamped_swiglu", biases=("qkv", "out", "mlp"),
+    attn_sinks=True, sliding_window=128, window_pattern="LG",
+    moe=MoeConfig(experts=128, top_k=4, d_ff=2880),
+)  # fmt: skip
+QWEN15_MOE = ModelConfig(
+    vocab_size=151_936, num_layers=24, d_model=2048, num_heads=16, num_kv_heads=16, head_dim=128,
+    d_ff=5632, max_seq_len=8192, biases=("qkv",),
+    moe=MoeConfig(
+        experts=60, top_k=4, d_ff=1408, shared_d_ff=5632, shared_gate=True, renormalise=False
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "total", "active"),
+    [
+        pytest.param(DEEPSEEK_V2, 236e9, 21e9, id="DeepSeek-V2 (2024), abstract"),
+        pytest.param(DEEPSEEK_V3, 671e9, 37e9, id="DeepSeek-V3 (2024), abstract"),
+        pytest.param(QWEN15_MOE, 14.3e9, 2.7e9, id="Qwen1.5-MoE (2024)"),
+    ],
+)
+def test_experts_of_published_models(model: ModelConfig, total: float, active: float):
+    assert total_parameters(model) == pytest.approx(total, rel=0.002)
+    assert active_parameters(model) == pytest.approx(active, rel=0.02)
+
+
+def test_gpt_oss_120b():
+    """Agarwal et al. 2025, table 1: biases and sinks included; active without the embedding."""
+    part = parameters(GPT_OSS_120B)
+    assert total_parameters(GPT_OSS_120B) == pytest.approx(116.83e9, abs=0.005e9)
+    assert part["attention"] == pytest.approx(0.96e9, abs=0.005e9)
+    active = active_parameters(GPT_OSS_120B) - part["embedding"]
+    assert active == pytest.approx(5.13e9, abs=0.005e9)
+
+
+def test_cache_per_token():
+    """Zhao et al. 2025 (Insights into DeepSeek-V3), table 1: KB per token in bfloat16."""
+    assert 2 * cache_values(DEEPSEEK_V3) == 70_272
+    assert 2 * cache_values(load("llama3_405b").model) == 516_096

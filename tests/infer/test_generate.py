@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from llm_jax.config import Llama3Rope, ModelConfig, MoeConfig, UserError
+from llm_jax.config import LatentConfig, Llama3Rope, ModelConfig, MoeConfig, UserError
 from llm_jax.convert.parity import our_logits
 from llm_jax.infer.beam import beam_search
 from llm_jax.infer.generator import Decoder, generate, prepared
@@ -37,6 +37,11 @@ MODELS = {
     "experts": tiny.model_config(
         num_layers=3, moe=MoeConfig(experts=4, top_k=2, d_ff=16, shared_d_ff=8, dense_layers=1)
     ),
+    "latent": tiny.model_config(
+        num_kv_heads=8, head_dim=12, sliding_window=9, window_pattern="LG",
+        latent=LatentConfig(kv_rank=16, q_rank=24, rope_dim=4, value_dim=6),
+    ),
+    "sinks": tiny.model_config(sliding_window=5, window_pattern="LG", attn_sinks=True),
     "gpt2": tiny.model_config(
         activation="gelu", norm="layernorm", positions="learned", biases=("qkv", "out", "mlp"),
     ),

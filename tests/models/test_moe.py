@@ -39,7 +39,15 @@ VARIANTS: dict[str, MoeConfig] = {
     ),
     "sigmoid": MoeConfig(experts=4, top_k=2, d_ff=24, router="sigmoid", balance_rate=0.01),
     "capacity": MoeConfig(experts=4, top_k=2, d_ff=24, capacity_factor=4.0),
+    "deepseek_v2": MoeConfig(experts=8, top_k=2, d_ff=8, groups=4, top_groups=2, scale=2.0),
+    "deepseek_v3": MoeConfig(
+        experts=8, top_k=3, d_ff=8, groups=4, top_groups=2, router="sigmoid", balance_rate=0.01
+    ),
+    "qwen2": MoeConfig(experts=4, top_k=2, d_ff=8, shared_d_ff=16, shared_gate=True),
+    "gpt_oss": PLAIN,
+    "gpt_oss_capacity": replace(PLAIN, capacity_factor=4.0),
 }
+GPT_OSS = {"activation": "clamped_swiglu", "biases": ("mlp",)}
 
 
 def model_of(moe: MoeConfig, **changes: Any) -> ModelConfig:
@@ -51,12 +59,18 @@ def dense_experts(moe: MoeConfig, block: Any, x_BTD: jax.Array) -> tuple[jax.Arr
 
     Written from the papers' formulas, without any function of the package.
     """
-    scores_BTE = x_BTD @ block["router"]
+    scores_BTE = x_BTD @ block["router"] + block.get("router_bias", 0.0)
     if moe.router == "softmax":
         affinity_BTE = jnp.exp(scores_BTE) / jnp.exp(scores_BTE).sum(-1, keepdims=True)
     else:
         affinity_BTE = 1 / (1 + jnp.exp(-scores_BTE))
     wanted_BTE = jax.lax.stop_gradient(affinity_BTE + block.get("bias", 0.0))
+    if moe.groups > 1:
+        parts = jnp.sort(wanted_BTE.reshape(*x_BTD.shape[:2], moe.groups, -1), axis=-1)
+        value_BTg = parts[..., -1] + (parts[..., -2] if moe.router == "sigmoid" else 0)
+        place_BTg = jnp.argsort(jnp.argsort(-value_BTg, axis=-1), axis=-1)
+        kept_BTE = jnp.repeat(place_BTg < moe.top_groups, moe.experts // moe.groups, axis=-1)
+        wanted_BTE = jnp.where(kept_BTE, wanted_BTE, -1e9)
     order = jnp.argsort(jnp.argsort(-wanted_BTE, axis=-1), axis=-1)
     chosen_BTE = (order < moe.top_k).astype(jnp.float32)
     weight_BTE = affinity_BTE * chosen_BTE
@@ -68,11 +82,21 @@ def dense_experts(moe: MoeConfig, block: Any, x_BTD: jax.Array) -> tuple[jax.Arr
 
     out_BTD = jnp.zeros_like(x_BTD)
     for e in range(moe.experts):
-        h = silu(x_BTD @ block["gate"][e]) * (x_BTD @ block["up"][e])
-        out_BTD += moe.scale * weight_BTE[..., e : e + 1] * (h @ block["down"][e])
+        gate, up = x_BTD @ block["gate"][e], x_BTD @ block["up"][e]
+        if "up_bias" in block:  # gpt-oss's MLP, clamped and with biases
+            gate = jnp.minimum(gate + block["gate_bias"][e], 7)
+            up = jnp.clip(up + block["up_bias"][e], -7, 7)
+            h = gate / (1 + jnp.exp(-1.702 * gate)) * (up + 1)
+            y = h @ block["down"][e] + block["down_bias"][e]
+        else:
+            y = (silu(gate) * up) @ block["down"][e]
+        out_BTD += moe.scale * weight_BTE[..., e : e + 1] * y
     if moe.shared_d_ff:
         shared = block["shared"]
-        out_BTD += (silu(x_BTD @ shared["gate"]) * (x_BTD @ shared["up"])) @ shared["down"]
+        y = (silu(x_BTD @ shared["gate"]) * (x_BTD @ shared["up"])) @ shared["down"]
+        if moe.shared_gate:
+            y /= 1 + jnp.exp(-x_BTD @ block["shared_gate"])
+        out_BTD += y
     load_E = chosen_BTE.mean((0, 1)) / moe.top_k
     share_E = (affinity_BTE / affinity_BTE.sum(-1, keepdims=True)).mean((0, 1))
     loss = moe.balance_loss * moe.experts * (load_E * share_E).sum()
@@ -101,9 +125,11 @@ def hidden_states(B: int, seed: int = 0) -> jax.Array:
 )
 def test_layer_equals_the_dense_evaluation(variant: str) -> None:
     moe = VARIANTS[variant]
-    model = model_of(moe)
+    model = model_of(moe, **(GPT_OSS if variant.startswith("gpt_oss") else {}))
     call, params = layer_of(model, parameters(model))
     x_BTD, pull_BTD = hidden_states(2), hidden_states(2, seed=1)
+    if variant.startswith("gpt_oss"):
+        x_BTD *= 5  # beyond the clamp
 
     def ours(params: Any, x_BTD: jax.Array) -> Any:
         out_BTD, routing = call(params, x_BTD)
@@ -245,6 +271,11 @@ def test_mixed_layers_scanned_unrolled_and_recomputed() -> None:
         ({"balance_loss": -1.0}, "model.moe.balance_loss is -1.0: it must not be negative"),
         ({"capacity_factor": 0.0}, "model.moe.capacity_factor is 0.0: it must be above 0"),
         ({"dense_layers": 3}, "none of the 3 layers has experts"),
+        ({"groups": 3}, "model.moe.groups is 3, which does not divide model.moe.experts = 4"),
+        ({"groups": 2, "top_groups": 3}, "top_groups is 3, more than model.moe.groups = 2"),
+        ({"groups": 4, "top_groups": 1}, "top_k is 2, but 1 of 4 groups have only 1 experts"),
+        ({"groups": 4, "top_groups": 2, "router": "sigmoid"}, "leaves one expert in each"),
+        ({"shared_gate": True}, "model.moe.shared_gate is True, which requires shared experts"),
     ],
 )
 def test_experts_that_cannot_be_are_refused(changes: dict[str, Any], words: str) -> None:

@@ -31,7 +31,15 @@ from tiny import (
     state_on,
 )
 
-from llm_jax.config import ConfigError, DataConfig, MoeConfig, ParallelConfig, RunConfig
+from llm_jax.config import (
+    ConfigError,
+    DataConfig,
+    DynamicRope,
+    LatentConfig,
+    MoeConfig,
+    ParallelConfig,
+    RunConfig,
+)
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import (
     AXES,
@@ -60,7 +68,29 @@ MODELS = {
     "mixed": model_config(num_layers=3, moe=replace(MOE, dense_layers=1)),
     "capacity": model_config(moe=replace(MOE, capacity_factor=1.0)),
     "softcap": model_config(attn_softcap=1.0, num_heads=4, num_kv_heads=1),
-}
+    "deepseek": model_config(
+        num_kv_heads=8, latent=LatentConfig(kv_rank=16, q_rank=24, rope_dim=4, value_dim=6),
+        moe=replace(MOE, groups=4, top_groups=2, router="sigmoid", balance_rate=0.1),
+    ),
+    "gpt_oss": model_config(
+        activation="clamped_swiglu", attn_sinks=True, biases=("qkv", "out", "mlp"),
+        sliding_window=5, window_pattern="LG", moe=replace(MOE, shared_d_ff=0),
+    ),
+    "gated": model_config(
+        biases=("mlp",), moe=replace(MOE, shared_gate=True, capacity_factor=1.0)
+    ),
+    "norms_after": model_config(
+        num_layers=4, pre_norm=False, post_norm=True, qk_norm=True, qk_norm_over="width",
+        rope_local_theta=100.0, sliding_window=5, window_pattern="LLLG", rope_pattern="RN",
+        rope_scaling=DynamicRope(original_max_seq_len=8), rotary_fraction=0.5, activation="xielu",
+        residual_multiplier=0.5, embed_multiplier=2.0,
+    ),
+    "parallel": model_config(
+        parallel_block="two_norms", norm="layernorm", norm_plus_one=True, positions="alibi",
+        embed_norm=True, activation="relu2", qkv_clip=0.5, logit_multiplier=0.5,
+        biases=("qkv", "out", "mlp", "unembed"),
+    ),
+}  # fmt: skip
 MORE: dict[str, tuple[str, ParallelConfig]] = {
     "replica2_fsdp4": ("dense", ParallelConfig(replica=2, data=1, fsdp=4)),
     "ring4_tensor2": ("deep", ParallelConfig(data=1, context=4, tensor=2)),
@@ -77,11 +107,28 @@ MORE: dict[str, tuple[str, ParallelConfig]] = {
     "expert2_pipeline2_gather2": (
         "moe", ParallelConfig(data=1, expert=2, pipeline=2, context=2, context_kind="gather"),
     ),
+    "deepseek_fsdp2_expert2_tensor2": (
+        "deepseek", ParallelConfig(data=1, fsdp=2, expert=2, tensor=2),
+    ),
+    "deepseek_ring2_fsdp4": ("deepseek", ParallelConfig(data=1, fsdp=4, context=2)),
+    "gpt_oss_fsdp2_expert2_tensor2": (
+        "gpt_oss", ParallelConfig(data=1, fsdp=2, expert=2, tensor=2),
+    ),
+    "gpt_oss_ring2_tensor4": ("gpt_oss", ParallelConfig(data=1, tensor=4, context=2)),
+    "gated_fsdp2_expert2_tensor2": (
+        "gated", ParallelConfig(data=1, fsdp=2, expert=2, tensor=2),
+    ),
     "capacity_expert2_pipeline2_tensor2": (
         "capacity", ParallelConfig(data=1, expert=2, pipeline=2, tensor=2),
     ),
 }  # fmt: skip
-FAST = ("ring4_tensor2", "pipeline2_rounds2", "expert4_tensor2")
+FAST = (
+    "ring4_tensor2",
+    "pipeline2_rounds2",
+    "expert4_tensor2",
+    "deepseek_fsdp2_expert2_tensor2",
+    "gpt_oss_fsdp2_expert2_tensor2",
+)
 FSDP = ("fsdp", "expert")
 OPTIM = {"clip_norm": 1e9, "weight_decay": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -162,6 +209,14 @@ def test_other_axes_and_experts_agree_with_one_device(layout: str) -> None:
     assert loss == pytest.approx(loss_1, rel=1e-5)
     assert relative_error(grads, grads_1) < 1e-4
     check_collectives(layout, collectives)
+
+
+@pytest.mark.parametrize("model", [pytest.param("norms_after", marks=pytest.mark.slow), "parallel"])
+def test_options_of_the_block_agree_with_one_device(model: str) -> None:
+    loss, grads, _ = one_step("scan", LAYOUTS["data2_fsdp2_tensor2"], model=model)
+    loss_1, grads_1, _ = one_device(model)
+    assert loss == pytest.approx(loss_1, rel=1e-5)
+    assert relative_error(grads, grads_1) < 1e-4
 
 
 def check_collectives(layout: str, found: dict[str, int]) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,13 +24,31 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.config import ModelConfig, MoeConfig
-from llm_jax.models.common import tgmm
-from llm_jax.models.common.layers import ACTIVATIONS
+from llm_jax.models.common.activations import ACTIVATIONS, gated
+from llm_jax.models.common.ragged import ragged_dot
 from llm_jax.parallel.mesh import AXES, GATHERED, axes_of, axis_shards, spec
-from llm_jax.parallel.platform import platform
 
-Weights = tuple[jax.Array | None, jax.Array, jax.Array]
-"""gate (E, D, F), None where the MLP is not gated; up (E, D, F); down (E, F, D)."""
+
+class Experts(NamedTuple):
+    """The weights of E experts, in the dtype of the activations. The biases of their outputs are
+    added outside, where each token has the sum of its experts."""
+
+    up: jax.Array
+    """(E, D, F)."""
+    down: jax.Array
+    """(E, F, D)."""
+    gate: jax.Array | None = None
+    """(E, D, F); None where the MLP is not gated."""
+    up_bias: jax.Array | None = None
+    """(E, F), as `gate_bias`; None without biases."""
+    gate_bias: jax.Array | None = None
+
+    def logical(self) -> dict[str, tuple[str, ...]]:
+        """The names of the axes of those that are there."""
+        into, bias = ("experts", "expert_embed", "expert_mlp"), ("experts", "expert_mlp")
+        names = {"up": into, "down": (into[0], into[2], into[1]), "gate": into}
+        names |= {"up_bias": bias, "gate_bias": bias}
+        return {name: axes for name, axes in names.items() if getattr(self, name) is not None}
 
 
 class Assignment(NamedTuple):
@@ -69,21 +86,20 @@ def ranks_within_expert(expert_BTk: jax.Array) -> jax.Array:
 
 
 def apply_experts(
-    x_BTD: jax.Array, assigned: Assignment, weights: Weights, config: ModelConfig
+    x_BTD: jax.Array, assigned: Assignment, weights: Experts, config: ModelConfig
 ) -> jax.Array:
-    """Weighted sum of the chosen experts' outputs, (B, T, D) in the dtype of `x_BTD`."""
+    """Weighted sum of the chosen experts' outputs without their biases, (B, T, D) in the dtype of
+    `x_BTD`."""
     local = functools.partial(_local, config=config)
     if axis_shards(*AXES) == 1:
         return local(x_BTD, assigned, weights)
     tokens = spec(("batch", "length", None))
-    into = spec(("experts", "expert_embed", "expert_mlp"))
-    out_of = spec(("experts", "expert_mlp", "expert_embed"))
     return jax.shard_map(
         local,
         in_specs=(
             tokens,
             jax.tree.map(lambda _: tokens, assigned),
-            (None if weights[0] is None else into, into, out_of),
+            Experts(**{name: spec(axes) for name, axes in weights.logical().items()}),
         ),
         out_specs=spec(("batch", "stream_length", "act_embed")),
         check_vma=False,  # fails under the pipeline's vmap
@@ -91,16 +107,15 @@ def apply_experts(
 
 
 def _local(
-    x_BTD: jax.Array, assigned: Assignment, weights: Weights, *, config: ModelConfig
+    x_BTD: jax.Array, assigned: Assignment, weights: Experts, *, config: ModelConfig
 ) -> jax.Array:
     """The part of one device: its tokens, its experts, and its columns of their width."""
     combine = _dropless if assigned.rank_BTk is None else _capacity
     if split := axes_of("expert_embed"):  # gathered here, so that gradients are reduce-scattered
-        gate, up, down = weights
-        weights = (
-            None if gate is None else _whole(gate, split, 1),
-            _whole(up, split, 1),
-            _whole(down, split, 2),
+        weights = weights._replace(
+            gate=None if weights.gate is None else _whole(weights.gate, split, 1),
+            up=_whole(weights.up, split, 1),
+            down=_whole(weights.down, split, 2),
         )
     out_BTD = combine(x_BTD, assigned, weights, config)
     if axis_shards("tensor") == 1:
@@ -113,14 +128,14 @@ def _whole(w: jax.Array, split: tuple[str, ...], axis: int) -> jax.Array:
 
 
 def _dropless(
-    x_BTD: jax.Array, assigned: Assignment, weights: Weights, config: ModelConfig
+    x_BTD: jax.Array, assigned: Assignment, weights: Experts, config: ModelConfig
 ) -> jax.Array:
     split = axis_shards("expert") > 1
     first: int | jax.Array = 0
     if split:
         gather = functools.partial(jax.lax.all_gather, axis_name="expert", axis=0, tiled=True)
         x_BTD, assigned = gather(x_BTD), jax.tree.map(gather, assigned)
-        first = jax.lax.axis_index("expert") * weights[1].shape[0]
+        first = jax.lax.axis_index("expert") * weights.up.shape[0]
     k, D = assigned.expert_BTk.shape[-1], x_BTD.shape[-1]
     expert_nk = assigned.expert_BTk.reshape(-1, k) - first
     weight_nk = assigned.weight_BTk.reshape(-1, k)
@@ -135,14 +150,14 @@ def grouped(
     x_nD: jax.Array,
     expert_nk: jax.Array,
     weight_nk: jax.Array,
-    weights: Weights,
+    weights: Experts,
     config: ModelConfig,
 ) -> jax.Array:
     """Weighted sum of the outputs of the experts 0 … E-1 of `weights`, (n, D) as `x_nD`.
 
     Expert numbers outside of 0 … E-1 in `expert_nk` add 0.
     """
-    k, E = expert_nk.shape[1], weights[1].shape[0]
+    k, E = expert_nk.shape[1], weights.up.shape[0]
     expert_r = expert_nk.reshape(-1)
     expert_r = jnp.where((expert_r >= 0) & (expert_r < E), expert_r, E)
     order_r = jnp.argsort(expert_r, stable=True)
@@ -151,14 +166,20 @@ def grouped(
     # Rows after the last group belong to no expert, so the result of `ragged_dot` there is ignored.
     used_r1 = (jnp.arange(expert_r.size) < jnp.sum(sizes_E))[:, None]
     rows_rD = jnp.where(used_r1, _spread(x_nD, order_r, place_r, k), 0)
-    rows_rD = _mlp(rows_rD, weights, config, lambda x, w: _ragged_dot(x, w, sizes_E))
+    rows_rD = _mlp(
+        rows_rD,
+        weights,
+        config,
+        lambda x, w: ragged_dot(x, w, sizes_E),
+        lambda bias_EF: bias_EF[jnp.minimum(expert_r[order_r], E - 1)],
+    )
     back_rD = _permute(jnp.where(used_r1, rows_rD, 0), place_r, order_r)
     back_nkD = back_rD.reshape(-1, k, x_nD.shape[1])
     return jnp.einsum("nkD,nk->nD", back_nkD, weight_nk.astype(x_nD.dtype))
 
 
 def _capacity(
-    x_BTD: jax.Array, assigned: Assignment, weights: Weights, config: ModelConfig
+    x_BTD: jax.Array, assigned: Assignment, weights: Experts, config: ModelConfig
 ) -> jax.Array:
     assert config.moe is not None and assigned.rank_BTk is not None
     B, T, D = x_BTD.shape
@@ -178,7 +199,13 @@ def _capacity(
     move = functools.partial(jax.lax.all_to_all, axis_name="expert", tiled=True)
     if split:
         slots_BECD = move(slots_BECD, split_axis=1, concat_axis=0)
-    slots_BECD = _mlp(slots_BECD, weights, config, lambda x, w: jnp.einsum("BECi,Eio->BECo", x, w))
+    slots_BECD = _mlp(
+        slots_BECD,
+        weights,
+        config,
+        lambda x, w: jnp.einsum("BECi,Eio->BECo", x, w),
+        lambda bias_EF: bias_EF[:, None],
+    )
     if split:
         slots_BECD = move(slots_BECD, split_axis=0, concat_axis=1)
     padded = jnp.pad(slots_BECD.reshape(B, E * C, D), ((0, 0), (0, 1), (0, 0)))
@@ -187,59 +214,22 @@ def _capacity(
     return jnp.einsum("BTkD,BTk->BTD", back.reshape(B, T, k, D), weight_BTk)
 
 
-def _mlp(x, weights: Weights, config: ModelConfig, dot):
-    """The experts' MLP. `dot` multiplies each row by its expert's matrix."""
-    gate, up, down = weights
-    activate = ACTIVATIONS[config.activation]
+def _mlp(x, weights: Experts, config: ModelConfig, dot, of_rows):
+    """The experts' MLP without the biases of its output.
 
-    def named(x: jax.Array, w: jax.Array) -> jax.Array:  # as `layers.dense` names its result
-        return checkpoint_name(dot(x, w), "dense")
-
-    h = named(x, up)
-    h = activate(h) if gate is None else h * activate(named(x, gate))
-    return named(h, down)
-
-
-def _ragged_product(
-    over_a: int, over_b: int, groups: list[int]
-) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
-    """`ragged_dot` with groups of rows, over axis `over_a` of the rows and `over_b` of the other.
-
-    XLA for TPU cannot compile batched ragged products. A pipeline's `vmap` makes them (of size 1 on
-    each device), so here a batch runs one product after another.
+    `dot` multiplies each row by its expert's matrix, `of_rows` gives each row its expert's bias.
     """
-    contracted = ((over_a,), (over_b,))
-    numbers = jax.lax.RaggedDotDimensionNumbers((contracted, ((), ())), [0], groups)
-    return jax.custom_batching.sequential_vmap(
-        lambda a, b, sizes_E: jax.lax.ragged_dot_general(a, b, sizes_E, numbers)
-    )
 
+    def named(x: jax.Array, w: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+        y = checkpoint_name(dot(x, w), "dense")  # as `layers.dense` names its result
+        return y if bias is None else y + of_rows(bias)
 
-_product = _ragged_product(1, 1, [0])
-_product_with_transposed = _ragged_product(1, 2, [0])
-_plain_sum_by_group = _ragged_product(0, 0, [])
-
-
-def _sum_by_group(x_rD: jax.Array, dy_rF: jax.Array, sizes_E: jax.Array) -> jax.Array:
-    """(E, D, F): the gradient of each group's matrix."""
-    if platform() == "tpu" and tgmm.takes(x_rD.shape[0], x_rD.dtype):
-        return jax.custom_batching.sequential_vmap(tgmm.sum_by_group)(x_rD, dy_rF, sizes_E)
-    return _plain_sum_by_group(x_rD, dy_rF, sizes_E)
-
-
-@jax.custom_vjp
-def _ragged_dot(x_rD: jax.Array, w_EDF: jax.Array, sizes_E: jax.Array) -> jax.Array:
-    """(r, F): each row times the matrix of its group; the rows are sorted by group."""
-    return _product(x_rD, w_EDF, sizes_E)
-
-
-def _ragged_dot_bwd(saved, dy_rF):
-    x_rD, w_EDF, sizes_E = saved
-    dx_rD = _product_with_transposed(dy_rF, w_EDF, sizes_E)
-    return dx_rD, _sum_by_group(x_rD, dy_rF, sizes_E), None
-
-
-_ragged_dot.defvjp(lambda x, w, sizes: (_product(x, w, sizes), (x, w, sizes)), _ragged_dot_bwd)
+    h = named(x, weights.up, weights.up_bias)
+    if weights.gate is None:
+        h = ACTIVATIONS[config.activation](h)
+    else:
+        h = gated(config.activation, named(x, weights.gate, weights.gate_bias), h)
+    return named(h, weights.down)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

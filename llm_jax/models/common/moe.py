@@ -1,9 +1,9 @@
 """Mixture of experts: a router sends each token to k of E experts (token choice).
 
 Shazeer et al. 2017; Switch Transformer, Fedus et al. 2022; shared experts as in DeepSeekMoE, Dai et
-al. 2024. Legend in addition to the project's: k experts per token, F width of one expert. This file
-holds the choice of experts and its balance. `experts.py` holds their computation, on one device or
-over a mesh.
+al. 2024; groups of experts as in DeepSeek-V2 and V3. Legend in addition to the project's: k experts
+per token, g groups, e experts of a group, F width of one expert. This file holds the choice of
+experts and its balance. `experts.py` holds their computation, on one device or over a mesh.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from flax import nnx
 from llm_jax.config import ModelConfig, MoeConfig
 from llm_jax.models.common.experts import (
     Assignment,
+    Experts,
     apply_experts,
     ranks_within_expert,
     slots_per_expert,
@@ -70,24 +71,32 @@ class Moe(nnx.Module):
             ("experts", "expert_mlp", "expert_embed"),
         )
         self.router = normal(rngs, (D, E), ("embed", "router"), std, "router")
+        if config.mlp_bias:
+            self.router_bias = zeros((E,), ("router",))
+            self.up_bias = zeros((E, F), ("experts", "expert_mlp"))
+            self.down_bias = zeros((E, D), ("experts", "norm"))
         self.up = normal(rngs, (E, D, F), into, std)
         self.down = normal(rngs, (E, F, D), out_of, out_std)
         if config.gated:
             self.gate = normal(rngs, (E, D, F), into, std)
+            if config.mlp_bias:
+                self.gate_bias = zeros((E, F), ("experts", "expert_mlp"))
         if moe.balance_rate:
             self.bias = zeros((E,), ("balance",), "balance")
         if moe.shared_d_ff:
             self.shared = Mlp(config, rngs, moe.shared_d_ff)
+        if moe.shared_gate:
+            self.shared_gate = normal(rngs, (D, 1), ("embed", "router"), std, "router")
 
     def __call__(self, x_BTD: jax.Array, matmul: Product = dense) -> tuple[jax.Array, Routing]:
         """Weighted sum of the experts' outputs, shape and dtype of `x_BTD`, and the `Routing`.
 
         `matmul` applies to the shared experts only.
         """
-        moe, dtype = self.moe, x_BTD.dtype
-        scores_BTE = jnp.einsum(
-            "BTD,DE->BTE", x_BTD.astype(jnp.float32), self.router[...], precision="highest"
-        )
+        moe = self.moe
+        scores_BTE = self._scores(x_BTD, self.router)
+        if self.config.mlp_bias:
+            scores_BTE += self.router_bias[...]
         bias_E = self.bias[...] if moe.balance_rate else None
         assigned, affinity_BTE = route(scores_BTE, bias_E, moe)
         dropped = jnp.zeros((), jnp.float32)
@@ -96,16 +105,36 @@ class Moe(nnx.Module):
             slots = slots_per_expert(moe, x_BTD.shape[1])
             assigned = assigned._replace(rank_BTk=rank_BTk)
             dropped = jnp.mean((rank_BTk >= slots).astype(jnp.float32))
-        gate_EDF = self.gate[...].astype(dtype) if self.config.gated else None
-        out_BTD = apply_experts(
-            x_BTD,
-            assigned,
-            (gate_EDF, self.up[...].astype(dtype), self.down[...].astype(dtype)),
-            self.config,
-        )
+        out_BTD = apply_experts(x_BTD, assigned, self._experts(x_BTD.dtype), self.config)
+        if self.config.mlp_bias:
+            out_BTD += self._output_biases(assigned, x_BTD)
         if moe.shared_d_ff:
-            out_BTD += self.shared(x_BTD, matmul)
+            shared_BTD = self.shared(x_BTD, matmul)
+            if moe.shared_gate:
+                gate_BT1 = jax.nn.sigmoid(self._scores(x_BTD, self.shared_gate))
+                shared_BTD *= gate_BT1.astype(x_BTD.dtype)
+            out_BTD += shared_BTD
         return out_BTD, balance(scores_BTE, affinity_BTE, assigned, bias_E, moe, dropped)
+
+    def _scores(self, x_BTD: jax.Array, w_DE: nnx.Param) -> jax.Array:
+        return jnp.einsum("BTD,DE->BTE", x_BTD.astype(jnp.float32), w_DE[...], precision="highest")
+
+    def _experts(self, dtype: jnp.dtype) -> Experts:
+        names = ["up", "down", *(["gate"] if self.config.gated else [])]
+        if self.config.mlp_bias:
+            names += [f"{name}_bias" for name in names if name != "down"]
+        return Experts(**{name: getattr(self, name)[...].astype(dtype) for name in names})
+
+    def _output_biases(self, assigned: Assignment, x_BTD: jax.Array) -> jax.Array:
+        """(B, T, D): the weighted sum of the biases of the chosen experts' outputs."""
+        weight_BTk = assigned.weight_BTk
+        if assigned.rank_BTk is not None:  # a dropped assignment adds nothing
+            assert self.moe.capacity_factor is not None
+            kept_BTk = assigned.rank_BTk < slots_per_expert(self.moe, x_BTD.shape[1])
+            weight_BTk = jnp.where(kept_BTk, weight_BTk, 0)
+        chosen_BTkE = jax.nn.one_hot(assigned.expert_BTk, self.moe.experts, dtype=x_BTD.dtype)
+        weight_BTE = jnp.einsum("BTk,BTkE->BTE", weight_BTk.astype(x_BTD.dtype), chosen_BTkE)
+        return jnp.einsum("BTE,ED->BTD", weight_BTE, self.down_bias[...].astype(x_BTD.dtype))
 
 
 def route(
@@ -120,11 +149,26 @@ def route(
     else:
         affinity_BTE = jax.nn.sigmoid(scores_BTE)
     wanted_BTE = jax.lax.stop_gradient(affinity_BTE if bias_E is None else affinity_BTE + bias_E)
+    if moe.top_groups < moe.groups:
+        wanted_BTE = _in_best_groups(wanted_BTE, moe)
     _, expert_BTk = jax.lax.top_k(wanted_BTE, moe.top_k)
     weight_BTk = jnp.take_along_axis(affinity_BTE, expert_BTk, axis=-1)
     if moe.renormalise:
         weight_BTk /= jnp.sum(weight_BTk, axis=-1, keepdims=True)
     return Assignment(expert_BTk, moe.scale * weight_BTk), affinity_BTE
+
+
+def _in_best_groups(wanted_BTE: jax.Array, moe: MoeConfig) -> jax.Array:
+    """`wanted_BTE`, and -inf for experts outside of the token's `top_groups` groups.
+
+    A group counts by its best expert (DeepSeek-V2, §2.2.2), or with sigmoids by the sum of its two
+    best (DeepSeek-V3, §2.1.2).
+    """
+    wanted_BTge = wanted_BTE.reshape(*wanted_BTE.shape[:2], moe.groups, -1)
+    best_BTge = jax.lax.top_k(wanted_BTge, 1 if moe.router == "softmax" else 2)[0]
+    _, group_BTk = jax.lax.top_k(jnp.sum(best_BTge, axis=-1), moe.top_groups)
+    chosen_BTg = jnp.any(group_BTk[..., None] == jnp.arange(moe.groups), axis=-2)
+    return jnp.where(chosen_BTg[..., None], wanted_BTge, -jnp.inf).reshape(wanted_BTE.shape)
 
 
 def balance(

@@ -21,8 +21,8 @@ from flax import nnx
 from llm_jax.attention.choose import attend_by, attention_choice
 from llm_jax.attention.mask import Cache, Mask, Scores
 from llm_jax.config import ConfigError, EncoderConfig
+from llm_jax.models.common.activations import ACTIVATIONS
 from llm_jax.models.common.layers import (
-    ACTIVATIONS,
     Attention,
     Mlp,
     Norm,

@@ -1,0 +1,64 @@
+"""Forms of a model that compute the same, for what classes of transformers always have.
+
+A bias that is added is zero. A gate of shared experts that is added has a matrix of zeros, so it is
+one half for every token, and the experts' output matrix is doubled: no number is rounded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from llm_jax.config import ModelConfig
+
+Params = dict[str, Any]
+BALANCE_RATE = 0.001
+"""Step size of a bias on the choice of experts that no file tells (DeepSeek-V3, §4.2)."""
+
+
+def forms(config: ModelConfig) -> Iterator[ModelConfig]:
+    """The forms of `config`, in the order in which they are tried; the last is `config` itself.
+
+    Llama has biases on q, k, v and the output, or on none. Qwen2 has the first three, but for that
+    model type AutoTokenizer always uses Qwen's own byte-level tokenizer class, which gives other
+    ids with our files. Qwen2-MoE has a gate on shared experts, DeepSeek-V3 a bias on the choice.
+    """
+    moe = config.moe
+    if config.qkv_bias and not config.out_bias:
+        yield dataclasses.replace(config, biases=("qkv", "out", *config.biases[1:]))
+    yield config
+    if moe and moe.shared_d_ff and not moe.shared_gate and moe.router == "softmax":
+        yield dataclasses.replace(config, moe=dataclasses.replace(moe, shared_gate=True))
+    if moe and moe.router == "sigmoid" and not moe.balance_rate:
+        biased = dataclasses.replace(moe, balance_rate=BALANCE_RATE)
+        yield dataclasses.replace(config, moe=biased)
+
+
+def in_form(params: Params, config: ModelConfig, form: ModelConfig) -> Params:
+    """The parameters of `config` as those of one of its `forms`."""
+    made = dict(params)
+    for name, stack in params.items():
+        if not (isinstance(stack, dict) and "attn" in stack):
+            continue
+        made[name], layers = dict(stack), stack["attn"]["o"].shape[0]
+        if form.out_bias and not config.out_bias:
+            zeros = np.zeros((layers, config.d_model), np.float32)
+            made[name]["attn"] = {**stack["attn"], "o_bias": zeros}
+        if "moe" in stack:
+            made[name]["moe"] = _experts(stack["moe"], config, form, layers)
+    return made
+
+
+def _experts(experts: Params, config: ModelConfig, form: ModelConfig, layers: int) -> Params:
+    assert config.moe is not None and form.moe is not None
+    made = dict(experts)
+    if form.moe.shared_gate and not config.moe.shared_gate:
+        down = 2 * np.asarray(experts["shared"]["down"])
+        made["shared"] = {**experts["shared"], "down": down}
+        made["shared_gate"] = np.zeros((layers, config.d_model, 1), np.float32)
+    if form.moe.balance_rate and not config.moe.balance_rate:
+        made["bias"] = np.zeros((layers, config.moe.experts), np.float32)
+    return made
