@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config import Architecture, RunConfig, UserError
 from llm_jax.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class LanguageModel:
     stop_ids: tuple[int, ...] = ()
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> Architecture:
         """The architecture."""
         return self.run.model
 

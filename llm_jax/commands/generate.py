@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count, seed
-from llm_jax.config import UserError, read_text
+from llm_jax.config import UserError, decoder_of, read_text
 from llm_jax.runs.kept import keep_samples
 
 COMPILES = True
@@ -98,7 +98,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"--beams is {args.beams}, more than the {tokenizer.vocab_size} tokens of the "
             "vocabulary: give fewer."
         )
-    model, compute = trained.config.model, compute_for_inference(trained.config.compute)
+    model = decoder_of(trained.config.model, "generate")
+    compute = compute_for_inference(trained.config.compute)
     decoder = Decoder(
         model,
         compute,

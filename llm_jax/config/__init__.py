@@ -8,6 +8,7 @@ This package uses the standard library only, so `--help`, the planner and the la
 without JAX.
 """
 
+from llm_jax.config.architecture import Architecture, decoder_of, layers_of
 from llm_jax.config.codec import (
     from_dict,
     from_json,
@@ -44,6 +45,7 @@ from llm_jax.config.training import (
 __all__ = [
     "INFO_FILE",
     "Amount",
+    "Architecture",
     "CheckpointConfig",
     "ComputeConfig",
     "ConfigError",
@@ -63,9 +65,11 @@ __all__ = [
     "UserError",
     "YarnRope",
     "check_vocabulary",
+    "decoder_of",
     "from_dict",
     "from_json",
     "json_file",
+    "layers_of",
     "load",
     "nearest",
     "open_regular",

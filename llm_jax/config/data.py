@@ -30,10 +30,16 @@ class DataConfig:
     at equal intervals within these steps, from these sequences to `batch_size`. None: no ramp."""
     seed: int = 0
     """Seed of the data order. A step's batch follows from it, the step, and the run's history."""
+    mask_rate: float = 0.15
+    """Share of the tokens that the objective `masked` hides."""
 
     def __post_init__(self) -> None:
         positive("data", self, "seq_len", "batch_size")
         check_seed("data", self.seed)
+        require(
+            0 < self.mask_rate < 1,
+            f"data.mask_rate is {self.mask_rate}: give a share above 0 and below 1.",
+        )
         require(
             self.path != "" or self.mixture is not None,
             "data.path is empty: name a dataset's folder.",

@@ -30,7 +30,10 @@ OPTIMIZERS: Mapping[str, str] = {
     "schedule_free": "llm_jax.train.optimizers.schedule_free:schedule_free",
 }
 """`optim.kind` → where it is."""
-OBJECTIVES: Mapping[str, str] = {"next_token": "llm_jax.objectives.next_token:NEXT_TOKEN"}
+OBJECTIVES: Mapping[str, str] = {
+    "next_token": "llm_jax.objectives.next_token:NEXT_TOKEN",
+    "masked": "llm_jax.objectives.masked:masked",
+}
 """`objective` → where it is."""
 MODELS: Mapping[str, str] = {
     "decoder": "llm_jax.models.decoder.transformer:DECODER",

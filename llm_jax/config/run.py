@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llm_jax.config.architecture import Architecture, check_objective
 from llm_jax.config.data import DataConfig
 from llm_jax.config.errors import MOST, check_seed, positive, require
 from llm_jax.config.extensions import check_name
-from llm_jax.config.model import ModelConfig
 from llm_jax.config.training import (
     CheckpointConfig,
     ComputeConfig,
@@ -37,15 +37,15 @@ class RunConfig:
     seed: int = 0
     """Seed of the initial parameters."""
     objective: str = "next_token"
-    """What training minimises: `next_token`, the mean -log p of each next token. FILE.py:NAME: an
-    objective of your own."""
+    """What training minimises: `next_token`, the mean -log p of each next token, or `masked`, that
+    of each token that is hidden from an encoder. FILE.py:NAME: an objective of your own."""
     log_every: int = 10
     """Steps between logged metrics."""
     wandb: str | None = None
     """Weights & Biases project that also receives the metrics. Needs the extra `wandb`."""
     profile: str | None = None
     """Steps `first:last` to profile. The profile is written to `<out>/profile`."""
-    model: ModelConfig
+    model: Architecture
     """The architecture."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """How the architecture is executed."""
@@ -64,6 +64,7 @@ class RunConfig:
         positive("run", self, "steps", "log_every")
         check_seed("run", self.seed)
         check_name("objective", self.objective)
+        check_objective(self.model, self.objective)
         require(
             self.batch_tokens <= MOST,
             f"data.batch_size x data.seq_len is {self.batch_tokens:,} tokens: it must be at most "

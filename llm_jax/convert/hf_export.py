@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config import ModelConfig, RunConfig, UserError, decoder_of
 from llm_jax.convert import hf_config, hf_tokenizer, kept_files, parity, shards
 from llm_jax.convert.families import as_exported, family_of
 from llm_jax.convert.model_card import model_card
@@ -57,7 +57,7 @@ def export(
         or token ids differ.
     """
     refuse_nonempty(out)
-    model, params = as_hugging_face_has_it(config.model, params)
+    model, params = as_hugging_face_has_it(decoder_of(config.model, "export"), params)
     family = family_of(model)
     if check:
         parity.require_transformers("pass --no-check to export without the comparison")

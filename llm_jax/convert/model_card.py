@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import OptimConfig, RunConfig, from_dict
+from llm_jax.config import OptimConfig, RunConfig, from_dict, layers_of
 from llm_jax.config.secrets import redact
 from llm_jax.convert.release import card_rows, licences
 from llm_jax.convert.text_facts import TextFacts, text_facts, together
@@ -32,7 +32,8 @@ def model_card(
     model, history = config.model, read_history(run, config)
     lineage, facts = lineage_at(run, step, config), _facts(config, step, history)
     size = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
-    heads = f"{model.num_heads} heads, {model.num_kv_heads} key/value heads of {model.head_dim}"
+    one = layers_of(model)
+    heads = f"{one.num_heads} heads, {one.num_kv_heads} key/value heads of {one.head_dim}"
     lines = [
         "---",
         "library_name: transformers",

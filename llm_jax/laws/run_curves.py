@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.config import RunConfig, UserError, read_config, read_text
+from llm_jax.config import RunConfig, UserError, decoder_of, read_config, read_text
 from llm_jax.facts.counts import active_parameters, non_embedding_parameters
 from llm_jax.laws.law import Counts
 from llm_jax.laws.run_losses import Runs
@@ -116,7 +116,8 @@ def read_folder(folder: Path, counts: Counts) -> Curve:
         if not file.is_file():
             raise UserError(f"{folder} is not a run folder: it has no {file.name}.")
     config = read_config(config_file, RunConfig)
-    model, parent = config.model, read_history(folder, config).parent
+    model = decoder_of(config.model, "A scaling law")
+    parent = read_history(folder, config).parent
     if parent:
         raise UserError(
             f"{folder} began with the weights of {parent['run']}, so its tokens do not account for "
