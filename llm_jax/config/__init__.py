@@ -33,6 +33,7 @@ from llm_jax.config.jsonfile import (
 )
 from llm_jax.config.mixture import Amount, MixtureConfig, MixtureSource, MixtureStage
 from llm_jax.config.model import ModelConfig, MoeConfig
+from llm_jax.config.recurrent import RecurrentConfig
 from llm_jax.config.rope import DynamicRope, LinearRope, Llama3Rope, LongRope, YarnRope
 from llm_jax.config.run import RunConfig, check_vocabulary
 from llm_jax.config.training import (
@@ -64,6 +65,7 @@ __all__ = [
     "MoeConfig",
     "OptimConfig",
     "ParallelConfig",
+    "RecurrentConfig",
     "RunConfig",
     "TokenizerKind",
     "UserError",

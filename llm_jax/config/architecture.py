@@ -5,8 +5,9 @@ from __future__ import annotations
 from llm_jax.config.encoder import EncoderConfig
 from llm_jax.config.errors import UserError, require
 from llm_jax.config.model import ModelConfig
+from llm_jax.config.recurrent import RecurrentConfig
 
-Architecture = ModelConfig | EncoderConfig
+Architecture = ModelConfig | EncoderConfig | RecurrentConfig
 """What `RunConfig.model` may be; its `kind` tells which."""
 OBJECTIVES = {"encoder": "masked"}
 """Kind of a model that is not a decoder → the objective of ours that trains it."""

@@ -38,6 +38,7 @@ OBJECTIVES: Mapping[str, str] = {
 MODELS: Mapping[str, str] = {
     "decoder": "llm_jax.models.decoder.transformer:DECODER",
     "encoder": "llm_jax.models.encoder.bert:ENCODER",
+    "recurrent": "llm_jax.models.recurrent.network:RECURRENT",
 }
 """`model.kind` → where it is."""
 SOURCES: Mapping[str, str] = {}

@@ -15,24 +15,28 @@ import jax.numpy as jnp
 
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.attention.reference import reference_attention
-from llm_jax.config import ComputeConfig, ModelConfig
+from llm_jax.config import ComputeConfig, ModelConfig, RecurrentConfig
 from llm_jax.models.decoder.attend import packed_attend, scores
 from llm_jax.models.protocol import Context
+from llm_jax.models.recurrent.cells import zero_state
 
 
-def empty_cache(config: ModelConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
-    """An empty cache: `k` and `v`, zeros of shape (L, B, S, K, H)."""
+def empty_cache(config: ModelConfig | RecurrentConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
+    """An empty cache: `k` and `v`, zeros of shape (L, B, S, K, H); of a recurrent network, its
+    states."""
+    if isinstance(config, RecurrentConfig):
+        return zero_state(config.cell, config.num_layers, B, config.d_model)
     shape = (config.num_layers, B, S, config.num_kv_heads, config.head_dim)
     return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 
 
 def prefill_attend(config: ModelConfig, compute: ComputeConfig, B: int, T: int) -> Attend:
     """Causal attention among positions 0 … T-1, which fill the first T slots."""
-    causal = packed_attend(config, Context(compute), jnp.ones((B, T), jnp.int32))
 
     def attend(
         q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, mask: Mask, cache: Cache
     ) -> tuple[jax.Array, Cache]:
+        causal = packed_attend(config, Context(compute), jnp.ones((B, T), jnp.int32))
         out_BTNH, _ = causal(q_BTNH, k_BTKH, v_BTKH, mask, None)
         cache = {
             "k": cache["k"].at[:, :T].set(k_BTKH),

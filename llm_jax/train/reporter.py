@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from llm_jax.config import ModelConfig, RunConfig
+from llm_jax.config import ModelConfig, RecurrentConfig, RunConfig
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import active_parameters, total_parameters
 from llm_jax.facts.train_flops import train_flops
@@ -111,7 +111,10 @@ class Reporter:
         """
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
-        attends = attention_of(config, mesh, device)
+        attends = None
+        if not isinstance(config.model, RecurrentConfig):
+            attends = attention_of(config, mesh, device)
+        layer_kind = f"{attends.kind} attention" if attends else f"{config.model.cell} layers"
         data = config.data
         first = (data.ramp_from or data.batch_size) * data.seq_len
         ramp = f" (from {first:,} in the first {data.ramp_steps:,})" if data.ramp_from else ""
@@ -119,9 +122,9 @@ class Reporter:
             f"{config.name}: {_sizes(config)}, "
             f"{counted(config.steps, 'step')} of {config.batch_tokens:,} tokens{ramp}, "
             f"{self.history.tokens(config.steps) / 1e6:.1f} M tokens in all; "
-            f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
+            f"mesh {used_axes(mesh)}; {layer_kind}, {config.compute.dtype}; {source}"
         )
-        if attends.reason:
+        if attends and attends.reason:
             self.log.say(f"The {device} attention kernel is not used: {attends.reason}.")
         if config.compute.compiler and device != "tpu":
             asked = ", ".join(config.compute.compiler)

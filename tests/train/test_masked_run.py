@@ -31,12 +31,11 @@ from llm_jax.objectives.masked import chosen_size
 from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.feed import held_out_batches, to_device
-from llm_jax.train.guard import fresh_guard
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
-from llm_jax.train.state import abstract_state, optimizer_of
-from llm_jax.train.step import compile_train_step, gradients, train_step
+from llm_jax.train.state import abstract_state
+from llm_jax.train.step import compile_train_step
 
 BERT = EncoderConfig(
     vocab_size=VOCAB, num_layers=2, d_model=32, num_heads=4, d_ff=64, max_seq_len=64
