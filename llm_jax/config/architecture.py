@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from llm_jax.config.encoder import EncoderConfig
+from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import UserError, require
 from llm_jax.config.model import ModelConfig
+from llm_jax.config.modern_encoder import ModernEncoderConfig
 
-Architecture = ModelConfig | EncoderConfig
+Architecture = ModelConfig | EncoderConfig | ModernEncoderConfig | EncoderDecoderConfig
 """What `RunConfig.model` may be; its `kind` tells which."""
-OBJECTIVES = {"encoder": "masked"}
+OBJECTIVES = {"encoder": "masked", "modern_encoder": "masked", "encoder_decoder": "spans"}
 """Kind of a model that is not a decoder → the objective of ours that trains it."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from llm_jax.convert.families import naming_of
 from llm_jax.convert.families.family import Naming
+from llm_jax.convert.others import other_named
 from llm_jax.models.protocol import model_of
 
 Params = dict[str, Any]
@@ -124,7 +125,8 @@ def tensors(config: Any, model_type: str) -> list[Tensor]:
     """
     model = model_of(config)
     shapes = flat(jax.eval_shape(lambda: model.init(config, jax.random.key(0))))
-    naming = naming_of(model_type)
+    other = other_named(model_type)
+    naming = other.naming(config) if other else naming_of(model_type)
     names = naming.names
     stacks = model.layout(config).stacks
     leaves: list[Leaf] = []
@@ -134,7 +136,8 @@ def tensors(config: Any, model_type: str) -> list[Tensor]:
             leaves.append(Leaf(path, found.shape))
             continue
         how = _heads(path, config, naming)
-        for row, layer in enumerate(stacks[stack]):
+        for row, number in enumerate(stacks[stack]):
+            layer = row if naming.own_numbers else number
             if path in PER_EXPERT:
                 experts = range(found.shape[1])
                 leaves += [Leaf(path, found.shape[2:], (row, e), layer) for e in experts]

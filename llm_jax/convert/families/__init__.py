@@ -10,7 +10,6 @@ from llm_jax.convert.families.gemma import GEMMA, GEMMA2
 from llm_jax.convert.families.gpt2 import GPT2
 from llm_jax.convert.families.llama import LLAMA
 from llm_jax.convert.families.mistral import MINISTRAL, MISTRAL, MIXTRAL
-from llm_jax.convert.families.names import BERT
 from llm_jax.convert.families.qwen import QWEN2, QWEN3, QWEN3_MOE
 
 FAMILIES = (
@@ -76,5 +75,5 @@ def family_named(model_type: object) -> Family:
 
 
 def naming_of(model_type: str) -> Naming:
-    """The names of the tensors of a `model_type`, BERT's too."""
-    return BERT if model_type == "bert" else family_named(model_type).naming
+    """The names of the tensors of a `model_type`."""
+    return family_named(model_type).naming
