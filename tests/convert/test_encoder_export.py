@@ -15,6 +15,7 @@ import tiny
 from llm_jax.config import EncoderConfig, ModernEncoderConfig, OptimConfig, UserError
 from llm_jax.convert import hf_export, hf_import
 from llm_jax.convert.others import other_of
+from llm_jax.convert.own_tokenizer import tokenizer_of
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.mask import mask_id
@@ -127,18 +128,14 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
     (grads, metrics), after = jax.jit(both)(params, batch)
     total = float(metrics["loss"])
     if name == "BertForPreTraining":
-        made = theirs(
-            **{k: v for k, v in given.items() if k not in ("labels", "next_sentence_label")}
-        )
-        pair = torch.nn.functional.cross_entropy(
-            made.seq_relationship_logits, given["next_sentence_label"]
-        )
+        label = given.pop("next_sentence_label")
+        made = theirs(**given).seq_relationship_logits
+        pair = torch.nn.functional.cross_entropy(made, label)
         total += pair.item()
     assert total == pytest.approx(loss.item(), abs=1e-5)
     assert worst(grads, {k: p.grad.numpy() for k, p in named.items()}) < 1e-4
-    decayed = [
-        p for k, p in named.items() if p.ndim == 2 and "position" not in k and "type" not in k
-    ]
+    tables = ("position_embeddings.weight", "token_type_embeddings.weight")
+    decayed = [p for k, p in named.items() if p.ndim == 2 and not k.endswith(tables)]
     kept = [p for k, p in named.items() if all(p is not one for one in decayed)]
     torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.3}, {"params": kept, "weight_decay": 0.0}],
@@ -151,7 +148,7 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
 
 def test_an_imported_run_keeps_its_tokenizers_files(folders: Any, tmp_path: Path) -> None:
     out, params, _ = folders["BertForMaskedLM"]
-    tokenizer = Tokenizer.load(out / "tokenizer.json")
+    tokenizer = tokenizer_of(out)
     config, _, difference = hf_import.import_run(out, tmp_path / "run", tokenizer, check=True)
     assert (config.objective, config.model) == ("masked", BERT)
     assert difference is not None

@@ -111,6 +111,9 @@ class DecoderBlock(nnx.Module):
         Args:
           cache: in generation, `own` of the target, and `source`, the keys and values of the
             source; None in training.
+
+        Returns:
+          x_BTD after the block, `own` as `shared.own.attend` left it, and no routing.
         """
         own, source = (None, None) if cache is None else (cache["own"], cache["source"])
         h_BTD, own = self.attn(self.attn_norm(x_BTD), shared.own, mask, own)
@@ -125,4 +128,4 @@ class DecoderBlock(nnx.Module):
         x_BTD = constrain(x_BTD + h_BTD, "batch", "length", "act_embed")
         h_BTD = self.mlp(self.mlp_norm(x_BTD), shared.matmul)
         x_BTD = constrain(x_BTD + h_BTD, "batch", "length", "act_embed")
-        return x_BTD, None if cache is None else {"own": own, "source": source}, None
+        return x_BTD, own, None

@@ -142,7 +142,8 @@ class T5:
         compute: ComputeConfig,
         caches: Cache,
     ) -> tuple[jax.Array, Cache]:
-        """Hidden states of the target (B, T, D), as the output matrix takes them, and the caches.
+        """Hidden states of the target (B, T, D), as the output matrix takes them, and the caches of
+        the target.
 
         Args:
           caches: tree whose leaves have leading axis L; a block gets one layer (`DecoderBlock`).
