@@ -135,7 +135,7 @@ def folders(text: TokenDataset, tmp_path_factory: pytest.TempPathFactory) -> dic
     pytest.importorskip("transformers")
     made = {}
     for name, model in MODELS.items():
-        params, out = tiny.parameters(model, size=0.3), tmp_path_factory.mktemp(name) / "hf"
+        params, out = tiny.parameters(model, size=0.15), tmp_path_factory.mktemp(name) / "hf"
         made[name] = (
             out,
             params,
