@@ -13,7 +13,7 @@ import numpy as np
 
 from llm_jax.config import Architecture, EncoderDecoderConfig, ModelConfig, RunConfig, UserError
 from llm_jax.convert import hf_tokenizer, kept_files, parity, sentinels, shards
-from llm_jax.convert.families import as_exported, family_of
+from llm_jax.convert.families import Family, as_exported, family_of
 from llm_jax.convert.hf_config import to_hf
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.others import other_of
@@ -114,9 +114,11 @@ def write_weights(
     params: Params,
     dtype: str,
     shard_bytes: int = shards.SHARD_BYTES,
+    family: Family | None = None,
 ) -> list[str]:
     """Writes `params` as safetensors; memory holds copies of one file's tensors at a time."""
-    named = {tensor.name: tensor for tensor in tensors(model, model_type_of(model))}
+    model_type = family.model_type if family else model_type_of(model)
+    named = {tensor.name: tensor for tensor in tensors(model, model_type)}
     shapes = {name: tensor.shape for name, tensor in named.items()}
     kind = DTYPES[dtype]
     return shards.write(

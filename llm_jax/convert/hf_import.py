@@ -29,7 +29,7 @@ from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.others import Other, other_named
 from llm_jax.convert.own_tokenizer import require_belongs
 from llm_jax.convert.shards import Weights
-from llm_jax.convert.tensors import Tensor, empty, tensors
+from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.disk_errors import system_error
 from llm_jax.runs.files import new_folder
@@ -42,7 +42,10 @@ from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
 Params = dict[str, Any]
 # Buffers in old checkpoints. They are not parameters.
-BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+BUFFERS = (
+    ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+    ".attention.masked_bias",
+)  # fmt: skip
 
 
 def read(folder: Path, *, compared: bool = False) -> tuple[Architecture, Params]:
@@ -124,16 +127,18 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 
 def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
     """Name in transformers → name in the files, without buffers and tied duplicates."""
-    names = {name: name for name in weights.shapes if not name.endswith(BUFFERS)}
+    older = family.naming.older
+    names = {older.get(n, n): n for n in weights.shapes if not n.endswith(BUFFERS)}
     prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
     if prefix and not any(n.startswith(prefix) for n in names):
-        names = {n if n == unembed else f"{prefix}{n}": n for n in names}
+        head = (unembed, family.naming.names.get("unembed_bias"))
+        names = {n if n in head else f"{prefix}{n}": n for n in names}
     if config.tie_embeddings:
         names.pop(unembed, None)
     return names
 
 
-def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None:
+def _fill(tensor: Tensor | Constant, weights: Weights, stored: str, params: Params) -> None:
     shape = weights.shapes[stored]
     if shape != tensor.shape:
         raise UserError(
