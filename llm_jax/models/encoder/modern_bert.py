@@ -163,11 +163,17 @@ class ModernBert:
         """The table of tokens as the output matrix, (D, V) in its stored dtype."""
         return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
 
-    def logits(self, x: jax.Array, params: Params, config: ModernEncoderConfig) -> jax.Array:
-        """float32 logits (…, V) of hidden states (…, D), after the head's own layer."""
+    def features(self, x: jax.Array, params: Params, config: ModernEncoderConfig) -> jax.Array:
+        """What the output matrix takes of hidden states (…, D), after the head's own layer."""
         head: Any = _ends(params, config).head
-        y = GELU(jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype)))
-        return project(head["norm"](y), self.unembedding(params, config), None) + head["bias"][...]
+        y = jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype))
+        normed: jax.Array = head["norm"](GELU(y))
+        return normed
+
+    def logits(self, x: jax.Array, params: Params, config: ModernEncoderConfig) -> jax.Array:
+        """float32 logits (…, V) of hidden states (…, D)."""
+        y = self.features(x, params, config)
+        return project(y, self.unembedding(params, config), None, params["head"]["bias"])
 
 
 MODERN_ENCODER = ModernBert()
