@@ -33,6 +33,15 @@ def decoder_of(model: Architecture, what: str) -> ModelConfig:
     return model
 
 
+def check_attention(model: Architecture, attention: str) -> None:
+    """Raises `ConfigError` for an implementation that cannot compute this kind's attention."""
+    require(
+        not isinstance(model, EncoderDecoderConfig) or attention in ("auto", "reference"),
+        f"compute.attention is {attention!r}, but model.kind is {model.kind!r}, whose scores have a "
+        "bias that only plain attention computes: set it to 'auto'.",
+    )
+
+
 def check_objective(model: Architecture, objective: str) -> None:
     """Raises `ConfigError` for an objective of ours that does not train this kind of model."""
     wanted = OBJECTIVES.get(model.kind)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llm_jax.config.architecture import Architecture, check_objective
+from llm_jax.config.architecture import Architecture, check_attention, check_objective
 from llm_jax.config.data import DataConfig
 from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import MOST, check_seed, positive, require
@@ -67,6 +67,7 @@ class RunConfig:
         check_seed("run", self.seed)
         check_name("objective", self.objective)
         check_objective(self.model, self.objective)
+        check_attention(self.model, self.compute.attention)
         require(
             self.batch_tokens <= MOST,
             f"data.batch_size x data.seq_len is {self.batch_tokens:,} tokens: it must be at most "
