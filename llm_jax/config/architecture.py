@@ -37,8 +37,8 @@ def check_attention(model: Architecture, attention: str) -> None:
     """Raises `ConfigError` for an implementation that cannot compute this kind's attention."""
     require(
         not isinstance(model, EncoderDecoderConfig) or attention in ("auto", "reference"),
-        f"compute.attention is {attention!r}, but model.kind is {model.kind!r}, whose scores have a "
-        "bias that only plain attention computes: set it to 'auto'.",
+        f"compute.attention is {attention!r}, but model.kind is {model.kind!r}, whose scores have "
+        "a bias that only plain attention computes: set it to 'auto'.",
     )
 
 
