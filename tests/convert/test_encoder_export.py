@@ -31,7 +31,7 @@ MODELS: dict[str, Any] = {
     "BertForMaskedLM": BERT,
     "BertForPreTraining": dataclasses.replace(BERT, next_sentence=True, activation="gelu"),
     "ModernBertForMaskedLM": ModernEncoderConfig(
-        vocab_size=600, num_layers=5, d_model=32, num_heads=4, d_ff=48, max_seq_len=96, window=16
+        vocab_size=600, num_layers=4, d_model=32, num_heads=4, d_ff=48, max_seq_len=96, window=16
     ),
 }
 OPTIM = OptimConfig(
