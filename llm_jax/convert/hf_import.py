@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,21 @@ def _read_other(
 ) -> tuple[Architecture, Params]:
     config, weights = other.from_hf(raw, compared=compared), Weights(folder)
     wanted = {tensor.name for tensor in tensors(config, other.model_type)}
-    stored = {}
+    stored, left_out = {}, list[str]()
     for name in weights.shapes:
         end = next((old for old in other.renamed if name.endswith(old)), None)
         now = name.removesuffix(end) + other.renamed[end] if end else name
-        if now in wanted or not now.startswith(other.unused):
+        if now not in wanted and now.startswith(other.heads):
+            left_out.append(name)
+        elif now in wanted or not now.startswith(other.unused):
             stored[now] = name
+    if left_out:
+        print(
+            f"{folder} has {counted(len(left_out), 'tensor')} of a head that "
+            f"{other.architecture(config)}, which its config.json names, does not have; left out: "
+            f"{', '.join(left_out)}.",
+            file=sys.stderr,
+        )
     params = fill(folder, config, other.model_type, weights, stored)
     if other.tied and all(name in weights.shapes for name in other.tied):
         one, two = map(weights.read, other.tied)

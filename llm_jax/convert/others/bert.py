@@ -101,10 +101,9 @@ BERT = Other(
     naming=lambda config: NAMING,
     unused=(
         "cls.predictions.decoder.",
-        "cls.seq_relationship.",
-        "bert.pooler.",
         "bert.embeddings.position_ids",
     ),
+    heads=("bert.pooler.", "cls.seq_relationship."),
     renamed={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
     fields=FIELDS,
     fixed={

@@ -41,7 +41,9 @@ class Other:
     naming: Callable[[Any], Naming]
     """The names of the tensors of an architecture."""
     unused: tuple[str, ...]
-    """Beginnings of names of tensors that the model need not have, or shares with another."""
+    """Beginnings of names of tensors that are copies of others, or not parameters."""
+    heads: tuple[str, ...] = ()
+    """Beginnings of names of tensors that only some of its classes have."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Ends of names in older files → what they are now."""
     tied: tuple[str, str] | None = None
