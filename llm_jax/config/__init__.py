@@ -22,6 +22,7 @@ from llm_jax.config.codec import (
 from llm_jax.config.data import DataConfig, TokenizerKind
 from llm_jax.config.dataset_info import INFO_FILE, read_dataset_info
 from llm_jax.config.encoder import EncoderConfig
+from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
 from llm_jax.config.jsonfile import (
     open_regular,
@@ -33,6 +34,7 @@ from llm_jax.config.jsonfile import (
 )
 from llm_jax.config.mixture import Amount, MixtureConfig, MixtureSource, MixtureStage
 from llm_jax.config.model import ModelConfig, MoeConfig
+from llm_jax.config.modern_encoder import ModernEncoderConfig
 from llm_jax.config.recurrent import RecurrentConfig
 from llm_jax.config.rope import DynamicRope, LinearRope, Llama3Rope, LongRope, YarnRope
 from llm_jax.config.run import RunConfig, check_vocabulary
@@ -54,6 +56,7 @@ __all__ = [
     "DataConfig",
     "DynamicRope",
     "EncoderConfig",
+    "EncoderDecoderConfig",
     "EvalConfig",
     "LinearRope",
     "Llama3Rope",
@@ -62,6 +65,7 @@ __all__ = [
     "MixtureSource",
     "MixtureStage",
     "ModelConfig",
+    "ModernEncoderConfig",
     "MoeConfig",
     "OptimConfig",
     "ParallelConfig",

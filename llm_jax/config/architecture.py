@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from llm_jax.config.encoder import EncoderConfig
+from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import UserError, require
 from llm_jax.config.model import ModelConfig
+from llm_jax.config.modern_encoder import ModernEncoderConfig
 from llm_jax.config.recurrent import RecurrentConfig
 
-Architecture = ModelConfig | EncoderConfig | RecurrentConfig
+Architecture = (
+    ModelConfig | EncoderConfig | ModernEncoderConfig | EncoderDecoderConfig | RecurrentConfig
+)
 """What `RunConfig.model` may be; its `kind` tells which."""
-OBJECTIVES = {"encoder": "masked"}
+OBJECTIVES = {"encoder": "masked", "modern_encoder": "masked", "encoder_decoder": "spans"}
 """Kind of a model that is not a decoder → the objective of ours that trains it."""
 
 
@@ -30,6 +34,15 @@ def decoder_of(model: Architecture, what: str) -> ModelConfig:
     if not isinstance(model, ModelConfig):
         raise UserError(f"{what} is for decoders, and model.kind is {model.kind!r}.")
     return model
+
+
+def check_attention(model: Architecture, attention: str) -> None:
+    """Raises `ConfigError` for an implementation that cannot compute this kind's attention."""
+    require(
+        not isinstance(model, EncoderDecoderConfig) or attention in ("auto", "reference"),
+        f"compute.attention is {attention!r}, but model.kind is {model.kind!r}, whose scores have "
+        "a bias that only plain attention computes: set it to 'auto'.",
+    )
 
 
 def check_objective(model: Architecture, objective: str) -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.config import ConfigError, ModelConfig, UserError
-from llm_jax.convert.families import family_named, family_of
+from llm_jax.convert.families import Family, family_named, family_of
 from llm_jax.convert.hf_keys import FIXED, HARMLESS
-from llm_jax.convert.hf_types import check_types
+from llm_jax.convert.hf_types import check_family_types, check_types
+from llm_jax.convert.others import other_named
 
 if TYPE_CHECKING:
     from llm_jax.data.tokenizers import Tokenizer
 
 
-def to_hf(config: ModelConfig, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:
-    """The config.json of `config`; raises `UserError` if no architecture has its options."""
-    family = family_of(config)
+def to_hf(
+    config: ModelConfig, tokenizer: Tokenizer, dtype: str, family: Family | None = None
+) -> dict[str, Any]:
+    """The config.json of `config`; raises `UserError` if no architecture has its options.
+
+    Args:
+      family: that it goes out as, which has its options; None: the first one.
+    """
+    family = family or family_of(config)
     return {
         "architectures": [family.architecture],
         "model_type": family.model_type,
@@ -39,6 +46,7 @@ def from_hf(raw: dict[str, Any], *, compared: bool = False) -> ModelConfig:
     """
     check_types(raw)
     family = family_named(raw.get("model_type"))
+    check_family_types(raw, family)
     unknown = unknown_keys(raw)
     if unknown and not compared:
         key = unknown[0]
@@ -67,6 +75,8 @@ def unknown_keys(raw: dict[str, Any]) -> list[str]:
     Raises:
       UserError: a key is known, and only another value of it is supported.
     """
+    if other := other_named(raw.get("model_type")):
+        return other.unknown_keys(raw)
     known = family_named(raw.get("model_type")).known()
     if raw.get("quantization_config"):
         raise UserError(

@@ -23,7 +23,7 @@ from llm_jax.data.batch import IGNORED, TOKENS, Array, Rows
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.mask import mask_id, mask_sentence
 from llm_jax.models.protocol import Batch, context_of, model_of
-from llm_jax.objectives.chunked import nats_of_logits
+from llm_jax.objectives.cross_entropy import cross_entropy
 from llm_jax.objectives.objective import Loss, Objective, Prepare
 from llm_jax.parallel.mesh import constrain
 
@@ -141,13 +141,15 @@ def loss(params: Any, batch: Batch, weight: jax.Array, config: RunConfig) -> Los
     hidden = family.forward(params, batch, model, context_of(config))
     x_BCD = jnp.take_along_axis(hidden.x_BTD, batch["places"][..., None], axis=1)
     x_BCD = constrain(x_BCD, "ends_batch", None, "act_embed")
-    total, nats = nats_of_logits(
-        lambda x: family.logits(x, params, model),
-        x_BCD,
+    total, nats = cross_entropy(
+        family.features(x_BCD, params, model),
+        family.unembedding(params, model),
         batch["targets"],
         weight,
+        None,
         config.compute.loss_chunk,
         config.optim.z_loss,
+        params["head"]["bias"],
     )
     if paired(config):
         logits_B2 = family.pair_logits(hidden.x_BTD[:, 0], params, model)

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from jax.sharding import Mesh
 
-from llm_jax.config import ModelConfig, RunConfig, layers_of, require
+from llm_jax.config import EncoderConfig, ModelConfig, RunConfig, layers_of, require
 from llm_jax.parallel.mesh import BATCH_AXES, in_words, mesh_axes
 
 
@@ -62,6 +62,11 @@ def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
 
 def _check_stages(config: RunConfig, stages: int) -> None:
     model, rounds = layers_of(config.model), config.parallel.rounds
+    require(
+        stages == 1 or isinstance(config.model, ModelConfig | EncoderConfig),
+        f"parallel.pipeline is {stages}, but model.kind is {config.model.kind!r}, whose layers are "
+        "not all alike: set it to 1.",
+    )
     groups = stages * rounds
     require(
         stages > 1 or rounds == 1,

@@ -186,8 +186,9 @@ def _kept(config: RunConfig, history: History, plan: PlanRecord) -> bool:
 def _params(config: RunConfig) -> int | None:
     """Parameters of the model; None for a family that is not counted here."""
     model = config.model
-    counted = isinstance(model, ModelConfig) and model.kind == "decoder"
-    return total_parameters(model) if counted else None
+    if isinstance(model, ModelConfig) and model.kind == "decoder":
+        return total_parameters(model)
+    return None
 
 
 def _shown_params(config: RunConfig) -> str:

@@ -22,7 +22,8 @@ from llm_jax.config import (
     from_json,
     to_json,
 )
-from llm_jax.facts.train_flops import recurrent_flops, recurrent_parameters, train_flops
+from llm_jax.facts.recurrent_counts import recurrent_flops, recurrent_parameters
+from llm_jax.facts.train_flops import train_flops
 from llm_jax.infer.beam import beam_search
 from llm_jax.infer.generator import Decoder, generate, prepared
 from llm_jax.infer.sampling import Sampling

@@ -156,12 +156,18 @@ class Bert:
         """The table of tokens as the output matrix, (D, V) in its stored dtype."""
         return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
 
-    def logits(self, x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
-        """float32 logits (…, V) of hidden states (…, D), after the head's own layer."""
+    def features(self, x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
+        """What the output matrix takes of hidden states (…, D), after the head's own layer."""
         head: Any = _ends(params, config).head
         y = jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype))
         y = ACTIVATIONS[config.activation](y + head["dense_bias"][...].astype(x.dtype))
-        return project(head["norm"](y), self.unembedding(params, config), None) + head["bias"][...]
+        normed: jax.Array = head["norm"](y)
+        return normed
+
+    def logits(self, x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
+        """float32 logits (…, V) of hidden states (…, D)."""
+        y = self.features(x, params, config)
+        return project(y, self.unembedding(params, config), None, params["head"]["bias"])
 
     def pair_logits(self, x_BD: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
         """float32 logits (B, 2) that the second half follows the first, and that it does not.

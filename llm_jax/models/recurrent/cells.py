@@ -16,12 +16,11 @@ from flax import nnx
 
 from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import RecurrentConfig
+from llm_jax.facts.recurrent_counts import GATES
 from llm_jax.models.common.layers import Product, dense, init_std, normal
 from llm_jax.models.common.parameter import Spec
 from llm_jax.parallel.mesh import constrain
 
-GATES = {"lstm": 4, "gru": 3}
-"""Gates of a cell; in an LSTM input, forget, cell and output, in a GRU reset, update and new."""
 UNROLL = 8
 """Steps of the scan that are compiled as one turn of the loop."""
 
