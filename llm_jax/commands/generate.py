@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count, seed
-from llm_jax.config import EncoderDecoderConfig, UserError, decoder_of, read_text
+from llm_jax.config import EncoderDecoderConfig, UserError, generative_of, read_text
 from llm_jax.runs.kept import keep_samples
 
 COMPILES = True
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if isinstance(trained.config.model, EncoderDecoderConfig):
         result = targets(args, trained, trained.config.model, prompts, stops)
         return _kept(args, trained.step, result)
-    model = decoder_of(trained.config.model, "generate")
+    model = generative_of(trained.config.model, "generate")
     compute = compute_for_inference(trained.config.compute)
     decoder = Decoder(
         model,

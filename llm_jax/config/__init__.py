@@ -8,7 +8,7 @@ This package uses the standard library only, so `--help`, the planner and the la
 without JAX.
 """
 
-from llm_jax.config.architecture import Architecture, decoder_of, layers_of
+from llm_jax.config.architecture import Architecture, decoder_of, generative_of, layers_of
 from llm_jax.config.codec import (
     from_dict,
     from_json,
@@ -78,6 +78,7 @@ __all__ = [
     "decoder_of",
     "from_dict",
     "from_json",
+    "generative_of",
     "json_file",
     "layers_of",
     "load",

@@ -45,6 +45,11 @@ def check_attention(model: Architecture, attention: str) -> None:
     )
 
 
+def generative_of(model: Architecture, what: str) -> ModelConfig | RecurrentConfig:
+    """The architecture of a model that continues text token by token; raises as `decoder_of`."""
+    return model if isinstance(model, RecurrentConfig) else decoder_of(model, what)
+
+
 def check_objective(model: Architecture, objective: str) -> None:
     """Raises `ConfigError` for an objective of ours that does not train this kind of model."""
     wanted = OBJECTIVES.get(model.kind)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llm_jax.config import RecurrentConfig
+from llm_jax.config import ModelConfig, RecurrentConfig
+from llm_jax.facts.counts import active_parameters, non_embedding_parameters
 
 GATES = {"lstm": 4, "gru": 3}
 """Gates of a cell; in an LSTM input, forget, cell and output, in a GRU reset, update and new."""
@@ -22,3 +23,12 @@ def recurrent_parameters(model: RecurrentConfig) -> int:
     tables = 1 if model.tie_embeddings else 2
     layer = 2 * gates * D * D + gates * D + (D if model.cell == "gru" else 0)
     return model.num_layers * layer + tables * model.vocab_size * D
+
+
+def sizes_of(model: ModelConfig | RecurrentConfig) -> dict[str, int]:
+    """N of a scaling law, `all` and `non-embedding`: the parameters that a token uses."""
+    if isinstance(model, RecurrentConfig):
+        tables = 1 if model.tie_embeddings else 2
+        size = recurrent_parameters(model)
+        return {"all": size, "non-embedding": size - tables * model.vocab_size * model.d_model}
+    return {"all": active_parameters(model), "non-embedding": non_embedding_parameters(model)}

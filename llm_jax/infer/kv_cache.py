@@ -1,5 +1,6 @@
 """The key/value cache, as an `Attend` of the model: prefill fills it, and each decoding step
-extends it.
+extends it. Its `config` is that of a decoder; a recurrent network, which has no attention, never
+calls what is made.
 
 Slot s of a row holds the key and value of that row's position s. The prompts of a batch are padded
 on the right. What padding writes lies after the row's own position: no query reads it, and it is
@@ -9,6 +10,8 @@ Shape letters as in `attention/`, and S: slots, L: layers.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +35,7 @@ def empty_cache(config: ModelConfig | RecurrentConfig, B: int, S: int, dtype: jn
 
 
 def prefill_attend(
-    config: ModelConfig,
+    config: Any,
     compute: ComputeConfig,
     B: int,
     T: int,
@@ -60,7 +63,7 @@ def prefill_attend(
     return attend
 
 
-def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
+def decode_attend(config: Any, position_B: jax.Array) -> Attend:
     """Attention of one query per row, at `position_B`, over the slots up to its own."""
     rows = jnp.arange(position_B.shape[0])
 

@@ -111,10 +111,11 @@ class Reporter:
         """
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
-        attends = None
-        if not isinstance(config.model, RecurrentConfig):
+        if isinstance(config.model, RecurrentConfig):
+            attends, layer_kind = None, f"{config.model.cell} layers"
+        else:
             attends = attention_of(config, mesh, device)
-        layer_kind = f"{attends.kind} attention" if attends else f"{config.model.cell} layers"
+            layer_kind = f"{attends.kind} attention"
         data = config.data
         first = (data.ramp_from or data.batch_size) * data.seq_len
         ramp = f" (from {first:,} in the first {data.ramp_steps:,})" if data.ramp_from else ""

@@ -19,16 +19,21 @@ from llm_jax.config import (
     EvalConfig,
     ParallelConfig,
     RecurrentConfig,
+    UserError,
     from_json,
     to_json,
 )
+from llm_jax.facts.hardware import chip
 from llm_jax.facts.recurrent_counts import recurrent_flops, recurrent_parameters
 from llm_jax.facts.train_flops import train_flops
 from llm_jax.infer.beam import beam_search
 from llm_jax.infer.generator import Decoder, generate, prepared
 from llm_jax.infer.sampling import Sampling
+from llm_jax.laws.run_curves import read_folder
 from llm_jax.models.protocol import Context, model_of
 from llm_jax.parallel.mesh import make_mesh
+from llm_jax.plan.dataset_text import Text
+from llm_jax.plan.ladder_runs import LadderRequest, plan_ladder
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 
@@ -175,3 +180,29 @@ def test_generation_equals_the_whole_forward_pass(config: RecurrentConfig) -> No
         prepared(params, config, compute), decoder, prompts[0], beams=1, max_tokens=12
     )
     assert beams[0][: len(made.ids[0])] == made.ids[0]
+
+
+@pytest.mark.parametrize("family", ["lstm", "gru"])
+def test_a_ladder_of_recurrent_networks(family: str) -> None:
+    text = Text("data/x", 4096, 10_000_000, 250_000, 3.0, "some text", "f" * 64)
+    cpu = dataclasses.replace(chip("a100"), kind="cpu", f32_flops=1e11, bf16_flops=1e11)
+    request = LadderRequest(text=text, chip=cpu, flops=6e13, family=family)
+    rungs = plan_ladder(request)
+    assert sum(rung.flops for rung in rungs) == pytest.approx(6e13, rel=0.1)
+    like = plan_ladder(dataclasses.replace(request, family="llama"))
+    sizes = sorted({rung.params for rung in rungs})
+    assert len(sizes) == 3
+    assert sizes == pytest.approx(sorted({rung.params for rung in like}), rel=0.05)
+    for rung in rungs:
+        model = rung.config.model
+        assert isinstance(model, RecurrentConfig)
+        assert model.cell == family
+        assert recurrent_parameters(model) == rung.params
+    with pytest.raises(UserError, match="--minutes is 10, and the time of a step is not known"):
+        plan_ladder(dataclasses.replace(request, flops=None, minutes=10))
+
+
+def test_a_law_reads_the_run_of_a_recurrent_network(trained: Path) -> None:
+    curve = read_folder(trained, "all")
+    assert curve.params == recurrent_parameters(load_run(trained).config.model)
+    assert read_folder(trained, "non-embedding").params == curve.params - VOCAB * 32
