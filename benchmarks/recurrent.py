@@ -63,7 +63,7 @@ def losses(config: RunConfig, seq_len: int = 512) -> tuple[np.ndarray, np.ndarra
 
     total, count = np.zeros(seq_len + 1), np.zeros(seq_len + 1)
     batches = dataset.batches(split="validation", seq_len=seq_len, batch_size=8, seed=None)
-    for number in range(min(BATCHES, len(batches))):
+    for number in range(min(BATCHES, batches.steps_per_epoch)):
         batch = batches.at(number)
         loss = np.asarray(nats(loaded.params, {name: batch[name] for name in batch}))
         begins = np.maximum.accumulate(
