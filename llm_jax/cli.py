@@ -45,6 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("eval", "measure a run's loss and bits per byte on held-out text"),
     "lineage": ("lineage", "show what a checkpoint has read, and from where it began"),
     "generate": ("generate", "continue prompts with a run's model"),
+    "embed": ("embed", "show vectors of words and texts, their neighbours and analogies"),
     "export": ("export", "write a run's checkpoint as Hugging Face files, logits compared"),
     "import": ("import_", "make a run from Hugging Face files, logits compared"),
     "launch run": ("launch_run", "run on one machine or many, and restart what fails"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config import Architecture, RunConfig, UserError, generative_of
 from llm_jax.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class LanguageModel:
     stop_ids: tuple[int, ...] = ()
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> Architecture:
         """The architecture."""
         return self.run.model
 
@@ -172,7 +172,7 @@ class LanguageModel:
         vocab_size, ends = self.tokenizer.vocab_size, self.stop_ids or (self.tokenizer.eos_id,)
         (text,), _ = generate_texts(
             self._prepared,
-            Decoder(self.config, compute, sampling, vocab_size, ends),
+            Decoder(generative_of(self.config, "generate"), compute, sampling, vocab_size, ends),
             self.tokenizer,
             [prompt],
             max_tokens=max_tokens,

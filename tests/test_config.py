@@ -21,10 +21,13 @@ from llm_jax.config import (
     ComputeConfig,
     ConfigError,
     DataConfig,
+    EncoderConfig,
+    EncoderDecoderConfig,
     EvalConfig,
     Llama3Rope,
     LongRope,
     ModelConfig,
+    ModernEncoderConfig,
     OptimConfig,
     ParallelConfig,
     RunConfig,
@@ -62,14 +65,24 @@ def values(hint: Any) -> st.SearchStrategy:
     }[hint]
 
 
+SIZES: dict[str, Any] = {"vocab_size": 64, "num_layers": 2, "d_model": 32, "num_heads": 4}
+SIZES |= {"d_ff": 48, "max_seq_len": 64}
+MODELS: dict[Any, Any] = {
+    ModelConfig: model_config(),
+    EncoderConfig: EncoderConfig(**SIZES),
+    ModernEncoderConfig: ModernEncoderConfig(**SIZES),
+    EncoderDecoderConfig: EncoderDecoderConfig(**SIZES, num_decoder_layers=2, head_dim=8),
+}
+
+
 @st.composite
 def configs(draw: st.DrawFn, cls: Any) -> Any:
     """A valid value of `cls`: drawn fields that its checks refuse keep their defaults."""
     hints = {name: hint for name, hint in typing.get_type_hints(cls).items() if name != "kind"}
     if cls is RunConfig:
         config: Any = run_config()
-    elif cls is ModelConfig:
-        config = model_config()
+    elif cls in MODELS:
+        config = MODELS[cls]
     else:
         missing = dataclasses.MISSING
         needed = [f.name for f in dataclasses.fields(cls) if f.default is missing]
@@ -88,7 +101,9 @@ def test_json_round_trip(config: RunConfig) -> None:
     assert back == config
     assert to_json(back) == text
     assert from_dict(to_dict(config), RunConfig) == config
-    assert type(back.model.rope_scaling) is type(config.model.rope_scaling)
+    assert type(back.model) is type(config.model)
+    if isinstance(config.model, ModelConfig):
+        assert type(back.model.rope_scaling) is type(config.model.rope_scaling)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -126,7 +141,8 @@ def broken(**changes: Any) -> str:
         ({"model__num_layer": 1}, "run.model has no field 'num_layer': did you mean 'num_layers'?"),
         (
             {"data__zzz": 1},
-            "run.data has no field 'zzz': known: batch_size, mixture, path, ramp, seed, seq_len.",
+            "run.data has no field 'zzz': known: batch_size, mask_rate, mean_span, mixture, path, "
+            "ramp, seed, seq_len.",
         ),
         ({"steps": "20"}, "run.steps is '20': it must be of type int."),
         ({"steps": 20.0}, "run.steps is 20.0: it must be of type int."),

@@ -184,7 +184,7 @@ def test_an_optimizer_that_averages_is_refused(
         ("--optim.kind", "own.py:absent", "has no 'absent'"),
         ("--objective", "broken.py:f", "cannot be imported (NameError"),
         ("--objective", "no_such_module:f", "cannot be imported (ModuleNotFoundError"),
-        ("--model.kind", "encoder", "cannot be trained yet"),
+        ("--model.kind", "encoder", "has a config of its own"),
         ("--model.kind", "own.py", "FILE.py:NAME"),
     ],
 )

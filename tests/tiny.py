@@ -20,7 +20,7 @@ from llm_jax.config import (
 )
 from llm_jax.data.batches import split_documents
 from llm_jax.data.tokenizers import Marks
-from llm_jax.models.decoder.transformer import DECODER
+from llm_jax.models.protocol import model_of
 from llm_jax.train.feed import to_device
 from llm_jax.train.state import abstract_state
 
@@ -85,10 +85,10 @@ def device_batch(host: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
     return to_device(host, mesh)
 
 
-def parameters(config: ModelConfig, seed: int = 0, size: float = 0.2) -> Any:
+def parameters(config: Any, seed: int = 0, size: float = 0.2) -> Any:
     """Random values of deviation `size` for every leaf, biases too, norms around 1.
 
-    Nothing is compiled: `DECODER.init` takes longer than most of what is tested with it.
+    Nothing is compiled: `init` takes longer than most of what is tested with it.
     """
     rng = np.random.default_rng(seed)
 
@@ -96,7 +96,7 @@ def parameters(config: ModelConfig, seed: int = 0, size: float = 0.2) -> Any:
         middle = np.float32(path[-1].key == "scale")
         return middle + np.float32(size) * rng.standard_normal(leaf.shape, np.float32)
 
-    shapes = jax.eval_shape(lambda: DECODER.init(config, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: model_of(config).init(config, jax.random.key(0)))
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 

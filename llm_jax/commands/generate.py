@@ -5,7 +5,8 @@
   llm-jax generate runs/quickstart --prompt-file start.txt --beams 4
 
 Without a prompt, it starts a new document. The text of a single prompt streams to the terminal.
-Filters apply in the order temperature, top-k, top-p, min-p.
+Filters apply in the order temperature, top-k, top-p, min-p. A prompt of an encoder-decoder is its
+source, whose target is made with --temperature 0 or by beams.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count, seed
-from llm_jax.config import UserError, read_text
+from llm_jax.config import EncoderDecoderConfig, UserError, generative_of, read_text
 from llm_jax.runs.kept import keep_samples
 
 COMPILES = True
@@ -78,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.commands.generate_targets import targets
     from llm_jax.convert.kept_files import stop_ids
     from llm_jax.infer.generator import Decoder, compute_for_inference, prepared
     from llm_jax.infer.sampling import GREEDY, Sampling
@@ -98,21 +100,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"--beams is {args.beams}, more than the {tokenizer.vocab_size} tokens of the "
             "vocabulary: give fewer."
         )
-    model, compute = trained.config.model, compute_for_inference(trained.config.compute)
+    stops = stop_ids(Path(args.run), tokenizer)
+    if isinstance(trained.config.model, EncoderDecoderConfig):
+        result = targets(args, trained, trained.config.model, prompts, stops)
+        return _kept(args, trained.step, result)
+    model = generative_of(trained.config.model, "generate")
+    compute = compute_for_inference(trained.config.compute)
     decoder = Decoder(
         model,
         compute,
         GREEDY if args.beams else sampling,
         tokenizer.vocab_size,
-        stop_ids(Path(args.run), tokenizer),
+        stops,
     )
     params = prepared(trained.params, model, compute)
     if args.beams:
         result = _beams(args, params, decoder, prompts[0], tokenizer)
     else:
         result = _sample(args, params, decoder, prompts, tokenizer)
+    return _kept(args, trained.step, result)
+
+
+def _kept(args: argparse.Namespace, step: int, result: dict[str, Any]) -> dict[str, Any]:
+    """`result`, whose samples are kept in the run if that is asked for."""
     if args.keep:
-        kept = keep_samples(Path(args.run), trained.step, _how(args), result["samples"])
+        kept = keep_samples(Path(args.run), step, _how(args), result["samples"])
         result["kept"] = str(kept)
     return result
 

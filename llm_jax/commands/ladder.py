@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remeasure", action="store_true", help="measure `local` again")
     parser.add_argument("--anchor", metavar="LAW", help="move this law file to your text by one "
                         "short run, in place of nine")  # fmt: skip
-    parser.add_argument("--family", help="llama, qwen, moe, gpt2 (default: qwen, whose small "
-                        "models learn to copy early)")  # fmt: skip
+    parser.add_argument("--family", help="llama, qwen, moe, gpt2, lstm, gru (default: qwen, "
+                        "whose small models learn to copy early)")  # fmt: skip
     parser.add_argument("--seq-len", type=count, help="tokens per sequence (default: 512)")
     parser.add_argument("--rule", help="rule for batch size and learning rate (default: small)")
     parser.add_argument("--step", type=number, help="ratio of neighbouring sizes, and "
@@ -117,6 +117,7 @@ def _ladder(args: argparse.Namespace) -> dict[str, Any]:
 
 def _planned(args: argparse.Namespace, asked: dict[str, Any], source: Any) -> list[RunConfig]:
     from llm_jax.plan.ladder_runs import LadderRequest, plan_ladder
+    from llm_jax.plan.recurrent_size import CELLS
     from llm_jax.plan.this_machine import chip_named
 
     rungs = plan_ladder(
@@ -132,9 +133,11 @@ def _planned(args: argparse.Namespace, asked: dict[str, Any], source: Any) -> li
         )
     )
     minutes = sum(rung.seconds for rung in rungs) / 60
+    time = f"about {minutes:.1f} minutes of training steps"
+    if asked["family"] in CELLS:
+        time = "of which the time is not known"
     print(
-        f"{counted(len(rungs), 'run')}, {sum(rung.flops for rung in rungs):.3g} FLOPs, about "
-        f"{minutes:.1f} minutes of training steps.",
+        f"{counted(len(rungs), 'run')}, {sum(rung.flops for rung in rungs):.3g} FLOPs, {time}.",
         file=sys.stderr,
     )
     return [reading(args, rung.config) for rung in rungs]

@@ -130,7 +130,9 @@ def _registry() -> Any:
             value = getattr(info.default, name)
             group = inspect.getdoc(value) if dataclasses.is_dataclass(value) else None
             helptext = " ".join((group or helps.get(name, "")).split("\n\n")[0].split())
-            fields.append(StructFieldSpec(name=name, type=hint, default=value, helptext=helptext))
+            # A flag changes the fields of a part, and not which class it is.
+            kind = type(value) if dataclasses.is_dataclass(value) else hint
+            fields.append(StructFieldSpec(name=name, type=kind, default=value, helptext=helptext))
         return StructConstructorSpec(instantiate=cls, fields=tuple(fields))
 
     return registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_jax.config import RunConfig, UserError, load, read_json
+from llm_jax.config import RunConfig, UserError, decoder_of, load, read_json
 
 if TYPE_CHECKING:
     from llm_jax.laws.law import Recipe
@@ -40,7 +40,13 @@ def given_model(
         )
     run = load(reference)
     read = _read_before(path, run, recipe, text) if weights else None
-    return Given(name=reference, model=run.model, run=run, weights=weights, read_before=read)
+    return Given(
+        name=reference,
+        model=decoder_of(run.model, "A plan"),
+        run=run,
+        weights=weights,
+        read_before=read,
+    )
 
 
 def _hugging_face(path: Path) -> dict | None:

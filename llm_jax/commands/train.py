@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import begin
-from llm_jax.config import RunConfig
+from llm_jax.config import ModelConfig, RunConfig
 from llm_jax.config.extras import require_packages
 from llm_jax.facts.attached import maybe_accelerator
 from llm_jax.runs.plan_file import plan_named
@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.train import distributed
     from llm_jax.train.loop import train
 
-    if problem := why_not_exportable(config.model):
+    model = config.model
+    if isinstance(model, ModelConfig) and (problem := why_not_exportable(model)):
         print(f"This run cannot be exported. {problem}", file=sys.stderr)
 
     result = train(

@@ -8,6 +8,7 @@ This package uses the standard library only, so `--help`, the planner and the la
 without JAX.
 """
 
+from llm_jax.config.architecture import Architecture, decoder_of, generative_of, layers_of
 from llm_jax.config.codec import (
     from_dict,
     from_json,
@@ -21,6 +22,7 @@ from llm_jax.config.codec import (
 from llm_jax.config.data import DataConfig, TokenizerKind
 from llm_jax.config.dataset_info import INFO_FILE, read_dataset_info
 from llm_jax.config.encoder import EncoderConfig
+from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import ConfigError, UserError, nearest, require
 from llm_jax.config.jsonfile import (
     open_regular,
@@ -33,7 +35,9 @@ from llm_jax.config.jsonfile import (
 from llm_jax.config.latent import LatentConfig
 from llm_jax.config.mixture import Amount, MixtureConfig, MixtureSource, MixtureStage
 from llm_jax.config.model import ModelConfig
+from llm_jax.config.modern_encoder import ModernEncoderConfig
 from llm_jax.config.moe import MoeConfig
+from llm_jax.config.recurrent import RecurrentConfig
 from llm_jax.config.rope import DynamicRope, LinearRope, Llama3Rope, LongRope, YarnRope
 from llm_jax.config.run import RunConfig, check_vocabulary
 from llm_jax.config.training import (
@@ -47,12 +51,14 @@ from llm_jax.config.training import (
 __all__ = [
     "INFO_FILE",
     "Amount",
+    "Architecture",
     "CheckpointConfig",
     "ComputeConfig",
     "ConfigError",
     "DataConfig",
     "DynamicRope",
     "EncoderConfig",
+    "EncoderDecoderConfig",
     "EvalConfig",
     "LatentConfig",
     "LinearRope",
@@ -62,17 +68,22 @@ __all__ = [
     "MixtureSource",
     "MixtureStage",
     "ModelConfig",
+    "ModernEncoderConfig",
     "MoeConfig",
     "OptimConfig",
     "ParallelConfig",
+    "RecurrentConfig",
     "RunConfig",
     "TokenizerKind",
     "UserError",
     "YarnRope",
     "check_vocabulary",
+    "decoder_of",
     "from_dict",
     "from_json",
+    "generative_of",
     "json_file",
+    "layers_of",
     "load",
     "nearest",
     "open_regular",

@@ -114,11 +114,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return None
         options = [a for a in args if a is not type(None)]
         if isinstance(value, dict) and len(options) > 1:
-            kinds = {a.kind: a for a in options}
-            kind = value.get("kind")
-            if not isinstance(kind, str) or kind not in kinds:
-                raise ConfigError(f"{where}.kind is {kind!r}: {nearest(str(kind), kinds)}")
-            return from_dict(value, kinds[kind], where)
+            return from_dict(value, _variant(value, options, where), where)
         return _convert(value, options[0], where)
     if origin is Literal:
         choices = ", ".join(repr(a) for a in args)
@@ -138,6 +134,21 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint is float:
         require(math.isfinite(value), f"{where} is {value}: it must be a finite number.")
     return value
+
+
+def _variant(value: dict[str, Any], options: list[Any], where: str) -> Any:
+    """The class among `options` that the `kind` in `value` means.
+
+    One whose `kind` is any text stands for all other kinds, and for none.
+    """
+    kinds = {option.kind: option for option in options}
+    others = [option for option in options if _hints(option)["kind"] is str]
+    kind = value.get("kind", others[0].kind if others else None)
+    if isinstance(kind, str) and kind in kinds:
+        return kinds[kind]
+    if not others:
+        raise ConfigError(f"{where}.kind is {kind!r}: {nearest(str(kind), kinds)}")
+    return others[0]
 
 
 def load(reference: str) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,22 @@ from llm_jax.config.mixture import MixtureConfig
 
 TokenizerKind = Literal["bpe", "unigram", "byte-level"]
 """Tokenizers that can be trained."""
+
+
+def span_lengths(length: int, rate: float, mean_span: float) -> tuple[int, int]:
+    """Tokens of the source and of the target that a window of `length` becomes, with their ends.
+
+    Each of n spans is one sentinel in the source, and follows its sentinel in the target (Raffel et
+    al. 2020, §3.3.4).
+    """
+    hidden, spans = spans_of(length, rate, mean_span)
+    return length - hidden + spans + 1, hidden + spans + 1
+
+
+def spans_of(length: int, rate: float, mean_span: float) -> tuple[int, int]:
+    """How many tokens of a window are hidden, and in how many spans; at least one stays."""
+    hidden = min(max(round(length * rate), 1), length - 1)
+    return hidden, min(max(round(hidden / mean_span), 1), length - hidden)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +47,22 @@ class DataConfig:
     at equal intervals within these steps, from these sequences to `batch_size`. None: no ramp."""
     seed: int = 0
     """Seed of the data order. A step's batch follows from it, the step, and the run's history."""
+    mask_rate: float = 0.15
+    """Share of the tokens that the objectives `masked` and `spans` hide."""
+    mean_span: float = 3.0
+    """Mean number of tokens in one span that the objective `spans` hides."""
 
     def __post_init__(self) -> None:
         positive("data", self, "seq_len", "batch_size")
         check_seed("data", self.seed)
+        require(
+            0 < self.mask_rate < 1,
+            f"data.mask_rate is {self.mask_rate}: give a share above 0 and below 1.",
+        )
+        require(
+            1 <= self.mean_span < math.inf,
+            f"data.mean_span is {self.mean_span}: give a number from 1 on.",
+        )
         require(
             self.path != "" or self.mixture is not None,
             "data.path is empty: name a dataset's folder.",

@@ -12,10 +12,7 @@ from llm_jax.config.model_checks import MOST_LAYERS
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The architecture of BERT (Devlin et al. 2019): each position sees all of its text.
-
-    `import` and `train` do not take it yet; `models/encoder/bert.py` computes it.
-    """
+    """The architecture of BERT (Devlin et al. 2019): each position sees all of its text."""
 
     kind: Literal["encoder"] = "encoder"
     """Family of architectures (`models/protocol.py`)."""
@@ -37,6 +34,8 @@ class EncoderConfig:
     """Of the MLP and of the output head: the tanh GELU, or that of the error function."""
     norm_eps: float = 1e-12
     """Added to the variance before the square root."""
+    next_sentence: bool = False
+    """Also learn whether the second half of a window follows the first (BERT's second task)."""
 
     def __post_init__(self) -> None:
         positive("model", self, "num_layers", most=MOST_LAYERS)

@@ -30,11 +30,18 @@ OPTIMIZERS: Mapping[str, str] = {
     "schedule_free": "llm_jax.train.optimizers.schedule_free:schedule_free",
 }
 """`optim.kind` → where it is."""
-OBJECTIVES: Mapping[str, str] = {"next_token": "llm_jax.objectives.next_token:NEXT_TOKEN"}
+OBJECTIVES: Mapping[str, str] = {
+    "next_token": "llm_jax.objectives.next_token:NEXT_TOKEN",
+    "masked": "llm_jax.objectives.masked:masked",
+    "spans": "llm_jax.objectives.spans:spans",
+}
 """`objective` → where it is."""
 MODELS: Mapping[str, str] = {
     "decoder": "llm_jax.models.decoder.transformer:DECODER",
     "encoder": "llm_jax.models.encoder.bert:ENCODER",
+    "recurrent": "llm_jax.models.recurrent.network:RECURRENT",
+    "encoder_decoder": "llm_jax.models.encoder_decoder.t5:ENCODER_DECODER",
+    "modern_encoder": "llm_jax.models.encoder.modern_bert:MODERN_ENCODER",
 }
 """`model.kind` → where it is."""
 SOURCES: Mapping[str, str] = {}

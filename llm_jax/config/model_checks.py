@@ -16,12 +16,18 @@ MOST_LAYERS = 10_000
 """Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
 `moe_layers` and `windows`, tuples with one entry per layer."""
 BIASES = ("qkv", "out", "mlp", "unembed")
+OTHERS = ("encoder", "modern_encoder", "encoder_decoder")
+"""Kinds of models with a config of their own (`architecture.py`)."""
 
 
 def check_model(model: ModelConfig) -> None:
     """Raises `ConfigError` for an architecture that cannot be built."""
     check_name("model.kind", model.kind)
-    require(model.kind != "encoder", "model.kind is 'encoder', which cannot be trained yet.")
+    require(
+        model.kind not in OTHERS,
+        f"model.kind is {model.kind!r}, which has a config of its own: begin with a recipe of that "
+        "kind.",
+    )
     positive("model", model, "num_layers", most=MOST_LAYERS)
     positive("model", model, "vocab_size", "d_model", "num_heads", "num_kv_heads")
     positive("model", model, "head_dim", "d_ff", "max_seq_len", "norm_eps", "rope_theta")

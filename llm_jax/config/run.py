@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llm_jax.config.architecture import Architecture, check_attention, check_objective
 from llm_jax.config.data import DataConfig
+from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import MOST, check_seed, positive, require
 from llm_jax.config.extensions import check_name
-from llm_jax.config.model import ModelConfig
 from llm_jax.config.training import (
     CheckpointConfig,
     ComputeConfig,
@@ -37,15 +38,16 @@ class RunConfig:
     seed: int = 0
     """Seed of the initial parameters."""
     objective: str = "next_token"
-    """What training minimises: `next_token`, the mean -log p of each next token. FILE.py:NAME: an
-    objective of your own."""
+    """What training minimises, the mean -log p of: each next token (`next_token`), each token that
+    is hidden from an encoder (`masked`), each token of spans that a decoder restores (`spans`).
+    FILE.py:NAME: an objective of your own."""
     log_every: int = 10
     """Steps between logged metrics."""
     wandb: str | None = None
     """Weights & Biases project that also receives the metrics. Needs the extra `wandb`."""
     profile: str | None = None
     """Steps `first:last` to profile. The profile is written to `<out>/profile`."""
-    model: ModelConfig
+    model: Architecture
     """The architecture."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """How the architecture is executed."""
@@ -64,6 +66,8 @@ class RunConfig:
         positive("run", self, "steps", "log_every")
         check_seed("run", self.seed)
         check_name("objective", self.objective)
+        check_objective(self.model, self.objective)
+        check_attention(self.model, self.compute.attention)
         require(
             self.batch_tokens <= MOST,
             f"data.batch_size x data.seq_len is {self.batch_tokens:,} tokens: it must be at most "
@@ -148,10 +152,19 @@ def check_vocabulary(config: RunConfig, have: int) -> None:
     places = ("tokenizer.model", "tokenizer/tokenizer.json")
     exists = any(Path(config.out, place).is_file() for place in places)
     folder = next(iter(config.data.folders.values()))
-    rounded = -(-have // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    model = config.model
+    more = model.sentinels if isinstance(model, EncoderDecoderConfig) else 0
+    fits = {size for base in (have, have + more) for size in (base, _rounded(base))}
+    need, rounded = have + more, _rounded(have + more)
     require(
-        config.model.vocab_size in (have, rounded) or (exists and config.model.vocab_size > have),
-        f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {folder} "
-        f"has {have} tokens: set it to {have}"
-        + (f", or to {rounded} for a multiple of {VOCAB_MULTIPLE}." if rounded != have else "."),
+        model.vocab_size in fits or (exists and model.vocab_size > have),
+        f"model.vocab_size is {model.vocab_size}, but the tokenizer of {folder} "
+        f"has {have} tokens"
+        + (f", and model.sentinels is {more}" if more else "")
+        + f": set it to {need}"
+        + (f", or to {rounded} for a multiple of {VOCAB_MULTIPLE}." if rounded != need else "."),
     )
+
+
+def _rounded(size: int) -> int:
+    return -(-size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config import ModelConfig, RunConfig, UserError, decoder_of
 from llm_jax.config.run import VOCAB_MULTIPLE
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.hf_import import write_run
@@ -32,7 +32,7 @@ def write_extended(run: Run, source: Path, out: Path, extended: Extended) -> Run
       UserError: `out` is not empty.
     """
     refuse_nonempty(out)
-    model, params = with_rows(run.config.model, run.params, extended)
+    model, params = with_rows(decoder_of(run.config.model, "Extending"), run.params, extended)
     config = dataclasses.replace(run.config, name=out.name, out=str(out), model=model)
     with new_folder(out) as made:
         write_run(made, config, params, extended.tokenizer)

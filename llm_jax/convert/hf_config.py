@@ -8,6 +8,7 @@ from llm_jax.config import ConfigError, ModelConfig, UserError
 from llm_jax.convert.families import Family, family_named, family_of
 from llm_jax.convert.hf_keys import FIXED, HARMLESS
 from llm_jax.convert.hf_types import check_family_types, check_types
+from llm_jax.convert.others import other_named
 
 if TYPE_CHECKING:
     from llm_jax.data.tokenizers import Tokenizer
@@ -82,6 +83,8 @@ def unknown_keys(raw: dict[str, Any]) -> list[str]:
     Raises:
       UserError: a key is known, and only another value of it is supported.
     """
+    if other := other_named(raw.get("model_type")):
+        return other.unknown_keys(raw)
     family = family_named(raw.get("model_type"))
     known = family.known()
     if raw.get("quantization_config"):

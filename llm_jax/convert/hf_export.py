@@ -10,11 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from llm_jax.config import ModelConfig, RunConfig, UserError
-from llm_jax.convert import hf_config, hf_tokenizer, kept_files, parity, shards
+from llm_jax.config import Architecture, EncoderDecoderConfig, ModelConfig, RunConfig, UserError
+from llm_jax.convert import hf_tokenizer, kept_files, parity, sentinels, shards
 from llm_jax.convert.equivalent import in_form
 from llm_jax.convert.families import Family, as_exported, family_of
+from llm_jax.convert.hf_config import to_hf
 from llm_jax.convert.model_card import model_card
+from llm_jax.convert.others import other_of
+from llm_jax.convert.others.other import MASKED
 from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import new_folder
@@ -57,44 +60,58 @@ def export(
     """
     refuse_nonempty(out)
     model, params = as_hugging_face_has_it(config.model, params)
-    family = family_of(model)
+    other = other_of(model)
+    architecture = other.architecture(model) if other else family_of(model).architecture
     if check:
         parity.require_transformers("pass --no-check to export without the comparison")
     difference = None
     with new_folder(out) as folder:
         files = write_weights(folder, model, params, dtype)
         files += hf_tokenizer.write(folder, tokenizer, model.max_seq_len)
-        made = hf_config.to_hf(model, tokenizer, dtype) | kept_files.special_ids(run)
-        special = {key: made[key] for key in kept_files.SPECIAL}
+        if other and other.pipeline == MASKED:
+            files += hf_tokenizer.name_mask(folder, tokenizer)
+        if isinstance(model, EncoderDecoderConfig):
+            files += sentinels.add(folder, tokenizer, model)
+        made = other.to_hf(model, tokenizer, dtype) if other else to_hf(model, tokenizer, dtype)
+        made |= kept_files.special_ids(run)
         _write_json(folder / "config.json", made)
-        _write_json(folder / kept_files.GENERATION, special)
+        if other is None or other.generates:
+            special = {
+                key: made[key]
+                for key in (*kept_files.SPECIAL, "decoder_start_token_id")
+                if key in made
+            }
+            _write_json(folder / kept_files.GENERATION, special)
+            files.append(kept_files.GENERATION)
         kept = kept_files.give_back(run, folder)
-        card = model_card(config, step, params, family.architecture, run)
+        card = model_card(config, step, params, architecture, run)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        files += sorted({"config.json", kept_files.GENERATION, "README.md", *kept})
+        files = [*dict.fromkeys(files), *sorted({"config.json", "README.md", *kept} - {*files})]
         if check:
             difference = checked(folder, model, params, tokenizer, dtype)
         size = sum((folder / file).stat().st_size for file in files)
-    return Exported(family.architecture, files, size, difference)
+    return Exported(architecture, files, size, difference)
 
 
-def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
+def as_hugging_face_has_it(model: Architecture, params: Params) -> tuple[Any, Params]:
     """The model `as_exported`, which computes the same."""
+    if not isinstance(model, ModelConfig):
+        return model, params
     exported = as_exported(model)
     return exported, params if exported == model else in_form(params, model, exported)
 
 
 def write_weights(
     folder: Path,
-    model: ModelConfig,
+    model: Architecture,
     params: Params,
     dtype: str,
     shard_bytes: int = shards.SHARD_BYTES,
     family: Family | None = None,
 ) -> list[str]:
     """Writes `params` as safetensors; memory holds copies of one file's tensors at a time."""
-    family = family or family_of(model)
-    named = {tensor.name: tensor for tensor in tensors(model, family.model_type)}
+    model_type = family.model_type if family else model_type_of(model)
+    named = {tensor.name: tensor for tensor in tensors(model, model_type)}
     shapes = {name: tensor.shape for name, tensor in named.items()}
     kind = DTYPES[dtype]
     return shards.write(
@@ -103,7 +120,7 @@ def write_weights(
 
 
 def checked(
-    folder: Path, model: ModelConfig, params: Params, tokenizer: Tokenizer, dtype: str
+    folder: Path, model: Architecture, params: Params, tokenizer: Tokenizer, dtype: str
 ) -> float:
     """The largest difference of logits on real text.
 
@@ -113,16 +130,23 @@ def checked(
     line = parity.tokenizer_difference(folder, tokenizer)
     if line is not None:
         raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")
-    tokens_BT = parity.sample_tokens(tokenizer, model)
     stored = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype).astype("float32"), params)
-    ours = parity.our_logits(stored, model, tokens_BT)
-    difference = parity.max_difference(ours, parity.their_logits(folder, tokens_BT))
+    difference = parity.difference_from(folder, stored, model, tokenizer)
     if difference > parity.TOLERANCE:
         raise UserError(
             f"transformers computes logits that differ by {difference:.2g} from this model's, more "
             f"than {parity.TOLERANCE:g}: nothing was exported."
         )
     return difference
+
+
+def model_type_of(model: Architecture) -> str:
+    """The `model_type` that a model is exported as; raises `UserError` if there is none."""
+    if isinstance(model, ModelConfig):
+        return family_of(model).model_type
+    other = other_of(model)
+    assert other is not None
+    return other.model_type
 
 
 def refuse_nonempty(out: Path) -> None:

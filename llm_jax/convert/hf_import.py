@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orbax.checkpoint as ocp
 
 from llm_jax.config import (
+    Architecture,
     DataConfig,
     ModelConfig,
     RunConfig,
@@ -19,11 +22,13 @@ from llm_jax.config import (
     to_dict,
     to_json,
 )
+from llm_jax.config.architecture import OBJECTIVES
 from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.mxfp4 import Mxfp4Weights
+from llm_jax.convert.others import Other, other_named
 from llm_jax.convert.own_tokenizer import require_belongs
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
@@ -45,7 +50,7 @@ BUFFERS = (
 )  # fmt: skip
 
 
-def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
+def read(folder: Path, *, compared: bool = False) -> tuple[Architecture, Params]:
     """The architecture and float32 NumPy parameters of a Hugging Face folder.
 
     Raises:
@@ -53,11 +58,45 @@ def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
         damaged, or a tensor is missing, not used, or has another shape than config.json says.
     """
     raw = read_config_json(folder)
+    if other := other_named(raw.get("model_type")):
+        return _read_other(folder, raw, other, compared)
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
     quantised = hf_config.quant_method(raw) is not None
     weights = Mxfp4Weights(folder) if quantised else Weights(folder)
     stored = _stored_names(weights, family, config)
     return config, fill(folder, config, family.model_type, weights, stored)
+
+
+def _read_other(
+    folder: Path, raw: dict[str, Any], other: Other, compared: bool
+) -> tuple[Architecture, Params]:
+    config, weights = other.from_hf(raw, compared=compared), Weights(folder)
+    wanted = {tensor.name for tensor in tensors(config, other.model_type)}
+    stored, left_out = {}, list[str]()
+    for name in weights.shapes:
+        end = next((old for old in other.renamed if name.endswith(old)), None)
+        now = name.removesuffix(end) + other.renamed[end] if end else name
+        if now not in wanted and now.startswith(other.heads):
+            left_out.append(name)
+        elif now in wanted or not now.startswith(other.unused):
+            stored[now] = name
+    if left_out:
+        print(
+            f"{folder} has {counted(len(left_out), 'tensor')} of a head that "
+            f"{other.architecture(config)}, which its config.json names, does not have; left out: "
+            f"{', '.join(left_out)}.",
+            file=sys.stderr,
+        )
+    params = fill(folder, config, other.model_type, weights, stored)
+    if other.tied and all(name in weights.shapes for name in other.tied):
+        one, two = map(weights.read, other.tied)
+        if not np.array_equal(one, two):
+            raise UserError(
+                f"{folder} has {other.tied[0]!r} with other values than {other.tied[1]!r}: an "
+                "output matrix of its own is not supported, and transformers would replace it by "
+                "the table of tokens."
+            )
+    return config, params
 
 
 def fill(
@@ -122,7 +161,7 @@ def _fill(tensor: Tensor | Constant, weights: Weights, stored: str, params: Para
 
 def read_with(
     folder: Path, tokenizer: Tokenizer, *, compared: bool = False
-) -> tuple[ModelConfig, Params]:
+) -> tuple[Architecture, Params]:
     """`read`, for a model that is to be used with `tokenizer`.
 
     Raises:
@@ -158,9 +197,7 @@ def import_run(
     model, params = read_with(folder, tokenizer, compared=check)
     difference = None
     if check:
-        tokens_BT = parity.sample_tokens(tokenizer, model)
-        ours = parity.our_logits(params, model, tokens_BT)
-        difference = parity.max_difference(ours, parity.their_logits(folder, tokens_BT))
+        difference = parity.difference_from(folder, params, model, tokenizer)
         if difference > parity.TOLERANCE:
             raise UserError(
                 f"transformers computes logits that differ by {difference:.2g} from this model's, "
@@ -190,10 +227,13 @@ def _licence_of(folder: Path) -> str | None:
     return name.strip("\"'") if name else None
 
 
-def run_config(model: ModelConfig, out: Path) -> RunConfig:
+def run_config(model: Architecture, out: Path) -> RunConfig:
     """A run in `out` with the imported architecture, and the defaults of everything else."""
     data = DataConfig(seq_len=min(1024, model.max_seq_len))
-    return RunConfig(name=out.name, out=str(out), steps=1000, model=model, data=data)
+    objective = OBJECTIVES.get(model.kind, "next_token")
+    return RunConfig(
+        name=out.name, out=str(out), steps=1000, model=model, data=data, objective=objective
+    )
 
 
 def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokenizer) -> None:

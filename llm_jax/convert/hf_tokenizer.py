@@ -19,11 +19,12 @@ from typing import Any
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
 
-from llm_jax.config import UserError
+from llm_jax.config import UserError, read_json
 from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.fidelity import compare
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.files import JSON_FILE, SETTINGS
+from llm_jax.data.tokenizers.mask import mask_id
 from llm_jax.data.tokenizers.sentence_piece import (
     BPE,
     BYTE,
@@ -50,6 +51,21 @@ def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int | None = None) ->
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return list(files)
+
+
+def name_mask(folder: Path, tokenizer: Tokenizer) -> list[str]:
+    """Names the token that stands for a hidden one in the settings of `folder`, if nothing does;
+    the files that it changed or wrote."""
+    path = folder / SETTINGS[0]
+    settings = read_json(path) if path.is_file() else {}
+    if "mask_token" in settings:
+        return []
+    marks = [tokenizer.bos_id, tokenizer.eos_id, mask_id(tokenizer)]
+    names = dict(
+        zip(("cls_token", "sep_token", "mask_token"), tokenizer.pieces(marks), strict=True)
+    )
+    path.write_bytes(_json(names | settings))
+    return [path.name]
 
 
 def _files(tokenizer: Tokenizer, max_seq_len: int | None) -> dict[str, bytes]:

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import OptimConfig, RunConfig, from_dict
+from llm_jax.config import OptimConfig, RunConfig, from_dict, layers_of
 from llm_jax.config.secrets import redact
+from llm_jax.convert.others import other_of
 from llm_jax.convert.release import card_rows, licences
 from llm_jax.convert.text_facts import TextFacts, text_facts, together
 from llm_jax.runs.history import Entry, History, read_history
@@ -32,18 +33,21 @@ def model_card(
     model, history = config.model, read_history(run, config)
     lineage, facts = lineage_at(run, step, config), _facts(config, step, history)
     size = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
-    heads = f"{model.num_heads} heads, {model.num_kv_heads} key/value heads of {model.head_dim}"
+    one, other = layers_of(model), other_of(model)
+    what = other.noun if other else "A decoder-only Transformer"
+    loader = architecture if other else "AutoModelForCausalLM"
+    heads = f"{one.num_heads} heads, {one.num_kv_heads} key/value heads of {one.head_dim}"
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {other.pipeline if other else 'text-generation'}",
         "tags: [llm-jax]",
         *facts.front_matter(licences(lineage)),
         "---",
         "",
         f"# {config.name}",
         "",
-        f"A decoder-only Transformer with {size:,} parameters in the layout of `{architecture}`, "
+        f"{what} with {size:,} parameters in the layout of `{architecture}`, "
         f"exported with llm-jax at step {step:,}.",
         "",
         "| | |",
@@ -58,16 +62,22 @@ def model_card(
         *card_rows(lineage),
         "",
         "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"from transformers import {loader}, AutoTokenizer",
         "",
         'folder = "."  # the folder of this file',
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        "model = AutoModelForCausalLM.from_pretrained(folder)",
-        f'inputs = tokenizer({facts.prompt!r}, return_tensors="pt")',
-        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))",
+        f"model = {loader}.from_pretrained(folder)",
+        *(other.use(facts.prompt) if other else _use(facts.prompt)),
         "```",
     ]
     return redact("\n".join(lines) + "\n")
+
+
+def _use(prompt: str) -> list[str]:
+    return [
+        f'inputs = tokenizer({prompt!r}, return_tensors="pt")',
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))",
+    ]
 
 
 def _facts(config: RunConfig, step: int, history: History) -> TextFacts:

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.config import ComputeConfig, ModelConfig, UserError, read_json
+from llm_jax.config import Architecture, ComputeConfig, UserError, read_json
 from llm_jax.convert.hf_config import quant_method
+from llm_jax.convert.others import other_of
 from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Context, model_of
@@ -37,21 +38,21 @@ def require_transformers(way_out: str) -> ModuleType:
     return transformers
 
 
-def sample_tokens(tokenizer: Tokenizer, config: ModelConfig) -> np.ndarray:
+def sample_tokens(tokenizer: Tokenizer, config: Architecture) -> np.ndarray:
     """(1, T) int32: <s>, English, Japanese and code; T is what the model allows, at most 512."""
     length = min(CHECK_TOKENS, config.max_seq_len)
     ids = [tokenizer.bos_id, *tokenizer.encode(SAMPLE)]
     return np.resize(np.asarray(ids, np.int32), length)[None]
 
 
-def our_logits(params: dict[str, Any], config: ModelConfig, tokens_BT: np.ndarray) -> np.ndarray:
+def our_logits(params: dict[str, Any], config: Architecture, tokens_BT: np.ndarray) -> np.ndarray:
     """float32 logits (B, T, V) of unpacked sequences, with all matmuls in full precision."""
     with jax.default_matmul_precision("highest"):
         return np.asarray(_forward(params, jnp.asarray(tokens_BT), config))
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _forward(params: dict[str, Any], tokens_BT: jax.Array, config: ModelConfig) -> jax.Array:
+def _forward(params: dict[str, Any], tokens_BT: jax.Array, config: Architecture) -> jax.Array:
     context = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
     batch = {
         "inputs": tokens_BT,
@@ -66,16 +67,29 @@ def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:
     """float32 logits (B, T, V) of the model that transformers loads from `folder`.
 
     Raises:
+      UserError: as `their_model` does.
+    """
+    import torch
+
+    model = their_model(folder, "AutoModelForCausalLM")
+    with torch.no_grad():
+        return model(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
+
+
+def their_model(folder: Path, name: str) -> Any:
+    """The model that the class `name` of transformers loads from `folder`, in float32.
+
+    Raises:
       UserError: transformers cannot load it, or reports missing or unexpected tensors.
     """
     import torch
-    from transformers import AutoModelForCausalLM, Mxfp4Config
+    import transformers
 
     raw = read_json(folder / "config.json")
     packed = isinstance(raw, dict) and quant_method(raw) == "mxfp4"
     dequantised = {"quantization_config": Mxfp4Config(dequantize=True)} if packed else {}
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = getattr(transformers, name).from_pretrained(
             folder,
             dtype=torch.float32,
             attn_implementation="eager",
@@ -92,8 +106,28 @@ def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:
         if info[kind]:
             names = ", ".join(map(str, sorted(info[kind])[:3]))
             raise UserError(f"transformers reports {kind.replace('_', ' ')} in {folder}: {names}.")
+    return model.eval()
+
+
+def difference_from(
+    folder: Path, params: dict[str, Any], config: Architecture, tokenizer: Tokenizer
+) -> float:
+    """The largest difference of two outputs on real text, here and in transformers.
+
+    Raises:
+      UserError: as `their_model` does.
+    """
+    tokens_BT, other = sample_tokens(tokenizer, config), other_of(config)
+    if other is None:
+        ours = our_logits(params, config, tokens_BT)
+        return max_difference(ours, their_logits(folder, tokens_BT))
+    import torch
+
+    theirs = their_model(folder, other.architecture(config))
     with torch.no_grad():
-        return model.eval()(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
+        return max_difference(
+            other.ours(params, config, tokens_BT), other.theirs(theirs, tokens_BT)
+        )
 
 
 def tokenizer_difference(folder: Path, tokenizer: Tokenizer) -> str | None:

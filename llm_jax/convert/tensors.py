@@ -18,6 +18,7 @@ from llm_jax.config import UserError
 from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import naming_of
 from llm_jax.convert.families.family import Naming
+from llm_jax.convert.others import other_named
 from llm_jax.models.protocol import model_of
 
 Params = dict[str, Any]
@@ -152,7 +153,8 @@ def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor | Consta
     """
     model = model_of(config)
     shapes = flat(jax.eval_shape(lambda: model.init(config, jax.random.key(0))))
-    naming = naming_of(model_type)
+    other = other_named(model_type)
+    naming = other.naming(config) if other else naming_of(model_type)
     names = dict(naming.names)
     if naming.by_block:
         names |= naming.by_block.get(config.parallel_block, {})
@@ -164,7 +166,8 @@ def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor | Consta
             leaves.append(Leaf(path, found.shape))
             continue
         how = _heads(path, config, naming)
-        for row, layer in enumerate(stacks[stack]):
+        for row, number in enumerate(stacks[stack]):
+            layer = row if naming.own_numbers else number
             if path in PER_EXPERT and naming.experts == "each":
                 experts = range(found.shape[1])
                 leaves += [Leaf(path, found.shape[2:], (row, e), layer) for e in experts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -55,26 +55,10 @@ def _search(
         caches,
         jnp.asarray([P - 1]),
     )
-    # All beams start as the prompt. Only the first may be extended, or all would stay the same.
-    start = {
-        "logits_KV": jnp.repeat(logits_1V, beams, axis=0),
-        "score_K": jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf),
-        "tokens_Kn": jnp.full((beams, max_tokens), decoder.stop_ids[0], jnp.int32),
-        "done_K": jnp.zeros(beams, bool),
-        "caches": jax.tree.map(lambda leaf: jnp.repeat(leaf, beams, axis=1), caches),
-    }
 
-    def step(state: dict[str, Any], i: jax.Array) -> tuple[dict[str, Any], None]:
-        V = state["logits_KV"].shape[-1]
-        logp_KV = jax.nn.log_softmax(state["logits_KV"])
-        stay_V = jnp.where(jnp.arange(V) == decoder.stop_ids[0], 0.0, -jnp.inf)
-        logp_KV = jnp.where(state["done_K"][:, None], stay_V, logp_KV)
-        score_K, chosen_K = jax.lax.top_k((state["score_K"][:, None] + logp_KV).reshape(-1), beams)
-        parent_K, token_K = chosen_K // V, (chosen_K % V).astype(jnp.int32)
-        tokens_Kn = state["tokens_Kn"][parent_K].at[:, i].set(token_K)
-        caches = jax.tree.map(lambda leaf: leaf[:, parent_K], state["caches"])
+    def advance(token_K: jax.Array, i: jax.Array, caches: Any) -> tuple[jax.Array, Any]:
         position_K = jnp.full((beams,), P + i)
-        logits_KV, caches = decoder.next_logits(
+        return decoder.next_logits(
             params,
             token_K[:, None],
             position_K[:, None],
@@ -82,7 +66,47 @@ def _search(
             caches,
             jnp.zeros_like(position_K),
         )
-        done_K = state["done_K"][parent_K] | jnp.isin(token_K, jnp.array(decoder.stop_ids))
+
+    return widen(logits_1V, caches, advance, beams, max_tokens, decoder.stop_ids)
+
+
+def widen(
+    logits_1V: jax.Array,
+    caches: Any,
+    advance: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]],
+    beams: int,
+    max_tokens: int,
+    stop_ids: tuple[int, ...],
+) -> tuple[jax.Array, jax.Array]:
+    """The tokens (beams, max_tokens) and log-probabilities (beams,) of all final beams.
+
+    Args:
+      logits_1V: of the first token.
+      caches: tree whose leaves have leading axes L and 1.
+      advance: advance(token_K, i, caches) -> the logits (beams, V) after token i of each beam, and
+        the caches.
+      stop_ids: tokens that end a beam, which keeps its score.
+    """
+    # All beams start as the prompt. Only the first may be extended, or all would stay the same.
+    start = {
+        "logits_KV": jnp.repeat(logits_1V, beams, axis=0),
+        "score_K": jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf),
+        "tokens_Kn": jnp.full((beams, max_tokens), stop_ids[0], jnp.int32),
+        "done_K": jnp.zeros(beams, bool),
+        "caches": jax.tree.map(lambda leaf: jnp.repeat(leaf, beams, axis=1), caches),
+    }
+
+    def step(state: dict[str, Any], i: jax.Array) -> tuple[dict[str, Any], None]:
+        V = state["logits_KV"].shape[-1]
+        logp_KV = jax.nn.log_softmax(state["logits_KV"])
+        stay_V = jnp.where(jnp.arange(V) == stop_ids[0], 0.0, -jnp.inf)
+        logp_KV = jnp.where(state["done_K"][:, None], stay_V, logp_KV)
+        score_K, chosen_K = jax.lax.top_k((state["score_K"][:, None] + logp_KV).reshape(-1), beams)
+        parent_K, token_K = chosen_K // V, (chosen_K % V).astype(jnp.int32)
+        tokens_Kn = state["tokens_Kn"][parent_K].at[:, i].set(token_K)
+        caches = jax.tree.map(lambda leaf: leaf[:, parent_K], state["caches"])
+        logits_KV, caches = advance(token_K, i, caches)
+        done_K = state["done_K"][parent_K] | jnp.isin(token_K, jnp.array(stop_ids))
         following = {
             "logits_KV": logits_KV,
             "score_K": score_K,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.config import ComputeConfig, ModelConfig, UserError
+from llm_jax.config import Architecture, ComputeConfig, ModelConfig, RecurrentConfig, UserError
 from llm_jax.infer.kv_cache import decode_attend, empty_cache, prefill_attend
 from llm_jax.infer.sampling import Sampling, choose
 from llm_jax.models.protocol import model_of
@@ -36,7 +36,7 @@ class Decoder:
       stop_ids: the tokens that end a row, at least one.
     """
 
-    model: ModelConfig
+    model: ModelConfig | RecurrentConfig
     compute: ComputeConfig
     sampling: Sampling
     vocab_size: int
@@ -86,7 +86,7 @@ def compute_for_inference(compute: ComputeConfig) -> ComputeConfig:
     return ComputeConfig(dtype=compute.dtype, remat="none", scan_layers=compute.scan_layers)
 
 
-def prepared(params: Params, model: ModelConfig, compute: ComputeConfig) -> Params:
+def prepared(params: Params, model: Architecture, compute: ComputeConfig) -> Params:
     """`params` with the matrices cast to the compute dtype once, instead of at each token. What
     training keeps in float32 (norms, biases, routers) stays in float32.
 
@@ -160,7 +160,7 @@ def generate(
     )
 
 
-def check_room(model: ModelConfig, prompt: int, max_tokens: int) -> None:
+def check_room(model: Architecture, prompt: int, max_tokens: int) -> None:
     if prompt + max_tokens > model.max_seq_len:
         raise UserError(
             f"The prompt has {prompt} tokens and --max-tokens is {max_tokens}, more than the "

@@ -1,5 +1,6 @@
 """The key/value cache, as an `Attend` of the model: prefill fills it, and each decoding step
-extends it.
+extends it. Its `config` is that of a decoder; a recurrent network, which has no attention, never
+calls what is made.
 
 Slot s of a row holds the key and value of that row's position s; of multi-head latent attention,
 the latent that both are expanded from, and the rotary key that all heads share. The prompts of a
@@ -11,19 +12,25 @@ Shape letters as in `attention/`, and S: slots, L: layers, R: width of what late
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from llm_jax.attention.mask import Attend, Cache, Latent, Mask
 from llm_jax.attention.reference import reference_attention
-from llm_jax.config import ComputeConfig, ModelConfig
+from llm_jax.config import ComputeConfig, ModelConfig, RecurrentConfig
 from llm_jax.models.common.rope import apply_rope, rotates_late, rotations
 from llm_jax.models.decoder.attend import packed_attend, scores
 from llm_jax.models.protocol import Context
+from llm_jax.models.recurrent.cells import zero_state
 
 
-def empty_cache(config: ModelConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
-    """An empty cache: `k` and `v`, zeros of shape (L, B, S, K, H); or `latent`, (L, B, S, R)."""
+def empty_cache(config: ModelConfig | RecurrentConfig, B: int, S: int, dtype: jnp.dtype) -> Cache:
+    """An empty cache: `k` and `v`, zeros of shape (L, B, S, K, H); or `latent`, (L, B, S, R); of a
+    recurrent network, its states."""
+    if isinstance(config, RecurrentConfig):
+        return zero_state(config.cell, config.num_layers, B, config.d_model)
     slots = (config.num_layers, B, S)
     if config.latent is not None:
         width = config.latent.kv_rank + config.latent.rope_dim
@@ -38,7 +45,7 @@ def _kept(k: jax.Array, v: jax.Array, latent: Latent | None) -> dict[str, jax.Ar
 
 
 def prefill_attend(
-    config: ModelConfig,
+    config: Any,
     compute: ComputeConfig,
     B: int,
     T: int,
@@ -50,7 +57,6 @@ def prefill_attend(
       length_B: tokens of each row; None: T.
     """
     last_B = jnp.full(B, T - 1) if length_B is None else length_B - 1
-    causal = packed_attend(config, Context(compute), jnp.ones((B, T), jnp.int32))
 
     def attend(
         q_BTNH: jax.Array,
@@ -61,6 +67,7 @@ def prefill_attend(
         sinks_N: jax.Array | None = None,
         latent: Latent | None = None,
     ) -> tuple[jax.Array, Cache]:
+        causal = packed_attend(config, Context(compute), jnp.ones((B, T), jnp.int32))
         rotated_BTKH = _rotated(k_BTKH, config, mask, last_B)
         out_BTNV, _ = causal(q_BTNH, rotated_BTKH, v_BTKV, mask, None, sinks_N)
         new = _kept(k_BTKH, v_BTKV, latent)
@@ -69,7 +76,7 @@ def prefill_attend(
     return attend
 
 
-def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
+def decode_attend(config: Any, position_B: jax.Array) -> Attend:
     """Attention of one query per row, at `position_B`, over the slots up to its own.
 
     Latents are not expanded: queries that have absorbed the expansion of keys attend to them as to

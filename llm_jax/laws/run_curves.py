@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.config import RunConfig, UserError, read_config, read_text
-from llm_jax.facts.counts import active_parameters, non_embedding_parameters
+from llm_jax.config import RunConfig, UserError, generative_of, read_config, read_text
+from llm_jax.facts.recurrent_counts import sizes_of
 from llm_jax.laws.law import Counts
 from llm_jax.laws.run_losses import Runs
 from llm_jax.runs.history import read_history
@@ -116,13 +116,14 @@ def read_folder(folder: Path, counts: Counts) -> Curve:
         if not file.is_file():
             raise UserError(f"{folder} is not a run folder: it has no {file.name}.")
     config = read_config(config_file, RunConfig)
-    model, parent = config.model, read_history(folder, config).parent
+    model = generative_of(config.model, "A scaling law")
+    parent = read_history(folder, config).parent
     if parent:
         raise UserError(
             f"{folder} began with the weights of {parent['run']}, so its tokens do not account for "
             "its loss: leave it out."
         )
-    size = active_parameters(model) if counts == "all" else non_embedding_parameters(model)
+    size = sizes_of(model)[counts]
     points = [point for point in validation_losses(metrics_file) if point[0] > 0]
     if not points:
         raise UserError(f"{metrics_file} has no validation loss: train the run further first.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from llm_jax.config import RunConfig
+from llm_jax.config import RunConfig, layers_of
 from llm_jax.models.protocol import Batch, context_of, model_of
 from llm_jax.objectives.cross_entropy import cross_entropy
 from llm_jax.objectives.objective import Loss, Objective
@@ -21,7 +21,7 @@ def loss(params: Any, batch: Batch, weight: jax.Array, config: RunConfig) -> Los
         family.unembedding(params, model),
         batch["targets"],
         weight,
-        model.logit_softcap,
+        layers_of(model).logit_softcap,
         config.compute.loss_chunk,
         config.optim.z_loss,
         params.get("unembed_bias"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,8 +14,12 @@ import numpy as np
 from llm_jax.config import RunConfig, require
 from llm_jax.config.extensions import load_part
 from llm_jax.data.batch import PACKED, Array, Rows
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.protocol import Batch
+
+Prepare = Callable[[Rows, np.ndarray], Rows]
+"""prepare(rows, numbers): from the rows of packed text to those of a batch, on the host."""
 
 
 class Loss(NamedTuple):
@@ -37,18 +43,30 @@ class Objective:
     of `targets` from 0 on."""
     arrays: Mapping[str, Array] = field(default_factory=lambda: PACKED)
     """The arrays of a batch."""
-    prepare: Callable[[Rows, np.ndarray], Rows] | None = None
+    prepare: Prepare | None = None
     """prepare(rows, numbers): adds the arrays that packed text lacks, on the host. `numbers`, (b,)
     int64, is each sequence's place in the order of the run: what is drawn at random must follow
     from it, so that a run is the same on any number of hosts and after any resume."""
+    with_tokenizer: Callable[[Tokenizer], Prepare] | None = None
+    """Makes `prepare` for an objective whose rows depend on the tokenizer.
 
-    def rows(self, packed: Rows, numbers: np.ndarray) -> Rows:
-        """The rows of all arrays, from those of packed text.
+    Raises:
+      ConfigError: the tokenizer lacks a token that the objective needs.
+    """
 
-        Raises:
-          ConfigError: `prepare` leaves one out, or makes one of another shape or dtype.
+    notice: Callable[[Tokenizer], str] | None = None
+    """What a start says of how the objective uses the tokenizer."""
+
+    def rows(self, tokenizer: Tokenizer) -> Prepare:
+        """What makes the rows of all arrays from those of packed text.
+
+        It raises `ConfigError` if `prepare` leaves one out, or makes one of another shape or dtype.
         """
-        made = self.prepare(packed, numbers) if self.prepare else packed
+        prepare = self.with_tokenizer(tokenizer) if self.with_tokenizer else self.prepare
+        return functools.partial(self._checked, prepare)
+
+    def _checked(self, prepare: Prepare | None, packed: Rows, numbers: np.ndarray) -> Rows:
+        made = prepare(packed, numbers) if prepare else packed
         B, T = packed["inputs"].shape
         for name, array in self.arrays.items():
             wanted = f"{array.dtype} {array.shape(B, T)}"
@@ -61,8 +79,16 @@ class Objective:
 
 
 def objective_of(config: RunConfig) -> Objective:
-    """The objective of a run; raises `ConfigError` if what the config names is not one."""
+    """The objective of a run.
+
+    What the config names is one, or a function of the config that makes one.
+
+    Raises:
+      ConfigError: it is neither.
+    """
     found = load_part("objective", config.objective)
+    if isinstance(found, types.FunctionType):
+        found = found(config)
     require(
         isinstance(found, Objective),
         f"objective is {config.objective!r}, which is a {type(found).__name__}: make it an "

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from jax.sharding import Mesh
 
-from llm_jax.config import RunConfig, require
+from llm_jax.config import EncoderConfig, ModelConfig, RunConfig, layers_of, require
 from llm_jax.parallel.mesh import BATCH_AXES, in_words, mesh_axes
 
 
@@ -27,7 +27,7 @@ def check_divisible(config: RunConfig, mesh: Mesh) -> None:
     _check_sequences(config, mesh)
     _check_stages(config, stages)
     for field, logical in SPLIT_FIELDS:
-        size = attrgetter(field)(config) if _present(config, field) else None
+        size = _size(config, field) if _present(config, field) else None
         axes = {axis: mesh.shape[axis] for axis in mesh_axes(logical) if mesh.shape[axis] > 1}
         require(
             size is None or size % math.prod(axes.values()) == 0,
@@ -37,7 +37,7 @@ def check_divisible(config: RunConfig, mesh: Mesh) -> None:
 
 
 def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
-    length, shards, moe = config.data.seq_len, mesh.shape["context"], config.model.moe
+    length, shards, moe = config.data.seq_len, mesh.shape["context"], layers_of(config.model).moe
     require(
         shards == 1 or length % (2 * shards) == 0,
         f"data.seq_len is {length}, but mesh axis 'context' of size {shards} needs a multiple of "
@@ -49,6 +49,11 @@ def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
         f"size {shards} splits: set it to None, or parallel.context to 1.",
     )
     require(
+        shards == 1 or isinstance(config.model, ModelConfig),
+        f"parallel.context is {shards}, but model.kind is {config.model.kind!r}, whose length "
+        "cannot be split: set it to 1.",
+    )
+    require(
         shards == 1 or config.compute.attention == "auto",
         f"compute.attention is {config.compute.attention!r}, but mesh axis 'context' of size "
         f"{shards} has its own attention (parallel.context_kind): set it to 'auto'.",
@@ -56,7 +61,12 @@ def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
 
 
 def _check_stages(config: RunConfig, stages: int) -> None:
-    model, rounds = config.model, config.parallel.rounds
+    model, rounds = layers_of(config.model), config.parallel.rounds
+    require(
+        stages == 1 or isinstance(config.model, ModelConfig | EncoderConfig),
+        f"parallel.pipeline is {stages}, but model.kind is {config.model.kind!r}, whose layers are "
+        "not all alike: set it to 1.",
+    )
     groups = stages * rounds
     require(
         stages > 1 or rounds == 1,
@@ -83,13 +93,19 @@ def _check_stages(config: RunConfig, stages: int) -> None:
         )
 
 
+def _size(config: RunConfig, field: str) -> int:
+    part, _, name = field.partition(".")
+    owner = layers_of(config.model) if part == "model" else getattr(config, part)
+    return int(attrgetter(name)(owner))
+
+
 def _present(config: RunConfig, field: str) -> bool:
     """Whether the model has a parameter with the size of that field."""
     if field == "model.d_ff":
-        return not all(config.model.moe_layers)
+        return not all(layers_of(config.model).moe_layers)
     if field.startswith("model.latent."):
-        return config.model.latent is not None
-    return config.model.moe is not None or not field.startswith("model.moe.")
+        return layers_of(config.model).latent is not None
+    return layers_of(config.model).moe is not None or not field.startswith("model.moe.")
 
 
 # Fields of the run and the logical axes whose sizes they are.

@@ -14,19 +14,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from llm_jax.config import CheckpointConfig, ConfigError, EvalConfig, RunConfig, UserError
-from llm_jax.facts.calibration import calibration
-from llm_jax.facts.counts import (
-    active_parameters,
-    non_embedding_parameters,
-    token_flops,
+from llm_jax.config import (
+    CheckpointConfig,
+    ConfigError,
+    EvalConfig,
+    ModelConfig,
+    RecurrentConfig,
+    RunConfig,
+    UserError,
 )
+from llm_jax.facts.calibration import calibration
+from llm_jax.facts.counts import active_parameters, token_flops
 from llm_jax.facts.hardware import Chip
+from llm_jax.facts.recurrent_counts import recurrent_flops, sizes_of
 from llm_jax.laws import hyperparameters
 from llm_jax.plan import architecture, run_config
 from llm_jax.plan.dataset_text import Text
 from llm_jax.plan.no_run import NoRun
 from llm_jax.plan.planner import execution_of, training_dtype
+from llm_jax.plan.recurrent_size import CELLS, of_size
 from llm_jax.plan.request import LARGEST
 
 LEAST = 60 / LARGEST
@@ -69,7 +75,7 @@ class Rung:
     flops: float
     """Exact FLOPs of training."""
     seconds: float
-    """Expected total time of its steps."""
+    """Expected total time of its steps; of a recurrent network that of a Transformer as large."""
 
 
 def plan_ladder(request: LadderRequest) -> list[Rung]:
@@ -81,6 +87,11 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
     if not 1.2 <= request.step <= 10:
         raise UserError(f"--step is {request.step:g}: give a ratio between 1.2 and 10.")
     check_budget(request.flops, request.minutes)
+    if request.minutes is not None and request.family in CELLS:
+        raise UserError(
+            f"--minutes is {request.minutes:g}, and the time of a step is not known for --family "
+            f"{request.family}: give --flops."
+        )
     # 6·N·D is not exact, and small models run slower than large ones: scale the tokens to match.
     with in_own_words(request.flops, request.minutes):
         rough = _grid(request, 1.0)
@@ -152,23 +163,28 @@ def rung_of(request: LadderRequest, params: float, tokens: float) -> Rung:
     if params < text.vocab_size * 16:
         raise too_small
     model = architecture.choose(
-        request.family,
+        "llama" if request.family in CELLS else request.family,
         active_parameters,
         params,
         params=params,
         seq_len=seq_len,
         vocab_size=text.vocab_size,
     )
+    trained: ModelConfig | RecurrentConfig = model
     per_token = token_flops(model, seq_len).train
+    if request.family in CELLS:
+        trained = of_size(request.family, params, vocab_size=text.vocab_size, seq_len=seq_len)
+        per_token = 3 * recurrent_flops(trained)
+    sizes = sizes_of(trained)
     hyper = hyperparameters.recommend(
-        request.rule, non_embedding_parameters(model), tokens, per_token * tokens
+        request.rule, sizes["non-embedding"], tokens, per_token * tokens
     )
     run = execution_of(model, request.chip, 1, hyper, tokens, seq_len)
     batch_tokens = run.batch_sequences * seq_len
     steps = round(tokens / batch_tokens)
     if steps < LEAST_STEPS:
         raise too_small
-    size = active_parameters(model)
+    size = sizes["all"]
     name = f"{size / 1e6:.3g}M-{steps * batch_tokens / 1e6:.3g}M"
     config = run_config.training(
         model,
@@ -182,6 +198,7 @@ def rung_of(request: LadderRequest, params: float, tokens: float) -> Rung:
     )
     config = replace(
         config,
+        model=trained,
         checkpoint=CheckpointConfig(every=config.checkpoint.every, keep_last=1),
         eval=EvalConfig(every=steps, batches=config.eval.batches),
     )

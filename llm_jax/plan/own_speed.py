@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, read_config, read_json
+from llm_jax.config import RunConfig, UserError, decoder_of, read_config, read_json
 from llm_jax.config.wording import counted
 from llm_jax.facts.calibration import calibration
 from llm_jax.facts.counts import token_flops
@@ -152,7 +152,8 @@ def predicted_seconds(config: RunConfig, chip: Chip, chips: int) -> float:
         )
     layout = layout_of(config, devices)
     machine = Machine(chip, piece, slices)
-    flops = token_flops(config.model, config.data.seq_len)
+    model = decoder_of(config.model, "A plan")
+    flops = token_flops(model, config.data.seq_len)
     return step_time(
-        config.model, flops, chip, machine.piece, slices, layout, config.batch_tokens
+        model, flops, chip, machine.piece, slices, layout, config.batch_tokens
     ).expected

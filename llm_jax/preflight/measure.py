@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from llm_jax.config import RunConfig, UserError
+from llm_jax.config import RunConfig, UserError, decoder_of
 from llm_jax.facts.counts import token_flops
 from llm_jax.models.common.quantize import require_library
 from llm_jax.models.decoder.attend import attention_of
@@ -92,9 +92,10 @@ def _program(compiled: Any, config: RunConfig, machine: Machine, mesh: Mesh) -> 
     program = Program(compiled.as_text())
     found = exchanges.by_axes(program.collectives(), mesh)
     layout = layout_of(config, mesh.size)
+    model = decoder_of(config.model, "preflight")
     rough = step_time(
-        config.model,
-        token_flops(config.model, config.data.seq_len),
+        model,
+        token_flops(model, config.data.seq_len),
         machine.chip,
         machine.piece,
         machine.slices,
@@ -170,9 +171,8 @@ def planned_bytes(config: RunConfig, mesh: Mesh) -> dict[str, int] | None:
     shards = math.prod(shape[axis] for axis in BATCH_AXES)
     length = config.data.seq_len // shape["context"]
     micro = config.data.batch_size // config.compute.accumulate // shards * length
-    parts = device_bytes(
-        config.model, layout_of(config, mesh.size), micro, config.compute.loss_chunk, config.optim
-    )
+    model, chunk = decoder_of(config.model, "preflight"), config.compute.loss_chunk
+    parts = device_bytes(model, layout_of(config, mesh.size), micro, chunk, config.optim)
     return {**parts, "total": sum(parts.values())}
 
 
@@ -183,7 +183,8 @@ def expected_seconds(config: RunConfig) -> float:
     the tiles of each. A scan has one layer, or one period of the patterns. Dense layers
     before the layers with experts are a second scan. A layer with experts takes a third longer.
     """
-    model, moe = config.model, config.model.moe
+    model = decoder_of(config.model, "preflight")
+    moe = model.moe
     bodies = model.layer_period if config.compute.scan_layers else model.num_layers
     layer = 90 if model.d_model >= 2048 else 25 if model.d_model >= 1024 else 5
     if moe is None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from llm_jax.config import ConfigError, RunConfig
+from llm_jax.config import ConfigError, RunConfig, layers_of
 from llm_jax.plan.layout import ON_DEVICE
 from llm_jax.plan.machines import Machine
 from llm_jax.preflight.cache import measured
@@ -95,6 +95,6 @@ def _micro_batch(config: RunConfig, machine: Machine) -> int:
 
 
 def _splits(config: RunConfig, tensor: int) -> bool:
-    model = config.model
+    model = layers_of(config.model)
     sizes = model.num_heads, model.num_kv_heads, model.d_ff, model.vocab_size
     return math.gcd(*sizes) % tensor == 0

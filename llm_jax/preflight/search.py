@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from llm_jax.config import ConfigError, RunConfig, UserError
+from llm_jax.config import ConfigError, RunConfig, UserError, decoder_of
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import token_flops
 from llm_jax.plan.layout import layouts
@@ -68,23 +68,24 @@ def candidates(config: RunConfig, machine: Machine) -> list[tuple[float, RunConf
     For each mesh and remat, only the largest micro-batch that may fit is kept: smaller ones gather
     the weights more often without a benefit.
     """
-    flops = token_flops(config.model, config.data.seq_len)
+    model = decoder_of(config.model, "preflight")
+    flops = token_flops(model, config.data.seq_len)
     room = DOUBT * (1 - HEADROOM) * machine.chip.hbm_bytes / machine.chip.devices_per_chip
     found = []
-    for mesh in layouts(config.model, machine, config.compute.dtype):
+    for mesh in layouts(model, machine, config.compute.dtype):
         per_shard, rest = divmod(config.data.batch_size, mesh.batch_shards)
         for accumulate in (n for n in range(1, per_shard + 1) if not rest and per_shard % n == 0):
             layout = dataclasses.replace(mesh, accumulate=accumulate)
             tokens = per_shard // accumulate * config.data.seq_len
             chunk, optim = config.compute.loss_chunk, config.optim
-            if sum(device_bytes(config.model, layout, tokens, chunk, optim).values()) > room:
+            if sum(device_bytes(model, layout, tokens, chunk, optim).values()) > room:
                 continue
             try:
                 candidate = _with(config, machine, layout)
             except ConfigError:  # micro-batches that do not divide the steps of a batch ramp
                 continue
             time = step_time(
-                config.model,
+                model,
                 flops,
                 machine.chip,
                 machine.piece,

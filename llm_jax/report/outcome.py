@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.config import ModelConfig, RunConfig, UserError, read_config
 from llm_jax.facts.counts import total_parameters
 from llm_jax.laws.run_curves import records
 from llm_jax.report.verdict import verdicts
@@ -185,7 +185,10 @@ def _kept(config: RunConfig, history: History, plan: PlanRecord) -> bool:
 
 def _params(config: RunConfig) -> int | None:
     """Parameters of the model; None for a family that is not counted here."""
-    return total_parameters(config.model) if config.model.kind == "decoder" else None
+    model = config.model
+    if isinstance(model, ModelConfig) and model.kind == "decoder":
+        return total_parameters(model)
+    return None
 
 
 def _shown_params(config: RunConfig) -> str:

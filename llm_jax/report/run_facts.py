@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, read_dataset_info
+from llm_jax.config import ModelConfig, RunConfig, UserError, read_dataset_info
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import total_parameters
 from llm_jax.plan.sentences import describe
@@ -22,13 +22,13 @@ def run_rows(config: RunConfig, history: History, starts: list[Start]) -> Rows:
     """The model, how it was trained, and on what."""
     model, optim, compute = config.model, config.optim, config.compute
     rows = []
-    if model.kind == "decoder":
+    if isinstance(model, ModelConfig) and model.kind == "decoder":
         rows += [
             ["Model", describe(model)],
             ["Parameters", f"{total_parameters(model):,}"],
         ]
     else:
-        rows.append(["Model", f"of its own kind, {model.kind}"])
+        rows.append(["Model", f"of kind {model.kind}"])
     axes = [f"{name} {size}" for name, size in vars(config.parallel).items()
             if isinstance(size, int) and size > 1 and name != "rounds"]  # fmt: skip
     rows += [

@@ -166,6 +166,8 @@ def _effects(
             f"the rest of this epoch is cut into sequences of {data.seq_len} and shuffled again: "
             "no token is skipped or read twice, and no context includes text that was read before"
         )
+    if _hidden(config) != _hidden(old):
+        found.append("other tokens are hidden from the next step on")
     if data.mixture and was.mixture and data.mixture.stages != was.mixture.stages:
         found.append(
             "the shares of the sources change, in the held-out loss too; each is read on from "
@@ -218,4 +220,11 @@ def _held_out(config: RunConfig) -> tuple[Any, ...]:
     """What determines which windows are evaluated during training."""
     parts = config.compute.accumulate
     sizes = config.data.seq_len, config.data.batch_size // parts, config.eval.batches * parts
-    return (*sizes, tuple(config.data.folders))
+    return (*sizes, tuple(config.data.folders), _hidden(config))
+
+
+def _hidden(config: RunConfig) -> tuple[float, ...]:
+    """What determines which tokens `masked` and `spans` hide of a window; nothing for others."""
+    data = config.data
+    hides = config.objective in ("masked", "spans")
+    return (data.seed, data.mask_rate, data.mean_span) if hides else ()

@@ -6,7 +6,7 @@ import dataclasses
 
 import jax
 
-from llm_jax.config import RunConfig
+from llm_jax.config import RunConfig, layers_of
 from llm_jax.facts.counts import token_flops
 
 INLINE_FLOPS = 1e11
@@ -21,7 +21,8 @@ def runs_inline(config: RunConfig) -> bool:
     large step would be zeroed again at each step. For small steps, the Python code between two
     steps costs more (benchmarks/train_step.py).
     """
-    like_it = dataclasses.replace(config.model, kind="decoder")  # a family of your own, roughly
+    # Roughly, for a family of your own or another kind.
+    like_it = dataclasses.replace(layers_of(config.model), kind="decoder")
     flops = config.batch_tokens * token_flops(like_it, config.data.seq_len).train
     return flops >= INLINE_FLOPS
 

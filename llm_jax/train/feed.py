@@ -92,7 +92,7 @@ def training_batches(datasets: Datasets, stage: Stage, mesh: Mesh) -> MixedBatch
         host=host,
         hosts=hosts,
         offset=stage.offset,
-        prepare=objective_of(stage.config).rows,
+        prepare=objective_of(stage.config).rows(datasets[0].tokenizer),
     )
 
 
@@ -109,7 +109,7 @@ def held_out_batches(dataset: TokenDataset, config: RunConfig, mesh: Mesh) -> Ba
         seed=None,
         host=host,
         hosts=hosts,
-        prepare=objective_of(config).rows,
+        prepare=objective_of(config).rows(dataset.tokenizer),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import ConfigError, RunConfig, read_config, to_dict
+from llm_jax.config import ConfigError, RunConfig, layers_of, read_config, to_dict
 from llm_jax.data.tokenizers import Tokenizer, has_tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.places import folder_and_step
@@ -55,7 +55,7 @@ def check_fits(flag: str, place: str, folder: Path, config: RunConfig, sha256: s
     tokenizer `sha256`. What `LONGER` names may differ."""
     parent = read_config(folder / "run.json", RunConfig)
     changed = changed_fields(to_dict(parent.model), to_dict(config.model), "model")
-    if config.model.positions != "learned":
+    if layers_of(config.model).positions != "learned":
         changed = {name: pair for name, pair in changed.items() if not name.startswith(LONGER)}
     if changed:
         raise ConfigError(

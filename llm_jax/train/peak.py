@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
 from llm_jax.facts.hardware import chip
+from llm_jax.facts.train_flops import train_flops
 
 # JAX's `device_kind` → (chip of the hardware table, devices of that kind per chip).
 DEVICE_KINDS = {
@@ -51,7 +52,7 @@ def peak_flops(config: RunConfig, mesh: Mesh) -> tuple[float | None, str]:
     virtual CPU devices of one process count as the one machine that they share. It is None if the
     machine did other work at the same time: the MFU would not be comparable with other starts.
     """
-    if config.model.kind != "decoder":
+    if train_flops(config) is None:
         return None, f"no MFU, since the FLOPs of {config.model.kind!r} are not known"
     device, count = mesh.devices.flat[0], mesh.devices.size
     if device.device_kind in DEVICE_KINDS:

@@ -128,7 +128,7 @@ def prepare(
     mesh = make_mesh(config.parallel)
     check_divisible(config, mesh)
     require_library(config.compute)
-    objective_of(config)
+    objective = objective_of(config)
     datasets = open_datasets(config)
     for dataset in datasets:
         Windows(dataset, "train", config.data.seq_len)
@@ -160,4 +160,6 @@ def prepare(
         clock.begin(made.start, f"{mesh.devices.size} × {mesh.devices.flat[0].device_kind}")
         log.open(made.start)
         made.reporter.found(place, made.rollbacks, source)
+        if objective.notice:
+            log.say(objective.notice(datasets[0].tokenizer))
     return made

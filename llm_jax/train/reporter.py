@@ -10,9 +10,10 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from llm_jax.config import RunConfig
+from llm_jax.config import ModelConfig, RecurrentConfig, RunConfig
 from llm_jax.config.wording import counted
-from llm_jax.facts.counts import active_parameters, token_flops, total_parameters
+from llm_jax.facts.counts import active_parameters, total_parameters
+from llm_jax.facts.train_flops import train_flops
 from llm_jax.models.decoder.attend import attention_of
 from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import used_axes
@@ -110,7 +111,11 @@ class Reporter:
         """
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
-        attends = attention_of(config, mesh, device)
+        if isinstance(config.model, RecurrentConfig):
+            attends, layer_kind = None, f"{config.model.cell} layers"
+        else:
+            attends = attention_of(config, mesh, device)
+            layer_kind = f"{attends.kind} attention"
         data = config.data
         first = (data.ramp_from or data.batch_size) * data.seq_len
         ramp = f" (from {first:,} in the first {data.ramp_steps:,})" if data.ramp_from else ""
@@ -118,9 +123,9 @@ class Reporter:
             f"{config.name}: {_sizes(config)}, "
             f"{counted(config.steps, 'step')} of {config.batch_tokens:,} tokens{ramp}, "
             f"{self.history.tokens(config.steps) / 1e6:.1f} M tokens in all; "
-            f"mesh {used_axes(mesh)}; {attends.kind} attention, {config.compute.dtype}; {source}"
+            f"mesh {used_axes(mesh)}; {layer_kind}, {config.compute.dtype}; {source}"
         )
-        if attends.reason:
+        if attends and attends.reason:
             self.log.say(f"The {device} attention kernel is not used: {attends.reason}.")
         if config.compute.compiler and device != "tpu":
             asked = ", ".join(config.compute.compiler)
@@ -149,8 +154,7 @@ class Reporter:
         rate = (self.history.tokens(step) - self.history.tokens(first)) / seconds
         mfu = None
         if self._peak:
-            flops = token_flops(self.config.model, self.config.data.seq_len).train
-            mfu = rate * flops / self._peak
+            mfu = rate * (train_flops(self.config) or 0.0) / self._peak
         speed = {"tokens_per_second": rate, "mfu": mfu}
         self.last |= {"train_loss": values["loss"]} | speed
         dropped = values.get("moe_dropped", 0.0)
@@ -244,7 +248,7 @@ def skip_reason(loss: float, grad_norm: float) -> str:
 def _sizes(config: RunConfig) -> str:
     """How many parameters the model has, and how many of them a token uses."""
     model = config.model
-    if model.kind != "decoder":
+    if not isinstance(model, ModelConfig) or model.kind != "decoder":
         made = jax.eval_shape(lambda: model_of(model).init(model, jax.random.key(0)))
         return f"{sum(leaf.size for leaf in jax.tree.leaves(made)) / 1e6:.2f} M parameters"
     size, active = total_parameters(model), active_parameters(model)

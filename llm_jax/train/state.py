@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from llm_jax.config import RunConfig, require
+from llm_jax.config import RunConfig, layers_of, require
 from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import parameter_sharding, sharding
 from llm_jax.train.compiler import init_compiler_options
@@ -36,7 +36,8 @@ State = dict[str, Any]
 
 def optimizer_of(config: RunConfig) -> optax.GradientTransformation:
     """The optimizer of a run."""
-    balance_rate = config.model.moe.balance_rate if config.model.moe else 0.0
+    moe = layers_of(config.model).moe
+    balance_rate = moe.balance_rate if moe else 0.0
     specs = model_of(config.model).specs(config.model)
     return make_optimizer(config.optim, config.steps, specs, balance_rate)
 

@@ -89,6 +89,11 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run", "--prompt", "a cat", "--max-tokens", "3"),
         ("run", "--prompt-file", "texts/a.txt", "--max-tokens", "2", "--temperature", "0"),
     ),
+    "embed": (
+        ("run", "a", "cat"),
+        ("run", "a", "cat", "b", "--analogy", "--neighbours", "2"),
+        ("hf", "a cat", "--hidden", "--out", "made.npy"),
+    ),
     "export": (("run", "--to", "hf", "made", "--no-check"),),
     "import": (("hf", "made", "--no-check"),
                ("hf", "made", "--tokenizer", "tokenizer.model", "--no-check")),

@@ -26,7 +26,6 @@ from llm_jax.convert.families.hunyuan import HUNYUAN
 from llm_jax.convert.families.llama import LLAMA
 from llm_jax.convert.families.mistral import MINISTRAL, MINISTRAL3, MISTRAL, MIXTRAL
 from llm_jax.convert.families.mpt import MPT
-from llm_jax.convert.families.names import BERT
 from llm_jax.convert.families.nanochat import NANOCHAT
 from llm_jax.convert.families.nemotron import NEMOTRON
 from llm_jax.convert.families.olmo import OLMO, OLMO2, OLMO3
@@ -112,5 +111,5 @@ def family_named(model_type: object) -> Family:
 
 
 def naming_of(model_type: str) -> Naming:
-    """The names of the tensors of a `model_type`, BERT's too."""
-    return BERT if model_type == "bert" else family_named(model_type).naming
+    """The names of the tensors of a `model_type`."""
+    return family_named(model_type).naming

@@ -75,6 +75,9 @@ class Naming:
     gate and up one after the other, (E, out, in), with `alternating` columns, (E, in, out)."""
     constants: Mapping[str, float] = field(default_factory=dict)
     """Tensors of each layer, with one number each that is not a parameter: name → value."""
+    own_numbers: bool = False
+    """The layers of each stack are numbered from 0 in the names. Otherwise all layers together are.
+    """
     by_block: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`model.parallel_block` → names that it changes."""
     older: Mapping[str, str] = field(default_factory=dict)

@@ -1,8 +1,6 @@
-"""Names of tensors that several families share, and those of BERT."""
+"""Names of tensors that several families share."""
 
 from __future__ import annotations
-
-from llm_jax.convert.families.family import Naming
 
 LLAMA = {
     "embed/tokens": "model.embed_tokens.weight",
@@ -53,35 +51,3 @@ FUSED_QKV = dict.fromkeys(
 def renamed(names: dict[str, str], old: str, new: str) -> dict[str, str]:
     """`names` with `new` in place of `old` in the names of tensors."""
     return {leaf: name.replace(old, new) for leaf, name in names.items()}
-
-
-BERT = Naming(
-    {
-        "embed/tokens": "bert.embeddings.word_embeddings.weight",
-        "embed/positions": "bert.embeddings.position_embeddings.weight",
-        "embed/types": "bert.embeddings.token_type_embeddings.weight",
-        "embed_norm/scale": "bert.embeddings.LayerNorm.weight",
-        "embed_norm/bias": "bert.embeddings.LayerNorm.bias",
-        "blocks/attn/q": "bert.encoder.layer.{}.attention.self.query.weight",
-        "blocks/attn/q_bias": "bert.encoder.layer.{}.attention.self.query.bias",
-        "blocks/attn/k": "bert.encoder.layer.{}.attention.self.key.weight",
-        "blocks/attn/k_bias": "bert.encoder.layer.{}.attention.self.key.bias",
-        "blocks/attn/v": "bert.encoder.layer.{}.attention.self.value.weight",
-        "blocks/attn/v_bias": "bert.encoder.layer.{}.attention.self.value.bias",
-        "blocks/attn/o": "bert.encoder.layer.{}.attention.output.dense.weight",
-        "blocks/attn/o_bias": "bert.encoder.layer.{}.attention.output.dense.bias",
-        "blocks/attn_norm/scale": "bert.encoder.layer.{}.attention.output.LayerNorm.weight",
-        "blocks/attn_norm/bias": "bert.encoder.layer.{}.attention.output.LayerNorm.bias",
-        "blocks/mlp/up": "bert.encoder.layer.{}.intermediate.dense.weight",
-        "blocks/mlp/up_bias": "bert.encoder.layer.{}.intermediate.dense.bias",
-        "blocks/mlp/down": "bert.encoder.layer.{}.output.dense.weight",
-        "blocks/mlp/down_bias": "bert.encoder.layer.{}.output.dense.bias",
-        "blocks/mlp_norm/scale": "bert.encoder.layer.{}.output.LayerNorm.weight",
-        "blocks/mlp_norm/bias": "bert.encoder.layer.{}.output.LayerNorm.bias",
-        "head/dense": "cls.predictions.transform.dense.weight",
-        "head/dense_bias": "cls.predictions.transform.dense.bias",
-        "head/norm/scale": "cls.predictions.transform.LayerNorm.weight",
-        "head/norm/bias": "cls.predictions.transform.LayerNorm.bias",
-        "head/bias": "cls.predictions.bias",
-    }
-)

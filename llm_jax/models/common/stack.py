@@ -13,7 +13,6 @@ from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ComputeConfig
-from llm_jax.models.common.layers import Shared
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.common.parameter import Spec
 from llm_jax.parallel.mesh import GATHERED, GATHERED_AXES, axes_of, gather_fsdp
@@ -126,7 +125,7 @@ def stack_specs(layout: Layout, config: Any) -> Params:
 def run_layers(
     stacks: dict[str, Params],
     x_BTD: jax.Array,
-    shared: Shared,
+    shared: Any,
     layout: Layout,
     config: Any,
     compute: ComputeConfig,
@@ -138,6 +137,8 @@ def run_layers(
 
     Args:
       stacks: name of a stack → its parameters, leading axis: its layers.
+      shared: what each block gets beside the stream, such as `Shared`; a pytree whose leaves have
+        the batch as leading axis.
       config: what the blocks are made from.
       caches: leaves with leading axis L, or None.
 
@@ -193,7 +194,7 @@ def run_layers(
 def run_stages(
     stacks: dict[str, Params],
     x_BTD: jax.Array,
-    shared: Shared,
+    shared: Any,
     layout: Layout,
     config: Any,
     compute: ComputeConfig,
@@ -202,11 +203,11 @@ def run_stages(
     """Runs all blocks as a pipeline; returns x_BTD and the stacked `Routing`, as `run_layers` does.
 
     Args:
-      shared: a pytree whose leaves have the batch as leading axis.
+      shared: as in `run_layers`.
     """
     part = layout.stage(schedule.stages * schedule.rounds)
 
-    def stage(stacks: Any, x_bTD: jax.Array, shared: Shared) -> tuple[jax.Array, Routing | None]:
+    def stage(stacks: Any, x_bTD: jax.Array, shared: Any) -> tuple[jax.Array, Routing | None]:
         x_bTD, _, routing = run_layers(stacks, x_bTD, shared, part, config, compute, None)
         return x_bTD, routing
 

@@ -7,9 +7,9 @@ import math
 import jax
 from jax.sharding import Mesh
 
-from llm_jax.attention.choose import Choice, attend_by, attention_choice, split_choice
+from llm_jax.attention.choose import KERNELS, Choice, attend_by, attention_choice, split_choice
 from llm_jax.attention.mask import Attend, Scores, alibi_slopes
-from llm_jax.config import ModelConfig, RunConfig
+from llm_jax.config import EncoderDecoderConfig, ModelConfig, RunConfig, layers_of
 from llm_jax.models.protocol import Context
 from llm_jax.parallel.mesh import axis_shards
 from llm_jax.parallel.platform import platform
@@ -39,9 +39,12 @@ def packed_attend(config: ModelConfig, context: Context, segments_BT: jax.Array)
 
 def attention_of(config: RunConfig, mesh: Mesh, platform: str) -> Choice:
     """The implementation that a run's steps use on `platform`, and why (raises `ConfigError`)."""
+    if isinstance(config.model, EncoderDecoderConfig):
+        reason = "it does not know a bias by distance" if platform in KERNELS else ""
+        return Choice("reference", reason)
     context = Context(config.compute, config.parallel.context_kind)
     shards = mesh.shape["context"]
-    return _choice(config.model, context, config.data.seq_len, shards, platform)
+    return _choice(layers_of(config.model), context, config.data.seq_len, shards, platform)
 
 
 def _choice(config: ModelConfig, context: Context, T: int, shards: int, platform: str) -> Choice:

@@ -4,6 +4,7 @@
     embed_norm/…          after the sum of the three
     blocks/…              every leaf of `EncoderBlock`, stacked: leading axis L
     head/dense (D, D), head/dense_bias (D,), head/norm/…, head/bias (V,)
+    [pair/pool (D, D), pair/pool_bias (D,), pair/out (D, 2), pair/out_bias (2,)]   next_sentence
 
 The output matrix is the table of tokens. A batch is that of a decoder, and may have `types`; equal
 numbers of `segments` see each other, so padding has a number of its own.
@@ -91,6 +92,15 @@ class Ends(nnx.Module):
                 "bias": zeros((config.vocab_size,), ("vocab",)),
             }
         )
+        if config.next_sentence:
+            self.pair = nnx.Dict(
+                {
+                    "pool": normal(rngs, (D, D), ("embed", None), std),
+                    "pool_bias": zeros((D,), ("norm",)),
+                    "out": normal(rngs, (D, 2), ("embed", None), std),
+                    "out_bias": zeros((2,), (None,)),
+                }
+            )
 
 
 class Bert:
@@ -146,12 +156,28 @@ class Bert:
         """The table of tokens as the output matrix, (D, V) in its stored dtype."""
         return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
 
-    def logits(self, x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
-        """float32 logits (…, V) of hidden states (…, D), after the head's own layer."""
+    def features(self, x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
+        """What the output matrix takes of hidden states (…, D), after the head's own layer."""
         head: Any = _ends(params, config).head
         y = jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype))
         y = ACTIVATIONS[config.activation](y + head["dense_bias"][...].astype(x.dtype))
-        return project(head["norm"](y), self.unembedding(params, config), None) + head["bias"][...]
+        normed: jax.Array = head["norm"](y)
+        return normed
+
+    def logits(self, x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
+        """float32 logits (…, V) of hidden states (…, D)."""
+        y = self.features(x, params, config)
+        return project(y, self.unembedding(params, config), None, params["head"]["bias"])
+
+    def pair_logits(self, x_BD: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
+        """float32 logits (B, 2) that the second half follows the first, and that it does not.
+
+        Args:
+          x_BD: hidden states of the first position.
+        """
+        pair = {name: leaf.astype(x_BD.dtype) for name, leaf in params["pair"].items()}
+        pooled_BD = jnp.tanh(x_BD @ pair["pool"] + pair["pool_bias"])
+        return (pooled_BD @ pair["out"] + pair["out_bias"]).astype(jnp.float32)
 
 
 ENCODER = Bert()

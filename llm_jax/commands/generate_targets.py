@@ -1,0 +1,72 @@
+"""`generate` for an encoder-decoder: the prompts are sources, and their targets are made."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from llm_jax.config import EncoderDecoderConfig, UserError
+
+
+def targets(
+    args: argparse.Namespace,
+    trained: Any,
+    model: EncoderDecoderConfig,
+    prompts: list[str],
+    stop_ids: tuple[int, ...],
+) -> dict[str, Any]:
+    """What `generate` returns.
+
+    Raises:
+      UserError: it is to be sampled.
+    """
+    from llm_jax.data.tokenizers.sentinels import sentinel_ids, start_id
+    from llm_jax.infer.generator import compute_for_inference, prepared
+    from llm_jax.infer.sources_to_targets import Writer, beam, greedy
+
+    if not args.beams and args.temperature != 0:
+        raise UserError(
+            f"--temperature is {args.temperature:g}, but model.kind is {model.kind!r}, whose "
+            "targets are not sampled: give --temperature 0, or --beams N."
+        )
+    tokenizer, compute = trained.tokenizer, compute_for_inference(trained.config.compute)
+    params = prepared(trained.params, model, compute)
+    sentinels = sentinel_ids(tokenizer, model)
+    limit = max(tokenizer.vocab_size, int(sentinels.max()) + 1)
+    writer = Writer(model, compute, limit, start_id(tokenizer), stop_ids)
+    sources = [[*tokenizer.encode(prompt), tokenizer.eos_id] for prompt in prompts]
+    if args.beams:
+        one = beam(params, writer, sources[0], beams=args.beams, max_tokens=args.max_tokens)
+        made = [one]
+    else:
+        made = greedy(params, writer, sources, max_tokens=args.max_tokens)
+    places = {int(number): f"<extra_id_{i}>" for i, number in enumerate(sentinels)}
+    samples = [
+        {
+            "prompt": prompt,
+            "text": _text(one.ids, tokenizer, places),
+            "ids": one.ids,
+            "stopped": one.stopped,
+            "log_prob": one.log_prob,
+        }
+        for prompt, one in zip(prompts, made, strict=True)
+    ]
+    result = {
+        "text": samples[0]["text"],
+        "tokens": sum(len(one.ids) for one in made),
+        "tokens_per_second": None,
+        "samples": samples,
+    }
+    return result if args.json else {**result, "streamed": False}
+
+
+def _text(ids: list[int], tokenizer: Any, sentinels: dict[int, str]) -> str:
+    """The text of `ids`, with the names of sentinels."""
+    parts, run = [], list[int]()
+    for number in ids:
+        if number not in sentinels:
+            run.append(number)
+            continue
+        parts += [tokenizer.decode(run), sentinels[number]]
+        run = []
+    return "".join([*parts, tokenizer.decode(run)])

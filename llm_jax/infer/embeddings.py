@@ -1,0 +1,104 @@
+"""Vectors of words and texts, and what is near them.
+
+A word's vector is the mean of the embedding table's rows of its pieces; a text's is the mean of the
+model's last hidden states over its tokens. Shape letters: V vocabulary, D width, n texts.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm_jax.config import Architecture, ComputeConfig, EncoderDecoderConfig, UserError
+from llm_jax.language_model import LanguageModel
+from llm_jax.models.protocol import Context, model_of
+
+UNIT = 32
+"""Lengths are rounded up to multiples of it, so that few are compiled."""
+
+
+def table(model: LanguageModel) -> np.ndarray:
+    """Rows of the embedding table of all pieces, float32 (V, D), without the padding of the
+    vocabulary."""
+    return np.asarray(model.params["embed"]["tokens"], np.float32)[: model.tokenizer.vocab_size]
+
+
+def of_words(model: LanguageModel, words: Sequence[str]) -> tuple[np.ndarray, list[list[int]]]:
+    """Vectors of words, float32 (n, D), and the ids of the pieces of each.
+
+    Raises:
+      UserError: a word is empty.
+    """
+    ids = [_ids(model, word) for word in words]
+    rows = table(model)
+    return np.stack([rows[piece].mean(axis=0) for piece in ids]), ids
+
+
+def of_texts(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
+    """Mean hidden states of texts, float32 (n, D).
+
+    Raises:
+      UserError: a text is empty, or longer than the model's context.
+    """
+    if isinstance(model.config, EncoderDecoderConfig):
+        raise UserError(f"Hidden states of model.kind {model.config.kind!r} are not averaged.")
+    return np.stack([_of_text(model, text) for text in texts])
+
+
+def _of_text(model: LanguageModel, text: str) -> np.ndarray:
+    ids, most = _ids(model, text), model.config.max_seq_len
+    if len(ids) > most:
+        raise UserError(f"The text {text[:40]!r}… has {len(ids)} tokens: the model takes {most}.")
+    length = min(most, -(-len(ids) // UNIT) * UNIT)
+    tokens_1T = np.zeros((1, length), np.int32)
+    tokens_1T[0, : len(ids)] = ids
+    with jax.default_matmul_precision("highest"):
+        hidden_TD = _hidden(model.params, tokens_1T, len(ids), model.config)
+    return np.asarray(hidden_TD)[: len(ids)].mean(axis=0)
+
+
+def _ids(model: LanguageModel, text: str) -> list[int]:
+    ids = model.tokenizer.encode(text)
+    if not ids:
+        raise UserError(f"The text {text!r} has no token: give text.")
+    return ids
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _hidden(
+    params: dict[str, Any], tokens_1T: jax.Array, length: jax.Array, config: Architecture
+) -> jax.Array:
+    context = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
+    place_T = jnp.arange(tokens_1T.shape[1])
+    batch = {
+        "inputs": tokens_1T,
+        "segments": jnp.where(place_T < length, 1, 2)[None],  # an encoder sees both sides
+        "positions": place_T[None],
+    }
+    return model_of(config).forward(params, batch, config, context).x_BTD[0].astype(jnp.float32)
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine of each row of a (n, D) with each of b (m, D); (n, m). 0 for a vector of zeros."""
+    return _unit(a) @ _unit(b).T
+
+
+def nearest(model: LanguageModel, vector_D: np.ndarray, count: int, but: Sequence[int]) -> Any:
+    """The `count` pieces whose rows have the largest cosine with a vector, without the ids `but`,
+    special tokens and lone bytes: pairs of piece and cosine."""
+    near_V = cosines(vector_D[None], table(model))[0]
+    text = [model.tokenizer.decode([i]) for i in range(len(near_V))]
+    skipped = [i for i, piece in enumerate(text) if not piece.strip() or "\ufffd" in piece]
+    near_V[[*skipped, *but]] = -np.inf
+    best = np.argsort(-near_V, kind="stable")[:count]
+    return [(text[i], float(near_V[i])) for i in best if np.isfinite(near_V[i])]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(length > 0, length, 1.0)

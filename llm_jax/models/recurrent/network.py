@@ -1,0 +1,126 @@
+"""Language models of recurrent layers, behind `protocol.Generative`.
+
+embed/tokens (V, D)
+blocks/…       every leaf of `cells.Recurrence`, stacked: leading axis L
+[unembed (D, V)]   absent if embeddings are tied
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from llm_jax.attention.mask import Cache, Mask
+from llm_jax.config import ComputeConfig, RecurrentConfig
+from llm_jax.models.common.layers import init_std, normal, project
+from llm_jax.models.common.quantize import matmul_of
+from llm_jax.models.common.stack import (
+    Layer,
+    Layout,
+    arrays_of,
+    declare,
+    init_stacks,
+    run_layers,
+    run_stages,
+    stack_specs,
+)
+from llm_jax.models.protocol import Batch, Context, Hidden, Params
+from llm_jax.models.recurrent.cells import Recurrence, Steps
+from llm_jax.parallel.mesh import constrain, gather_fsdp
+
+
+class Ends(nnx.Module):
+    """The layers before and after the recurrent ones."""
+
+    def __init__(self, config: RecurrentConfig, rngs: nnx.Rngs):
+        V, D, std = config.vocab_size, config.d_model, init_std(config.layers)
+        tokens = normal(rngs, (V, D), ("vocab", "embed"), std, "table")
+        self.embed = nnx.Dict({"tokens": tokens})
+        if not config.tie_embeddings:
+            self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std, "table")
+
+
+class Recurrent:
+    """The family `recurrent`."""
+
+    def layout(self, config: RecurrentConfig) -> Layout:
+        """The layers in order, which are all alike."""
+        return _layout(config)
+
+    def init(self, config: RecurrentConfig, key: jax.Array) -> Params:
+        """New float32 parameters, as a nested dict."""
+        ends_key, blocks_key = jax.random.split(key)
+        layer_keys = jax.random.split(blocks_key, config.num_layers)
+        ends = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
+        return ends | init_stacks(self.layout(config), config, layer_keys)
+
+    def specs(self, config: RecurrentConfig) -> Params:
+        """The tree of `init`, with a `Spec` in place of each array."""
+        return dict(declare(Ends, config)[1]) | stack_specs(self.layout(config), config)
+
+    def forward(
+        self, params: Params, batch: Batch, config: RecurrentConfig, context: Context
+    ) -> Hidden:
+        """The last layer's states; a document begins with the state of zeros."""
+        x_BTD = self._embedded(params, batch["inputs"], context.compute)
+        begins_BT = batch["positions"] == 0
+        shared = Steps(begins_BT, jnp.ones_like(begins_BT), matmul_of(context.compute.quantize))
+        stacks, order = {"blocks": params["blocks"]}, self.layout(config)
+        if context.schedule is None:
+            x_BTD, _, _ = run_layers(stacks, x_BTD, shared, order, config, context.compute, None)
+        else:
+            x_BTD, _ = run_stages(
+                stacks, x_BTD, shared, order, config, context.compute, context.schedule
+            )
+        return Hidden(constrain(x_BTD, "ends_batch", "stream_length", "act_embed"))
+
+    def hidden(
+        self,
+        params: Params,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array,
+        attend: Any,
+        config: RecurrentConfig,
+        compute: ComputeConfig,
+        caches: Cache,
+    ) -> tuple[jax.Array, Cache, None]:
+        """See `protocol.Generative`: the caches are the states after the last token of each row.
+
+        Args:
+          positions_BT: padding after a row repeats the position of its last token.
+          attend: not used.
+        """
+        x_BTD = self._embedded(params, tokens_BT, compute)
+        counts_BT = jnp.diff(positions_BT, axis=1, prepend=-1) > 0
+        shared = Steps(jnp.zeros_like(counts_BT), counts_BT, matmul_of(compute.quantize))
+        stacks, order = {"blocks": params["blocks"]}, self.layout(config)
+        x_BTD, caches, _ = run_layers(stacks, x_BTD, shared, order, config, compute, caches)
+        return x_BTD, caches, None
+
+    def unembedding(self, params: Params, config: RecurrentConfig) -> jax.Array:
+        """The matrix from hidden states to logits, (D, V) in its stored dtype, gathered."""
+        if config.tie_embeddings:
+            return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
+        return gather_fsdp(params["unembed"], ("embed", "vocab"))
+
+    def logits(self, x: jax.Array, params: Params, config: RecurrentConfig) -> jax.Array:
+        """float32 logits (…, V) of hidden states (…, D)."""
+        return project(x, self.unembedding(params, config), None)
+
+    def _embedded(self, params: Params, tokens_BT: jax.Array, compute: ComputeConfig) -> jax.Array:
+        table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
+        x_BTD = table_VD.astype(jnp.dtype(compute.dtype))[tokens_BT]
+        return constrain(x_BTD, "batch", "length", "act_embed")
+
+
+RECURRENT = Recurrent()
+
+
+@functools.cache
+def _layout(config: RecurrentConfig) -> Layout:
+    layer = Layer("blocks", Recurrence, Mask(True))
+    return Layout((layer,) * config.num_layers, ((0, config.num_layers, 1),))

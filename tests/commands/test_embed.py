@@ -1,0 +1,120 @@
+"""`llm-jax embed`: vectors of words and texts, on a real run and its export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from llm_jax.cli import main
+from llm_jax.config import DataConfig
+from llm_jax.convert.hf_import import write_run
+from llm_jax.data.dataset import TokenDataset
+from llm_jax.language_model import load_model
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = TokenDataset.open(tiny_dataset).tokenizer
+    # The vocabulary is padded, as the hardware likes it.
+    model = tiny.model_config(vocab_size=tokenizer.vocab_size + 8, max_seq_len=96)
+    folder = tmp_path_factory.mktemp("embed") / "run"
+    folder.mkdir()
+    config = tiny.run_config(
+        out=folder, model=model, data=DataConfig(path=str(tiny_dataset), seq_len=64, batch_size=8)
+    )
+    write_run(folder, config, jax.device_get(tiny.parameters(model, size=0.1)), tokenizer)
+    return folder
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    said = capsys.readouterr()
+    return int(stop.value.code or 0), said.out, said.err
+
+
+def call_json(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
+    code, out, err = call(capsys, *words, "--json")
+    assert code == 0, err
+    return dict(json.loads(out))
+
+
+def test_words_are_means_of_rows(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "vectors.npy"
+    made = call_json(capsys, "embed", run_folder, "return", "吾輩は", "--out", out)
+    model = load_model(run_folder)
+    table = np.asarray(model.params["embed"]["tokens"])
+    expected = np.stack(
+        [table[model.tokenizer.encode(text)].mean(axis=0) for text in ("return", "吾輩は")]
+    )
+    np.testing.assert_allclose(np.load(out), expected, rtol=1e-6)
+    a, b = expected
+    cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    assert made["cosines"][0][1] == pytest.approx(cosine, abs=1e-5)
+    assert [len(near) for near in made["neighbours"]] == [5, 5]
+    # A neighbour's cosine is that of its own row.
+    piece, near = made["neighbours"][0][0]
+    rows = [i for i in range(model.tokenizer.vocab_size) if model.tokenizer.decode([i]) == piece]
+    found = [a @ table[i] / np.linalg.norm(a) / np.linalg.norm(table[i]) for i in rows]
+    assert max(found) == pytest.approx(near, abs=1e-5)
+
+
+def test_an_analogy_leaves_out_what_was_given(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = call_json(capsys, "embed", run_folder, "a", "b", "c", "--analogy", "--neighbours", 3)
+    assert len(made["analogy"]) == 3
+    assert not {"a", "b", "c"} & {piece for piece, _ in made["analogy"]}
+    values = [value for _, value in made["analogy"]]
+    assert values == sorted(values, reverse=True)
+
+
+def test_hidden_states_do_not_depend_on_padding(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("def main():\nimport os\n", encoding="utf-8")
+    out = tmp_path / "vectors.npy"
+    words = ("--lines", tmp_path / "texts.txt", "--hidden", "--out", out)
+    assert call_json(capsys, "embed", run_folder, *words)["width"] == np.load(out).shape[1]
+    from llm_jax.config import ComputeConfig
+    from llm_jax.models.protocol import Context, model_of
+
+    model = load_model(run_folder)
+    ids = np.array([model.tokenizer.encode("def main():")], np.int32)
+    batch = {
+        "inputs": ids,
+        "segments": np.ones_like(ids),
+        "positions": np.arange(ids.shape[1], dtype=np.int32)[None],
+    }
+    compute = ComputeConfig(dtype="float32", remat="none", attention="reference")
+    hidden = model_of(model.config).forward(model.params, batch, model.config, Context(compute))
+    expected = np.asarray(hidden.x_BTD)[0].mean(axis=0)
+    np.testing.assert_allclose(np.load(out)[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "needs texts"),
+        (("a", ""), "Text 2 of 2 is empty"),
+        (("a", "b", "--analogy"), "--analogy takes three texts"),
+        (("a", "--hidden", "--neighbours", "2"), "--neighbours compares rows"),
+        (("a", "--out", "x.txt"), "must end in .npy"),
+        (("a" * 5000, "--hidden"), "the model takes"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    code, _, err = call(capsys, "embed", run_folder, *words)
+    assert code == 2
+    assert sentence in err
+    assert err.count("\n") == 1

@@ -1,0 +1,137 @@
+"""The verbs on runs of encoders and encoder-decoders: what works, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from llm_jax.cli import main
+from llm_jax.config import (
+    CheckpointConfig,
+    DataConfig,
+    EncoderConfig,
+    EncoderDecoderConfig,
+    EvalConfig,
+    RunConfig,
+    to_json,
+)
+from llm_jax.convert.hf_import import write_run
+from llm_jax.data.dataset import TokenDataset
+from llm_jax.data.tokenizers.sentinels import SENTINEL
+from llm_jax.train.load import load_run
+from llm_jax.train.loop import train
+from llm_jax.train.metrics import read_metrics
+
+T5 = EncoderDecoderConfig(
+    vocab_size=tiny.VOCAB + 128, num_layers=1, num_decoder_layers=1, d_model=32, num_heads=2,
+    head_dim=16, d_ff=48, max_seq_len=64,
+)  # fmt: skip
+BERT = EncoderConfig(
+    vocab_size=tiny.VOCAB, num_layers=1, d_model=32, num_heads=2, d_ff=48, max_seq_len=64
+)
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in argv])
+    captured = capsys.readouterr()
+    code = stopped.value.code
+    assert isinstance(code, int)
+    return code, captured.out, captured.err
+
+
+def config_of(out: Path, dataset: Path, **changes: Any) -> RunConfig:
+    fields: dict[str, Any] = {
+        "steps": 4,
+        "objective": "spans",
+        "model": T5,
+        "data": DataConfig(path=str(dataset), seq_len=40, batch_size=4),
+        "checkpoint": CheckpointConfig(every=2),
+        "eval": EvalConfig(every=4, batches=2),
+    }
+    return tiny.run_config(out, dataset, **(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def t5(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps, stopped after two."""
+    config = config_of(tmp_path_factory.mktemp("t5") / "run", tiny_dataset)
+    train(config, callback=lambda record: record["step"] < 2)
+    train(config)
+    return Path(config.out)
+
+
+@pytest.fixture(scope="module")
+def bert(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = config_of(
+        tmp_path_factory.mktemp("bert") / "run", tiny_dataset, objective="masked", model=BERT
+    )
+    folder = Path(config.out)
+    folder.mkdir()
+    write_run(folder, config, tiny.parameters(BERT), TokenDataset.open(tiny_dataset).tokenizer)
+    return folder
+
+
+def test_a_run_of_spans_resumes_bitwise(t5: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    train(config_of(tmp_path / "whole", tiny_dataset))
+    one, two = load_run(t5).params, load_run(tmp_path / "whole").params
+    assert jax.tree.all(jax.tree.map(np.array_equal, one, two))
+    losses = [
+        [record["loss"] for record in read_metrics(out / "metrics.jsonl") if record["step"] == 4]
+        for out in (t5, tmp_path / "whole")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 2
+
+
+def test_a_target_of_each_source(t5: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = ("--prompt", "import json", "--prompt", "def main(", "--max-tokens", 6, "--json")
+    code, out, err = call(capsys, "generate", t5, *both, "--temperature", 0)
+    assert code == 0, err
+    made = json.loads(out)["samples"]
+    assert [one["prompt"] for one in made] == ["import json", "def main("]
+    for one in made:
+        assert 0 < len(one["ids"]) <= 6
+        named = [SENTINEL.format(tiny.VOCAB + 99 - i) for i in one["ids"] if i >= tiny.VOCAB]
+        assert all(name in one["text"] for name in named)
+    code, out, err = call(
+        capsys, "generate", t5, "--prompt", "import json", "--max-tokens", 6, "--beams", 3
+    )
+    assert code == 0, err
+    code, _, err = call(capsys, "generate", t5, "--prompt", "import json")
+    assert code == 2
+    assert "give --temperature 0, or --beams N" in err
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [("eval", "Next-token evaluation is for decoders"), ("generate", "generate is for decoders")],
+)
+def test_what_is_for_decoders_says_so(
+    verb: str, words: str, bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(capsys, verb, bert)
+    assert code == 2
+    assert words in err
+    assert "model.kind is 'encoder'" in err
+
+
+def test_a_config_of_another_kind_has_its_own_flags(
+    bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(tmp_path / "run", tmp_path, objective="masked", model=BERT)
+    (tmp_path / "run.json").write_text(to_json(config))
+    flags = ("train", tmp_path / "run.json", "--model.types", 3, "--data.path", tmp_path / "none")
+    code, _, err = call(capsys, *flags)
+    assert "none" in err
+    assert code != 0
+    code, _, err = call(capsys, "train", tmp_path / "run.json", "--model.rope-theta", 3)
+    assert "has no flag '--model.rope-theta'" in err
+    code, _, err = call(capsys, "train", tmp_path / "run.json", "--objective", "next_token")
+    assert "set objective to 'masked'" in err
