@@ -51,7 +51,7 @@ def config_of(out: Path, dataset: Path, **changes: Any) -> RunConfig:
         "steps": 4,
         "objective": "spans",
         "model": T5,
-        "data": DataConfig(path=str(dataset), seq_len=40, batch_size=4),
+        "data": DataConfig(path=str(dataset), seq_len=40, batch_size=8),
         "checkpoint": CheckpointConfig(every=2),
         "eval": EvalConfig(every=4, batches=2),
     }
