@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_jax.config import Architecture, RunConfig, UserError
+from llm_jax.config import Architecture, RunConfig, UserError, decoder_of
 from llm_jax.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class LanguageModel:
         vocab_size, ends = self.tokenizer.vocab_size, self.stop_ids or (self.tokenizer.eos_id,)
         (text,), _ = generate_texts(
             self._prepared,
-            Decoder(self.config, compute, sampling, vocab_size, ends),
+            Decoder(decoder_of(self.config, "generate"), compute, sampling, vocab_size, ends),
             self.tokenizer,
             [prompt],
             max_tokens=max_tokens,
@@ -186,4 +186,5 @@ class LanguageModel:
         """The parameters as `generate` uses them."""
         from llm_jax.infer.generator import compute_for_inference, prepared
 
-        return prepared(self.params, self.config, compute_for_inference(self.run.compute))
+        model = decoder_of(self.config, "generate")
+        return prepared(self.params, model, compute_for_inference(self.run.compute))

@@ -126,7 +126,7 @@ def stack_specs(layout: Layout, config: Any) -> Params:
 def run_layers(
     stacks: dict[str, Params],
     x_BTD: jax.Array,
-    shared: Shared,
+    shared: Any,
     layout: Layout,
     config: Any,
     compute: ComputeConfig,
@@ -138,6 +138,7 @@ def run_layers(
 
     Args:
       stacks: name of a stack → its parameters, leading axis: its layers.
+      shared: what all blocks get: `Shared`, or what blocks of another kind take.
       config: what the blocks are made from.
       caches: leaves with leading axis L, or None.
 
