@@ -13,9 +13,9 @@ import numpy as np
 from llm_jax.laws import lawfile
 from llm_jax.laws.fit_figure import draw
 from llm_jax.laws.fitting import PARAMETERS, fit
+from llm_jax.laws.later_runs import RUN_TO_RUN
 from llm_jax.laws.law import Recipe
 from llm_jax.laws.run_curves import finals, read
-from llm_jax.laws.spread import RUN_TO_RUN
 
 
 def law_of_ladder(

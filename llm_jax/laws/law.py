@@ -128,7 +128,7 @@ class Parametric(Law):
     residual: float = 0.0
     """Standard deviation of the fit's residuals in ln L."""
     spread: float = 0.0
-    """Standard deviation of ln L of later runs around the law (`spread.py`)."""
+    """Standard deviation of ln L of later runs around the law (`later_runs.py`)."""
     recipe: Recipe | None = None
     """None if the runs were trained in different ways, or if it is not known how."""
 

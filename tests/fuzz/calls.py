@@ -34,6 +34,7 @@ VALID: dict[str, tuple[Words, ...]] = {
     "fit": (
         ("runs.csv", "--out", "made/law.json", "--bootstraps", "10"),
         ("runs.csv", "run", "--out", "made/law.json", "--bootstraps", "10"),
+        ("runs.csv", "--move", "law.json", "--out", "made/law.json"),
     ),
     "ladder": (("--data", "dataset", "--flops", "1e11", "--chip", "v5e", "--out", "made"),),
     "report": (("run",), ("run", "--out", "made")),
