@@ -1,4 +1,4 @@
-"""A small T5, for tests and a CPU: 1.1 million parameters, 5 million tokens.
+"""A small T5, for tests and a CPU: 0.92 million parameters, 5 million tokens.
 
   llm-jax data build --stdlib --vocab-size 4096 --out data/stdlib
   llm-jax train t5_tiny

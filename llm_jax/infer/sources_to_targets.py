@@ -23,6 +23,7 @@ from llm_jax.infer.generator import require_finite_logits
 from llm_jax.models.common.layers import Shared
 from llm_jax.models.encoder_decoder.blocks import DecoderShared
 from llm_jax.models.encoder_decoder.t5 import ENCODER_DECODER
+from llm_jax.train.precision import as_matrices
 
 Params = dict[str, Any]
 
@@ -59,13 +60,19 @@ class Written:
     log_prob: float
 
 
+def prepared(params: Params, model: EncoderDecoderConfig, compute: ComputeConfig) -> Params:
+    """`params` with the matrices cast to the compute dtype once, instead of at each token."""
+    params = jax.tree.map(jnp.asarray, params)
+    return as_matrices(params, compute.dtype, ENCODER_DECODER.specs(model))
+
+
 def greedy(
     params: Params, writer: Writer, sources: Sequence[Sequence[int]], *, max_tokens: int
 ) -> list[Written]:
     """The target of each source whose every token is the most likely one.
 
     Args:
-      params: as returned by `generator.prepared`.
+      params: as returned by `prepared`.
       sources: token ids with their end; lengths may differ.
 
     Raises:

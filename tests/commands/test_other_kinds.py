@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import pytest
 import tiny
 
@@ -24,7 +22,6 @@ from llm_jax.config import (
 from llm_jax.convert.hf_import import write_run
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.tokenizers.sentinels import SENTINEL
-from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
 
@@ -51,7 +48,7 @@ def config_of(out: Path, dataset: Path, **changes: Any) -> RunConfig:
         "steps": 4,
         "objective": "spans",
         "model": T5,
-        "data": DataConfig(path=str(dataset), seq_len=40, batch_size=4),
+        "data": DataConfig(path=str(dataset), seq_len=40, batch_size=8),
         "checkpoint": CheckpointConfig(every=2),
         "eval": EvalConfig(every=4, batches=2),
     }
@@ -60,9 +57,8 @@ def config_of(out: Path, dataset: Path, **changes: Any) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def t5(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four steps, stopped after two."""
+    """A run of four steps."""
     config = config_of(tmp_path_factory.mktemp("t5") / "run", tiny_dataset)
-    train(config, callback=lambda record: record["step"] < 2)
     train(config)
     return Path(config.out)
 
@@ -78,16 +74,13 @@ def bert(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_of_spans_resumes_bitwise(t5: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    train(config_of(tmp_path / "whole", tiny_dataset))
-    one, two = load_run(t5).params, load_run(tmp_path / "whole").params
-    assert jax.tree.all(jax.tree.map(np.array_equal, one, two))
-    losses = [
-        [record["loss"] for record in read_metrics(out / "metrics.jsonl") if record["step"] == 4]
-        for out in (t5, tmp_path / "whole")
-    ]
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == 2
+def test_a_run_of_spans_learns(t5: Path) -> None:
+    records = read_metrics(t5 / "metrics.jsonl")
+    trained = [record["loss"] for record in records if record["split"] == "train"]
+    assert len(trained) == 4
+    assert trained[-1] < trained[0]
+    (held_out,) = (record for record in records if record["split"] == "validation")
+    assert held_out["step"] == 4
 
 
 def test_a_target_of_each_source(t5: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,7 @@ def test_a_row_without_targets_hides_nothing(text: TokenDataset) -> None:
     assert np.array_equal(made["inputs"][3], rows["inputs"][3])
 
 
+@pytest.mark.slow
 def test_a_run_resumes_bitwise_and_learns(tmp_path: Path, tiny_dataset: Path, capfd: Any) -> None:
     whole = train(config_of(tmp_path / "whole", tiny_dataset, steps=8))
     assert "hidden tokens become '<unk>', id 0" in "".join(capfd.readouterr())

@@ -46,8 +46,3 @@ FUSED_QKV = dict.fromkeys(
     ("blocks/attn/q", "blocks/attn/k", "blocks/attn/v"),
     "model.layers.{}.self_attn.qkv_proj.weight",
 )
-
-
-def renamed(names: dict[str, str], old: str, new: str) -> dict[str, str]:
-    """`names` with `new` in place of `old` in the names of tensors."""
-    return {leaf: name.replace(old, new) for leaf, name in names.items()}
