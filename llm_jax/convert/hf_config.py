@@ -54,9 +54,8 @@ def from_hf(raw: dict[str, Any], *, compared: bool = False) -> ModelConfig:
             f"config.json has {key} = {raw[key]!r}, which this importer does not know: a model "
             "imported without it could compute something else."
         )
-    fields = family.read(raw)
     try:
-        config = ModelConfig(**fields)
+        config = ModelConfig(**family.read(raw))
     except (ConfigError, TypeError) as error:
         raise UserError(
             f"config.json does not describe a model that can be built: {error}"
