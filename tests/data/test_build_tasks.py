@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,23 +192,23 @@ def test_losses_that_are_not_allowed(
 @pytest.mark.parametrize(
     ("new", "words"), [("another text", "changed while it was read"), (None, "is not there")]
 )
-def test_a_file_that_changes_after_its_fingerprint(
+def test_a_file_that_changes_before_its_task_reads_it(
     new: str | None, words: str, tokenizer: Tokenizer, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "in").mkdir()
     for name in "abc":
         (tmp_path / "in" / name).with_suffix(".txt").write_text(f"{name} {JAPANESE * 50}", "utf-8")
-    taken = FileSource.fingerprint
+    stamps = FileSource.stamps
 
-    def changes(source: FileSource) -> str:
-        found = taken(source)
-        (tmp_path / "in" / "b.txt").unlink()
+    def changes(source: FileSource, names: Iterable[str]) -> list[int | None] | None:
+        found = stamps(source, names)
+        (tmp_path / "in" / "b.txt").unlink(missing_ok=True)
         if new is not None:
             (tmp_path / "in" / "b.txt").write_text(new, "utf-8")
         return found
 
-    monkeypatch.setattr(FileSource, "fingerprint", changes)
+    monkeypatch.setattr(FileSource, "stamps", changes)
     with pytest.raises(UserError, match=rf"b\.txt {words}"):
         made((FileSource(tmp_path / "in"),), tokenizer, tmp_path / "out", 2)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

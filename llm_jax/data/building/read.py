@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from llm_jax.data.sources.columns import Columns
 from llm_jax.data.sources.left_out import HALF_CHARACTERS, printable
 from llm_jax.data.sources.local import LocalFile
 from llm_jax.data.tasks.program import save_array
-from llm_jax.runs.files import replacing, write_text
+from llm_jax.runs.files import replacing
 
 
 def read_shard(work: Work, shard: int) -> None:
@@ -30,13 +32,11 @@ def read_shard(work: Work, shard: int) -> None:
         return
     task, events, columns = work.task("read", shard), Events(), Columns()
     given = work.path("read", shard, "given")
-    rows: list[tuple[bytes, int, int]] = []
-    places: list[tuple[str, int | None]] = []
-    parts: dict[tuple[str, str], int] = {}
+    index = _Index()
     used = 0
     with (
-        replacing(work.path("read", shard, "texts")) as temporary,
-        temporary.open("wb") as texts,
+        _written(work.path("read", shard, "texts")) as texts,
+        _written(work.path("read", shard, "places.jsonl")) as places,
     ):
         for document in _documents(task, given, events, columns):
             text = work.cleaner.clean(document.text)
@@ -50,30 +50,54 @@ def read_shard(work: Work, shard: int) -> None:
                 events.skip(reason, document.source, document.line)
                 continue
             texts.write(raw)
-            part = parts.setdefault((document.licence, document.class_), len(parts))
-            rows.append((reader_key(text), len(raw), part))
-            places.append((document.source, document.line))
-            events.place = len(rows)
-    save_array(work.path("read", shard, "index.npy"), _index(rows))
-    write_text(work.path("read", shard, "places.json"), json.dumps(places))
+            places.write(json.dumps([document.source, document.line]).encode() + b"\n")
+            index.add(reader_key(text), len(raw), document)
+            events.place = len(index)
+    save_array(work.path("read", shard, "index.npy"), index.array())
     work.finish(
         "read",
         shard,
         used=used,
-        parts=list(parts),
+        parts=list(index.parts),
         events=events.to_dict(),
         columns=columns.to_dict(),
     )
     given.unlink(missing_ok=True)
 
 
-def _index(rows: list[tuple[bytes, int, int]]) -> np.ndarray:
-    index = np.zeros(len(rows), INDEX)
-    if rows:
-        digests, sizes, parts = zip(*rows, strict=True)
-        index["digest"] = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
-        index["size"], index["part"] = sizes, parts
-    return index
+class _Index:
+    """What is known of the texts, in 28 bytes each.
+
+    Attributes:
+      parts: (licence, class) of texts → their number.
+    """
+
+    def __init__(self) -> None:
+        self.parts: dict[tuple[str, str], int] = {}
+        self._digests = bytearray()
+        self._sizes, self._part_numbers = array("Q"), array("I")
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def add(self, digest: bytes, size: int, document: Document) -> None:
+        self._digests += digest
+        self._sizes.append(size)
+        part = (document.licence, document.class_)
+        self._part_numbers.append(self.parts.setdefault(part, len(self.parts)))
+
+    def array(self) -> np.ndarray:
+        """(documents,) of `INDEX`."""
+        made = np.zeros(len(self), INDEX)
+        made["digest"] = np.frombuffer(self._digests, "<u8").reshape(-1, 2)
+        made["size"], made["part"] = self._sizes, self._part_numbers
+        return made
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        yield file
 
 
 def _documents(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from llm_jax.config import UserError
 from llm_jax.data.building.cut import shards_of
@@ -95,15 +96,25 @@ class _Joined:
         index = load_array(work.path("read", shard, "index.npy"))
         duplicates = self.corpus.add(work.path("read", shard, "texts"), index, parts)
         replay = Replay(result["events"], self._left_out)
-        places = []
-        if duplicates:
-            places = json.loads(work.path("read", shard, "places.json").read_text("utf-8"))
-        for i in duplicates:
+        for i, (file, line) in _places(work.path("read", shard, "places.jsonl"), duplicates):
             replay.up_to(i)
-            self._left_out.skip("duplicate", *places[i])
+            self._left_out.skip("duplicate", file, line)
         replay.rest()
         self.corpus.used += result["used"]
         self.columns[source].merge(result["columns"])
+
+
+def _places(path: Path, documents: list[int]) -> Iterator[tuple[int, list[Any]]]:
+    """The `documents`, in order, each with its file and line."""
+    wanted = iter(documents)
+    following = next(wanted, None)
+    if following is None:
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines):
+            if number == following:
+                yield number, json.loads(line)
+                following = next(wanted, None)
 
 
 def _why_empty(left_out: LeftOut) -> str:

@@ -9,7 +9,7 @@ writes just what that of the next call does.
 <work>/read/NNNNN.given             texts that the parent read, gone once they are cleaned
 <work>/read/NNNNN.texts             cleaned texts, one after another
 <work>/read/NNNNN.index.npy         digest, size and part of each text
-<work>/read/NNNNN.places.json       file and line of each text
+<work>/read/NNNNN.places.jsonl      file and line of each text
 <work>/encode/NNNNN.documents.npy   the texts to encode: file, first byte, size, whether to compare
 <work>/encode/NNNNN.tokens          their tokens, one text after another
 <work>/encode/NNNNN.counts.npy      tokens of each text, and the bytes that they stand for

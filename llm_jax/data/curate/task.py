@@ -1,7 +1,9 @@
-"""One task of a curation, in a process of its own: a shard in a pass, or the answers to all rows.
+"""One task of a curation, in a process of its own.
 
-python -m llm_jax.data.curate.task WORK PASS SHARD
-python -m llm_jax.data.curate.task WORK PASS resolve SHARDS
+It applies the steps of a pass to a shard, or answers all rows of a pass:
+
+    python -m llm_jax.data.curate.task WORK PASS SHARD
+    python -m llm_jax.data.curate.task WORK PASS resolve SHARDS
 """
 
 from __future__ import annotations
