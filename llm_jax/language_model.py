@@ -186,5 +186,5 @@ class LanguageModel:
         """The parameters as `generate` uses them."""
         from llm_jax.infer.generator import compute_for_inference, prepared
 
-        model = decoder_of(self.config, "generate")
+        model = generative_of(self.config, "generate")
         return prepared(self.params, model, compute_for_inference(self.run.compute))

@@ -87,7 +87,9 @@ def their_model(folder: Path, name: str) -> Any:
 
     raw = read_json(folder / "config.json")
     packed = isinstance(raw, dict) and quant_method(raw) == "mxfp4"
-    dequantised = {"quantization_config": transformers.Mxfp4Config(dequantize=True)} if packed else {}
+    dequantised = (
+        {"quantization_config": transformers.Mxfp4Config(dequantize=True)} if packed else {}
+    )
     try:
         loaded: Any = getattr(transformers, name).from_pretrained(
             folder,
