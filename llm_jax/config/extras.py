@@ -9,6 +9,7 @@ from llm_jax.config.errors import UserError
 EXTRAS = {
     "transformers": "hf",
     "torch": "hf",
+    "gguf": "gguf",
     "libtpu": "tpu",
     "qwix": "quantize",
     "google.cloud.storage": "launch-gcp",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import EncoderConfig, UserError
-from llm_jax.convert.hf_import import fill, read_config_json
+from llm_jax.convert.hf_import import matched, read_config_json
 from llm_jax.convert.shards import Weights
 
 RENAMED = {
@@ -54,4 +54,4 @@ def read_encoder(folder: Path) -> tuple[EncoderConfig, dict[str, Any]]:
     """
     config, weights = from_hf(read_config_json(folder)), Weights(folder)
     stored = {name: name for name in weights.shapes if not name.startswith(UNUSED)}
-    return config, fill(folder, config, "bert", weights, stored)
+    return config, matched(folder, config, "bert", weights, stored).params()

@@ -26,9 +26,15 @@ if TYPE_CHECKING:
     from llm_jax.data.tokenizers import Tokenizer
 
 
-def to_hf(config: ModelConfig, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:
-    """The config.json of `config`; raises `UserError` if no architecture has its options."""
-    family = family_of(config)
+def to_hf(
+    config: ModelConfig, tokenizer: Tokenizer, dtype: str, family: Family | None = None
+) -> dict[str, Any]:
+    """The config.json of `config`; raises `UserError` if no architecture has its options.
+
+    Args:
+      family: that it goes out as, which has its options; None: the first one.
+    """
+    family = family or family_of(config)
     renamed = GPT2_RENAMED if family.model_type == "gpt2" else RENAMED
     made = {
         "architectures": [family.architecture],

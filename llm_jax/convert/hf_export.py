@@ -13,9 +13,11 @@ import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError
 from llm_jax.convert import hf_config, hf_tokenizer, kept_files, parity, shards
-from llm_jax.convert.families import as_exported, family_of
+from llm_jax.convert.families import Family, family_of
+from llm_jax.convert.fitting import fitting
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.tensors import DTYPES, tensors
+from llm_jax.convert.vocabulary import cut_vocabulary
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
@@ -25,12 +27,22 @@ Params = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What an export wrote; `max_logit_difference` is None if nothing was compared."""
+    """What an export wrote.
+
+    Attributes:
+      architecture: class of transformers.
+      max_logit_difference: None if nothing was compared.
+      not_compared: why not; None if something was.
+      notes: sentences about what went out otherwise than it is in the run, and about programs that
+        compute something else from it.
+    """
 
     architecture: str
     files: list[str]
     num_bytes: int
     max_logit_difference: float | None
+    not_compared: str | None
+    notes: list[str]
 
 
 def export(
@@ -43,29 +55,35 @@ def export(
     run: Path,
     dtype: str = "float32",
     check: bool = True,
+    as_class: str | None = None,
+    shard_bytes: int = shards.SHARD_BYTES,
 ) -> Exported:
     """Writes the folder `out`, which must be empty or not exist. A failure leaves it as it was.
 
     Args:
-      params: tree of the model's `init`, NumPy or JAX arrays.
+      params: tree of the model's `init`: NumPy arrays, JAX arrays, or `StoredArray`, of which about
+        two tensors are in memory at a time, unless the logits are compared.
       run: the run's folder, for the model card.
       dtype: dtype of the stored weights, "float32" or "bfloat16".
-      check: load the files with transformers and compare logits in float32.
+      check: load the files with transformers and compare logits in float32, if memory is enough.
+      as_class: model type or class of transformers; None: the first that has the model's options.
+      shard_bytes: most bytes of a file, unless a single tensor is larger.
 
     Raises:
       UserError: `out` is not empty, no architecture fits, transformers is missing, or its logits
         or token ids differ.
     """
     refuse_nonempty(out)
-    model, params = as_hugging_face_has_it(config.model, params)
-    family = family_of(model)
+    model, params, notes = cut_vocabulary(config.model, params, tokenizer, run)
+    model, params, family = as_hugging_face_has_it(model, params, as_class)
     if check:
         parity.require_transformers("pass --no-check to export without the comparison")
-    difference = None
+    difference: float | None = None
+    reason: str | None = "--no-check"
     with new_folder(out) as folder:
-        files = write_weights(folder, model, params, dtype)
+        files = write_weights(folder, model, params, dtype, shard_bytes, family)
         files += hf_tokenizer.write(folder, tokenizer, model.max_seq_len)
-        made = hf_config.to_hf(model, tokenizer, dtype) | kept_files.special_ids(run)
+        made = hf_config.to_hf(model, tokenizer, dtype, family) | kept_files.special_ids(run)
         special = {key: made[key] for key in kept_files.SPECIAL}
         _write_json(folder / "config.json", made)
         _write_json(folder / kept_files.GENERATION, special)
@@ -74,21 +92,45 @@ def export(
         (folder / "README.md").write_text(card, encoding="utf-8")
         files += sorted({"config.json", kept_files.GENERATION, "README.md", *kept})
         if check:
-            difference = checked(folder, model, params, tokenizer, dtype)
+            require_same_ids(folder, tokenizer)
+            reason = parity.why_too_large(parity.size_of(params))
+            if reason is None:
+                difference = checked(folder, model, params, tokenizer, dtype)
+            elif model.moe is None:  # transformers stacks experts when it loads them
+                parity.require_same_names(folder)
         size = sum((folder / file).stat().st_size for file in files)
-    return Exported(family.architecture, files, size, difference)
+    notes += computed_otherwise(model, family)
+    return Exported(family.architecture, files, size, difference, reason, notes)
 
 
-def as_hugging_face_has_it(model: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
-    """The model `as_exported`, which computes the same: a bias that it adds is zero."""
-    exported = as_exported(model)
+def computed_otherwise(model: ModelConfig, family: Family) -> list[str]:
+    """Sentences about programs that compute something else from the files than transformers."""
+    notes = []
+    if model.sliding_window is not None and family.model_type in ("mistral", "mixtral"):
+        notes.append(
+            f"llama.cpp ignores the sliding window of {family.architecture}: beyond "
+            f"{model.sliding_window:,} tokens it computes something else"
+        )
+    return notes
+
+
+def as_hugging_face_has_it(
+    model: ModelConfig, params: Params, as_class: str | None = None
+) -> tuple[ModelConfig, Params, Family]:
+    """The model as a class of transformers has it, which computes the same: a bias that is added
+    is zero.
+
+    Raises:
+      UserError: no class has the model's options, or the one that is named has not.
+    """
+    exported, family = fitting(model, as_class)
     if exported == model:
-        return model, params
+        return model, params, family
     made = dict(params)
     for stack, layers in model_of(model).layout(model).stacks.items():
         zeros = np.zeros((len(layers), model.d_model), np.float32)
         made[stack] = {**params[stack], "attn": {**params[stack]["attn"], "o_bias": zeros}}
-    return exported, made
+    return exported, made, family
 
 
 def write_weights(
@@ -97,9 +139,11 @@ def write_weights(
     params: Params,
     dtype: str,
     shard_bytes: int = shards.SHARD_BYTES,
+    family: Family | None = None,
 ) -> list[str]:
-    """Writes `params` as safetensors; memory holds copies of one file's tensors at a time."""
-    named = {tensor.name: tensor for tensor in tensors(model, family_of(model).model_type)}
+    """Writes `params` as safetensors; memory holds copies of one tensor at a time."""
+    family = family or family_of(model)
+    named = {tensor.name: tensor for tensor in tensors(model, family.model_type)}
     shapes = {name: tensor.shape for name, tensor in named.items()}
     kind = DTYPES[dtype]
     return shards.write(
@@ -113,13 +157,10 @@ def checked(
     """The largest difference of logits on real text.
 
     Raises:
-      UserError: the token ids differ, or the difference is above the tolerance.
+      UserError: it is above the tolerance.
     """
-    line = parity.tokenizer_difference(folder, tokenizer)
-    if line is not None:
-        raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")
     tokens_BT = parity.sample_tokens(tokenizer, model)
-    stored = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype).astype("float32"), params)
+    stored = jax.tree.map(lambda leaf: _rounded(leaf, dtype), params)
     ours = parity.our_logits(stored, model, tokens_BT)
     difference = parity.max_difference(ours, parity.their_logits(folder, tokens_BT))
     if difference > parity.TOLERANCE:
@@ -128,6 +169,17 @@ def checked(
             f"than {parity.TOLERANCE:g}: nothing was exported."
         )
     return difference
+
+
+def _rounded(leaf: Any, dtype: str) -> jax.Array:
+    return jnp.asarray(np.asarray(leaf)).astype(dtype).astype("float32")
+
+
+def require_same_ids(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raises `UserError` if AutoTokenizer gives other ids of a sample text."""
+    line = parity.tokenizer_difference(folder, tokenizer)
+    if line is not None:
+        raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")
 
 
 def refuse_nonempty(out: Path) -> None:

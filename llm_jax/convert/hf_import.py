@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orbax.checkpoint as ocp
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from llm_jax.config import (
     DataConfig,
@@ -24,15 +29,17 @@ from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.own_tokenizer import require_belongs
+from llm_jax.convert.rows import layered
 from llm_jax.convert.shards import Weights
+from llm_jax.convert.tensor_file import TensorFile
 from llm_jax.convert.tensors import Tensor, empty, tensors
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.runs.disk_errors import system_error
+from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
 from llm_jax.runs.history import append, beginning
 from llm_jax.train.checkpoint import VERSIONED
-from llm_jax.train.failures import without_tensorstore_noise
 from llm_jax.train.finite import require_finite
+from llm_jax.train.layer_save import LayeredArray, save_params
 from llm_jax.train.manifest import write_manifest
 from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
@@ -41,8 +48,58 @@ Params = dict[str, Any]
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
 
-def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
-    """The architecture and float32 NumPy parameters of a Hugging Face folder.
+@dataclass(frozen=True)
+class Model:
+    """A model in Hugging Face's format, of which no tensor has been read yet.
+
+    Attributes:
+      config: the architecture, as `model_of` takes it.
+      tensors: all tensors of the architecture; each is in `weights`, with its shape.
+      stored: name of each tensor → its name in `weights`.
+    """
+
+    folder: Path
+    config: Any
+    weights: Weights
+    tensors: list[Tensor]
+    stored: dict[str, str]
+
+    def params(self) -> Params:
+        """All parameters as float32 NumPy arrays."""
+        params = empty(self.config)
+        for tensor in self.tensors:
+            tensor.write(self._values(tensor), params)
+        return params
+
+    def layers(self) -> Params:
+        """The parameters as `LayeredArray`, which read their tensors when they are written: in
+        bfloat16 if all tensors are, otherwise in float32.
+
+        A tensor that is not finite raises `UserError` then.
+        """
+        dtype = np.dtype(jnp.bfloat16 if self.weights.is_bfloat16 else np.float32)
+        return layered(self.config, self.tensors, dtype, self._finite)
+
+    def _values(self, tensor: Tensor) -> np.ndarray:
+        return self.weights.read(self.stored[tensor.name])
+
+    def _finite(self, tensor: Tensor) -> np.ndarray:
+        values = self._values(tensor)
+        require_finite({tensor.name: values}, str(self.folder), "download it again")
+        return values
+
+
+def open_model(
+    folder: Path,
+    *,
+    compared: bool = False,
+    elsewhere: Callable[[str], TensorFile] | None = None,
+) -> Model:
+    """The decoder in a Hugging Face folder.
+
+    Args:
+      compared: as `hf_config.from_hf` takes it.
+      elsewhere: as `Weights` takes it.
 
     Raises:
       UserError: there is no such folder, the architecture is not supported, a file is unsafe or
@@ -50,15 +107,23 @@ def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
     """
     raw = read_config_json(folder)
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
-    weights = Weights(folder)
-    stored = _stored_names(weights, family, config)
-    return config, fill(folder, config, family.model_type, weights, stored)
+    weights = Weights(folder, elsewhere)
+    return matched(
+        folder, config, family.model_type, weights, _stored_names(weights, family, config)
+    )
 
 
-def fill(
+def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
+    """The architecture and float32 NumPy parameters of a Hugging Face folder; raises as
+    `open_model` does."""
+    model = open_model(folder, compared=compared)
+    return model.config, model.params()
+
+
+def matched(
     folder: Path, config: Any, model_type: str, weights: Weights, stored: dict[str, str]
-) -> Params:
-    """The parameters of an architecture as float32 NumPy arrays, with the values of `weights`.
+) -> Model:
+    """The tensors of an architecture in `weights`.
 
     Args:
       stored: name in transformers → name in `weights`, of all tensors that must be used.
@@ -66,20 +131,26 @@ def fill(
     Raises:
       UserError: a tensor is missing, not used, or has another shape.
     """
-    params = empty(config)
-    for tensor in tensors(config, model_type):
-        if tensor.name not in stored:
+    needed, left = tensors(config, model_type), dict(stored)
+    for tensor in needed:
+        if tensor.name not in left:
             raise UserError(
                 f"{folder} has no tensor {tensor.name!r}, but its config.json needs it."
             )
-        _fill(tensor, weights, stored.pop(tensor.name), params)
-    if stored:
-        names = ", ".join(sorted(stored.values())[:3])
+        name = left.pop(tensor.name)
+        shape = weights.shapes[name]
+        if shape != tensor.shape:
+            raise UserError(
+                f"Tensor {name!r} of {folder} has shape {list(shape)}, but its config.json says "
+                f"{list(tensor.shape)}."
+            )
+    if left:
+        names = ", ".join(sorted(left.values())[:3])
         raise UserError(
-            f"{folder} has {counted(len(stored), 'tensor')} that its config.json does not use: "
+            f"{folder} has {counted(len(left), 'tensor')} that its config.json does not use: "
             f"{names}."
         )
-    return params
+    return Model(folder, config, weights, needed, stored)
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
@@ -104,15 +175,6 @@ def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict
     return names
 
 
-def _fill(tensor: Tensor, weights: Weights, stored: str, params: Params) -> None:
-    shape = weights.shapes[stored]
-    if shape != tensor.shape:
-        raise UserError(
-            f"Tensor {stored!r} has shape {list(shape)}, but config.json says {list(tensor.shape)}."
-        )
-    tensor.write(weights.read(stored), params)
-
-
 def read_with(
     folder: Path, tokenizer: Tokenizer, *, compared: bool = False
 ) -> tuple[ModelConfig, Params]:
@@ -128,47 +190,90 @@ def read_with(
 
 
 def import_run(
-    folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool, licence: str | None = None
-) -> tuple[RunConfig, list[str], float | None]:
+    folder: Path,
+    out: Path,
+    tokenizer: Tokenizer,
+    *,
+    check: bool,
+    licence: str | None = None,
+    elsewhere: Callable[[str], TensorFile] | None = None,
+    address: str | None = None,
+) -> Imported:
     """Creates a run folder whose checkpoint 0 holds the weights of `folder`.
 
-    Args:
-      licence: of the model; None: what the model card in `folder` says, if it does.
+    Memory holds about two tensors, unless the logits are compared.
 
-    Returns:
-      The run's config, the files and folders in it, and the largest difference of logits from
-      transformers on real text, None if `check` is off.
+    Args:
+      check: compare logits, if memory is enough for that.
+      licence: of the model; None: what the model card in `folder` says, if it does.
+      elsewhere: opens the files of weights, if they are not in `folder`.
+      address: where `folder` was copied from.
 
     Raises:
-      UserError: as `read_with` does; or `out` is not empty, or transformers computes something
-        else.
+      UserError: as `open_model` does; `out` is not empty, the tokenizer does not fit, a weight is
+        not a finite number, or transformers computes something else.
     """
     refuse_nonempty(out)
     if problem := unwritable(out, "RUN"):
         raise UserError(problem)
+    model = open_model(folder, compared=check, elsewhere=elsewhere)
+    require_belongs(read_config_json(folder), model.config.vocab_size, tokenizer)
+    difference: float | None = None
+    reason: str | None = "--no-check"
     if check:
         parity.require_transformers("pass --no-check to import without the comparison")
-    model, params = read_with(folder, tokenizer, compared=check)
-    difference = None
-    if check:
-        tokens_BT = parity.sample_tokens(tokenizer, model)
-        ours = parity.our_logits(params, model, tokens_BT)
-        difference = parity.max_difference(ours, parity.their_logits(folder, tokens_BT))
-        if difference > parity.TOLERANCE:
+        reason = "transformers would need a copy of the weights"
+        if elsewhere is None:
+            reason = parity.why_too_large(sum(map(math.prod, model.weights.shapes.values())))
+        if reason is None:
+            difference = _compared(folder, model, tokenizer)
+        elif unknown := hf_config.unknown_keys(read_config_json(folder)):
             raise UserError(
-                f"transformers computes logits that differ by {difference:.2g} from this model's, "
-                f"more than {parity.TOLERANCE:g}: nothing was imported."
+                f"config.json has {unknown[0]}, which this importer does not know, and the logits "
+                f"cannot be compared ({reason}): the model could compute something else."
             )
-    config = run_config(model, out)
+    config = run_config(model.config, out)
     with new_folder(out) as made:
-        write_run(made, config, params, tokenizer)
+        write_run(made, config, model.layers(), tokenizer)
         kept_files.keep(folder, made)
-        place = folder.absolute()
-        parent = {"kind": "model", "run": str(place), "name": place.name, "step": 0}
+        place = address or str(folder.absolute())
+        name = place.rstrip("/").rpartition("/")[2]
+        parent = {"kind": "model", "run": place, "name": name, "step": 0}
         parent["licence"] = licence or _licence_of(folder)
         append(made, beginning(config, None, parent).entries[0])
         files = sorted(path.name for path in made.iterdir())
-    return config, files, difference
+    return Imported(config, files, difference, reason)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import wrote.
+
+    Attributes:
+      files: files and folders of the run.
+      max_logit_difference: from transformers on real text; None if nothing was compared.
+      not_compared: why not; None if something was.
+    """
+
+    config: RunConfig
+    files: list[str]
+    max_logit_difference: float | None
+    not_compared: str | None
+
+
+def _compared(folder: Path, model: Model, tokenizer: Tokenizer) -> float:
+    """The largest difference of logits from transformers; raises `UserError` if it is too large."""
+    params = model.params()
+    require_finite(params, str(folder), "download it again")
+    tokens_BT = parity.sample_tokens(tokenizer, model.config)
+    ours = parity.our_logits(params, model.config, tokens_BT)
+    difference = parity.max_difference(ours, parity.their_logits(folder, tokens_BT))
+    if difference > parity.TOLERANCE:
+        raise UserError(
+            f"transformers computes logits that differ by {difference:.2g} from this model's, "
+            f"more than {parity.TOLERANCE:g}: nothing was imported."
+        )
+    return difference
 
 
 def _licence_of(folder: Path) -> str | None:
@@ -190,7 +295,11 @@ def run_config(model: ModelConfig, out: Path) -> RunConfig:
 
 
 def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokenizer) -> None:
-    """Writes run.json, the tokenizer, and checkpoint 0 without optimizer state."""
+    """Writes run.json, the tokenizer, and checkpoint 0 without optimizer state.
+
+    Args:
+      params: tree of arrays, or of `LayeredArray`.
+    """
     (folder / "run.json").write_text(to_json(config), encoding="utf-8")
     tokenizer.save(folder)
     meta = {
@@ -202,14 +311,13 @@ def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokeni
         "tokenizer_sha256": tokenizer.sha256,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
     }
-    args = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
-    try:
-        with (
-            without_tensorstore_noise(),
-            ocp.CheckpointManager(folder.absolute() / "checkpoints") as manager,
-        ):
-            manager.save(0, args=args)
-            manager.wait_until_finished()
-    except (ValueError, RuntimeError) as error:  # how TensorStore reports a failing disk
-        raise system_error(error, folder) from error
+    stacks = model_of(config.model).layout(config.model).stacks
+
+    def array(path: Any, leaf: Any) -> LayeredArray:
+        if isinstance(leaf, LayeredArray):
+            return leaf
+        return LayeredArray.of(leaf, stacked=path[0].key in stacks)
+
+    params = jax.tree_util.tree_map_with_path(array, params)
+    save_params(folder / "checkpoints", 0, params, meta)
     write_manifest(folder / "checkpoints" / "0")
