@@ -48,9 +48,7 @@ def why_too_large(params: int) -> str | None:
     needed, free = COPIES * 4 * params + LIBRARIES, free_memory()
     if free is None or needed <= free:
         return None
-    return (
-        f"that would take about {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are free"
-    )
+    return f"that would take about {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free"
 
 
 def size_of(params: Any) -> int:

@@ -7,6 +7,7 @@ layers can be read again one at a time.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,10 @@ class LayeredArray:
         leading: int = 0,
     ) -> None:
         self.shape, self.dtype, self.parts, self.leading = shape, dtype, parts, leading
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
     @classmethod
     def of(cls, array: Any, *, stacked: bool) -> LayeredArray:

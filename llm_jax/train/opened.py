@@ -69,9 +69,7 @@ def _notes(found: Found) -> tuple[str, ...]:
             else f"the run is being written by {writer}; step {found.step:,} is whole"
         )
     if found.averages:
-        notes.append(
-            "the weights are schedule-free's average, not those that gradients are taken at"
-        )
+        notes.append("the weights are the average that schedule-free keeps, which is evaluated")
     return tuple(notes)
 
 
