@@ -167,7 +167,7 @@ NEWCOMER = {
     "another schedule": ("train/optimizers/schedule.py", "learning_rate"),
     "a new chip": ("facts/hardware.py", "CHIPS"),
     "a new back end": ("launch/spec.py", "Backend"),
-    "a new Hugging Face family": ("convert/families.py", "FAMILIES"),
+    "a new Hugging Face family": ("convert/families/__init__.py", "FAMILIES"),
     "a new metric of a step": ("train/step.py", "train_step"),
     "a step of a recipe": ("data/curate/recipe.py", "AnyStep"),
     "a new source of text": ("data/sources/__init__.py", "Source"),

@@ -102,9 +102,12 @@ def _spans(T: int, rule: tuple[Mask, Scores, int]) -> list[tuple[slice, slice]]:
 def _scores(q_BKtH, k_BKSH, segments_BT, rows, keys, rule):
     """Masked float32 scores of the G·t query rows of a block, and d(score)/d(q·k)."""
     mask, how, _ = rule
-    rows_of_all_groups = q_BKtH.shape[2]
+    K, rows_of_all_groups = q_BKtH.shape[1:3]
     scores_BKtS = how.of(_dot(q_BKtH, k_BKSH, 3, 3))
     slope = how.slope(scores_BKtS)
+    if how.slopes is not None:
+        t, s = (jnp.arange(part.start, part.stop) for part in (rows, keys))
+        scores_BKtS -= how.fall(t[:, None] - s, K).reshape(K, rows_of_all_groups, -1)
     mask_BtS = visible(mask, segments_BT, rows, keys)
     mask_BtS = jnp.tile(mask_BtS, (1, rows_of_all_groups // mask_BtS.shape[1], 1))
     return jnp.where(mask_BtS[:, None], scores_BKtS, MASKED), slope

@@ -59,7 +59,15 @@ def split_choice(
 
     Args:
       kind: `parallel.context_kind`.
+
+    Raises:
+      ConfigError: no implementation over split sequences can compute such attention.
     """
+    require(
+        scores.slopes is None,
+        "model.positions is 'alibi', which attention over split sequences (mesh axis 'context') "
+        "cannot compute: set parallel.context to 1.",
+    )
     plain = RING if kind == "ring" else GATHER
     if platform != "tpu":
         return Choice(plain)
@@ -83,6 +91,8 @@ def _refusal(
             "cuDNN's attention needs a model.head_dim that is a multiple of 8 and at most 128, "
             f"not {scores.head_dim}"
         )
+    if scores.slopes is not None:
+        return "cuDNN's attention, as it is called here, has no ALiBi (model.positions)"
     if scores.softcap is not None:
         return "cuDNN's attention has no soft-cap on scores (model.attn_softcap)"
     return None
@@ -121,7 +131,12 @@ def _visible(mask: Mask, segments_BT: jax.Array) -> jax.Array:
 
 
 def _reference(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores):
-    return reference_attention(q_BTNH, k_BTKH, v_BTKH, _visible(mask, segments_BT), scores)
+    distance = None
+    if scores.slopes is not None:
+        row = jnp.arange(segments_BT.shape[1])
+        distance = (row[:, None] - row)[None]
+    seen = _visible(mask, segments_BT)
+    return reference_attention(q_BTNH, k_BTKH, v_BTKH, seen, scores, distance)
 
 
 def _cudnn(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores):

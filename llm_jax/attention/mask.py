@@ -7,7 +7,7 @@ A query never sees another document. That is data, too, but it differs from batc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ class Mask(NamedTuple):
     """Only keys at its own position and before. False: on both sides (encoders)."""
     window: int | None = None
     """Only keys less than this many positions away, itself included; None: no limit."""
+    rotation: Literal["global", "local"] | None = "global"
+    """Rotary table of the layer (`ModelConfig.rotations`), where the model has rotary positions."""
 
     def sees(self, distance: jax.Array) -> jax.Array:
         """Whether a query sees a key at `distance` = query's position − key's position; bool."""
@@ -48,6 +50,14 @@ class Scores(NamedTuple):
     """Factor on q·k."""
     softcap: float | None = None
     """Scores become softcap·tanh(scores/softcap) (Gemma 2, §2); None: no soft-cap."""
+    slopes: tuple[float, ...] | None = None
+    """How fast the scores of each query head fall with the distance (`alibi_slopes`); None: they do
+    not."""
+
+    def fall(self, distance: jax.Array, kv_heads: int) -> jax.Array:
+        """What is taken from scores at `distance` (…, T, S), for each head: (…, K, G, T, S)."""
+        slopes_KG11 = jnp.asarray(self.slopes, jnp.float32).reshape(kv_heads, -1, 1, 1)
+        return slopes_KG11 * jnp.abs(distance)[..., None, None, :, :]
 
     def of(self, products: jax.Array) -> jax.Array:
         """The scores for these q·k."""
@@ -58,6 +68,15 @@ class Scores(NamedTuple):
         """d(score)/d(q·k), float32, where the scores are `scores`."""
         slope = jnp.asarray(self.scale, jnp.float32)
         return slope if self.softcap is None else slope * (1 - (scores / self.softcap) ** 2)
+
+
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """The slope of each head (Press et al. 2022, §3): 2^(-8/n), 2^(-16/n) … for n heads, a power of
+    two. Of another number, the rest are every second slope of twice as many heads."""
+    n = 1 << (heads.bit_length() - 1)
+    own = [2 ** (-8 * (i + 1) / n) for i in range(n)]
+    between = [2 ** (-4 * (2 * i + 1) / n) for i in range(heads - n)]
+    return tuple(own + between)
 
 
 Cache = Any

@@ -14,12 +14,14 @@ def reference_attention(
     v_BSKH: jax.Array,
     mask_BTS: jax.Array,
     scores: Scores,
+    distance_BTS: jax.Array | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention with all T x S scores; softmax in float32.
 
     Args:
       q_BTNH, k_BSKH, v_BSKH: queries, keys and values in one dtype; K divides N.
       mask_BTS: bool, True where a query sees a key; B may be 1.
+      distance_BTS: query's position − key's position; B may be 1. Needed if `scores` has `slopes`.
 
     Returns:
       (B, T, N, H) in the dtype of `q_BTNH`.
@@ -30,6 +32,8 @@ def reference_attention(
     scores_BKGTS = scores.of(
         jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32)
     )
+    if distance_BTS is not None:
+        scores_BKGTS -= scores.fall(distance_BTS, K)
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, MASKED)
     probs_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKH.dtype)
     out_BTKGH = jnp.einsum("BKGTS,BSKH->BTKGH", probs_BKGTS, v_BSKH)

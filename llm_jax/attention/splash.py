@@ -45,6 +45,8 @@ def splash_refusal(scores: Scores, seq_len: int) -> str | None:
             "splash attention needs a model.head_dim that is a multiple of 64, not "
             f"{scores.head_dim}"
         )
+    if scores.slopes is not None:
+        return "splash attention has no ALiBi (model.positions)"
     return None
 
 

@@ -31,7 +31,8 @@ from llm_jax.config.jsonfile import (
     require_shape,
 )
 from llm_jax.config.mixture import Amount, MixtureConfig, MixtureSource, MixtureStage
-from llm_jax.config.model import Llama3Rope, ModelConfig, MoeConfig, YarnRope
+from llm_jax.config.model import ModelConfig, MoeConfig
+from llm_jax.config.rope import DynamicRope, LinearRope, Llama3Rope, LongRope, YarnRope
 from llm_jax.config.run import RunConfig, check_vocabulary
 from llm_jax.config.training import (
     CheckpointConfig,
@@ -48,9 +49,12 @@ __all__ = [
     "ComputeConfig",
     "ConfigError",
     "DataConfig",
+    "DynamicRope",
     "EncoderConfig",
     "EvalConfig",
+    "LinearRope",
     "Llama3Rope",
+    "LongRope",
     "MixtureConfig",
     "MixtureSource",
     "MixtureStage",

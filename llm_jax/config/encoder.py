@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config.errors import positive, require
-from llm_jax.config.model import MOST_LAYERS, ModelConfig
+from llm_jax.config.model import ModelConfig
+from llm_jax.config.model_checks import MOST_LAYERS
 
 
 @dataclass(frozen=True, kw_only=True)

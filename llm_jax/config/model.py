@@ -7,65 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config.errors import positive, require
-from llm_jax.config.extensions import check_name
-
-MOST_LAYERS = 10_000
-"""Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
-`moe_layers` and `windows`, tuples with one entry per layer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Llama3Rope:
-    """Llama 3.1's frequency scaling: low frequencies are divided by `factor`, high ones are kept.
-
-    Raises:
-      ConfigError: a field is not above 0, `factor` is below 1, or the bounds are out of order.
-    """
-
-    kind: Literal["llama3"] = "llama3"
-    """Tells the scalings apart in JSON."""
-    factor: float = 8.0
-    """Frequencies that are fully scaled are divided by it."""
-    original_max_seq_len: int = 8192
-    """Context of pretraining, in tokens."""
-    low_freq_factor: float = 1.0
-    """Pairs with fewer turns than this in the original context are fully scaled."""
-    high_freq_factor: float = 4.0
-    """Pairs with more turns than this in the original context are kept."""
-
-    def __post_init__(self) -> None:
-        _check_rope_scaling(self, "low_freq_factor", "high_freq_factor")
-
-
-@dataclass(frozen=True, kw_only=True)
-class YarnRope:
-    """YaRN (Peng et al. 2023): NTK-by-parts interpolation plus an attention temperature.
-
-    Raises:
-      ConfigError: a field is not above 0, `factor` is below 1, or the bounds are out of order.
-    """
-
-    kind: Literal["yarn"] = "yarn"
-    """Tells the scalings apart in JSON."""
-    factor: float = 4.0
-    """Frequencies that are fully scaled are divided by it."""
-    original_max_seq_len: int = 32768
-    """Context of pretraining, in tokens."""
-    beta_fast: float = 32.0
-    """Pairs with more turns than this in the original context are kept."""
-    beta_slow: float = 1.0
-    """Pairs with fewer turns than this in the original context are fully scaled."""
-
-    def __post_init__(self) -> None:
-        _check_rope_scaling(self, "beta_slow", "beta_fast")
-
-
-def _check_rope_scaling(scaling: Llama3Rope | YarnRope, low: str, high: str) -> None:
-    owner = "model.rope_scaling"
-    positive(owner, scaling, "factor", "original_max_seq_len", low, high)
-    factor, least, most = scaling.factor, getattr(scaling, low), getattr(scaling, high)
-    require(factor >= 1, f"{owner}.factor is {factor}: it must be 1 or more.")
-    require(most > least, f"{owner}.{high} is {most}: it must be above {low} = {least}.")
+from llm_jax.config.model_checks import check_model
+from llm_jax.config.rope import DynamicRope, LinearRope, Llama3Rope, LongRope, YarnRope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,25 +87,57 @@ class ModelConfig:
     max_seq_len: int
     """Longest context of the model, in tokens: the size of learned positions, and Hugging Face's
     `max_position_embeddings`."""
-    activation: Literal["swiglu", "geglu", "gelu", "gelu_exact"] = "swiglu"
-    """`gelu` is GPT-2's MLP: two matrices and the tanh GELU. `gelu_exact`: the same with
-    the GELU of the error function. The others are gated."""
+    activation: Literal["swiglu", "geglu", "gelu", "gelu_exact", "relu", "relu2", "xielu"] = (
+        "swiglu"
+    )
+    """`swiglu` and `geglu` are gated (Shazeer 2020). The others have two matrices: `gelu` the tanh
+    GELU of GPT-2, `gelu_exact` that of the error function, `relu2` the squared ReLU (So et al.
+    2021), `xielu` an integral of the ELU with two learned numbers (Huang & Schlag 2024)."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     """Kind of normalisation."""
     norm_eps: float = 1e-5
     """Added to the mean square (or variance) before the square root."""
+    norm_weights: Literal["all", "scale", "none"] = "all"
+    """What norms learn: `scale` is a LayerNorm without bias (Cohere), `none` a norm without
+    parameters (OLMo)."""
+    pre_norm: bool = True
+    """Normalise the input of each sub-layer. False: only its output (OLMo 2), which requires
+    `post_norm`."""
     post_norm: bool = False
-    """Also normalise the output of each sub-layer before the residual addition (Gemma 2)."""
+    """Normalise the output of each sub-layer before the residual addition (Gemma 2)."""
     norm_plus_one: bool = False
-    """RMSNorm multiplies by (1 + scale), with scale starting at 0 (Gemma)."""
+    """Norms multiply by (1 + scale), with scale starting at 0 (Gemma, Nemotron)."""
+    embed_norm: bool = False
+    """Normalise the embedding (BLOOM)."""
+    parallel_block: Literal["none", "one_norm", "two_norms"] = "none"
+    """Attention and MLP read the same input, and are added to it together: after `one_norm` (GPT-J,
+    Wang & Komatsuzaki 2021; PaLM), or after one of their own each (GPT-NeoX)."""
     qk_norm: bool = False
-    """RMSNorm over each query and key head before RoPE (Qwen3)."""
-    positions: Literal["rope", "learned"] = "rope"
-    """Rotary positions, or a learned table of `max_seq_len` rows."""
+    """RMSNorm of queries and keys before RoPE (Qwen3)."""
+    qk_norm_over: Literal["head", "width"] = "head"
+    """What the norm of queries and keys is taken over: each head, or all of them together
+    (OLMo 2)."""
+    qk_norm_after_rope: bool = False
+    """Normalise queries and keys after RoPE (Hunyuan)."""
+    qkv_clip: float | None = None
+    """Queries, keys and values are cut to [-clip, clip] (OLMo, MPT)."""
+    positions: Literal["rope", "learned", "alibi"] = "rope"
+    """Rotary positions, a learned table of `max_seq_len` rows, or scores that fall with the
+    distance (ALiBi, Press et al. 2022)."""
+    position_offset: int = 0
+    """Rows of the learned table before that of position 0 (OPT has 2)."""
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies."""
-    rope_scaling: Llama3Rope | YarnRope | None = None
+    rope_scaling: LinearRope | DynamicRope | Llama3Rope | YarnRope | LongRope | None = None
     """Frequency scaling for a longer context than that of pretraining."""
+    rotary_fraction: float = 1.0
+    """Share of each head, from its beginning, that is rotated (GPT-J, Wang & Komatsuzaki 2021)."""
+    rope_local_theta: float | None = None
+    """Base of the layers with a sliding window, which then have no scaling (Gemma 3). None: that of
+    the others."""
+    rope_pattern: str = "R"
+    """Repeated over the layers: R rotary positions, N none (NoPE, Kazemnejad et al. 2023; SmolLM3:
+    RRRN)."""
     biases: tuple[Literal["qkv", "out", "mlp"], ...] = ()
     """Which matrices have biases: `qkv` queries, keys and values; `out` the attention's output;
     `mlp` those of the MLP. In this order."""
@@ -173,6 +148,13 @@ class ModelConfig:
     """Use the embedding table as the output matrix too."""
     scale_embeddings: bool = False
     """Multiply the embedding by sqrt(d_model) (Gemma)."""
+    embed_multiplier: float = 1.0
+    """Factor on the embedding (Granite; µP, Yang et al. 2022)."""
+    residual_multiplier: float = 1.0
+    """Factor on what each sub-layer adds to the residual stream (Granite; MiniCPM, Hu et al.
+    2024)."""
+    logit_multiplier: float = 1.0
+    """Factor on the logits (Cohere; Granite and MiniCPM divide by its inverse)."""
     attn_scale: float | None = None
     """Factor on q·k. None: 1/sqrt(head_dim)."""
     attn_softcap: float | None = None
@@ -187,68 +169,7 @@ class ModelConfig:
     """Experts in place of the MLP. None: every layer is dense."""
 
     def __post_init__(self) -> None:
-        check_name("model.kind", self.kind)
-        require(self.kind != "encoder", "model.kind is 'encoder', which cannot be trained yet.")
-        positive("model", self, "num_layers", most=MOST_LAYERS)
-        positive("model", self, "vocab_size", "d_model", "num_heads", "num_kv_heads")
-        positive("model", self, "head_dim", "d_ff", "max_seq_len", "norm_eps", "rope_theta")
-        require(
-            self.num_heads % self.num_kv_heads == 0,
-            f"model.num_heads is {self.num_heads}, which model.num_kv_heads = {self.num_kv_heads} "
-            "does not divide: set num_kv_heads to a divisor of num_heads.",
-        )
-        require(
-            self.head_dim % 2 == 0 or self.positions != "rope",
-            f"model.head_dim is {self.head_dim}: rotary positions need an even number.",
-        )
-        require(
-            self.biases == tuple(name for name in ("qkv", "out", "mlp") if name in self.biases),
-            f"model.biases is {list(self.biases)}: write each once, in the order qkv, out, mlp.",
-        )
-        require(
-            set(self.window_pattern) <= {"L", "G"} and self.window_pattern != "",
-            f"model.window_pattern is {self.window_pattern!r}: use letters L (local) and G "
-            "(global), such as 'LLLLLG'.",
-        )
-        if self.attention_init == "induction":
-            require(
-                self.qkv_bias,
-                "model.attention_init is 'induction', which requires 'qkv' in model.biases: add "
-                "it, or set attention_init to 'normal'.",
-            )
-            wanted = {"positions": "rope", "qk_norm": True, "moe": None}
-            for name, value in wanted.items():
-                require(
-                    getattr(self, name) == value,
-                    f"model.attention_init is 'induction', which requires model.{name} = "
-                    f"{value!r}: set that, or set attention_init to 'normal'.",
-                )
-            require(
-                self.num_layers > 1,
-                "model.attention_init is 'induction', which requires two layers, but "
-                "model.num_layers is 1: add layers, or set attention_init to 'normal'.",
-            )
-        if self.sliding_window is not None:
-            positive("model", self, "sliding_window")
-        for name in ("attn_softcap", "logit_softcap", "attn_scale"):
-            value = getattr(self, name)
-            valid = value is None or 0 < value < math.inf
-            require(valid, f"model.{name} is {value}: give a finite number above 0.")
-        require(
-            not (self.norm_plus_one and self.norm == "layernorm"),
-            "model.norm_plus_one is True, which requires model.norm = 'rmsnorm': set one of them.",
-        )
-        if self.moe is not None:
-            require(
-                any(self.moe_layers),
-                f"model.moe.dense_layers is {self.moe.dense_layers} and model.moe.every is "
-                f"{self.moe.every}, so none of the {self.num_layers} layers has experts: lower "
-                "one of them.",
-            )
-            require(
-                not self.mlp_bias,
-                "model.biases has 'mlp', but experts have no biases: remove it.",
-            )
+        check_model(self)
 
     @property
     def qkv_bias(self) -> bool:
@@ -289,3 +210,27 @@ class ModelConfig:
             self.sliding_window if pattern[i % len(pattern)] == "L" else None
             for i in range(self.num_layers)
         )
+
+    @property
+    def rotary_dim(self) -> int:
+        """Numbers of each head that are rotated; their pairs are (i, i + rotary_dim/2)."""
+        return int(self.head_dim * self.rotary_fraction)
+
+    @property
+    def rotations(self) -> tuple[Literal["global", "local"] | None, ...]:
+        """Rotary table of each layer: `local` is that of `rope_local_theta`; None: no positions."""
+        pattern, local = self.rope_pattern, self.rope_local_theta is not None
+        return tuple(
+            None
+            if pattern[i % len(pattern)] == "N"
+            else "local"
+            if local and window is not None
+            else "global"
+            for i, window in enumerate(self.windows)
+        )
+
+    @property
+    def layer_period(self) -> int:
+        """After how many layers windows and rotations repeat."""
+        windows = len(self.window_pattern) if self.sliding_window else 1
+        return math.lcm(windows, len(self.rope_pattern))

@@ -167,11 +167,11 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
     """Name in transformers → name in the files, without buffers and tied duplicates."""
     names = {name: name for name in weights.shapes if not name.endswith(BUFFERS)}
-    if family.model_type == "gpt2" and not any(n.startswith("transformer.") for n in names):
-        prefixed = ((n if n == "lm_head.weight" else f"transformer.{n}", n) for n in names)
-        names = dict(prefixed)
+    prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
+    if prefix and not any(n.startswith(prefix) for n in names):
+        names = {n if n == unembed else f"{prefix}{n}": n for n in names}
     if config.tie_embeddings:
-        names.pop("lm_head.weight", None)
+        names.pop(unembed, None)
     return names
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from llm_jax.config import UserError
-from llm_jax.config.model import MOST_LAYERS
+from llm_jax.config.model_checks import MOST_LAYERS
 
 LARGEST = 2**31 - 1
 LAYERS = ("num_hidden_layers", "n_layer")

@@ -30,14 +30,17 @@ def parameters(model: ModelConfig) -> dict[str, int]:
 
     attention: L·(2·D·N·H + 2·D·K·H). mlp: 3·D·F (gated) or 2·D·F for each dense layer. experts: the
     same for each expert of each layer with experts. router: D·E, and E for the balancing bias.
-    unembedding: 0 if tied.
+    unembedding: 0 if tied. activation: two numbers of each xIELU.
     """
     require_counted(model)
     m, moe = model, model.moe
     sparse = sum(m.moe_layers)
     q_width, kv_width = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
     matrices = 3 if m.gated else 2
-    norm = m.d_model * (2 if m.norm == "layernorm" else 1)
+    vectors = 2 if m.norm == "layernorm" and m.norm_weights == "all" else 1
+    norm = 0 if m.norm_weights == "none" else m.d_model * vectors
+    before = 0 if not m.pre_norm else 1 if m.parallel_block == "one_norm" else 2
+    normed = 2 * m.head_dim if m.qk_norm_over == "head" else q_width + kv_width
     biases = 0
     if m.qkv_bias:
         biases += q_width + 2 * kv_width
@@ -47,16 +50,19 @@ def parameters(model: ModelConfig) -> dict[str, int]:
         biases += (matrices - 1) * m.d_ff + m.d_model
     return {
         "embedding": m.vocab_size * m.d_model,
-        "positions": m.max_seq_len * m.d_model if m.positions == "learned" else 0,
+        "positions": (m.max_seq_len + m.position_offset) * m.d_model
+        if m.positions == "learned"
+        else 0,
         "attention": m.num_layers * 2 * m.d_model * (q_width + kv_width),
         "mlp": (m.num_layers - sparse) * matrices * m.d_model * m.d_ff,
         "experts": sparse * matrices * m.d_model * moe.experts * moe.d_ff if moe else 0,
         "shared_experts": sparse * matrices * m.d_model * moe.shared_d_ff if moe else 0,
         "router": sparse * moe.experts * (m.d_model + (moe.balance_rate > 0)) if moe else 0,
         "biases": m.num_layers * biases,
-        "norms": m.num_layers * 2 * norm + norm,
+        "norms": (m.num_layers * before + 1 + m.embed_norm) * norm,
         "post_norms": m.num_layers * 2 * norm if m.post_norm else 0,
-        "qk_norm": m.num_layers * 2 * m.head_dim if m.qk_norm else 0,
+        "qk_norm": m.num_layers * normed if m.qk_norm and m.norm_weights != "none" else 0,
+        "activation": (m.num_layers - sparse) * 2 if m.activation == "xielu" else 0,
         "unembedding": 0 if m.tie_embeddings else m.d_model * m.vocab_size,
     }
 

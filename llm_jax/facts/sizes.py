@@ -23,7 +23,8 @@ def state_bytes(model: ModelConfig, optim: OptimConfig) -> dict[str, int]:
     """
     part = parameters(model)
     total = sum(part.values())
-    fixed = sum(part[name] for name in ("router", "biases", "norms", "post_norms", "qk_norm"))
+    kept = ("router", "biases", "norms", "post_norms", "qk_norm", "activation")
+    fixed = sum(part[name] for name in kept)
     first = DTYPE_BYTES[optim.moment_dtype]
     second = DTYPE_BYTES[optim.second_moment_dtype]
     moe = model.moe

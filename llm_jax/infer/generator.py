@@ -218,7 +218,8 @@ def _prefill(
     """Runs the prompts and chooses the first new token of each row."""
     B, P = prompt_BP.shape
     caches = empty_cache(decoder.model, B, P + max_tokens, jnp.dtype(decoder.compute.dtype))
-    positions_BP = jnp.broadcast_to(jnp.arange(P), (B, P))
+    # The padding of a row does not make it longer: some rotary scalings depend on the length.
+    positions_BP = jnp.minimum(jnp.arange(P), length_B[:, None] - 1)
     attend = prefill_attend(decoder.model, decoder.compute, B, P)
     logits_BV, caches = decoder.next_logits(
         params, prompt_BP, positions_BP, attend, caches, length_B - 1

@@ -52,8 +52,10 @@ def decode_attend(config: ModelConfig, position_B: jax.Array) -> Attend:
     ) -> tuple[jax.Array, Cache]:
         k_BSKH = cache["k"].at[rows, position_B].set(k_B1KH[:, 0])
         v_BSKH = cache["v"].at[rows, position_B].set(v_B1KH[:, 0])
-        mask_BS = mask.sees(position_B[:, None] - jnp.arange(k_BSKH.shape[1]))
-        out_B1NH = reference_attention(q_B1NH, k_BSKH, v_BSKH, mask_BS[:, None], scores(config))
+        distance_B1S = (position_B[:, None] - jnp.arange(k_BSKH.shape[1]))[:, None]
+        how, seen_B1S = scores(config), mask.sees(distance_B1S)
+        far = None if how.slopes is None else distance_B1S
+        out_B1NH = reference_attention(q_B1NH, k_BSKH, v_BSKH, seen_B1S, how, far)
         return out_B1NH, {"k": k_BSKH, "v": v_BSKH}
 
     return attend

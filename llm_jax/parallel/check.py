@@ -71,7 +71,11 @@ def _check_stages(config: RunConfig, stages: int) -> None:
         f"parallel.rounds = {rounds} do not divide: make it a multiple of {groups}.",
     )
     size = model.num_layers // groups
-    for name, kinds in (("window_pattern", model.windows), ("moe", model.moe_layers)):
+    for name, kinds in (
+        ("window_pattern", model.windows),
+        ("rope_pattern", model.rotations),
+        ("moe", model.moe_layers),
+    ):
         require(
             kinds == kinds[:size] * groups,
             f"model.{name} makes the {groups} groups of {size} layers differ, but all stages of a "

@@ -114,9 +114,8 @@ def _rounds(model: ModelConfig, stages: int) -> int:
 def _alike(model: ModelConfig, groups: int) -> bool:
     """Whether the layers are `groups` times the same."""
     size, rest = divmod(model.num_layers, groups)
-    return not rest and all(
-        kinds == kinds[:size] * groups for kinds in (model.windows, model.moe_layers)
-    )
+    kinds = tuple(zip(model.windows, model.rotations, model.moe_layers, strict=True))
+    return not rest and kinds == kinds[:size] * groups
 
 
 def execute(

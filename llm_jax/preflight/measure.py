@@ -180,12 +180,11 @@ def expected_seconds(config: RunConfig) -> float:
     """Expected compile time on two idle cores, from the measurements in docs/scale.md.
 
     The time is proportional to the number of layers in the program, because the compiler searches
-    the tiles of each. A scan has one layer, or one period of the window pattern. Dense layers
+    the tiles of each. A scan has one layer, or one period of the patterns. Dense layers
     before the layers with experts are a second scan. A layer with experts takes a third longer.
     """
     model, moe = config.model, config.model.moe
-    period = len(model.window_pattern) if model.sliding_window else 1
-    bodies = period if config.compute.scan_layers else model.num_layers
+    bodies = model.layer_period if config.compute.scan_layers else model.num_layers
     layer = 90 if model.d_model >= 2048 else 25 if model.d_model >= 1024 else 5
     if moe is None:
         return 15 + bodies * layer

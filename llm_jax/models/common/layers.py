@@ -20,13 +20,11 @@ from jax.ad_checkpoint import checkpoint_name
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.config import ModelConfig
 from llm_jax.models.common.parameter import Role, Spec
-from llm_jax.models.common.rope import apply_rope
+from llm_jax.models.common.rope import Rotation, apply_rope
 from llm_jax.parallel.mesh import Logical, axes_of, constrain
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 """product(x, w) -> y: x (…, D) times w (D, F), (…, F) in the dtype of x."""
-Rope = tuple[jax.Array, jax.Array]
-"""sin and cos of the rotary positions, (B, T, H/2) float32 each."""
 
 
 @jax.tree_util.register_dataclass
@@ -35,8 +33,8 @@ class Shared:
     """What all blocks of a forward pass share. A pipeline splits its arrays along the batch."""
 
     attend: Attend
-    rope: Rope | None = None
-    """None without rotary positions."""
+    rope: dict[str, Rotation] | None = None
+    """By the names in `ModelConfig.rotations`; None without rotary positions."""
     matmul: Product = field(default_factory=lambda: dense, metadata={"static": True})
     """The product of activations and weights (`dense`)."""
 
@@ -110,25 +108,37 @@ def project(x: jax.Array, unembed_DV: jax.Array, softcap: float | None) -> jax.A
 
 
 class Norm(nnx.Module):
-    """RMSNorm (Zhang & Sennrich 2019) or LayerNorm, computed in float32."""
+    """RMSNorm (Zhang & Sennrich 2019) or LayerNorm over the last axes, computed in float32."""
 
-    def __init__(self, config: ModelConfig, size: int, kind: str | None = None):
+    def __init__(
+        self,
+        config: ModelConfig,
+        size: int | tuple[int, ...],
+        kind: str | None = None,
+        logical: Logical = ("norm",),
+    ):
+        """`size` and `logical`: sizes and names of the axes over which the mean is taken."""
+        shape = (size,) if isinstance(size, int) else size
         self.kind = kind or config.norm
-        self.eps = config.norm_eps
-        self.plus_one = config.norm_plus_one
-        start = jnp.zeros if self.plus_one else jnp.ones
-        self.scale = nnx.Param(start((size,), jnp.float32), spec=Spec(("norm",), "vector"))
-        if self.kind == "layernorm":
-            self.bias = zeros((size,), ("norm",))
+        self.eps, self.plus_one = config.norm_eps, config.norm_plus_one
+        self.axes = tuple(range(-len(shape), 0))
+        self.has_scale = config.norm_weights != "none"
+        self.has_bias = self.kind == "layernorm" and config.norm_weights == "all"
+        if self.has_scale:
+            start = jnp.zeros if self.plus_one else jnp.ones
+            self.scale = nnx.Param(start(shape, jnp.float32), spec=Spec(logical, "vector"))
+        if self.has_bias:
+            self.bias = zeros(shape, logical)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises the last axis; same shape and dtype as `x`."""
+        """Same shape and dtype as `x`."""
         y = x.astype(jnp.float32)
         if self.kind == "layernorm":
-            y -= jnp.mean(y, axis=-1, keepdims=True)
-        y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
-        y *= 1 + self.scale[...] if self.plus_one else self.scale[...]
-        if self.kind == "layernorm":
+            y -= jnp.mean(y, axis=self.axes, keepdims=True)
+        y *= jax.lax.rsqrt(jnp.mean(y * y, axis=self.axes, keepdims=True) + self.eps)
+        if self.has_scale:
+            y *= 1 + self.scale[...] if self.plus_one else self.scale[...]
+        if self.has_bias:
             y += self.bias[...]
         return y.astype(x.dtype)
 
@@ -152,8 +162,10 @@ class Attention(nnx.Module):
         if config.out_bias:
             self.o_bias = zeros((D,), ("norm",))
         if config.qk_norm:
-            self.q_norm = Norm(config, H, "rmsnorm")
-            self.k_norm = Norm(config, H, "rmsnorm")
+            whole = config.qk_norm_over == "width"
+            for name, heads, axis in (("q_norm", N, "heads"), ("k_norm", K, "kv_heads")):
+                over = ((heads, H), "rmsnorm", (axis, "head_dim")) if whole else (H, "rmsnorm")
+                setattr(self, name, Norm(config, *over))
 
     def __call__(
         self, x_BTD: jax.Array, shared: Shared, mask: Mask, cache: Cache
@@ -167,10 +179,17 @@ class Attention(nnx.Module):
             q_BTNH += self.q_bias[...].astype(dtype)
             k_BTKH += self.k_bias[...].astype(dtype)
             v_BTKH += self.v_bias[...].astype(dtype)
-        if config.qk_norm:
+        if config.qkv_clip is not None:
+            q_BTNH, k_BTKH, v_BTKH = (
+                jnp.clip(x, -config.qkv_clip, config.qkv_clip) for x in (q_BTNH, k_BTKH, v_BTKH)
+            )
+        if config.qk_norm and not config.qk_norm_after_rope:
             q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
-        if shared.rope is not None:
-            q_BTNH, k_BTKH = apply_rope(q_BTNH, shared.rope), apply_rope(k_BTKH, shared.rope)
+        if shared.rope is not None and mask.rotation is not None:
+            keys, queries = shared.rope[mask.rotation]
+            q_BTNH, k_BTKH = apply_rope(q_BTNH, queries or keys), apply_rope(k_BTKH, keys)
+        if config.qk_norm and config.qk_norm_after_rope:
+            q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
         q_BTNH = constrain(q_BTNH, "batch", "length", "heads", "head_dim")
         k_BTKH = constrain(k_BTKH, "batch", "length", "kv_heads", "head_dim")
         v_BTKH = constrain(v_BTKH, "batch", "length", "kv_heads", "head_dim")
@@ -192,12 +211,34 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "geglu": functools.partial(jax.nn.gelu, approximate=True),
     "gelu": functools.partial(jax.nn.gelu, approximate=True),
     "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
 }
 """`model.activation` → the function of the gate, or of the only projection without a gate."""
 
 
+class Xielu(nnx.Module):
+    """xIELU (Huang & Schlag 2024, eq. 9): for x > 0 α₊x² + βx, else α₋(e^x - 1 - x) + βx."""
+
+    BETA, LARGEST, START = 0.5, -1e-6, 0.8
+    """Slope at 0; the largest x whose e^x - 1 is computed; α₊ and α₋ at the start."""
+
+    def __init__(self) -> None:
+        for name, start in (("alpha_p", self.START), ("alpha_n", self.START - self.BETA)):
+            value = jnp.full((1,), math.log(math.expm1(start)), jnp.float32)
+            setattr(self, name, nnx.Param(value, spec=Spec(("norm",), "vector")))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Same shape and dtype as `x`; computed in float32."""
+        y = x.astype(jnp.float32)
+        positive = jax.nn.softplus(self.alpha_p[...]) * y * y
+        negative = jnp.expm1(jnp.minimum(y, self.LARGEST)) - y
+        negative *= self.BETA + jax.nn.softplus(self.alpha_n[...])
+        return (jnp.where(y > 0, positive, negative) + self.BETA * y).astype(x.dtype)
+
+
 class Mlp(nnx.Module):
-    """SwiGLU or GeGLU (Shazeer 2020), or the two-matrix MLP of GPT-2 and BERT."""
+    """A gated MLP (Shazeer 2020), or the two-matrix MLP of GPT-2 and BERT."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, d_ff: int | None = None):
         D, F = config.d_model, d_ff or config.d_ff
@@ -213,12 +254,14 @@ class Mlp(nnx.Module):
             self.down_bias = zeros((D,), ("norm",))
             if config.gated:
                 self.gate_bias = zeros((F,), ("mlp",))
+        if config.activation == "xielu":
+            self.xielu = Xielu()
 
     def __call__(self, x_BTD: jax.Array, matmul: Product = dense) -> jax.Array:
         """Output, (B, T, D) in the dtype of `x_BTD`."""
         config, dtype = self.config, x_BTD.dtype
         h_BTF = self._project(x_BTD, "up", matmul)
-        activate = ACTIVATIONS[config.activation]
+        activate = ACTIVATIONS.get(config.activation) or self.xielu
         if config.gated:
             h_BTF = activate(self._project(x_BTD, "gate", matmul)) * h_BTF
         else:

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from llm_jax.attention.choose import Choice, attend_by, attention_choice, split_choice
-from llm_jax.attention.mask import Attend, Scores
+from llm_jax.attention.mask import Attend, Scores, alibi_slopes
 from llm_jax.config import ModelConfig, RunConfig
 from llm_jax.models.protocol import Context
 from llm_jax.parallel.mesh import axis_shards
@@ -18,7 +18,8 @@ from llm_jax.parallel.platform import platform
 def scores(config: ModelConfig) -> Scores:
     """How attention computes its scores."""
     scale = config.attn_scale or 1 / math.sqrt(config.head_dim)
-    return Scores(config.head_dim, scale, config.attn_softcap)
+    slopes = alibi_slopes(config.num_heads) if config.positions == "alibi" else None
+    return Scores(config.head_dim, scale, config.attn_softcap, slopes)
 
 
 def packed_attend(config: ModelConfig, context: Context, segments_BT: jax.Array) -> Attend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from llm_jax.attention.mask import Cache, Mask
@@ -13,13 +14,18 @@ from llm_jax.parallel.mesh import constrain
 
 
 class Block(nnx.Module):
-    """Pre-norm residual block; `post_norm` also normalises what each sub-layer adds (Gemma 2)."""
+    """Residual block. `pre_norm` normalises what a sub-layer reads, `post_norm` what it adds.
+
+    With `parallel_block`, attention and MLP read the same (Wang & Komatsuzaki 2021).
+    """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, experts: bool = False):
-        self.post_norm, self.experts = config.post_norm, experts
-        self.attn_norm = Norm(config, config.d_model)
+        self.config, self.experts = config, experts
+        if config.pre_norm:
+            self.attn_norm = Norm(config, config.d_model)
         self.attn = Attention(config, rngs)
-        self.mlp_norm = Norm(config, config.d_model)
+        if config.pre_norm and config.parallel_block != "one_norm":
+            self.mlp_norm = Norm(config, config.d_model)
         if experts:
             self.moe = Moe(config, rngs)
         else:
@@ -42,17 +48,28 @@ class Block(nnx.Module):
           The residual stream after the block, the updated cache, and the `Routing` (None without
           experts).
         """
-        h_BTD, cache = self.attn(gathered(self.attn_norm(x_BTD)), shared, mask, cache)
-        h_BTD = scattered(h_BTD)
-        x_BTD = x_BTD + (self.attn_post_norm(h_BTD) if self.post_norm else h_BTD)
-        h_BTD, routing = gathered(self.mlp_norm(x_BTD)), None
+        config, into_BTD = self.config, x_BTD
+        h_BTD = gathered(self.attn_norm(x_BTD) if config.pre_norm else x_BTD)
+        out_BTD, cache = self.attn(h_BTD, shared, mask, cache)
+        x_BTD = self._added(x_BTD, out_BTD, "attn_post_norm")
+        if config.parallel_block != "one_norm":
+            read_BTD = x_BTD if config.parallel_block == "none" else into_BTD
+            h_BTD = gathered(self.mlp_norm(read_BTD) if config.pre_norm else read_BTD)
+        routing = None
         if self.experts:
-            h_BTD, routing = self.moe(h_BTD, shared.matmul)
+            out_BTD, routing = self.moe(h_BTD, shared.matmul)
         else:
-            h_BTD = self.mlp(h_BTD, shared.matmul)
-        h_BTD = scattered(h_BTD)
-        x_BTD = x_BTD + (self.mlp_post_norm(h_BTD) if self.post_norm else h_BTD)
-        return x_BTD, cache, routing
+            out_BTD = self.mlp(h_BTD, shared.matmul)
+        return self._added(x_BTD, out_BTD, "mlp_post_norm"), cache, routing
+
+    def _added(self, x_BTD: jax.Array, out_BTD: jax.Array, norm: str) -> jax.Array:
+        """The residual stream with the output of a sub-layer."""
+        config, h_BTD = self.config, scattered(out_BTD)
+        if config.post_norm:
+            h_BTD = getattr(self, norm)(h_BTD)
+        if config.residual_multiplier != 1:
+            h_BTD *= jnp.asarray(config.residual_multiplier, h_BTD.dtype)
+        return x_BTD + h_BTD
 
 
 def gathered(x_BTD: jax.Array) -> jax.Array:

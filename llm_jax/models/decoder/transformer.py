@@ -1,9 +1,9 @@
 """The decoder-only Transformer over a plain nested dict of arrays.
 
-    embed/tokens (V, D)   [embed/positions (P, D)]
+    embed/tokens (V, D)   [embed/positions (P, D)]   [embed_norm/…]
     blocks/…              every leaf of `block.Block`, stacked: leading axis L
     [dense_blocks/…       the layers without experts, if other layers have experts]
-    final_norm/scale (D,) [final_norm/bias]
+    [final_norm/scale (D,)] [final_norm/bias]
     [unembed (D, V)]      absent if embeddings are tied
 
 NNX is used only to declare modules and to merge them with their arrays. `jit`, `grad`, `scan` and
@@ -25,7 +25,7 @@ from llm_jax.config import ComputeConfig, ModelConfig
 from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.common.quantize import matmul_of
-from llm_jax.models.common.rope import rope_table
+from llm_jax.models.common.rope import rotations
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
@@ -52,9 +52,12 @@ class Ends(nnx.Module):
         V, D, std = config.vocab_size, config.d_model, init_std(config)
         embed = {"tokens": normal(rngs, (V, D), ("vocab", "embed"), std, "table")}
         if config.positions == "learned":
-            shape, axes = (config.max_seq_len, D), ("position", "embed")
+            rows = config.max_seq_len + config.position_offset
+            shape, axes = (rows, D), ("position", "embed")
             embed["positions"] = normal(rngs, shape, axes, std, "positions")
         self.embed = nnx.Dict(embed)
+        if config.embed_norm:
+            self.embed_norm = Norm(config, D)
         self.final_norm = Norm(config, D)
         if not config.tie_embeddings:
             self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std, "table")
@@ -136,13 +139,22 @@ class Decoder:
         # the constraint of the stream alone, it would gather the whole table.
         x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
         if config.positions == "learned":
-            x_BTD += params["embed"]["positions"].astype(dtype)[positions_BT]
-        if config.scale_embeddings:
-            x_BTD *= jnp.asarray(math.sqrt(config.d_model), dtype)
-        x_BTD = constrain(x_BTD, "batch", "stream_length", "act_embed")
-        rope = rope_table(config, positions_BT) if config.positions == "rope" else None
-        shared = Shared(attend, rope, matmul_of(compute.quantize))
+            table = params["embed"]["positions"].astype(dtype)
+            x_BTD += table[positions_BT + config.position_offset]
+        times = math.sqrt(config.d_model) if config.scale_embeddings else 1.0
+        times *= config.embed_multiplier
+        if times != 1:
+            x_BTD *= jnp.asarray(times, dtype)
         order = self.layout(config)
+        ends = nnx.merge(
+            declare(Ends, config)[0],
+            {name: leaf for name, leaf in params.items() if name not in order.stacks},
+        )
+        if config.embed_norm:
+            x_BTD = ends.embed_norm(x_BTD)
+        x_BTD = constrain(x_BTD, "batch", "stream_length", "act_embed")
+        rope = rotations(config, positions_BT) if config.positions == "rope" else None
+        shared = Shared(attend, rope, matmul_of(compute.quantize))
         stacks = {name: params[name] for name in order.stacks}
         if schedule is None:
             x_BTD, caches, routing = run_layers(
@@ -150,13 +162,10 @@ class Decoder:
             )
         else:
             x_BTD, routing = run_stages(stacks, x_BTD, shared, order, config, compute, schedule)
-        ends = {name: leaf for name, leaf in params.items() if name not in stacks}
-        final_norm = nnx.merge(declare(Ends, config)[0], ends).final_norm
-        return (
-            constrain(final_norm(x_BTD), "ends_batch", "stream_length", "act_embed"),
-            caches,
-            routing,
-        )
+        x_BTD = ends.final_norm(x_BTD)
+        if config.logit_multiplier != 1:  # here, so that every loss has it
+            x_BTD *= jnp.asarray(config.logit_multiplier, dtype)
+        return constrain(x_BTD, "ends_batch", "stream_length", "act_embed"), caches, routing
 
     def unembedding(self, params: Params, config: ModelConfig) -> jax.Array:
         """The matrix from hidden states to logits, (D, V) in its stored dtype, gathered."""
@@ -177,10 +186,10 @@ def _layout(config: ModelConfig, block: MakeModule, expert_block: MakeModule) ->
     """The blocks in order: which have experts, and which attend to a window only."""
     some = any(config.moe_layers)
     layers = []
-    for experts, window in zip(config.moe_layers, config.windows, strict=True):
+    for experts, *kinds in zip(config.moe_layers, config.windows, config.rotations, strict=True):
         stack = "blocks" if experts == some else "dense_blocks"
-        layers.append(Layer(stack, expert_block if experts else block, Mask(True, window)))
-    window_period = len(config.window_pattern) if config.sliding_window else 1
+        layers.append(Layer(stack, expert_block if experts else block, Mask(True, *kinds)))
+    period = config.layer_period
     dense, every = (config.moe.dense_layers, config.moe.every) if config.moe else (0, 1)
-    periods = (0, dense, window_period), (dense, len(layers), math.lcm(window_period, every))
+    periods = (0, dense, period), (dense, len(layers), math.lcm(period, every))
     return Layout(tuple(layers), periods)
