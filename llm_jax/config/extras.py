@@ -10,6 +10,7 @@ EXTRAS = {
     "transformers": "hf",
     "torch": "hf",
     "gguf": "gguf",
+    "accelerate": "gguf",
     "libtpu": "tpu",
     "qwix": "quantize",
     "google.cloud.storage": "launch-gcp",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llm_jax.config import Llama3Rope, ModelConfig, UserError, YarnRope
+from llm_jax.config import LinearRope, Llama3Rope, ModelConfig, UserError, YarnRope
 
 Metadata = dict[str, Any]
 """Key of the file → its value: a whole number is stored as uint32, a number as float32."""
@@ -30,12 +30,27 @@ class Architecture:
 
 
 def _llama(config: ModelConfig) -> str | None:
-    return _wants(config, activation="swiglu")
+    return _scaling(config, llama3=True) or _wants(config, activation="swiglu")
+
+
+def _scaling(config: ModelConfig, llama3: bool = False) -> str | None:
+    """What is lacking of the scaling of rotary positions."""
+    scaling = config.rope_scaling
+    if isinstance(scaling, YarnRope):
+        plain = YarnRope(factor=scaling.factor)
+        usual = scaling.truncate and not scaling.query_beta
+        if not usual or scaling.temperature != plain.temperature:
+            return "model.rope_scaling has another attention_factor, truncate or query_beta"
+        return None
+    known = (LinearRope, Llama3Rope) if llama3 else (LinearRope,)
+    if scaling is None or isinstance(scaling, known):
+        return None
+    return f"model.rope_scaling is {scaling.kind}"
 
 
 def _qwen(config: ModelConfig) -> str | None:
-    if isinstance(config.rope_scaling, Llama3Rope):
-        return "model.rope_scaling is that of Llama 3"
+    if lacking := _scaling(config):
+        return lacking
     if config.moe is not None and (config.moe.dense_layers or config.moe.every != 1):
         return "not all layers have experts"
     if config.moe is not None and not config.moe.renormalise and config.moe.top_k > 1:
@@ -144,6 +159,8 @@ def context_length(config: ModelConfig, arch: Architecture) -> int:
 
 def _rope(config: ModelConfig) -> Metadata:
     scaling = config.rope_scaling
+    if isinstance(scaling, LinearRope):
+        return {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
     if not isinstance(scaling, YarnRope):
         return {}  # Llama 3's is a tensor
     return {

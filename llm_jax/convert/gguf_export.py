@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config.extras import require_packages
 from llm_jax.convert import parity
 from llm_jax.convert.families import Family
 from llm_jax.convert.gguf_arch import Metadata, architecture_of, context_length
@@ -147,6 +148,7 @@ def _why_not_compared(
     if not check:
         return "--no-check"
     parity.require_transformers("pass --no-check to export without the comparison")
+    require_packages("Comparing logits", "accelerate", way_out="or give --no-check")
     if lost := _not_read(model, family):
         return f"transformers does not read {lost} from a GGUF file"
     return parity.why_too_large(parity.size_of(params))
@@ -164,6 +166,8 @@ def _not_read(model: ModelConfig, family: Family) -> str | None:
         return "windows"
     if model.biases and kind in ("llama", "mistral", "qwen3"):
         return f"the biases of {kind}"
+    if model.d_model % model.num_heads:
+        return "a width that the number of heads does not divide"
     if (kind == "qwen3" and model.head_dim != 128) or (kind == "qwen2" and not usual):
         return "the size of heads"
     return None
