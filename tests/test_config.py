@@ -23,6 +23,7 @@ from llm_jax.config import (
     DataConfig,
     EvalConfig,
     Llama3Rope,
+    LongRope,
     ModelConfig,
     OptimConfig,
     ParallelConfig,
@@ -194,7 +195,21 @@ MODEL_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"attn_softcap": 0.0}, "model.attn_softcap is 0.0: give a finite number above 0."),
     ({"logit_softcap": -1.0}, "model.logit_softcap is -1.0: give a finite number above 0."),
     ({"attn_scale": 0.0}, "model.attn_scale is 0.0: give a finite number above 0."),
-    ({"norm_plus_one": True, "norm": "layernorm"}, "model.norm_plus_one is True, which requires"),
+    ({"norm_plus_one": True, "norm_weights": "none"}, "model.norm_plus_one is True, but norms"),
+    ({"pre_norm": False}, "model.pre_norm is False, which requires model.post_norm = True"),
+    ({"parallel_block": "one_norm", "post_norm": True}, "model.parallel_block is 'one_norm'"),
+    ({"rope_pattern": "RX"}, "model.rope_pattern is 'RX': use letters R (rotary) and N (none)"),
+    ({"rotary_fraction": 0.0}, "model.rotary_fraction is 0.0: it must be above 0, and at most 1."),
+    ({"rotary_fraction": 0.4}, "model.rotary_fraction is 0.4, which rotates 3 of model.head_dim"),
+    ({"positions": "alibi", "rope_pattern": "RN"}, "model.rope_pattern is 'RN', which requires"),
+    ({"position_offset": 2}, "model.position_offset is 2, which requires model.positions"),
+    ({"qk_norm_over": "width"}, "model.qk_norm_over is 'width', which requires model.qk_norm"),
+    ({"qkv_clip": 0.0}, "model.qkv_clip is 0.0: give a finite number above 0."),
+    ({"logit_multiplier": 0.0}, "model.logit_multiplier is 0.0: it must be above 0."),
+    (
+        {"rope_scaling": LongRope(long_factors=(1.0,))},
+        "model.rope_scaling.long_factors has 1 numbers: give one for each of 4 rotated pairs.",
+    ),
 ]  # fmt: skip
 
 

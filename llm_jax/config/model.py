@@ -138,9 +138,9 @@ class ModelConfig:
     rope_pattern: str = "R"
     """Repeated over the layers: R rotary positions, N none (NoPE, Kazemnejad et al. 2023; SmolLM3:
     RRRN)."""
-    biases: tuple[Literal["qkv", "out", "mlp"], ...] = ()
+    biases: tuple[Literal["qkv", "out", "mlp", "unembed"], ...] = ()
     """Which matrices have biases: `qkv` queries, keys and values; `out` the attention's output;
-    `mlp` those of the MLP. In this order."""
+    `mlp` those of the MLP; `unembed` the output matrix (GPT-J). In this order."""
     attention_init: Literal["normal", "induction"] = "normal"
     """`induction` starts the model with an induction head, so that a small model learns to copy
     early (`models/decoder/induction.py`). It requires RoPE, biases `qkv` and `qk_norm`."""

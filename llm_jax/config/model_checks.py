@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MOST_LAYERS = 10_000
 """Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
 `moe_layers` and `windows`, tuples with one entry per layer."""
-BIASES = ("qkv", "out", "mlp")
+BIASES = ("qkv", "out", "mlp", "unembed")
 
 
 def check_model(model: ModelConfig) -> None:
@@ -90,6 +90,11 @@ def _check_positions(model: ModelConfig) -> None:
     )
     scaling = model.rope_scaling
     if isinstance(scaling, LongRope):
+        require(
+            not model.qk_norm_after_rope,
+            "model.rope_scaling.kind is 'longrope', which requires model.qk_norm_after_rope = "
+            "False: set that, or take another scaling.",
+        )
         for name in ("short_factors", "long_factors"):
             count, pairs = len(getattr(scaling, name)), model.rotary_dim // 2
             require(
@@ -142,9 +147,11 @@ def _check_induction(model: ModelConfig) -> None:
         "positions": "rope",
         "qk_norm": True,
         "moe": None,
+        "pre_norm": True,
         "norm_weights": "all",
         "qk_norm_over": "head",
         "rotary_fraction": 1.0,
+        "rope_pattern": "R",
     }
     for name, value in wanted.items():
         require(

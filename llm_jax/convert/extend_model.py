@@ -46,7 +46,7 @@ def with_rows(model: ModelConfig, params: Params, extended: Extended) -> tuple[M
     """The architecture and parameters for the extended vocabulary.
 
     The row of a new piece is the mean of the rows of the pieces that it replaces (Yao et al. 2021,
-    AdaLM; so did Swallow, Fujii et al. 2024), in the embedding and the unembedding.
+    AdaLM; so did Swallow, Fujii et al. 2024), in the embedding, the unembedding and its bias.
 
     Args:
       params: float32 tree of the model's `init`.
@@ -59,7 +59,7 @@ def with_rows(model: ModelConfig, params: Params, extended: Extended) -> tuple[M
         raise UserError("The model has fewer rows than its tokenizer has pieces.")
 
     def grown(leaf: Any, spec: Spec) -> Any:
-        if spec.role != "table":
+        if "vocab" not in spec.axes:
             return leaf
         rows = np.moveaxis(np.asarray(leaf), spec.axes.index("vocab"), 0)
         made = np.zeros((size, *rows.shape[1:]), rows.dtype)

@@ -63,7 +63,7 @@ def export_gguf(
     model, params, notes = cut_vocabulary(config.model, params, tokenizer, run)
     model, params, family = as_hugging_face_has_it(model, params, as_class)
     arch = architecture_of(model, family.model_type)
-    named = tensors(model, family.model_type)
+    named = [one for one in tensors(model, family.model_type) if isinstance(one, Tensor)]
     written = parts(model, arch, named, params)
     described = {f"{arch.name}.{key}": value for key, value in arch_metadata(model, arch).items()}
     described |= {
@@ -168,6 +168,8 @@ def _not_read(model: ModelConfig, family: Family) -> str | None:
         return f"the biases of {kind}"
     if model.d_model % model.num_heads:
         return "a width that the number of heads does not divide"
+    if kind == "gpt2" and (model.max_seq_len != 1024 or model.d_ff != 4 * model.d_model):
+        return "the sizes of GPT-2"
     if (kind == "qwen3" and model.head_dim != 128) or (kind == "qwen2" and not usual):
         return "the size of heads"
     return None

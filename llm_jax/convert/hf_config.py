@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.config import ConfigError, ModelConfig, UserError
-from llm_jax.convert.families import family_named, family_of
-from llm_jax.convert.families.family import Family
+from llm_jax.convert.families import Family, family_named, family_of
 from llm_jax.convert.hf_keys import FIXED, HARMLESS
-from llm_jax.convert.hf_types import check_types
+from llm_jax.convert.hf_types import check_family_types, check_types
 
 if TYPE_CHECKING:
     from llm_jax.data.tokenizers import Tokenizer
@@ -46,6 +45,7 @@ def from_hf(raw: dict[str, Any], *, compared: bool = False) -> ModelConfig:
     """
     check_types(raw)
     family = family_named(raw.get("model_type"))
+    check_family_types(raw, family)
     unknown = unknown_keys(raw)
     if unknown and not compared:
         key = unknown[0]

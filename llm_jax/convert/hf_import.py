@@ -32,7 +32,7 @@ from llm_jax.convert.own_tokenizer import require_belongs
 from llm_jax.convert.rows import layered
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensor_file import TensorFile
-from llm_jax.convert.tensors import Tensor, empty, tensors
+from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
@@ -45,7 +45,10 @@ from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
 Params = dict[str, Any]
 # Buffers in old checkpoints. They are not parameters.
-BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+BUFFERS = (
+    ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+    ".attention.masked_bias",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Model:
 
     Attributes:
       config: the architecture, as `model_of` takes it.
-      tensors: all tensors of the architecture; each is in `weights`, with its shape.
+      tensors: all that have parameters; each is in `weights`, with its shape.
       stored: name of each tensor → its name in `weights`.
     """
 
@@ -129,7 +132,8 @@ def matched(
       stored: name in transformers → name in `weights`, of all tensors that must be used.
 
     Raises:
-      UserError: a tensor is missing, not used, or has another shape.
+      UserError: a tensor is missing, not used, or has another shape, or is a constant of another
+        value.
     """
     needed, left = tensors(config, model_type), dict(stored)
     for tensor in needed:
@@ -144,13 +148,16 @@ def matched(
                 f"Tensor {name!r} of {folder} has shape {list(shape)}, but its config.json says "
                 f"{list(tensor.shape)}."
             )
+        if isinstance(tensor, Constant):
+            tensor.write(weights.read(name), {})
     if left:
         names = ", ".join(sorted(left.values())[:3])
         raise UserError(
             f"{folder} has {counted(len(left), 'tensor')} that its config.json does not use: "
             f"{names}."
         )
-    return Model(folder, config, weights, needed, stored)
+    learned = [one for one in needed if isinstance(one, Tensor)]
+    return Model(folder, config, weights, learned, stored)
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
@@ -166,10 +173,12 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 
 def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
     """Name in transformers → name in the files, without buffers and tied duplicates."""
-    names = {name: name for name in weights.shapes if not name.endswith(BUFFERS)}
+    older = family.naming.older
+    names = {older.get(n, n): n for n in weights.shapes if not n.endswith(BUFFERS)}
     prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
     if prefix and not any(n.startswith(prefix) for n in names):
-        names = {n if n == unembed else f"{prefix}{n}": n for n in names}
+        head = (unembed, family.naming.names.get("unembed_bias"))
+        names = {n if n in head else f"{prefix}{n}": n for n in names}
     if config.tie_embeddings:
         names.pop(unembed, None)
     return names

@@ -16,6 +16,9 @@ HARMLESS = {
     "is_llama_config", "unsloth_version", "unsloth_fixed",
     "neftune_noise_alpha", "transformers.js_config", "_attn_implementation",
     "_attn_implementation_autoset", "_flash_attn_2_enabled",
+    "residual_dropout", "embedding_dropout", "hidden_dropout", "emb_pdrop", "eod_token_id",
+    "is_decoder", "dropout", "layerdrop", "init_device", "learned_pos_emb", "norm_type",
+    "_sliding_window_pattern", "classifier_dropout", "use_flash_attention", "init_std",
     # Defaults of generation, which configs of older versions of transformers hold.
     "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p",
     "num_beams", "num_beam_groups", "num_return_sequences", "length_penalty",

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from llm_jax.config import UserError
+from llm_jax.config import ModelConfig, UserError
 from llm_jax.config.model_checks import MOST_LAYERS
 
+if TYPE_CHECKING:
+    from llm_jax.convert.families import Family
+
 LARGEST = 2**31 - 1
-LAYERS = ("num_hidden_layers", "n_layer")
+ROPE = ("rope_parameters", "rope_scaling")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers")
 WHOLE = (
     "vocab_size", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
     "intermediate_size", "max_position_embeddings", "sliding_window", "num_local_experts",
     "num_experts", "num_experts_per_tok", "moe_intermediate_size", "decoder_sparse_step", "n_embd",
-    "n_head", "n_inner", "n_positions", "max_window_layers", "original_max_position_embeddings",
-    *LAYERS,
+    "sliding_window_pattern", "n_head", "n_inner", "n_positions", "max_window_layers",
+    "original_max_position_embeddings", *LAYERS,
 )  # fmt: skip
 REAL = (
     "rms_norm_eps", "layer_norm_epsilon", "rope_theta", "final_logit_softcapping",
     "attn_logit_softcapping", "query_pre_attn_scalar", "router_aux_loss_coef", "factor",
-    "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor",
+    "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor", "mscale",
+    "mscale_all_dim", "partial_rotary_factor", "alpha",
 )  # fmt: skip
 TYPES: dict[str, tuple[type, str]] = {
     **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window",
                      "norm_topk_prob"), (bool, "true or false")),
     **dict.fromkeys(("model_type", "hidden_act", "hidden_activation", "activation_function",
                      "rope_type", "type"), (str, "a string")),
-    **dict.fromkeys(("layer_types", "mlp_only_layers"), (list, "a list")),
-    **dict.fromkeys(("rope_parameters", "rope_scaling"), (dict, "an object")),
+    **dict.fromkeys(("layer_types", "mlp_only_layers", "no_rope_layers"), (list, "a list")),
+    **dict.fromkeys((*ROPE, "full_attention", "sliding_attention"), (dict, "an object")),
 }  # fmt: skip
 NULLABLE = (
     "num_key_value_heads", "head_dim", "sliding_window", "n_inner", "final_logit_softcapping",
     "attn_logit_softcapping", "layer_types", "mlp_only_layers", "rope_parameters", "rope_scaling",
     "hidden_activation", "max_window_layers", "rope_type", "type", "beta_fast", "beta_slow",
-    "attention_factor",
+    "attention_factor", "original_max_position_embeddings", "sliding_window_pattern",
+    "no_rope_layers", "factor", "rope_theta", "full_attention", "sliding_attention", "mscale",
+    "mscale_all_dim", "llama_4_scaling_beta", "partial_rotary_factor",
 )  # fmt: skip
 ELEMENTS: dict[str, tuple[type, str]] = {
     "layer_types": (str, "a list of strings"),
     "mlp_only_layers": (int, "a list of whole numbers"),
+    "no_rope_layers": (int, "a list of whole numbers"),
 }
 
 
@@ -55,8 +63,34 @@ def check_types(raw: dict[str, Any]) -> None:
                 f"config.json does not describe a model that can be built: {key} is {value!r}, but "
                 f"must be {wanted}."
             )
-        if key in ("rope_parameters", "rope_scaling") and value:
+        if TYPES.get(key, (None,))[0] is dict and value:
             check_types(value)
+
+
+def check_family_types(raw: dict[str, Any], family: Family) -> None:
+    """Checks the keys that only some families have: by the field that they hold, or their default.
+
+    Raises:
+      UserError: as `check_types` does.
+    """
+    fields, given = get_type_hints(ModelConfig), family.given({})
+    kinds = {key: type(value) for key, value in given.items()}
+    kinds |= {key: fields[name] for name, key in family.fields.items()}
+    for key, value in raw.items():
+        if key in WHOLE or (value is None and (key in NULLABLE or given.get(key, 0) is None)):
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        right, wanted = {
+            int: (type(value) is int and 1 <= value <= LARGEST, "a whole number above 0"),
+            float: (number and math.isfinite(value), "a finite number"),
+            bool: (isinstance(value, bool), "true or false"),
+            str: (isinstance(value, str), "a string"),
+        }.get(kinds.get(key, object), (True, ""))
+        if not right:
+            raise UserError(
+                f"config.json does not describe a model that can be built: {key} is {value!r}, but "
+                f"must be {wanted}."
+            )
 
 
 def _wanted(key: str, value: Any) -> str | None:

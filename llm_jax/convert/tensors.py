@@ -14,6 +14,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from llm_jax.config import UserError
 from llm_jax.convert.families import naming_of
 from llm_jax.convert.families.family import Naming
 from llm_jax.models.protocol import model_of
@@ -116,8 +117,30 @@ class Tensor:
             leaf.put(part, params)
 
 
-def tensors(config: Any, model_type: str) -> list[Tensor]:
-    """Every tensor of the checkpoint, embedding first, then by layer; a tied matrix once.
+@dataclass(frozen=True)
+class Constant:
+    """A tensor with one number that is not a parameter, and the same in every checkpoint."""
+
+    name: str
+    value: float
+    shape: tuple[int, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+
+    def read(self, params: Params, dtype: np.dtype) -> np.ndarray:
+        """The number; `params` does not hold it."""
+        return np.array(self.value, dtype)
+
+    def write(self, tensor: np.ndarray, params: Params) -> None:
+        """Raises `UserError` unless it is the same number, rounded to bfloat16 or better."""
+        if not math.isclose(float(tensor), self.value, rel_tol=2**-7):
+            raise UserError(
+                f"Tensor {self.name!r} is {float(tensor):g}: only {self.value:g} is supported."
+            )
+
+
+def tensors(config: Any, model_type: str) -> list[Tensor | Constant]:
+    """Every tensor of the checkpoint, embedding first, then by layer, then constants; a tied matrix
+    once.
 
     Args:
       config: an architecture, as `model_of` takes it.
@@ -125,7 +148,9 @@ def tensors(config: Any, model_type: str) -> list[Tensor]:
     model = model_of(config)
     shapes = flat(jax.eval_shape(lambda: model.init(config, jax.random.key(0))))
     naming = naming_of(model_type)
-    names = naming.names
+    names = dict(naming.names)
+    if naming.by_block:
+        names |= naming.by_block.get(config.parallel_block, {})
     stacks = model.layout(config).stacks
     leaves: list[Leaf] = []
     for path, found in shapes.items():
@@ -146,10 +171,13 @@ def tensors(config: Any, model_type: str) -> list[Tensor]:
     for leaf in leaves:
         name = names[_name_of(leaf)].format(leaf.layer, *leaf.place[1:])
         joined.setdefault(name, []).append(leaf)
-    return [
+    found = [
         Tensor(name, tuple(group), _is_transposed(group[0], naming.linear))
         for name, group in joined.items()
     ]
+    layers = range(config.num_layers)
+    numbers = [(name.format(i), value) for name, value in naming.constants.items() for i in layers]
+    return [*found, *(Constant(name, value) for name, value in numbers)]
 
 
 def _heads(path: str, config: Any, naming: Naming) -> dict[str, Any]:

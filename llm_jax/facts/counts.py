@@ -58,7 +58,7 @@ def parameters(model: ModelConfig) -> dict[str, int]:
         "experts": sparse * matrices * m.d_model * moe.experts * moe.d_ff if moe else 0,
         "shared_experts": sparse * matrices * m.d_model * moe.shared_d_ff if moe else 0,
         "router": sparse * moe.experts * (m.d_model + (moe.balance_rate > 0)) if moe else 0,
-        "biases": m.num_layers * biases,
+        "biases": m.num_layers * biases + m.vocab_size * ("unembed" in m.biases),
         "norms": (m.num_layers * before + 1 + m.embed_norm) * norm,
         "post_norms": m.num_layers * 2 * norm if m.post_norm else 0,
         "qk_norm": m.num_layers * normed if m.qk_norm and m.norm_weights != "none" else 0,

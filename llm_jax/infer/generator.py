@@ -220,7 +220,7 @@ def _prefill(
     caches = empty_cache(decoder.model, B, P + max_tokens, jnp.dtype(decoder.compute.dtype))
     # The padding of a row does not make it longer: some rotary scalings depend on the length.
     positions_BP = jnp.minimum(jnp.arange(P), length_B[:, None] - 1)
-    attend = prefill_attend(decoder.model, decoder.compute, B, P)
+    attend = prefill_attend(decoder.model, decoder.compute, B, P, length_B)
     logits_BV, caches = decoder.next_logits(
         params, prompt_BP, positions_BP, attend, caches, length_B - 1
     )

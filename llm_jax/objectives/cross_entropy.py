@@ -36,6 +36,7 @@ def cross_entropy(
     softcap: float | None,
     chunk_tokens: int,
     z_loss: float,
+    bias_V: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted sum of -log p(target) + z_loss·(log Z)² over targets that are not -1.
 
@@ -46,37 +47,44 @@ def cross_entropy(
       weight: float32 scalar; 1/number of targets for a mean.
       softcap: `model.logit_softcap`.
       chunk_tokens: most tokens whose logits exist at one time on a device.
+      bias_V: float32, of the output matrix.
 
     Returns:
       float32 scalars: the loss to differentiate, and the same without the z-loss, in nats; it has
       no gradient.
     """
-    return _forward(x_BTD, unembed_DV, targets_BT, weight, softcap, chunk_tokens, z_loss, False)[0]
+    how = softcap, chunk_tokens, z_loss, bias_V
+    return _forward(x_BTD, unembed_DV, targets_BT, weight, *how, with_grad=False)[0]
 
 
-def _forward(x_BTD, unembed_DV, targets_BT, weight, softcap, chunk_tokens, z_loss, with_grad):
+def _forward(
+    x_BTD, unembed_DV, targets_BT, weight, softcap, chunk_tokens, z_loss, bias_V, *, with_grad
+):
     local = functools.partial(
         _local, softcap=softcap, chunk_tokens=chunk_tokens, z_loss=z_loss, with_grad=with_grad
     )
     if axis_shards(*AXES) == 1:
-        return local(x_BTD, unembed_DV, targets_BT, weight)
+        return local(x_BTD, unembed_DV, targets_BT, weight, bias_V)
     x, w, targets = (
         spec(axes)
         for axes in (("ends_batch", "length", None), (None, "vocab"), ("ends_batch", "length"))
     )
-    grads = spec(("ends_batch", "stream_length", None)), spec(("embed", "vocab"))
+    bias = None if bias_V is None else spec(("vocab",))
+    grads = spec(("ends_batch", "stream_length", None)), spec(("embed", "vocab")), bias
     sums, grads = jax.shard_map(
         local,
-        in_specs=(x, w, targets, spec(())),
-        out_specs=((spec(()), spec(())), grads if with_grad else (None, None)),
+        in_specs=(x, w, targets, spec(()), bias),
+        out_specs=((spec(()), spec(())), grads if with_grad else (None, None, None)),
         check_vma=False,
-    )(x_BTD, unembed_DV, targets_BT, weight)
+    )(x_BTD, unembed_DV, targets_BT, weight, bias_V)
     # The barrier makes the exchange of the unembedding's gradient finish before the backward pass
     # of the blocks. Otherwise the unreduced gradient, 4·D·V bytes, would exist during all of it.
     return sums, jax.lax.optimization_barrier(grads)
 
 
-def _local(x_BTD, unembed_DV, targets_BT, weight, *, softcap, chunk_tokens, z_loss, with_grad):
+def _local(
+    x_BTD, unembed_DV, targets_BT, weight, bias_V, *, softcap, chunk_tokens, z_loss, with_grad
+):
     """Loss of all devices, and the gradients of this device's tokens and vocabulary."""
     B, T, D = x_BTD.shape
     V, stored = unembed_DV.shape[1], unembed_DV.dtype
@@ -90,9 +98,9 @@ def _local(x_BTD, unembed_DV, targets_BT, weight, *, softcap, chunk_tokens, z_lo
     )
 
     def body(carry, chunk):
-        total, plain, dw_DV = carry
+        total, plain, dw_DV, db_V = carry
         x_BcD, targets_Bc = chunk
-        logits_BcV = project(x_BcD, unembed_DV, softcap)
+        logits_BcV = project(x_BcD, unembed_DV, softcap, bias_V)
         index_Bc1 = (targets_Bc - first)[..., None]
         hit_BcV = jnp.arange(V) == index_Bc1
         picked_Bc1 = jnp.take_along_axis(logits_BcV, jnp.clip(index_Bc1, 0, V - 1), axis=-1)
@@ -108,7 +116,7 @@ def _local(x_BTD, unembed_DV, targets_BT, weight, *, softcap, chunk_tokens, z_lo
         nll = jnp.sum(weight_Bc * (log_z_Bc - picked_Bc))
         total += nll + z_loss * jnp.sum(weight_Bc * log_z_Bc**2)
         if not with_grad:
-            return (total, plain + nll, None), None
+            return (total, plain + nll, None, None), None
         # d/dlogits of (log Z - picked + z·(log Z)²) is (1 + 2z·log Z)·softmax - onehot.
         pull_Bc1 = (weight_Bc * (1 + 2 * z_loss * log_z_Bc))[..., None]
         probs_BcV = jnp.exp(logits_BcV - log_z_Bc[..., None])
@@ -116,15 +124,18 @@ def _local(x_BTD, unembed_DV, targets_BT, weight, *, softcap, chunk_tokens, z_lo
         if softcap is not None:
             dlogits_BcV *= 1 - (logits_BcV / softcap) ** 2
         dx_BcD, dw = dense_gradients(x_BcD, unembed_DV, dlogits_BcV.astype(x_BTD.dtype))
-        return (total, plain + nll, dw_DV + dw.astype(jnp.float32)), dx_BcD
+        if db_V is not None:
+            db_V += jnp.sum(dlogits_BcV, axis=(0, 1))
+        return (total, plain + nll, dw_DV + dw.astype(jnp.float32), db_V), dx_BcD
 
     zero = jnp.zeros((), jnp.float32)
     dw_DV = jnp.zeros(unembed_DV.shape, jnp.float32) if with_grad else None
-    (total, plain, dw_DV), dx = jax.lax.scan(body, (zero, zero, dw_DV), xs)
+    db_V = jnp.zeros(V, jnp.float32) if with_grad and bias_V is not None else None
+    (total, plain, dw_DV, db_V), dx = jax.lax.scan(body, (zero, zero, dw_DV, db_V), xs)
     if over_tokens:
         total, plain = jax.lax.psum((total, plain), over_tokens)
     if dw_DV is None:
-        return (total, plain), (None, None)
+        return (total, plain), (None, None, None)
     dx_BTD = dx.swapaxes(0, 1).reshape(B, T, D)
     if over_vocab:
         dx_BTD = jax.lax.psum_scatter(dx_BTD, over_vocab, scatter_dimension=1, tiled=True)
@@ -132,17 +143,21 @@ def _local(x_BTD, unembed_DV, targets_BT, weight, *, softcap, chunk_tokens, z_lo
         dw_DV = jax.lax.psum_scatter(dw_DV, split, scatter_dimension=0, tiled=True)
     if whole := tuple(axis for axis in over_tokens if axis not in split):
         dw_DV = jax.lax.psum(dw_DV, whole)
-    return (total, plain), (dx_BTD, dw_DV.astype(stored))
+    if db_V is not None and over_tokens:
+        db_V = jax.lax.psum(db_V, over_tokens)
+    return (total, plain), (dx_BTD, dw_DV.astype(stored), db_V)
 
 
-def _fwd(x_BTD, unembed_DV, targets_BT, weight, softcap, chunk_tokens, z_loss):
-    return _forward(x_BTD, unembed_DV, targets_BT, weight, softcap, chunk_tokens, z_loss, True)
+def _fwd(x_BTD, unembed_DV, targets_BT, weight, softcap, chunk_tokens, z_loss, bias_V=None):
+    how = softcap, chunk_tokens, z_loss, bias_V
+    return _forward(x_BTD, unembed_DV, targets_BT, weight, *how, with_grad=True)
 
 
 def _bwd(softcap, chunk_tokens, z_loss, residuals, cotangents):
-    dx_BTD, dw_DV = residuals
-    scale = cotangents[0]
-    return (dx_BTD * scale.astype(dx_BTD.dtype), dw_DV * scale.astype(dw_DV.dtype), None, None)
+    dx_BTD, dw_DV, db_V = (
+        grad if grad is None else grad * cotangents[0].astype(grad.dtype) for grad in residuals
+    )
+    return dx_BTD, dw_DV, None, None, db_V
 
 
 cross_entropy.defvjp(_fwd, _bwd)

@@ -15,6 +15,7 @@ def token_log_probs(
     targets_BT: jax.Array,
     softcap: float | None = None,
     chunk_tokens: int = 512,
+    bias_V: jax.Array | None = None,
 ) -> jax.Array:
     """log p of each target, (B, T) float32; 0 where the target is -1. It can be differentiated.
 
@@ -27,6 +28,7 @@ def token_log_probs(
       targets_BT: int32; -1 is not counted.
       softcap: `model.logit_softcap`.
       chunk_tokens: most tokens whose logits exist at one time.
+      bias_V: float32, of the output matrix.
     """
     B, T, D = x_BTD.shape
     c = chunk_length(B, T, chunk_tokens)
@@ -34,7 +36,7 @@ def token_log_probs(
     @jax.checkpoint
     def of_chunk(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
         x_BcD, targets_Bc = chunk
-        logits_BcV = project(x_BcD, unembed_DV, softcap)
+        logits_BcV = project(x_BcD, unembed_DV, softcap, bias_V)
         index_Bc1 = jnp.maximum(targets_Bc, 0)[..., None]
         picked_Bc = jnp.take_along_axis(logits_BcV, index_Bc1, axis=-1)[..., 0]
         log_p_Bc = picked_Bc - jax.nn.logsumexp(logits_BcV, axis=-1)

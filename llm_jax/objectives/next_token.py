@@ -24,6 +24,7 @@ def loss(params: Any, batch: Batch, weight: jax.Array, config: RunConfig) -> Los
         model.logit_softcap,
         config.compute.loss_chunk,
         config.optim.z_loss,
+        params.get("unembed_bias"),
     )
     return Loss(total, nats, hidden.routing)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from llm_jax.config import ModelConfig, UserError
+from llm_jax.config import LongRope, ModelConfig, UserError
 from llm_jax.config.wording import counted
 from llm_jax.plan.given import Given
 from llm_jax.plan.plan import Plan
@@ -27,25 +27,30 @@ def longer(model: ModelConfig, before: int, length: int) -> ModelConfig:
     """`model` for sequences of `length` tokens, after training on sequences of `before` tokens.
 
     Raises:
-      UserError: they are not longer, or its positions are a learned table.
+      UserError: they are not longer, its positions are a learned table, or it has LongRoPE.
     """
     if length <= before:
         raise UserError(
             f"--extend is {length:,}, but the first stage has sequences of {before:,} tokens: give "
             "more."
         )
-    if model.positions != "rope":
+    if model.positions == "learned":
         raise UserError(
             f"--extend is {length:,}, but the model's positions are a learned table: choose a "
             "family with rotary positions, such as llama."
+        )
+    if isinstance(model.rope_scaling, LongRope):
+        raise UserError(
+            f"--extend is {length:,}, but the model has LongRoPE, whose factors were searched for "
+            "its own lengths: choose a model with another rope scaling."
         )
     times = length / before
     changed: dict[str, Any] = {"max_seq_len": max(length, model.max_seq_len)}
     if model.rope_scaling is not None:
         scaling = model.rope_scaling
         changed["rope_scaling"] = replace(scaling, factor=scaling.factor * times)
-    else:
-        theta = model.rope_theta * times ** (model.head_dim / max(model.head_dim - 2, 1))
+    elif model.positions == "rope":
+        theta = model.rope_theta * times ** (model.rotary_dim / max(model.rotary_dim - 2, 1))
         changed["rope_theta"] = float(f"{theta:.4g}")
     return replace(model, **changed)
 

@@ -55,7 +55,7 @@ def check_fits(flag: str, place: str, folder: Path, config: RunConfig, sha256: s
     tokenizer `sha256`. What `LONGER` names may differ."""
     parent = read_config(folder / "run.json", RunConfig)
     changed = changed_fields(to_dict(parent.model), to_dict(config.model), "model")
-    if config.model.positions == "rope":
+    if config.model.positions != "learned":
         changed = {name: pair for name, pair in changed.items() if not name.startswith(LONGER)}
     if changed:
         raise ConfigError(

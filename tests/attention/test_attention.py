@@ -11,8 +11,10 @@ import pytest
 from tiny import relative_error
 
 from llm_jax.attention.blockwise import block_size, blockwise_attention
-from llm_jax.attention.mask import Mask, Scores, visible
+from llm_jax.attention.choose import attention_choice, split_choice
+from llm_jax.attention.mask import Mask, Scores, alibi_slopes, visible
 from llm_jax.attention.reference import reference_attention
+from llm_jax.config import ComputeConfig, ConfigError
 
 B, T, N, K, H = 2, 30, 4, 2, 8  # 30 rows are no multiple of the blocks of 8
 SCALE = 0.3
@@ -25,6 +27,8 @@ CASES = {
     "window_longer_than_all": {"window": 99},
     "one_head_per_group": {"kv_heads": N},
     "one_kv_head": {"kv_heads": 1},
+    "alibi": {"slopes": (0.5, 0.25, 0.125, 0.0625)},
+    "alibi_in_a_window": {"slopes": (0.5, 0.25, 0.125, 0.0625), "window": 12, "kv_heads": N},
     "both_sides": {"causal": False},
     "both_sides_in_a_window_over_blocks": {"causal": False, "window": 12, "softcap": 1.5},
 }
@@ -47,6 +51,7 @@ def by_definition(
     softcap: float | None = None,
     window: int | None = None,
     causal: bool = True,
+    slopes: tuple[float, ...] | None = None,
 ) -> np.ndarray:
     """One query at a time over the keys it may see, in float64."""
     out = np.zeros(q.shape, np.float64)
@@ -60,6 +65,8 @@ def by_definition(
         scores = SCALE * k[b, seen, n // group].astype(np.float64) @ q[b, t, n].astype(np.float64)
         if softcap is not None:
             scores = softcap * np.tanh(scores / softcap)
+        if slopes is not None:
+            scores -= slopes[n] * np.abs(t - np.array(seen))
         weights = np.exp(scores - scores.max())
         out[b, t, n] = weights / weights.sum() @ v[b, seen, n // group]
     return out
@@ -73,9 +80,12 @@ def reference(
     softcap: float | None,
     window: int | None,
     causal: bool = True,
+    slopes: tuple[float, ...] | None = None,
 ) -> jax.Array:
     mask = visible(Mask(causal, window), segments, slice(0, T), slice(0, T))
-    return reference_attention(q, k, v, mask, Scores(H, SCALE, softcap))
+    row = np.arange(T)
+    distance = None if slopes is None else (row[:, None] - row)[None]
+    return reference_attention(q, k, v, mask, Scores(H, SCALE, softcap, slopes), distance)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -83,7 +93,7 @@ def test_both_paths_are_the_equation(case: str) -> None:
     options: dict[str, Any] = {"softcap": None, "window": None, "causal": True} | CASES[case]
     q, k, v, segments = inputs(options.pop("kv_heads", K))
     mask = Mask(options["causal"], options["window"])
-    scores = Scores(H, SCALE, options["softcap"])
+    scores = Scores(H, SCALE, options["softcap"], options.get("slopes"))
     weights = np.random.default_rng(1).standard_normal(q.shape, np.float32)
 
     def value_and_gradients(path: Any) -> Any:
@@ -103,6 +113,24 @@ def test_both_paths_are_the_equation(case: str) -> None:
     assert relative_error(plain, by_definition(q, k, v, segments, **options)) < 1e-6
     assert relative_error(blocks, plain) < 1e-6
     assert relative_error(block_grads, plain_grads, least=1.0) < 2e-6
+
+
+def test_slopes_of_alibi() -> None:
+    """Those of the paper: of 8 heads 1/2 … 1/256; of 6, the first four of 4 and two between."""
+    assert alibi_slopes(8) == tuple(2.0**-i for i in range(1, 9))
+    assert alibi_slopes(6) == (2**-2, 2**-4, 2**-6, 2**-8, 2**-1, 2**-3)
+
+
+def test_kernels_without_alibi_are_refused_or_replaced() -> None:
+    scores = Scores(64, 0.125, slopes=alibi_slopes(4))
+    for platform, kernel in (("tpu", "splash"), ("gpu", "cudnn")):
+        choice = attention_choice(scores, ComputeConfig(), 256, platform)
+        assert choice.kind == "blockwise"
+        assert "ALiBi (model.positions)" in choice.reason
+        with pytest.raises(ConfigError, match=r"compute\.attention is .* ALiBi"):
+            attention_choice(scores, ComputeConfig(attention=kernel), 256, platform)
+    with pytest.raises(ConfigError, match=r"model\.positions is 'alibi'.* parallel\.context to 1"):
+        split_choice(scores, "ring", 256, 2, "tpu")
 
 
 def test_reference_gradients_by_finite_differences() -> None:

@@ -14,8 +14,7 @@ from llm_jax.config import ModelConfig, MoeConfig, UserError, YarnRope
 from llm_jax.convert.gguf_export import export_gguf
 from llm_jax.convert.gguf_vocab import vocabulary
 from llm_jax.convert.hf_import import run_config, write_run
-from llm_jax.convert.sample import SAMPLE
-from llm_jax.data.tokenizers.training import train
+from llm_jax.data.tokenizers.sentence_piece import UNIGRAM, SentencePieceTokenizer
 
 gguf = pytest.importorskip("gguf")
 
@@ -25,7 +24,7 @@ LLAMA = ModelConfig(
 )  # fmt: skip
 GPT2 = dataclasses.replace(
     LLAMA, activation="gelu", norm="layernorm", positions="learned", num_kv_heads=4,
-    biases=("qkv", "out", "mlp"), tie_embeddings=True, d_ff=256,
+    biases=("qkv", "out", "mlp"), tie_embeddings=True, d_ff=256, max_seq_len=1024,
 )  # fmt: skip
 QWEN3 = dataclasses.replace(LLAMA, qk_norm=True, head_dim=128, num_heads=2, num_kv_heads=1)
 QWEN2 = dataclasses.replace(LLAMA, biases=("qkv",))
@@ -107,10 +106,16 @@ def test_what_llama_cpp_does_not_compute_is_refused(changes, sentence, tokenizer
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tokenizers_that_llama_cpp_does_not_have_are_refused():
-    unigram = train([SAMPLE * 50], vocab_size=420, character_coverage=0.98, kind="unigram")
-    with pytest.raises(UserError, match="Unigram"):
-        vocabulary(unigram, 420)
+def test_tokenizers_that_llama_cpp_does_not_have_are_refused(tokenizer):
+    for field, words in (("remove_extra_whitespaces", "it normalises"), ("", "a Unigram model")):
+        proto = type(tokenizer.proto)()
+        proto.CopyFrom(tokenizer.proto)
+        if field:
+            setattr(proto.normalizer_spec, field, True)
+        else:
+            proto.trainer_spec.model_type = UNIGRAM
+        with pytest.raises(UserError, match=words):
+            vocabulary(SentencePieceTokenizer(proto.SerializeToString()), 600)
 
 
 def test_numbers_beyond_float16_are_refused(tokenizer, tmp_path):
@@ -126,29 +131,31 @@ def test_numbers_beyond_float16_are_refused(tokenizer, tmp_path):
 
 
 def test_a_run_goes_out_as_gguf_by_the_verb(tokenizer, tmp_path, capsys):
+    def call(*words):
+        with pytest.raises(SystemExit) as end:
+            main(["export", str(run), "--no-check", "--json", "--to", *map(str, words)])
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err
+
     run, out = tmp_path / "run", tmp_path / "model.gguf"
     run.mkdir()
     write_run(run, run_config(LLAMA, run), tiny.parameters(LLAMA), tokenizer)
-    words = ["export", str(run), "--to", "gguf", str(out), "--dtype", "q8_0", "--no-check"]
-    assert main([*words, "--json"]) == 0
-    made = json.loads(capsys.readouterr().out)
+    code, said, _ = call("gguf", out, "--dtype", "q8_0")
+    made = json.loads(said)
+    assert code == 0
     assert (made["format"], made["files"], made["dtype"]) == ("gguf", ["model.gguf"], "q8_0")
-    assert made["bytes"] == out.stat().st_size
-    assert made["not_compared"] == "--no-check"
-    assert main(words) == 2
-    assert "exists: choose a new file" in capsys.readouterr().err
-    hf = ["export", str(run), "--to", "hf", str(tmp_path / "hf"), "--no-check"]
-    assert main([*hf, "--dtype", "q8_0"]) == 2
-    assert "--dtype q8_0 is for --to gguf" in capsys.readouterr().err
-    assert main([*hf, "--max-shard-size", "40K"]) == 0
-    capsys.readouterr()
+    assert (made["bytes"], made["not_compared"]) == (out.stat().st_size, "--no-check")
+    for words, sentence in (
+        (("gguf", out), "exists: choose a new file"),
+        (("hf", tmp_path / "hf", "--dtype", "q8_0"), "--dtype q8_0 is for --to gguf"),
+        (("gguf", tmp_path / "b", "--max-shard-size", "1G"), "--max-shard-size is for --to hf"),
+    ):
+        code, _, said = call(*words)
+        assert (code, sentence in said) == (2, True), said
+    code, _, _ = call("hf", tmp_path / "hf", "--max-shard-size", "40K")
     sizes = [path.stat().st_size for path in (tmp_path / "hf").glob("*.safetensors")]
-    assert len(sizes) > 2
-    whole = [one for one in sizes if one < 600 * 64 * 4]
-    assert max(whole) < 44_000
-    gguf_words = ["export", str(run), "--to", "gguf", str(tmp_path / "b.gguf")]
-    assert main([*gguf_words, "--max-shard-size", "1G"]) == 2
-    assert "--max-shard-size is for --to hf" in capsys.readouterr().err
+    assert (code, len(sizes) > 2) == (0, True)
+    assert sum(size > 44_000 for size in sizes) == 2  # embedding and unembedding are larger
 
 
 def test_what_a_file_says_of_the_tokenizer(tokenizer, tmp_path):

@@ -47,6 +47,14 @@ VARIANTS = {
     "qwen": {"qk_norm": True, "tie_embeddings": True},
     "gemma": {"post_norm": True, "norm_plus_one": True, "activation": "geglu"},
     "bias": {"biases": ("qkv", "mlp"), "post_norm": True, "norm": "layernorm"},
+    "norms after": {
+        "pre_norm": False, "post_norm": True, "qk_norm": True, "qk_norm_over": "width",
+        "activation": "xielu", "rotary_fraction": 0.5,
+    },
+    "parallel": {
+        "parallel_block": "one_norm", "norm": "layernorm", "embed_norm": True,
+        "activation": "relu2", "positions": "alibi", "biases": ("qkv", "unembed"),
+    },
     # As many slots as assignments, so that XLA counts what active parameters cost.
     "experts": {
         "moe": MoeConfig(
@@ -55,7 +63,7 @@ VARIANTS = {
     },
     "balancing bias": {"moe": MoeConfig(experts=8, top_k=2, d_ff=256, every=3, balance_rate=0.1)},
     "head size of its own": {"head_dim": 96, "num_heads": 6, "num_kv_heads": 3},
-}
+}  # fmt: skip
 
 
 def real_size(model: ModelConfig) -> int:
@@ -82,7 +90,7 @@ BFLOAT16 = {"param_dtype": "bfloat16", "moment_dtype": "bfloat16"}
 
 @pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor", "schedule_free"])
 @pytest.mark.parametrize("dtypes", [{}, BFLOAT16, {"second_moment_dtype": "bfloat16"}])
-@pytest.mark.parametrize("name", ["llama", "bias", "balancing bias"])
+@pytest.mark.parametrize("name", ["llama", "bias", "norms after", "balancing bias"])
 def test_bytes_of_the_state_are_exact(name, dtypes, kind):
     """But for counters. Adafactor's second moments are a bound: rows and columns of 128 or more."""
     if kind == "schedule_free":

@@ -10,7 +10,7 @@ import pytest
 from tiny import model_config, run_config
 
 from llm_jax.config import ConfigError, ModelConfig
-from llm_jax.models.common.rope import apply_rope, rope_table
+from llm_jax.models.common.rope import apply_rope, rotations
 from llm_jax.models.decoder.induction import LIKENESS
 from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.train.step import loss_fn
@@ -63,7 +63,7 @@ def test_one_head_looks_one_token_back(theta: float) -> None:
     attn = attention(config)
     assert not attn["q_bias"][1:].any()
     assert not attn["q_bias"][0, 1:].any()
-    table = rope_table(config, jnp.arange(64)[None])
+    table = rotations(config, jnp.arange(64)[None])["global"].keys
     q_TH, k_TH = (
         np.asarray(apply_rope(jnp.tile(attn[name][0, 0], (1, 64, 1, 1)), table))[0, :, 0]
         for name in ("q_bias", "k_bias")

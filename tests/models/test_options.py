@@ -13,7 +13,10 @@ from tiny import compute_config, model_config, packed_batch, parameters, relativ
 
 from llm_jax.config import (
     ComputeConfig,
+    DynamicRope,
+    LinearRope,
     Llama3Rope,
+    LongRope,
     ModelConfig,
     MoeConfig,
     YarnRope,
@@ -50,6 +53,34 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "attn_softcap": {"attn_softcap": 0.5},
     "logit_softcap": {"logit_softcap": 0.5},
     "sliding_window": {"sliding_window": 2},
+    "linear_rope": {"rope_scaling": LinearRope(factor=2.0)},
+    "dynamic_rope": {"rope_scaling": DynamicRope(factor=2.0, original_max_seq_len=8)},
+    "longrope": {
+        "rope_scaling": LongRope(original_max_seq_len=8, long_factors=(1.0, 2.0, 3.0, 4.0))
+    },
+    "yarn_query_beta": {"rope_scaling": YarnRope(original_max_seq_len=8, query_beta=0.5)},
+    "rotary_fraction": {"rotary_fraction": 0.5},
+    "rope_local_theta": {"rope_local_theta": 100.0, "sliding_window": 2, "window_pattern": "LG"},
+    "rope_pattern": {"rope_pattern": "RN"},
+    "alibi": {"positions": "alibi"},
+    "position_offset": {"positions": "learned", "position_offset": 2},
+    "relu": {"activation": "relu"},
+    "relu2": {"activation": "relu2"},
+    "xielu": {"activation": "xielu"},
+    "norm_weights": {"norm_weights": "none"},
+    "layernorm_scale": {"norm": "layernorm", "norm_weights": "scale"},
+    "layernorm_plus_one": {"norm": "layernorm", "norm_plus_one": True},
+    "pre_norm": {"pre_norm": False, "post_norm": True},
+    "embed_norm": {"embed_norm": True},
+    "parallel_block": {"parallel_block": "one_norm"},
+    "parallel_two_norms": {"parallel_block": "two_norms"},
+    "qk_norm_over": {"qk_norm": True, "qk_norm_over": "width"},
+    "qk_norm_after_rope": {"qk_norm": True, "qk_norm_after_rope": True},
+    "qkv_clip": {"qkv_clip": 0.5},
+    "embed_multiplier": {"embed_multiplier": 2.0},
+    "residual_multiplier": {"residual_multiplier": 0.5},
+    "logit_multiplier": {"logit_multiplier": 0.5},
+    "unembed_bias": {"biases": ("unembed",)},
     "moe": {"moe": MoeConfig(experts=4, top_k=2, d_ff=32, shared_d_ff=16, balance_rate=0.1)},
     "window_pattern": {"sliding_window": 2, "window_pattern": "LG"},
 }
@@ -102,8 +133,18 @@ def test_option_changes_the_output_and_all_its_parameters_learn(option: str) -> 
         ),
         pytest.param(("geglu", "post_norm", "norm_plus_one", "window_pattern"), id="gemma"),
         pytest.param(("qk_norm", "yarn_rope", "tie_embeddings"), id="qwen"),
+        pytest.param(
+            ("pre_norm", "qk_norm_over", "rope_local_theta", "rope_pattern", "dynamic_rope",
+             "rotary_fraction", "xielu", "residual_multiplier", "embed_multiplier"),
+            id="after",
+        ),
+        pytest.param(
+            ("parallel_two_norms", "layernorm_plus_one", "alibi", "embed_norm", "relu2", "qkv_clip",
+             "qkv_bias", "unembed_bias", "logit_multiplier"),
+            id="parallel",
+        ),
     ],
-)
+)  # fmt: skip
 def test_options_together(options: tuple[str, ...]) -> None:
     changes = {name: value for option in options for name, value in OPTIONS[option].items()}
     check_output_and_gradients(model_config(num_layers=3, **changes))

@@ -31,7 +31,14 @@ from tiny import (
     state_on,
 )
 
-from llm_jax.config import ConfigError, DataConfig, MoeConfig, ParallelConfig, RunConfig
+from llm_jax.config import (
+    ConfigError,
+    DataConfig,
+    DynamicRope,
+    MoeConfig,
+    ParallelConfig,
+    RunConfig,
+)
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import (
     AXES,
@@ -60,7 +67,18 @@ MODELS = {
     "mixed": model_config(num_layers=3, moe=replace(MOE, dense_layers=1)),
     "capacity": model_config(moe=replace(MOE, capacity_factor=1.0)),
     "softcap": model_config(attn_softcap=1.0, num_heads=4, num_kv_heads=1),
-}
+    "norms_after": model_config(
+        num_layers=4, pre_norm=False, post_norm=True, qk_norm=True, qk_norm_over="width",
+        rope_local_theta=100.0, sliding_window=5, window_pattern="LLLG", rope_pattern="RN",
+        rope_scaling=DynamicRope(original_max_seq_len=8), rotary_fraction=0.5, activation="xielu",
+        residual_multiplier=0.5, embed_multiplier=2.0,
+    ),
+    "parallel": model_config(
+        parallel_block="two_norms", norm="layernorm", norm_plus_one=True, positions="alibi",
+        embed_norm=True, activation="relu2", qkv_clip=0.5, logit_multiplier=0.5,
+        biases=("qkv", "out", "mlp", "unembed"),
+    ),
+}  # fmt: skip
 MORE: dict[str, tuple[str, ParallelConfig]] = {
     "replica2_fsdp4": ("dense", ParallelConfig(replica=2, data=1, fsdp=4)),
     "ring4_tensor2": ("deep", ParallelConfig(data=1, context=4, tensor=2)),
@@ -162,6 +180,14 @@ def test_other_axes_and_experts_agree_with_one_device(layout: str) -> None:
     assert loss == pytest.approx(loss_1, rel=1e-5)
     assert relative_error(grads, grads_1) < 1e-4
     check_collectives(layout, collectives)
+
+
+@pytest.mark.parametrize("model", [pytest.param("norms_after", marks=pytest.mark.slow), "parallel"])
+def test_options_of_the_block_agree_with_one_device(model: str) -> None:
+    loss, grads, _ = one_step("scan", LAYOUTS["data2_fsdp2_tensor2"], model=model)
+    loss_1, grads_1, _ = one_device(model)
+    assert loss == pytest.approx(loss_1, rel=1e-5)
+    assert relative_error(grads, grads_1) < 1e-4
 
 
 def check_collectives(layout: str, found: dict[str, int]) -> None:

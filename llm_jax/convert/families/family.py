@@ -72,6 +72,10 @@ class Naming:
     """Which numbers of a head are rotated together (`tensors.head_order`)."""
     constants: Mapping[str, float] = field(default_factory=dict)
     """Tensors of each layer, with one number each that is not a parameter: name → value."""
+    by_block: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`model.parallel_block` → names that it changes."""
+    older: Mapping[str, str] = field(default_factory=dict)
+    """Another name that files use → the name."""
     optional_prefix: str = ""
     """Older files have the same names without it, but for the unembedding."""
 

@@ -31,6 +31,7 @@ MINISTRAL3 = Family(
     parts=(
         rope(
             kinds=("yarn",),
+            growing_queries=True,
             extra={
                 "rope_type": "yarn",
                 "rope_theta": 1e6,

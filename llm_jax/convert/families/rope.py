@@ -18,6 +18,7 @@ from llm_jax.config import (
 from llm_jax.convert.families.family import Fields, Keys, Part
 
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+QUERY_BETA = "llama_4_scaling_beta"
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 
 
@@ -26,6 +27,7 @@ def rope(
     *,
     fraction: float | None = None,
     kinds: Collection[str] = KINDS,
+    growing_queries: bool = False,
     theta_key: str = "rope_theta",
     fraction_key: str = "partial_rotary_factor",
     extra: Keys | None = None,
@@ -36,6 +38,7 @@ def rope(
       theta: the base if the file names none.
       fraction: the share if the file names none; None: the family always rotates whole heads.
       kinds: the types that the family has, without those that it has by another name.
+      growing_queries: the family has Llama 4's factor on queries.
       theta_key, fraction_key: their keys outside of `rope_parameters`.
       extra: `rope_parameters` of a file without any.
     """
@@ -54,10 +57,18 @@ def rope(
             raise UserError(
                 f"config.json has rope parameter partial_rotary_factor = {share!r}: not supported."
             )
+        if found.get(QUERY_BETA) and not growing_queries:
+            raise UserError(
+                f"config.json has rope parameter {QUERY_BETA} = {found[QUERY_BETA]!r}: not "
+                "supported for this model_type."
+            )
         return fields | _scaling(found, given, kinds)
 
     def write(config: ModelConfig) -> Keys:
         made: Keys = {"rope_parameters": _parameters(config, kinds)}
+        if growing_queries:
+            beta = getattr(config.rope_scaling, "query_beta", 0.0)
+            made["rope_parameters"][QUERY_BETA] = beta
         if fraction is not None:
             made["rope_parameters"]["partial_rotary_factor"] = config.rotary_fraction
         return made | _lengths(config, kinds)
@@ -121,7 +132,9 @@ def _parameters(config: ModelConfig, kinds: Collection[str]) -> Keys:
     scaling = config.rope_scaling
     made: Keys = {"rope_type": "default", "rope_theta": config.rope_theta}
     if scaling is None or scaling.kind not in kinds:
-        return made
+        if "default" in kinds:
+            return made
+        scaling = YarnRope(factor=1.0, original_max_seq_len=config.max_seq_len)
     made["rope_type"] = scaling.kind
     if isinstance(scaling, LongRope):
         ones = [1.0] * (config.rotary_dim // 2)
@@ -135,8 +148,6 @@ def _parameters(config: ModelConfig, kinds: Collection[str]) -> Keys:
     made["factor"] = scaling.factor
     if isinstance(scaling, Llama3Rope | YarnRope):
         made["original_max_position_embeddings"] = scaling.original_max_seq_len
-    if isinstance(scaling, YarnRope) and scaling.query_beta:
-        made["llama_4_scaling_beta"] = scaling.query_beta
     held = {name: getattr(scaling, name) for name in RENAMED.get(scaling.kind, ())}
     return made | {name: value for name, value in held.items() if value is not None}
 
@@ -218,7 +229,7 @@ def _yarn(found: Keys, given: Keys) -> Fields:
         beta_slow=found.pop("beta_slow", None) or 1.0,
         attention_factor=attention,
         truncate=found.pop("truncate", True) is not False,
-        query_beta=found.pop("llama_4_scaling_beta", None) or 0.0,
+        query_beta=found.pop(QUERY_BETA, None) or 0.0,
     )
     return {"rope_scaling": scaling}
 

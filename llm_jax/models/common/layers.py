@@ -37,6 +37,8 @@ class Shared:
     """By the names in `ModelConfig.rotations`; None without rotary positions."""
     matmul: Product = field(default_factory=lambda: dense, metadata={"static": True})
     """The product of activations and weights (`dense`)."""
+    late_keys: bool = field(default=False, metadata={"static": True})
+    """`attend` rotates the keys (`rope.rotates_late`)."""
 
 
 def init_std(config: ModelConfig) -> float:
@@ -99,11 +101,15 @@ def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Arra
 _dense.defvjp(_dense_fwd, lambda _, saved, dy: dense_gradients(saved[0], saved[1], dy))
 
 
-def project(x: jax.Array, unembed_DV: jax.Array, softcap: float | None) -> jax.Array:
+def project(
+    x: jax.Array, unembed_DV: jax.Array, softcap: float | None, bias_V: jax.Array | None = None
+) -> jax.Array:
     """float32 logits (…, V) of hidden states (…, D): softcap·tanh(logits/softcap) if it is set."""
     out = jnp.einsum(
         "...D,DV->...V", x, unembed_DV.astype(x.dtype), preferred_element_type=jnp.float32
     )
+    if bias_V is not None:
+        out += bias_V
     return out if softcap is None else softcap * jnp.tanh(out / softcap)
 
 
@@ -187,7 +193,8 @@ class Attention(nnx.Module):
             q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
         if shared.rope is not None and mask.rotation is not None:
             keys, queries = shared.rope[mask.rotation]
-            q_BTNH, k_BTKH = apply_rope(q_BTNH, queries or keys), apply_rope(k_BTKH, keys)
+            q_BTNH = apply_rope(q_BTNH, queries or keys)
+            k_BTKH = k_BTKH if shared.late_keys else apply_rope(k_BTKH, keys)
         if config.qk_norm and config.qk_norm_after_rope:
             q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
         q_BTNH = constrain(q_BTNH, "batch", "length", "heads", "head_dim")

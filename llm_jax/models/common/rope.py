@@ -118,6 +118,11 @@ def rotations(config: ModelConfig, positions_BT: jax.Array) -> dict[str, Rotatio
     return jax.lax.optimization_barrier(found)
 
 
+def rotates_late(config: ModelConfig) -> bool:
+    """Whether a cache holds keys before their rotation."""
+    return isinstance(config.rope_scaling, LongRope)
+
+
 def _table(positions_BT: jax.Array, freqs: np.ndarray | jax.Array, factor: float) -> Rope:
     angles_BTr = positions_BT[..., None].astype(jnp.float32) * freqs
     return jnp.sin(angles_BTr) * factor, jnp.cos(angles_BTr) * factor

@@ -5,6 +5,7 @@
     [dense_blocks/…       the layers without experts, if other layers have experts]
     [final_norm/scale (D,)] [final_norm/bias]
     [unembed (D, V)]      absent if embeddings are tied
+    [unembed_bias (V,)]
 
 NNX is used only to declare modules and to merge them with their arrays. `jit`, `grad`, `scan` and
 `checkpoint` are JAX's own.
@@ -22,10 +23,10 @@ from flax import nnx
 
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.config import ComputeConfig, ModelConfig
-from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project
+from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project, zeros
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.common.quantize import matmul_of
-from llm_jax.models.common.rope import rotations
+from llm_jax.models.common.rope import rotates_late, rotations
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
@@ -61,6 +62,8 @@ class Ends(nnx.Module):
         self.final_norm = Norm(config, D)
         if not config.tie_embeddings:
             self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std, "table")
+        if "unembed" in config.biases:
+            self.unembed_bias = zeros((V,), ("vocab",))
 
 
 START = {"normal": lambda params, config: params, "induction": induction_start}
@@ -154,7 +157,8 @@ class Decoder:
             x_BTD = ends.embed_norm(x_BTD)
         x_BTD = constrain(x_BTD, "batch", "stream_length", "act_embed")
         rope = rotations(config, positions_BT) if config.positions == "rope" else None
-        shared = Shared(attend, rope, matmul_of(compute.quantize))
+        late = caches is not None and rotates_late(config)
+        shared = Shared(attend, rope, matmul_of(compute.quantize), late)
         stacks = {name: params[name] for name in order.stacks}
         if schedule is None:
             x_BTD, caches, routing = run_layers(
@@ -175,7 +179,8 @@ class Decoder:
 
     def logits(self, x: jax.Array, params: Params, config: ModelConfig) -> jax.Array:
         """float32 logits (…, V) of hidden states (…, D), soft-capped if `logit_softcap` is set."""
-        return project(x, self.unembedding(params, config), config.logit_softcap)
+        matrix, bias_V = self.unembedding(params, config), params.get("unembed_bias")
+        return project(x, matrix, config.logit_softcap, bias_V)
 
 
 DECODER = Decoder()
