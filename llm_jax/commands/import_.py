@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _imported(args: argparse.Namespace, folder: Path, **remote: Any) -> dict[str, Any]:
     from llm_jax.convert.hf_config import unknown_keys
-    from llm_jax.convert.hf_import import import_run, read_config_json
+    from llm_jax.convert.hf_import import import_run
+    from llm_jax.convert.hf_model import read_config_json
     from llm_jax.convert.hf_tokenizer import why_not_exportable
     from llm_jax.convert.own_tokenizer import tokenizer_of
 

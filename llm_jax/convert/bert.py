@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import EncoderConfig, UserError
-from llm_jax.convert.hf_import import matched, read_config_json
+from llm_jax.convert.hf_model import matched, read_config_json
 from llm_jax.convert.shards import Weights
 
 RENAMED = {

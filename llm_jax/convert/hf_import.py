@@ -11,28 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from llm_jax.config import (
     DataConfig,
     ModelConfig,
     RunConfig,
     UserError,
-    read_json,
     read_text,
     to_dict,
     to_json,
 )
-from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config, kept_files, parity
-from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
+from llm_jax.convert.hf_model import Model, open_model, read, read_config_json
 from llm_jax.convert.own_tokenizer import require_belongs
-from llm_jax.convert.rows import layered
-from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensor_file import TensorFile
-from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
@@ -44,144 +37,6 @@ from llm_jax.train.manifest import write_manifest
 from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
 Params = dict[str, Any]
-# Buffers in old checkpoints. They are not parameters.
-BUFFERS = (
-    ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
-    ".attention.masked_bias",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model in Hugging Face's format, of which no tensor has been read yet.
-
-    Attributes:
-      config: the architecture, as `model_of` takes it.
-      tensors: all that have parameters; each is in `weights`, with its shape.
-      stored: name of each tensor → its name in `weights`.
-    """
-
-    folder: Path
-    config: Any
-    weights: Weights
-    tensors: list[Tensor]
-    stored: dict[str, str]
-
-    def params(self) -> Params:
-        """All parameters as float32 NumPy arrays."""
-        params = empty(self.config)
-        for tensor in self.tensors:
-            tensor.write(self._values(tensor), params)
-        return params
-
-    def layers(self) -> Params:
-        """The parameters as `LayeredArray`, which read their tensors when they are written: in
-        bfloat16 if all tensors are, otherwise in float32.
-
-        A tensor that is not finite raises `UserError` then.
-        """
-        dtype = np.dtype(jnp.bfloat16 if self.weights.is_bfloat16 else np.float32)
-        return layered(self.config, self.tensors, dtype, self._finite)
-
-    def _values(self, tensor: Tensor) -> np.ndarray:
-        return self.weights.read(self.stored[tensor.name])
-
-    def _finite(self, tensor: Tensor) -> np.ndarray:
-        values = self._values(tensor)
-        require_finite({tensor.name: values}, str(self.folder), "download it again")
-        return values
-
-
-def open_model(
-    folder: Path,
-    *,
-    compared: bool = False,
-    elsewhere: Callable[[str], TensorFile] | None = None,
-) -> Model:
-    """The decoder in a Hugging Face folder.
-
-    Args:
-      compared: as `hf_config.from_hf` takes it.
-      elsewhere: as `Weights` takes it.
-
-    Raises:
-      UserError: there is no such folder, the architecture is not supported, a file is unsafe or
-        damaged, or a tensor is missing, not used, or has another shape than config.json says.
-    """
-    raw = read_config_json(folder)
-    config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
-    weights = Weights(folder, elsewhere)
-    return matched(
-        folder, config, family.model_type, weights, _stored_names(weights, family, config)
-    )
-
-
-def read(folder: Path, *, compared: bool = False) -> tuple[ModelConfig, Params]:
-    """The architecture and float32 NumPy parameters of a Hugging Face folder; raises as
-    `open_model` does."""
-    model = open_model(folder, compared=compared)
-    return model.config, model.params()
-
-
-def matched(
-    folder: Path, config: Any, model_type: str, weights: Weights, stored: dict[str, str]
-) -> Model:
-    """The tensors of an architecture in `weights`.
-
-    Args:
-      stored: name in transformers → name in `weights`, of all tensors that must be used.
-
-    Raises:
-      UserError: a tensor is missing, not used, or has another shape, or is a constant of another
-        value.
-    """
-    needed, left = tensors(config, model_type), dict(stored)
-    for tensor in needed:
-        if tensor.name not in left:
-            raise UserError(
-                f"{folder} has no tensor {tensor.name!r}, but its config.json needs it."
-            )
-        name = left.pop(tensor.name)
-        shape = weights.shapes[name]
-        if shape != tensor.shape:
-            raise UserError(
-                f"Tensor {name!r} of {folder} has shape {list(shape)}, but its config.json says "
-                f"{list(tensor.shape)}."
-            )
-        if isinstance(tensor, Constant):
-            tensor.write(weights.read(name), {})
-    if left:
-        names = ", ".join(sorted(left.values())[:3])
-        raise UserError(
-            f"{folder} has {counted(len(left), 'tensor')} that its config.json does not use: "
-            f"{names}."
-        )
-    learned = [one for one in needed if isinstance(one, Tensor)]
-    return Model(folder, config, weights, learned, stored)
-
-
-def read_config_json(folder: Path) -> dict[str, Any]:
-    """config.json of a Hugging Face folder; raises `UserError` if there is none."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"There is no {path}: give a folder in Hugging Face format.")
-    raw = read_json(path)
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return raw
-
-
-def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
-    """Name in transformers → name in the files, without buffers and tied duplicates."""
-    older = family.naming.older
-    names = {older.get(n, n): n for n in weights.shapes if not n.endswith(BUFFERS)}
-    prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
-    if prefix and not any(n.startswith(prefix) for n in names):
-        head = (unembed, family.naming.names.get("unembed_bias"))
-        names = {n if n in head else f"{prefix}{n}": n for n in names}
-    if config.tie_embeddings:
-        names.pop(unembed, None)
-    return names
 
 
 def read_with(

@@ -19,6 +19,7 @@ from llm_jax.config import MoeConfig, UserError
 from llm_jax.convert import hf_export, hf_import, parity, shards
 from llm_jax.convert.bucket import opened
 from llm_jax.convert.hf_import import run_config, write_run
+from llm_jax.convert.tensor_file import open_local, write
 from llm_jax.train.failures import Damaged
 from llm_jax.train.load import load_run
 from llm_jax.train.manifest import write_manifest
@@ -292,3 +293,45 @@ def test_a_class_that_computes_something_else_is_refused(
             run=tmp_path, as_class=named,
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+def header_of(**changes) -> bytes:
+    entry = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} | changes
+    raw = json.dumps({"w": entry}).encode()
+    return len(raw).to_bytes(8, "little") + raw
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it has 0 bytes"),
+        ((2**60).to_bytes(8, "little") + b"{}", "its header would have"),
+        (header_of(), "its header says"),
+        (header_of() + bytes(28), "its header says"),
+        (header_of(data_offsets=[4, 28]) + bytes(28), "overlap or leave a gap"),
+        (header_of(data_offsets=[0, 20]) + bytes(20), "'w' has 20 bytes, its shape says otherwise"),
+        (header_of(shape=[-1, 3]) + bytes(24), "'w' are not whole numbers"),
+        (header_of(shape=[2, 3.5]) + bytes(24), "'w' are not whole numbers"),
+        (header_of(data_offsets=3) + bytes(24), "does not describe 'w'"),
+        ((2).to_bytes(8, "little") + b"[]", "is not a JSON object"),
+    ],
+)
+def test_a_safetensors_file_that_lies_is_one_sentence(content, why, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"model.safetensors is not a complete .*{why}"):
+        open_local(path)
+
+
+def test_a_safetensors_file_is_that_of_the_library(tmp_path):
+    arrays = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.ones((0, 4), np.float32),
+        "c": np.array(2.0, np.float32),
+    }
+    shapes = {name: array.shape for name, array in arrays.items()}
+    write(tmp_path / "ours", shapes, np.dtype(np.float32), iter(arrays.values()))
+    assert_same(load_file(tmp_path / "ours"), arrays)
+    save_file(arrays, tmp_path / "theirs")
+    file = open_local(tmp_path / "theirs")
+    assert_same({name: file.read(name) for name in file.entries}, arrays)

@@ -81,7 +81,8 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run", "--prompt", "a cat", "--max-tokens", "3"),
         ("run", "--prompt-file", "texts/a.txt", "--max-tokens", "2", "--temperature", "0"),
     ),
-    "export": (("run", "--to", "hf", "made", "--no-check"),),
+    "export": (("run", "--to", "hf", "made", "--no-check"),
+               ("run", "--to", "gguf", "made.gguf", "--no-check", "--dtype", "q8_0")),
     "import": (("hf", "made", "--no-check"),
                ("hf", "made", "--tokenizer", "tokenizer.model", "--no-check")),
     "launch run": (
