@@ -36,9 +36,9 @@ from llm_jax.evals.perplexity import Evaluator
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.feed import open_datasets
 from llm_jax.train.load import load_run
-from llm_jax.train.opened import open_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import Log, read_metrics
+from llm_jax.train.opened import open_run
 from llm_jax.train.state import abstract_state
 from llm_jax.train.stop import Stop
 from llm_jax.train.validation import Validation
