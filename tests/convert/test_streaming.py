@@ -20,10 +20,13 @@ from llm_jax.convert import hf_export, hf_import, parity, shards
 from llm_jax.convert.bucket import opened
 from llm_jax.convert.hf_import import run_config, write_run
 from llm_jax.convert.tensor_file import open_local, write
+from llm_jax.parallel.mesh import make_mesh
+from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.failures import Damaged
 from llm_jax.train.load import load_run
 from llm_jax.train.manifest import write_manifest
 from llm_jax.train.opened import open_run
+from llm_jax.train.state import abstract_state
 from llm_jax.train.stored import StoredItem
 
 MODEL = tiny.model_config(vocab_size=640, num_layers=4)
@@ -160,6 +163,13 @@ def test_bfloat16_comes_in_as_bfloat16_and_trains_as_float32(folder, tokenizer, 
     loaded = load_run(tmp_path / "run").params
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype(np.float32)}
     assert_same(loaded, wanted)
+    abstract = abstract_state(made.config, make_mesh(made.config.parallel))
+    trainer = Checkpointer.open(made.config, tokenizer.sha256, abstract)
+    assert trainer.newest(abstract) == 0 and trainer.record(0)["step"] == 0
+    begun = trainer.restore(abstract, 0)["params"]
+    trainer.close()
+    assert {leaf.dtype for leaf in jax.tree.leaves(begun)} == {np.dtype(np.float32)}
+    assert_same(whole(begun), wanted)
 
 
 def cut(params, size: int):
