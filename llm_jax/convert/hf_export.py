@@ -23,6 +23,8 @@ from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
 
 Params = dict[str, Any]
+WINDOWS_IGNORED = ("mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
+"""Model types that llama.cpp computes without their windows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +108,15 @@ def export(
 def computed_otherwise(model: ModelConfig, family: Family) -> list[str]:
     """Sentences about programs that compute something else from the files than transformers."""
     notes = []
-    if model.sliding_window is not None and family.model_type in ("mistral", "mixtral"):
+    if model.sliding_window is not None and family.model_type in WINDOWS_IGNORED:
         notes.append(
             f"llama.cpp ignores the sliding window of {family.architecture}: beyond "
             f"{model.sliding_window:,} tokens it computes something else"
+        )
+    if model.out_bias and family.model_type == "qwen3":
+        notes.append(
+            "llama.cpp does not load what its converter makes of Qwen3 with output biases: for "
+            "llama.cpp, export with --to gguf"
         )
     return notes
 
