@@ -154,7 +154,10 @@ def broken(**changes: Any) -> str:
             "run.model.rope_scaling.kind is 'yarm': did you mean 'yarn'?",
         ),
         ({"model__rope_scaling": {"kind": []}}, "run.model.rope_scaling.kind is []: known: "),
-        ({"model__rope_scaling": {}}, "run.model.rope_scaling.kind is None: known: llama3, yarn."),
+        (
+            {"model__rope_scaling": {}},
+            "run.model.rope_scaling.kind is None: known: dynamic, linear, llama3, longrope, yarn.",
+        ),
         (
             {"model__rope_scaling": {"kind": "yarn", "factr": 2.0}},
             "run.model.rope_scaling has no field 'factr': did you mean 'factor'?",

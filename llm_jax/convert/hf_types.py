@@ -33,15 +33,16 @@ TYPES: dict[str, tuple[type, str]] = {
     **dict.fromkeys(("model_type", "hidden_act", "hidden_activation", "activation_function",
                      "rope_type", "type"), (str, "a string")),
     **dict.fromkeys(("layer_types", "mlp_only_layers", "no_rope_layers"), (list, "a list")),
-    **dict.fromkeys((*ROPE, "full_attention", "sliding_attention"), (dict, "an object")),
+    **dict.fromkeys((*ROPE, "full_attention", "sliding_attention", "attn_config"),
+                    (dict, "an object")),
 }  # fmt: skip
 NULLABLE = (
     "num_key_value_heads", "head_dim", "sliding_window", "n_inner", "final_logit_softcapping",
     "attn_logit_softcapping", "layer_types", "mlp_only_layers", "rope_parameters", "rope_scaling",
     "hidden_activation", "max_window_layers", "rope_type", "type", "beta_fast", "beta_slow",
     "attention_factor", "original_max_position_embeddings", "sliding_window_pattern",
-    "no_rope_layers", "factor", "rope_theta", "full_attention", "sliding_attention", "mscale",
-    "mscale_all_dim", "llama_4_scaling_beta", "partial_rotary_factor",
+    "no_rope_layers", "factor", "rope_theta", "full_attention", "sliding_attention", "attn_config",
+    "mscale", "mscale_all_dim", "llama_4_scaling_beta", "partial_rotary_factor",
 )  # fmt: skip
 ELEMENTS: dict[str, tuple[type, str]] = {
     "layer_types": (str, "a list of strings"),

@@ -9,6 +9,7 @@ SMALL: dict[str, Any] = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
+BARE = {k: v for k, v in SMALL.items() if k not in ("intermediate_size", "num_key_value_heads")}
 FOUR = {**SMALL, "num_hidden_layers": 4}
 
 
@@ -130,14 +131,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**SMALL, "hidden_size": 64, "use_parallel_residual": False, "attention_bias": False},
     ),
     "starcoder2": ("Starcoder2Config", {**SMALL, "sliding_window": 6}),
-    "falcon": ("FalconConfig", SMALL),
+    "falcon": ("FalconConfig", BARE),
     "falcon-40b": (
-        "FalconConfig", {**SMALL, "new_decoder_architecture": True, "num_kv_heads": 2},
+        "FalconConfig", {**BARE, "new_decoder_architecture": True, "num_kv_heads": 2},
     ),
     "falcon-sequential": (
-        "FalconConfig", {**SMALL, "parallel_attn": False, "multi_query": False, "bias": True},
+        "FalconConfig", {**BARE, "parallel_attn": False, "multi_query": False, "bias": True},
     ),
-    "opt": ("OPTConfig", {**SMALL, "ffn_dim": 48}),
+    "opt": ("OPTConfig", {**BARE, "ffn_dim": 48}),
     "bloom": ("BloomConfig", {"vocab_size": 128, "hidden_size": 48, "n_layer": 2, "n_head": 6}),
     "mpt": (
         "MptConfig",

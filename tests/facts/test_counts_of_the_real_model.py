@@ -49,7 +49,7 @@ VARIANTS = {
     "bias": {"biases": ("qkv", "mlp"), "post_norm": True, "norm": "layernorm"},
     "norms after": {
         "pre_norm": False, "post_norm": True, "qk_norm": True, "qk_norm_over": "width",
-        "activation": "xielu", "rotary_fraction": 0.5,
+        "activation": "xielu", "rotary_fraction": 0.5, "num_layers": 4,
     },
     "parallel": {
         "parallel_block": "one_norm", "norm": "layernorm", "embed_norm": True,

@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_jax.config import ModelConfig, UserError
 from llm_jax.convert.families.family import Family, Fields, Keys, Naming, Part
+from llm_jax.convert.hf_keys import HARMLESS
 
 LAYER = "transformer.blocks.{}."
 NAMES = {
@@ -28,7 +29,7 @@ ATTENTION: Keys = {
     "alibi_bias_max": 8,
 }
 """Keys of `attn_config` of which only this value is supported."""
-IGNORED = ("attn_pdrop", "attn_impl", "model_type", "transformers_version")
+IGNORED = ("attn_impl", "problem_type")
 
 
 def _number(given: dict[str, Any], key: str) -> float | None:
@@ -42,8 +43,8 @@ def _read(given: Keys) -> Fields:
     inside = dict(given["attn_config"] or {})
     clip, scale = _number(inside, "clip_qkv"), _number(inside, "softmax_scale")
     for key, value in inside.items():
-        known = key in IGNORED or (key not in ATTENTION and not value)
-        if not known and value != ATTENTION.get(key):
+        ignored = key in IGNORED or key in HARMLESS or (key not in ATTENTION and not value)
+        if not ignored and value != ATTENTION.get(key):
             raise UserError(f"config.json has attn_config.{key} = {value!r}: not supported.")
     return {
         "d_ff": given["expansion_ratio"] * given["d_model"],
