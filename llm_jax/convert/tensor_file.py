@@ -40,7 +40,7 @@ DTYPES = {
 """Name of a dtype in the header → the dtype."""
 MOST_HEADER = 100_000_000
 """Bytes of a header, as the safetensors library allows."""
-Ranges = Callable[[int, int], bytes]
+Ranges = Callable[[int, int], "bytes | bytearray"]
 """Reads the bytes of a file from an offset to another."""
 
 
@@ -76,7 +76,7 @@ class TensorFile:
         (length,) = struct.unpack("<Q", ranges(0, 8))
         if length > MOST_HEADER or 8 + length > size:
             raise self._broken(f"its header would have {length:,} bytes, the file has {size:,}")
-        header = parse_json(ranges(8, 8 + length), f"The header of {name}")
+        header = parse_json(bytes(ranges(8, 8 + length)), f"The header of {name}")
         if not isinstance(header, dict):
             raise self._broken("its header is not a JSON object")
         header.pop("__metadata__", None)
@@ -130,7 +130,7 @@ class TensorFile:
 def open_local(path: Path) -> TensorFile:
     """The tensors of a file on a disk; raises `UserError` as `TensorFile` does."""
 
-    def ranges(begin: int, end: int) -> bytes:
+    def ranges(begin: int, end: int) -> bytearray:
         with path.open("rb", buffering=0) as file:
             file.seek(begin)
             return _read(file, end - begin)
@@ -138,13 +138,13 @@ def open_local(path: Path) -> TensorFile:
     return TensorFile(str(path), path.stat().st_size, ranges)
 
 
-def _read(file: Any, size: int) -> bytes:
+def _read(file: Any, size: int) -> bytearray:
     """`size` bytes or what is left: one read gives at most 2 GiB."""
     raw = bytearray(size)
     view, filled = memoryview(raw), 0
     while filled < size and (count := file.readinto(view[filled:])):
         filled += count
-    return raw if filled == size else bytes(raw[:filled])  # type: ignore[return-value]
+    return raw if filled == size else raw[:filled]
 
 
 def write(
