@@ -50,6 +50,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     ("argv", "packages", "extras"),
     [
         (["export", "absent", "--to", "hf", "x"], "transformers and torch", "hf"),
+        (["export", "absent", "--to", "gguf", "x", "--no-check"], "gguf", "gguf"),
         (["import", "model", "x"], "transformers and torch", "hf"),
         (["preflight", "run.json", "--topology", "v5p-8"], "libtpu", "tpu"),
         (["plan", "--flops", "1e21", "--verify", "--write", "x.json"], "libtpu", "tpu"),

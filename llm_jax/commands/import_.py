@@ -1,6 +1,7 @@
 """Make a run from a Hugging Face folder. Logits are compared before the run appears.
 
   llm-jax import downloaded-model runs/imported
+  llm-jax import gs://bucket/model runs/imported
 
 It reads safetensors, never pickled files. The tokenizer is that of the folder (tokenizer.model or
 tokenizer.json), or one given with --tokenizer. Its files, the licence and the settings of
@@ -25,7 +26,9 @@ COMPILES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="Hugging Face folder")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="Hugging Face folder, or its address (gs://, s3://, hf://)"
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="new folder for the run")
     parser.add_argument(
         "--tokenizer",
@@ -44,36 +47,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.data.sources.remote import is_address
+
+    if not is_address(args.folder) and not Path(args.folder).is_dir():
+        raise UserError(f"There is no folder {args.folder!r}: check the path.")
+    if not args.no_check:
+        require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
+    with only_writer(args.run, "llm-jax import"):
+        if not is_address(args.folder):
+            return _imported(args, Path(args.folder))
+        from llm_jax.convert.bucket import opened
+        from llm_jax.data.sources.remote import shown
+
+        with opened(args.folder, args.run) as (folder, elsewhere):
+            return _imported(args, folder, elsewhere=elsewhere, address=shown(args.folder))
+
+
+def _imported(args: argparse.Namespace, folder: Path, **remote: Any) -> dict[str, Any]:
     from llm_jax.convert.hf_config import unknown_keys
-    from llm_jax.convert.hf_import import import_run, read_config_json
+    from llm_jax.convert.hf_import import import_run
+    from llm_jax.convert.hf_model import read_config_json
     from llm_jax.convert.hf_tokenizer import why_not_exportable
     from llm_jax.convert.own_tokenizer import tokenizer_of
 
-    if not args.folder.is_dir():
-        raise UserError(f"There is no folder {str(args.folder)!r}: check the path.")
-    if not args.no_check:
-        require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
-    tokenizer = tokenizer_of(args.folder, args.tokenizer)
-    with only_writer(args.run, "llm-jax import"):
-        config, files, difference = import_run(
-            args.folder, args.run, tokenizer, check=not args.no_check, licence=args.licence
-        )
+    tokenizer = tokenizer_of(folder, args.tokenizer)
+    made = import_run(
+        folder, args.run, tokenizer, check=not args.no_check, licence=args.licence, **remote
+    )
     return {
         "format": "hf",
         "path": str(args.run),
-        "files": files,
-        "layers": config.model.num_layers,
-        "d_model": config.model.d_model,
-        "max_logit_difference": difference,
+        "files": made.files,
+        "layers": made.config.model.num_layers,
+        "d_model": made.config.model.d_model,
+        "max_logit_difference": made.max_logit_difference,
+        "not_compared": made.not_compared,
         "not_exportable": why_not_exportable(tokenizer),
-        "unknown_keys": unknown_keys(read_config_json(args.folder)),
+        "unknown_keys": unknown_keys(read_config_json(folder)),
     }
 
 
 def text(result: dict[str, Any]) -> str:
     difference = result["max_logit_difference"]
     checked = (
-        "logits were not compared (--no-check)"
+        f"logits were not compared ({result['not_compared']})"
         if difference is None
         else f"largest logit difference from transformers {difference:.2g}"
     )

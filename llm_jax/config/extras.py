@@ -9,6 +9,8 @@ from llm_jax.config.errors import UserError
 EXTRAS = {
     "transformers": "hf",
     "torch": "hf",
+    "gguf": "gguf",
+    "accelerate": "gguf",
     "libtpu": "tpu",
     "qwix": "quantize",
     "google.cloud.storage": "launch-gcp",

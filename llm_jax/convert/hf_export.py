@@ -9,30 +9,53 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from llm_jax.config import Architecture, EncoderDecoderConfig, ModelConfig, RunConfig, UserError
+from llm_jax.config import (
+    Architecture,
+    EncoderDecoderConfig,
+    ModelConfig,
+    RunConfig,
+    UserError,
+    decoder_of,
+    layers_of,
+)
 from llm_jax.convert import hf_tokenizer, kept_files, parity, sentinels, shards
 from llm_jax.convert.equivalent import in_form
-from llm_jax.convert.families import Family, as_exported, family_of
+from llm_jax.convert.families import Family, family_of
+from llm_jax.convert.fitting import fitting
 from llm_jax.convert.hf_config import to_hf
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.others import other_of
 from llm_jax.convert.others.other import MASKED
 from llm_jax.convert.tensors import DTYPES, tensors
+from llm_jax.convert.vocabulary import cut_vocabulary
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import new_folder
 
 Params = dict[str, Any]
+WINDOWS_IGNORED = ("mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
+"""Model types that llama.cpp computes without their windows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What an export wrote; `max_logit_difference` is None if nothing was compared."""
+    """What an export wrote.
+
+    Attributes:
+      architecture: class of transformers.
+      max_logit_difference: None if nothing was compared.
+      not_compared: why not; None if something was.
+      notes: sentences about what went out otherwise than it is in the run, and about programs that
+        compute something else from it.
+    """
 
     architecture: str
     files: list[str]
     num_bytes: int
     max_logit_difference: float | None
+    not_compared: str | None
+    notes: list[str]
 
 
 def export(
@@ -45,34 +68,51 @@ def export(
     run: Path,
     dtype: str = "float32",
     check: bool = True,
+    as_class: str | None = None,
+    shard_bytes: int = shards.SHARD_BYTES,
 ) -> Exported:
     """Writes the folder `out`, which must be empty or not exist. A failure leaves it as it was.
 
     Args:
-      params: tree of the model's `init`, NumPy or JAX arrays.
+      params: tree of the model's `init`: NumPy arrays, JAX arrays, or `StoredArray`, of which about
+        two tensors are in memory at a time, unless the logits are compared.
       run: the run's folder, for the model card.
       dtype: dtype of the stored weights, "float32" or "bfloat16".
-      check: load the files with transformers and compare logits in float32.
+      check: load the files with transformers and compare logits in float32, if memory is enough.
+      as_class: model type or class of transformers; None: the first that has the model's options.
+      shard_bytes: most bytes of a file, unless a single tensor is larger.
 
     Raises:
       UserError: `out` is not empty, no architecture fits, transformers is missing, or its logits
         or token ids differ.
     """
     refuse_nonempty(out)
-    model, params = as_hugging_face_has_it(config.model, params)
+    model, params, family, notes = config.model, params, None, list[str]()
+    if isinstance(model, ModelConfig):
+        model, params, notes = cut_vocabulary(model, params, tokenizer, run)
+        model, params, family = as_hugging_face_has_it(model, params, as_class)
+    elif as_class is not None:
+        raise UserError(
+            f"--as {as_class}: a model of kind {model.kind!r} has one class of transformers; leave "
+            "--as out."
+        )
     other = other_of(model)
-    architecture = other.architecture(model) if other else family_of(model).architecture
+    architecture = family.architecture if family else _class_of(model)
     if check:
         parity.require_transformers("pass --no-check to export without the comparison")
-    difference = None
+    difference: float | None = None
+    reason: str | None = "--no-check"
     with new_folder(out) as folder:
-        files = write_weights(folder, model, params, dtype)
+        files = write_weights(folder, model, params, dtype, shard_bytes, family)
         files += hf_tokenizer.write(folder, tokenizer, model.max_seq_len)
         if other and other.pipeline == MASKED:
             files += hf_tokenizer.name_mask(folder, tokenizer)
         if isinstance(model, EncoderDecoderConfig):
             files += sentinels.add(folder, tokenizer, model)
-        made = other.to_hf(model, tokenizer, dtype) if other else to_hf(model, tokenizer, dtype)
+        if other:
+            made = other.to_hf(model, tokenizer, dtype)
+        else:
+            made = to_hf(decoder_of(model, "config.json"), tokenizer, dtype, family)
         made |= kept_files.special_ids(run)
         _write_json(folder / "config.json", made)
         if other is None or other.generates:
@@ -88,17 +128,46 @@ def export(
         (folder / "README.md").write_text(card, encoding="utf-8")
         files = [*dict.fromkeys(files), *sorted({"config.json", "README.md", *kept} - {*files})]
         if check:
-            difference = checked(folder, model, params, tokenizer, dtype)
+            require_same_ids(folder, tokenizer)
+            reason = parity.why_too_large(parity.size_of(params))
+            if reason is None:
+                difference = checked(folder, model, params, tokenizer, dtype)
+            elif (
+                family and layers_of(model).moe is None
+            ):  # transformers stacks experts when it loads
+                parity.require_same_names(folder)
         size = sum((folder / file).stat().st_size for file in files)
-    return Exported(architecture, files, size, difference)
+    if isinstance(model, ModelConfig) and family:
+        notes += computed_otherwise(model, family)
+    return Exported(architecture, files, size, difference, reason, notes)
 
 
-def as_hugging_face_has_it(model: Architecture, params: Params) -> tuple[Any, Params]:
-    """The model `as_exported`, which computes the same."""
-    if not isinstance(model, ModelConfig):
-        return model, params
-    exported = as_exported(model)
-    return exported, params if exported == model else in_form(params, model, exported)
+def computed_otherwise(model: ModelConfig, family: Family) -> list[str]:
+    """Sentences about programs that compute something else from the files than transformers."""
+    notes = []
+    if model.sliding_window is not None and family.model_type in WINDOWS_IGNORED:
+        notes.append(
+            f"llama.cpp ignores the sliding window of {family.architecture}: beyond "
+            f"{model.sliding_window:,} tokens it computes something else"
+        )
+    if model.out_bias and family.model_type == "qwen3":
+        notes.append(
+            "llama.cpp does not load what its converter makes of Qwen3 with output biases: for "
+            "llama.cpp, export with --to gguf"
+        )
+    return notes
+
+
+def as_hugging_face_has_it(
+    model: ModelConfig, params: Params, as_class: str | None = None
+) -> tuple[ModelConfig, Params, Family]:
+    """The model in the form in which a class of transformers has it, which computes the same.
+
+    Raises:
+      UserError: no class has the model's options, or the one that is named has not.
+    """
+    exported, family = fitting(model, as_class)
+    return exported, params if exported == model else in_form(params, model, exported), family
 
 
 def write_weights(
@@ -109,7 +178,7 @@ def write_weights(
     shard_bytes: int = shards.SHARD_BYTES,
     family: Family | None = None,
 ) -> list[str]:
-    """Writes `params` as safetensors; memory holds copies of one file's tensors at a time."""
+    """Writes `params` as safetensors; memory holds copies of one tensor at a time."""
     model_type = family.model_type if family else model_type_of(model)
     named = {tensor.name: tensor for tensor in tensors(model, model_type)}
     shapes = {name: tensor.shape for name, tensor in named.items()}
@@ -125,12 +194,9 @@ def checked(
     """The largest difference of logits on real text.
 
     Raises:
-      UserError: the token ids differ, or the difference is above the tolerance.
+      UserError: it is above the tolerance.
     """
-    line = parity.tokenizer_difference(folder, tokenizer)
-    if line is not None:
-        raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")
-    stored = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype).astype("float32"), params)
+    stored = jax.tree.map(lambda leaf: _rounded(leaf, dtype), params)
     difference = parity.difference_from(folder, stored, model, tokenizer)
     if difference > parity.TOLERANCE:
         raise UserError(
@@ -147,6 +213,23 @@ def model_type_of(model: Architecture) -> str:
     other = other_of(model)
     assert other is not None
     return other.model_type
+
+
+def _class_of(model: Architecture) -> str:
+    other = other_of(model)
+    assert other is not None
+    return other.architecture(model)
+
+
+def _rounded(leaf: Any, dtype: str) -> jax.Array:
+    return jnp.asarray(np.asarray(leaf)).astype(dtype).astype("float32")
+
+
+def require_same_ids(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raises `UserError` if AutoTokenizer gives other ids of a sample text."""
+    line = parity.tokenizer_difference(folder, tokenizer)
+    if line is not None:
+        raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")
 
 
 def refuse_nonempty(out: Path) -> None:

@@ -3,160 +3,41 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import re
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import orbax.checkpoint as ocp
+import jax
 
 from llm_jax.config import (
     Architecture,
     DataConfig,
-    ModelConfig,
     RunConfig,
     UserError,
-    read_json,
     read_text,
     to_dict,
     to_json,
 )
 from llm_jax.config.architecture import OBJECTIVES
-from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config, kept_files, parity
-from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
-from llm_jax.convert.mxfp4 import Mxfp4Weights
-from llm_jax.convert.others import Other, other_named
+from llm_jax.convert.hf_model import Model, open_model, read, read_config_json
 from llm_jax.convert.own_tokenizer import require_belongs
-from llm_jax.convert.shards import Weights
-from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
+from llm_jax.convert.tensor_file import TensorFile
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.runs.disk_errors import system_error
+from llm_jax.models.protocol import model_of
 from llm_jax.runs.files import new_folder
 from llm_jax.runs.history import append, beginning
 from llm_jax.train.checkpoint import VERSIONED
-from llm_jax.train.failures import without_tensorstore_noise
 from llm_jax.train.finite import require_finite
+from llm_jax.train.layer_save import LayeredArray, save_params
 from llm_jax.train.manifest import write_manifest
 from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
 Params = dict[str, Any]
-# Buffers in old checkpoints. They are not parameters.
-BUFFERS = (
-    ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
-    ".attention.masked_bias",
-)  # fmt: skip
-
-
-def read(folder: Path, *, compared: bool = False) -> tuple[Architecture, Params]:
-    """The architecture and float32 NumPy parameters of a Hugging Face folder.
-
-    Raises:
-      UserError: there is no such folder, the architecture is not supported, a file is unsafe or
-        damaged, or a tensor is missing, not used, or has another shape than config.json says.
-    """
-    raw = read_config_json(folder)
-    if other := other_named(raw.get("model_type")):
-        return _read_other(folder, raw, other, compared)
-    config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
-    quantised = hf_config.quant_method(raw) is not None
-    weights = Mxfp4Weights(folder) if quantised else Weights(folder)
-    stored = _stored_names(weights, family, config)
-    return config, fill(folder, config, family.model_type, weights, stored)
-
-
-def _read_other(
-    folder: Path, raw: dict[str, Any], other: Other, compared: bool
-) -> tuple[Architecture, Params]:
-    config, weights = other.from_hf(raw, compared=compared), Weights(folder)
-    wanted = {tensor.name for tensor in tensors(config, other.model_type)}
-    stored, left_out = {}, list[str]()
-    for name in weights.shapes:
-        end = next((old for old in other.renamed if name.endswith(old)), None)
-        now = name.removesuffix(end) + other.renamed[end] if end else name
-        if now not in wanted and now.startswith(other.heads):
-            left_out.append(name)
-        elif now in wanted or not now.startswith(other.unused):
-            stored[now] = name
-    if left_out:
-        print(
-            f"{folder} has {counted(len(left_out), 'tensor')} of a head that "
-            f"{other.architecture(config)}, which its config.json names, does not have; left out: "
-            f"{', '.join(left_out)}.",
-            file=sys.stderr,
-        )
-    params = fill(folder, config, other.model_type, weights, stored)
-    if other.tied and all(name in weights.shapes for name in other.tied):
-        one, two = map(weights.read, other.tied)
-        if not np.array_equal(one, two):
-            raise UserError(
-                f"{folder} has {other.tied[0]!r} with other values than {other.tied[1]!r}: an "
-                "output matrix of its own is not supported, and transformers would replace it by "
-                "the table of tokens."
-            )
-    return config, params
-
-
-def fill(
-    folder: Path, config: Any, model_type: str, weights: Weights, stored: dict[str, str]
-) -> Params:
-    """The parameters of an architecture as float32 NumPy arrays, with the values of `weights`.
-
-    Args:
-      stored: name in transformers → name in `weights`, of all tensors that must be used.
-
-    Raises:
-      UserError: a tensor is missing, not used, or has another shape.
-    """
-    params = empty(config)
-    for tensor in tensors(config, model_type):
-        if tensor.name not in stored:
-            raise UserError(
-                f"{folder} has no tensor {tensor.name!r}, but its config.json needs it."
-            )
-        _fill(tensor, weights, stored.pop(tensor.name), params)
-    if stored:
-        names = ", ".join(sorted(stored.values())[:3])
-        raise UserError(
-            f"{folder} has {counted(len(stored), 'tensor')} that its config.json does not use: "
-            f"{names}."
-        )
-    return params
-
-
-def read_config_json(folder: Path) -> dict[str, Any]:
-    """config.json of a Hugging Face folder; raises `UserError` if there is none."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"There is no {path}: give a folder in Hugging Face format.")
-    raw = read_json(path)
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return raw
-
-
-def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
-    """Name in transformers → name in the files, without buffers and tied duplicates."""
-    older = family.naming.older
-    names = {older.get(n, n): n for n in weights.shapes if not n.endswith(BUFFERS)}
-    prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
-    if prefix and not any(n.startswith(prefix) for n in names):
-        head = (unembed, family.naming.names.get("unembed_bias"))
-        names = {n if n in head else f"{prefix}{n}": n for n in names}
-    if config.tie_embeddings:
-        names.pop(unembed, None)
-    return names
-
-
-def _fill(tensor: Tensor | Constant, weights: Weights, stored: str, params: Params) -> None:
-    shape = weights.shapes[stored]
-    if shape != tensor.shape:
-        raise UserError(
-            f"Tensor {stored!r} has shape {list(shape)}, but config.json says {list(tensor.shape)}."
-        )
-    tensor.write(weights.read(stored), params)
 
 
 def read_with(
@@ -174,45 +55,88 @@ def read_with(
 
 
 def import_run(
-    folder: Path, out: Path, tokenizer: Tokenizer, *, check: bool, licence: str | None = None
-) -> tuple[RunConfig, list[str], float | None]:
+    folder: Path,
+    out: Path,
+    tokenizer: Tokenizer,
+    *,
+    check: bool,
+    licence: str | None = None,
+    elsewhere: Callable[[str], TensorFile] | None = None,
+    address: str | None = None,
+) -> Imported:
     """Creates a run folder whose checkpoint 0 holds the weights of `folder`.
 
-    Args:
-      licence: of the model; None: what the model card in `folder` says, if it does.
+    Memory holds about two tensors, unless the logits are compared.
 
-    Returns:
-      The run's config, the files and folders in it, and the largest difference of logits from
-      transformers on real text, None if `check` is off.
+    Args:
+      check: compare logits, if memory is enough for that.
+      licence: of the model; None: what the model card in `folder` says, if it does.
+      elsewhere: opens the files of weights, if they are not in `folder`.
+      address: where `folder` was copied from.
 
     Raises:
-      UserError: as `read_with` does; or `out` is not empty, or transformers computes something
-        else.
+      UserError: as `open_model` does; `out` is not empty, the tokenizer does not fit, a weight is
+        not a finite number, or transformers computes something else.
     """
     refuse_nonempty(out)
     if problem := unwritable(out, "RUN"):
         raise UserError(problem)
+    model = open_model(folder, compared=check, elsewhere=elsewhere)
+    require_belongs(read_config_json(folder), model.config.vocab_size, tokenizer)
+    difference: float | None = None
+    reason: str | None = "--no-check"
     if check:
         parity.require_transformers("pass --no-check to import without the comparison")
-    model, params = read_with(folder, tokenizer, compared=check)
-    difference = None
-    if check:
-        difference = parity.difference_from(folder, params, model, tokenizer)
-        if difference > parity.TOLERANCE:
+        reason = "transformers would need a copy of the weights"
+        if elsewhere is None:
+            reason = parity.why_too_large(sum(map(math.prod, model.weights.shapes.values())))
+        if reason is None:
+            difference = _compared(folder, model, tokenizer)
+        elif unknown := hf_config.unknown_keys(read_config_json(folder)):
             raise UserError(
-                f"transformers computes logits that differ by {difference:.2g} from this model's, "
-                f"more than {parity.TOLERANCE:g}: nothing was imported."
+                f"config.json has {unknown[0]}, which this importer does not know, and the logits "
+                f"cannot be compared ({reason}): the model could compute something else."
             )
-    config = run_config(model, out)
+    config = run_config(model.config, out)
     with new_folder(out) as made:
-        write_run(made, config, params, tokenizer)
+        write_run(made, config, model.layers(), tokenizer)
         kept_files.keep(folder, made)
-        place = folder.absolute()
-        parent = {"kind": "model", "run": str(place), "name": place.name, "step": 0}
+        place = address or str(folder.absolute())
+        name = place.rstrip("/").rpartition("/")[2]
+        parent = {"kind": "model", "run": place, "name": name, "step": 0}
         parent["licence"] = licence or _licence_of(folder)
         append(made, beginning(config, None, parent).entries[0])
         files = sorted(path.name for path in made.iterdir())
-    return config, files, difference
+    return Imported(config, files, difference, reason)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import wrote.
+
+    Attributes:
+      files: files and folders of the run.
+      max_logit_difference: from transformers on real text; None if nothing was compared.
+      not_compared: why not; None if something was.
+    """
+
+    config: RunConfig
+    files: list[str]
+    max_logit_difference: float | None
+    not_compared: str | None
+
+
+def _compared(folder: Path, model: Model, tokenizer: Tokenizer) -> float:
+    """The largest difference of logits from transformers; raises `UserError` if it is too large."""
+    params = model.params()
+    require_finite(params, str(folder), "download it again")
+    difference = parity.difference_from(folder, params, model.config, tokenizer)
+    if difference > parity.TOLERANCE:
+        raise UserError(
+            f"transformers computes logits that differ by {difference:.2g} from this model's, "
+            f"more than {parity.TOLERANCE:g}: nothing was imported."
+        )
+    return difference
 
 
 def _licence_of(folder: Path) -> str | None:
@@ -237,7 +161,11 @@ def run_config(model: Architecture, out: Path) -> RunConfig:
 
 
 def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokenizer) -> None:
-    """Writes run.json, the tokenizer, and checkpoint 0 without optimizer state."""
+    """Writes run.json, the tokenizer, and checkpoint 0 without optimizer state.
+
+    Args:
+      params: tree of arrays, or of `LayeredArray`.
+    """
     (folder / "run.json").write_text(to_json(config), encoding="utf-8")
     tokenizer.save(folder)
     meta = {
@@ -249,14 +177,13 @@ def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokeni
         "tokenizer_sha256": tokenizer.sha256,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
     }
-    args = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
-    try:
-        with (
-            without_tensorstore_noise(),
-            ocp.CheckpointManager(folder.absolute() / "checkpoints") as manager,
-        ):
-            manager.save(0, args=args)
-            manager.wait_until_finished()
-    except (ValueError, RuntimeError) as error:  # how TensorStore reports a failing disk
-        raise system_error(error, folder) from error
+    stacks = model_of(config.model).layout(config.model).stacks
+
+    def array(path: Any, leaf: Any) -> LayeredArray:
+        if isinstance(leaf, LayeredArray):
+            return leaf
+        return LayeredArray.of(leaf, stacked=path[0].key in stacks)
+
+    params = jax.tree_util.tree_map_with_path(array, params)
+    save_params(folder / "checkpoints", 0, params, meta)
     write_manifest(folder / "checkpoints" / "0")

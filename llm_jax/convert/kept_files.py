@@ -37,6 +37,12 @@ def special_ids(run: Path) -> dict[str, Any]:
     return {key: raw[key] for key in SPECIAL if key in raw}
 
 
+def vocabulary(run: Path) -> int:
+    """Rows of the embedding that was imported; 0 for a run that was not."""
+    rows = _object(run / FOLDER / CONFIG).get("vocab_size")
+    return rows if type(rows) is int else 0
+
+
 def stop_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Ids that end a generated text: the tokenizer's, and those that transformers would take from
     generation_config.json, or else config.json, of an imported run or of a Hugging Face folder."""

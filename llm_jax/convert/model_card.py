@@ -54,7 +54,7 @@ def model_card(
         "|---|---|",
         f"| layers × width | {model.num_layers} × {model.d_model} |",
         f"| attention | {heads} |",
-        f"| vocabulary | {model.vocab_size:,} |",
+        f"| vocabulary | {np.shape(params['embed']['tokens'])[0]:,} |",
         f"| longest context | {model.max_seq_len:,} tokens |",
         *_training(config, step, run, history),
         *_data(facts),

@@ -7,12 +7,14 @@ NAME_scales (E, F, G) one scale for each block. Together they are the tensor NAM
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.convert.shards import FLOATS, Weights
+from llm_jax.convert.tensor_file import TensorFile
 
 POSITIVE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 VALUES = np.array([*POSITIVE, *(-value for value in POSITIVE)], np.float32)
@@ -39,8 +41,8 @@ class Mxfp4Weights(Weights):
       UserError: as `Weights` does; or a pair is not complete, or of shapes that do not fit.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, types=(*FLOATS, "U8"))
+    def __init__(self, folder: Path, elsewhere: Callable[[str], TensorFile] | None = None) -> None:
+        super().__init__(folder, elsewhere, types=(*FLOATS, "U8"))
         self._pairs = {name.removesuffix(BLOCKS) for name in self.shapes if name.endswith(BLOCKS)}
         for name in self._pairs:
             blocks, scales = self.shapes.pop(name + BLOCKS), self.shapes.pop(name + SCALES, None)

@@ -62,8 +62,8 @@ def require_belongs(raw: dict[str, Any], vocabulary: int, tokenizer: Tokenizer) 
     """
     if tokenizer.vocab_size > vocabulary:
         raise UserError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, more than the {vocabulary} of the "
-            "model: they do not belong together."
+            f"The tokenizer has {tokenizer.vocab_size} tokens, more than the {vocabulary} that "
+            "config.json gives as vocab_size: they do not belong together."
         )
     named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     if tokenizer.marks.shared:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,12 +17,17 @@ from llm_jax.config import Architecture, ComputeConfig, UserError, read_json
 from llm_jax.convert.hf_config import quant_method
 from llm_jax.convert.others import other_of
 from llm_jax.convert.sample import SAMPLE
+from llm_jax.convert.shards import Weights
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Context, model_of
 
 TOLERANCE = 1e-4
 """Largest difference of two logits in float32 that counts as the same computation."""
 CHECK_TOKENS = 512
+COPIES, LIBRARIES = 4, 600_000_000
+"""Float32 copies of a model that the comparison holds, and bytes of the programs (measured)."""
+GROUP = Path("/sys/fs/cgroup")
+"""Of this process, in a container."""
 
 
 def require_transformers(way_out: str) -> ModuleType:
@@ -38,11 +45,68 @@ def require_transformers(way_out: str) -> ModuleType:
     return transformers
 
 
+def why_too_large(params: int) -> str | None:
+    """Why the logits of a model with so many parameters are not compared; None if they can be."""
+    needed, free = COPIES * 4 * params + LIBRARIES, free_memory()
+    if free is None or needed <= free:
+        return None
+    return f"that would take about {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free"
+
+
+def size_of(params: Any) -> int:
+    """Parameters of a tree of arrays, on disk or in memory."""
+    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def free_memory() -> int | None:
+    """Bytes that this process can still take, by the machine and by its control group; None where
+    the system does not say."""
+    free = _figures(Path("/proc/meminfo")).get("MemAvailable")
+    limits = [] if free is None else [free * 1024]
+    with contextlib.suppress(OSError, ValueError):  # there is no group, or its limit is "max"
+        most = int((GROUP / "memory.max").read_text(encoding="ascii"))
+        limits.append(most - _figures(GROUP / "memory.stat").get("anon", 0))
+    return min(limits, default=None)
+
+
+def _figures(path: Path) -> dict[str, int]:
+    """The lines `name number` of a file of the kernel; none if there is no such file."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    return {line.split()[0].rstrip(":"): int(line.split()[1]) for line in lines}
+
+
 def sample_tokens(tokenizer: Tokenizer, config: Architecture) -> np.ndarray:
     """(1, T) int32: <s>, English, Japanese and code; T is what the model allows, at most 512."""
     length = min(CHECK_TOKENS, config.max_seq_len)
     ids = [tokenizer.bos_id, *tokenizer.encode(SAMPLE)]
     return np.resize(np.asarray(ids, np.int32), length)[None]
+
+
+def require_same_names(folder: Path) -> None:
+    """Compares names and shapes of the tensors in `folder` with the model that transformers builds
+    from its config.json, without memory for its weights.
+
+    Raises:
+      UserError: they differ.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    theirs = {name: tuple(one.shape) for name, one in model.named_parameters()}  # tied ones once
+    ours = Weights(folder).shapes
+    for name in sorted(theirs.keys() ^ ours.keys()):
+        raise UserError(f"transformers and the export do not both have the tensor {name!r}.")
+    for name, shape in theirs.items():
+        if ours[name] != shape:
+            raise UserError(
+                f"transformers wants {name!r} with shape {list(shape)}, the export has "
+                f"{list(ours[name])}."
+            )
 
 
 def our_logits(params: dict[str, Any], config: Architecture, tokens_BT: np.ndarray) -> np.ndarray:
@@ -63,21 +127,29 @@ def _forward(params: dict[str, Any], tokens_BT: jax.Array, config: Architecture)
     return family.logits(family.forward(params, batch, config, context).x_BTD, params, config)
 
 
-def their_logits(folder: Path, tokens_BT: np.ndarray) -> np.ndarray:
+def their_logits(
+    folder: Path, tokens_BT: np.ndarray, *, gguf_file: str | None = None
+) -> np.ndarray:
     """float32 logits (B, T, V) of the model that transformers loads from `folder`.
+
+    Args:
+      gguf_file: name of a GGUF file in `folder` to load it from.
 
     Raises:
       UserError: as `their_model` does.
     """
     import torch
 
-    model = their_model(folder, "AutoModelForCausalLM")
+    model = their_model(folder, "AutoModelForCausalLM", gguf_file)
     with torch.no_grad():
         return model(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
 
 
-def their_model(folder: Path, name: str) -> Any:
+def their_model(folder: Path, name: str, gguf_file: str | None = None) -> Any:
     """The model that the class `name` of transformers loads from `folder`, in float32.
+
+    Args:
+      gguf_file: name of a GGUF file in `folder` to load it from.
 
     Raises:
       UserError: transformers cannot load it, or reports missing or unexpected tensors.
@@ -85,7 +157,7 @@ def their_model(folder: Path, name: str) -> Any:
     import torch
     import transformers
 
-    raw = read_json(folder / "config.json")
+    raw = {} if gguf_file else read_json(folder / "config.json")
     packed = isinstance(raw, dict) and quant_method(raw) == "mxfp4"
     dequantised = (
         {"quantization_config": transformers.Mxfp4Config(dequantize=True)} if packed else {}
@@ -98,6 +170,7 @@ def their_model(folder: Path, name: str) -> Any:
             output_loading_info=True,
             use_safetensors=True,
             local_files_only=True,
+            gguf_file=gguf_file,
             **dequantised,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -1,6 +1,7 @@
 """Safetensors files of a checkpoint: one, or numbered parts of at most 5 GB with an index.
 
-Nothing is unpickled. An index that names a file outside of the folder is refused.
+Memory holds one tensor at a time. Nothing is unpickled. An index that names a file outside of the
+folder is refused.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from llm_jax.config import UserError, read_json
-from llm_jax.runs.disk_errors import system_error
+from llm_jax.convert.tensor_file import TensorFile, open_local
+from llm_jax.convert.tensor_file import write as write_file
 
 SHARD_BYTES = 5_000_000_000
 WEIGHTS = "model.safetensors"
@@ -32,7 +32,7 @@ def write(
     read: Callable[[str], np.ndarray],
     shard_bytes: int = SHARD_BYTES,
 ) -> list[str]:
-    """Writes all tensors; memory holds those of one file at a time.
+    """Writes all tensors; memory holds one at a time.
 
     Args:
       shapes: tensor name → shape, in the order in which they are written.
@@ -58,7 +58,7 @@ def write(
     if len(parts) > 1:
         files = [f"model-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)]
     for file, names in zip(files, parts, strict=True):
-        _save({name: read(name) for name in names}, folder / file)
+        write_file(folder / file, {name: shapes[name] for name in names}, dtype, map(read, names))
     if len(parts) == 1:
         return files
     weight_map = {name: file for file, part in zip(files, parts, strict=True) for name in part}
@@ -67,65 +67,62 @@ def write(
     return [*files, INDEX]
 
 
-def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
-    """Raises `OSError` if the file cannot be written."""
-    path.touch()
-    by_umask = path.stat().st_mode
-    try:
-        save_file(arrays, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise system_error(error, path) from error
-    path.chmod(by_umask)  # safetensors makes files that only their owner can read
-
-
 class Weights:
     """The tensors in a folder that is not trusted.
 
     Attributes:
       shapes: tensor name → shape.
+      is_bfloat16: whether all tensors are stored in bfloat16.
+
+    Args:
+      folder: with the index of the files, if there are several.
+      elsewhere: opens a file of weights by its name, if they are not in `folder`.
 
     Raises:
       UserError: there is no safetensors file, a file is damaged, an index names a file outside of
         the folder, or a tensor does not hold floating-point numbers (one of `types`).
     """
 
-    def __init__(self, folder: Path, types: tuple[str, ...] = FLOATS) -> None:
-        self._folder = folder
-        self._files: dict[str, Any] = {}
-        self._place: dict[str, str] = {}
+    def __init__(
+        self,
+        folder: Path,
+        elsewhere: Callable[[str], TensorFile] | None = None,
+        types: tuple[str, ...] = FLOATS,
+    ) -> None:
+        self._folder, self._elsewhere = folder, elsewhere
+        self._place: dict[str, TensorFile] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.is_bfloat16 = True
+        files = {}
         for file in sorted(set(self._named_files())):
-            opened = self._open(file)
-            for name in opened.keys():  # noqa: SIM118 (a safetensors handle, not a dict)
+            opened = files[file] = self._open(file)
+            for name, entry in opened.entries.items():
                 if name in self._place:
                     raise UserError(
-                        f"{folder} has tensor {name!r} in two files, {self._place[name]} and "
-                        f"{file}: remove one."
+                        f"{folder} has tensor {name!r} in two files, {self._place[name].name} and "
+                        f"{opened.name}: remove one."
                     )
-                view = opened.get_slice(name)
-                if view.get_dtype() not in types:
+                if entry.dtype not in types:
                     raise UserError(
-                        f"Tensor {name!r} of {folder / file} has type {view.get_dtype()}: only "
+                        f"Tensor {name!r} of {opened.name} has type {entry.dtype}: only "
                         f"{', '.join(FLOATS)} can be imported, not quantised weights."
                     )
-                self._place[name] = file
-                self.shapes[name] = tuple(view.get_shape())
-        self._check_index()
+                self.is_bfloat16 &= entry.dtype == "BF16"
+                self._place[name] = opened
+                self.shapes[name] = entry.shape
+        self._check_index(files)
 
     def type_of(self, name: str) -> str:
         """The stored dtype of the tensor `name`, as safetensors calls it."""
-        return str(self._files[self._place[name]].get_slice(name).get_dtype())
+        return self._place[name].entries[name].dtype
 
     def read(self, name: str) -> np.ndarray:
         """The tensor `name` in its stored dtype."""
-        try:
-            return self._files[self._place[name]].get_tensor(name)
-        except SafetensorError as error:
-            raise UserError(f"Tensor {name!r} of {self._folder} is broken ({error}).") from None
+        return self._place[name].read(name)
 
     def _named_files(self) -> Iterator[str]:
         if not (self._folder / INDEX).is_file():
-            if not (self._folder / WEIGHTS).is_file():
+            if self._elsewhere is None and not (self._folder / WEIGHTS).is_file():
                 raise UserError(
                     f"{self._folder} has neither {WEIGHTS} nor {INDEX}: only safetensors are read, "
                     "never pickled .bin files; convert them with transformers' save_pretrained."
@@ -150,22 +147,20 @@ class Weights:
             raise UserError(f"{path} has no weight_map: it is not an index of safetensors files.")
         return found
 
-    def _open(self, file: str) -> Any:
+    def _open(self, file: str) -> TensorFile:
+        if self._elsewhere:
+            return self._elsewhere(file)
         path = self._folder / file
         if path.is_symlink() and not _inside(path, self._folder):
             raise UserError(f"{path} is a link that leads out of the folder: copy the file itself.")
         if not path.is_file():
             raise UserError(f"There is no file {path}, which {INDEX} names: download it again.")
-        try:
-            self._files[file] = safe_open(path, framework="np")
-        except SafetensorError as error:
-            raise UserError(f"{path} is not a complete safetensors file ({error}).") from None
-        return self._files[file]
+        return open_local(path)
 
-    def _check_index(self) -> None:
+    def _check_index(self, files: dict[str, TensorFile]) -> None:
         if (self._folder / INDEX).is_file():
             for name, file in self._weight_map().items():
-                if self._place.get(name) != file:
+                if self._place.get(name) is not files[file]:
                     raise UserError(
                         f"{self._folder / INDEX} says that {name!r} is in {file!r}, but it is not."
                     )

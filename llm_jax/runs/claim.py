@@ -208,6 +208,14 @@ class Claim:
                 complained = True
 
 
+def writer_of(target: Path, *, inside: bool) -> str | None:
+    """Who holds the claim on `target`, for a sentence; None if nobody is known to."""
+    number, held = Claim(target, "", inside=inside)._newest()
+    if number < 0 or is_alive(_parsed(held)) is False:
+        return None
+    return _holder(held)
+
+
 @contextlib.contextmanager
 def only_writer(
     target: Path,

@@ -49,6 +49,8 @@ class Run:
     tokenizer: Tokenizer
     verified: bool
     """Whether its files were compared with the checkpoint's manifest."""
+    notes: tuple[str, ...] = ()
+    """Sentences about what was read."""
 
 
 def load_run(
@@ -74,6 +76,65 @@ def load_run(
         run's folder has another tokenizer than the checkpoint.
       Damaged: the checkpoint's files have changed or cannot be read.
     """
+    found = find(folder, step, verify=verify, trust_code=trust_code, shared=shared)
+    # The devices it was saved on may not exist here, so the target names its own.
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    where = where or jax.tree.map(lambda _: here, found.shapes)
+    target = jax.tree.map(_placed, found.shapes, where)
+    try:
+        params = _item(found.checkpoint, "params", ocp.args.StandardRestore(target))
+        if found.averages:
+            params = _averaged(found.checkpoint, found.config, params)
+    except Exception as error:  # Orbax raises no narrower one
+        raise found.unreadable(error) from error
+    require_finite(params, found.name, found.way_out)
+    return Run(found.config, found.step, params, found.tokenizer, found.verified)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint whose files were verified, if asked for, and whose arrays were not read."""
+
+    folder: Path
+    config: RunConfig
+    step: int
+    steps: list[int]
+    tokenizer: Tokenizer
+    verified: bool
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / str(self.step)
+
+    @property
+    def name(self) -> str:
+        return f"Checkpoint {self.step} of the run in {str(self.folder)!r}"
+
+    @property
+    def way_out(self) -> str:
+        others = _others(self.step, self.steps)
+        return f"give another one with --step ({others})" if others else "train the model again"
+
+    @property
+    def shapes(self) -> Any:
+        """The parameters as `jax.ShapeDtypeStruct`, in float32."""
+        model = model_of(self.config.model)
+        return jax.eval_shape(lambda: model.init(self.config.model, jax.random.key(0)))
+
+    @property
+    def averages(self) -> bool:
+        """Whether the optimizer has an average that stands for the parameters."""
+        return self.config.optim.kind == "schedule_free" and (self.checkpoint / "opt").exists()
+
+    def unreadable(self, error: Exception) -> Damaged:
+        why = f"it cannot be read: {reason(error)}"
+        return Damaged(f"{_sentence(self.folder, self.step, self.steps, why)}.")
+
+
+def find(
+    folder: str | Path, step: int | None, *, verify: bool, trust_code: bool, shared: bool
+) -> Found:
+    """The checkpoint that `load_run` is asked for; raises as it does, but for the weights."""
     folder = Path(folder).absolute()
     if not (folder / "run.json").is_file():
         raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
@@ -93,31 +154,15 @@ def load_run(
         raise UserError(f"The run has no checkpoint of step {step}: it has {known}.")
     tokenizer = Tokenizer.load(folder)
     verified = verify and _verified(folder, step, steps, config, shared)
-    # The devices it was saved on may not exist here, so the target names its own.
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    model = model_of(config.model)
-    shapes = jax.eval_shape(lambda: model.init(config.model, jax.random.key(0)))
-    where = where or jax.tree.map(lambda _: here, shapes)
-    target = jax.tree.map(_placed, shapes, where)
-    checkpoint = folder / "checkpoints" / str(step)
-    try:
-        params = _item(checkpoint, "params", ocp.args.StandardRestore(target))
-        if config.optim.kind == "schedule_free" and (checkpoint / "opt").exists():
-            params = _averaged(checkpoint, config, params)
-        record = _record(checkpoint) if verify else None
-    except Exception as error:  # Orbax raises no narrower one
-        why = f"it cannot be read: {reason(error)}"
-        raise Damaged(f"{_sentence(folder, step, steps, why)}.") from error
-    if record is not None:
-        check_format(record, f"Checkpoint {step} of the run in {str(folder)!r}")
+    found = Found(folder, config, step, steps, tokenizer, verified)
+    if verify:
+        try:
+            record = _record(found.checkpoint)
+        except Exception as error:  # Orbax raises no narrower one
+            raise found.unreadable(error) from error
+        check_format(record, found.name)
         _check_tokenizer(record["tokenizer_sha256"], tokenizer, folder, step)
-    others = _others(step, steps)
-    require_finite(
-        params,
-        f"Checkpoint {step} of the run in {str(folder)!r}",
-        f"give another one with --step ({others})" if others else "train the model again",
-    )
-    return Run(config, step, params, tokenizer, verified)
+    return found
 
 
 def _verified(folder: Path, step: int, steps: list[int], config: RunConfig, shared: bool) -> bool:
@@ -182,14 +227,19 @@ def _placed(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _averaged(checkpoint: Path, config: RunConfig, params: Any) -> Any:
-    """`params`, averaged if the optimizer averages. Only z and b1 of its state are read."""
+def average_of(config: RunConfig, params: Any) -> tuple[Any, Any] | None:
+    """The path of the average in the optimizer's state, and its node there; None if it has none."""
     opt = jax.eval_shape(optimizer_of(config).init, params)
     nodes = jax.tree_util.tree_leaves_with_path(opt, is_leaf=is_schedule_free)
-    averages = [(path, node) for path, node in nodes if is_schedule_free(node)]
-    if not averages:
+    return next(((path, node) for path, node in nodes if is_schedule_free(node)), None)
+
+
+def _averaged(checkpoint: Path, config: RunConfig, params: Any) -> Any:
+    """`params`, averaged if the optimizer averages. Only z and b1 of its state are read."""
+    average = average_of(config, params)
+    if average is None:
         return params
-    path, node = averages[0]
+    path, node = average
     wanted = {"b1": node.b1, "z": node.z}
     here = jax.tree.leaves(params)[0].sharding
     everywhere = NamedSharding(here.mesh, PartitionSpec()) if hasattr(here, "mesh") else here

@@ -49,7 +49,8 @@ def brought(tmp_path_factory) -> Path:
 
 def test_what_comes_in_goes_out_byte_for_byte(brought, tmp_path):
     run, out = tmp_path / "run", tmp_path / "out"
-    _, files, difference = hf_import.import_run(brought, run, tokenizer_of(brought), check=True)
+    made = hf_import.import_run(brought, run, tokenizer_of(brought), check=True)
+    files, difference = made.files, made.max_logit_difference
     assert files == ["checkpoints", "history.jsonl", "imported", "run.json", "tokenizer"]
     assert difference < 1e-5
     loaded = load_run(run)

@@ -94,7 +94,8 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run", "a", "cat", "b", "--analogy", "--neighbours", "2"),
         ("hf", "a cat", "--hidden", "--out", "made.npy"),
     ),
-    "export": (("run", "--to", "hf", "made", "--no-check"),),
+    "export": (("run", "--to", "hf", "made", "--no-check"),
+               ("run", "--to", "gguf", "made.gguf", "--no-check", "--dtype", "q8_0")),
     "import": (("hf", "made", "--no-check"),
                ("hf", "made", "--tokenizer", "tokenizer.model", "--no-check")),
     "launch run": (

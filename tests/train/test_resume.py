@@ -38,6 +38,7 @@ from llm_jax.train.feed import open_datasets
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import Log, read_metrics
+from llm_jax.train.opened import open_run
 from llm_jax.train.state import abstract_state
 from llm_jax.train.stop import Stop
 from llm_jax.train.validation import Validation
@@ -268,6 +269,11 @@ def test_the_average_is_what_is_evaluated_and_handed_over(
     handed = load_run(config.out).params
     assert relative_error(handed, x) < 1e-6
     assert relative_error(handed, saved) > 1e-2
+    with open_run(config.out, scratch=tmp_path / "made") as run:
+        assert relative_error(jax.tree.map(np.asarray, run.params), handed) == 0
+        assert run.notes == (
+            "the weights are the average that schedule-free keeps, which is evaluated",
+        )
     mesh = make_mesh(config.parallel)
     validation = Validation(open_datasets(config), config, mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh)["params"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_jax.config import Architecture, ModelConfig
+from llm_jax.config import Architecture, ModelConfig, UserError
 from llm_jax.convert.others.bert import BERT
 from llm_jax.convert.others.modern_bert import MODERN_BERT
 from llm_jax.convert.others.other import Other
@@ -14,10 +14,17 @@ OTHERS = (BERT, MODERN_BERT, T5)
 
 
 def other_of(config: Architecture) -> Other | None:
-    """The family of an architecture; None for a decoder."""
+    """The family of an architecture; None for a decoder.
+
+    Raises:
+      UserError: transformers has none of its kind.
+    """
     if isinstance(config, ModelConfig):
         return None
-    return next(one for one in OTHERS if one.kind == config.kind)
+    for other in OTHERS:
+        if other.kind == config.kind:
+            return other
+    raise UserError(f"model.kind is {config.kind!r}, of which transformers has no class.")
 
 
 def other_named(model_type: object) -> Other | None:

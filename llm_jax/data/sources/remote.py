@@ -107,13 +107,54 @@ class RemoteFile:
                 why = _reason(error)
             if number < TRIES - 1:
                 time.sleep(WAIT_SECONDS * 2**number)
-        raise Unreachable(
-            f"{self.name} cannot be read, in {TRIES} tries ({why}): check the network, and run "
-            "this again."
-        )
+        raise _failed(self.name, why)
+
+    def read(self, begin: int, end: int) -> bytes:
+        """The bytes from `begin` to `end`; raises `Unreachable` if three tries have failed."""
+        for number in range(TRIES):
+            try:
+                found = self.file_system.cat_file(self.path, start=begin, end=end)
+                if len(found) == end - begin:
+                    return found
+                why = f"{len(found):,} of {end - begin:,} bytes came"
+            except Exception as error:  # whatever the file system's library raises
+                why = _reason(error)
+            if number < TRIES - 1:
+                time.sleep(WAIT_SECONDS * 2**number)
+        raise _failed(self.name, why)
 
     def stamp(self, stream: BinaryIO | None = None) -> int:
         return hash((self.version, self.size))
+
+
+def _failed(name: str, why: str) -> Unreachable:
+    return Unreachable(
+        f"{name} cannot be read, in {TRIES} tries ({why}): check the network, and run this again."
+    )
+
+
+def folder_files(address: str, said: str) -> dict[str, RemoteFile]:
+    """Name → file, of those right in the folder at `address`.
+
+    Args:
+      said: the argument that the user gave it as, for errors.
+
+    Raises:
+      UserError: it is no folder with files, it cannot be read, or a package is missing.
+    """
+    file_system, root = _opened(address, said)
+    with _explained(address, said):
+        listed = file_system.ls(root, detail=True)
+    files = {}
+    for info in listed:
+        name = PurePosixPath(info["name"]).name
+        if info.get("type") == "file" and info["name"].rstrip("/") != root.rstrip("/"):
+            path, size = info["name"], info.get("size")
+            shown_name = f"{shown(address).rstrip('/')}/{name}"
+            files[name] = RemoteFile(file_system, path, shown_name, name, _version(info), size)
+    if not files:
+        raise UserError(f"{said} '{shown(address)}' has no files: check the address.")
+    return files
 
 
 def remote_files(address: str, left_out: LeftOut) -> Iterator[RemoteFile]:
@@ -143,13 +184,13 @@ def remote_files(address: str, left_out: LeftOut) -> Iterator[RemoteFile]:
         yield RemoteFile(file_system, path, name, key, _version(info), size)
 
 
-def _opened(address: str) -> tuple[Any, str]:
+def _opened(address: str, said: str = "--input") -> tuple[Any, str]:
     """The file system, and the path in it."""
     found = ADDRESS.match(address)
     assert found is not None
     if "::" in address:
         raise UserError(
-            f"--input '{shown(address)}' joins several addresses: give one, such as gs://bucket/data."
+            f"{said} '{shown(address)}' joins several addresses: give one, such as gs://bucket/data."
         )
     needed = PACKAGES.get(found[1], "aiohttp" if found[1] in WEB else "fsspec")
     require_packages(f"Reading {found[1]}://", "fsspec", *({needed} - {"fsspec"}))
@@ -159,10 +200,10 @@ def _opened(address: str) -> tuple[Any, str]:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     if found[1] not in fsspec.available_protocols():
         raise UserError(
-            f"--input '{shown(address)}' has the protocol {found[1]!r}, which fsspec does not "
+            f"{said} '{shown(address)}' has the protocol {found[1]!r}, which fsspec does not "
             "know: use gs, s3, hf, https or another of its own."
         )
-    with _explained(address):
+    with _explained(address, said):
         return fsspec.core.url_to_fs(address)
 
 
@@ -217,7 +258,7 @@ def _refuse_curated(file_system: Any, found: Found) -> None:
 
 
 @contextlib.contextmanager
-def _explained(address: str) -> Iterator[None]:
+def _explained(address: str, said: str = "--input") -> Iterator[None]:
     """Turns what a file system's library raises into one sentence."""
     try:
         yield
@@ -226,20 +267,20 @@ def _explained(address: str) -> Iterator[None]:
     except FileNotFoundError as error:
         cause = error.__cause__  # HTTP's file system says so of every failure
         if cause is not None and getattr(cause, "status", None) != 404:
-            raise _unreadable(address, cause) from None
-        raise UserError(f"--input '{shown(address)}' does not exist: check the address.") from None
+            raise _unreadable(address, cause, said) from None
+        raise UserError(f"{said} '{shown(address)}' does not exist: check the address.") from None
     except ImportError as error:
         raise UserError(
-            f"--input '{shown(address)}' needs a package that is not installed ({error}): install "
+            f"{said} '{shown(address)}' needs a package that is not installed ({error}): install "
             "it."
         ) from None
     except Exception as error:  # each library has its own
-        raise _unreadable(address, error) from None
+        raise _unreadable(address, error, said) from None
 
 
-def _unreadable(address: str, error: BaseException) -> UserError:
+def _unreadable(address: str, error: BaseException, said: str) -> UserError:
     return UserError(
-        f"--input '{shown(address)}' cannot be read ({_reason(error)}): check the address, the "
+        f"{said} '{shown(address)}' cannot be read ({_reason(error)}): check the address, the "
         "network, and that credentials are set where its library looks for them."
     )
 

@@ -89,6 +89,11 @@ class JsonTokenizer(Tokenizer):
     def is_byte_level_bpe(self) -> bool:
         return self._piece_bytes is _byte_level and hasattr(self._prompts.model, "fuse_unk")
 
+    @property
+    def adds_begin(self) -> bool:
+        """Whether its library puts `bos_id` before a text."""
+        return self._prompts.encode("a").ids[:1] == [self.bos_id]
+
     def save(self, folder: Path) -> None:
         save_companions(folder, {**self.companions, JSON_FILE: self.content})
 

@@ -1,0 +1,198 @@
+"""The model in a Hugging Face folder, which is not trusted; its tensors are read when needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from llm_jax.config import Architecture, ModelConfig, UserError, read_json
+from llm_jax.config.wording import counted
+from llm_jax.convert import hf_config
+from llm_jax.convert.expert_tensor import ExpertTensor
+from llm_jax.convert.families import Family, family_named
+from llm_jax.convert.mxfp4 import Mxfp4Weights
+from llm_jax.convert.others import Other, other_named
+from llm_jax.convert.rows import layered
+from llm_jax.convert.shards import Weights
+from llm_jax.convert.tensor_file import TensorFile
+from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
+from llm_jax.train.finite import require_finite
+
+Params = dict[str, Any]
+# Buffers in old checkpoints. They are not parameters.
+BUFFERS = (
+    ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+    ".attention.masked_bias",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in Hugging Face's format, of which no tensor has been read yet.
+
+    Attributes:
+      config: the architecture, as `model_of` takes it.
+      tensors: all that have parameters; each is in `weights`, with its shape.
+      stored: name of each tensor → its name in `weights`.
+    """
+
+    folder: Path
+    config: Any
+    weights: Weights
+    tensors: list[Tensor | ExpertTensor]
+    stored: dict[str, str]
+
+    def params(self) -> Params:
+        """All parameters as float32 NumPy arrays."""
+        params = empty(self.config)
+        for tensor in self.tensors:
+            tensor.write(self._values(tensor), params)
+        return params
+
+    def layers(self) -> Params:
+        """The parameters as `LayeredArray`, which read their tensors when they are written: in
+        bfloat16 if all tensors are, otherwise in float32.
+
+        A tensor that is not finite raises `UserError` then.
+        """
+        dtype = np.dtype(jnp.bfloat16 if self.weights.is_bfloat16 else np.float32)
+        return layered(self.config, self.tensors, dtype, self._finite)
+
+    def _values(self, tensor: Tensor | ExpertTensor) -> np.ndarray:
+        return self.weights.read(self.stored[tensor.name])
+
+    def _finite(self, tensor: Tensor | ExpertTensor) -> np.ndarray:
+        values = self._values(tensor)
+        require_finite({tensor.name: values}, str(self.folder), "download it again")
+        return values
+
+
+def open_model(
+    folder: Path,
+    *,
+    compared: bool = False,
+    elsewhere: Callable[[str], TensorFile] | None = None,
+) -> Model:
+    """The model in a Hugging Face folder.
+
+    Args:
+      compared: as `hf_config.from_hf` takes it.
+      elsewhere: as `Weights` takes it.
+
+    Raises:
+      UserError: there is no such folder, the architecture is not supported, a file is unsafe or
+        damaged, or a tensor is missing, not used, or has another shape than config.json says.
+    """
+    raw = read_config_json(folder)
+    if other := other_named(raw.get("model_type")):
+        config = other.from_hf(raw, compared=compared)
+        return _open_other(folder, config, other, Weights(folder, elsewhere))
+    config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
+    kind = Weights if hf_config.quant_method(raw) is None else Mxfp4Weights
+    weights = kind(folder, elsewhere)
+    return matched(
+        folder, config, family.model_type, weights, _stored_names(weights, family, config)
+    )
+
+
+def _open_other(folder: Path, config: Architecture, other: Other, weights: Weights) -> Model:
+    """An encoder, or an encoder-decoder; raises as `open_model` does."""
+    wanted = {tensor.name for tensor in tensors(config, other.model_type)}
+    stored, left_out = {}, list[str]()
+    for name in weights.shapes:
+        end = next((old for old in other.renamed if name.endswith(old)), None)
+        now = name.removesuffix(end) + other.renamed[end] if end else name
+        if now not in wanted and now.startswith(other.heads):
+            left_out.append(name)
+        elif now in wanted or not now.startswith(other.unused):
+            stored[now] = name
+    if left_out:
+        print(
+            f"{folder} has {counted(len(left_out), 'tensor')} of a head that "
+            f"{other.architecture(config)}, which its config.json names, does not have; left out: "
+            f"{', '.join(left_out)}.",
+            file=sys.stderr,
+        )
+    if other.tied and all(name in weights.shapes for name in other.tied):
+        one, two = map(weights.read, other.tied)
+        if not np.array_equal(one, two):
+            raise UserError(
+                f"{folder} has {other.tied[0]!r} with other values than {other.tied[1]!r}: an "
+                "output matrix of its own is not supported, and transformers would replace it by "
+                "the table of tokens."
+            )
+    return matched(folder, config, other.model_type, weights, stored)
+
+
+def read(folder: Path, *, compared: bool = False) -> tuple[Architecture, Params]:
+    """The architecture and float32 NumPy parameters of a Hugging Face folder; raises as
+    `open_model` does."""
+    model = open_model(folder, compared=compared)
+    return model.config, model.params()
+
+
+def matched(
+    folder: Path, config: Any, model_type: str, weights: Weights, stored: dict[str, str]
+) -> Model:
+    """The tensors of an architecture in `weights`.
+
+    Args:
+      stored: name in transformers → name in `weights`, of all tensors that must be used.
+
+    Raises:
+      UserError: a tensor is missing, not used, or has another shape, or is a constant of another
+        value.
+    """
+    needed, left = tensors(config, model_type), dict(stored)
+    for tensor in needed:
+        if tensor.name not in left:
+            raise UserError(
+                f"{folder} has no tensor {tensor.name!r}, but its config.json needs it."
+            )
+        name = left.pop(tensor.name)
+        shape = weights.shapes[name]
+        if shape != tensor.shape:
+            raise UserError(
+                f"Tensor {name!r} of {folder} has shape {list(shape)}, but its config.json says "
+                f"{list(tensor.shape)}."
+            )
+        if isinstance(tensor, Constant):
+            tensor.write(weights.read(name), {})
+    if left:
+        names = ", ".join(sorted(left.values())[:3])
+        raise UserError(
+            f"{folder} has {counted(len(left), 'tensor')} that its config.json does not use: "
+            f"{names}."
+        )
+    learned = [one for one in needed if not isinstance(one, Constant)]
+    return Model(folder, config, weights, learned, stored)
+
+
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """config.json of a Hugging Face folder; raises `UserError` if there is none."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"There is no {path}: give a folder in Hugging Face format.")
+    raw = read_json(path)
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} is not a JSON object.")
+    return raw
+
+
+def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
+    """Name in transformers → name in the files, without buffers and tied duplicates."""
+    older = family.naming.older
+    names = {older.get(n, n): n for n in weights.shapes if not n.endswith(BUFFERS)}
+    prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
+    if prefix and not any(n.startswith(prefix) for n in names):
+        head = (unembed, family.naming.names.get("unembed_bias"))
+        names = {n if n in head else f"{prefix}{n}": n for n in names}
+    if config.tie_embeddings:
+        names.pop(unembed, None)
+    return names

@@ -1,0 +1,164 @@
+"""The arrays of a checkpoint, read a slice at a time, for models that do not fit in memory.
+
+A stacked array holds all layers of a model. Where its chunks on disk span several layers, as a run
+on one device writes them, each slice would take reading all of them; such an array is copied to a
+temporary file first, chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tensorstore as ts
+
+from llm_jax.train.failures import Damaged, reason
+
+Params = dict[str, Any]
+CACHE_BYTES = 100_000_000
+"""Of the index of a checkpoint's chunks."""
+
+
+class StoredArray:
+    """An array on disk, of which `array[place]` reads a slice.
+
+    Attributes:
+      shape: of the whole array.
+      dtype: of the slices.
+
+    Args:
+      look: called with each slice; returns what stands in its place.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        read: Callable[[Any], np.ndarray],
+        look: Callable[[np.ndarray, Any], np.ndarray] | None = None,
+    ) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._read, self._look = read, look
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        found = self._read(place)
+        return found if self._look is None else self._look(found, place)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        found = self[()]
+        return found if dtype is None else found.astype(dtype, copy=False)
+
+    def looked_at(self, look: Callable[[np.ndarray, Any], np.ndarray]) -> StoredArray:
+        """The same array, with `look` between the disk and whoever reads it."""
+        return StoredArray(self.shape, self.dtype, self.__getitem__, look)
+
+
+class StoredItem:
+    """The arrays of one item of a checkpoint (`params`, `opt`).
+
+    Args:
+      folder: of the item, written by Orbax.
+      scratch: an empty folder for arrays that are laid out anew.
+    """
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        self._folder, self._scratch = folder.absolute(), scratch
+        self._context = ts.Context({"cache_pool#ocdbt": {"total_bytes_limit": CACHE_BYTES}})
+
+    def tree(self, shapes: Params, stacks: Any) -> Params:
+        """A tree of `StoredArray` like `shapes`.
+
+        Args:
+          stacks: names of the subtrees whose arrays have a leading axis of layers.
+
+        Raises:
+          Damaged: an array is missing or has another shape.
+        """
+
+        def opened(path: Any, leaf: Any) -> StoredArray:
+            keys = [entry.key for entry in path]
+            return self.array(keys, leaf.shape, stacked=keys[0] in stacks)
+
+        return jax.tree_util.tree_map_with_path(opened, shapes)
+
+    def array(self, keys: list[str], shape: tuple[int, ...], *, stacked: bool) -> StoredArray:
+        """The array that has the place `keys` in the item's tree; raises as `tree` does."""
+        name = ".".join(keys)
+        try:
+            found = self._open(name)
+        except ValueError as error:
+            raise Damaged(f"{self._folder} has no array {name!r} ({reason(error)}).") from None
+        if tuple(found.shape) != tuple(shape):
+            raise Damaged(
+                f"{self._folder} has an array {name!r} of shape {list(found.shape)}, not "
+                f"{list(shape)}."
+            )
+        dtype = found.dtype.numpy_dtype
+        if stacked and found.chunk_layout.read_chunk.shape[0] > 1:
+            file = self._scratch / f"{self._folder.name}.{name}"
+            return StoredArray(found.shape, dtype, _Laid(file, found, self._slice).read)
+        return StoredArray(found.shape, dtype, lambda place: self._slice(found, place))
+
+    def _open(self, name: str) -> Any:
+        return ts.open(
+            {
+                "driver": "zarr",
+                "kvstore": {
+                    "driver": "ocdbt",
+                    "base": {"driver": "file", "path": f"{self._folder}/"},
+                    "path": f"{name}/",
+                },
+                "fill_missing_data_reads": False,
+            },
+            open=True,
+            read=True,
+            context=self._context,
+        ).result()
+
+    def _slice(self, array: Any, place: Any) -> np.ndarray:
+        try:
+            return np.asarray(array[place].read().result())
+        except (ValueError, RuntimeError) as error:
+            raise Damaged(f"{self._folder} cannot be read ({reason(error)}).") from None
+
+
+class _Laid:
+    """A file in which an array lies in order, made when the first slice is asked for."""
+
+    def __init__(self, file: Path, array: Any, read: Callable[[Any, Any], np.ndarray]) -> None:
+        self._file, self._array, self._read = file, array, read
+
+    def read(self, place: Any) -> np.ndarray:
+        if not self._file.exists():
+            self._lay()
+        return np.array(self._mapped("r")[place])  # a copy: the map is closed with the slice
+
+    def _lay(self) -> None:
+        chunk = self._array.chunk_layout.read_chunk.shape
+        self._file.touch()
+        for place in _grid(self._array.shape, chunk):
+            part = self._read(self._array, place)
+            for row in range(part.shape[0]):  # a map for each: its pages count as memory
+                self._mapped("r+" if self._file.stat().st_size else "w+")[place][row] = part[row]
+
+    def _mapped(self, mode: Any) -> np.memmap:
+        return np.memmap(self._file, self._array.dtype.numpy_dtype, mode, shape=self._array.shape)
+
+
+def _grid(shape: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Places of all chunks."""
+    steps = [range(0, size, step) for size, step in zip(shape, chunk, strict=True)]
+    for starts in itertools.product(*steps):
+        yield tuple(slice(a, min(a + c, n)) for a, c, n in zip(starts, chunk, shape, strict=True))
