@@ -20,11 +20,10 @@ from llm_jax.config import (
     decoder_of,
     layers_of,
 )
-from llm_jax.convert import hf_tokenizer, kept_files, parity, sentinels, shards
+from llm_jax.convert import hf_config, hf_tokenizer, kept_files, parity, sentinels, shards
 from llm_jax.convert.equivalent import in_form
 from llm_jax.convert.families import Family, family_of
 from llm_jax.convert.fitting import fitting
-from llm_jax.convert.hf_config import to_hf
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.others import other_of
 from llm_jax.convert.others.other import MASKED
@@ -112,7 +111,7 @@ def export(
         if other:
             made = other.to_hf(model, tokenizer, dtype)
         else:
-            made = to_hf(decoder_of(model, "config.json"), tokenizer, dtype, family)
+            made = hf_config.to_hf(decoder_of(model, "config.json"), tokenizer, dtype, family)
         made |= kept_files.special_ids(run)
         _write_json(folder / "config.json", made)
         if other is None or other.generates:

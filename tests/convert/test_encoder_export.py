@@ -149,7 +149,8 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
 def test_an_imported_run_keeps_its_tokenizers_files(folders: Any, tmp_path: Path) -> None:
     out, params, _ = folders["BertForMaskedLM"]
     tokenizer = tokenizer_of(out)
-    config, _, difference = hf_import.import_run(out, tmp_path / "run", tokenizer, check=True)
+    imported = hf_import.import_run(out, tmp_path / "run", tokenizer, check=True)
+    config, difference = imported.config, imported.max_logit_difference
     assert (config.objective, config.model) == ("masked", BERT)
     assert difference is not None
     assert difference < 1e-4
