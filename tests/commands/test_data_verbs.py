@@ -203,8 +203,7 @@ def test_a_process_prints_json_alone_on_stdout(tmp_path: Path, corpus: Path) -> 
     assert done.stderr.splitlines() == [
         "reading documents",
         "training the tokenizer",
-        "tokenising bytes",
-        "comparing decoded text",
+        "tokenising shards",
         "writing records",
     ]
 
