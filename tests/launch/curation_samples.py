@@ -15,7 +15,8 @@ import sys
 from llm_jax.data import streams
 from llm_jax.data.building import cut
 from llm_jax.data.curate import shards
-shards.SHARD_BYTES = cut.SHARD_BYTES = streams.SHARD_BYTES = int(sys.argv[1])
+size = shards.SHARD_BYTES = cut.SHARD_BYTES = int(sys.argv[1])
+streams.SHARD_BYTES = size, 2 * size
 from llm_jax.cli import main
 main(sys.argv[2:])
 """

@@ -63,8 +63,10 @@ def arrays() -> dict[str, Any]:
 
 
 def built() -> dict[str, Any]:
-    more = ("--backend", "slurm", "--workers", 4)
-    return call(list(map(str, build(TEXT, FOLDER / "built", *more))), size=30_000)
+    more = ("--backend", "slurm", "--workers", 4, "--setup", f". {FOLDER}/faults.sh")
+    before = len((FOLDER / "nodes.txt").read_text("utf-8").split())
+    seen = call(list(map(str, build(TEXT, FOLDER / "built", *more))), size=20_000)
+    return seen | {"tasks": len((FOLDER / "nodes.txt").read_text("utf-8").split()) - before}
 
 
 def stopped() -> dict[str, Any]:
