@@ -31,6 +31,8 @@ EACH, LEAST = 8, 16
 LEAST_R2 = 0.5
 """Share of the variance that the fit must explain in runs it has not seen; random losses hardly
 reach it (docs/log.md)."""
+BEYOND = 0.02
+"""A proposed weight this much above that in all proxies is marked."""
 SEED = 0
 FLAGS = ("flops", "minutes", "chip", "seq_len", "proxies", "target", "out")
 """Those of the proxies."""
@@ -199,6 +201,9 @@ def _proposal(
         "predicted_loss": float(predict(best[None])[0]),
         "predicted_proportional": float(predict(natural[None])[0]),
         "best_proxy": float(of_target(losses).min()),
+        "beyond_proxies": [
+            name for i, name in enumerate(names) if best[i] > weights[:, i].max() + BEYOND
+        ],
     }
 
 
@@ -236,8 +241,13 @@ def lines(found: dict[str, Any]) -> list[str]:
         made.append(
             f"  {name:<24}  {max(fit['r2'], 0):>18.1%}  {fit['error']:>12.4f}  {fit['rank']:>5.2f}"
         )
+    beyond = [
+        f"The weight of {name} is higher than in any proxy, so its loss is extrapolated."
+        for name in found["beyond_proxies"]
+    ]
     return [
         *made,
+        *beyond,
         f"A proxy on these weights is predicted to have {found['predicted_loss']:.4f} nats, on "
         f"weights in proportion to the sizes {found['predicted_proportional']:.4f}; the best proxy "
         f"had {found['best_proxy']:.4f}.",

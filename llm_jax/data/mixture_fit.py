@@ -123,12 +123,12 @@ def explained(measured: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     n = len(measured)
     error = float(((measured - predicted) ** 2).sum())
     spread = float((((measured - measured.mean()) * n / (n - 1)) ** 2).sum())
-    ranks = [np.argsort(np.argsort(one)).astype(float) for one in (measured, predicted)]
+    first, second = (np.argsort(np.argsort(one)).astype(float) for one in (measured, predicted))
     varies = np.ptp(measured) > 0 and np.ptp(predicted) > 0
     return {
         "r2": 1 - error / spread if spread > 0 else 0.0,
         "error": float(np.sqrt(error / n)),
-        "rank": float(np.corrcoef(*ranks)[0, 1]) if varies else 0.0,
+        "rank": float(np.corrcoef(first, second)[0, 1]) if varies else 0.0,
     }
 
 

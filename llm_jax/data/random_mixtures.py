@@ -76,7 +76,7 @@ class Around:
         return found
 
     def _keeps_caps(self, mixtures: np.ndarray) -> np.ndarray:
-        return (mixtures <= self._caps * (1 + 1e-9)).all(axis=1)
+        return np.all(mixtures <= self._caps * (1 + 1e-9), axis=1)
 
 
 def _without_traces(mixtures: np.ndarray) -> np.ndarray:

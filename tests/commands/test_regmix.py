@@ -90,6 +90,7 @@ def test_proxies_are_made_once_and_give_weights(
     assert regmix["fit"]["r2"] > 0.5 and regmix["fit"]["error"] < 0.2
     assert regmix["fit_by_source"]["numbers"]["r2"] > 0.5
     assert regmix["predicted_loss"] <= regmix["predicted_proportional"] + 1e-6
+    assert set(regmix["beyond_proxies"]) <= {"_code", "numbers"}
     mixture = read_config(file, MixtureConfig, "data.mixture")
     assert {a.source: a.weight for a in mixture.stages[0].read} == weights
     # Each proxy is a run of its own shares, and differs in them alone.

@@ -52,10 +52,10 @@ def local_files(path: Path, left_out: LeftOut) -> Iterator[LocalFile]:
             walk.refuse_curated(match)
             if path.name == "**" and match.is_dir():
                 continue  # the files in it match too
-            for file in local_files(match, left_out):
-                if file.path not in seen:
-                    seen.add(file.path)
-                    yield file
+            for found in local_files(match, left_out):
+                if found.path not in seen:
+                    seen.add(found.path)
+                    yield found
         return
     for file in walk.files(path, left_out):
         key = file.name if file == path else file.relative_to(path).as_posix()
