@@ -37,7 +37,7 @@ def read_shard(work: Work, shard: int) -> None:
         replacing(work.path("read", shard, "texts")) as temporary,
         temporary.open("wb") as texts,
     ):
-        for document in _documents(task, given, events, columns):
+        for document in task_documents(task, given, events, columns):
             text = work.cleaner.clean(document.text)
             try:
                 raw = text.encode()
@@ -75,9 +75,15 @@ def _index(rows: list[tuple[bytes, int, int]]) -> np.ndarray:
     return index
 
 
-def _documents(
+def task_documents(
     task: dict[str, Any], given: Path, events: Events, columns: Columns
 ) -> Iterator[Document]:
+    """The documents that a task of `shards_of` is to read.
+
+    Args:
+      given: file of the texts that were read for it, if any were.
+      events, columns: record what is left out, and count the files.
+    """
     if task["kind"] == "given":
         return given_documents(given, events)
     if task["kind"] == "curated":
