@@ -49,7 +49,7 @@ def main(folder: str, out: str, workers: str, _: str, tokenizer: str) -> None:
         json.dumps(
             {
                 "seconds": seconds,
-                "kept": written["total"]["total"],
+                "kept": written["total"],
                 "tokens": counted["tokens"]["total"],
                 "parent_cpu": own.ru_utime + own.ru_stime,
                 "worker_cpu": others.ru_utime + others.ru_stime,

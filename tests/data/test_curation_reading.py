@@ -101,7 +101,7 @@ def test_portions_give_what_one_reader_gives_and_the_same_bytes_with_any_number_
     assert info["skipped"] == dict(left_out.skipped.most_common())
     assert info["lost"] == left_out.summary(len(wanted) + 1)
     assert {one["name"]: len(one["files"]) for one in info["sources"]} == {
-        str(folder): 7,
+        str(folder): 8,
         "mine": 0,
     }
 

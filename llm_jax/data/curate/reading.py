@@ -101,12 +101,12 @@ class _Joined:
         Replay(result["events"], self._left_out).rest()
         self.columns[self._work.task("read", portion)["source"]].merge(result["columns"])
         self.used += result["used"]
-        for part, documents in enumerate(result["documents"]):
+        for part in range(len(result["documents"])):
             if not self._plan.is_done(0, self.shards):
                 place = (portion, part, self.documents)
                 self._workers.submit(self._plan.folder, 0, self.shards, *place)
             self.shards += 1
-            self.documents += documents
+        self.documents += sum(result["documents"])
 
 
 def read_portion(work: Work, portion: int) -> None:

@@ -124,7 +124,7 @@ def main(argv: list[str]) -> int:
 
 
 def _place(plan: Plan, portion: int = -1, part: int = 0, first: int = 0) -> tuple[Path | None, int]:
-    """The file of a shard of the sources, and the number of its first document."""
+    """The file of a shard of the sources, and the number of the first document of its portion."""
     if portion < 0:
         return None, 0
     suffix = shards.part_suffix(part)
