@@ -1,4 +1,4 @@
-"""Reads, filters and tokenises a folder of JSON lines with the libraries datasets and tokenizers,
+"""Reads, tokenises and filters a folder of JSON lines with the libraries datasets and tokenizers,
 by llm-jax's own rules; prints what it took as JSON.
 
     python with_datasets.py FOLDER OUT WORKERS RECIPE TOKENIZER
@@ -50,9 +50,9 @@ def main(folder: str, out: str, workers: str, recipe: str, tokens: str) -> None:
     rows = datasets.load_dataset(
         "json", data_files=files, split="train", cache_dir=f"{out}/cache", num_proc=processes
     )
+    rows = rows.map(count, batched=True, num_proc=processes)
     rows = rows.map(judge, num_proc=processes)
     rows = rows.filter(lambda kept: kept, input_columns="kept", num_proc=processes)
-    rows = rows.map(count, batched=True, num_proc=processes)
     rows.to_json(f"{out}/kept.jsonl.gz", compression="gzip", num_proc=processes)
     seconds = time.perf_counter() - begin
     own, others = (

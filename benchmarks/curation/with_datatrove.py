@@ -1,4 +1,4 @@
-"""Reads, filters and tokenises a folder of JSON lines with datatrove; prints what it took as JSON.
+"""Reads, tokenises and filters a folder of JSON lines with datatrove; prints what it took as JSON.
 
 python with_datatrove.py FOLDER OUT WORKERS - TOKENIZER
 """
@@ -27,11 +27,11 @@ def main(folder: str, out: str, workers: str, _: str, tokenizer: str) -> None:
     LocalPipelineExecutor(
         pipeline=[
             JsonlReader(folder),
+            TokensCounter(tokenizer),
             filters.GopherQualityFilter(),
             filters.GopherRepetitionFilter(),
             filters.C4QualityFilter(filter_no_terminal_punct=False),
             filters.FineWebQualityFilter(),
-            TokensCounter(tokenizer),
             JsonlWriter(f"{out}/kept"),
         ],
         tasks=len(list(Path(folder).glob("*.jsonl"))),
@@ -41,6 +41,7 @@ def main(folder: str, out: str, workers: str, _: str, tokenizer: str) -> None:
     seconds = time.perf_counter() - begin
     stats = json.loads(Path(out, "logs/stats.json").read_text(encoding="utf-8"))
     counted = next(one for one in stats if "Counter" in one["name"])["stats"]
+    written = next(one for one in stats if "WRITER" in one["name"])["stats"]
     own, others = (
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
@@ -48,7 +49,7 @@ def main(folder: str, out: str, workers: str, _: str, tokenizer: str) -> None:
         json.dumps(
             {
                 "seconds": seconds,
-                "kept": counted["tokens"]["n"],
+                "kept": written["total"],
                 "tokens": counted["tokens"]["total"],
                 "parent_cpu": own.ru_utime + own.ru_stime,
                 "worker_cpu": others.ru_utime + others.ru_stime,

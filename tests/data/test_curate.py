@@ -22,6 +22,7 @@ from curation_documents import documents
 from data_samples import silent
 
 from llm_jax.config import ConfigError, UserError, from_dict
+from llm_jax.data.building import cut as portions
 from llm_jax.data.curate import curate as curate_module
 from llm_jax.data.curate import shards
 from llm_jax.data.curate.curate import CurateSpec, curate
@@ -61,6 +62,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 200_000)
+    monkeypatch.setattr(portions, "SHARD_BYTES", 300_000)
 
 
 def run(
@@ -173,6 +175,7 @@ def test_a_curation_that_is_killed_resumes(corpus: Path, tmp_path: Path) -> None
     program = (
         "import sys; sys.path[:0] = sys.argv[3:]\n"
         "from llm_jax.data.curate import shards; shards.SHARD_BYTES = 200_000\n"
+        "from llm_jax.data.building import cut; cut.SHARD_BYTES = 300_000\n"
         "from pathlib import Path; from test_curate import RECIPE, run\n"
         "run(RECIPE, Path(sys.argv[1]), Path(sys.argv[2]))"
     )

@@ -13,7 +13,7 @@ from llm_jax.data.sources import Document, LeftOut
 from llm_jax.runs.files import replacing
 
 Row = list[Any]
-"""Size of a text in bytes, and the `source`, `line`, `licence` and `class_` of its `Document`."""
+"""Size of a text in bytes, and the other fields of its `Document` but for the source's name."""
 
 
 class Given:
@@ -41,9 +41,8 @@ class Given:
     def add(self, document: Document) -> None:
         raw = document.text.encode("utf-8", "surrogatepass")
         self._texts.append(raw)
-        self._rows.append(
-            [len(raw), document.source, document.line, document.licence, document.class_]
-        )
+        more = [document.licence, document.class_, dict(document.metadata)]
+        self._rows.append([len(raw), document.source, document.line, *more])
         self.size += len(raw)
         self.events.place = len(self._rows)
 
@@ -70,8 +69,8 @@ def given_documents(path: Path, left_out: LeftOut) -> Iterator[Document]:
     with path.open("rb") as file:
         about = json.loads(file.readline())
         replay = Replay(about["events"], left_out)
-        for number, (size, source, line, licence, class_) in enumerate(about["rows"]):
+        for number, (size, source, line, licence, class_, more) in enumerate(about["rows"]):
             replay.up_to(number)
             text = file.read(size).decode("utf-8", "surrogatepass")
-            yield Document(text, source, licence, line, class_=class_)
+            yield Document(text, source, licence, line, more, class_=class_)
         replay.rest()

@@ -38,7 +38,7 @@ def read_shard(work: Work, shard: int) -> None:
         _written(work.path("read", shard, "texts")) as texts,
         _written(work.path("read", shard, "places.jsonl")) as places,
     ):
-        for document in _documents(task, given, events, columns):
+        for document in task_documents(task, given, events, columns):
             text = work.cleaner.clean(document.text)
             try:
                 raw = text.encode()
@@ -100,9 +100,15 @@ def _written(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _documents(
+def task_documents(
     task: dict[str, Any], given: Path, events: Events, columns: Columns
 ) -> Iterator[Document]:
+    """The documents that a task of `shards_of` is to read.
+
+    Args:
+      given: file of the texts that were read for it, if any were.
+      events, columns: record what is left out, and count the files.
+    """
     if task["kind"] == "given":
         return given_documents(given, events)
     if task["kind"] == "curated":

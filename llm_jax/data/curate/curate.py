@@ -6,9 +6,9 @@
     <out>/left_out.jsonl            what the sources could not give: file, line, reason
     <out>/documents/NNNNN.jsonl.zst (or .parquet) documents with what was done to them
 
-The sources are read here, one after the other, and cut into shards, which tasks in other processes
-read (`task.py`). The work folder beside `<out>` stays if the process is killed: the same call
-resumes there, and one with another recipe removes it at its end.
+Tasks in other processes read the sources (`reading.py`), and send what was read through the recipe
+(`task.py`). The work folder beside `<out>` stays if the process is killed: the same call resumes
+there, and one with another recipe removes it at its end.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from llm_jax.config import UserError, require, to_dict
 from llm_jax.config.extras import require_packages
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Progress
-from llm_jax.data.curate import shards
 from llm_jax.data.curate.collect import Format, collect
 from llm_jax.data.curate.curated import DOCUMENTS, FORMAT, INFO, read_info
-from llm_jax.data.curate.cut import cut
 from llm_jax.data.curate.draft import HALF
 from llm_jax.data.curate.plan import Plan
+from llm_jax.data.curate.reading import read_sources
 from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.summary import summary
 from llm_jax.data.curate.tally import Tally
@@ -239,14 +238,7 @@ def _run(
 ) -> tuple[int, int]:
     """Runs all passes; returns the number of shards, and of documents that are not losses."""
     with workers() as tasks:
-        count = used = 0
-        for so_far, drafts in cut(spec.sources, spec.cleaner, left_out, progress):
-            if not plan.is_done(0, count):
-                with shards.written(plan.shard(-1, count)) as add:
-                    for draft in drafts:
-                        add(draft)
-                tasks.submit(plan.folder, 0, count)
-            count, used = count + 1, so_far
+        count, used = read_sources(plan, spec.sources, spec.cleaner, left_out, progress, tasks)
         left_out.check(used)
         tasks.join()
         for number, this in enumerate(plan.passes[:-1]):

@@ -3,7 +3,8 @@
 <work>/plan.json                    recipe, sources, names of the steps
 <work>/steps/                       what steps have prepared
 <work>/counts_with/                 the tokenizer, if tokens are counted
-<work>/read/NNNNN.jsonl.zst         documents of the sources, gone once pass 0 has read them
+<work>/sources/read/NNNNN.*         a portion of the sources, as in `building/work.py`
+<work>/sources/read/NNNNN.PPPPP.jsonl.zst   its documents, gone once pass 0 has read them
 <work>/pass-P/NNNNN.jsonl.zst       documents that pass P kept
 <work>/pass-P/NNNNN.rows.npy        their rows for the joint step that begins pass P + 1
 <work>/pass-P/NNNNN.numbers.npy     the document of each row
@@ -83,13 +84,16 @@ class Plan:
         return self.folder / "steps"
 
     @property
+    def sources(self) -> Path:
+        return self.folder / "sources"
+
+    @property
     def tokenizer(self) -> Path:
         return self.folder / TOKENIZER
 
     def shard(self, number: int, shard: int, suffix: str = "jsonl.zst") -> Path:
-        """A file of a shard in pass `number`; the files of pass -1 are those of the sources."""
-        name = "read" if number < 0 else f"pass-{number}"
-        return self.folder / name / f"{shard:05d}.{suffix}"
+        """A file of a shard in pass `number`."""
+        return self.folder / f"pass-{number}" / f"{shard:05d}.{suffix}"
 
     def is_done(self, number: int, shard: int) -> bool:
         return self.shard(number, shard, "tally.json").is_file()

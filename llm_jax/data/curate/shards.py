@@ -20,6 +20,11 @@ processes, so neither does the result."""
 LEVEL = 3
 
 
+def part_suffix(part: int) -> str:
+    """Suffix of a shard that is one of several parts."""
+    return f"{part:05d}.jsonl.zst"
+
+
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[Callable[[Draft], None]]:
     """A function that adds a document to the new shard `path`."""

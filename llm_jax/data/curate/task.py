@@ -1,7 +1,10 @@
 """One task of a curation, in a process of its own.
 
-It applies the steps of a pass to a shard, or answers all rows of a pass:
+It reads a portion of the sources, applies the steps of a pass to a shard, or answers all rows of a
+pass:
 
+    python -m llm_jax.data.curate.task WORK read PORTION
+    python -m llm_jax.data.curate.task WORK 0 SHARD PORTION PART FIRST
     python -m llm_jax.data.curate.task WORK PASS SHARD
     python -m llm_jax.data.curate.task WORK PASS resolve SHARDS
 """
@@ -15,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from llm_jax.data.building.work import Work
+from llm_jax.data.clean import Cleaner
 from llm_jax.data.curate import shards
 from llm_jax.data.curate.apply import Applied, Applier, CountTokens
 from llm_jax.data.curate.draft import Draft
@@ -25,10 +30,18 @@ from llm_jax.data.tasks.program import exit_code, load_array, save_array
 from llm_jax.runs.files import write_text
 
 
-def run_shard(plan: Plan, number: int, shard: int) -> None:
-    """Applies the steps of pass `number` to a shard, unless that is done."""
+def run_shard(
+    plan: Plan, number: int, shard: int, documents: Path | None = None, first: int = 0
+) -> None:
+    """Applies the steps of pass `number` to a shard, unless that is done.
+
+    Args:
+      documents: file of the documents; None: what the pass before wrote.
+      first: what is added to their numbers.
+    """
     if plan.is_done(number, shard):
         return
+    documents = documents or plan.shard(number - 1, shard)
     this = plan.passes[number]
     answers: _Answers | None = None
     steps: list[tuple[str, Applied]] = []
@@ -42,7 +55,8 @@ def run_shard(plan: Plan, number: int, shard: int) -> None:
     rows: list[np.ndarray] = []
     numbers: list[np.ndarray] = []
     with shards.written(plan.shard(number, shard)) as add:
-        for draft in shards.read(plan.shard(number - 1, shard)):
+        for draft in shards.read(documents):
+            draft.number += first
             if not applier.keeps(draft, is_new=number == 0, is_last=this.follows is None):
                 continue
             add(draft)
@@ -58,7 +72,7 @@ def run_shard(plan: Plan, number: int, shard: int) -> None:
         )
     done = json.dumps(tally.to_dict(), ensure_ascii=False)
     write_text(plan.shard(number, shard, "tally.json"), done)
-    plan.shard(number - 1, shard).unlink(missing_ok=True)  # the disk holds one copy
+    documents.unlink(missing_ok=True)  # the disk holds one copy
 
 
 def resolve(plan: Plan, number: int, count: int) -> None:
@@ -98,12 +112,32 @@ def _token_counter(plan: Plan) -> CountTokens | None:
 
 
 def main(argv: list[str]) -> int:
-    plan, number = Plan.open(Path(argv[0])), int(argv[1])
+    plan = Plan.open(Path(argv[0]))
+    if argv[1] == "read":
+        return _read(Work.open(plan.sources), int(argv[2]))
+    number = int(argv[1])
     if argv[2] == "resolve":
         count = int(argv[3])
         return exit_code(lambda: resolve(plan, number, count), lambda: False)
-    shard = int(argv[2])
-    return exit_code(lambda: run_shard(plan, number, shard), lambda: plan.is_done(number, shard))
+    shard, more = int(argv[2]), list(map(int, argv[3:]))
+    return exit_code(
+        lambda: run_shard(plan, number, shard, *_place(plan, *more)),
+        lambda: plan.is_done(number, shard),
+    )
+
+
+def _place(plan: Plan, portion: int = -1, part: int = 0, first: int = 0) -> tuple[Path | None, int]:
+    """The file of a shard of the sources, and the number of the first document of its portion."""
+    if portion < 0:
+        return None, 0
+    suffix = shards.part_suffix(part)
+    return Work(plan.sources, Cleaner()).path("read", portion, suffix), first
+
+
+def _read(work: Work, portion: int) -> int:
+    from llm_jax.data.curate.reading import read_portion  # loads what reads the formats
+
+    return exit_code(lambda: read_portion(work, portion), lambda: work.is_done("read", portion))
 
 
 if __name__ == "__main__":

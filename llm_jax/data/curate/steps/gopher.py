@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 from llm_jax.data.curate.draft import Check, Draft
 from llm_jax.data.curate.marks import MARKS
@@ -98,12 +99,13 @@ class GopherRepetition(Step):
 
 
 def _ngrams(words: list[str], size: int) -> Checks:
+    spaced, plain = _joined(words, " "), _joined(words, "")
     for n, most in TOP:
-        yield Check(f"characters of the top {n}-gram", top_ngram(words, n) / size, high=most)
+        yield Check(f"characters of the top {n}-gram", top_ngram(spaced, n) / size, high=most)
     none = False
     for n, most in DUPLICATE:
         # Text without a 5-gram twice has no longer one twice.
-        repeats = 0 if none else duplicate_ngrams(words, n)
+        repeats = 0 if none else duplicate_ngrams(plain, n)
         none = repeats == 0
         yield Check(f"characters of duplicate {n}-grams", repeats / size, high=most)
 
@@ -121,31 +123,38 @@ def repeated(parts: list[str]) -> tuple[int, int]:
     return number, characters
 
 
-def _ends(words: list[str], gap: int) -> list[int]:
-    """Where each word begins in the words joined with `gap` characters between them."""
-    places, place = [0], 0
-    for word in words:
-        place += len(word) + gap
-        places.append(place)
-    return places
+class Joined(NamedTuple):
+    """Words joined by one mark or none.
+
+    Attributes:
+      places: where each word begins, and where one behind the last would.
+    """
+
+    text: str
+    places: list[int]
 
 
-def top_ngram(words: list[str], n: int) -> int:
+def _joined(words: list[str], mark: str) -> Joined:
+    sizes = map(len, words) if not mark else (len(word) + 1 for word in words)
+    return Joined(mark.join(words), list(accumulate(sizes, initial=0)))
+
+
+def top_ngram(spaced: Joined, n: int) -> int:
     """Characters that the most frequent n-gram (of several, the first) takes in all."""
-    if len(words) < n:
+    joined, places = spaced
+    if len(places) <= n:
         return 0
-    joined, places = " ".join(words), _ends(words, 1)
-    grams = Counter(joined[a : b - 1] for a, b in zip(places, places[n:], strict=False))
+    grams = Counter([joined[a : b - 1] for a, b in zip(places, places[n:], strict=False)])
     gram, count = grams.most_common(1)[0]
     return len(gram) * count
 
 
-def duplicate_ngrams(words: list[str], n: int) -> int:
+def duplicate_ngrams(plain: Joined, n: int) -> int:
     """Characters of the n-grams that occurred before, which do not overlap each other."""
-    joined, places = "".join(words), _ends(words, 0)
+    joined, places = plain
     seen: set[str] = set()
     characters = at = 0
-    last = len(words) - n
+    last = len(places) - 1 - n
     while at <= last:
         gram = joined[places[at] : places[at + n]]
         if gram in seen:

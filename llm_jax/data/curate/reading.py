@@ -1,0 +1,178 @@
+"""Reads the sources of a curation in tasks, each of which writes shards of documents.
+
+A portion of the sources is what one task reads (`building/cut.py`). How the portions are cut, and
+where a shard ends inside of one, follows from the files alone, so the shards are the same with any
+number of processes. A document's number counts from the beginning of its portion; the task of pass
+0 is told what to add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from llm_jax.data.building.cut import shards_of
+from llm_jax.data.building.events import Events, Replay
+from llm_jax.data.building.read import task_documents
+from llm_jax.data.building.work import Work
+from llm_jax.data.clean import Cleaner
+from llm_jax.data.corpus import Progress
+from llm_jax.data.curate import shards
+from llm_jax.data.curate.draft import Draft
+from llm_jax.data.curate.plan import Plan
+from llm_jax.data.sources import Document, FileSource, LeftOut, Source
+from llm_jax.data.sources.columns import Columns
+from llm_jax.data.sources.left_out import HALF_CHARACTERS
+from llm_jax.data.tasks.spread import Tasks
+from llm_jax.data.tasks.workers import Workers
+
+
+def read_sources(
+    plan: Plan,
+    sources: Sequence[Source],
+    cleaner: Cleaner,
+    left_out: LeftOut,
+    progress: Progress,
+    workers: Workers,
+) -> tuple[int, int]:
+    """Reads all sources, and starts pass 0 of each shard once the documents before it are counted.
+
+    Returns:
+      The number of shards, and of documents that are not losses.
+    """
+    work = Work(plan.sources, cleaner)
+    work.start()
+    tasks = Tasks(lambda folder, name, portion: read_portion(work, portion), lambda: workers)
+    joined = _Joined(plan, work, left_out, progress, workers, len(sources))
+    count = 0
+    for number, source in enumerate(sources):
+        for task, given in shards_of(number, source, joined.columns[number]):
+            task |= {"name": source.name, "shard_bytes": shards.SHARD_BYTES}
+            if work.give("read", count, task):
+                if given is not None:
+                    given.save(work.path("read", count, "given"))
+                tasks.submit(plan.folder, "read", count)
+            count += 1
+            joined.join(count)
+    tasks.join()
+    joined.join(count)
+    for source, columns in zip(sources, joined.columns, strict=True):
+        if isinstance(source, FileSource):
+            columns.check(source.input)
+    return joined.shards, joined.used
+
+
+class _Joined:
+    """What the tasks have read so far, portion by portion.
+
+    Attributes:
+      columns: of each source's files.
+      shards, documents: so far.
+      used: documents that are not losses, so far.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        work: Work,
+        left_out: LeftOut,
+        progress: Progress,
+        workers: Workers,
+        sources: int,
+    ) -> None:
+        self.columns = [Columns() for _ in range(sources)]
+        self.shards = self.documents = self.used = 0
+        self._plan, self._work, self._workers = plan, work, workers
+        self._left_out, self._progress = left_out, progress
+        self._next = 0
+
+    def join(self, count: int) -> None:
+        """Adds those of the first `count` portions that are read, up to one that is not.
+
+        Raises:
+          UserError: a loss, where none is allowed, or a task failed.
+        """
+        while self._next < count and self._work.is_done("read", self._next):
+            self._add(self._next)
+            self._next += 1
+            self._progress("reading documents", self.documents, None)
+
+    def _add(self, portion: int) -> None:
+        result = self._work.result("read", portion)
+        Replay(result["events"], self._left_out).rest()
+        self.columns[self._work.task("read", portion)["source"]].merge(result["columns"])
+        self.used += result["used"]
+        for part in range(len(result["documents"])):
+            if not self._plan.is_done(0, self.shards):
+                place = (portion, part, self.documents)
+                self._workers.submit(self._plan.folder, 0, self.shards, *place)
+            self.shards += 1
+        self.documents += sum(result["documents"])
+
+
+def read_portion(work: Work, portion: int) -> None:
+    """Reads a portion, and writes its documents, cleaned, in shards, unless that is done."""
+    if work.is_done("read", portion):
+        return
+    task, events, columns = work.task("read", portion), Events(), Columns()
+    given = work.path("read", portion, "given")
+    cleaned = _Cleaned(work.cleaner, events)
+    counts = []
+    found = cleaned.drafts(task_documents(task, given, events, columns), task["name"])
+    for part, drafts in enumerate(_cut(found, task["shard_bytes"])):
+        with shards.written(work.path("read", portion, shards.part_suffix(part))) as add:
+            for draft in drafts:
+                add(draft)
+        counts.append(len(drafts))
+    work.finish(
+        "read",
+        portion,
+        used=cleaned.used,
+        documents=counts,
+        events=events.to_dict(),
+        columns=columns.to_dict(),
+    )
+    given.unlink(missing_ok=True)
+
+
+class _Cleaned:
+    """Cleans documents.
+
+    Attributes:
+      used: those that are not losses, so far.
+    """
+
+    def __init__(self, cleaner: Cleaner, events: Events) -> None:
+        self.used = 0
+        self._cleaner, self._events = cleaner, events
+
+    def drafts(self, documents: Iterable[Document], source: str) -> Iterator[Draft]:
+        number = 0
+        for document in documents:
+            text = self._cleaner.clean(document.text)
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                self._events.lose(HALF_CHARACTERS, document.source, document.line)
+                continue
+            self.used += 1
+            if reason := self._cleaner.reason_to_drop(text):
+                self._events.skip(reason, document.source, document.line)
+                continue
+            draft = Draft.of_document(document, source, number)
+            draft.rewrite(text)
+            yield draft
+            number += 1
+
+
+def _cut(drafts: Iterable[Draft], most: int) -> Iterator[list[Draft]]:
+    """The documents, a shard at a time."""
+    shard: list[Draft] = []
+    size = 0
+    for draft in drafts:
+        shard.append(draft)
+        size += draft.num_bytes
+        if size >= most:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard
