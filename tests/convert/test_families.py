@@ -77,7 +77,17 @@ def their_text(model, prompt: list[int], count: int) -> list[int]:
     return out[0, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Their options, one by one, are those of other families here, or of test_hf_parity.py.
+COVERED = (
+    "arcee", "ernie4_5", "falcon-sequential", "gemma", "gemma2", "glm", "gpt2",
+    "gpt_neox-sequential", "llama", "llama-llama3", "ministral", "mistral", "olmo2", "qwen3",
+    "seed_oss", "stablelm-parallel",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in COVERED else ()) for n in MODELS]
+)
 def test_a_family_both_ways(name, root, tmp_path):
     model, folder = source(name, root)
     family = family_named(name.split("-")[0])

@@ -138,7 +138,13 @@ class Family:
                 )
         fields = {name: given[key] for name, key in self.fields.items()}
         fields["num_kv_heads"] = fields.get("num_kv_heads") or fields["num_heads"]
-        fields["head_dim"] = fields.get("head_dim") or fields["d_model"] // fields["num_heads"]
+        size = fields["d_model"] // fields["num_heads"]
+        if "head_dim" not in self.fields and given.get("head_dim") not in (None, size):
+            raise UserError(
+                f"config.json has head_dim = {given['head_dim']!r}: only {size}, the width divided "
+                f"by the heads, is supported for {self.model_type}."
+            )
+        fields["head_dim"] = fields.get("head_dim") or size
         fields |= self.always
         for part in self.parts:
             fields |= part.read(given)

@@ -50,11 +50,6 @@ FUSED_QKV = dict.fromkeys(
 )
 
 
-def renamed(names: dict[str, str], old: str, new: str) -> dict[str, str]:
-    """`names` with `new` in place of `old` in the names of tensors."""
-    return {leaf: name.replace(old, new) for leaf, name in names.items()}
-
-
 BERT = Naming(
     {
         "embed/tokens": "bert.embeddings.word_embeddings.weight",

@@ -170,12 +170,16 @@ class Attention(nnx.Module):
         if config.out_bias:
             self.o_bias = zeros((D,), ("norm",))
         if config.qk_norm:
-            whole = config.qk_norm_over == "width"
-            for name, heads, axis in (("q_norm", N, "heads"), ("k_norm", K, "kv_heads")):
-                over = ((heads, H), "rmsnorm", (axis, "head_dim")) if whole else (H, "rmsnorm")
-                setattr(self, name, Norm(config, *over))
+            self.q_norm, self.k_norm = self._norm(N, "heads"), self._norm(K, "kv_heads")
         if config.attn_sinks:
             self.sinks = zeros((N,), ("heads",))
+
+    def _norm(self, heads: int, axis: str) -> Norm:
+        """The norm of queries or keys: of each head, or over all of them."""
+        size = self.config.head_dim
+        if self.config.qk_norm_over == "head":
+            return Norm(self.config, size, "rmsnorm")
+        return Norm(self.config, (heads, size), "rmsnorm", (axis, "head_dim"))
 
     def __call__(
         self, x_BTD: jax.Array, shared: Shared, mask: Mask, cache: Cache

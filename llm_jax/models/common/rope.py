@@ -95,8 +95,9 @@ def _by_length(config: ModelConfig, length_B: jax.Array) -> jax.Array | None:
     if isinstance(scaling, DynamicRope) and R > 2:
         ratio = jnp.maximum(length_B11 / scaling.original_max_seq_len, 1.0)
         growth = (scaling.factor * ratio - (scaling.factor - 1)) ** (R / (R - 2))
-        exponent_r = np.arange(0, R, 2, dtype=np.float32) / R
-        return _unscaled(config, config.rope_theta).astype(np.float32) * growth**-exponent_r
+        exponent_r = jnp.arange(0, R, 2, dtype=jnp.float32) / R
+        plain_r = jnp.asarray(_unscaled(config, config.rope_theta), jnp.float32)
+        return plain_r * growth**-exponent_r
     return None
 
 
@@ -104,7 +105,8 @@ def rotations(config: ModelConfig, positions_BT: jax.Array) -> dict[str, Rotatio
     """The rotary positions by the names in `ModelConfig.rotations`."""
     freqs, factor = inverse_frequencies(config)
     own = _by_length(config, jnp.max(positions_BT, axis=1) + 1)
-    keys, queries = _table(positions_BT, freqs if own is None else own, factor), None
+    keys = _table(positions_BT, freqs if own is None else own, factor)
+    queries: Rope | None = None
     scaling = config.rope_scaling
     if isinstance(scaling, YarnRope) and scaling.query_beta:
         times = jnp.floor(positions_BT / scaling.original_max_seq_len)

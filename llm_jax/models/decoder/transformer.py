@@ -191,9 +191,10 @@ def _layout(config: ModelConfig, block: MakeModule, expert_block: MakeModule) ->
     """The blocks in order: which have experts, and which attend to a window only."""
     some = any(config.moe_layers)
     layers = []
-    for experts, *kinds in zip(config.moe_layers, config.windows, config.rotations, strict=True):
-        stack = "blocks" if experts == some else "dense_blocks"
-        layers.append(Layer(stack, expert_block if experts else block, Mask(True, *kinds)))
+    masks = zip(config.windows, config.rotations, strict=True)
+    for experts, (window, rotation) in zip(config.moe_layers, masks, strict=True):
+        stack, mask = "blocks" if experts == some else "dense_blocks", Mask(True, window, rotation)
+        layers.append(Layer(stack, expert_block if experts else block, mask))
     period = config.layer_period
     dense, every = (config.moe.dense_layers, config.moe.every) if config.moe else (0, 1)
     periods = (0, dense, period), (dense, len(layers), math.lcm(period, every))
