@@ -108,7 +108,7 @@ def test_a_family_both_ways(name, root, tmp_path):
     assert hf_import.read(tmp_path)[0] == config
 
 
-QUICK = ("llama-dynamic", "phi3-longrope", "cohere2", "bloom")
+QUICK = ("llama-dynamic", "phi3-longrope", "cohere2", "bloom", "deepseek_v3", "gpt_oss")
 
 
 @pytest.mark.parametrize(
