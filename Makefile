@@ -19,7 +19,7 @@ $(VENV)/.hf: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[hf,launch-gcp,launch-gke,dev]'
+	$(BIN)/pip install --quiet --editable '.[hf,gguf,launch-gcp,launch-gke,dev]'
 	touch $@ $(VENV)/.hf
 
 # From text to a Hugging Face model. CORPUS=folder takes other text than the embedded one, MINUTES=n

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -30,7 +31,7 @@ from llm_jax.convert.sample import SAMPLE
 from llm_jax.convert.tensors import tensors
 from llm_jax.data.tokenizers.training import train
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"num_layers": 2, "d_model": 64, "num_heads": 4, "num_kv_heads": 2, "d_ff": 128},
     "1b": {"num_layers": 16, "d_model": 2048, "num_heads": 32, "num_kv_heads": 8, "d_ff": 8192},
     "8b": {"num_layers": 32, "d_model": 4096, "num_heads": 32, "num_kv_heads": 8, "d_ff": 14336},
@@ -89,7 +90,7 @@ def measured(*command: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--folder", type=Path, required=True, help="new folder for all files")
     parser.add_argument("--gguf", choices=("float32", "float16", "bfloat16", "q8_0"))

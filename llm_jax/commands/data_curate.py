@@ -117,9 +117,10 @@ def curation_tasks(args: argparse.Namespace, out: Path) -> list[PlannedTasks]:
 
     work = work_folder(out, FINGERPRINT)
     passes = Plan(work, load_recipe(args.recipe)).passes
-    planned: list[PlannedTasks] = []
+    planned = [PlannedTasks(TASK, (str(work), "read", "PORTION"), "PORTIONS")]
     for number, this in enumerate(passes):
-        shard = (str(work), str(number), "SHARD")
+        place = ("PORTION", "PART", "FIRST") if number == 0 else ()
+        shard = (str(work), str(number), "SHARD", *place)
         planned.append(PlannedTasks(TASK, shard, "SHARDS", len(planned)))
         if this.follows is not None:
             every = (str(work), str(number), "resolve", "SHARDS")

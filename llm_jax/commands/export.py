@@ -120,7 +120,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _written(kind: str, args: argparse.Namespace, trained: Any, run: Path, out: Path) -> Any:
     parts = (trained.config, trained.step, trained.params, trained.tokenizer, out)
-    chosen = {"dtype": args.dtype, "check": not args.no_check, "as_class": args.as_class}
+    chosen: dict[str, Any] = {
+        "dtype": args.dtype,
+        "check": not args.no_check,
+        "as_class": args.as_class,
+    }
     if kind == "gguf":
         from llm_jax.convert.gguf_export import export_gguf
 

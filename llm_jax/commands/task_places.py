@@ -36,7 +36,8 @@ class PlannedTasks:
     """Tasks of a pass that are still to come.
 
     Attributes:
-      words: of each, with SHARD for its number.
+      words: of each, with SHARD for its number, and other words in capitals for what follows
+        from the inputs.
       count: how many, or a word for it.
       arrays: job arrays that come before them in their folder.
     """
@@ -216,4 +217,6 @@ def _action(
 def dry_run_text(result: dict[str, Any]) -> str:
     """The actions of a dry run, for a person."""
     lines = [json.dumps(action, indent=1, ensure_ascii=False) for action in result["actions"]]
-    return "\n".join([*lines, "SHARDS, LAST and FINGERPRINT follow from the inputs."])
+    return "\n".join(
+        [*lines, "Words in capitals, such as SHARDS and FINGERPRINT, follow from the inputs."]
+    )

@@ -56,7 +56,7 @@ class LayeredArray:
         values = np.asarray(array)
 
         def parts() -> Iterator[tuple[Place, np.ndarray]]:
-            places = [(row,) for row in range(len(values))] if stacked else [()]
+            places: list[Place] = [(row,) for row in range(len(values))] if stacked else [()]
             yield from ((place, values[place]) for place in places)
 
         return cls(values.shape, values.dtype, parts, int(stacked))
