@@ -52,7 +52,7 @@ def check_objective(model: Architecture, objective: str) -> None:
     )
     others = [kind for kind, name in OBJECTIVES.items() if name == objective]
     require(
-        not others or model.kind in others or ":" in model.kind,
+        not others or model.kind in others,
         f"objective is {objective!r}, which trains model.kind {' or '.join(map(repr, others))}, "
         f"but model.kind is {model.kind!r}: set objective to 'next_token'.",
     )
