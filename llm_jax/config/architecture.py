@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llm_jax.config import extensions
 from llm_jax.config.encoder import EncoderConfig
 from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import UserError, require
@@ -54,13 +55,13 @@ def check_objective(model: Architecture, objective: str) -> None:
     """Raises `ConfigError` for an objective of ours that does not train this kind of model."""
     wanted = OBJECTIVES.get(model.kind)
     require(
-        wanted is None or objective == wanted or ":" in objective,
+        wanted is None or objective == wanted or objective not in extensions.OBJECTIVES,
         f"objective is {objective!r}, but model.kind is {model.kind!r}: set objective to "
         f"{wanted!r}.",
     )
     others = [kind for kind, name in OBJECTIVES.items() if name == objective]
     require(
-        not others or model.kind in others or ":" in model.kind,
+        not others or model.kind in others,
         f"objective is {objective!r}, which trains model.kind {' or '.join(map(repr, others))}, "
         f"but model.kind is {model.kind!r}: set objective to 'next_token'.",
     )

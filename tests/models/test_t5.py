@@ -221,13 +221,15 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_targets_are_those_of_transformers(name: str, folders: Any) -> None:
+def test_targets_are_those_of_transformers(name: str, text: TokenDataset, tmp_path: Path) -> None:
     """Greedily, for sources of two lengths at once; by beams, with the same sum of log p."""
-    import torch
-    import transformers
-
-    out, params, _ = folders[name]
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
     model, rng = MODELS[name], np.random.default_rng(1)
+    # Larger weights, so that the tokens of a target differ.
+    params, out = tiny.parameters(model, size=0.45), tmp_path / "hf"
+    config = run_of(model)
+    hf_export.export(config, 0, params, text.tokenizer, out, run=tmp_path, check=False)
     writer = Writer(model, COMPUTE, limit=OWN + 100, start=3, stop_ids=(2,))
     sources = [rng.integers(4, OWN, n).tolist() for n in (20, 11)]
     theirs = transformers.T5ForConditionalGeneration.from_pretrained(out).eval()
@@ -239,9 +241,8 @@ def test_targets_are_those_of_transformers(name: str, folders: Any) -> None:
         wanted = theirs.generate(torch.tensor([source]), **given)[0, 1:].tolist()
         stop = wanted.index(2) if 2 in wanted else len(wanted)
         assert ours.ids == wanted[:stop]
-        assert len(set(ours.ids)) > 2
+    assert len({*found[0].ids, *found[1].ids}) > 4
     best = beam(params, writer, sources[1], beams=4, max_tokens=24)
-    assert best.log_prob >= found[1].log_prob - 1e-3
     ids = [3, *best.ids, *([2] if best.stopped else [])]
     with torch.no_grad():
         logits = theirs(
