@@ -26,7 +26,14 @@ import numpy as np
 
 from llm_jax.cli import restart_with
 from llm_jax.commands.train import environment
-from llm_jax.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
+from llm_jax.config import (
+    ComputeConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    decoder_of,
+)
 from llm_jax.facts.counts import token_flops, total_parameters
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.plan.memory import Layout
@@ -127,15 +134,14 @@ def main() -> None:
         for name in SIZES:
             config = config_of(name)
             seconds, peak = processes.submit(measured, config, rounds).result()
-            flops = token_flops(config.model, config.data.seq_len)
+            model = decoder_of(config.model, "The benchmark")
+            flops = token_flops(model, config.data.seq_len)
             now = dataclasses.replace(chip, f32_flops=peak)
-            predicted = step_time(
-                config.model, flops, now, chip.slices[0], 1, layout, config.batch_tokens
-            )
+            predicted = step_time(model, flops, now, chip.slices[0], 1, layout, config.batch_tokens)
             work = flops.executed("none") * config.batch_tokens
             line = {
                 "size": name,
-                "params": total_parameters(config.model),
+                "params": total_parameters(model),
                 "predicted_seconds": round(predicted.expected, 4),
                 "measured_seconds": round(seconds, 4),
                 "error": round(predicted.expected / seconds - 1, 3),

@@ -18,6 +18,7 @@ from llm_jax.config import (
     MixtureStage,
     RunConfig,
     UserError,
+    decoder_of,
     nearest,
 )
 from llm_jax.config.wording import counted
@@ -146,13 +147,14 @@ def _say_cost(configs: list[RunConfig], minutes: list[float]) -> None:
 
     left = [one for one in configs if not finished(Path(one.out), one.steps)]
     one = configs[0]
+    model = decoder_of(one.model, "A proxy run")
     tokens = one.steps * one.batch_tokens
-    flops = token_flops(one.model, one.data.seq_len).train * tokens * len(left)
+    flops = token_flops(model, one.data.seq_len).train * tokens * len(left)
     time = f", about {minutes[0]:.1f} minutes of training steps" if minutes else ""
     done = len(configs) - len(left)
     made = f"; {done} of {len(configs)} are made" if done else ""
     print(
-        f"{counted(len(left), 'proxy run')} of {active_parameters(one.model):,} parameters on "
+        f"{counted(len(left), 'proxy run')} of {active_parameters(model):,} parameters on "
         f"{tokens:,} tokens, {flops:.3g} FLOPs{time}{made}.",
         file=sys.stderr,
         flush=True,

@@ -10,7 +10,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from llm_jax.config import ModelConfig, RunConfig, UserError
+from llm_jax.config import ModelConfig, RunConfig, UserError, decoder_of
 from llm_jax.config.extras import require_packages
 from llm_jax.convert import parity
 from llm_jax.convert.families import Family
@@ -60,7 +60,8 @@ def export_gguf(
     """
     if out.exists():
         raise UserError(f"{out} exists: choose a new file, or remove it first.")
-    model, params, notes = cut_vocabulary(config.model, params, tokenizer, run)
+    decoder = decoder_of(config.model, "GGUF")
+    model, params, notes = cut_vocabulary(decoder, params, tokenizer, run)
     model, params, family = as_hugging_face_has_it(model, params, as_class)
     arch = architecture_of(model, family.model_type)
     named = [one for one in tensors(model, family.model_type) if isinstance(one, Tensor)]

@@ -22,8 +22,8 @@ from llm_jax.data.curate.plan import Plan
 from llm_jax.data.sources import Document, FileSource, LeftOut, Source
 from llm_jax.data.sources.columns import Columns
 from llm_jax.data.sources.left_out import HALF_CHARACTERS
-from llm_jax.data.tasks.spread import Tasks
-from llm_jax.data.tasks.workers import Workers
+from llm_jax.data.tasks.spread import PassTasks
+from llm_jax.runs.tasks import Tasks
 
 
 def read_sources(
@@ -32,7 +32,7 @@ def read_sources(
     cleaner: Cleaner,
     left_out: LeftOut,
     progress: Progress,
-    workers: Workers,
+    workers: Tasks,
 ) -> tuple[int, int]:
     """Reads all sources, and starts pass 0 of each shard once the documents before it are counted.
 
@@ -41,7 +41,7 @@ def read_sources(
     """
     work = Work(plan.sources, cleaner)
     work.start()
-    tasks = Tasks(lambda folder, name, portion: read_portion(work, portion), lambda: workers)
+    tasks = PassTasks(lambda folder, name, portion: read_portion(work, portion), lambda: workers)
     joined = _Joined(plan, work, left_out, progress, workers, len(sources))
     count = 0
     for number, source in enumerate(sources):
@@ -76,7 +76,7 @@ class _Joined:
         work: Work,
         left_out: LeftOut,
         progress: Progress,
-        workers: Workers,
+        workers: Tasks,
         sources: int,
     ) -> None:
         self.columns = [Columns() for _ in range(sources)]
