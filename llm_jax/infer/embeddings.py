@@ -8,27 +8,38 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from llm_jax.config import Architecture, ComputeConfig, EncoderDecoderConfig, UserError
-from llm_jax.language_model import LanguageModel
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Context, model_of
 
 UNIT = 32
 """Lengths are rounded up to multiples of it, so that few are compiled."""
 
 
-def table(model: LanguageModel) -> np.ndarray:
+class Embedding(Protocol):
+    """A model with its tokenizer, such as `llm_jax.LanguageModel`."""
+
+    @property
+    def config(self) -> Architecture: ...
+    @property
+    def params(self) -> dict[str, Any]: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+
+def table(model: Embedding) -> np.ndarray:
     """Rows of the embedding table of all pieces, float32 (V, D), without the padding of the
     vocabulary."""
     return np.asarray(model.params["embed"]["tokens"], np.float32)[: model.tokenizer.vocab_size]
 
 
-def of_words(model: LanguageModel, words: Sequence[str]) -> tuple[np.ndarray, list[list[int]]]:
+def of_words(model: Embedding, words: Sequence[str]) -> tuple[np.ndarray, list[list[int]]]:
     """Vectors of words, float32 (n, D), and the ids of the pieces of each.
 
     Raises:
@@ -39,7 +50,7 @@ def of_words(model: LanguageModel, words: Sequence[str]) -> tuple[np.ndarray, li
     return np.stack([rows[piece].mean(axis=0) for piece in ids]), ids
 
 
-def of_texts(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
+def of_texts(model: Embedding, texts: Sequence[str]) -> np.ndarray:
     """Mean hidden states of texts, float32 (n, D).
 
     Raises:
@@ -50,7 +61,7 @@ def of_texts(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
     return np.stack([_of_text(model, text) for text in texts])
 
 
-def _of_text(model: LanguageModel, text: str) -> np.ndarray:
+def _of_text(model: Embedding, text: str) -> np.ndarray:
     ids, most = _ids(model, text), model.config.max_seq_len
     if len(ids) > most:
         raise UserError(f"The text {text[:40]!r}… has {len(ids)} tokens: the model takes {most}.")
@@ -62,7 +73,7 @@ def _of_text(model: LanguageModel, text: str) -> np.ndarray:
     return np.asarray(hidden_TD)[: len(ids)].mean(axis=0)
 
 
-def _ids(model: LanguageModel, text: str) -> list[int]:
+def _ids(model: Embedding, text: str) -> list[int]:
     ids = model.tokenizer.encode(text)
     if not ids:
         raise UserError(f"The text {text!r} has no token: give text.")
@@ -88,7 +99,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _unit(a) @ _unit(b).T
 
 
-def nearest(model: LanguageModel, vector_D: np.ndarray, count: int, but: Sequence[int]) -> Any:
+def nearest(model: Embedding, vector_D: np.ndarray, count: int, but: Sequence[int]) -> Any:
     """The `count` pieces whose rows have the largest cosine with a vector, without the ids `but`,
     special tokens and lone bytes: pairs of piece and cosine."""
     near_V = cosines(vector_D[None], table(model))[0]

@@ -75,7 +75,7 @@ def test_logits_are_those_of_torch(config: RecurrentConfig) -> None:
         for name, value in values.items():
             getattr(network, f"{name}_l{i}").data = torch.tensor(value.copy())
     table = params["embed"]["tokens"]
-    x = torch.tensor(table[batch["inputs"]])
+    x = torch.tensor(table[batch["inputs"]] * np.float32(D**0.5))
     out = table.T if config.tie_embeddings else params["unembed"]
     expected = network(x)[0].detach().numpy() @ out
     np.testing.assert_allclose(logits(params, batch, config), expected, atol=2e-5)
