@@ -113,7 +113,7 @@ class Recurrent:
         return project(x, self.unembedding(params, config), None)
 
     def _embedded(self, params: Params, tokens_BT: jax.Array, compute: ComputeConfig) -> jax.Array:
-        """The rows of the tokens times √D, as in Vaswani et al. 2017: gates see numbers of about 1."""
+        """The rows of the tokens times √D (Vaswani et al. 2017): gates see numbers of about 1."""
         table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
         x_BTD = table_VD.astype(jnp.dtype(compute.dtype))[tokens_BT]
         x_BTD *= jnp.asarray(math.sqrt(x_BTD.shape[-1]), x_BTD.dtype)
