@@ -152,8 +152,9 @@ def test_workers_that_are_killed_change_nothing(corpus: Path, tmp_path: Path) ->
             time.sleep(0.5 * draw.random())
             for process in psutil.Process().children():
                 with contextlib.suppress(psutil.Error):  # it has just ended
-                    task = process.cmdline()[-3:]
-                    if str(tmp_path / ".killed") in task[0] and task not in killed:
+                    task = process.cmdline()[3:]  # after python -m llm_jax.data.curate.task
+                    ours = task and str(tmp_path / ".killed") in task[0]
+                    if ours and task not in killed:
                         process.send_signal(signal.SIGKILL)
                         killed.append(task)
                         break

@@ -171,7 +171,7 @@ def _cut(drafts: Iterable[Draft], most: int) -> Iterator[list[Draft]]:
     for draft in drafts:
         shard.append(draft)
         size += draft.num_bytes
-        if size >= most:
+        if size >= most or len(shard) == shards.SHARD_DOCUMENTS:
             yield shard
             shard, size = [], 0
     if shard:

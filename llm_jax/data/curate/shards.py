@@ -17,6 +17,8 @@ from llm_jax.runs.files import replacing
 SHARD_BYTES = 8_000_000
 """A shard ends with the document that reaches this size. It does not depend on the number of
 processes, so neither does the result."""
+SHARD_DOCUMENTS = 20_000
+"""Most documents of a shard: one takes a kilobyte of memory beside its text."""
 LEVEL = 3
 
 
