@@ -271,23 +271,23 @@ except Exception as error:
 """
 
 
-def started(messy: Path, tokenizer: Tokenizer, out: Path, limit: int = 0) -> subprocess.Popen[str]:
-    """A build of `messy` in a process of its own, with two more for its tasks."""
+def started(source: Path, tokenizer: Tokenizer, out: Path, limit: int = 0) -> subprocess.Popen[str]:
+    """A build of `source` in a process of its own, with two more for its tasks."""
     tokenizer.save(out.parent)
-    words = [messy, out.parent, out, *sys.path]
+    words = [source, out.parent / "tokenizer.model", out, *sys.path]
     command = [sys.executable, "-c", f"LIMIT = {limit}\n{PROGRAM}", *map(str, words)]
     return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.usefixtures("small_shards")
 def test_a_full_disk_in_a_task(messy: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    process = started(messy, tokenizer, tmp_path / "out", limit=40_000)
+    process = started(messy / "b", tokenizer, tmp_path / "out", limit=40_000)
     said = process.communicate()[1]
     assert process.returncode == 1 and "TaskFailed" in said and "File too large" in said, said
     assert not (tmp_path / "out").exists()
     assert len(list(tmp_path.glob(".out.build-*"))) == 1
-    clean = made((FileSource(messy),), tokenizer, tmp_path / "clean", 1)
-    assert made((FileSource(messy),), tokenizer, tmp_path / "out", 2) == clean
+    clean = made((FileSource(messy / "b"),), tokenizer, tmp_path / "clean", 1)
+    assert made((FileSource(messy / "b"),), tokenizer, tmp_path / "out", 2) == clean
 
 
 @pytest.mark.usefixtures("small_shards")

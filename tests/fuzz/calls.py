@@ -52,7 +52,8 @@ VALID: dict[str, tuple[Words, ...]] = {
                          ("--tokenizer", "tokenizer.model")),
     "data build": (
         ("--input", "texts", "--tokenizer", "tokenizer.model", "--out", "made"),
-        ("--input", "texts/a.txt", "texts/b.jsonl", "--vocab-size", "300", "--out", "made"),
+        ("--input", "texts/a.txt", "texts/b.jsonl", "--vocab-size", "300", "--out", "made",
+         "--workers", "2"),
         ("--input", "texts", "--tokenizer", "tokenizer.model", "--out", "dataset", "--overwrite"),
         ("--input", "texts/b.jsonl,text_key={text},class=public,metadata=id", "--metadata", "url",
          "--tokenizer", "tokenizer.model", "--class", "restricted", "--out", "made"),
