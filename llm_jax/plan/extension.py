@@ -111,7 +111,7 @@ def stage_result(first: Plan, second: Plan) -> dict[str, Any]:
         "batch_tokens": second.batch_tokens,
         "learning_rate": second.hyper.learning_rate,
         "rope_theta": model.rope_theta,
-        "rope_scaling_factor": model.rope_scaling.factor if model.rope_scaling else None,
+        "rope_scaling_factor": _factor(model),
         "flops": second.flops,
         "accelerator": run.machine.name,
         "chips": second.chips,

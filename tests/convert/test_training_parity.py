@@ -12,7 +12,6 @@ import tiny
 
 from llm_jax.config import (
     DynamicRope,
-    LinearRope,
     Llama3Rope,
     ModelConfig,
     OptimConfig,
