@@ -59,10 +59,11 @@ def sigmoid_experts(dense_layers: int, scale: float, experts: int, groups: int) 
     """Experts by sigmoids and a bias on the choice, as in V3; the arguments are defaults."""
 
     def read(given: Keys) -> Fields:
+        groups: Fields = {name: given[key] or 1 for name, key in GROUPS.items()}
         return {
             "moe": MoeConfig(
                 **_read_experts(given),
-                **{name: given[key] or 1 for name, key in GROUPS.items()},
+                **groups,
                 renormalise=given["norm_topk_prob"],
                 router="sigmoid",
                 balance_rate=BALANCE_RATE,
