@@ -21,6 +21,7 @@ from llm_jax.config import (
 )
 from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config, kept_files, parity
+from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.mxfp4 import Mxfp4Weights
@@ -111,7 +112,9 @@ def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict
     return names
 
 
-def _fill(tensor: Tensor | Constant, weights: Weights, stored: str, params: Params) -> None:
+def _fill(
+    tensor: Tensor | ExpertTensor | Constant, weights: Weights, stored: str, params: Params
+) -> None:
     shape = weights.shapes[stored]
     if shape != tensor.shape:
         raise UserError(
