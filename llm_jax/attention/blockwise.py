@@ -84,8 +84,7 @@ def _blocks_bwd(rule, saved, dout_BKGTV):
     dtype = q_BKGTH.dtype
     dk_BKTH = jnp.zeros(k_BKTH.shape, jnp.float32)
     dv_BKTV = jnp.zeros(v_BKTV.shape, jnp.float32)
-    dsinks_KG = None if sinks_KG is None else jnp.zeros_like(sinks_KG)
-    dqs = []
+    dqs, dsinks = [], []
     for (rows, keys), log_z_BKt in zip(_spans(T, rule), log_zs, strict=True):
         q_BKtH, out_BKtV, dout_BKtV = (
             x[:, :, :, rows].reshape(B, K, -1, x.shape[-1])
@@ -98,13 +97,14 @@ def _blocks_bwd(rule, saved, dout_BKGTV):
         delta_BKt = jnp.sum(dout_BKtV.astype(jnp.float32) * out_BKtV, axis=-1)
         if sinks_KG is not None:  # of the sink's probability p, whose value is zero: -p·delta
             lost_BKt = jnp.exp(_sinks_of_rows(sinks_KG, rows) - log_z_BKt) * delta_BKt
-            dsinks_KG -= jnp.sum(lost_BKt.reshape(B, K, G, -1), axis=(0, 3))
+            dsinks.append(-jnp.sum(lost_BKt.reshape(B, K, G, -1), axis=(0, 3)))
         dscores_BKtS = probs_BKtS * (dprobs_BKtS - delta_BKt[..., None]) * slope
         dscores_BKtS = dscores_BKtS.astype(dtype)
         dqs.append(_dot(dscores_BKtS, k_BKSH, 3, 2).astype(dtype).reshape(B, K, G, -1, H))
         dk_BKTH = dk_BKTH.at[:, :, keys].add(_dot(dscores_BKtS, q_BKtH, 2, 2))
         dv_BKTV = dv_BKTV.at[:, :, keys].add(_dot(probs_BKtS.astype(dtype), dout_BKtV, 2, 2))
     dq_BKGTH = jnp.concatenate(dqs, axis=3)
+    dsinks_KG = sum(dsinks) if dsinks else None
     return dq_BKGTH, dk_BKTH.astype(dtype), dv_BKTV.astype(dtype), None, dsinks_KG
 
 

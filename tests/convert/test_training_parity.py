@@ -136,6 +136,7 @@ def worst(model: ModelConfig, tree, theirs: dict) -> float:
 
     The bias on the choice of experts has no gradient there: its balance is no part of the loss.
     Without rotary positions, softmax does not feel a bias of the keys: its gradient is rounding.
+    The bias on the choice of experts has no gradient there: its balance is no part of the loss.
     """
     naming = family_of(model).naming
     theirs = {naming.older.get(name, name): value for name, value in theirs.items()}

@@ -12,7 +12,7 @@ from llm_jax.config import LatentConfig, ModelConfig, MoeConfig, UserError, Yarn
 from llm_jax.convert.equivalent import BALANCE_RATE
 from llm_jax.convert.families import names
 from llm_jax.convert.families.experts import SHARED_EXPERTS, SPARSE
-from llm_jax.convert.families.family import FIELDS, Family, Fields, Keys, Naming, Part
+from llm_jax.convert.families.family import Family, Fields, Keys, Naming, Part
 from llm_jax.convert.families.parts import activation
 from llm_jax.convert.families.rope import rope
 
@@ -59,10 +59,11 @@ def sigmoid_experts(dense_layers: int, scale: float, experts: int, groups: int) 
     """Experts by sigmoids and a bias on the choice, as in V3; the arguments are defaults."""
 
     def read(given: Keys) -> Fields:
+        groups: Fields = {name: given[key] or 1 for name, key in GROUPS.items()}
         return {
             "moe": MoeConfig(
                 **_read_experts(given),
-                **{name: given[key] or 1 for name, key in GROUPS.items()},
+                **groups,
                 renormalise=given["norm_topk_prob"],
                 router="sigmoid",
                 balance_rate=BALANCE_RATE,
@@ -138,6 +139,7 @@ def _write_latent(config: ModelConfig) -> Keys:
         "qk_rope_head_dim": latent.rope_dim,
         "v_head_dim": latent.value_dim,
         "qk_nope_head_dim": config.head_dim - latent.rope_dim,
+        "head_dim": latent.rope_dim,  # what transformers calls so
     }
 
 
@@ -150,7 +152,7 @@ LATENT = Part(
         "qk_rope_head_dim": 64,
         "v_head_dim": 128,
         "qk_nope_head_dim": 128,
-        "head_dim": None,  # what transformers writes beside them
+        "head_dim": None,  # what transformers writes, too, and does not read
         "qk_head_dim": None,
     },
 )
@@ -188,13 +190,11 @@ def _naming(extra: dict[str, str]) -> Naming:
     return Naming(found, pairs="interleaved")
 
 
-OWN_FIELDS = {name: key for name, key in FIELDS.items() if name != "head_dim"}
 FIXED = {"attention_bias": False, "moe_layer_freq": 1}
 DEEPSEEK_V2 = Family(
     model_type="deepseek_v2",
     architecture="DeepseekV2ForCausalLM",
     naming=_naming({}),
-    fields=OWN_FIELDS,
     defaults={"max_position_embeddings": 2048},
     fixed={**FIXED, "norm_topk_prob": False, "scoring_func": "softmax", "mlp_bias": False},
     parts=(
@@ -223,7 +223,6 @@ DEEPSEEK_V3 = Family(
     model_type="deepseek_v3",
     architecture="DeepseekV3ForCausalLM",
     naming=_naming(SCORE_BIAS),
-    fields=OWN_FIELDS,
     defaults={"max_position_embeddings": 4096},
     fixed={
         **FIXED,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,11 @@ class Experts(NamedTuple):
     def logical(self) -> dict[str, tuple[str, ...]]:
         """The names of the axes of those that are there."""
         into, bias = ("experts", "expert_embed", "expert_mlp"), ("experts", "expert_mlp")
-        names = {"up": into, "down": (into[0], into[2], into[1]), "gate": into}
+        names: dict[str, tuple[str, ...]] = {
+            "up": into,
+            "down": (into[0], into[2], into[1]),
+            "gate": into,
+        }
         names |= {"up_bias": bias, "gate_bias": bias}
         return {name: axes for name, axes in names.items() if getattr(self, name) is not None}
 
@@ -94,12 +98,13 @@ def apply_experts(
     if axis_shards(*AXES) == 1:
         return local(x_BTD, assigned, weights)
     tokens = spec(("batch", "length", None))
+    experts: Any = {name: spec(axes) for name, axes in weights.logical().items()}
     return jax.shard_map(
         local,
         in_specs=(
             tokens,
             jax.tree.map(lambda _: tokens, assigned),
-            Experts(**{name: spec(axes) for name, axes in weights.logical().items()}),
+            Experts(**experts),
         ),
         out_specs=spec(("batch", "stream_length", "act_embed")),
         check_vma=False,  # fails under the pipeline's vmap
