@@ -172,4 +172,4 @@ def write(
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
         for array in parts:
-            file.write(memoryview(array.reshape(-1).view(np.uint8)))  # no copy
+            file.write(array.reshape(-1).view(np.uint8).data)  # no copy

@@ -134,7 +134,6 @@ def batch_of(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def worst(model: ModelConfig, tree, theirs: dict) -> float:
     """Largest difference over all tensors, each relative to its tensor's largest value.
 
-    The bias on the choice of experts has no gradient there: its balance is no part of the loss.
     Without rotary positions, softmax does not feel a bias of the keys: its gradient is rounding.
     The bias on the choice of experts has no gradient there: its balance is no part of the loss.
     """
