@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from asking import Capture, ask, refusal, told
 
-from llm_jax.config import Llama3Rope, ModelConfig, RunConfig, from_json, load
+from llm_jax.config import (
+    Llama3Rope,
+    LongRope,
+    ModelConfig,
+    RunConfig,
+    UserError,
+    from_json,
+    load,
+)
 from llm_jax.facts.counts import token_flops
 from llm_jax.plan.extension import longer
 
@@ -27,6 +36,16 @@ def test_a_frequency_scaling_grows_by_its_factor() -> None:
     long = longer(model, 8192, 32_768)
     assert long.rope_theta == model.rope_theta
     assert long.rope_scaling == Llama3Rope(factor=32.0)
+
+
+def test_positions_without_a_base() -> None:
+    """ALiBi needs no change, and LongRoPE's factors cannot be computed."""
+    plain = ModelConfig(**{**vars(load("tiny").model), "attention_init": "normal"})
+    alibi = dataclasses.replace(plain, positions="alibi")
+    assert longer(alibi, 512, 1024) == dataclasses.replace(alibi, max_seq_len=1024)
+    searched = dataclasses.replace(plain, rope_scaling=LongRope())
+    with pytest.raises(UserError, match=r"--extend is 1,024, but the model has LongRoPE"):
+        longer(searched, 512, 1024)
 
 
 def test_both_stages_and_both_runs(capsys: Capture, tmp_path: Path) -> None:
