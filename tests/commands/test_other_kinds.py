@@ -77,7 +77,7 @@ def bert(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_of_spans_begins_near_chance(t5: Path) -> None:
-    records = read_metrics(t5 / "metrics.jsonl")
+    records = list(read_metrics(t5 / "metrics.jsonl"))
     trained = [record["loss"] for record in records if record["split"] == "train"]
     assert len(trained) == 4
     assert trained == pytest.approx([np.log(T5.vocab_size)] * 4, abs=0.6)
