@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from llm_jax.config import EncoderDecoderConfig, UserError
+
+NAME = re.compile(r"<extra_id_\d{1,9}>")
 
 
 def targets(
@@ -34,7 +37,7 @@ def targets(
     sentinels = sentinel_ids(tokenizer, model)
     limit = max(tokenizer.vocab_size, int(sentinels.max()) + 1)
     writer = Writer(model, compute, limit, start_id(tokenizer), stop_ids)
-    sources = [[*tokenizer.encode(prompt), tokenizer.eos_id] for prompt in prompts]
+    sources = [source_ids(prompt, tokenizer, sentinels) for prompt in prompts]
     if args.beams:
         one = beam(params, writer, sources[0], beams=args.beams, max_tokens=args.max_tokens)
         made = [one]
@@ -58,6 +61,17 @@ def targets(
         "samples": samples,
     }
     return result if args.json else {**result, "streamed": False}
+
+
+def source_ids(prompt: str, tokenizer: Any, sentinels: Any) -> list[int]:
+    """The ids of a source, with its end: `<extra_id_0>` … in a prompt are sentinels."""
+    ids = list[int]()
+    for part in re.split(rf"({NAME.pattern})", prompt):
+        name = NAME.fullmatch(part)
+        number = int(part[len("<extra_id_") : -1]) if name else -1
+        known = 0 <= number < len(sentinels)
+        ids += [int(sentinels[number])] if known else tokenizer.encode(part)
+    return [*ids, tokenizer.eos_id]
 
 
 def _text(ids: list[int], tokenizer: Any, sentinels: dict[int, str]) -> str:

@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from llm_jax.cli import main
+from llm_jax.commands.generate_targets import source_ids
 from llm_jax.config import (
     CheckpointConfig,
     DataConfig,
@@ -22,7 +23,7 @@ from llm_jax.config import (
 )
 from llm_jax.convert.hf_import import write_run
 from llm_jax.data.dataset import TokenDataset
-from llm_jax.data.tokenizers.sentinels import SENTINEL
+from llm_jax.data.tokenizers.sentinels import SENTINEL, sentinel_ids
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
 
@@ -76,7 +77,7 @@ def bert(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_of_spans_begins_near_chance(t5: Path) -> None:
-    records = read_metrics(t5 / "metrics.jsonl")
+    records = list(read_metrics(t5 / "metrics.jsonl"))
     trained = [record["loss"] for record in records if record["split"] == "train"]
     assert len(trained) == 4
     assert trained == pytest.approx([np.log(T5.vocab_size)] * 4, abs=0.6)
@@ -101,6 +102,16 @@ def test_a_target_of_each_source(t5: Path, capsys: pytest.CaptureFixture[str]) -
     code, _, err = call(capsys, "generate", t5, "--prompt", "import json")
     assert code == 2
     assert "give --temperature 0, or --beams N" in err
+
+
+def test_sentinels_in_a_prompt(tiny_dataset: Path) -> None:
+    tokenizer = TokenDataset.open(tiny_dataset).tokenizer
+    sentinels = sentinel_ids(tokenizer, T5)
+    ids = source_ids("import <extra_id_1> as", tokenizer, sentinels)
+    wanted = [*tokenizer.encode("import "), sentinels[1], *tokenizer.encode(" as")]
+    assert ids == [*wanted, tokenizer.eos_id]
+    plain = source_ids("a<extra_id_999>", tokenizer, sentinels)
+    assert plain == [*tokenizer.encode("a"), *tokenizer.encode("<extra_id_999>"), tokenizer.eos_id]
 
 
 @pytest.mark.parametrize(
