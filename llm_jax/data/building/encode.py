@@ -30,7 +30,7 @@ def give_documents(work: Work, shard: int, documents: np.ndarray, tokenizer: Tok
     Args:
       documents: (documents, 4) uint64: file of texts, first byte, size, and whether to compare.
     """
-    sha256 = hashlib.sha256(memoryview(np.ascontiguousarray(documents))).hexdigest()
+    sha256 = hashlib.sha256(documents.tobytes()).hexdigest()
     task = {"documents": sha256, "tokenizer": tokenizer.sha256}
     if not work.give("encode", shard, task):
         return False
