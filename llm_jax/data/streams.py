@@ -39,6 +39,7 @@ class Encoded:
     Attributes:
       tokens: (documents,) int64, tokens of each document.
       bytes: (documents,) int64, UTF-8 bytes that they stand for.
+      keys: (documents,) uint64, `key_number` of each text, as it was tokenised.
       special: documents that spell a special token, which is text in them.
       changed: number of a document that was compared → how its tokens differ from its text.
     """
@@ -50,15 +51,17 @@ class Encoded:
         """
         self.special, self.changed = 0, dict[int, dict[str, Any]]()
         self._files: list[np.ndarray] = []
-        counts = []
+        counts, keys = [], []
         for shard, first in enumerate(bounds[:-1]):
             result = work.result("encode", shard)
             self.special += result["special"]
             for place, other in result["changed"].items():
                 self.changed[first + int(place)] = other
             counts.append(load_array(work.path("encode", shard, "counts.npy")))
+            keys.append(load_array(work.path("encode", shard, "keys.npy")))
             self._files.append(np.memmap(work.path("encode", shard, "tokens"), dtype, mode="r"))
         self.tokens, self.bytes = np.concatenate(counts).T
+        self.keys = np.concatenate(keys)
         self._starts = np.concatenate([[0], np.cumsum(self.tokens)])
         self._firsts = [int(self._starts[bound]) for bound in bounds]
 
@@ -136,8 +139,7 @@ def tokenise(
         }
         for split, which in documents.items()
     }
-    digests = corpus.digests
-    held_out = np.isin(digests[splits.validation], digests[splits.train])
+    held_out = np.isin(encoded.keys[splits.validation], encoded.keys[splits.train])
     return streams, {
         "part_tokens": _part_tokens(corpus, encoded, documents, len(ends)),
         "split_by": "position" if splits.chosen_by == "position" else "document",

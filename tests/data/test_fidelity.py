@@ -9,9 +9,11 @@ import pytest
 from data_samples import JAPANESE, silent
 from foreign import FOREIGN, LLAMA_2, foreign_tokenizer
 
-from llm_jax.data import fidelity
+from llm_jax.data import fidelity, streams
 from llm_jax.data.build import BuildSpec, build
-from llm_jax.data.sources import FileSource
+from llm_jax.data.corpus import Corpus
+from llm_jax.data.same_text import difference
+from llm_jax.data.sources import FileSource, Source
 from llm_jax.data.tokenizers import Tokenizer
 
 LINES = [f"line {i}\nand　全角 ｶﾅ\n" for i in range(30)]
@@ -68,13 +70,15 @@ def test_a_large_source_is_sampled_first_last_and_longest_included(
     texts = [f"document {i:03}" for i in range(100)]
     texts[60] *= 50
     seen: list[str] = []
-    see = fidelity.Comparison.see
+    choose = fidelity.choose_documents
+
+    def chosen(corpus: Corpus, sources: tuple[Source, ...]) -> list[fidelity.Chosen]:
+        made = choose(corpus, sources)
+        seen.extend(corpus.text(number) for one in made for number in one.numbers)
+        return made
+
     monkeypatch.setattr(fidelity, "SAMPLE_BYTES", 1000)
-    monkeypatch.setattr(
-        fidelity.Comparison,
-        "see",
-        lambda self, text, back: (seen.append(text), see(self, text, back)),
-    )
+    monkeypatch.setattr(streams, "choose_documents", chosen)
     info = built(tmp_path, tokenizer, many=texts)
     assert {texts[0], texts[60], texts[99]} == set(seen[:3])
     assert len(seen) == len(set(seen)) == info["tokenizer_fidelity"][0]["compared"]
@@ -88,9 +92,9 @@ def test_a_large_source_is_sampled_first_last_and_longest_included(
 
 def test_examples_show_the_first_difference() -> None:
     one = fidelity.Comparison("x", 1)
-    one.see("a" * 100 + "\n" + "b" * 100, "a" * 100 + " " + "b" * 100)
+    one.see(difference("a" * 100 + "\n" + "b" * 100, "a" * 100 + " " + "b" * 100))
     assert one.example == {"was": "a" * 20 + "\n" + "b" * 19, "became": "a" * 20 + " " + "b" * 19}
-    one.see("ab", "ba")
+    one.see(difference("ab", "ba"))
     assert (one.changed, one.lost, one.added) == (2, {"\n": 1}, {" ": 1})
     (said, characters, example) = fidelity.sentences([one.report()])
     assert "2 of the 2 documents of x" in said

@@ -116,7 +116,7 @@ def test_the_check_counts_what_is_in_both(
     """With a fault put into the search for duplicates, the check of the splits sees its effect."""
     number = iter(range(10**6))
     monkeypatch.setattr(
-        "llm_jax.data.corpus.reader_key", lambda text: next(number).to_bytes(16, "little")
+        "llm_jax.data.building.read.reader_key", lambda text: next(number).to_bytes(16, "little")
     )
     texts = [f"the same {i % 20}" + " " * (i // 20) for i in range(200)]
     info = built(tmp_path, tokenizer, texts, validation_fraction=0.3)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from llm_jax.data.building.work import Work
-from llm_jax.data.same_text import difference
+from llm_jax.data.same_text import difference, key_number
 from llm_jax.data.tasks.program import load_array, save_array
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import replacing
@@ -52,6 +53,7 @@ def encode_shard(work: Work, shard: int, threads: int | None) -> None:
     spells = re.compile("|".join(map(re.escape, tokenizer.special)) or "(?!)")
     dtype, sizes = token_dtype(tokenizer), tokenizer.token_bytes
     counts: list[tuple[int, int]] = []
+    keys = array("Q")
     changed: dict[int, dict[str, Any]] = {}
     special = 0
     with (
@@ -66,8 +68,10 @@ def encode_shard(work: Work, shard: int, threads: int | None) -> None:
                         changed[len(counts)] = other
                 ids.astype(dtype).tofile(file)
                 counts.append((len(ids), int(sizes[ids].sum(dtype=np.int64))))
+                keys.append(key_number(text))
                 special += spells.search(text) is not None
     save_array(work.path("encode", shard, "counts.npy"), np.array(counts, np.int64).reshape(-1, 2))
+    save_array(work.path("encode", shard, "keys.npy"), np.array(keys, np.uint64))
     work.finish("encode", shard, special=special, changed=changed)
 
 

@@ -13,6 +13,7 @@ writes just what that of the next call does.
 <work>/encode/NNNNN.documents.npy   the texts to encode: file, first byte, size, whether to compare
 <work>/encode/NNNNN.tokens          their tokens, one text after another
 <work>/encode/NNNNN.counts.npy      tokens of each text, and the bytes that they stand for
+<work>/encode/NNNNN.keys.npy        key of each text, with which the splits are checked
 <work>/PASS/NNNNN.done.json         written last, so the shard is done
 """
 
