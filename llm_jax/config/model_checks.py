@@ -72,9 +72,13 @@ def _check_positions(model: ModelConfig) -> None:
         0 <= model.position_offset <= 2**31,
         f"model.position_offset is {model.position_offset}: it must not be negative.",
     )
-    needed = {"position_offset": (0, "learned")}
-    needed |= dict.fromkeys(("rope_scaling", "rope_local_theta"), (None, "rope"))
-    needed |= {"rotary_fraction": (1.0, "rope"), "rope_pattern": ("R", "rope")}
+    needed: dict[str, tuple[object, str]] = {
+        "position_offset": (0, "learned"),
+        "rope_scaling": (None, "rope"),
+        "rope_local_theta": (None, "rope"),
+        "rotary_fraction": (1.0, "rope"),
+        "rope_pattern": ("R", "rope"),
+    }
     for name, (off, positions) in needed.items():
         value = getattr(model, name)
         require(

@@ -55,6 +55,12 @@ def longer(model: ModelConfig, before: int, length: int) -> ModelConfig:
     return replace(model, **changed)
 
 
+def _factor(model: ModelConfig) -> float | None:
+    """The factor of its frequency scaling, if it has one."""
+    scaling = model.rope_scaling
+    return None if scaling is None or isinstance(scaling, LongRope) else scaling.factor
+
+
 def second_stage(first: Plan, length: int, tokens: float) -> Plan:
     """The plan of `tokens` tokens more, in sequences of `length`, on as many chips if they suit.
 
@@ -105,7 +111,7 @@ def stage_result(first: Plan, second: Plan) -> dict[str, Any]:
         "batch_tokens": second.batch_tokens,
         "learning_rate": second.hyper.learning_rate,
         "rope_theta": model.rope_theta,
-        "rope_scaling_factor": model.rope_scaling.factor if model.rope_scaling else None,
+        "rope_scaling_factor": _factor(model),
         "flops": second.flops,
         "accelerator": run.machine.name,
         "chips": second.chips,
@@ -129,15 +135,16 @@ def stage_result(first: Plan, second: Plan) -> dict[str, Any]:
 def stage_reasons(first: Plan, second: Plan) -> list[str]:
     """One sentence for each choice of the second stage."""
     model, machine = second.model, second.execution.machine
-    turned = (
-        f"the factor of its frequency scaling from {first.model.rope_scaling.factor:g} to "
-        f"{model.rope_scaling.factor:g}"
-        if model.rope_scaling and first.model.rope_scaling
-        else f"its rotary base from {first.model.rope_theta:,.0f} to {model.rope_theta:,.0f}"
-    )
+    was, grown = (_factor(one.model) for one in (first, second))
+    raised = f"its rotary base from {first.model.rope_theta:,.0f} to {model.rope_theta:,.0f}"
+    if was is not None and grown is not None:
+        raised = f"the factor of its frequency scaling from {was:g} to {grown:g}"
+    turned = f"; that raises {raised} (NTK-aware scaling, Peng et al. 2023)"
+    if model.positions != "rope":
+        turned = ""  # ALiBi has no frequencies
     found = [
         f"Sequences of {second.seq_len:,} tokens are {second.seq_len / first.seq_len:.3g} times as "
-        f"long; that raises {turned} (NTK-aware scaling, Peng et al. 2023).",
+        f"long{turned}.",
         f"The learning rate of {second.hyper.learning_rate:.3g} is where the first stage ends; no "
         "published rule gives one.",
         "The budget pays for the first stage; the second is added to it. No law predicts its loss.",

@@ -143,7 +143,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mpt": (
         "MptConfig",
         {"vocab_size": 128, "d_model": 48, "n_layers": 2, "n_heads": 6, "max_seq_len": 64,
-         "expansion_ratio": 2, "attn_config": {"clip_qkv": 0.3}},
+         "attn_config": {"clip_qkv": 0.3}},
     ),
     "nanochat": ("NanoChatConfig", SMALL),
 }  # fmt: skip

@@ -200,7 +200,7 @@ def _meaning(config: ModelConfig) -> Fields:
         )
     fields["attn_scale"] = config.attn_scale or config.head_dim**-0.5
     if config.moe is not None:
-        unlike = {"balance_loss": 0.0, "z_loss": 0.0, "dense_layers": 0, "every": 1}
+        unlike: dict[str, Any] = {"balance_loss": 0.0, "z_loss": 0.0, "dense_layers": 0, "every": 1}
         fields["moe"] = (config.moe_layers, dataclasses.replace(config.moe, **unlike))
         if all(config.moe_layers):
             del fields["d_ff"]

@@ -46,16 +46,12 @@ def _read(given: Keys) -> Fields:
         ignored = key in IGNORED or key in HARMLESS or (key not in ATTENTION and not value)
         if not ignored and value != ATTENTION.get(key):
             raise UserError(f"config.json has attn_config.{key} = {value!r}: not supported.")
-    return {
-        "d_ff": given["expansion_ratio"] * given["d_model"],
-        "qkv_clip": clip,
-        "attn_scale": scale,
-    }
+    return {"d_ff": 4 * given["d_model"], "qkv_clip": clip, "attn_scale": scale}
 
 
 def _write(config: ModelConfig) -> Keys:
     inside = {"clip_qkv": config.qkv_clip, "softmax_scale": config.attn_scale}
-    return {"attn_config": ATTENTION | inside, "expansion_ratio": config.d_ff // config.d_model}
+    return {"attn_config": ATTENTION | inside}
 
 
 MPT = Family(
@@ -78,8 +74,13 @@ MPT = Family(
         "activation": "gelu_exact",
     },
     defaults={"max_seq_len": 2048, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
-    fixed={"no_bias": True, "logit_scale": None, "embedding_fraction": 1.0},
-    parts=(Part(_read, _write, {"attn_config": None, "expansion_ratio": 4}),),
+    fixed={
+        "no_bias": True,
+        "logit_scale": None,
+        "embedding_fraction": 1.0,
+        "expansion_ratio": 4,
+    },
+    parts=(Part(_read, _write, {"attn_config": None}),),
     aliases={
         "num_hidden_layers": "n_layers",
         "num_attention_heads": "n_heads",

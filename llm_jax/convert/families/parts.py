@@ -27,7 +27,7 @@ def activation(
     ours = {SYNONYMS.get(theirs, theirs): name for name, theirs in names.items()}
 
     def read(given: Keys) -> Fields:
-        act = given[key]
+        act: str = given[key]
         if SYNONYMS.get(act, act) not in ours:
             same = [name for name, canon in SYNONYMS.items() if canon in ours]
             raise UserError(

@@ -235,9 +235,14 @@ class Xielu(nnx.Module):
     """Slope at 0; the largest x whose e^x - 1 is computed; α₊ and α₋ at the start."""
 
     def __init__(self) -> None:
-        for name, start in (("alpha_p", self.START), ("alpha_n", self.START - self.BETA)):
-            value = jnp.full((1,), math.log(math.expm1(start)), jnp.float32)
-            setattr(self, name, nnx.Param(value, spec=Spec(("norm",), "vector")))
+        self.alpha_p = self._number(self.START)
+        self.alpha_n = self._number(self.START - self.BETA)
+
+    @staticmethod
+    def _number(start: float) -> nnx.Param:
+        """A parameter whose softplus is `start`."""
+        value = jnp.full((1,), math.log(math.expm1(start)), jnp.float32)
+        return nnx.Param(value, spec=Spec(("norm",), "vector"))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Same shape and dtype as `x`; computed in float32."""
