@@ -32,7 +32,7 @@ from llm_jax.plan import architecture, run_config
 from llm_jax.plan.dataset_text import Text
 from llm_jax.plan.no_run import NoRun
 from llm_jax.plan.planner import execution_of, training_dtype
-from llm_jax.plan.recurrent_size import CELLS, of_size
+from llm_jax.plan.recurrent_size import CELLS, RATE, of_size
 from llm_jax.plan.request import LARGEST
 
 LEAST = 60 / LARGEST
@@ -179,6 +179,8 @@ def rung_of(request: LadderRequest, params: float, tokens: float) -> Rung:
     hyper = hyperparameters.recommend(
         request.rule, sizes["non-embedding"], tokens, per_token * tokens
     )
+    if request.family in CELLS:
+        hyper = replace(hyper, learning_rate=RATE * hyper.learning_rate)
     run = execution_of(model, request.chip, 1, hyper, tokens, seq_len)
     batch_tokens = run.batch_sequences * seq_len
     steps = round(tokens / batch_tokens)
