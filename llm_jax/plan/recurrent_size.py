@@ -11,8 +11,8 @@ from llm_jax.plan.no_run import NoRun
 CELLS = ("lstm", "gru")
 """Families of `ladder` that are recurrent."""
 RATE = 4.0
-"""Learning rate relative to a Transformer's: on the standard library 0.28 M parameters of LSTM end at
-5.03 nats with the rule's 0.005, 4.64 with 0.02, 4.63 with 0.04, 4.71 with 0.08 (docs/log.md)."""
+"""Learning rate relative to a Transformer's. On the standard library, 0.28 M parameters of LSTM end
+at 5.03 nats with the rule's 0.005, 4.64 with 0.02, 4.63 with 0.04, 4.71 with 0.08."""
 LAYERS = 2
 UNIT = 4
 """Widths are multiples of it."""
