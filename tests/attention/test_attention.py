@@ -85,7 +85,7 @@ def reference(
     mask = visible(Mask(causal, window), segments, slice(0, T), slice(0, T))
     row = np.arange(T)
     distance = None if slopes is None else (row[:, None] - row)[None]
-    return reference_attention(q, k, v, mask, Scores(H, SCALE, softcap, slopes), distance)
+    return reference_attention(q, k, v, mask, Scores(H, SCALE, softcap, slopes), None, distance)
 
 
 @pytest.mark.parametrize("case", CASES)
