@@ -27,13 +27,16 @@ $(VENV)/.dev: pyproject.toml
 quickstart: $(VENV)/.hf
 	PATH="$(CURDIR)/$(BIN):$$PATH" MINUTES='$(MINUTES)' bash launch/quickstart.sh '$(OUT)' '$(CORPUS)' $(CORPUS_FLAGS)
 
+# One worker more than cores, since some tests only wait.
+WORKERS = $$(($(CORES) + 1))
+
 # The whole suite.
 test: $(VENV)/.dev
-	$(PYTEST) logical
+	$(PYTEST) $(WORKERS)
 
-# The fast core: lint, types, import layers, fast tests; one worker more, as some only wait.
+# The fast core: lint, types, import layers, fast tests.
 check: check-static
-	$(PYTEST) $$(($(CORES) + 1)) -m 'not slow'
+	$(PYTEST) $(WORKERS) -m 'not slow'
 
 check-static: $(VENV)/.dev
 	$(BIN)/ruff check

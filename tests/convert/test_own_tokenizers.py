@@ -158,14 +158,15 @@ def test_keys_that_change_nothing_are_let_through(brought, tmp_path, capsys):
     assert "warning: config.json has new_magic, which" in capsys.readouterr().out
 
 
-def test_yarns_own_attention_factor_is_no_other(brought):
+def test_yarns_attention_factor_is_its_own_or_what_is_given(brought):
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
     raw = json.loads((brought / "config.json").read_text())
-    plain = hf_config.from_hf(raw | {"rope_parameters": {"rope_theta": 1e4, **yarn}})
-    given = {"attention_factor": 0.1 * math.log(4) + 1}
-    assert (
-        hf_config.from_hf(raw | {"rope_parameters": {"rope_theta": 1e4, **yarn, **given}}) == plain
-    )
-    with pytest.raises(UserError, match=r"attention_factor = 1\.5: not supported"):
-        other = {"rope_theta": 1e4, **yarn, "attention_factor": 1.5}
-        hf_config.from_hf(raw | {"rope_parameters": other})
+
+    def scaling(**given):
+        rope = {"rope_theta": 1e4, **yarn, **given}
+        return hf_config.from_hf(raw | {"rope_parameters": rope}).rope_scaling
+
+    own = 0.1 * math.log(4) + 1
+    assert scaling().temperature == pytest.approx(own)
+    assert scaling(attention_factor=own).temperature == pytest.approx(own)
+    assert scaling(attention_factor=1.5).temperature == 1.5
