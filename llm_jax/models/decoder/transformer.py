@@ -23,6 +23,7 @@ from flax import nnx
 
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.config import ComputeConfig, ModelConfig
+from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project, zeros
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.common.quantize import matmul_of
@@ -31,12 +32,9 @@ from llm_jax.models.common.stack import (
     Layer,
     Layout,
     MakeModule,
-    arrays_of,
     declare,
-    init_stacks,
     run_layers,
     run_stages,
-    stack_specs,
 )
 from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.decoder.block import Block, expert_block
@@ -71,13 +69,14 @@ START = {"normal": lambda params, config: params, "induction": induction_start}
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Decoder(Stacked):
     """The family `decoder` (`protocol.Generative`); another `block` makes another family."""
 
     block: MakeModule = Block
     """Constructor of the layers: (config, rngs) -> a module that is called as `Block` is."""
     expert_block: MakeModule = expert_block
     """The same for layers with experts."""
+    ends = Ends
 
     def layout(self, config: ModelConfig) -> Layout:
         """The blocks in order: which have experts, and which attend to a window only."""
@@ -85,15 +84,7 @@ class Decoder:
 
     def init(self, config: ModelConfig, key: jax.Array) -> Params:
         """New float32 parameters, as a nested dict."""
-        ends_key, blocks_key = jax.random.split(key)
-        layer_keys = jax.random.split(blocks_key, config.num_layers)
-        params = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
-        params |= init_stacks(self.layout(config), config, layer_keys)
-        return START[config.attention_init](params, config)
-
-    def specs(self, config: ModelConfig) -> Params:
-        """The tree of `init`, with a `Spec` in place of each array."""
-        return dict(declare(Ends, config)[1]) | stack_specs(self.layout(config), config)
+        return START[config.attention_init](super().init(config, key), config)
 
     def forward(
         self, params: Params, batch: Batch, config: ModelConfig, context: Context

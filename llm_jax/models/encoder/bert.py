@@ -23,6 +23,7 @@ from llm_jax.attention.choose import attend_by, attention_choice
 from llm_jax.attention.mask import Cache, Mask, Scores
 from llm_jax.config import ConfigError, EncoderConfig
 from llm_jax.models.common.activations import ACTIVATIONS
+from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import (
     Attention,
     Mlp,
@@ -37,12 +38,9 @@ from llm_jax.models.common.quantize import matmul_of
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
-    arrays_of,
     declare,
-    init_stacks,
     run_layers,
     run_stages,
-    stack_specs,
 )
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain, gather_fsdp
@@ -103,23 +101,14 @@ class Ends(nnx.Module):
             )
 
 
-class Bert:
+class Bert(Stacked):
     """The family `encoder` (`protocol.Model`)."""
+
+    ends = Ends
 
     def layout(self, config: EncoderConfig) -> Layout:
         """The blocks in order, which are all alike."""
         return _layout(config)
-
-    def init(self, config: EncoderConfig, key: jax.Array) -> Params:
-        """New float32 parameters, as a nested dict."""
-        ends_key, blocks_key = jax.random.split(key)
-        layer_keys = jax.random.split(blocks_key, config.num_layers)
-        ends = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
-        return ends | init_stacks(self.layout(config), config, layer_keys)
-
-    def specs(self, config: EncoderConfig) -> Params:
-        """The tree of `init`, with a `Spec` in place of each array."""
-        return dict(declare(Ends, config)[1]) | stack_specs(self.layout(config), config)
 
     def forward(
         self, params: Params, batch: Batch, config: EncoderConfig, context: Context

@@ -22,6 +22,7 @@ from flax import nnx
 from llm_jax.attention.choose import attend_by, attention_choice
 from llm_jax.attention.mask import Cache, Mask, Scores
 from llm_jax.config import ConfigError, ModernEncoderConfig
+from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import (
     ACTIVATIONS,
     Attention,
@@ -38,11 +39,8 @@ from llm_jax.models.common.rope import rotations
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
-    arrays_of,
     declare,
-    init_stacks,
     run_layers,
-    stack_specs,
 )
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain, gather_fsdp
@@ -113,23 +111,14 @@ class Ends(nnx.Module):
         )
 
 
-class ModernBert:
+class ModernBert(Stacked):
     """The family `modern_encoder` (`protocol.Model`)."""
+
+    ends = Ends
 
     def layout(self, config: ModernEncoderConfig) -> Layout:
         """The blocks in order."""
         return _layout(config)
-
-    def init(self, config: ModernEncoderConfig, key: jax.Array) -> Params:
-        """New float32 parameters, as a nested dict."""
-        ends_key, blocks_key = jax.random.split(key)
-        layer_keys = jax.random.split(blocks_key, config.num_layers)
-        ends = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
-        return ends | init_stacks(self.layout(config), config, layer_keys)
-
-    def specs(self, config: ModernEncoderConfig) -> Params:
-        """The tree of `init`, with a `Spec` in place of each array."""
-        return dict(declare(Ends, config)[1]) | stack_specs(self.layout(config), config)
 
     def forward(
         self, params: Params, batch: Batch, config: ModernEncoderConfig, context: Context

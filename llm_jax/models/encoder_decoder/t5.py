@@ -24,16 +24,14 @@ from flax import nnx
 from llm_jax.attention.biased import biased_attention, relative_buckets
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.config import ComputeConfig, ConfigError, EncoderDecoderConfig
+from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project
 from llm_jax.models.common.quantize import matmul_of
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
-    arrays_of,
     declare,
-    init_stacks,
     run_layers,
-    stack_specs,
 )
 from llm_jax.models.encoder_decoder.blocks import DecoderBlock, DecoderShared, EncoderBlock
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
@@ -60,24 +58,15 @@ class Ends(nnx.Module):
         self.encoder_norm, self.decoder_norm = Norm(layers, D), Norm(layers, D)
 
 
-class T5:
+class T5(Stacked):
     """The family `encoder_decoder` (`protocol.Model`)."""
+
+    ends = Ends
 
     def layout(self, config: EncoderDecoderConfig) -> Layout:
         """The blocks of the encoder, then those of the decoder."""
         parts = (_layout(config, name).layers for name in STACKS)
         return Layout(tuple(layer for part in parts for layer in part), ())
-
-    def init(self, config: EncoderDecoderConfig, key: jax.Array) -> Params:
-        """New float32 parameters, as a nested dict."""
-        ends_key, blocks_key = jax.random.split(key)
-        layer_keys = jax.random.split(blocks_key, config.num_layers + config.num_decoder_layers)
-        ends = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
-        return ends | init_stacks(self.layout(config), config, layer_keys)
-
-    def specs(self, config: EncoderDecoderConfig) -> Params:
-        """The tree of `init`, with a `Spec` in place of each array."""
-        return dict(declare(Ends, config)[1]) | stack_specs(self.layout(config), config)
 
     def forward(
         self, params: Params, batch: Batch, config: EncoderDecoderConfig, context: Context

@@ -17,17 +17,14 @@ from flax import nnx
 
 from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ComputeConfig, RecurrentConfig
+from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import init_std, normal, project
 from llm_jax.models.common.quantize import matmul_of
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
-    arrays_of,
-    declare,
-    init_stacks,
     run_layers,
     run_stages,
-    stack_specs,
 )
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.models.recurrent.cells import Recurrence, Steps
@@ -45,23 +42,14 @@ class Ends(nnx.Module):
             self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std, "table")
 
 
-class Recurrent:
+class Recurrent(Stacked):
     """The family `recurrent`."""
+
+    ends = Ends
 
     def layout(self, config: RecurrentConfig) -> Layout:
         """The layers in order, which are all alike."""
         return _layout(config)
-
-    def init(self, config: RecurrentConfig, key: jax.Array) -> Params:
-        """New float32 parameters, as a nested dict."""
-        ends_key, blocks_key = jax.random.split(key)
-        layer_keys = jax.random.split(blocks_key, config.num_layers)
-        ends = arrays_of(Ends(config, nnx.Rngs(params=ends_key)))
-        return ends | init_stacks(self.layout(config), config, layer_keys)
-
-    def specs(self, config: RecurrentConfig) -> Params:
-        """The tree of `init`, with a `Spec` in place of each array."""
-        return dict(declare(Ends, config)[1]) | stack_specs(self.layout(config), config)
 
     def forward(
         self, params: Params, batch: Batch, config: RecurrentConfig, context: Context
