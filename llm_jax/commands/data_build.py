@@ -126,9 +126,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def planned_tasks(args: argparse.Namespace) -> list[PlannedTasks]:
     """What `--dry-run` shows."""
-    from llm_jax.data.build import TASK, work_folder
+    from llm_jax.data.build import TASK
+    from llm_jax.data.tasks.work_folder import work_folder
 
-    work = str(work_folder(args.out, FINGERPRINT))
+    work = str(work_folder(args.out, "build", FINGERPRINT))
     return [
         *(curation_tasks(args, _beside(args.out)) if args.recipe is not None else []),
         *(PlannedTasks(TASK, (work, name, "SHARD"), "SHARDS") for name in ("read", "encode")),

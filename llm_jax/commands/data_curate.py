@@ -113,9 +113,9 @@ def curation_tasks(args: argparse.Namespace, out: Path) -> list[PlannedTasks]:
     from llm_jax.data.curate.curate import TASK
     from llm_jax.data.curate.plan import Plan
     from llm_jax.data.curate.recipe import load_recipe
-    from llm_jax.data.curate.work_folder import work_folder
+    from llm_jax.data.tasks.work_folder import work_folder
 
-    work = work_folder(out, FINGERPRINT)
+    work = work_folder(out, "curate", FINGERPRINT)
     passes = Plan(work, load_recipe(args.recipe)).passes
     planned = [PlannedTasks(TASK, (str(work), "read", "PORTION"), "PORTIONS")]
     for number, this in enumerate(passes):

@@ -7,14 +7,14 @@
     <out>/tokens/1.0.0/      tfds dataset: splits `train` and `validation`
 
 The work is done in tasks (`building/`), in a folder beside `<out>`: if the process is killed, the
-same call goes on from there. `<out>` appears at the very end.
+same call goes on from there, and one with other settings removes it at its end. `<out>` appears at
+the very end.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -39,11 +39,12 @@ from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT
 from llm_jax.data.streams import Splits, tokenise
 from llm_jax.data.tasks.spread import Spread
+from llm_jax.data.tasks.work_folder import stale_work, work_folder
 from llm_jax.data.tasks.workers import Workers
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.vocabulary import VocabSpec, train_tokenizer
 from llm_jax.runs.claim import only_writer
-from llm_jax.runs.files import delete_folder, new_folder, short_name
+from llm_jax.runs.files import delete_folder, new_folder
 from llm_jax.runs.tasks import StartTasks
 
 RECORD_TOKENS = 2048
@@ -133,7 +134,8 @@ def build(
     with only_writer(out, "llm-jax data build"):
         if built := _built_before(out, spec, fingerprint, overwrite):
             return built, True  # by a process that has just ended
-        work = Work(work_folder(out, fingerprint), spec.cleaner)
+        work = Work(work_folder(out, "build", fingerprint), spec.cleaner)
+        stale = stale_work(work.folder, say)
         try:
             info = _build_with(spec, fingerprint, out, overwrite, work, spread, progress)
         except BaseException as error:
@@ -141,14 +143,9 @@ def build(
             if mistake or not spread.used_processes:  # no work that a new start resumes
                 delete_folder(work.folder)
             raise
-        delete_folder(work.folder)
+        for folder in (work.folder, *stale):
+            delete_folder(folder)
     return info, False
-
-
-def work_folder(out: Path, fingerprint: str) -> Path:
-    """Where a build of `out` works until it is done."""
-    real = Path(os.path.realpath(out))
-    return real.with_name(f".{short_name(real.name)}.build-{fingerprint[:12]}")
 
 
 def check_out(out: Path) -> None:

@@ -175,6 +175,7 @@ def _encode(
             if give_documents(work, shard, rows, tokenizer):
                 tasks.submit(work.folder, "encode", shard)
         tasks.join()
+    work.wait("encode", len(bounds) - 1)
     return Encoded(work, bounds, token_dtype(tokenizer))
 
 

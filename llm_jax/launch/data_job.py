@@ -26,7 +26,7 @@ from llm_jax.launch.tasks.python import python_lines
 SECONDS = 30.0
 """For the head of a Ray cluster to take a job."""
 RESTARTS = 3
-"""How often a job that is out of time requeues itself: reading begins anew each time."""
+"""How often a job that is out of time requeues itself: one that does not get on must end."""
 WARNING = 60
 """Seconds before its end in which the verb cancels its arrays."""
 

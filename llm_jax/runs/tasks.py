@@ -47,7 +47,7 @@ class Tasks(Protocol):
     def submit(self, *words: object) -> None:
         """Runs the task `python -m MODULE WORDS`, now or soon; waits while too many tasks do.
 
-        The words are the folder of the work, the pass, and the shard.
+        The words are the folder of the work, the pass, the shard, and what more the program takes.
 
         Raises:
           UserError: an earlier task failed.

@@ -290,6 +290,17 @@ def test_a_full_disk_in_a_task(messy: Path, tokenizer: Tokenizer, tmp_path: Path
     assert made((FileSource(messy / "b"),), tokenizer, tmp_path / "out", 2) == clean
 
 
+def test_work_that_other_settings_left_is_said_and_removed(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    left, said = tmp_path / f".out.build-{'0' * 12}", list[str]()
+    (left / "read").mkdir(parents=True)
+    made((OwnSource("own", texts),), tokenizer, tmp_path / "out", 1, say=said.append)
+    assert said == [
+        f"{left} is unfinished work with other inputs or settings; it goes when this ends"
+    ]
+
+
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.slow
 def test_tasks_that_are_killed_change_nothing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ from llm_jax.config import UserError
 from llm_jax.data.building.events import Events, Replay
 from llm_jax.data.building.given import given_documents
 from llm_jax.data.building.work import Work
+from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import INDEX
 from llm_jax.data.curate.curated import CuratedSource
 from llm_jax.data.same_text import reader_key
@@ -32,23 +33,12 @@ def read_shard(work: Work, shard: int) -> None:
         return
     task, events, columns = work.task("read", shard), Events(), Columns()
     given = work.path("read", shard, "given")
-    index = _Index()
-    used = 0
+    index, cleaned = _Index(), Cleaned(work.cleaner, events)
     with (
         _written(work.path("read", shard, "texts")) as texts,
         _written(work.path("read", shard, "places.jsonl")) as places,
     ):
-        for document in task_documents(task, given, events, columns):
-            text = work.cleaner.clean(document.text)
-            try:
-                raw = text.encode()
-            except UnicodeEncodeError:
-                events.lose(HALF_CHARACTERS, document.source, document.line)
-                continue
-            used += 1
-            if reason := work.cleaner.reason_to_drop(text):
-                events.skip(reason, document.source, document.line)
-                continue
+        for document, text, raw in cleaned.texts(task_documents(task, given, events, columns)):
             texts.write(raw)
             places.write(json.dumps([document.source, document.line]).encode() + b"\n")
             index.add(reader_key(text), len(raw), document)
@@ -57,12 +47,39 @@ def read_shard(work: Work, shard: int) -> None:
     work.finish(
         "read",
         shard,
-        used=used,
+        used=cleaned.used,
         parts=list(index.parts),
         events=events.to_dict(),
         columns=columns.to_dict(),
     )
     given.unlink(missing_ok=True)
+
+
+class Cleaned:
+    """Cleans documents.
+
+    Attributes:
+      used: those that are not losses, so far.
+    """
+
+    def __init__(self, cleaner: Cleaner, events: Events) -> None:
+        self.used = 0
+        self._cleaner, self._events = cleaner, events
+
+    def texts(self, documents: Iterable[Document]) -> Iterator[tuple[Document, str, bytes]]:
+        """Each document that is kept, with its cleaned text, also as UTF-8."""
+        for document in documents:
+            text = self._cleaner.clean(document.text)
+            try:
+                raw = text.encode()
+            except UnicodeEncodeError:
+                self._events.lose(HALF_CHARACTERS, document.source, document.line)
+                continue
+            self.used += 1
+            if reason := self._cleaner.reason_to_drop(text):
+                self._events.skip(reason, document.source, document.line)
+                continue
+            yield document, text, raw
 
 
 class _Index:

@@ -53,6 +53,7 @@ def read_corpus(
                 count += 1
                 joined.join(count)
         tasks.join()
+    work.wait("read", count)
     joined.join(count)
     corpus = joined.corpus
     for source, columns in zip(sources, joined.columns, strict=True):

@@ -23,12 +23,15 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from llm_jax import __version__
 from llm_jax.data.clean import Cleaner
+from llm_jax.data.tasks.seen import wait_until
 from llm_jax.runs.files import write_text
 
 FORMAT = 1
@@ -48,27 +51,30 @@ class Work:
     def open(cls, folder: Path) -> Work:
         return cls(folder, Cleaner(**_plan(folder)["cleaner"]))
 
-    def start(self) -> None:
-        """Makes the folder; what another version of this program left in it is deleted."""
-        plan = json.dumps(
-            {
-                "format": FORMAT,
-                "llm-jax": __version__,
-                "cleaner": asdict(self.cleaner),
-                "directory": str(Path.cwd()),
-            },
-            indent=1,
-        )
+    def start(self, also: Sequence[Path] = ()) -> None:
+        """Makes the folder; what another version of this program left in it is deleted.
+
+        Args:
+          also: folders of what was made from it, which are deleted with it.
+        """
+        same = {"format": FORMAT, "llm-jax": __version__, "cleaner": asdict(self.cleaner)}
+        plan = same | {"directory": str(Path.cwd())}
         path = self.folder / PLAN_FILE
-        if path.is_file() and path.read_text(encoding="utf-8") == plan:
+        before = _plan(self.folder) if path.is_file() else {}
+        if before == plan:
             return
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        write_text(path, plan)
+        if before | {"directory": ""} != same | {"directory": ""}:
+            for folder in (*also, self.folder):
+                if folder.exists():
+                    shutil.rmtree(folder)
+        write_text(path, json.dumps(plan, indent=1))
 
     def enter(self) -> None:
-        """Goes to the directory that the paths of sources are relative to."""
-        os.chdir(_plan(self.folder)["directory"])
+        """Goes to the directory that the paths of sources are relative to, if this machine has it;
+        else files with such paths are not found."""
+        directory = Path(_plan(self.folder)["directory"])
+        if directory.is_dir():
+            os.chdir(directory)
 
     @property
     def tokenizer(self) -> Path:
@@ -100,6 +106,16 @@ class Work:
 
     def result(self, pass_: PassName, shard: int) -> dict[str, Any]:
         return json.loads(self.path(pass_, shard, "done.json").read_text(encoding="utf-8"))
+
+    def wait(self, pass_: PassName, count: int) -> None:
+        """Waits until the first `count` shards, whose tasks have ended, are seen to be done.
+
+        Raises:
+          TaskFailed: one is not.
+        """
+        for shard in range(count):
+            done = partial(self.is_done, pass_, shard)
+            wait_until(done, self.path(pass_, shard, "done.json"))
 
     def _was_done(self, pass_: PassName, shard: int, task: str) -> bool:
         done = self.path(pass_, shard, "done.json")

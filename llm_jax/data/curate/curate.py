@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -39,16 +38,17 @@ from llm_jax.data.curate.reading import read_sources
 from llm_jax.data.curate.recipe import Recipe
 from llm_jax.data.curate.summary import summary
 from llm_jax.data.curate.tally import Tally
-from llm_jax.data.curate.work_folder import stale_work, work_folder
 from llm_jax.data.made_before import same_or_replaceable
 from llm_jax.data.provenance import described_sources
 from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, Unusable
 from llm_jax.data.sources.local import local_files
+from llm_jax.data.tasks.seen import wait_until
+from llm_jax.data.tasks.work_folder import stale_work, work_folder
 from llm_jax.data.tasks.workers import Workers
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.claim import only_writer
-from llm_jax.runs.files import new_folder, parents_of
+from llm_jax.runs.files import delete_folder, new_folder, parents_of
 from llm_jax.runs.tasks import StartTasks, Tasks
 
 LEFT_OUT_FILE = "left_out.jsonl"
@@ -153,12 +153,8 @@ def curate(
     with only_writer(out, "llm-jax data curate"), parents_of(Path(os.path.realpath(out))):
         if before := _curated_before(out, spec, fingerprint, overwrite):
             return before, True  # by a process that has just ended
-        work = work_folder(out, fingerprint)
-        stale = stale_work(work)
-        for folder in stale:
-            say(
-                f"{folder} is unfinished work with other inputs or settings; it goes when this ends"
-            )
+        work = work_folder(out, "curate", fingerprint)
+        stale = stale_work(work, say)
         start = partial(Workers, workers, say) if isinstance(workers, int) else workers
         tasks = partial(start, module=TASK)
         try:
@@ -167,10 +163,10 @@ def curate(
             )
         except UserError as error:
             if error.exit_code == UserError.exit_code:  # not a failure that a new start resumes
-                shutil.rmtree(work, ignore_errors=True)
+                delete_folder(work)
             raise
         for folder in (work, *stale):
-            shutil.rmtree(folder)
+            delete_folder(folder)
     return info, False
 
 
@@ -240,7 +236,7 @@ def _run(
     with workers() as tasks:
         count, used = read_sources(plan, spec.sources, spec.cleaner, left_out, progress, tasks)
         left_out.check(used)
-        tasks.join()
+        _join(plan, 0, count, tasks)
         for number, this in enumerate(plan.passes[:-1]):
             if this.follows is None or count == 0:
                 continue
@@ -248,12 +244,21 @@ def _run(
             if not plan.resolved(number).is_file():
                 tasks.submit(plan.folder, number, "resolve", count)
                 tasks.join()
+                wait_until(plan.resolved(number).is_file, plan.resolved(number))
             for shard in range(count):
                 progress(f"applying the steps from {this.follows.kind} on", shard, count)
                 if not plan.is_done(number + 1, shard):
                     tasks.submit(plan.folder, number + 1, shard)
-            tasks.join()
+            _join(plan, number + 1, count, tasks)
     return count, used
+
+
+def _join(plan: Plan, number: int, count: int, tasks: Tasks) -> None:
+    """Waits until pass `number` is done."""
+    tasks.join()
+    for shard in range(count):
+        done = partial(plan.is_done, number, shard)
+        wait_until(done, plan.shard(number, shard, "tally.json"))
 
 
 def _curated_before(

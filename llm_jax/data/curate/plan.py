@@ -98,6 +98,10 @@ class Plan:
     def is_done(self, number: int, shard: int) -> bool:
         return self.shard(number, shard, "tally.json").is_file()
 
+    def outputs(self) -> list[Path]:
+        """The folder of each pass."""
+        return [self.folder / f"pass-{number}" for number in range(len(self.passes))]
+
     def resolved(self, number: int) -> Path:
         """A file that is there once the rows of pass `number` have their answers."""
         return self.folder / f"pass-{number}" / "resolved"

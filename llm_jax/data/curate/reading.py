@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from llm_jax.data.building.cut import shards_of
 from llm_jax.data.building.events import Events, Replay
-from llm_jax.data.building.read import task_documents
+from llm_jax.data.building.read import Cleaned, task_documents
 from llm_jax.data.building.work import Work
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Progress
@@ -21,7 +21,6 @@ from llm_jax.data.curate.draft import Draft
 from llm_jax.data.curate.plan import Plan
 from llm_jax.data.sources import Document, FileSource, LeftOut, Source
 from llm_jax.data.sources.columns import Columns
-from llm_jax.data.sources.left_out import HALF_CHARACTERS
 from llm_jax.data.tasks.spread import PassTasks
 from llm_jax.runs.tasks import Tasks
 
@@ -40,7 +39,7 @@ def read_sources(
       The number of shards, and of documents that are not losses.
     """
     work = Work(plan.sources, cleaner)
-    work.start()
+    work.start(also=plan.outputs())
     tasks = PassTasks(lambda folder, name, portion: read_portion(work, portion), lambda: workers)
     joined = _Joined(plan, work, left_out, progress, workers, len(sources))
     count = 0
@@ -54,6 +53,7 @@ def read_sources(
             count += 1
             joined.join(count)
     tasks.join()
+    work.wait("read", count)
     joined.join(count)
     for source, columns in zip(sources, joined.columns, strict=True):
         if isinstance(source, FileSource):
@@ -115,10 +115,10 @@ def read_portion(work: Work, portion: int) -> None:
         return
     task, events, columns = work.task("read", portion), Events(), Columns()
     given = work.path("read", portion, "given")
-    cleaned = _Cleaned(work.cleaner, events)
+    cleaned = Cleaned(work.cleaner, events)
     counts = []
-    found = cleaned.drafts(task_documents(task, given, events, columns), task["name"])
-    for part, drafts in enumerate(_cut(found, task["shard_bytes"])):
+    found = cleaned.texts(task_documents(task, given, events, columns))
+    for part, drafts in enumerate(_cut(_drafts(found, task["name"]), task["shard_bytes"])):
         with shards.written(work.path("read", portion, shards.part_suffix(part))) as add:
             for draft in drafts:
                 add(draft)
@@ -134,34 +134,12 @@ def read_portion(work: Work, portion: int) -> None:
     given.unlink(missing_ok=True)
 
 
-class _Cleaned:
-    """Cleans documents.
-
-    Attributes:
-      used: those that are not losses, so far.
-    """
-
-    def __init__(self, cleaner: Cleaner, events: Events) -> None:
-        self.used = 0
-        self._cleaner, self._events = cleaner, events
-
-    def drafts(self, documents: Iterable[Document], source: str) -> Iterator[Draft]:
-        number = 0
-        for document in documents:
-            text = self._cleaner.clean(document.text)
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                self._events.lose(HALF_CHARACTERS, document.source, document.line)
-                continue
-            self.used += 1
-            if reason := self._cleaner.reason_to_drop(text):
-                self._events.skip(reason, document.source, document.line)
-                continue
-            draft = Draft.of_document(document, source, number)
-            draft.rewrite(text)
-            yield draft
-            number += 1
+def _drafts(cleaned: Iterable[tuple[Document, str, bytes]], source: str) -> Iterator[Draft]:
+    """The documents, numbered from 0."""
+    for number, (document, text, _) in enumerate(cleaned):
+        draft = Draft.of_document(document, source, number)
+        draft.rewrite(text)
+        yield draft
 
 
 def _cut(drafts: Iterable[Draft], most: int) -> Iterator[list[Draft]]:

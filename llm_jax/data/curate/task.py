@@ -137,7 +137,11 @@ def _place(plan: Plan, portion: int = -1, part: int = 0, first: int = 0) -> tupl
 def _read(work: Work, portion: int) -> int:
     from llm_jax.data.curate.reading import read_portion  # loads what reads the formats
 
-    return exit_code(lambda: read_portion(work, portion), lambda: work.is_done("read", portion))
+    def run() -> None:
+        work.enter()
+        read_portion(work, portion)
+
+    return exit_code(run, lambda: work.is_done("read", portion))
 
 
 if __name__ == "__main__":
