@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import ModelConfig
+from llm_jax.train.stored import StoredArray
 
 Params = dict[str, Any]
 BALANCE_RATE = 0.001
@@ -20,7 +21,7 @@ BALANCE_RATE = 0.001
 
 
 def forms(config: ModelConfig) -> Iterator[ModelConfig]:
-    """The forms of `config`, in the order in which they are tried; the last is `config` itself.
+    """The forms of `config`, and `config` itself, in the order in which they are tried.
 
     Llama has biases on q, k, v and the output, or on none. Qwen2 has the first three, but for that
     model type AutoTokenizer always uses Qwen's own byte-level tokenizer class, which gives other
@@ -56,8 +57,11 @@ def _experts(experts: Params, config: ModelConfig, form: ModelConfig, layers: in
     assert config.moe is not None and form.moe is not None
     made = dict(experts)
     if form.moe.shared_gate and not config.moe.shared_gate:
-        down = 2 * np.asarray(experts["shared"]["down"])
-        made["shared"] = {**experts["shared"], "down": down}
+        down = experts["shared"]["down"]
+        doubled = StoredArray(
+            down.shape, np.dtype(down.dtype), lambda place: 2 * np.asarray(down[place])
+        )
+        made["shared"] = {**experts["shared"], "down": doubled}
         made["shared_gate"] = np.zeros((layers, config.d_model, 1), np.float32)
     if form.moe.balance_rate and not config.moe.balance_rate:
         made["bias"] = np.zeros((layers, config.moe.experts), np.float32)

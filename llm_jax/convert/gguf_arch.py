@@ -125,7 +125,7 @@ def metadata(config: ModelConfig, arch: Architecture) -> Metadata:
         "context_length": context_length(config, arch),
         "embedding_length": config.d_model,
         "block_count": config.num_layers,
-        "feed_forward_length": config.d_ff,
+        "feed_forward_length": _feed_forward(config, arch),
         "attention.head_count": config.num_heads,
     }
     if arch.name == "gpt2":
@@ -155,6 +155,11 @@ def context_length(config: ModelConfig, arch: Architecture) -> int:
     if config.sliding_window is None or arch.name == "gemma2":
         return config.max_seq_len
     return min(config.max_seq_len, config.sliding_window)
+
+
+def _feed_forward(config: ModelConfig, arch: Architecture) -> int:
+    """Width of the MLPs; the llama architecture reads that of its experts here too."""
+    return config.moe.d_ff if config.moe and arch.name == "llama" else config.d_ff
 
 
 def _rope(config: ModelConfig) -> Metadata:

@@ -64,7 +64,7 @@ def export_gguf(
     model, params, notes = cut_vocabulary(decoder, params, tokenizer, run)
     model, params, family = as_hugging_face_has_it(model, params, as_class)
     arch = architecture_of(model, family.model_type)
-    named = [one for one in tensors(model, family.model_type) if isinstance(one, Tensor)]
+    named = [_single(one) for one in tensors(model, family.model_type)]
     written = parts(model, arch, named, params)
     described = {f"{arch.name}.{key}": value for key, value in arch_metadata(model, arch).items()}
     described |= {
@@ -109,6 +109,11 @@ def export_gguf(
             difference = _compared(file, model, params, tokenizer, named, stored)
         size = file.stat().st_size
     return Exported(arch.name, [out.name], size, difference, reason, notes)
+
+
+def _single(tensor: Any) -> Tensor:
+    assert isinstance(tensor, Tensor), tensor.name  # no family that GGUF takes has others
+    return tensor
 
 
 def _kind(part: Part, dtype: str) -> Any:

@@ -87,6 +87,7 @@ def export(
     """
     refuse_nonempty(out)
     model, params, family, notes = config.model, params, None, list[str]()
+    other = other_of(model)
     if isinstance(model, ModelConfig):
         model, params, notes = cut_vocabulary(model, params, tokenizer, run)
         model, params, family = as_hugging_face_has_it(model, params, as_class)
@@ -95,7 +96,6 @@ def export(
             f"--as {as_class}: a model of kind {model.kind!r} has one class of transformers; leave "
             "--as out."
         )
-    other = other_of(model)
     architecture = family.architecture if family else _class_of(model)
     if check:
         parity.require_transformers("pass --no-check to export without the comparison")
@@ -131,10 +131,8 @@ def export(
             reason = parity.why_too_large(parity.size_of(params))
             if reason is None:
                 difference = checked(folder, model, params, tokenizer, dtype)
-            elif (
-                family and layers_of(model).moe is None
-            ):  # transformers stacks experts when it loads
-                parity.require_same_names(folder)
+            elif layers_of(model).moe is None:  # transformers stacks experts when it loads
+                parity.require_same_names(folder, architecture)
         size = sum((folder / file).stat().st_size for file in files)
     if isinstance(model, ModelConfig) and family:
         notes += computed_otherwise(model, family)

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.config import Architecture, ModelConfig, UserError, read_json
+from llm_jax.config import Architecture, UserError, read_json
 from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config
 from llm_jax.convert.expert_tensor import ExpertTensor
@@ -96,9 +96,12 @@ def open_model(
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
     kind = Weights if hf_config.quant_method(raw) is None else Mxfp4Weights
     weights = kind(folder, elsewhere)
-    return matched(
-        folder, config, family.model_type, weights, _stored_names(weights, family, config)
-    )
+    stored = _stored_names(weights, family)
+    if config.tie_embeddings and (copy := stored.pop(family.naming.names["unembed"], None)):
+        table = stored.get(family.naming.names["embed/tokens"], "")
+        why = "set tie_word_embeddings to false in its config.json."
+        _require_same(folder, weights, copy, table, why)
+    return matched(folder, config, family.model_type, weights, stored)
 
 
 def _open_other(folder: Path, config: Architecture, other: Other, weights: Weights) -> Model:
@@ -119,15 +122,18 @@ def _open_other(folder: Path, config: Architecture, other: Other, weights: Weigh
             f"{', '.join(left_out)}.",
             file=sys.stderr,
         )
-    if other.tied and all(name in weights.shapes for name in other.tied):
-        one, two = map(weights.read, other.tied)
-        if not np.array_equal(one, two):
-            raise UserError(
-                f"{folder} has {other.tied[0]!r} with other values than {other.tied[1]!r}: an "
-                "output matrix of its own is not supported, and transformers would replace it by "
-                "the table of tokens."
-            )
+    for copy, original in other.tied.items():
+        why = "a tensor of its own in its place is not supported."
+        _require_same(folder, weights, copy, original, why)
     return matched(folder, config, other.model_type, weights, stored)
+
+
+def _require_same(folder: Path, weights: Weights, copy: str, original: str, why: str) -> None:
+    """Raises `UserError` if the folder has both tensors, and they differ."""
+    if copy not in weights.shapes or original not in weights.shapes:
+        return
+    if not np.array_equal(weights.read(copy), weights.read(original)):
+        raise UserError(f"{folder} has {copy!r} with other values than {original!r}: {why}")
 
 
 def read(folder: Path, *, compared: bool = False) -> tuple[Architecture, Params]:
@@ -185,14 +191,12 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     return raw
 
 
-def _stored_names(weights: Weights, family: Family, config: ModelConfig) -> dict[str, str]:
-    """Name in transformers → name in the files, without buffers and tied duplicates."""
+def _stored_names(weights: Weights, family: Family) -> dict[str, str]:
+    """Name in transformers → name in the files, without buffers."""
     older = family.naming.older
     names = {older.get(n, n): n for n in weights.shapes if not n.endswith(BUFFERS)}
     prefix, unembed = family.naming.optional_prefix, family.naming.names["unembed"]
     if prefix and not any(n.startswith(prefix) for n in names):
         head = (unembed, family.naming.names.get("unembed_bias"))
         names = {n if n in head else f"{prefix}{n}": n for n in names}
-    if config.tie_embeddings:
-        names.pop(unembed, None)
     return names

@@ -31,8 +31,9 @@ TYPES: dict[str, tuple[type, str]] = {
     **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window",
                      "norm_topk_prob"), (bool, "true or false")),
     **dict.fromkeys(("model_type", "hidden_act", "hidden_activation", "activation_function",
-                     "rope_type", "type"), (str, "a string")),
-    **dict.fromkeys(("layer_types", "mlp_only_layers", "no_rope_layers"), (list, "a list")),
+                     "feed_forward_proj", "rope_type", "type"), (str, "a string")),
+    **dict.fromkeys(("layer_types", "mlp_only_layers", "no_rope_layers", "architectures"),
+                    (list, "a list")),
     **dict.fromkeys((*ROPE, "full_attention", "sliding_attention", "attn_config"),
                     (dict, "an object")),
 }  # fmt: skip
@@ -44,7 +45,7 @@ NULLABLE = (
     "hidden_activation", "max_window_layers", "rope_type", "type", "beta_fast", "beta_slow",
     "attention_factor", "original_max_position_embeddings", "sliding_window_pattern",
     "no_rope_layers", "factor", "rope_theta", "full_attention", "sliding_attention", "attn_config",
-    "mscale", "mscale_all_dim", "llama_4_scaling_beta", "partial_rotary_factor",
+    "mscale", "mscale_all_dim", "llama_4_scaling_beta", "partial_rotary_factor", "architectures",
 )  # fmt: skip
 ELEMENTS: dict[str, tuple[type, str]] = {
     "layer_types": (str, "a list of strings"),

@@ -46,6 +46,8 @@ class Mxfp4Weights(Weights):
         self._pairs = {name.removesuffix(BLOCKS) for name in self.shapes if name.endswith(BLOCKS)}
         for name in self._pairs:
             blocks, scales = self.shapes.pop(name + BLOCKS), self.shapes.pop(name + SCALES, None)
+            if scales is not None:
+                self._require_bytes(name + BLOCKS, name + SCALES)
             if scales is None or len(blocks) != 4 or blocks != (*scales, 16):
                 raise UserError(
                     f"{folder} has tensor {name + BLOCKS!r} of shape {list(blocks)}, which needs "
@@ -58,6 +60,14 @@ class Mxfp4Weights(Weights):
                 raise UserError(
                     f"Tensor {name!r} of {folder} has type U8, but only pairs of NAME{BLOCKS} and "
                     f"NAME{SCALES} are read as quantised weights."
+                )
+
+    def _require_bytes(self, *names: str) -> None:
+        for name in names:
+            if (kind := self.type_of(name)) != "U8":
+                raise UserError(
+                    f"Tensor {name!r} of {self._folder} has type {kind}, but quantised weights "
+                    "are U8."
                 )
 
     def read(self, name: str) -> np.ndarray:

@@ -85,19 +85,24 @@ def sample_tokens(tokenizer: Tokenizer, config: Architecture) -> np.ndarray:
     return np.resize(np.asarray(ids, np.int32), length)[None]
 
 
-def require_same_names(folder: Path) -> None:
+def require_same_names(folder: Path, architecture: str) -> None:
     """Compares names and shapes of the tensors in `folder` with the model that transformers builds
     from its config.json, without memory for its weights.
+
+    Args:
+      architecture: its class in transformers.
 
     Raises:
       UserError: they differ.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    import transformers
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-    theirs = {name: tuple(one.shape) for name, one in model.named_parameters()}  # tied ones once
+        model = getattr(transformers, architecture)(transformers.AutoConfig.from_pretrained(folder))
+    stored, parameters = model.state_dict(), dict(model.named_parameters())  # tied ones once
+    copies = dict(model.named_parameters(remove_duplicate=False)).keys() - parameters.keys()
+    theirs = {name: tuple(one.shape) for name, one in stored.items() if name not in copies}
     ours = Weights(folder).shapes
     for name in sorted(theirs.keys() ^ ours.keys()):
         raise UserError(f"transformers and the export do not both have the tensor {name!r}.")

@@ -71,7 +71,7 @@ class _Handler(ocp.type_handlers.NumpyHandler):
 
     def __init__(self) -> None:
         super().__init__(deepcopy_host_arrays=False)
-        self.failure: UserError | None = None
+        self.failure: UserError | OSError | None = None
         self._turn = asyncio.Lock()
 
     async def _open_and_write(self, value: Any, tspec: dict[str, Any], ts_context: Any) -> None:
@@ -80,7 +80,7 @@ class _Handler(ocp.type_handlers.NumpyHandler):
             try:
                 for place, part in value.parts():
                     await array[place].write(part, can_reference_source_data_indefinitely=True)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 self.failure = error
                 raise
 

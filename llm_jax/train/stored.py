@@ -8,6 +8,8 @@ temporary file first, chunk by chunk.
 from __future__ import annotations
 
 import itertools
+import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -147,14 +149,32 @@ class _Laid:
 
     def _lay(self) -> None:
         chunk = self._array.chunk_layout.read_chunk.shape
-        self._file.touch()
+        size = math.prod(self._array.shape) * self._array.dtype.numpy_dtype.itemsize
+        _allocate(self._file, size)
         for place in _grid(self._array.shape, chunk):
             part = self._read(self._array, place)
             for row in range(part.shape[0]):  # a map for each: its pages count as memory
-                self._mapped("r+" if self._file.stat().st_size else "w+")[place][row] = part[row]
+                self._mapped("r+")[place][row] = part[row]
 
     def _mapped(self, mode: Any) -> np.memmap:
         return np.memmap(self._file, self._array.dtype.numpy_dtype, mode, shape=self._array.shape)
+
+
+def _allocate(file: Path, size: int) -> None:
+    """Makes a file of `size` bytes that has all its blocks on the disk. Where a map of a file is
+    written to and the disk is full, the system ends the process.
+
+    Raises:
+      OSError: the disk is full.
+    """
+    with file.open("wb") as made:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(made.fileno(), 0, size)
+            else:
+                made.truncate(size)
+        except OSError as error:  # it does not name the file
+            raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def _grid(shape: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:

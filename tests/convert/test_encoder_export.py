@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from llm_jax.config import EncoderConfig, ModernEncoderConfig, OptimConfig, UserError
-from llm_jax.convert import hf_export, hf_import
+from llm_jax.convert import hf_export, hf_import, parity
 from llm_jax.convert.others import other_of
 from llm_jax.convert.own_tokenizer import tokenizer_of
 from llm_jax.convert.tensors import DTYPES, tensors
@@ -65,6 +65,7 @@ def test_it_goes_out_and_comes_back(name: str, folders: Any, tokenizer: Tokenize
     model, back = hf_import.read(out)
     assert model == MODELS[name]
     assert jax.tree.all(jax.tree.map(np.array_equal, back, params))
+    parity.require_same_names(out, name)
     theirs = transformers.AutoTokenizer.from_pretrained(out)
     assert theirs.mask_token_id == mask_id(tokenizer)
     assert json.loads((out / "config.json").read_text())["architectures"] == [name]

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -18,6 +19,7 @@ from llm_jax.config import ModelConfig, UserError
 from llm_jax.convert import hf_export, hf_import, parity
 from llm_jax.convert.families import FAMILIES, family_named
 from llm_jax.convert.hf_config import from_hf, to_hf
+from llm_jax.convert.hf_model import open_model
 from llm_jax.infer.generator import Decoder, generate, prepared
 from llm_jax.infer.sampling import GREEDY
 
@@ -106,6 +108,23 @@ def test_a_family_both_ways(name, root, tmp_path):
         np.testing.assert_array_equal(before[tensor], values, err_msg=tensor)
     assert np.abs(parity.their_logits(tmp_path, tokens_BT) - theirs).max() <= 1e-4
     assert hf_import.read(tmp_path)[0] == config
+    jax.tree.map(np.testing.assert_array_equal, gathered(tmp_path), params)
+    if config.moe is None:
+        parity.require_same_names(tmp_path, family.architecture)
+
+
+def gathered(folder: Path):
+    """The parameters as they are streamed: each place is written once."""
+
+    def array(layered):
+        made, places = np.full(layered.shape, np.nan, layered.dtype), []
+        for place, part in layered.parts():
+            made[place] = part
+            places.append(place)
+        assert len(set(places)) == len(places)
+        return made
+
+    return jax.tree.map(array, open_model(folder).layers())
 
 
 QUICK = ("llama-dynamic", "phi3-longrope", "cohere2", "bloom", "deepseek_v3", "gpt_oss")

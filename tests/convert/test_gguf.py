@@ -89,6 +89,16 @@ def test_windows_that_llama_cpp_ignores_end_the_context(tokenizer, tmp_path):
     assert field.contents() == 24
 
 
+def test_the_width_of_experts_is_that_of_the_file(tokenizer, tmp_path):
+    """llama.cpp's llama reads the experts' width where that of its MLPs is."""
+    model = dataclasses.replace(LLAMA, moe=MoeConfig(experts=4, top_k=2, d_ff=32))
+    written(model, tokenizer, tmp_path / "model.gguf", check=False)
+    read = gguf.GGUFReader(tmp_path / "model.gguf")
+    assert read.fields["llama.feed_forward_length"].contents() == 32
+    shapes = {one.name: list(one.shape) for one in read.tensors}
+    assert shapes["blk.0.ffn_up_exps.weight"] == [64, 32, 4]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -49,7 +49,7 @@ MODELS = {
         None,
     ),
     "mistral-odd-width": (dataclasses.replace(LLAMA, d_model=50), None),
-    "mixtral": (dataclasses.replace(LLAMA, d_ff=32, moe=EXPERTS), None),
+    "mixtral": (dataclasses.replace(LLAMA, moe=EXPERTS), None),
     "qwen2": (dataclasses.replace(LLAMA, biases=("qkv",)), "qwen2"),
     "qwen3-tied": (dataclasses.replace(QWEN3, tie_embeddings=True), None),
     "qwen3-experts": (dataclasses.replace(QWEN3, moe=EXPERTS), None),

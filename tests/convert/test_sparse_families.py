@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from sparse_models import DEEPSEEK, MODELS, SMALL
 
 from llm_jax.config import MoeConfig, UserError, load
-from llm_jax.convert import hf_export, hf_import, parity
+from llm_jax.convert import hf_export, hf_import, hf_model, parity
 from llm_jax.convert.families import family_of, why_not_exportable
 from llm_jax.convert.hf_config import from_hf
 from llm_jax.convert.mxfp4 import numbers
@@ -65,6 +65,12 @@ def test_mxfp4_weights_are_read_as_transformers_reads_them(tmp_path: Path) -> No
     theirs = parity.their_logits(tmp_path, TOKENS_BT)
     assert np.abs(theirs).max() > 0.1
     assert np.abs(parity.our_logits(params, config, TOKENS_BT) - theirs).max() <= 1e-4
+    for layered, whole in zip(
+        *map(jax.tree.leaves, (hf_model.open_model(tmp_path).layers(), params)), strict=True
+    ):
+        assert layered.dtype == np.float32
+        for place, part in layered.parts():
+            np.testing.assert_array_equal(part, whole[place])
 
 
 @pytest.mark.parametrize(
@@ -78,6 +84,16 @@ def test_mxfp4_weights_are_read_as_transformers_reads_them(tmp_path: Path) -> No
             "not [4, 32, 2]",
         ),
         (lambda t: t.update({"model.norm.weight": np.zeros(32, np.uint8)}), "has type U8"),
+        (
+            lambda t: t.update(
+                {
+                    name: t[name].astype(np.float32)
+                    for name in t
+                    if name.endswith(("down_proj_blocks", "down_proj_scales"))
+                }
+            ),
+            "has type F32, but quantised weights are U8",
+        ),
     ],
 )
 def test_pairs_that_do_not_fit_are_refused(change: Any, words: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 from pathlib import Path
 
 import fsspec
@@ -15,7 +16,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
-from llm_jax.config import MoeConfig, UserError
+from llm_jax.config import MoeConfig, RecurrentConfig, UserError
 from llm_jax.convert import hf_export, hf_import, parity, shards
 from llm_jax.convert.bucket import opened
 from llm_jax.convert.hf_import import run_config, write_run
@@ -23,6 +24,7 @@ from llm_jax.convert.tensor_file import open_local, write
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.failures import Damaged
+from llm_jax.train.layer_save import LayeredArray, save_params
 from llm_jax.train.load import load_run
 from llm_jax.train.manifest import write_manifest
 from llm_jax.train.opened import open_run
@@ -87,6 +89,26 @@ def test_a_chunk_of_all_layers_is_laid_out_once_and_gone_afterwards(run, tmp_pat
         assert [p.name for p in tmp_path.glob(".made*/*")] == ["params.blocks.mlp.up"]
         assert_same(whole(opened_run.params), wanted)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_before_a_map_of_its_file_is_written(run, tmp_path):
+    with open_run(run, scratch=tmp_path / "made") as opened_run:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(OSError, match=r"params\.blocks\.mlp\.up"):
+                opened_run.params["blocks"]["mlp"]["up"][(3,)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_of_weights_that_goes_away_is_said_as_such(tmp_path):
+    def parts():
+        raise FileNotFoundError(2, "No such file or directory", "weights")
+        yield
+
+    with pytest.raises(FileNotFoundError, match="weights"):
+        save_params(tmp_path, 0, {"w": LayeredArray((2, 3), np.dtype("f4"), parts)}, {})
 
 
 def test_chunks_of_several_devices_are_put_together(tmp_path):
@@ -303,6 +325,25 @@ def test_a_class_that_computes_something_else_is_refused(
             run=tmp_path, as_class=named,
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_head_that_is_not_the_table_is_refused_where_they_are_one(folder, tmp_path):
+    """transformers keeps both, and computes something else than one table would."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    raw = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"tie_word_embeddings": True}))
+    with pytest.raises(UserError, match=r"'lm_head\.weight' with other values than 'model\.embed"):
+        hf_import.read(tmp_path)
+
+
+def test_a_recurrent_model_has_no_class(tokenizer, tmp_path):
+    model = RecurrentConfig(vocab_size=600, num_layers=1, d_model=8, max_seq_len=64)
+    with pytest.raises(UserError, match="'recurrent', of which transformers has no class"):
+        hf_export.export(
+            tiny.run_config(model=model), 0, {}, tokenizer, tmp_path / "hf", run=tmp_path,
+            as_class="llama",
+        )  # fmt: skip
 
 
 def header_of(**changes) -> bytes:

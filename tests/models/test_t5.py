@@ -266,6 +266,8 @@ def test_what_is_not_t5_is_refused(folders: Any) -> None:
         ({"feed_forward_proj": "gated-silu"}, "gated-silu"),
         ({"is_encoder_decoder": False}, "is_encoder_decoder"),
         ({"num_heads": 0}, "num_heads"),
+        ({"feed_forward_proj": ["relu"]}, "feed_forward_proj"),
+        ({"architectures": 1}, "architectures"),
     ):
         with pytest.raises(UserError, match=words):
             other.from_hf(raw | change)
@@ -282,7 +284,14 @@ def test_a_head_of_its_own_is_refused(folders: Any, tmp_path: Path) -> None:
     hf_import.read(tmp_path)
     weights["lm_head.weight"] = weights["shared.weight"] + 1
     save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match="an output matrix of its own"):
+    with pytest.raises(
+        UserError, match=r"'lm_head\.weight' with other values than 'shared\.weight'"
+    ):
+        hf_import.read(tmp_path)
+    del weights["lm_head.weight"]
+    weights["decoder.embed_tokens.weight"] = weights["shared.weight"] + 1
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"'decoder\.embed_tokens\.weight' with other values"):
         hf_import.read(tmp_path)
 
 

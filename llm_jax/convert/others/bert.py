@@ -103,6 +103,10 @@ BERT = Other(
         "cls.predictions.decoder.",
         "bert.embeddings.position_ids",
     ),
+    tied={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
     heads=("bert.pooler.", "cls.seq_relationship."),
     renamed={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
     fields=FIELDS,

@@ -118,6 +118,7 @@ MODERN_BERT = Other(
     kind="modern_encoder",
     naming=lambda config: NAMING,
     unused=("decoder.weight",),
+    tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
     fields=FIELDS,
     fixed={
         "hidden_activation": "gelu",

@@ -46,8 +46,8 @@ class Other:
     """Beginnings of names of tensors that only some of its classes have."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Ends of names in older files → what they are now."""
-    tied: tuple[str, str] | None = None
-    """Two tensors that must be the same where a folder has both."""
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Tensor that is a copy → the one that it must be the same as, where a folder has both."""
     generates: bool = False
     """Whether `generation_config.json` belongs to it."""
     fields: Mapping[str, str]

@@ -1,8 +1,8 @@
 """T5: `T5ForConditionalGeneration`.
 
-transformers 5 ties the head to the table of tokens whatever config.json says, and reads
-`tie_word_embeddings` only as whether the decoder's output is scaled. So a checkpoint with a head of
-its own (T5 1.1 as published) is refused.
+transformers 5 ties the head to the table of tokens whatever config.json says, unless the folder has
+another head, and reads `tie_word_embeddings` only as whether the decoder's output is scaled. A
+checkpoint with a head of its own (T5 1.1 as published) is refused.
 """
 
 from __future__ import annotations
@@ -161,7 +161,10 @@ T5 = Other(
     kind="encoder_decoder",
     naming=naming,
     unused=("lm_head.weight", "encoder.embed_tokens.", "decoder.embed_tokens."),
-    tied=("lm_head.weight", "shared.weight"),
+    tied=dict.fromkeys(
+        ("lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+        "shared.weight",
+    ),
     generates=True,
     fields=FIELDS,
     fixed={"is_encoder_decoder": True, "is_decoder": False},
