@@ -16,7 +16,7 @@ MOST_LAYERS = 10_000
 """Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
 `moe_layers` and `windows`, tuples with one entry per layer."""
 BIASES = ("qkv", "out", "mlp", "unembed")
-OTHERS = ("encoder", "modern_encoder", "encoder_decoder")
+OTHERS = ("encoder", "modern_encoder", "encoder_decoder", "recurrent")
 """Kinds of models with a config of their own (`architecture.py`)."""
 
 
@@ -119,6 +119,11 @@ def _check_positions(model: ModelConfig) -> None:
             f"model.rope_scaling.query_beta is {scaling.query_beta}, which requires "
             "model.rotary_fraction = 1.0 and model.rope_pattern = 'R': set them, or query_beta to "
             "0.",
+        )
+        require(
+            not model.qk_norm_after_rope,
+            f"model.rope_scaling.query_beta is {scaling.query_beta}, which a norm of queries after "
+            "their rotation would undo: set model.qk_norm_after_rope to False, or query_beta to 0.",
         )
 
 

@@ -86,10 +86,11 @@ def _hidden(
 ) -> jax.Array:
     context = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
     place_T = jnp.arange(tokens_1T.shape[1])
+    # Padding does not make a text longer: some rotary scalings depend on the length.
     batch = {
         "inputs": tokens_1T,
         "segments": jnp.where(place_T < length, 1, 2)[None],  # an encoder sees both sides
-        "positions": place_T[None],
+        "positions": jnp.minimum(place_T, length - 1)[None],
     }
     return model_of(config).forward(params, batch, config, context).x_BTD[0].astype(jnp.float32)
 

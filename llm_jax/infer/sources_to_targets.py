@@ -166,7 +166,9 @@ class _Decoding:
         model, slots = self.writer.model, jnp.arange(self.n)
         bias_N1S = ENCODER_DECODER.bias(self.params, "decoder", i[None], slots, model)
 
-        def attend(q: Any, k: Any, v: Any, mask: Mask, cache: Cache) -> tuple[jax.Array, Cache]:
+        def attend(
+            q: Any, k: Any, v: Any, mask: Mask, cache: Cache, sinks_N: None = None
+        ) -> tuple[jax.Array, Cache]:
             kept = {
                 name: jax.lax.dynamic_update_slice_in_dim(cache[name], new, i, axis=1)
                 for name, new in (("k", k), ("v", v))

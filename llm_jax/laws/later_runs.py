@@ -88,7 +88,7 @@ def read(law: Parametric, paths: Sequence[Path]) -> list[Curve]:
 def _check(law: Parametric, folder: Path) -> None:
     config = read_config(folder / "run.json", RunConfig)
     history = read_history(folder, config)
-    texts = {entry.text and entry.text.fingerprint for entry in history.entries}
+    texts = {entry.fingerprint for entry in history.entries}
     if law.recipe is not None and texts != {law.recipe.fingerprint}:
         raise UserError(
             f"{folder} read another dataset than the runs of the law {law.name} "

@@ -214,8 +214,16 @@ def _attend_among(bias_NTT: jax.Array, seen_BTT: jax.Array) -> Attend:
 
 
 def _attend(
-    bias_NTT: jax.Array, seen_BTT: jax.Array, q: Any, k: Any, v: Any, mask: Mask, cache: Cache
+    bias_NTT: jax.Array,
+    seen_BTT: jax.Array,
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Mask,
+    cache: Cache,
+    sinks_N: None = None,
 ) -> tuple[jax.Array, Cache]:
+    """`Attend` of a model without attention sinks."""
     return biased_attention(q, k, v, bias_NTT, seen_BTT), cache
 
 
