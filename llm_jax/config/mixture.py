@@ -147,7 +147,7 @@ class MixtureConfig:
         return tuple(source.name for source in self.sources)
 
     def fingerprint(self, prints: Mapping[str, str]) -> str:
-        """Digest of what is read: of the fingerprints of the datasets by name, and of the stages."""
+        """Digest of the fingerprints of the datasets, by name, and of the stages."""
         stages = [asdict(stage) for stage in self.stages]
         content = json.dumps([dict(prints), stages], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
