@@ -211,8 +211,6 @@ def _check_latent(model: ModelConfig) -> None:
         "rotary_fraction": 1.0,
         "qk_norm": False,
         "qkv_clip": None,
-        "qkv_bias": False,
-        "out_bias": False,
         "attention_init": "normal",
     }
     for name, value in wanted.items():
@@ -220,6 +218,11 @@ def _check_latent(model: ModelConfig) -> None:
             getattr(model, name) == value,
             f"model.latent requires model.{name} = {value!r}, not {getattr(model, name)!r}.",
         )
+    require(
+        not (model.qkv_bias or model.out_bias),
+        f"model.latent has no biases of attention, but model.biases is {list(model.biases)}: leave "
+        "out 'qkv' and 'out'.",
+    )
     scaling = model.rope_scaling
     late = isinstance(scaling, LongRope) or (isinstance(scaling, YarnRope) and scaling.query_beta)
     require(
