@@ -168,6 +168,8 @@ def _check_induction(model: ModelConfig) -> None:
         "qk_norm_over": "head",
         "rotary_fraction": 1.0,
         "rope_pattern": "R",
+        "rope_local_theta": None,
+        "qkv_clip": None,
     }
     for name, value in wanted.items():
         require(

@@ -97,8 +97,10 @@ class Entry:
     @property
     def fingerprint(self) -> str | None:
         """Of the text that is read from here on, as a law of it has it (`Recipe.fingerprint`)."""
-        if self.text is None or self.data.mixture is None:
-            return self.text and self.text.fingerprint
+        if self.text is None:
+            return None
+        if self.data.mixture is None:
+            return self.text.fingerprint
         return self.data.mixture.fingerprint({p.name: p.fingerprint for p in self.text.parts})
 
     @functools.cached_property

@@ -23,6 +23,7 @@ from llm_jax.config import (
     from_json,
     to_json,
 )
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.facts.hardware import chip
 from llm_jax.facts.recurrent_counts import recurrent_flops, recurrent_parameters
 from llm_jax.facts.train_flops import train_flops
@@ -37,6 +38,7 @@ from llm_jax.parallel.pipeline import Schedule
 from llm_jax.plan import architecture
 from llm_jax.plan.dataset_text import Text
 from llm_jax.plan.ladder_runs import LadderRequest, plan_ladder
+from llm_jax.train.inherit import check_fits
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 
@@ -220,6 +222,18 @@ def test_a_ladder_of_recurrent_networks(family: str) -> None:
         plan_ladder(dataclasses.replace(request, flops=None, minutes=10))
     with pytest.raises(UserError, match=f"family is '{family}', and only `llm-jax ladder` trains"):
         architecture.choose(family, float, 1e6, params=1e6, seq_len=64, vocab_size=512)
+
+
+def test_its_weights_fit_longer_sequences(trained: Path) -> None:
+    config, sha256 = load_run(trained).config, Tokenizer.load(trained).sha256
+    for name, value, fits in (("max_seq_len", 4096, True), ("d_model", 64, False)):
+        model = dataclasses.replace(config.model, **{name: value})
+        changed = dataclasses.replace(config, model=model)
+        if fits:
+            check_fits("--init", str(trained), trained, changed, sha256)
+            continue
+        with pytest.raises(ConfigError, match="a run of another architecture"):
+            check_fits("--init", str(trained), trained, changed, sha256)
 
 
 def test_a_law_reads_the_run_of_a_recurrent_network(trained: Path) -> None:
