@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_jax.config import Architecture, RunConfig, UserError, generative_of
+from llm_jax.config import (
+    Architecture,
+    EncoderDecoderConfig,
+    RunConfig,
+    UserError,
+    generative_of,
+)
 from llm_jax.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -98,8 +104,14 @@ class LanguageModel:
           (T, V) float32, where V is `config.vocab_size`.
 
         Raises:
-          UserError: there is no token, or there are more than the model's context.
+          UserError: there is no token, or there are more than the model's context, or it is an
+            encoder-decoder.
         """
+        if isinstance(self.config, EncoderDecoderConfig):
+            raise UserError(
+                f"model.kind is {self.config.kind!r}, whose logits are of a target and not of its "
+                "text: `llm-jax generate` makes targets."
+            )
         from llm_jax.convert.parity import our_logits
 
         ids = self.tokens(text) if isinstance(text, str) else list(text)

@@ -229,6 +229,11 @@ MODEL_MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"rope_scaling": LongRope(long_factors=(1.0,))},
         "model.rope_scaling.long_factors has 1 numbers: give one for each of 4 rotated pairs.",
     ),
+    (
+        {"rope_scaling": YarnRope(query_beta=0.1), "qk_norm": True, "qk_norm_after_rope": True},
+        "model.rope_scaling.query_beta is 0.1, which a norm of queries after their rotation would",
+    ),
+    ({"kind": "recurrent"}, "model.kind is 'recurrent', which has a config of its own"),
 ]  # fmt: skip
 
 

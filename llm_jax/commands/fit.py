@@ -59,6 +59,7 @@ def _move(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.laws import lawfile
     from llm_jax.laws.later_runs import met, read
 
+    _refuse_published(args.name)
     for flag in ("figure", "counts", "bootstraps", "seed"):
         if getattr(args, flag) is not None:
             raise UserError(
@@ -97,14 +98,12 @@ def _fit(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.laws.fitting import PARAMETERS, fit, huber
     from llm_jax.laws.law import Counts
     from llm_jax.laws.profiles import drop_sensitivity, envelope, isoflop
-    from llm_jax.laws.published import PRESETS
     from llm_jax.laws.run_curves import finals, read
 
     name = args.name or "fitted"
     counts: Counts = args.counts or "all"
     asked = 4000 if args.bootstraps is None else args.bootstraps
-    if name in PRESETS:
-        raise UserError(f"--name {name!r} is the name of a published law: choose another.")
+    _refuse_published(name)
     figure = args.figure or args.out.parent / f"{args.out.stem}.png"
     if figure.suffix not in FIGURES:
         raise UserError(f"--figure is {str(figure)!r}: its name must end in {', '.join(FIGURES)}.")
@@ -146,6 +145,13 @@ def _fit(args: argparse.Namespace) -> dict[str, Any]:
         "figure": str(figure),
         "warnings": notes,
     }
+
+
+def _refuse_published(name: str | None) -> None:
+    from llm_jax.laws.published import PRESETS
+
+    if name in PRESETS:
+        raise UserError(f"--name {name!r} is the name of a published law: choose another.")
 
 
 def text(result: dict[str, Any]) -> str:

@@ -106,13 +106,14 @@ def _ladder(args: argparse.Namespace) -> dict[str, Any]:
     configs = runs_of(args.out, settings, lambda: _planned(args, asked, source))
     for place, config in enumerate(configs, 1):
         train(config, f"run {place} of {len(configs)}")
-    return law_of_ladder(
+    found = law_of_ladder(
         [Path(config.out) for config in configs],
         recipe=recipe,
         name=args.name or "ladder",
         bootstraps=asked["bootstraps"],
         out=args.out,
     )
+    return {"family": recipe.family, **found}
 
 
 def _planned(args: argparse.Namespace, asked: dict[str, Any], source: Any) -> list[RunConfig]:
@@ -144,6 +145,8 @@ def _planned(args: argparse.Namespace, asked: dict[str, Any], source: Any) -> li
 
 
 def text(result: dict[str, Any]) -> str:
+    from llm_jax.plan.recurrent_size import CELLS
+
     if "anchor" in result:
         return anchored_text(result)
     lines = ["  parameters     tokens  measured      fitted  difference"]
@@ -166,6 +169,8 @@ def text(result: dict[str, Any]) -> str:
         *(f"note: {note}" for note in result["warnings"]),
         "",
         f"Wrote {result['law']} and {result['figure']}.",
-        f"Next: llm-jax plan --law {result['law']} --chip local --chips 1 --deadline-hours 0.05",
     ]
+    if result["family"] not in CELLS:  # no budget plans a recurrent network
+        plan = f"llm-jax plan --law {result['law']} --chip local --chips 1 --deadline-hours 0.05"
+        lines.append(f"Next: {plan}")
     return "\n".join(lines)

@@ -73,7 +73,7 @@ def _read_before(
     if recipe is None or text is None or text.fingerprint != recipe.fingerprint:
         return None
     history = read_history(folder, run)
-    texts = {entry.text and entry.text.fingerprint for entry in history.entries}
+    texts = {entry.fingerprint for entry in history.entries}
     if history.parent or texts != {recipe.fingerprint}:
         return None
     return float(history.tokens(max(steps)))

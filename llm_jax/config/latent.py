@@ -29,3 +29,8 @@ class LatentConfig:
             self.rope_dim % 2 == 0,
             f"model.latent.rope_dim is {self.rope_dim}: rotary positions need an even number.",
         )
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Widths of its latents, which the mesh splits as it splits the width of the model."""
+        return (self.kv_rank,) if self.q_rank is None else (self.kv_rank, self.q_rank)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 from llm_jax.config.errors import ConfigError, nearest, require
@@ -142,6 +145,12 @@ class MixtureConfig:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(source.name for source in self.sources)
+
+    def fingerprint(self, prints: Mapping[str, str]) -> str:
+        """Digest of the fingerprints of the datasets, by name, and of the stages."""
+        stages = [asdict(stage) for stage in self.stages]
+        content = json.dumps([dict(prints), stages], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def first_steps(self, steps: int) -> tuple[int, ...]:
         """Step, counted from 0, at which each stage of a run of `steps` steps begins."""

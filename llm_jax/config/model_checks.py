@@ -16,7 +16,7 @@ MOST_LAYERS = 10_000
 """Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
 `moe_layers` and `windows`, tuples with one entry per layer."""
 BIASES = ("qkv", "out", "mlp", "unembed")
-OTHERS = ("encoder", "modern_encoder", "encoder_decoder")
+OTHERS = ("encoder", "modern_encoder", "encoder_decoder", "recurrent")
 """Kinds of models with a config of their own (`architecture.py`)."""
 
 
@@ -120,6 +120,11 @@ def _check_positions(model: ModelConfig) -> None:
             "model.rotary_fraction = 1.0 and model.rope_pattern = 'R': set them, or query_beta to "
             "0.",
         )
+        require(
+            not model.qk_norm_after_rope,
+            f"model.rope_scaling.query_beta is {scaling.query_beta}, which a norm of queries after "
+            "their rotation would undo: set model.qk_norm_after_rope to False, or query_beta to 0.",
+        )
 
 
 def _check_norms(model: ModelConfig) -> None:
@@ -163,6 +168,8 @@ def _check_induction(model: ModelConfig) -> None:
         "qk_norm_over": "head",
         "rotary_fraction": 1.0,
         "rope_pattern": "R",
+        "rope_local_theta": None,
+        "qkv_clip": None,
     }
     for name, value in wanted.items():
         require(
@@ -206,8 +213,6 @@ def _check_latent(model: ModelConfig) -> None:
         "rotary_fraction": 1.0,
         "qk_norm": False,
         "qkv_clip": None,
-        "qkv_bias": False,
-        "out_bias": False,
         "attention_init": "normal",
     }
     for name, value in wanted.items():
@@ -215,6 +220,11 @@ def _check_latent(model: ModelConfig) -> None:
             getattr(model, name) == value,
             f"model.latent requires model.{name} = {value!r}, not {getattr(model, name)!r}.",
         )
+    require(
+        not (model.qkv_bias or model.out_bias),
+        f"model.latent has no biases of attention, but model.biases is {list(model.biases)}: leave "
+        "out 'qkv' and 'out'.",
+    )
     scaling = model.rope_scaling
     late = isinstance(scaling, LongRope) or (isinstance(scaling, YarnRope) and scaling.query_beta)
     require(

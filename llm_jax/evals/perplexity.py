@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import ParallelConfig, RunConfig, UserError, generative_of
+from llm_jax.config import ParallelConfig, RunConfig, UserError, generative_of, layers_of
 from llm_jax.data.batch import IGNORED, Rows
 from llm_jax.data.batches import Batches, split_documents
 from llm_jax.data.dataset import TokenDataset
@@ -36,8 +36,9 @@ class Evaluator:
     """
 
     def __init__(self, config: RunConfig, params: dict[str, Any], tokenizer: Tokenizer) -> None:
-        generative_of(config.model, "Next-token evaluation")
-        count = max(n for n in range(1, jax.device_count() + 1) if config.model.d_model % n == 0)
+        latent = layers_of(generative_of(config.model, "Next-token evaluation")).latent
+        width = math.gcd(config.model.d_model, *(latent.ranks if latent else ()))
+        count = max(n for n in range(1, jax.device_count() + 1) if width % n == 0)
         self._mesh = make_mesh(ParallelConfig(data=1, fsdp=count), jax.devices()[:count])
         micro = config.data.batch_size // config.compute.accumulate
         self.batch_size = -(-micro // count) * count

@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.config import Architecture, ComputeConfig, EncoderDecoderConfig, UserError
+from llm_jax.config import (
+    Architecture,
+    ComputeConfig,
+    EncoderDecoderConfig,
+    UserError,
+    layers_of,
+)
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Context, model_of
 
@@ -35,8 +41,18 @@ class Embedding(Protocol):
 
 def table(model: Embedding) -> np.ndarray:
     """Rows of the embedding table of all pieces, float32 (V, D), without the padding of the
-    vocabulary."""
-    return np.asarray(model.params["embed"]["tokens"], np.float32)[: model.tokenizer.vocab_size]
+    vocabulary.
+
+    Raises:
+      UserError: a family of your own keeps it elsewhere.
+    """
+    held = model.params.get("embed")
+    if not isinstance(held, dict) or "tokens" not in held:
+        raise UserError(
+            f"model.kind is {model.config.kind!r}, which has no table at embed/tokens: give "
+            "--hidden for the mean of its hidden states."
+        )
+    return np.asarray(held["tokens"], np.float32)[: model.tokenizer.vocab_size]
 
 
 def of_words(model: Embedding, words: Sequence[str]) -> tuple[np.ndarray, list[list[int]]]:
@@ -86,12 +102,15 @@ def _hidden(
 ) -> jax.Array:
     context = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
     place_T = jnp.arange(tokens_1T.shape[1])
+    # Padding does not make a text longer: some rotary scalings depend on the length.
     batch = {
         "inputs": tokens_1T,
         "segments": jnp.where(place_T < length, 1, 2)[None],  # an encoder sees both sides
-        "positions": place_T[None],
+        "positions": jnp.minimum(place_T, length - 1)[None],
     }
-    return model_of(config).forward(params, batch, config, context).x_BTD[0].astype(jnp.float32)
+    x_TD = model_of(config).forward(params, batch, config, context).x_BTD[0]
+    # A decoder's hidden states have the factor on logits already.
+    return x_TD.astype(jnp.float32) / layers_of(config).logit_multiplier
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

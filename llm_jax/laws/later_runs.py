@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.config import RecurrentConfig, RunConfig, UserError, read_config
+from llm_jax.facts.recurrent_counts import GATES
 from llm_jax.laws import run_curves
 from llm_jax.laws.law import Parametric
 from llm_jax.laws.run_curves import Curve
@@ -55,10 +56,18 @@ def met(law: Parametric, runs: Sequence[Curve]) -> Parametric:
     than others. The spread becomes that of the runs around their mean together with the error of
     the mean, s·√(1 + 1/n), by Student's t. One run tells nothing of a spread: it is `RUN_TO_RUN`,
     taken twice in squares.
+
+    Raises:
+      UserError: E would be below 0.
     """
     predicted = np.array([law.loss(run.params, run.tokens[-1]) for run in runs])
     measured = np.array([run.loss[-1] for run in runs])
     raised = float(np.mean(measured - predicted))
+    if law.E + raised < 0:
+        raise UserError(
+            f"The runs lie so far below the law {law.name} that its E would be "
+            f"{law.E + raised:.3f}: fit a law to them with `llm-jax fit` or `llm-jax ladder`."
+        )
     errors = np.log(measured / (predicted + raised))
     count = len(errors)
     noise = _student(count - 1) * float(errors.std(ddof=1)) if count > 1 else RUN_TO_RUN
@@ -74,10 +83,14 @@ def read(law: Parametric, paths: Sequence[Path]) -> list[Curve]:
     """The runs in CSV files and run folders, from which `law` is to learn.
 
     Raises:
-      UserError: a path holds no runs, or a folder's run has not ended, or read another dataset than
-        the law's ladder.
+      UserError: a path holds no runs, or is there twice, or a folder's run has not ended, is of
+        another family than the law's ladder, or read another dataset.
     """
     curves = []
+    seen = [path.resolve() for path in paths]
+    for path, place in zip(paths, seen, strict=True):
+        if seen.count(place) > 1:
+            raise UserError(f"{path} is there twice, and would count as two runs: give it once.")
     for path in paths:
         curves += run_curves.read([path], law.counts)
         if path.is_dir():
@@ -87,8 +100,15 @@ def read(law: Parametric, paths: Sequence[Path]) -> list[Curve]:
 
 def _check(law: Parametric, folder: Path) -> None:
     config = read_config(folder / "run.json", RunConfig)
+    cell = config.model.cell if isinstance(config.model, RecurrentConfig) else None
+    wanted = law.recipe.family if law.recipe and law.recipe.family in GATES else None
+    if law.recipe is not None and cell != wanted:
+        raise UserError(
+            f"{folder} is a run of {cell or 'a Transformer'}, and the law {law.name} one of "
+            f"{wanted or 'Transformers'}: move the law with runs of its own family."
+        )
     history = read_history(folder, config)
-    texts = {entry.text and entry.text.fingerprint for entry in history.entries}
+    texts = {entry.fingerprint for entry in history.entries}
     if law.recipe is not None and texts != {law.recipe.fingerprint}:
         raise UserError(
             f"{folder} read another dataset than the runs of the law {law.name} "

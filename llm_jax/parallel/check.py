@@ -7,7 +7,14 @@ from operator import attrgetter
 
 from jax.sharding import Mesh
 
-from llm_jax.config import EncoderConfig, ModelConfig, RunConfig, layers_of, require
+from llm_jax.config import (
+    EncoderConfig,
+    ModelConfig,
+    RecurrentConfig,
+    RunConfig,
+    layers_of,
+    require,
+)
 from llm_jax.parallel.mesh import BATCH_AXES, in_words, mesh_axes
 
 
@@ -63,7 +70,7 @@ def _check_sequences(config: RunConfig, mesh: Mesh) -> None:
 def _check_stages(config: RunConfig, stages: int) -> None:
     model, rounds = layers_of(config.model), config.parallel.rounds
     require(
-        stages == 1 or isinstance(config.model, ModelConfig | EncoderConfig),
+        stages == 1 or isinstance(config.model, ModelConfig | EncoderConfig | RecurrentConfig),
         f"parallel.pipeline is {stages}, but model.kind is {config.model.kind!r}, whose layers are "
         "not all alike: set it to 1.",
     )
@@ -104,7 +111,8 @@ def _present(config: RunConfig, field: str) -> bool:
     if field == "model.d_ff":
         return not all(layers_of(config.model).moe_layers)
     if field.startswith("model.latent."):
-        return layers_of(config.model).latent is not None
+        latent = layers_of(config.model).latent
+        return latent is not None and getattr(latent, field.rpartition(".")[2]) is not None
     return layers_of(config.model).moe is not None or not field.startswith("model.moe.")
 
 

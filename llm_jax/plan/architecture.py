@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_jax.config import ModelConfig, MoeConfig, UserError, nearest
 from llm_jax.plan.no_run import NoRun
+from llm_jax.plan.recurrent_size import CELLS
 from llm_jax.plan.solve import root
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -172,6 +173,11 @@ def choose(
     Raises:
       UserError: there is no such family, or no shape of whole heads is within 2% of the target.
     """
+    if family in CELLS:
+        raise UserError(
+            f"The family is {family!r}, and only `llm-jax ladder` trains recurrent networks: give "
+            "the --law of Transformers, or another --family."
+        )
     if family not in FAMILIES:
         raise UserError(f"There is no family {family!r}: {nearest(family, FAMILIES)}")
     aspect = ideal_aspect(params)

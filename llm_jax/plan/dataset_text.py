@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_jax.config import MixtureConfig, UserError, read_dataset_info, to_dict
+from llm_jax.config import MixtureConfig, UserError, read_dataset_info
 from llm_jax.plan.limited_text import Source
 
 
@@ -54,8 +52,6 @@ def read(path: str | Path) -> Text:
 def read_mixture(path: str | Path, mixture: MixtureConfig, shares: Mapping[str, float]) -> Text:
     """The text of the mixture in the file `path`, of which each source has its share of a run.
 
-    Its fingerprint follows from those of the datasets, and from the stages.
-
     Raises:
       UserError: a dataset is missing, or has another tokenizer than the first.
     """
@@ -73,7 +69,6 @@ def read_mixture(path: str | Path, mixture: MixtureConfig, shares: Mapping[str, 
         Source(name=name, unique=float(sizes[name]), share=share) for name, share in read.items()
     )
     prints = {name: info["fingerprint"] for name, info in infos.items()}
-    content = json.dumps([prints, to_dict(mixture)["stages"]], sort_keys=True)
     return Text(
         path=str(path),
         vocab_size=first["vocab_size"],
@@ -83,7 +78,7 @@ def read_mixture(path: str | Path, mixture: MixtureConfig, shares: Mapping[str, 
             share * infos[name]["bytes"] / infos[name]["tokens"] for name, share in read.items()
         ),
         name=", ".join(f"{share:.3g} {name}" for name, share in read.items()),
-        fingerprint=hashlib.sha256(content.encode()).hexdigest(),
+        fingerprint=mixture.fingerprint(prints),
         lost=sum((info.get("lost") or {}).get("count", 0) for info in infos.values()),
         parts=parts,
     )

@@ -75,7 +75,7 @@ def layouts(
         if per_slice % tensor or reach % inner or any(width % tensor for width in widths):
             continue
         inside = max(1, per_slice // inner)
-        split = gcd(model.d_model, *_ranks(model))
+        split = gcd(model.d_model, *(model.latent.ranks if model.latent else ()))
         sizes = {1, gcd(inside, split), gcd(reach // inner, split)}
         for fsdp, expert, stages in product(
             sorted(sizes), _experts(model), _stages(model, machine)
@@ -89,12 +89,6 @@ def layouts(
                     pipeline=stages, rounds=_rounds(model, stages),
                     **state,
                 )  # fmt: skip
-
-
-def _ranks(model: ModelConfig) -> list[int]:
-    """Widths of latents, which fsdp splits as it splits the width of the model."""
-    latent = model.latent
-    return [] if latent is None else [latent.kv_rank, latent.q_rank or latent.kv_rank]
 
 
 def _experts(model: ModelConfig) -> list[int]:

@@ -94,6 +94,15 @@ class Entry:
         """Of the run, by the config in force."""
         return self.config["steps"]
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the text that is read from here on, as a law of it has it (`Recipe.fingerprint`)."""
+        if self.text is None:
+            return None
+        if self.data.mixture is None:
+            return self.text.fingerprint
+        return self.data.mixture.fingerprint({p.name: p.fingerprint for p in self.text.parts})
+
     @functools.cached_property
     def data(self) -> DataConfig:
         return from_dict(self.config["data"], DataConfig, "history.config.data")

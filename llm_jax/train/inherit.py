@@ -8,7 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import ConfigError, RunConfig, layers_of, read_config, to_dict
+from llm_jax.config import (
+    ConfigError,
+    EncoderConfig,
+    ModelConfig,
+    RunConfig,
+    layers_of,
+    read_config,
+    to_dict,
+)
 from llm_jax.data.tokenizers import Tokenizer, has_tokenizer
 from llm_jax.models.protocol import model_of
 from llm_jax.runs.places import folder_and_step
@@ -20,8 +28,8 @@ from llm_jax.train.run_folder import changed_fields, in_words
 from llm_jax.train.state import State, fresh_optimizer
 
 LONGER = ("model.max_seq_len", "model.rope_theta", "model.rope_scaling")
-"""Beginnings of the fields that a stage with longer sequences changes. With rotary positions, the
-weights fit all the same."""
+"""Beginnings of the fields that a stage with longer sequences changes. Without a learned table of
+positions, the weights fit all the same."""
 
 
 def run_named(flag: str, place: str) -> tuple[Path, int, RunConfig]:
@@ -55,7 +63,8 @@ def check_fits(flag: str, place: str, folder: Path, config: RunConfig, sha256: s
     tokenizer `sha256`. What `LONGER` names may differ."""
     parent = read_config(folder / "run.json", RunConfig)
     changed = changed_fields(to_dict(parent.model), to_dict(config.model), "model")
-    if layers_of(config.model).positions != "learned":
+    has_table = isinstance(config.model, ModelConfig | EncoderConfig)
+    if not (has_table and layers_of(config.model).positions == "learned"):
         changed = {name: pair for name, pair in changed.items() if not name.startswith(LONGER)}
     if changed:
         raise ConfigError(

@@ -13,11 +13,13 @@ import pytest
 from tiny import VOCAB, model_config, run_config
 
 from llm_jax.cli import main
-from llm_jax.config import DataConfig, EvalConfig, UserError, to_json
+from llm_jax.commands.plan_mixture import text_of_mixture
+from llm_jax.config import DataConfig, EvalConfig, UserError, load, to_json
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.mixing import temperature, unimax
 from llm_jax.data.sources import FileSource
 from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.runs.history import read_history
 
 SOURCES = {
     "web": ("json", "PSF-2.0", "public"),
@@ -169,6 +171,15 @@ def test_a_plan_takes_the_mixture_s_sources(
     assert written["path"] == "" and len(written["mixture"]["sources"]) == 2
     again = call(capsys, "plan", "--config", tmp_path / "run.json", "--chip", "v5e")
     assert {one["name"] for one in again["sources"]} == {"web", "papers"}
+
+
+def test_a_run_of_a_mixture_read_the_text_of_a_law_of_it(runs: dict[str, Path]) -> None:
+    general, domain = (
+        read_history(runs[name], load(str(runs[name]))) for name in ("general", "domain")
+    )
+    text = text_of_mixture(str(runs["general"].parent / "mix.json"))
+    assert [entry.fingerprint for entry in general.entries] == [text.fingerprint]
+    assert text.fingerprint not in [entry.fingerprint for entry in domain.entries]
 
 
 def test_the_lineage_of_a_branch(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

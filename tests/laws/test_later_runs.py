@@ -12,7 +12,7 @@ import pytest
 from llm_jax.cli import main
 from llm_jax.config import UserError
 from llm_jax.laws import lawfile
-from llm_jax.laws.later_runs import OUTCOMES, RUN_TO_RUN, met, spread_of
+from llm_jax.laws.later_runs import OUTCOMES, RUN_TO_RUN, met, read, spread_of
 from llm_jax.laws.run_curves import Curve
 
 SHIPPED = str(Path(__file__).parents[2] / "configs/laws/stdlib.json")
@@ -81,6 +81,14 @@ def test_one_later_run_tells_no_spread() -> None:
     assert moved.spread == pytest.approx(RUN_TO_RUN * math.sqrt(2))
 
 
+def test_what_a_law_cannot_learn_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"its E would be -0\.\d+: fit a law to them"):
+        met(LAW, curve((-LAW.E - 0.2,)))
+    (tmp_path / "later.csv").write_text("params,tokens,loss\n5e5,2e6,3.3\n")
+    with pytest.raises(UserError, match="is there twice"):
+        read(LAW, [tmp_path / "later.csv", tmp_path / "." / "later.csv"])
+
+
 def test_the_verb_writes_a_law_that_meets_the_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +111,7 @@ def test_the_verb_writes_a_law_that_meets_the_runs(
     [
         (["--figure", "x.png"], "--figure is given with --move"),
         (["--bootstraps", "10"], "--bootstraps is given with --move"),
+        (["--name", "besiroglu-2024"], "is the name of a published law"),
         (["--move", "none.json"], "none.json"),
     ],
 )

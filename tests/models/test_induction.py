@@ -115,7 +115,14 @@ def test_copying_is_learned_sooner() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"biases": ()}, {"qk_norm": False}, {"positions": "learned"}, {"num_layers": 1}],
+    [
+        {"biases": ()},
+        {"qk_norm": False},
+        {"positions": "learned"},
+        {"num_layers": 1},
+        {"qkv_clip": 1.0},
+        {"rope_local_theta": 100.0},
+    ],
 )
 def test_it_takes_what_it_is_made_of(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"attention_init is 'induction', which requires .*set"):

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tiny import model_config, parameters, relative_error
+from tiny import model_config, parameters, relative_error, run_config
 
 from llm_jax.attention.choose import Choice, attend_by
-from llm_jax.config import ConfigError, LatentConfig
+from llm_jax.config import ConfigError, LatentConfig, ParallelConfig
 from llm_jax.facts.counts import cache_values
 from llm_jax.infer.kv_cache import empty_cache
 from llm_jax.models.common.layers import Shared
@@ -21,6 +21,8 @@ from llm_jax.models.common.stack import declare
 from llm_jax.models.decoder.attend import scores
 from llm_jax.models.decoder.block import Block
 from llm_jax.models.decoder.transformer import DECODER
+from llm_jax.parallel.check import check_divisible
+from llm_jax.parallel.mesh import make_mesh
 
 LATENT = LatentConfig(kv_rank=16, q_rank=24, rope_dim=4, value_dim=6)
 MODEL = model_config(num_kv_heads=8, head_dim=12, latent=LATENT)
@@ -90,7 +92,7 @@ def test_the_cache_keeps_the_latent_and_one_rotary_key() -> None:
         ({"kv_rank": 0}, {}, "model.latent.kv_rank is 0: it must be above 0"),
         ({}, {"num_kv_heads": 4}, "model.latent requires model.num_kv_heads = 8, not 4"),
         ({}, {"positions": "learned"}, "requires model.positions = 'rope', not 'learned'"),
-        ({}, {"biases": ("qkv",)}, "model.latent requires model.qkv_bias = False, not True"),
+        ({}, {"biases": ("qkv",)}, "but model.biases is ['qkv']: leave out"),
     ],
 )
 def test_what_cannot_be_is_refused(latent: dict, model: dict, words: str) -> None:
@@ -99,3 +101,15 @@ def test_what_cannot_be_is_refused(latent: dict, model: dict, words: str) -> Non
         changes = {"num_kv_heads": 8, "head_dim": 12, "latent": LatentConfig(**fields)}
         model_config(**(changes | model))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(("q_rank", "split"), [(None, True), (24, True), (20, False)])
+def test_a_mesh_divides_the_latents_that_there_are(q_rank: int | None, split: bool) -> None:
+    latent = LatentConfig(kv_rank=16, q_rank=q_rank, rope_dim=4, value_dim=6)
+    config = run_config(model=model_config(num_kv_heads=8, head_dim=12, latent=latent))
+    mesh = make_mesh(ParallelConfig(data=1, fsdp=8))
+    if split:
+        check_divisible(config, mesh)
+        return
+    with pytest.raises(ConfigError, match=r"model\.latent\.q_rank is 20, which mesh axis 'fsdp'"):
+        check_divisible(config, mesh)

@@ -23,6 +23,7 @@ from llm_jax.config import (
     from_json,
     to_json,
 )
+from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.facts.hardware import chip
 from llm_jax.facts.recurrent_counts import recurrent_flops, recurrent_parameters
 from llm_jax.facts.train_flops import train_flops
@@ -31,9 +32,13 @@ from llm_jax.infer.generator import Decoder, generate, prepared
 from llm_jax.infer.sampling import Sampling
 from llm_jax.laws.run_curves import read_folder
 from llm_jax.models.protocol import Context, model_of
+from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import make_mesh
+from llm_jax.parallel.pipeline import Schedule
+from llm_jax.plan import architecture
 from llm_jax.plan.dataset_text import Text
 from llm_jax.plan.ladder_runs import LadderRequest, plan_ladder
+from llm_jax.train.inherit import check_fits
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 
@@ -154,6 +159,21 @@ def test_a_mesh_of_eight_gives_the_loss_of_one(trained: Path, tiny_dataset: Path
     assert relative_error(found[0], found[1]) < 1e-5
 
 
+@BOTH
+def test_a_pipeline_gives_the_states_of_one_device(config: RecurrentConfig) -> None:
+    params, compute = parameters(config), compute_config()
+    batch = {name: jnp.asarray(rows) for name, rows in packed_batch(4, 16).items()}
+    family, context = model_of(config), Context(compute)
+    parallel = ParallelConfig(data=1, pipeline=2)
+    mesh = make_mesh(parallel, jax.devices()[:2])
+    check_divisible(run_config(model=config, parallel=parallel), mesh)
+    with jax.set_mesh(mesh):
+        staged = dataclasses.replace(context, schedule=Schedule(2, 1, 2))
+        found = jax.jit(lambda p, b: family.forward(p, b, config, staged).x_BTD)(params, batch)
+    whole = family.forward(params, batch, config, context).x_BTD
+    np.testing.assert_allclose(np.asarray(found), np.asarray(whole), atol=1e-5)
+
+
 def test_the_length_is_not_split(tiny_dataset: Path) -> None:
     config = config_of("unused", tiny_dataset, parallel=ParallelConfig(context=2))
     with pytest.raises(ConfigError, match="cannot be split"):
@@ -200,6 +220,20 @@ def test_a_ladder_of_recurrent_networks(family: str) -> None:
         assert recurrent_parameters(model) == rung.params
     with pytest.raises(UserError, match="--minutes is 10, and the time of a step is not known"):
         plan_ladder(dataclasses.replace(request, flops=None, minutes=10))
+    with pytest.raises(UserError, match=f"family is '{family}', and only `llm-jax ladder` trains"):
+        architecture.choose(family, float, 1e6, params=1e6, seq_len=64, vocab_size=512)
+
+
+def test_its_weights_fit_longer_sequences(trained: Path) -> None:
+    config, sha256 = load_run(trained).config, Tokenizer.load(trained).sha256
+    for name, value, fits in (("max_seq_len", 4096, True), ("d_model", 64, False)):
+        model = dataclasses.replace(config.model, **{name: value})
+        changed = dataclasses.replace(config, model=model)
+        if fits:
+            check_fits("--init", str(trained), trained, changed, sha256)
+            continue
+        with pytest.raises(ConfigError, match="a run of another architecture"):
+            check_fits("--init", str(trained), trained, changed, sha256)
 
 
 def test_a_law_reads_the_run_of_a_recurrent_network(trained: Path) -> None:

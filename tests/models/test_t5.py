@@ -158,7 +158,7 @@ def test_it_goes_out_and_comes_back(name: str, folders: Any, text: TokenDataset)
     ids = sentinel_ids(text.tokenizer, model).tolist()
     assert theirs.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(100)]) == ids
     tokenizer = tokenizer_of(out)
-    again, _, _ = hf_import.import_run(out, out.parent / "run", tokenizer, check=True)
+    again = hf_import.import_run(out, out.parent / "run", tokenizer, check=True).config
     assert (again.objective, again.model) == ("spans", model)
 
 

@@ -212,6 +212,7 @@ def _attend(
     cache: Cache,
     sinks_N: None = None,
 ) -> tuple[jax.Array, Cache]:
+    """`Attend` of a model without attention sinks."""
     return biased_attention(q, k, v, bias_NTT, seen_BTT), cache
 
 
