@@ -17,7 +17,8 @@ from llm_jax.convert import hf_config
 from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.mxfp4 import Mxfp4Weights
-from llm_jax.convert.others import Other, other_named
+from llm_jax.convert.others import other_named
+from llm_jax.convert.others.other import Other
 from llm_jax.convert.rows import layered
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensor_file import TensorFile

@@ -104,7 +104,8 @@ def test_parameters_of_every_recipe_are_exact():
     assert names, "there are recipes"
     for name in sorted(names):
         model = load(name).model
-        assert total_parameters(model) == real_size(model), name
+        if isinstance(model, ModelConfig):
+            assert total_parameters(model) == real_size(model), name
 
 
 BFLOAT16 = {"param_dtype": "bfloat16", "moment_dtype": "bfloat16"}

@@ -1,16 +1,27 @@
-"""The families of Hugging Face whose models are not decoders, one small file each."""
+"""The families of Hugging Face whose models are not decoders, one small file each.
+
+A file is imported when a model is of its kind, so that reading the config of a decoder needs no
+JAX.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from llm_jax.config import Architecture, ModelConfig, UserError
-from llm_jax.convert.others.bert import BERT
-from llm_jax.convert.others.modern_bert import MODERN_BERT
-from llm_jax.convert.others.other import Other
-from llm_jax.convert.others.t5 import T5
 
-__all__ = ["OTHERS", "Other", "other_named", "other_of"]
+if TYPE_CHECKING:
+    from llm_jax.convert.others.other import Other
 
-OTHERS = (BERT, MODERN_BERT, T5)
+__all__ = ["OTHERS", "other_named", "other_of"]
+
+OTHERS = {
+    "bert": ("encoder", "bert:BERT"),
+    "modernbert": ("modern_encoder", "modern_bert:MODERN_BERT"),
+    "t5": ("encoder_decoder", "t5:T5"),
+}
+"""`model_type` → `model.kind`, and the file and name of its family."""
 
 
 def other_of(config: Architecture) -> Other | None:
@@ -21,12 +32,16 @@ def other_of(config: Architecture) -> Other | None:
     """
     if isinstance(config, ModelConfig):
         return None
-    for other in OTHERS:
-        if other.kind == config.kind:
-            return other
+    for model_type, (kind, _) in OTHERS.items():
+        if kind == config.kind:
+            return other_named(model_type)
     raise UserError(f"model.kind is {config.kind!r}, of which transformers has no class.")
 
 
 def other_named(model_type: object) -> Other | None:
     """The family of a `model_type`; None if it is not one of these."""
-    return next((one for one in OTHERS if one.model_type == model_type), None)
+    if not isinstance(model_type, str) or model_type not in OTHERS:
+        return None
+    file, name = OTHERS[model_type][1].split(":")
+    found: Other = getattr(importlib.import_module(f"{__name__}.{file}"), name)
+    return found
