@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import ModelConfig
-from llm_jax.train.stored import StoredArray
 
 Params = dict[str, Any]
 BALANCE_RATE = 0.001
@@ -57,6 +56,8 @@ def _experts(experts: Params, config: ModelConfig, form: ModelConfig, layers: in
     assert config.moe is not None and form.moe is not None
     made = dict(experts)
     if form.moe.shared_gate and not config.moe.shared_gate:
+        from llm_jax.train.stored import StoredArray  # JAX, which reading a config does not need
+
         down = experts["shared"]["down"]
         doubled = StoredArray(
             down.shape, np.dtype(down.dtype), lambda place: 2 * np.asarray(down[place])
