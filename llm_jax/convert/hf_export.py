@@ -132,7 +132,8 @@ def export(
             if reason is None:
                 difference = checked(folder, model, params, tokenizer, dtype)
             elif layers_of(model).moe is None:  # transformers stacks experts when it loads
-                parity.require_same_names(folder, architecture)
+                renamed = family.naming.older if family else {}
+                parity.require_same_names(folder, architecture, renamed)
         size = sum((folder / file).stat().st_size for file in files)
     if isinstance(model, ModelConfig) and family:
         notes += computed_otherwise(model, family)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,12 +86,15 @@ def sample_tokens(tokenizer: Tokenizer, config: Architecture) -> np.ndarray:
     return np.resize(np.asarray(ids, np.int32), length)[None]
 
 
-def require_same_names(folder: Path, architecture: str) -> None:
+def require_same_names(
+    folder: Path, architecture: str, renamed: Mapping[str, str] | None = None
+) -> None:
     """Compares names and shapes of the tensors in `folder` with the model that transformers builds
     from its config.json, without memory for its weights.
 
     Args:
       architecture: its class in transformers.
+      renamed: name in that class → name in its files, where the two differ.
 
     Raises:
       UserError: they differ.
@@ -102,7 +106,8 @@ def require_same_names(folder: Path, architecture: str) -> None:
         model = getattr(transformers, architecture)(transformers.AutoConfig.from_pretrained(folder))
     stored, parameters = model.state_dict(), dict(model.named_parameters())  # tied ones once
     copies = dict(model.named_parameters(remove_duplicate=False)).keys() - parameters.keys()
-    theirs = {name: tuple(one.shape) for name, one in stored.items() if name not in copies}
+    kept = {name: tuple(one.shape) for name, one in stored.items() if name not in copies}
+    theirs = {(renamed or {}).get(name, name): shape for name, shape in kept.items()}
     ours = Weights(folder).shapes
     for name in sorted(theirs.keys() ^ ours.keys()):
         raise UserError(f"transformers and the export do not both have the tensor {name!r}.")

@@ -110,7 +110,7 @@ def test_a_family_both_ways(name, root, tmp_path):
     assert hf_import.read(tmp_path)[0] == config
     jax.tree.map(np.testing.assert_array_equal, gathered(tmp_path), params)
     if config.moe is None:
-        parity.require_same_names(tmp_path, family.architecture)
+        parity.require_same_names(tmp_path, family.architecture, family.naming.older)
 
 
 def gathered(folder: Path):
