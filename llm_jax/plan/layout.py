@@ -91,6 +91,13 @@ def layouts(
                 )  # fmt: skip
 
 
+def _contexts(model: ModelConfig, machine: Machine) -> tuple[int, ...]:
+    """Sizes of the mesh axis `context`: 1 where attention or experts need whole sequences."""
+    capacity = model.moe is not None and model.moe.capacity_factor is not None
+    whole = machine.chip.kind == "cpu" or model.positions == "alibi" or capacity
+    return CONTEXT_SIZES[:1] if whole else CONTEXT_SIZES
+
+
 def _experts(model: ModelConfig) -> list[int]:
     """Sizes of the mesh axis `expert`."""
     if model.moe is None:
@@ -143,12 +150,11 @@ def execute(
       eight_bit: share of the blocks' matmuls with operands of 8 bits.
     """
     states = STATES if dtype == "bfloat16" else STATES[:1]
-    contexts = CONTEXT_SIZES if machine.chip.kind != "cpu" else CONTEXT_SIZES[:1]
     found = (
         _fastest(model, flops, machine,
                  layouts(model, machine, dtype, context, {**state, "eight_bit": eight_bit}),
                  batch_tokens, seq_len, loss_chunk, update_flops)
-        for context in contexts
+        for context in _contexts(model, machine)
         for state in states
         if seq_len % (2 * context) == 0 or context == 1
     )  # fmt: skip

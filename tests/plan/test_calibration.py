@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,11 @@ def test_a_sequence_longer_than_a_chip_is_split() -> None:
     assert made.layout.mesh["context"] == 16 == run.layout.context  # as Llama 3 was trained
     assert made.layout.mesh["tensor"] == 8
     assert made.batch_sequences == 128
+    alibi = execute(  # whose attention needs whole sequences
+        replace(run.model, positions="alibi", rope_scaling=None), run.flops, run.machine,
+        batch_tokens=run.tokens, seq_len=run.seq_len, loss_chunk=512, dtype="bfloat16",
+    )  # fmt: skip
+    assert alibi is None or alibi.layout.mesh["context"] == 1
 
 
 def test_the_experts_of_a_sparse_model_are_split() -> None:
