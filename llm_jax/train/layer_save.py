@@ -17,7 +17,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
-from llm_jax.config import UserError
 from llm_jax.runs.disk_errors import system_error
 from llm_jax.train.failures import without_tensorstore_noise
 
@@ -66,23 +65,25 @@ class _Handler(ocp.type_handlers.NumpyHandler):
     """Orbax's handler of NumPy arrays, for arrays that are written in parts, one after another.
 
     Attributes:
-      failure: why an array could not be made; Orbax wraps what is raised.
+      failure: why an array could not be made or written. It is raised when all have ended: Orbax
+        would leave the others pending, and Python complain of them later.
     """
 
     def __init__(self) -> None:
         super().__init__(deepcopy_host_arrays=False)
-        self.failure: UserError | OSError | None = None
+        self.failure: Exception | None = None
         self._turn = asyncio.Lock()
 
     async def _open_and_write(self, value: Any, tspec: dict[str, Any], ts_context: Any) -> None:
         async with self._turn:
-            array = await ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context)
+            if self.failure is not None:
+                return
             try:
+                array = await ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context)
                 for place, part in value.parts():
                     await array[place].write(part, can_reference_source_data_indefinitely=True)
-            except (UserError, OSError) as error:
+            except Exception as error:  # TensorStore raises no narrower one
                 self.failure = error
-                raise
 
 
 def save_params(folder: Path, step: int, params: Any, meta: dict[str, Any]) -> None:
@@ -115,11 +116,14 @@ def save_params(folder: Path, step: int, params: Any, meta: dict[str, Any]) -> N
         ):
             manager.save(step, args=args)
     except Exception as error:  # Orbax raises no narrower one
-        if handler.failure is not None:
-            raise handler.failure from None
-        if not isinstance(error, ValueError | RuntimeError):  # how TensorStore tells of a disk
-            raise
-        raise system_error(error, folder) from error
+        raise _told(handler.failure or error, folder) from error
+    if handler.failure is not None:
+        raise _told(handler.failure, folder)
+
+
+def _told(error: Exception, folder: Path) -> Exception:
+    """What is said of a failed write; TensorStore tells of a disk by these two classes."""
+    return system_error(error, folder) if isinstance(error, ValueError | RuntimeError) else error
 
 
 def _chunks(array: LayeredArray) -> ocp.SaveArgs:
