@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from llm_jax.cli import main
+from verb_calls import call, call_json
 
 CODE = "def window_{0}(start, length):\n    return stream_{0}[start : start + length]\n" * 12
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
@@ -25,20 +24,6 @@ def corpus(tmp_path: Path) -> Path:
     text = "\n".join(json.dumps(row) for row in rows)
     (folder / "code.jsonl").write_text(text, encoding="utf-8")
     return folder
-
-
-def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in argv])
-    captured = capsys.readouterr()
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code, captured.out, captured.err
-
-
-def call_json(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
-    code, out, err = call(capsys, *argv, "--json")
-    assert code == 0, err
-    return json.loads(out)
 
 
 def test_from_code_to_a_dataset(

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from foreign import FOREIGN, foreign_tokenizer
-
-from llm_jax.cli import main
+from verb_calls import call, call_json
 
 TEXTS = [
     "The tokenizer learns pairs of pieces that occur often next to each other.\n",
@@ -32,21 +31,6 @@ def corpus(tmp_path: Path) -> Path:
         (folder / f"{i}.txt").write_text(text * 20, encoding="utf-8")
     (folder / "bad.txt").write_bytes(b"\xff\xff")
     return folder
-
-
-def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in argv])
-    captured = capsys.readouterr()
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code, captured.out, captured.err
-
-
-def call_json(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
-    code, out, err = call(capsys, *argv, "--json")
-    assert code == 0, err
-    return json.loads(out)
 
 
 def test_from_files_to_batches_of_tokens(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
 import tiny
+from verb_calls import call, call_json
 
-from llm_jax.cli import main
 from llm_jax.config import DataConfig, LongRope
 from llm_jax.convert.hf_import import write_run
 from llm_jax.data.dataset import TokenDataset
@@ -35,19 +33,6 @@ def run_folder(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     write_run(folder, config, jax.device_get(tiny.parameters(model, size=0.1)), tokenizer)
     return folder
-
-
-def call(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
-    return int(stop.value.code or 0), said.out, said.err
-
-
-def call_json(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
-    code, out, err = call(capsys, *words, "--json")
-    assert code == 0, err
-    return dict(json.loads(out))
 
 
 def test_words_are_means_of_rows(

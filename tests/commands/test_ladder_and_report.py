@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from verb_calls import call
 
 from llm_jax.cli import main
 from llm_jax.config import RunConfig, from_json, to_json
@@ -23,15 +24,6 @@ from llm_jax.laws.law import Fitted, Parametric, Recipe
 from llm_jax.laws.run_curves import validation_losses
 from llm_jax.plan import dataset_text
 from llm_jax.runs.plan_file import PLAN, read_plan
-
-
-def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in argv])
-    captured = capsys.readouterr()
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code, captured.out, captured.err
 
 
 def law_file(path: Path, fingerprint: str) -> Path:

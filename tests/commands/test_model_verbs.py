@@ -7,15 +7,14 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
 import tiny
 from foreign import foreign_tokenizer
+from verb_calls import call, call_json
 
-from llm_jax.cli import main
 from llm_jax.config import DataConfig
 from llm_jax.convert.hf_import import write_run
 from llm_jax.data.dataset import TokenDataset
@@ -37,21 +36,6 @@ def run_folder(tiny_dataset, tmp_path_factory) -> Path:
     params = tiny.parameters(model, size=0.1)
     write_run(folder, config, jax.device_get(params), dataset.tokenizer)
     return folder
-
-
-def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in argv])
-    captured = capsys.readouterr()
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code, captured.out, captured.err
-
-
-def call_json(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
-    code, out, err = call(capsys, *argv, "--json")
-    assert code == 0, err
-    return json.loads(out)
 
 
 def test_eval_of_the_validation_split_and_of_a_text(run_folder, tiny_dataset, tmp_path, capsys):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from verb_calls import call
 
-from llm_jax.cli import main
 from llm_jax.commands.generate_targets import source_ids
 from llm_jax.config import (
     CheckpointConfig,
@@ -34,15 +34,6 @@ T5 = EncoderDecoderConfig(
 BERT = EncoderConfig(
     vocab_size=tiny.VOCAB, num_layers=1, d_model=32, num_heads=2, d_ff=48, max_seq_len=64
 )
-
-
-def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in argv])
-    captured = capsys.readouterr()
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code, captured.out, captured.err
 
 
 def config_of(out: Path, dataset: Path, **changes: Any) -> RunConfig:
