@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.config import Architecture, ComputeConfig, UserError, read_json
+from llm_jax.config import Architecture, UserError, read_json
 from llm_jax.convert.hf_config import quant_method
 from llm_jax.convert.others import other_of
 from llm_jax.convert.sample import SAMPLE
 from llm_jax.convert.shards import Weights
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.models.protocol import Context, model_of
+from llm_jax.models.protocol import PLAIN, model_of, unpacked
 
 TOLERANCE = 1e-4
 """Largest difference of two logits in float32 that counts as the same computation."""
@@ -127,14 +127,10 @@ def our_logits(params: dict[str, Any], config: Architecture, tokens_BT: np.ndarr
 
 @functools.partial(jax.jit, static_argnames="config")
 def _forward(params: dict[str, Any], tokens_BT: jax.Array, config: Architecture) -> jax.Array:
-    context = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
-    batch = {
-        "inputs": tokens_BT,
-        "segments": jnp.ones(tokens_BT.shape, jnp.int32),
-        "positions": jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape),
-    }
     family = model_of(config)
-    return family.logits(family.forward(params, batch, config, context).x_BTD, params, config)
+    x_BTD = family.forward(params, unpacked(tokens_BT), config, PLAIN).x_BTD
+    logits: jax.Array = family.logits(x_BTD, params, config)
+    return logits
 
 
 def their_logits(

@@ -16,13 +16,12 @@ import numpy as np
 
 from llm_jax.config import (
     Architecture,
-    ComputeConfig,
     EncoderDecoderConfig,
     UserError,
     layers_of,
 )
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.models.protocol import Context, model_of
+from llm_jax.models.protocol import PLAIN, model_of
 
 UNIT = 32
 """Lengths are rounded up to multiples of it, so that few are compiled."""
@@ -100,7 +99,6 @@ def _ids(model: Embedding, text: str) -> list[int]:
 def _hidden(
     params: dict[str, Any], tokens_1T: jax.Array, length: jax.Array, config: Architecture
 ) -> jax.Array:
-    context = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
     place_T = jnp.arange(tokens_1T.shape[1])
     # Padding does not make a text longer: some rotary scalings depend on the length.
     batch = {
@@ -108,7 +106,7 @@ def _hidden(
         "segments": jnp.where(place_T < length, 1, 2)[None],  # an encoder sees both sides
         "positions": jnp.minimum(place_T, length - 1)[None],
     }
-    x_TD = model_of(config).forward(params, batch, config, context).x_BTD[0]
+    x_TD = model_of(config).forward(params, batch, config, PLAIN).x_BTD[0]
     # A decoder's hidden states have the factor on logits already.
     return x_TD.astype(jnp.float32) / layers_of(config).logit_multiplier
 

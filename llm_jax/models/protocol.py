@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from llm_jax.attention.mask import Attend, Cache
 from llm_jax.config import ComputeConfig, RunConfig
@@ -32,6 +33,20 @@ class Context:
     """`parallel.context_kind`: how attention gets the keys of other devices."""
     schedule: Schedule | None = None
     """Of the pipeline, if the mesh has one."""
+
+
+PLAIN = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
+"""In float32 and without kernels, as what other programs compute is compared."""
+
+
+def unpacked(tokens_BT: jax.Array) -> Batch:
+    """The batch in which each row of tokens is a document of its own."""
+    places = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+    return {
+        "inputs": tokens_BT,
+        "segments": jnp.ones(tokens_BT.shape, jnp.int32),
+        "positions": places,
+    }
 
 
 class Hidden(NamedTuple):
