@@ -74,14 +74,10 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
         shown = args.neighbours or 5
         if args.analogy:
             asked = vectors[1] - vectors[0] + vectors[2]
-            result["analogy"] = embeddings.nearest(
-                model, asked, shown, [i for row in ids for i in row]
-            )
+            given = [i for row in ids for i in row]
+            (result["analogy"],) = embeddings.nearest(model, asked[None], shown, [given])
         elif len(texts) <= MOST_SHOWN or args.neighbours:
-            result["neighbours"] = [
-                embeddings.nearest(model, vector, shown, row)
-                for vector, row in zip(vectors, ids, strict=True)
-            ]
+            result["neighbours"] = embeddings.nearest(model, vectors, shown, ids)
     if len(texts) <= MOST_SHOWN:
         result["cosines"] = embeddings.cosines(vectors, vectors).round(6).tolist()
     if args.out is not None:

@@ -116,15 +116,26 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _unit(a) @ _unit(b).T
 
 
-def nearest(model: Embedding, vector_D: np.ndarray, count: int, but: Sequence[int]) -> Any:
-    """The `count` pieces whose rows have the largest cosine with a vector, without the ids `but`,
-    special tokens and lone bytes: pairs of piece and cosine."""
-    near_V = cosines(vector_D[None], table(model))[0]
-    text = [model.tokenizer.decode([i]) for i in range(len(near_V))]
-    skipped = [i for i, piece in enumerate(text) if not piece.strip() or "\ufffd" in piece]
-    near_V[[*skipped, *but]] = -np.inf
-    best = np.argsort(-near_V, kind="stable")[:count]
-    return [(text[i], float(near_V[i])) for i in best if np.isfinite(near_V[i])]
+Near = list[tuple[str, float]]
+"""Pieces, and their cosines."""
+
+
+def nearest(
+    model: Embedding, vectors_nD: np.ndarray, count: int, but: Sequence[Sequence[int]]
+) -> list[Near]:
+    """For each vector the `count` pieces whose rows have the largest cosine with it, without its
+    ids in `but`, special tokens and lone bytes."""
+    found = []
+    for near_V, given in zip(cosines(vectors_nD, table(model)), but, strict=True):
+        best: Near = []
+        for i in np.argsort(-near_V, kind="stable").tolist():
+            piece = "" if i in given else model.tokenizer.decode([i])
+            if piece.strip() and "\ufffd" not in piece:
+                best.append((piece, float(near_V[i])))
+            if len(best) == count:
+                break
+        found.append(best)
+    return found
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
