@@ -117,10 +117,11 @@ def _ladder(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _planned(args: argparse.Namespace, asked: dict[str, Any], source: Any) -> list[RunConfig]:
-    from llm_jax.plan.ladder_runs import LadderRequest, plan_ladder
+    from llm_jax.plan.ladder_runs import LadderRequest, check_family, plan_ladder
     from llm_jax.plan.recurrent_size import CELLS
     from llm_jax.plan.this_machine import chip_named
 
+    check_family(asked["family"], args.minutes)  # before the chip is measured
     rungs = plan_ladder(
         LadderRequest(
             text=source,

@@ -22,6 +22,7 @@ from llm_jax.config import (
     RecurrentConfig,
     RunConfig,
     UserError,
+    nearest,
 )
 from llm_jax.facts.calibration import calibration
 from llm_jax.facts.counts import active_parameters, token_flops
@@ -87,11 +88,7 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
     if not 1.2 <= request.step <= 10:
         raise UserError(f"--step is {request.step:g}: give a ratio between 1.2 and 10.")
     check_budget(request.flops, request.minutes)
-    if request.minutes is not None and request.family in CELLS:
-        raise UserError(
-            f"--minutes is {request.minutes:g}, and the time of a step is not known for --family "
-            f"{request.family}: give --flops."
-        )
+    check_family(request.family, request.minutes)
     # 6·N·D is not exact, and small models run slower than large ones: scale the tokens to match.
     with in_own_words(request.flops, request.minutes):
         rough = _grid(request, 1.0)
@@ -108,6 +105,18 @@ def plan_ladder(request: LadderRequest) -> list[Rung]:
             f"{request.text.tokens:,}: give a smaller budget, or more text."
         )
     return sorted(rungs, key=lambda rung: rung.flops)
+
+
+def check_family(family: str, minutes: float | None) -> None:
+    """Raises `UserError` for a family that is not known, or whose time of a step is not."""
+    known = [*architecture.FAMILIES, *CELLS]
+    if family not in known:
+        raise UserError(f"--family is {family!r}: {nearest(family, known)}")
+    if minutes is not None and family in CELLS:
+        raise UserError(
+            f"--minutes is {minutes:g}, and the time of a step is not known for --family "
+            f"{family}: give --flops."
+        )
 
 
 def check_budget(flops: float | None, minutes: float | None) -> None:

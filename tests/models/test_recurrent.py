@@ -218,6 +218,8 @@ def test_a_ladder_of_recurrent_networks(family: str) -> None:
         assert isinstance(model, RecurrentConfig)
         assert model.cell == family
         assert recurrent_parameters(model) == rung.params
+    with pytest.raises(UserError, match="--family is 'lsmt': did you mean 'lstm'"):
+        plan_ladder(dataclasses.replace(request, family="lsmt"))
     with pytest.raises(UserError, match="--minutes is 10, and the time of a step is not known"):
         plan_ladder(dataclasses.replace(request, flops=None, minutes=10))
     with pytest.raises(UserError, match=f"family is '{family}', and only `llm-jax ladder` trains"):
