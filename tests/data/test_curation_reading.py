@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_samples import silent
+from data_samples import content, silent
 
 from llm_jax.config import UserError
 from llm_jax.data.building import cut as portions
@@ -68,11 +68,6 @@ def run(sources: list[Source], out: Path, workers: int = 2, **more: Any) -> dict
     spec = CurateSpec(sources=tuple(sources), recipe=Recipe(steps=(NearDuplicates(),)), **more)
     settings: dict[str, Any] = {"say": print, "write_page": lambda folder, info: None}
     return curate(spec, out, silent, workers=workers, **settings)[0]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.usefixtures("small")
