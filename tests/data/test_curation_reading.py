@@ -133,7 +133,7 @@ def test_a_file_that_changes_between_its_hash_and_its_task_is_named(
         (tmp_path / "2.txt").write_text("other", encoding="utf-8")
         return given(*words)
 
-    monkeypatch.setattr("llm_jax.data.curate.reading.shards_of", changed)
+    monkeypatch.setattr("llm_jax.data.building.join.shards_of", changed)
     with pytest.raises(UserError, match=r"2\.txt changed while it was read"):
         run([FileSource(tmp_path / "*.txt")], tmp_path / "out")
 
