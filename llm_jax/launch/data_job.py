@@ -19,7 +19,7 @@ from llm_jax.launch.actions import Action
 from llm_jax.launch.backends.slurm import COMMENT, SubmitBatch
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.forms import LONGEST_WORD, check_text, shell_word, slurm_file
-from llm_jax.launch.slurm_commands import slurm_output
+from llm_jax.launch.slurm_commands import batch_script, submitted
 from llm_jax.launch.tasks.places import RayTasks, SlurmTasks
 from llm_jax.launch.tasks.python import python_lines
 
@@ -66,8 +66,6 @@ def on_slurm(place: SlurmTasks, words: list[str], out: Path) -> SubmitBatch:
     ]
     verb = " ".join(map(shell_word, words))
     lines = [
-        "#!/bin/bash",
-        *(f"#SBATCH {shell_word(option)}" for option in options),
         "# By which it takes over at once what its own earlier attempt was writing.",
         'export LLM_JAX_JOB="slurm-$SLURM_JOB_ID"',
         'export LLM_JAX_ATTEMPT="$(printf %04d "${SLURM_RESTART_COUNT:-0}")"',
@@ -83,7 +81,7 @@ def on_slurm(place: SlurmTasks, words: list[str], out: Path) -> SubmitBatch:
         '  scontrol requeue "$SLURM_JOB_ID"',
         'exit "$code"',
     ]
-    return SubmitBatch(("sbatch", "--parsable"), "\n".join(lines) + "\n")
+    return SubmitBatch(("sbatch", "--parsable"), batch_script(options, lines))
 
 
 def log_file(out: Path) -> Path:
@@ -119,7 +117,7 @@ def submit(action: SubmitBatch | SubmitRayJob) -> str:
       UserError: the cluster does not answer, or refuses.
     """
     if isinstance(action, SubmitBatch):
-        return slurm_output(*action.argv, stdin=action.script).strip().split(";")[0]
+        return submitted(action.argv, action.script)
     request = urllib.request.Request(
         action.url,
         data=json.dumps(action.body).encode(),

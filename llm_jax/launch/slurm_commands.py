@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable, Sequence
 
 from llm_jax.config import UserError
+from llm_jax.launch.forms import shell_word
 
 
 def nodes_of(partition: str | None, shown: str) -> dict[str, str]:
@@ -27,6 +29,17 @@ def nodes_of(partition: str | None, shown: str) -> dict[str, str]:
             f"{', '.join(known)}."
         )
     return nodes
+
+
+def batch_script(options: Iterable[str], lines: Iterable[str]) -> str:
+    """A script of these `lines` that `sbatch` reads its `options` from."""
+    head = ["#!/bin/bash", *(f"#SBATCH {shell_word(option)}" for option in options)]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def submitted(argv: Sequence[str], script: str) -> str:
+    """The number of the job that `argv`, an `sbatch --parsable`, makes of `script`."""
+    return slurm_output(*argv, stdin=script).strip().split(";")[0]
 
 
 def job_fields(job: str) -> dict[str, str]:

@@ -21,6 +21,8 @@ TRIES = 3
 """How often a task may die before that is an error."""
 AHEAD = 4
 """Tasks per worker that may wait, so that what they are to read does not fill the disk."""
+SAID = 4_000
+"""Last characters of what a task wrote to standard error that another machine sends back."""
 ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 """Variables of a task's process: there are as many tasks as cores."""
 

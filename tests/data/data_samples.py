@@ -23,6 +23,12 @@ def silent(phase: str, done: int, total: int | None) -> None:
     """A progress callback that shows nothing."""
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """Path of each file below `folder` → its bytes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def stdlib_texts() -> Iterator[tuple[str, str]]:
     """(name, source) of a few modules of the standard library."""
     for name in MODULES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import os
@@ -10,17 +9,16 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-from data_samples import JAPANESE, silent, stdlib_texts
+from data_samples import JAPANESE, content, silent, stdlib_texts
 from foreign import FOREIGN, foreign_tokenizer
+from killed_tasks import tasks_killed
 
 from llm_jax.config import UserError
 from llm_jax.data import streams
@@ -69,14 +67,6 @@ def messy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write(JAPANESE * 3)
     (folder / "cut.txt.gz").write_bytes((folder / "some.txt.gz").read_bytes()[:-20])
     return folder
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def fail(sentence: str) -> None:
@@ -307,28 +297,9 @@ def test_tasks_that_are_killed_change_nothing(
     messy: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     clean = made((FileSource(messy),), tokenizer, tmp_path / "clean", 1)
-    killed: list[list[str]] = []
     said: list[str] = []
-    ended = threading.Event()
-
-    def kill() -> None:
-        """Kills five tasks, no task twice."""
-        draw = random.Random(5)
-        while len(killed) < 5 and not ended.is_set():
-            time.sleep(0.5 * draw.random())
-            for process in psutil.Process().children():
-                with contextlib.suppress(psutil.Error):  # it has just ended
-                    task = process.cmdline()[-3:]
-                    if str(tmp_path / ".killed") in task[0] and task not in killed:
-                        process.send_signal(signal.SIGKILL)
-                        killed.append(task)
-                        break
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    again = made((FileSource(messy),), tokenizer, tmp_path / "killed", 2, say=said.append)
-    ended.set()
-    killer.join()
+    with tasks_killed(tmp_path / ".killed") as killed:
+        again = made((FileSource(messy),), tokenizer, tmp_path / "killed", 2, say=said.append)
     assert len(killed) == 5 and 1 <= len(said) <= 5, said
     assert again == clean
 

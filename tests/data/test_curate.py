@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -10,16 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from curation_documents import documents
-from data_samples import silent
+from data_samples import content, silent
+from killed_tasks import tasks_killed
 
 from llm_jax.config import ConfigError, UserError, from_dict
 from llm_jax.data.building import cut as portions
@@ -89,14 +87,6 @@ def no_page(folder: Path, info: dict[str, Any]) -> None:
     """Writes no page."""
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def texts(folder: Path) -> list[str]:
     return [
         document.text
@@ -141,29 +131,9 @@ def content_of_run(corpus: Path, out: Path, workers: int = 2, **more: Any) -> di
 @pytest.mark.slow
 def test_workers_that_are_killed_change_nothing(corpus: Path, tmp_path: Path) -> None:
     clean = content_of_run(corpus, tmp_path / "clean")
-    killed: list[list[str]] = []
     said: list[str] = []
-    ended = threading.Event()
-
-    def kill() -> None:
-        """Kills five tasks, no task twice."""
-        draw = random.Random(5)
-        while len(killed) < 5 and not ended.is_set():
-            time.sleep(0.5 * draw.random())
-            for process in psutil.Process().children():
-                with contextlib.suppress(psutil.Error):  # it has just ended
-                    task = process.cmdline()[3:]  # after python -m llm_jax.data.curate.task
-                    ours = task and str(tmp_path / ".killed") in task[0]
-                    if ours and task not in killed:
-                        process.send_signal(signal.SIGKILL)
-                        killed.append(task)
-                        break
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    made = content_of_run(corpus, tmp_path / "killed", say=said.append)
-    ended.set()
-    killer.join()
+    with tasks_killed(tmp_path / ".killed") as killed:
+        made = content_of_run(corpus, tmp_path / "killed", say=said.append)
     assert len(killed) == 5 and 1 <= len(said) <= 5, said
     assert made == clean
 

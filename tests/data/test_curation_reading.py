@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_samples import silent
+from data_samples import content, silent
 
 from llm_jax.config import UserError
 from llm_jax.data.building import cut as portions
@@ -68,11 +68,6 @@ def run(sources: list[Source], out: Path, workers: int = 2, **more: Any) -> dict
     spec = CurateSpec(sources=tuple(sources), recipe=Recipe(steps=(NearDuplicates(),)), **more)
     settings: dict[str, Any] = {"say": print, "write_page": lambda folder, info: None}
     return curate(spec, out, silent, workers=workers, **settings)[0]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.usefixtures("small")
@@ -138,7 +133,7 @@ def test_a_file_that_changes_between_its_hash_and_its_task_is_named(
         (tmp_path / "2.txt").write_text("other", encoding="utf-8")
         return given(*words)
 
-    monkeypatch.setattr("llm_jax.data.curate.reading.shards_of", changed)
+    monkeypatch.setattr("llm_jax.data.building.join.shards_of", changed)
     with pytest.raises(UserError, match=r"2\.txt changed while it was read"):
         run([FileSource(tmp_path / "*.txt")], tmp_path / "out")
 

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 RECIPE = {"steps": [{"kind": "gopher_repetition"}, {"kind": "near_duplicates"}]}
@@ -50,6 +51,16 @@ def curate(text: Path, out: Path, *more: object) -> list[object]:
 
 def build(text: Path, out: Path, *more: object) -> list[object]:
     return ["data", "build", "--input", text, "--vocab-size", 300, "--out", out, "--json", *more]
+
+
+def started(argv: Iterable[object], size: int = 10_000) -> subprocess.Popen[str]:
+    """`llm-jax ARGV` with shards of `size` bytes."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(size), *map(str, argv)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def made_here(words: list[object], out: Path, size: int) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from curation_samples import PROGRAM
+from curation_samples import curate, started
 from ray.cluster_utils import Cluster
 
 TEXT, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
@@ -24,18 +24,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 
 def words(out: str, *more: object) -> list[str]:
-    recipe = f"{TEXT}.json"
-    verb = ["data", "curate", "--input", TEXT, "--recipe", recipe, "--out", FOLDER / out]
-    return list(map(str, [*verb, "--backend", "ray", "--json", *more]))
-
-
-def start(argv: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "10_000", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return list(map(str, curate(TEXT, FOLDER / out, "--backend", "ray", *more)))
 
 
 def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -56,7 +45,7 @@ def killed(cluster: Cluster) -> dict[str, Any]:
     node = cluster.add_node(**NODE)
     cluster.wait_for_nodes()
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    process = start(words("killed", "--ray-address", cluster.address))
+    process = started(words("killed", "--ray-address", cluster.address))
     until = time.monotonic() + 60
     while not (seen := runs_a_task(raylet)) and time.monotonic() < until:
         time.sleep(0.02)
@@ -66,7 +55,7 @@ def killed(cluster: Cluster) -> dict[str, Any]:
 
 def job(url: str) -> dict[str, Any]:
     """The verb itself as a job that is submitted over HTTP."""
-    submitted = ended(start(["launch", "run", *words("job", "--ray-address", url)]))
+    submitted = ended(started(["launch", "run", *words("job", "--ray-address", url)]))
     name = json.loads(submitted["stdout"])["job"]
     until = time.monotonic() + 120
     state = "PENDING"
@@ -85,7 +74,7 @@ def main() -> None:
         seen = {
             "killed": killed(cluster),
             "too many cpus": ended(
-                start(words("x", "--cpus", 64, "--ray-address", cluster.address))
+                started(words("x", "--cpus", 64, "--ray-address", cluster.address))
             )["stderr"],
             "job": job(f"http://{cluster.head_node.webui_url}"),
         }

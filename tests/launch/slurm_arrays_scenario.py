@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from curation_samples import PROGRAM, build
+from curation_samples import PROGRAM, build, curate, started
 
 TEXT, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
 FAULTS = f"""
@@ -29,22 +29,11 @@ fi
 
 
 def words(out: str, *more: object) -> list[str]:
-    recipe = f"{TEXT}.json"
-    verb = ["data", "curate", "--input", TEXT, "--recipe", recipe, "--out", FOLDER / out]
-    return list(map(str, [*verb, "--backend", "slurm", "--json", *more]))
-
-
-def start(argv: list[str], size: int = 10_000) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(size), *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return list(map(str, curate(TEXT, FOLDER / out, "--backend", "slurm", *more)))
 
 
 def call(argv: list[str], size: int = 10_000) -> dict[str, Any]:
-    process = start(argv, size)
+    process = started(argv, size)
     stdout, stderr = process.communicate()
     return {"code": process.returncode, "stdout": stdout, "stderr": stderr}
 
@@ -71,7 +60,7 @@ def built() -> dict[str, Any]:
 
 def stopped() -> dict[str, Any]:
     """Ctrl-C while two tasks run."""
-    process = start(words("stopped", "--workers", 2, "--setup", "sleep 100"))
+    process = started(words("stopped", "--workers", 2, "--setup", "sleep 100"))
     until = time.monotonic() + 60
     while (before := len(listed("%T"))) < 2 and time.monotonic() < until:
         time.sleep(0.5)

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError
-from llm_jax.data.building.cut import shards_of
 from llm_jax.data.building.events import Replay
+from llm_jax.data.building.join import Joined
 from llm_jax.data.building.task import run_task
 from llm_jax.data.building.work import Work
 from llm_jax.data.clean import Cleaner
 from llm_jax.data.corpus import Corpus, Progress
-from llm_jax.data.sources import FileSource, LeftOut, Source
-from llm_jax.data.sources.columns import Columns
+from llm_jax.data.sources import LeftOut, Source
 from llm_jax.data.sources.left_out import CHECK, reasons
 from llm_jax.data.tasks.program import load_array
 from llm_jax.data.tasks.spread import Spread
@@ -40,25 +39,11 @@ def read_corpus(
     """
     work = Work(folder, cleaner)
     work.start()
-    spread = spread or Spread(run_task)
-    joined = _Joined(work, left_out, progress, len(sources))
-    count = 0
-    with spread.tasks() as tasks:
-        for number, source in enumerate(sources):
-            for task, given in shards_of(number, source, joined.columns[number]):
-                if work.give("read", count, task):
-                    if given is not None:
-                        given.save(work.path("read", count, "given"))
-                    tasks.submit(work.folder, "read", count)
-                count += 1
-                joined.join(count)
-        tasks.join()
-    work.wait("read", count)
-    joined.join(count)
+    joined = _Corpus(work, left_out, progress)
+    with (spread or Spread(run_task)).tasks() as tasks:
+        joined.read(sources, tasks, work.folder)
     corpus = joined.corpus
-    for source, columns in zip(sources, joined.columns, strict=True):
-        if isinstance(source, FileSource):
-            columns.check(source.input)
+    corpus.used = joined.used
     corpus.finish()
     if len(corpus) == 0:
         raise UserError(f"The corpus is empty: {_why_empty(left_out)}")
@@ -66,33 +51,16 @@ def read_corpus(
     return corpus
 
 
-class _Joined:
-    """What the tasks have read so far, shard by shard.
+class _Corpus(Joined):
+    """The documents of all shards, each text once."""
 
-    Attributes:
-      columns: of each source's files.
-    """
-
-    def __init__(self, work: Work, left_out: LeftOut, progress: Progress, sources: int) -> None:
+    def __init__(self, work: Work, left_out: LeftOut, progress: Progress) -> None:
+        super().__init__(work, progress)
         self.corpus = Corpus()
-        self.columns = [Columns() for _ in range(sources)]
-        self._work, self._left_out, self._progress = work, left_out, progress
-        self._next = 0
+        self._left_out = left_out
 
-    def join(self, count: int) -> None:
-        """Adds the shards of the first `count` that are done, up to one that is not.
-
-        Raises:
-          UserError: a loss, where none is allowed.
-        """
-        while self._next < count and self._work.is_done("read", self._next):
-            self._add(self._next)
-            self._next += 1
-            self._progress("reading documents", len(self.corpus), None)
-
-    def _add(self, shard: int) -> None:
-        work, result = self._work, self._work.result("read", shard)
-        source = work.task("read", shard)["source"]
+    def add(self, shard: int, source: int, result: dict[str, Any]) -> int:
+        work = self._work
         parts = [(source, licence, class_) for licence, class_ in result["parts"]]
         index = load_array(work.path("read", shard, "index.npy"))
         duplicates = self.corpus.add(work.path("read", shard, "texts"), index, parts)
@@ -101,8 +69,7 @@ class _Joined:
             replay.up_to(i)
             self._left_out.skip("duplicate", file, line)
         replay.rest()
-        self.corpus.used += result["used"]
-        self.columns[source].merge(result["columns"])
+        return len(self.corpus)
 
 
 def _places(path: Path, documents: list[int]) -> Iterator[tuple[int, list[Any]]]:

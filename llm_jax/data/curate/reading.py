@@ -9,9 +9,10 @@ number of processes. A document's number counts from the beginning of its portio
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from llm_jax.data.building.cut import shards_of
 from llm_jax.data.building.events import Events, Replay
+from llm_jax.data.building.join import Joined
 from llm_jax.data.building.read import Cleaned, task_documents
 from llm_jax.data.building.work import Work
 from llm_jax.data.clean import Cleaner
@@ -19,7 +20,7 @@ from llm_jax.data.corpus import Progress
 from llm_jax.data.curate import shards
 from llm_jax.data.curate.draft import Draft
 from llm_jax.data.curate.plan import Plan
-from llm_jax.data.sources import Document, FileSource, LeftOut, Source
+from llm_jax.data.sources import Document, LeftOut, Source
 from llm_jax.data.sources.columns import Columns
 from llm_jax.data.tasks.spread import PassTasks
 from llm_jax.runs.tasks import Tasks
@@ -41,72 +42,37 @@ def read_sources(
     work = Work(plan.sources, cleaner)
     work.start(also=plan.outputs())
     tasks = PassTasks(lambda folder, name, portion: read_portion(work, portion), lambda: workers)
-    joined = _Joined(plan, work, left_out, progress, workers, len(sources))
-    count = 0
-    for number, source in enumerate(sources):
-        for task, given in shards_of(number, source, joined.columns[number]):
-            task |= {"name": source.name, "shard_bytes": shards.SHARD_BYTES}
-            if work.give("read", count, task):
-                if given is not None:
-                    given.save(work.path("read", count, "given"))
-                tasks.submit(plan.folder, "read", count)
-            count += 1
-            joined.join(count)
-    tasks.join()
-    work.wait("read", count)
-    joined.join(count)
-    for source, columns in zip(sources, joined.columns, strict=True):
-        if isinstance(source, FileSource):
-            columns.check(source.input)
+    joined = _Portions(plan, work, left_out, progress, workers)
+    joined.read(sources, tasks, plan.folder)
     return joined.shards, joined.used
 
 
-class _Joined:
-    """What the tasks have read so far, portion by portion.
+class _Portions(Joined):
+    """The portions that have been read; pass 0 of their shards is started.
 
     Attributes:
-      columns: of each source's files.
       shards, documents: so far.
-      used: documents that are not losses, so far.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        work: Work,
-        left_out: LeftOut,
-        progress: Progress,
-        workers: Tasks,
-        sources: int,
+        self, plan: Plan, work: Work, left_out: LeftOut, progress: Progress, workers: Tasks
     ) -> None:
-        self.columns = [Columns() for _ in range(sources)]
-        self.shards = self.documents = self.used = 0
-        self._plan, self._work, self._workers = plan, work, workers
-        self._left_out, self._progress = left_out, progress
-        self._next = 0
+        super().__init__(work, progress)
+        self.shards = self.documents = 0
+        self._plan, self._left_out, self._workers = plan, left_out, workers
 
-    def join(self, count: int) -> None:
-        """Adds those of the first `count` portions that are read, up to one that is not.
+    def more(self, source: Source) -> dict[str, Any]:
+        return {"name": source.name, "shard_bytes": shards.SHARD_BYTES}
 
-        Raises:
-          UserError: a loss, where none is allowed, or a task failed.
-        """
-        while self._next < count and self._work.is_done("read", self._next):
-            self._add(self._next)
-            self._next += 1
-            self._progress("reading documents", self.documents, None)
-
-    def _add(self, portion: int) -> None:
-        result = self._work.result("read", portion)
+    def add(self, shard: int, source: int, result: dict[str, Any]) -> int:
         Replay(result["events"], self._left_out).rest()
-        self.columns[self._work.task("read", portion)["source"]].merge(result["columns"])
-        self.used += result["used"]
         for part in range(len(result["documents"])):
             if not self._plan.is_done(0, self.shards):
-                place = (portion, part, self.documents)
+                place = (shard, part, self.documents)
                 self._workers.submit(self._plan.folder, 0, self.shards, *place)
             self.shards += 1
         self.documents += sum(result["documents"])
+        return self.documents
 
 
 def read_portion(work: Work, portion: int) -> None:

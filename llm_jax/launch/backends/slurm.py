@@ -20,7 +20,13 @@ from llm_jax.launch.backends.slurm_nccl import nccl_lines
 from llm_jax.launch.folder import LocalFolder
 from llm_jax.launch.forms import check_text, shell_word, slurm_file
 from llm_jax.launch.records import read_object, write_json
-from llm_jax.launch.slurm_commands import job_fields, nodes_of, slurm_output
+from llm_jax.launch.slurm_commands import (
+    batch_script,
+    job_fields,
+    nodes_of,
+    slurm_output,
+    submitted,
+)
 from llm_jax.launch.spec import JobSpec, Slurm
 
 JOB = "launch/slurm.json"
@@ -78,8 +84,6 @@ def script(spec: JobSpec, incarnation: int) -> str:
             options.append(f"--{flag}={value}")
     agent = f"python3 -m llm_jax.launch.agent {shell_word(out)}"
     lines = [
-        "#!/bin/bash",
-        *(f"#SBATCH {shell_word(option)}" for option in options),
         f"export LLM_JAX_INCARNATION={incarnation}",
         'export LLM_JAX_RESTARTS="${SLURM_RESTART_COUNT:-0}"',
         *(nccl_lines(of.machine) if spec.hosts > 1 else []),
@@ -99,7 +103,7 @@ def script(spec: JobSpec, incarnation: int) -> str:
         "esac",
         'exit "$code"',
     ]
-    return "\n".join(lines) + "\n"
+    return batch_script(options, lines)
 
 
 def whole_machines(of: Accelerator) -> bool:
@@ -140,8 +144,7 @@ class Driver:
 
     def apply(self, action: Action) -> None:
         assert isinstance(action, SubmitBatch)
-        printed = slurm_output(*action.argv, stdin=action.script)
-        write_json(self.folder, JOB, {"id": int(printed.strip().split(";")[0])})
+        write_json(self.folder, JOB, {"id": int(submitted(action.argv, action.script))})
 
     def _id(self) -> int | None:
         held = read_object(self.folder, JOB, {"id": int})

@@ -15,12 +15,10 @@ import sys
 from pathlib import Path
 
 from llm_jax.runs.files import write_text
-from llm_jax.runs.tasks import ONE_CORE
+from llm_jax.runs.tasks import ONE_CORE, SAID
 
 LIST = "tasks.json"
 """In an array's folder: {"module": …, "tasks": [words, …]}."""
-MOST = 4_000
-"""Last characters of what a program wrote to standard error that are recorded."""
 
 
 def record_file(folder: Path, number: int) -> Path:
@@ -37,7 +35,7 @@ def main(argv: list[str]) -> int:
     ) as process:
         said = process.communicate()[1]
     print(said, end="", file=sys.stderr)
-    record = {"code": process.returncode, "said": said[-MOST:]}
+    record = {"code": process.returncode, "said": said[-SAID:]}
     write_text(record_file(folder, number), json.dumps(record))
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from llm_jax.config import UserError
 from llm_jax.launch.backends.slurm import SubmitBatch
 from llm_jax.launch.forms import check_text, shell_word, slurm_file
-from llm_jax.launch.slurm_commands import nodes_of, slurm_output
+from llm_jax.launch.slurm_commands import batch_script, nodes_of, slurm_output, submitted
 from llm_jax.launch.tasks.array_task import LIST
 from llm_jax.launch.tasks.one_array import Array
 from llm_jax.launch.tasks.places import SlurmTasks
@@ -111,11 +111,10 @@ class ArrayTasks(Tasks):
         write_text(folder / LIST, json.dumps(listed, ensure_ascii=False))
         action = render(self._place, self._work, folder, str(len(tasks) - 1), self._count)
         try:
-            printed = slurm_output(*action.argv, stdin=action.script)
+            job = submitted(action.argv, action.script)
         except UserError as error:  # whatever was wrong, what is done is kept
             raise TaskFailed(str(error)) from None
-        job = int(printed.strip().split(";")[0])
-        self._array = Array(job, folder, tasks, number, self._say)
+        self._array = Array(int(job), folder, tasks, number, self._say)
 
     def _wait(self) -> None:
         time.sleep(POLL)
@@ -160,13 +159,11 @@ def render(place: SlurmTasks, work: Path, folder: Path, last: str, count: int) -
     ]
     program = f"-m llm_jax.launch.tasks.array_task {shell_word(str(folder))}"
     lines = [
-        "#!/bin/bash",
-        *(f"#SBATCH {shell_word(option)}" for option in options),
         *python_lines(place.setup),
         f'exec "$python" {program} "$SLURM_ARRAY_TASK_ID"',
     ]
     argv = ("sbatch", "--parsable", f"--array=0-{last}%{count}")
-    return SubmitBatch(argv, "\n".join(lines) + "\n")
+    return SubmitBatch(argv, batch_script(options, lines))
 
 
 def check(place: SlurmTasks) -> int:
@@ -176,8 +173,7 @@ def check(place: SlurmTasks) -> int:
       UserError: there is no Slurm, no such partition, no job arrays, or no node for such a task.
     """
     nodes_of(place.partition, "--partition")
-    options = [f"#SBATCH {shell_word(option)}" for option in place.options()]
-    slurm_output("sbatch", "--test-only", stdin="\n".join(["#!/bin/bash", *options, "true\n"]))
+    slurm_output("sbatch", "--test-only", stdin=batch_script(place.options(), ["true"]))
     for line in slurm_output("scontrol", "show", "config").splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "MaxArraySize" and int(value) > 1:

@@ -9,10 +9,7 @@ import os
 import socket
 from pathlib import Path
 
-from llm_jax.runs.tasks import ONE_CORE
-
-MOST = 4_000
-"""Last characters of what a task wrote to standard error that go back."""
+from llm_jax.runs.tasks import ONE_CORE, SAID
 
 
 def run_task(module: str, words: tuple[str, ...], directory: str) -> tuple[int, str]:
@@ -32,4 +29,4 @@ def run_task(module: str, words: tuple[str, ...], directory: str) -> tuple[int, 
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         code = importlib.import_module(module).main(list(words))
-    return code, said.getvalue()[-MOST:]
+    return code, said.getvalue()[-SAID:]
