@@ -208,11 +208,7 @@ def _compared(
     ours = parity.our_logits(rounded, model, tokens_BT)
     theirs = parity.their_logits(file.parent, tokens_BT, gguf_file=file.name)
     difference = parity.max_difference(ours, theirs)
-    if difference > parity.TOLERANCE:
-        raise UserError(
-            f"transformers computes logits from the file that differ by {difference:.2g} from this "
-            f"model's, more than {parity.TOLERANCE:g}: nothing was exported."
-        )
+    parity.require_same(difference, "exported", " from the file")
     return difference
 
 

@@ -196,11 +196,7 @@ def checked(
     """
     stored = jax.tree.map(lambda leaf: _rounded(leaf, dtype), params)
     difference = parity.difference_from(folder, stored, model, tokenizer)
-    if difference > parity.TOLERANCE:
-        raise UserError(
-            f"transformers computes logits that differ by {difference:.2g} from this model's, more "
-            f"than {parity.TOLERANCE:g}: nothing was exported."
-        )
+    parity.require_same(difference, "exported")
     return difference
 
 

@@ -226,6 +226,20 @@ def tokenizer_difference(folder: Path, tokenizer: Tokenizer) -> str | None:
     return None
 
 
+def require_same(difference: float, undone: str, source: str = "") -> None:
+    """Raises `UserError` if a difference of logits is above the tolerance.
+
+    Args:
+      undone: what did not happen then, such as "exported".
+      source: what transformers computed from, where the error must tell.
+    """
+    if difference > TOLERANCE:
+        raise UserError(
+            f"transformers computes logits{source} that differ by {difference:.2g} from this "
+            f"model's, more than {TOLERANCE:g}: nothing was {undone}."
+        )
+
+
 def max_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Largest absolute difference; infinite where either is not finite or the shapes differ."""
     if ours.shape != theirs.shape:
