@@ -127,14 +127,19 @@ def our_logits(params: dict[str, Any], config: Architecture, tokens_BT: np.ndarr
 
 @functools.partial(jax.jit, static_argnames="config")
 def _forward(params: dict[str, Any], tokens_BT: jax.Array, config: Architecture) -> jax.Array:
+    return model_of(config).logits(hidden_states(params, tokens_BT, config), params, config)
+
+
+def hidden_states(params: dict[str, Any], tokens_BT: jax.Array, config: Architecture) -> jax.Array:
+    """Final hidden states (B, T, D) in float32 of unpacked sequences."""
     context = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
     batch = {
         "inputs": tokens_BT,
         "segments": jnp.ones(tokens_BT.shape, jnp.int32),
         "positions": jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape),
     }
-    family = model_of(config)
-    return family.logits(family.forward(params, batch, config, context).x_BTD, params, config)
+    x_BTD: jax.Array = model_of(config).forward(params, batch, config, context).x_BTD
+    return x_BTD
 
 
 def their_logits(
