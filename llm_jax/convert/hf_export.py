@@ -226,6 +226,11 @@ def require_same_ids(folder: Path, tokenizer: Tokenizer) -> None:
         raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")
 
 
+def refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise UserError(f"{out} exists: choose a new file, or remove it first.")
+
+
 def refuse_nonempty(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: choose a new folder, or remove it first.")
