@@ -99,6 +99,12 @@ def model_of(config: Any) -> Any:
     return load_part("model.kind", config.kind)
 
 
+def parameter_shapes(config: Any) -> Params:
+    """The tree of `init` as `jax.ShapeDtypeStruct`."""
+    shapes: Params = jax.eval_shape(lambda: model_of(config).init(config, jax.random.key(0)))
+    return shapes
+
+
 def context_of(config: RunConfig) -> Context:
     """How a run executes its model, on the mesh in context."""
     parallel, stages = config.parallel, axis_shards("pipeline")
