@@ -20,7 +20,7 @@ from llm_jax.config import (
 )
 from llm_jax.data.batches import split_documents
 from llm_jax.data.tokenizers import Marks
-from llm_jax.models.protocol import model_of
+from llm_jax.models.protocol import parameter_shapes
 from llm_jax.train.feed import to_device
 from llm_jax.train.state import abstract_state
 
@@ -96,8 +96,7 @@ def parameters(config: Any, seed: int = 0, size: float = 0.2) -> Any:
         middle = np.float32(path[-1].key == "scale")
         return middle + np.float32(size) * rng.standard_normal(leaf.shape, np.float32)
 
-    shapes = jax.eval_shape(lambda: model_of(config).init(config, jax.random.key(0)))
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, parameter_shapes(config))
 
 
 def state_on(config: RunConfig, mesh: Mesh) -> Any:

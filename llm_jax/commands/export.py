@@ -136,12 +136,12 @@ def _written(kind: str, args: argparse.Namespace, trained: Any, run: Path, out: 
 
 
 def _refuse_taken(kind: str, out: Path) -> None:
-    from llm_jax.convert.hf_export import refuse_nonempty
+    from llm_jax.convert.hf_export import refuse_existing, refuse_nonempty
 
     if kind == "hf":
         refuse_nonempty(out)
-    elif out.exists():
-        raise UserError(f"{out} exists: choose a new file, or remove it first.")
+    else:
+        refuse_existing(out)
 
 
 def _places(args: argparse.Namespace) -> tuple[str, Path, Path]:

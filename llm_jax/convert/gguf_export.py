@@ -18,7 +18,7 @@ from llm_jax.convert.gguf_arch import Metadata, architecture_of, context_length
 from llm_jax.convert.gguf_arch import metadata as arch_metadata
 from llm_jax.convert.gguf_tensors import Part, parts
 from llm_jax.convert.gguf_vocab import vocabulary
-from llm_jax.convert.hf_export import Exported, as_hugging_face_has_it
+from llm_jax.convert.hf_export import Exported, as_hugging_face_has_it, refuse_existing
 from llm_jax.convert.tensors import Tensor, empty, tensors
 from llm_jax.convert.vocabulary import cut_vocabulary
 from llm_jax.data.tokenizers import Tokenizer
@@ -58,8 +58,7 @@ def export_gguf(
       UserError: `out` exists; llama.cpp computes no such model or has no such tokenizer; a number
         is too large for `dtype`; or the logits that transformers computes from the file differ.
     """
-    if out.exists():
-        raise UserError(f"{out} exists: choose a new file, or remove it first.")
+    refuse_existing(out)
     decoder = decoder_of(config.model, "GGUF")
     model, params, notes = cut_vocabulary(decoder, params, tokenizer, run)
     model, params, family = as_hugging_face_has_it(model, params, as_class)
@@ -208,11 +207,7 @@ def _compared(
     ours = parity.our_logits(rounded, model, tokens_BT)
     theirs = parity.their_logits(file.parent, tokens_BT, gguf_file=file.name)
     difference = parity.max_difference(ours, theirs)
-    if difference > parity.TOLERANCE:
-        raise UserError(
-            f"transformers computes logits from the file that differ by {difference:.2g} from this "
-            f"model's, more than {parity.TOLERANCE:g}: nothing was exported."
-        )
+    parity.require_same(difference, "exported", " from the file")
     return difference
 
 

@@ -196,11 +196,7 @@ def checked(
     """
     stored = jax.tree.map(lambda leaf: _rounded(leaf, dtype), params)
     difference = parity.difference_from(folder, stored, model, tokenizer)
-    if difference > parity.TOLERANCE:
-        raise UserError(
-            f"transformers computes logits that differ by {difference:.2g} from this model's, more "
-            f"than {parity.TOLERANCE:g}: nothing was exported."
-        )
+    parity.require_same(difference, "exported")
     return difference
 
 
@@ -228,6 +224,11 @@ def require_same_ids(folder: Path, tokenizer: Tokenizer) -> None:
     line = parity.tokenizer_difference(folder, tokenizer)
     if line is not None:
         raise UserError(f"AutoTokenizer gives other ids than the run's tokenizer for {line!r}.")
+
+
+def refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise UserError(f"{out} exists: choose a new file, or remove it first.")
 
 
 def refuse_nonempty(out: Path) -> None:

@@ -131,11 +131,7 @@ def _compared(folder: Path, model: Model, tokenizer: Tokenizer) -> float:
     params = model.params()
     require_finite(params, str(folder), "download it again")
     difference = parity.difference_from(folder, params, model.config, tokenizer)
-    if difference > parity.TOLERANCE:
-        raise UserError(
-            f"transformers computes logits that differ by {difference:.2g} from this model's, "
-            f"more than {parity.TOLERANCE:g}: nothing was imported."
-        )
+    parity.require_same(difference, "imported")
     return difference
 
 

@@ -20,7 +20,7 @@ from llm_jax.convert.others import other_of
 from llm_jax.convert.sample import SAMPLE
 from llm_jax.convert.shards import Weights
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.models.protocol import PLAIN, model_of, unpacked
+from llm_jax.models.protocol import PLAIN, model_of
 
 TOLERANCE = 1e-4
 """Largest difference of two logits in float32 that counts as the same computation."""
@@ -127,10 +127,18 @@ def our_logits(params: dict[str, Any], config: Architecture, tokens_BT: np.ndarr
 
 @functools.partial(jax.jit, static_argnames="config")
 def _forward(params: dict[str, Any], tokens_BT: jax.Array, config: Architecture) -> jax.Array:
-    family = model_of(config)
-    x_BTD = family.forward(params, unpacked(tokens_BT), config, PLAIN).x_BTD
-    logits: jax.Array = family.logits(x_BTD, params, config)
-    return logits
+    return model_of(config).logits(hidden_states(params, tokens_BT, config), params, config)
+
+
+def hidden_states(params: dict[str, Any], tokens_BT: jax.Array, config: Architecture) -> jax.Array:
+    """Final hidden states (B, T, D) in float32 of unpacked sequences."""
+    batch = {
+        "inputs": tokens_BT,
+        "segments": jnp.ones(tokens_BT.shape, jnp.int32),
+        "positions": jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape),
+    }
+    x_BTD: jax.Array = model_of(config).forward(params, batch, config, PLAIN).x_BTD
+    return x_BTD
 
 
 def their_logits(
@@ -220,6 +228,20 @@ def tokenizer_difference(folder: Path, tokenizer: Tokenizer) -> str | None:
         if theirs(line, add_special_tokens=False)["input_ids"] != tokenizer.encode(line):
             return line
     return None
+
+
+def require_same(difference: float, undone: str, source: str = "") -> None:
+    """Raises `UserError` if a difference of logits is above the tolerance.
+
+    Args:
+      undone: what did not happen then, such as "exported".
+      source: what transformers computed from, where the error must tell.
+    """
+    if difference > TOLERANCE:
+        raise UserError(
+            f"transformers computes logits{source} that differ by {difference:.2g} from this "
+            f"model's, more than {TOLERANCE:g}: nothing was {undone}."
+        )
 
 
 def max_difference(ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.tensors import Tensor, flat
-from llm_jax.models.protocol import model_of
+from llm_jax.models.protocol import parameter_shapes
 from llm_jax.train.layer_save import LayeredArray, Place
 
 Params = dict[str, Any]
@@ -44,7 +43,7 @@ def layered(
       dtype: of the arrays.
       read: returns the values of a tensor.
     """
-    shapes = jax.eval_shape(lambda: model_of(config).init(config, jax.random.key(0)))
+    shapes = flat(parameter_shapes(config))
     sources: dict[str, list[Tensor | ExpertTensor]] = {}
     leading: dict[str, int] = {}
     for tensor in tensors:
@@ -56,13 +55,13 @@ def layered(
     def array(path: str, shape: tuple[int, ...]) -> LayeredArray:
         def parts() -> Iterator[tuple[Place, np.ndarray]]:
             for tensor in sources[path]:
-                slots = {key: _Slots(leaf.shape, dtype) for key, leaf in flat(shapes).items()}
+                slots = {key: _Slots(leaf.shape, dtype) for key, leaf in shapes.items()}
                 tensor.write(read(tensor), _nested(slots))
                 yield from slots[path].made.items()
 
         return LayeredArray(shape, dtype, parts, leading[path])
 
-    return _nested({path: array(path, leaf.shape) for path, leaf in flat(shapes).items()})
+    return _nested({path: array(path, leaf.shape) for path, leaf in shapes.items()})
 
 
 def _nested(leaves: dict[str, Any]) -> Params:

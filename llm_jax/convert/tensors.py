@@ -19,7 +19,7 @@ from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import naming_of
 from llm_jax.convert.families.family import Naming
 from llm_jax.convert.others import other_named
-from llm_jax.models.protocol import model_of
+from llm_jax.models.protocol import model_of, parameter_shapes
 
 Params = dict[str, Any]
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -151,14 +151,13 @@ def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor | Consta
     Args:
       config: an architecture, as `model_of` takes it.
     """
-    model = model_of(config)
-    shapes = flat(jax.eval_shape(lambda: model.init(config, jax.random.key(0))))
+    shapes = flat(parameter_shapes(config))
     other = other_named(model_type)
     naming = other.naming(config) if other else naming_of(model_type)
     names = dict(naming.names)
     if naming.by_block:
         names |= naming.by_block.get(config.parallel_block, {})
-    stacks = model.layout(config).stacks
+    stacks = model_of(config).layout(config).stacks
     leaves: list[Leaf] = []
     for path, found in shapes.items():
         stack = path.split("/")[0]
@@ -241,5 +240,4 @@ def flat(tree: Params) -> dict[str, Any]:
 
 def empty(config: Any) -> Params:
     """The tree of `init` as float32 NumPy arrays, not yet filled."""
-    shapes = jax.eval_shape(lambda: model_of(config).init(config, jax.random.key(0)))
-    return jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes)
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), parameter_shapes(config))

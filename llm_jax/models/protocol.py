@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 
 from llm_jax.attention.mask import Attend, Cache
 from llm_jax.config import ComputeConfig, RunConfig
@@ -37,16 +36,6 @@ class Context:
 
 PLAIN = Context(ComputeConfig(dtype="float32", remat="none", attention="reference"))
 """In float32 and without kernels, as what other programs compute is compared."""
-
-
-def unpacked(tokens_BT: jax.Array) -> Batch:
-    """The batch in which each row of tokens is a document of its own."""
-    places = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-    return {
-        "inputs": tokens_BT,
-        "segments": jnp.ones(tokens_BT.shape, jnp.int32),
-        "positions": places,
-    }
 
 
 class Hidden(NamedTuple):
@@ -112,6 +101,12 @@ def model_of(config: Any) -> Any:
       config: `RunConfig.model`, or an `EncoderConfig`.
     """
     return load_part("model.kind", config.kind)
+
+
+def parameter_shapes(config: Any) -> Params:
+    """The tree of `init` as `jax.ShapeDtypeStruct`."""
+    shapes: Params = jax.eval_shape(lambda: model_of(config).init(config, jax.random.key(0)))
+    return shapes
 
 
 def context_of(config: RunConfig) -> Context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 from llm_jax.config import RunConfig, UserError, read_config, require_shape
 from llm_jax.config.extensions import is_own_code
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.models.protocol import model_of
+from llm_jax.models.protocol import parameter_shapes
 from llm_jax.train.damage import saved_steps, shared_damage
 from llm_jax.train.failures import Damaged, no_orbax_noise, reason
 from llm_jax.train.finite import require_finite
@@ -115,11 +116,10 @@ class Found:
         others = _others(self.step, self.steps)
         return f"give another one with --step ({others})" if others else "train the model again"
 
-    @property
+    @functools.cached_property
     def shapes(self) -> Any:
         """The parameters as `jax.ShapeDtypeStruct`, in float32."""
-        model = model_of(self.config.model)
-        return jax.eval_shape(lambda: model.init(self.config.model, jax.random.key(0)))
+        return parameter_shapes(self.config.model)
 
     @property
     def averages(self) -> bool:

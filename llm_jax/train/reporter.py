@@ -15,7 +15,7 @@ from llm_jax.config.wording import counted
 from llm_jax.facts.counts import active_parameters, total_parameters
 from llm_jax.facts.train_flops import train_flops
 from llm_jax.models.decoder.attend import attention_of
-from llm_jax.models.protocol import model_of
+from llm_jax.models.protocol import parameter_shapes
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History
 from llm_jax.runs.metric_names import LOSS_OF
@@ -249,8 +249,8 @@ def _sizes(config: RunConfig) -> str:
     """How many parameters the model has, and how many of them a token uses."""
     model = config.model
     if not isinstance(model, ModelConfig) or model.kind != "decoder":
-        made = jax.eval_shape(lambda: model_of(model).init(model, jax.random.key(0)))
-        return f"{sum(leaf.size for leaf in jax.tree.leaves(made)) / 1e6:.2f} M parameters"
+        leaves = jax.tree.leaves(parameter_shapes(model))
+        return f"{sum(leaf.size for leaf in leaves) / 1e6:.2f} M parameters"
     size, active = total_parameters(model), active_parameters(model)
     of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
     return f"{size / 1e6:.2f} M parameters{of_these}"

@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import sparse_models
+from sparse_models import SMALL
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-}  # fmt: skip
 BARE = {k: v for k, v in SMALL.items() if k not in ("intermediate_size", "num_key_value_heads")}
 FOUR = {**SMALL, "num_hidden_layers": 4}
 
@@ -151,3 +147,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **sparse_models.MODELS,
 }  # fmt: skip
 """Name, which begins with the `model_type` → class of its config, and its fields."""
+
+
+def built(kind: str, fields: dict[str, Any]) -> Any:
+    """The model that transformers builds of a config of class `kind`; all its weights matter."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(**fields)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()

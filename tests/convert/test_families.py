@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from family_models import MODELS
+from family_models import MODELS, built
 from family_table import BEGIN, END, table
 from safetensors.numpy import load_file
 
@@ -24,7 +24,7 @@ from llm_jax.infer.generator import Decoder, generate, prepared
 from llm_jax.infer.sampling import GREEDY
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 LENGTH = 40
 """Tokens whose logits are compared: beyond each window and each original context."""
@@ -39,18 +39,13 @@ class Ids:
 @functools.cache
 def source(name: str, root: Path):
     """The model of transformers with weights that all matter, and the folder that holds it."""
-    kind, fields = MODELS[name]
-    torch.manual_seed(0)
-    config = getattr(transformers, kind)(**fields)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = built(*MODELS[name])
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
         for key, buffer in model.named_buffers():
             if key.endswith("e_score_correction_bias"):
                 buffer.add_(0.3 * torch.randn_like(buffer))
     model.float().save_pretrained(root / name)
-    return model.eval(), root / name
+    return model, root / name
 
 
 @pytest.fixture(scope="module")

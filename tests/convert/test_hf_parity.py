@@ -9,12 +9,13 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from family_models import built
 
 from llm_jax.config import Llama3Rope, ModelConfig, MoeConfig, RunConfig, YarnRope
 from llm_jax.convert import hf_export, hf_import, parity
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 LLAMA = ModelConfig(
     vocab_size=600, num_layers=3, d_model=48, num_heads=4, num_kv_heads=2, head_dim=12, d_ff=80,
@@ -142,20 +143,9 @@ THEIRS = {
 }  # fmt: skip
 
 
-def their_model(name: str):
-    kind, fields = THEIRS[name]
-    torch.manual_seed(0)
-    config = getattr(transformers, kind)(**fields)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
-
-
 @pytest.mark.parametrize("name", THEIRS)
 def test_imported_model_has_the_same_logits(name, tmp_path):
-    model = their_model(name)
+    model = built(*THEIRS[name])
     model.save_pretrained(tmp_path)
     tokens_BT = np.random.default_rng(1).integers(0, 120, (2, 64)).astype(np.int32)
     with torch.no_grad():

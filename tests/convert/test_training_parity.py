@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from beside_torch import optim_config, our_step, their_step
 
 from llm_jax.config import (
     DynamicRope,
@@ -18,16 +19,12 @@ from llm_jax.config import (
     Llama3Rope,
     ModelConfig,
     MoeConfig,
-    OptimConfig,
     YarnRope,
 )
 from llm_jax.convert.families import family_of
 from llm_jax.convert.hf_config import to_hf
 from llm_jax.convert.hf_export import write_weights
 from llm_jax.convert.tensors import DTYPES, tensors
-from llm_jax.train import step
-from llm_jax.train.guard import fresh_guard
-from llm_jax.train.state import optimizer_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -113,11 +110,6 @@ OPTIONS = {
     },
 }  # fmt: skip
 MODELS |= {name: dataclasses.replace(BASE, **options) for name, options in OPTIONS.items()}
-# The first step of AdamW is g / (|g| + eps): a rounding error dg of the gradient moves it by as
-# much as dg / eps, so eps must stand well above float32's rounding of these gradients (1e-8).
-OPTIM = OptimConfig(
-    learning_rate=1e-2, warmup_steps=0, weight_decay=0.3, b1=0.8, b2=0.9, eps=1e-5, clip_norm=1e9
-)
 B, T = 2, 48
 
 
@@ -181,7 +173,7 @@ SLOW = set(OPTIONS) - {"bloom", "olmo2"}
 def test_gradients_and_one_adamw_step(name, tokenizer, tmp_path):
     model = MODELS[name]
     params = tiny.parameters(model, size=0.1)
-    config = tiny.run_config(model=model, optim=OPTIM)
+    config = tiny.run_config(model=model, optim=optim_config(eps=1e-5))
     batch = batch_of(np.random.default_rng(0))
 
     made = to_hf(model, tokenizer, "float32")
@@ -191,31 +183,15 @@ def test_gradients_and_one_adamw_step(name, tokenizer, tmp_path):
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, dtype=torch.float32, attn_implementation="eager"
     )
-    groups = {True: [], False: []}
-    for key, parameter in theirs.named_parameters():
-        groups[decays(key, parameter)].append(parameter)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": groups[True], "weight_decay": OPTIM.weight_decay},
-            {"params": groups[False], "weight_decay": 0.0},
-        ],
-        lr=OPTIM.learning_rate,
-        betas=(OPTIM.b1, OPTIM.b2),
-        eps=OPTIM.eps,
-    )
     logits = theirs(torch.from_numpy(batch["inputs"].astype(np.int64))).logits
     loss = torch.nn.functional.cross_entropy(
         logits.reshape(-1, 600), torch.from_numpy(batch["targets"].astype(np.int64)).reshape(-1)
     )
     loss.backward()
 
-    grads, metrics = jax.jit(lambda p, b: step.gradients(p, b, config))(params, batch)
+    grads, metrics, after = our_step(params, batch, config)
     assert float(metrics["loss"]) == pytest.approx(loss.item(), abs=1e-5)
     assert worst(model, grads, {k: p.grad for k, p in theirs.named_parameters()}) <= 1e-4
 
-    optimizer.step()
-    opt = optimizer_of(config).init(params)
-    state = {"params": params, "opt": opt, "guard": fresh_guard(), "step": np.int32(0)}
-    token_bytes = np.ones(600, np.int32)
-    after, _ = jax.jit(lambda s, b: step.train_step(s, b, config, token_bytes))(state, batch)
-    assert worst(model, after["params"], dict(theirs.named_parameters())) <= 1e-4
+    their_step(theirs, config.optim, decays)
+    assert worst(model, after, dict(theirs.named_parameters())) <= 1e-4

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from beside_torch import optim_config, require_same_step
 
 from llm_jax.attention.biased import relative_buckets
 from llm_jax.config import (
@@ -19,7 +20,6 @@ from llm_jax.config import (
     ConfigError,
     DataConfig,
     EncoderDecoderConfig,
-    OptimConfig,
     ParallelConfig,
     UserError,
 )
@@ -27,7 +27,6 @@ from llm_jax.config.data import span_lengths
 from llm_jax.convert import hf_export, hf_import
 from llm_jax.convert.others import other_of
 from llm_jax.convert.own_tokenizer import tokenizer_of
-from llm_jax.convert.tensors import DTYPES, tensors
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.tokenizers.sentinels import sentinel_ids
 from llm_jax.facts.train_flops import train_flops
@@ -37,8 +36,7 @@ from llm_jax.objectives.spans import pair_rows
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train import step
 from llm_jax.train.feed import held_out_batches, to_device
-from llm_jax.train.guard import fresh_guard
-from llm_jax.train.state import abstract_state, optimizer_of
+from llm_jax.train.state import abstract_state
 
 OWN = tiny.VOCAB
 V11 = EncoderDecoderConfig(
@@ -50,9 +48,6 @@ MODELS = {
     "t5-1.1": V11,
 }
 COMPUTE = ComputeConfig(dtype="float32", remat="none")
-OPTIM = OptimConfig(
-    learning_rate=1e-2, warmup_steps=0, weight_decay=0.3, b1=0.8, b2=0.9, eps=1e-4, clip_norm=1e9
-)
 
 
 def run_of(model: Any, path: Any = "unused", **changes: Any) -> Any:
@@ -170,7 +165,7 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
 
     out, params, _ = folders[name]
     model, rng = MODELS[name], np.random.default_rng(0)
-    config = run_of(model, optim=OPTIM)
+    config = run_of(model, optim=optim_config(eps=1e-4))
     sources = [rng.integers(4, OWN, n, dtype=np.int32) for n in (30, 17, 25)]
     targets = [rng.integers(4, OWN, n, dtype=np.int32) for n in (9, 14, 5)]
     batch = pair_rows(sources, targets, 30, 16, start=3, pad=3)
@@ -185,39 +180,11 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
         labels=torch.from_numpy(labels),
     ).loss
     loss.backward()
-    named = dict(theirs.named_parameters())
-    other = other_of(model)
-    assert other is not None
-    ours = {tensor.name: tensor for tensor in tensors(model, other.model_type)}
-    assert set(ours) == set(named)
-
-    def worst(tree: Any, wanted: dict[str, Any]) -> float:
-        host = jax.device_get(tree)
-        return max(
-            np.abs(tensor.read(host, DTYPES["float32"]) - wanted[key]).max()
-            / max(np.abs(wanted[key]).max(), 1e-2)
-            for key, tensor in ours.items()
-        )
-
-    def both(p: Any, given: Any) -> Any:
-        opt = optimizer_of(config).init(p)
-        state = {"params": p, "opt": opt, "guard": fresh_guard(), "step": np.int32(0)}
-        after, _ = step.train_step(state, given, config, np.ones(model.vocab_size, np.int32))
-        return step.gradients(p, given, config), after["params"]
-
-    (grads, metrics), after = jax.jit(both)(params, batch)
+    metrics = require_same_step(
+        params, batch, config, theirs, lambda key, p: p.ndim >= 2 and "relative" not in key
+    )
     assert int(metrics["count"]) == 28
     assert float(metrics["loss"]) == pytest.approx(loss.item(), abs=1e-5)
-    assert worst(grads, {k: p.grad.numpy() for k, p in named.items()}) < 1e-4
-    plain = [p for k, p in named.items() if p.ndim < 2 or "relative" in k]
-    decayed = [p for p in named.values() if all(p is not one for one in plain)]
-    torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.3}, {"params": plain, "weight_decay": 0.0}],
-        lr=1e-2,
-        betas=(0.8, 0.9),
-        eps=1e-4,
-    ).step()
-    assert worst(after, {k: p.detach().numpy() for k, p in named.items()}) < 1e-4
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llm_jax.config import ModelConfig
 from llm_jax.convert.families import names
-from llm_jax.convert.families.family import FIELDS, Family, Fields, Keys, Naming, Part
+from llm_jax.convert.families.family import FIELDS_BUT_HEAD_DIM, Family, Fields, Keys, Naming, Part
 from llm_jax.convert.families.parts import activation, biases, windows
 from llm_jax.convert.families.rope import rope
 
@@ -20,9 +20,7 @@ def _write(config: ModelConfig) -> Keys:
     return {"logit_scale": config.logit_multiplier}
 
 
-FIELDS_HERE = {name: key for name, key in FIELDS.items() if name != "head_dim"} | {
-    "norm_eps": "layer_norm_eps"
-}
+FIELDS_HERE = FIELDS_BUT_HEAD_DIM | {"norm_eps": "layer_norm_eps"}
 ALWAYS = {"norm": "layernorm", "norm_weights": "scale", "parallel_block": "one_norm"}
 DEFAULTS = {
     "max_position_embeddings": 8192,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from llm_jax.config import ModelConfig, UserError
 from llm_jax.convert.families.family import Family, Fields, Keys, Naming, Part
-from llm_jax.convert.families.parts import PLAIN, activation, biases
+from llm_jax.convert.families.parts import PLAIN, activation, biases, mlp_width
 from llm_jax.convert.families.rope import rope
 
 ATTENTION, MLP = "transformer.h.{}.self_attention.", "transformer.h.{}.mlp."
@@ -67,10 +67,6 @@ def _write(config: ModelConfig) -> Keys:
     }
 
 
-def _read_ffn(given: Keys) -> Fields:
-    return {"d_ff": given["ffn_hidden_size"] or 4 * given["hidden_size"]}
-
-
 FALCON = Family(
     model_type="falcon",
     architecture="FalconForCausalLM",
@@ -106,7 +102,7 @@ FALCON = Family(
                 "parallel_attn": True,
             },
         ),
-        Part(_read_ffn, lambda config: {"ffn_hidden_size": config.d_ff}, {"ffn_hidden_size": None}),
+        mlp_width("ffn_hidden_size", "hidden_size"),
     ),
     heads_divide_width=True,
 )

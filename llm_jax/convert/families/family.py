@@ -34,6 +34,8 @@ FIELDS = {
     "tie_embeddings": "tie_word_embeddings",
 }
 """Field of `ModelConfig` → the key of the same value, as Llama names it."""
+FIELDS_BUT_HEAD_DIM = {name: key for name, key in FIELDS.items() if name != "head_dim"}
+"""The same, of families whose heads always divide the width."""
 DEFAULTS: Keys = {
     "num_key_value_heads": None,
     "head_dim": None,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from llm_jax.config import ModelConfig
-from llm_jax.convert.families.family import Family, Fields, Keys, Naming, Part
-from llm_jax.convert.families.parts import PLAIN, activation
+from llm_jax.convert.families.family import Family, Naming, Part
+from llm_jax.convert.families.parts import PLAIN, activation, mlp_width
 
 NAMES = {
     "embed/tokens": "transformer.wte.weight",
@@ -31,16 +30,7 @@ NAMES = {
 }
 
 
-def _read(given: Keys) -> Fields:
-    return {"d_ff": given["n_inner"] or 4 * given["n_embd"]}
-
-
-def _write(config: ModelConfig) -> Keys:
-    return {
-        "n_inner": config.d_ff,
-        **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
-    }
-
+NO_DROPOUT = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
 
 GPT2 = Family(
     model_type="gpt2",
@@ -59,6 +49,7 @@ GPT2 = Family(
     defaults={"n_positions": 1024, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
     parts=(
         activation(PLAIN, "activation_function", "gelu_new"),
-        Part(_read, _write, {"n_inner": None}),
+        mlp_width("n_inner", "n_embd"),
+        Part(lambda given: {}, lambda config: NO_DROPOUT),
     ),
 )

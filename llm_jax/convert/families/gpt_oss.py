@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from llm_jax.config import ModelConfig
 from llm_jax.convert.families import names
 from llm_jax.convert.families.experts import every_layer
 from llm_jax.convert.families.family import Family, Fields, Keys, Naming
@@ -26,10 +25,6 @@ YARN = {
 def _read(given: Keys) -> Fields:
     """Experts always have biases."""
     return {"biases": (*ATTENTION.read(given)["biases"], "mlp")}
-
-
-def _write(config: ModelConfig) -> Keys:
-    return ATTENTION.write(config)
 
 
 GPT_OSS = Family(
@@ -56,7 +51,7 @@ GPT_OSS = Family(
     parts=(
         rope(150_000.0, extra=YARN),
         activation({"clamped_swiglu": "silu"}),
-        dataclasses.replace(ATTENTION, read=_read, write=_write),
+        dataclasses.replace(ATTENTION, read=_read),
         windows("LG", 128),
         every_layer(experts=128, top_k=4),
     ),

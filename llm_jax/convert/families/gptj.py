@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from llm_jax.config import ModelConfig
 from llm_jax.convert.families.family import Family, Fields, Keys, Naming, Part
-from llm_jax.convert.families.parts import PLAIN, activation
+from llm_jax.convert.families.parts import PLAIN, activation, mlp_width
 
 NAMES = {
     "embed/tokens": "transformer.wte.weight",
@@ -28,14 +28,11 @@ NAMES = {
 
 def _read(given: Keys) -> Fields:
     size = given["n_embd"] // given["n_head"]
-    return {
-        "d_ff": given["n_inner"] or 4 * given["n_embd"],
-        "rotary_fraction": given["rotary_dim"] / size,
-    }
+    return {"rotary_fraction": given["rotary_dim"] / size}
 
 
 def _write(config: ModelConfig) -> Keys:
-    return {"n_inner": config.d_ff, "rotary_dim": config.rotary_dim}
+    return {"rotary_dim": config.rotary_dim}
 
 
 GPTJ = Family(
@@ -55,6 +52,7 @@ GPTJ = Family(
     defaults={"n_positions": 2048, "layer_norm_epsilon": 1e-5},
     parts=(
         activation(PLAIN, "activation_function", "gelu_new"),
-        Part(_read, _write, {"n_inner": None, "rotary_dim": 64}),
+        mlp_width("n_inner", "n_embd"),
+        Part(_read, _write, {"rotary_dim": 64}),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llm_jax.config import ModelConfig
 from llm_jax.convert.families import names
-from llm_jax.convert.families.family import FIELDS, Family, Fields, Keys, Naming, Part
+from llm_jax.convert.families.family import FIELDS_BUT_HEAD_DIM, Family, Fields, Keys, Naming, Part
 from llm_jax.convert.families.parts import activation, biases
 from llm_jax.convert.families.rope import rope
 
@@ -41,7 +41,7 @@ GRANITE = Family(
     model_type="granite",
     architecture="GraniteForCausalLM",
     naming=Naming(names.LLAMA),
-    fields={name: key for name, key in FIELDS.items() if name != "head_dim"},
+    fields=FIELDS_BUT_HEAD_DIM,
     defaults={"max_position_embeddings": 2048},
     parts=(
         rope(),

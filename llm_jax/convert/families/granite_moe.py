@@ -2,7 +2,7 @@
 
 from llm_jax.convert.families import names
 from llm_jax.convert.families.experts import every_layer
-from llm_jax.convert.families.family import FIELDS, Family, Naming
+from llm_jax.convert.families.family import FIELDS_BUT_HEAD_DIM, Family, Naming
 from llm_jax.convert.families.granite import MULTIPLIERS
 from llm_jax.convert.families.parts import activation, biases
 from llm_jax.convert.families.rope import rope
@@ -22,7 +22,7 @@ GRANITE_MOE = Family(
         },
         experts="joined",
     ),
-    fields={name: key for name, key in FIELDS.items() if name != "head_dim"},
+    fields=FIELDS_BUT_HEAD_DIM,
     defaults={"max_position_embeddings": 2048},
     parts=(
         rope(),

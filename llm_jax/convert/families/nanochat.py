@@ -2,7 +2,7 @@
 squared ReLU. On file, heads are rotated the other way."""
 
 from llm_jax.convert.families import names
-from llm_jax.convert.families.family import FIELDS, Family, Naming
+from llm_jax.convert.families.family import FIELDS_BUT_HEAD_DIM, Family, Naming
 from llm_jax.convert.families.parts import PLAIN, activation, biases, same
 from llm_jax.convert.families.rope import rope
 
@@ -15,7 +15,7 @@ NANOCHAT = Family(
     model_type="nanochat",
     architecture="NanoChatForCausalLM",
     naming=Naming(names.LLAMA | MLP, pairs="swapped"),
-    fields={name: key for name, key in FIELDS.items() if name != "head_dim"},
+    fields=FIELDS_BUT_HEAD_DIM,
     always={
         "norm_weights": "none",
         "embed_norm": True,

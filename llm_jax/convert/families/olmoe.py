@@ -2,7 +2,7 @@
 
 from llm_jax.convert.families import names
 from llm_jax.convert.families.experts import QWEN, SPARSE, every_layer
-from llm_jax.convert.families.family import FIELDS, Family, Naming
+from llm_jax.convert.families.family import FIELDS_BUT_HEAD_DIM, Family, Naming
 from llm_jax.convert.families.parts import activation, biases
 from llm_jax.convert.families.rope import rope
 
@@ -12,7 +12,7 @@ OLMOE = Family(
     model_type="olmoe",
     architecture="OlmoeForCausalLM",
     naming=Naming(names.LLAMA | SPARSE),
-    fields={name: key for name, key in FIELDS.items() if name != "head_dim"},
+    fields=FIELDS_BUT_HEAD_DIM,
     always={"qk_norm": True, "qk_norm_over": "width"},
     defaults={
         "max_position_embeddings": 4096,

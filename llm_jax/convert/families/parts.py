@@ -149,3 +149,12 @@ def same(**names: str) -> Part:
 
     defaults: dict[str, Any] = dict.fromkeys(names.values())
     return Part(read, write, defaults)
+
+
+def mlp_width(key: str, width: str) -> Part:
+    """The width of the MLP; where the file has none at `key`, four times that of the model."""
+    return Part(
+        lambda given: {"d_ff": given[key] or 4 * given[width]},
+        lambda config: {key: config.d_ff},
+        {key: None},
+    )

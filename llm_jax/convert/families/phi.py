@@ -2,7 +2,7 @@
 (Abdin et al. 2024): on file, query, key and value are one matrix, and so are gate and up."""
 
 from llm_jax.convert.families import names
-from llm_jax.convert.families.family import FIELDS, Family, Naming
+from llm_jax.convert.families.family import FIELDS_BUT_HEAD_DIM, Family, Naming
 from llm_jax.convert.families.parts import PLAIN, activation, windows
 from llm_jax.convert.families.rope import rope
 
@@ -22,8 +22,7 @@ PHI = Family(
     model_type="phi",
     architecture="PhiForCausalLM",
     naming=Naming(names.LLAMA | NAMES),
-    fields={name: key for name, key in FIELDS.items() if name != "head_dim"}
-    | {"norm_eps": "layer_norm_eps"},
+    fields=FIELDS_BUT_HEAD_DIM | {"norm_eps": "layer_norm_eps"},
     always={
         "norm": "layernorm",
         "parallel_block": "one_norm",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llm_jax.config import ModelConfig
 from llm_jax.convert.families import names
-from llm_jax.convert.families.experts import QWEN_EXPERTS
+from llm_jax.convert.families.experts import QWEN_EXPERTS, SPARSE
 from llm_jax.convert.families.family import Family, Fields, Keys, Naming, Part
 from llm_jax.convert.families.parts import activation, biases, windows, windows_of, write_windows
 from llm_jax.convert.families.rope import rope
@@ -53,15 +53,7 @@ QWEN3 = Family(
 QWEN3_MOE = Family(
     model_type="qwen3_moe",
     architecture="Qwen3MoeForCausalLM",
-    naming=Naming(
-        names.LLAMA
-        | {
-            "blocks/moe/router": "model.layers.{}.mlp.gate.weight",
-            "blocks/moe/gate": "model.layers.{}.mlp.experts.{}.gate_proj.weight",
-            "blocks/moe/up": "model.layers.{}.mlp.experts.{}.up_proj.weight",
-            "blocks/moe/down": "model.layers.{}.mlp.experts.{}.down_proj.weight",
-        }
-    ),
+    naming=Naming(names.LLAMA | SPARSE),
     always={"qk_norm": True},
     defaults=LENGTH,
     parts=(

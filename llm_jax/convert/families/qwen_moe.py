@@ -8,7 +8,8 @@ from llm_jax.config import ModelConfig
 from llm_jax.convert.families import names
 from llm_jax.convert.families.experts import SPARSE, sparse_layers
 from llm_jax.convert.families.family import Family, Fields, Keys, Naming, Part
-from llm_jax.convert.families.parts import activation, biases, windows_of, write_windows
+from llm_jax.convert.families.parts import activation, biases, windows_of
+from llm_jax.convert.families.qwen import WINDOWS
 from llm_jax.convert.families.rope import rope
 
 ROUTED = sparse_layers(experts=60, top_k=4, d_ff=1408)
@@ -34,10 +35,6 @@ def _read_windows(given: Keys) -> Fields:
     return windows_of(given, letters)
 
 
-def _write_windows(config: ModelConfig) -> Keys:
-    return write_windows(config) | {"use_sliding_window": config.sliding_window is not None}
-
-
 QWEN2_MOE = Family(
     model_type="qwen2_moe",
     architecture="Qwen2MoeForCausalLM",
@@ -56,15 +53,8 @@ QWEN2_MOE = Family(
         rope(),
         activation(),
         biases(default=True, qkv="qkv_bias"),
-        Part(
-            _read_windows,
-            _write_windows,
-            {
-                "sliding_window": 4096,
-                "use_sliding_window": False,
-                "max_window_layers": 28,
-                "layer_types": None,
-            },
+        dataclasses.replace(
+            WINDOWS, read=_read_windows, defaults=WINDOWS.defaults | {"sliding_window": 4096}
         ),
         Part(_read, _write, ROUTED.defaults | {"shared_expert_intermediate_size": 5632}),
     ),

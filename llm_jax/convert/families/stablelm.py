@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llm_jax.config import ModelConfig
 from llm_jax.convert.families import names
-from llm_jax.convert.families.family import FIELDS, Family, Fields, Keys, Naming, Part
+from llm_jax.convert.families.family import FIELDS_BUT_HEAD_DIM, Family, Fields, Keys, Naming, Part
 from llm_jax.convert.families.parts import activation, biases
 from llm_jax.convert.families.rope import rope
 
@@ -21,8 +21,7 @@ STABLELM = Family(
     model_type="stablelm",
     architecture="StableLmForCausalLM",
     naming=Naming(names.LLAMA),
-    fields={name: key for name, key in FIELDS.items() if name != "head_dim"}
-    | {"norm_eps": "layer_norm_eps"},
+    fields=FIELDS_BUT_HEAD_DIM | {"norm_eps": "layer_norm_eps"},
     always={"norm": "layernorm"},
     defaults={
         "max_position_embeddings": 4096,

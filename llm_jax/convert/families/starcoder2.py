@@ -1,7 +1,7 @@
 """StarCoder 2 (Lozhkov et al. 2024): LayerNorm, biases, windows, an MLP without a gate."""
 
 from llm_jax.convert.families import names
-from llm_jax.convert.families.family import FIELDS, Family, Naming
+from llm_jax.convert.families.family import FIELDS_BUT_HEAD_DIM, Family, Naming
 from llm_jax.convert.families.parts import activation, biases, windows
 from llm_jax.convert.families.rope import rope
 
@@ -16,8 +16,7 @@ STARCODER2 = Family(
     model_type="starcoder2",
     architecture="Starcoder2ForCausalLM",
     naming=Naming(names.LLAMA | MLP),
-    fields={name: key for name, key in FIELDS.items() if name != "head_dim"}
-    | {"norm_eps": "norm_epsilon"},
+    fields=FIELDS_BUT_HEAD_DIM | {"norm_eps": "norm_epsilon"},
     always={"norm": "layernorm"},
     defaults={
         "max_position_embeddings": 4096,

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm_jax.config import Architecture
-from llm_jax.models.protocol import PLAIN, model_of, unpacked
+from llm_jax.convert.parity import hidden_states
+from llm_jax.models.protocol import model_of
 
 
 def plain_masked(*outputs: np.ndarray) -> np.ndarray:
@@ -30,8 +31,7 @@ def our_masked(params: Any, config: Architecture, tokens_BT: np.ndarray) -> np.n
 def _forward(
     params: dict[str, Any], tokens_BT: jax.Array, config: Architecture
 ) -> tuple[jax.Array, ...]:
-    family = model_of(config)
-    x_BTD = family.forward(params, unpacked(tokens_BT), config, PLAIN).x_BTD
+    family, x_BTD = model_of(config), hidden_states(params, tokens_BT, config)
     logits: tuple[jax.Array, ...] = (family.logits(x_BTD, params, config),)
     if "pair" in params:
         logits += (family.pair_logits(x_BTD[:, 0], params, config),)

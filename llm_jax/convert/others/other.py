@@ -20,10 +20,8 @@ MASKED = "fill-mask"
 """Pipeline of the models that predict hidden tokens."""
 DROPOUTS = (
     "attention_probs_dropout_prob",
-    "classifier_dropout",
     "cls_token_id",
     "dropout_rate",
-    "embedding_dropout",
     "hidden_dropout_prob",
     "initializer_factor",
     "mlp_dropout",
