@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from llm_jax.attention.choose import attend_by, attention_choice
-from llm_jax.attention.mask import Cache, Mask, Scores
+from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ConfigError, EncoderConfig
 from llm_jax.models.common.activations import ACTIVATIONS
 from llm_jax.models.common.family import Stacked
@@ -41,9 +40,9 @@ from llm_jax.models.common.stack import (
     run_layers,
     run_stages,
 )
+from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain
-from llm_jax.parallel.platform import platform
 
 
 class EncoderBlock(nnx.Module):
@@ -125,10 +124,7 @@ class Bert(Stacked):
         x_BTD += embed["positions"].astype(dtype)[batch["positions"]]
         x_BTD += embed["types"].astype(dtype)[batch.get("types", jnp.zeros_like(tokens_BT))]
         x_BTD = self.merged_ends(params, config).embed_norm(x_BTD)
-        head_dim = config.d_model // config.num_heads
-        scores = Scores(head_dim, head_dim**-0.5)
-        choice = attention_choice(scores, compute, tokens_BT.shape[1], platform())
-        attend = attend_by(choice, scores, batch["segments"])
+        attend = packed_attend(config.layers, context, batch["segments"])
         shared = Shared(attend, matmul=matmul_of(compute.quantize))
         stacks, order = {"blocks": params["blocks"]}, self.layout(config)
         if context.schedule is None:

@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from llm_jax.attention.choose import attend_by, attention_choice
-from llm_jax.attention.mask import Cache, Mask, Scores
+from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ConfigError, ModernEncoderConfig
 from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import (
@@ -41,9 +40,9 @@ from llm_jax.models.common.stack import (
     Layout,
     run_layers,
 )
+from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain
-from llm_jax.parallel.platform import platform
 
 GELU = ACTIVATIONS["gelu_exact"]
 
@@ -130,13 +129,9 @@ class ModernBert(Stacked):
         for axis in ("context", "pipeline"):
             if axis_shards(axis) > 1:
                 raise ConfigError(f"parallel.{axis} is above 1: ModernBERT cannot be split by it.")
-        compute, tokens_BT = context.compute, batch["inputs"]
-        ends = self.merged_ends(params, config)
-        x_BTD = ends.embed_norm(self.embedded(params, tokens_BT, compute))
-        head_dim = config.d_model // config.num_heads
-        scores = Scores(head_dim, head_dim**-0.5)
-        choice = attention_choice(scores, compute, tokens_BT.shape[1], platform())
-        attend = attend_by(choice, scores, batch["segments"])
+        compute, ends = context.compute, self.merged_ends(params, config)
+        x_BTD = ends.embed_norm(self.embedded(params, batch["inputs"], compute))
+        attend = packed_attend(config.layers, context, batch["segments"])
         rope = rotations(config.layers, batch["positions"])
         shared = Shared(attend, rope, matmul_of(compute.quantize))
         order = self.layout(config)
