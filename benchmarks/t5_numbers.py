@@ -27,8 +27,9 @@ from llm_jax.config import (
 from llm_jax.data.batch import Rows
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.sentinels import start_id
+from llm_jax.objectives.next_token import loss
 from llm_jax.objectives.objective import Objective, Prepare
-from llm_jax.objectives.spans import loss, pair_arrays, pair_rows
+from llm_jax.objectives.spans import pair_arrays, pair_rows
 
 MOST, S, T = 1_000_000, 16, 48
 ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"

@@ -149,9 +149,6 @@ class LongRope:
                 )
 
 
-AnyRope = LinearRope | DynamicRope | Llama3Rope | YarnRope | LongRope
-
-
 def _check_factor(scaling: Any) -> None:
     positive("model.rope_scaling", scaling, "factor")
     require(

@@ -1,4 +1,4 @@
-"""Pretraining: the mean -log p of each next token, and a z-loss."""
+"""Pretraining: the mean -log p of each next token, and a z-loss. In `spans`, those of a target."""
 
 from __future__ import annotations
 

@@ -8,9 +8,6 @@ What is drawn follows from `data.seed` and the window's number in the order of t
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import numpy as np
 
 from llm_jax.config import EncoderDecoderConfig, RunConfig, require
@@ -18,9 +15,8 @@ from llm_jax.config.data import span_lengths, spans_of
 from llm_jax.data.batch import IGNORED, Array, Rows
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.sentinels import sentinel_ids, sentinel_sentence, start_id
-from llm_jax.models.protocol import Batch, context_of, model_of
-from llm_jax.objectives.cross_entropy import cross_entropy
-from llm_jax.objectives.objective import Loss, Objective
+from llm_jax.objectives.next_token import loss
+from llm_jax.objectives.objective import Objective
 
 
 def spans(config: RunConfig) -> Objective:
@@ -122,19 +118,3 @@ def _parts(draw: np.random.Generator, total: int, count: int) -> np.ndarray:
     """`count` random sizes from 1 on whose sum is `total`, all divisions equally likely."""
     cuts = np.sort(draw.permutation(total - 1)[: count - 1]) + 1
     return np.diff([0, *cuts, total])
-
-
-def loss(params: Any, batch: Batch, weight: jax.Array, config: RunConfig) -> Loss:
-    """The targets' losses and z-losses, times `weight` (`Objective.loss`)."""
-    model, family = config.model, model_of(config.model)
-    hidden = family.forward(params, batch, model, context_of(config))
-    total, nats = cross_entropy(
-        hidden.x_BTD,
-        family.unembedding(params, model),
-        batch["targets"],
-        weight,
-        None,
-        config.compute.loss_chunk,
-        config.optim.z_loss,
-    )
-    return Loss(total, nats)

@@ -142,17 +142,21 @@ def in_own_words(flops: float | None, minutes: float | None) -> Iterator[None]:
         raise UserError(f"{flag} is {value:g}, too much for any run ({why}") from None
 
 
+def about_flops(request: LadderRequest) -> float:
+    """The budget in FLOPs; of minutes, those at the share of its peak that the chip reaches."""
+    if request.minutes is None:
+        return request.flops or 0.0
+    peak = request.chip.peak(training_dtype(request.chip))
+    return request.minutes * 60 * peak * calibration().of(request.chip).share
+
+
 def _grid(request: LadderRequest, ratio: float) -> list[Rung]:
     """Runs of sizes N₃/step², N₃/step and N₃, each with three amounts of data.
 
     6·ΣN·ΣD is about the budget. `ratio` multiplies all tokens.
     """
-    flops = request.flops
-    if request.minutes is not None:
-        peak = request.chip.peak(training_dtype(request.chip))
-        flops = request.minutes * 60 * peak * calibration().of(request.chip).share
     shares = [request.step**-power for power in (2, 1, 0)]
-    largest = math.sqrt((flops or 0.0) / (6 * TOKENS_PER_PARAM)) / sum(shares)
+    largest = math.sqrt(about_flops(request) / (6 * TOKENS_PER_PARAM)) / sum(shares)
     sizes = [largest * share for share in shares]
     data = [ratio * TOKENS_PER_PARAM * size for size in sizes]
     return [rung_of(request, params, tokens) for params, tokens in product(sizes, data)]

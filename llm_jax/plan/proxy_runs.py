@@ -6,17 +6,16 @@ import math
 from dataclasses import replace
 
 from llm_jax.config import EvalConfig, UserError
-from llm_jax.facts.calibration import calibration
 from llm_jax.plan.ladder_runs import (
     STEP,
     TOKENS_PER_PARAM,
     LadderRequest,
     Rung,
+    about_flops,
     check_budget,
     in_own_words,
     rung_of,
 )
-from llm_jax.plan.planner import training_dtype
 from llm_jax.plan.run_config import EVAL_TOKENS
 
 PROXY_TOKENS_PER_PARAM = TOKENS_PER_PARAM * STEP**2
@@ -36,17 +35,14 @@ def plan_proxy(request: LadderRequest, count: int, sources: int) -> Rung:
         `request.text` has.
     """
     check_budget(request.flops, request.minutes)
-    flops = request.flops
-    if request.minutes is not None:
-        peak = request.chip.peak(training_dtype(request.chip))
-        flops = request.minutes * 60 * peak * calibration().of(request.chip).share
-    params = math.sqrt((flops or 0.0) / count / (6 * PROXY_TOKENS_PER_PARAM))
+    flops = about_flops(request)
+    params = math.sqrt(flops / count / (6 * PROXY_TOKENS_PER_PARAM))
     with in_own_words(request.flops, request.minutes):
         rough = rung_of(request, params, PROXY_TOKENS_PER_PARAM * params)
         if request.minutes is not None:
             ratio = request.minutes * 60 / count / rough.seconds
         else:
-            ratio = (flops or 0.0) / count / rough.flops
+            ratio = flops / count / rough.flops
         proxy = rung_of(request, params, ratio * PROXY_TOKENS_PER_PARAM * params)
     if proxy.tokens > request.text.tokens:
         raise UserError(

@@ -1,4 +1,4 @@
-"""How a decoder attends: its scores, and the implementation for packed sequences."""
+"""How decoders and encoders attend: their scores, and the implementation for packed sequences."""
 
 from __future__ import annotations
 

@@ -32,7 +32,6 @@ from llm_jax.models.common.stack import (
     Layer,
     Layout,
     MakeModule,
-    declare,
     run_layers,
     run_stages,
 )
@@ -40,7 +39,7 @@ from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.decoder.block import Block, expert_block
 from llm_jax.models.decoder.induction import induction_start
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
-from llm_jax.parallel.mesh import constrain, gather_fsdp
+from llm_jax.parallel.mesh import constrain
 from llm_jax.parallel.pipeline import Schedule
 
 
@@ -128,10 +127,7 @@ class Decoder(Stacked):
           experts, stacked (None without experts).
         """
         dtype = jnp.dtype(compute.dtype)
-        table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
-        # This constraint makes the compiler reduce partial sums over the vocabulary's axis. With
-        # the constraint of the stream alone, it would gather the whole table.
-        x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
+        x_BTD = self.embedded(params, tokens_BT, compute)
         if config.positions == "learned":
             table = params["embed"]["positions"].astype(dtype)
             x_BTD += table[positions_BT + config.position_offset]
@@ -139,11 +135,7 @@ class Decoder(Stacked):
         times *= config.embed_multiplier
         if times != 1:
             x_BTD *= jnp.asarray(times, dtype)
-        order = self.layout(config)
-        ends = nnx.merge(
-            declare(Ends, config)[0],
-            {name: leaf for name, leaf in params.items() if name not in order.stacks},
-        )
+        order, ends = self.layout(config), self.merged_ends(params, config)
         if config.embed_norm:
             x_BTD = ends.embed_norm(x_BTD)
         x_BTD = constrain(x_BTD, "batch", "stream_length", "act_embed")
@@ -161,12 +153,6 @@ class Decoder(Stacked):
         if config.logit_multiplier != 1:  # here, so that every loss has it
             x_BTD *= jnp.asarray(config.logit_multiplier, dtype)
         return constrain(x_BTD, "ends_batch", "stream_length", "act_embed"), caches, routing
-
-    def unembedding(self, params: Params, config: ModelConfig) -> jax.Array:
-        """The matrix from hidden states to logits, (D, V) in its stored dtype, gathered."""
-        if config.tie_embeddings:
-            return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
-        return gather_fsdp(params["unembed"], ("embed", "vocab"))
 
     def logits(self, x: jax.Array, params: Params, config: ModelConfig) -> jax.Array:
         """float32 logits (…, V) of hidden states (…, D), soft-capped if `logit_softcap` is set."""

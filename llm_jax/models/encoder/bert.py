@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from llm_jax.attention.choose import attend_by, attention_choice
-from llm_jax.attention.mask import Cache, Mask, Scores
+from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ConfigError, EncoderConfig
 from llm_jax.models.common.activations import ACTIVATIONS
 from llm_jax.models.common.family import Stacked
@@ -38,13 +37,12 @@ from llm_jax.models.common.quantize import matmul_of
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
-    declare,
     run_layers,
     run_stages,
 )
+from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
-from llm_jax.parallel.mesh import axis_shards, constrain, gather_fsdp
-from llm_jax.parallel.platform import platform
+from llm_jax.parallel.mesh import axis_shards, constrain
 
 
 class EncoderBlock(nnx.Module):
@@ -122,15 +120,11 @@ class Bert(Stacked):
             raise ConfigError("parallel.context is above 1: an encoder's length cannot be split.")
         compute, dtype = context.compute, jnp.dtype(context.compute.dtype)
         embed, tokens_BT = params["embed"], batch["inputs"]
-        table_VD = gather_fsdp(embed["tokens"], ("vocab", "embed"))
-        x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
+        x_BTD = self.embedded(params, tokens_BT, compute)
         x_BTD += embed["positions"].astype(dtype)[batch["positions"]]
         x_BTD += embed["types"].astype(dtype)[batch.get("types", jnp.zeros_like(tokens_BT))]
-        x_BTD = _ends(params, config).embed_norm(x_BTD)
-        head_dim = config.d_model // config.num_heads
-        scores = Scores(head_dim, head_dim**-0.5)
-        choice = attention_choice(scores, compute, tokens_BT.shape[1], platform())
-        attend = attend_by(choice, scores, batch["segments"])
+        x_BTD = self.merged_ends(params, config).embed_norm(x_BTD)
+        attend = packed_attend(config.layers, context, batch["segments"])
         shared = Shared(attend, matmul=matmul_of(compute.quantize))
         stacks, order = {"blocks": params["blocks"]}, self.layout(config)
         if context.schedule is None:
@@ -141,13 +135,9 @@ class Bert(Stacked):
             )
         return Hidden(constrain(x_BTD, "ends_batch", "length", "act_embed"), routing)
 
-    def unembedding(self, params: Params, config: EncoderConfig) -> jax.Array:
-        """The table of tokens as the output matrix, (D, V) in its stored dtype."""
-        return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
-
     def features(self, x: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
         """What the output matrix takes of hidden states (…, D), after the head's own layer."""
-        head: Any = _ends(params, config).head
+        head: Any = self.merged_ends(params, config).head
         y = jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype))
         y = ACTIVATIONS[config.activation](y + head["dense_bias"][...].astype(x.dtype))
         normed: jax.Array = head["norm"](y)
@@ -177,8 +167,3 @@ def _layout(config: EncoderConfig) -> Layout:
     """The blocks in order, which are all alike."""
     layer = Layer("blocks", EncoderBlock, Mask(causal=False))
     return Layout((layer,) * config.num_layers, ((0, config.num_layers, 1),))
-
-
-def _ends(params: Params, config: EncoderConfig) -> Ends:
-    ends = {name: leaf for name, leaf in params.items() if name != "blocks"}
-    return nnx.merge(declare(Ends, config)[0], ends)

@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from llm_jax.attention.choose import attend_by, attention_choice
-from llm_jax.attention.mask import Cache, Mask, Scores
+from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ConfigError, ModernEncoderConfig
 from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import (
@@ -39,12 +38,11 @@ from llm_jax.models.common.rope import rotations
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
-    declare,
     run_layers,
 )
+from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
-from llm_jax.parallel.mesh import axis_shards, constrain, gather_fsdp
-from llm_jax.parallel.platform import platform
+from llm_jax.parallel.mesh import axis_shards, constrain
 
 GELU = ACTIVATIONS["gelu_exact"]
 
@@ -131,15 +129,9 @@ class ModernBert(Stacked):
         for axis in ("context", "pipeline"):
             if axis_shards(axis) > 1:
                 raise ConfigError(f"parallel.{axis} is above 1: ModernBERT cannot be split by it.")
-        compute, dtype = context.compute, jnp.dtype(context.compute.dtype)
-        tokens_BT, ends = batch["inputs"], _ends(params, config)
-        table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
-        x_BTD = constrain(table_VD.astype(dtype)[tokens_BT], "batch", "length", "act_embed")
-        x_BTD = ends.embed_norm(x_BTD)
-        head_dim = config.d_model // config.num_heads
-        scores = Scores(head_dim, head_dim**-0.5)
-        choice = attention_choice(scores, compute, tokens_BT.shape[1], platform())
-        attend = attend_by(choice, scores, batch["segments"])
+        compute, ends = context.compute, self.merged_ends(params, config)
+        x_BTD = ends.embed_norm(self.embedded(params, batch["inputs"], compute))
+        attend = packed_attend(config.layers, context, batch["segments"])
         rope = rotations(config.layers, batch["positions"])
         shared = Shared(attend, rope, matmul_of(compute.quantize))
         order = self.layout(config)
@@ -148,13 +140,9 @@ class ModernBert(Stacked):
         x_BTD = constrain(ends.final_norm(x_BTD), "ends_batch", "length", "act_embed")
         return Hidden(x_BTD, routing)
 
-    def unembedding(self, params: Params, config: ModernEncoderConfig) -> jax.Array:
-        """The table of tokens as the output matrix, (D, V) in its stored dtype."""
-        return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
-
     def features(self, x: jax.Array, params: Params, config: ModernEncoderConfig) -> jax.Array:
         """What the output matrix takes of hidden states (…, D), after the head's own layer."""
-        head: Any = _ends(params, config).head
+        head: Any = self.merged_ends(params, config).head
         y = jnp.einsum("...D,DE->...E", x, head["dense"][...].astype(x.dtype))
         normed: jax.Array = head["norm"](GELU(y))
         return normed
@@ -182,8 +170,3 @@ def _layout(config: ModernEncoderConfig) -> Layout:
         stack, make = ("blocks", Block) if number else ("first", first_block)
         layers.append(Layer(stack, make, mask))
     return Layout(tuple(layers), ((0, 1, 1), (1, config.num_layers, config.global_every)))
-
-
-def _ends(params: Params, config: ModernEncoderConfig) -> Ends:
-    ends = {name: leaf for name, leaf in params.items() if name not in ("first", "blocks")}
-    return nnx.merge(declare(Ends, config)[0], ends)

@@ -30,12 +30,11 @@ from llm_jax.models.common.quantize import matmul_of
 from llm_jax.models.common.stack import (
     Layer,
     Layout,
-    declare,
     run_layers,
 )
 from llm_jax.models.encoder_decoder.blocks import DecoderBlock, DecoderShared, EncoderBlock
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
-from llm_jax.parallel.mesh import axis_shards, constrain, gather_fsdp
+from llm_jax.parallel.mesh import axis_shards, constrain
 
 STACKS = ("encoder", "decoder")
 
@@ -117,10 +116,11 @@ class T5(Stacked):
             segments_BS[:, :, None] == segments_BS[:, None],
         )
         shared = Shared(attend, matmul=matmul_of(compute.quantize))
-        x_BSD = _embedded(params, tokens_BS, compute)
+        x_BSD = self.embedded(params, tokens_BS, compute)
         stacks, order = {"encoder": params["encoder"]}, _layout(config, "encoder")
         x_BSD, _, _ = run_layers(stacks, x_BSD, shared, order, config, compute, None)
-        return constrain(_ends(params, config).encoder_norm(x_BSD), "batch", "length", "act_embed")
+        x_BSD = self.merged_ends(params, config).encoder_norm(x_BSD)
+        return constrain(x_BSD, "batch", "length", "act_embed")
 
     def decode(
         self,
@@ -137,10 +137,10 @@ class T5(Stacked):
         Args:
           caches: tree whose leaves have leading axis L; a block gets one layer (`DecoderBlock`).
         """
-        x_BTD = _embedded(params, tokens_BT, compute)
+        x_BTD = self.embedded(params, tokens_BT, compute)
         stacks, order = {"decoder": params["decoder"]}, _layout(config, "decoder")
         x_BTD, caches, _ = run_layers(stacks, x_BTD, shared, order, config, compute, caches)
-        x_BTD = _ends(params, config).decoder_norm(x_BTD)
+        x_BTD = self.merged_ends(params, config).decoder_norm(x_BTD)
         if config.scaled_head:
             x_BTD *= jnp.asarray(config.d_model**-0.5, x_BTD.dtype)
         return constrain(x_BTD, "ends_batch", "length", "act_embed"), caches
@@ -176,10 +176,6 @@ class T5(Stacked):
             for name in ("k", "v")
         }
 
-    def unembedding(self, params: Params, config: EncoderDecoderConfig) -> jax.Array:
-        """The table of tokens as the output matrix, (D, V) in its stored dtype."""
-        return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
-
     def logits(self, x: jax.Array, params: Params, config: EncoderDecoderConfig) -> jax.Array:
         """float32 logits (…, V) of hidden states (…, D)."""
         return project(x, self.unembedding(params, config), None)
@@ -214,14 +210,3 @@ def _attend(
 ) -> tuple[jax.Array, Cache]:
     """`Attend` of a model without attention sinks."""
     return biased_attention(q, k, v, bias_NTT, seen_BTT), cache
-
-
-def _embedded(params: Params, tokens_BT: jax.Array, compute: ComputeConfig) -> jax.Array:
-    table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
-    x_BTD = table_VD.astype(jnp.dtype(compute.dtype))[tokens_BT]
-    return constrain(x_BTD, "batch", "length", "act_embed")
-
-
-def _ends(params: Params, config: EncoderDecoderConfig) -> Ends:
-    ends = {name: leaf for name, leaf in params.items() if name not in STACKS}
-    return nnx.merge(declare(Ends, config)[0], ends)

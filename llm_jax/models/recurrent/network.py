@@ -28,7 +28,7 @@ from llm_jax.models.common.stack import (
 )
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.models.recurrent.cells import Recurrence, Steps
-from llm_jax.parallel.mesh import constrain, gather_fsdp
+from llm_jax.parallel.mesh import constrain
 
 
 class Ends(nnx.Module):
@@ -55,7 +55,7 @@ class Recurrent(Stacked):
         self, params: Params, batch: Batch, config: RecurrentConfig, context: Context
     ) -> Hidden:
         """The last layer's states; a document begins with the state of zeros."""
-        x_BTD = self._embedded(params, batch["inputs"], context.compute)
+        x_BTD = self.embedded(params, batch["inputs"], context.compute)
         begins_BT = batch["positions"] == 0
         shared = Steps(begins_BT, jnp.ones_like(begins_BT), matmul_of(context.compute.quantize))
         stacks, order = {"blocks": params["blocks"]}, self.layout(config)
@@ -83,29 +83,21 @@ class Recurrent(Stacked):
           positions_BT: padding after a row repeats the position of its last token.
           attend: not used.
         """
-        x_BTD = self._embedded(params, tokens_BT, compute)
+        x_BTD = self.embedded(params, tokens_BT, compute)
         counts_BT = jnp.diff(positions_BT, axis=1, prepend=-1) > 0
         shared = Steps(jnp.zeros_like(counts_BT), counts_BT, matmul_of(compute.quantize))
         stacks, order = {"blocks": params["blocks"]}, self.layout(config)
         x_BTD, caches, _ = run_layers(stacks, x_BTD, shared, order, config, compute, caches)
         return x_BTD, caches, None
 
-    def unembedding(self, params: Params, config: RecurrentConfig) -> jax.Array:
-        """The matrix from hidden states to logits, (D, V) in its stored dtype, gathered."""
-        if config.tie_embeddings:
-            return gather_fsdp(params["embed"]["tokens"], ("vocab", "embed")).T
-        return gather_fsdp(params["unembed"], ("embed", "vocab"))
-
     def logits(self, x: jax.Array, params: Params, config: RecurrentConfig) -> jax.Array:
         """float32 logits (…, V) of hidden states (…, D)."""
         return project(x, self.unembedding(params, config), None)
 
-    def _embedded(self, params: Params, tokens_BT: jax.Array, compute: ComputeConfig) -> jax.Array:
+    def embedded(self, params: Params, tokens_BT: jax.Array, compute: ComputeConfig) -> jax.Array:
         """The rows of the tokens times √D (Vaswani et al. 2017): gates see numbers of about 1."""
-        table_VD = gather_fsdp(params["embed"]["tokens"], ("vocab", "embed"))
-        x_BTD = table_VD.astype(jnp.dtype(compute.dtype))[tokens_BT]
-        x_BTD *= jnp.asarray(math.sqrt(x_BTD.shape[-1]), x_BTD.dtype)
-        return constrain(x_BTD, "batch", "length", "act_embed")
+        x_BTD = super().embedded(params, tokens_BT, compute)
+        return x_BTD * jnp.asarray(math.sqrt(x_BTD.shape[-1]), x_BTD.dtype)
 
 
 RECURRENT = Recurrent()
