@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from llm_jax.attention.mask import Attend, Cache, Latent, Mask
 from llm_jax.attention.reference import reference_attention
 from llm_jax.config import ComputeConfig, ModelConfig, RecurrentConfig
+from llm_jax.models.common.attend import packed_attend, scores
 from llm_jax.models.common.rope import apply_rope, rotates_late, rotations
-from llm_jax.models.decoder.attend import packed_attend, scores
 from llm_jax.models.protocol import Context
 from llm_jax.models.recurrent.cells import zero_state
 

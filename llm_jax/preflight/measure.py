@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, UserError, decoder_of
 from llm_jax.facts.counts import token_flops
+from llm_jax.models.common.attend import attention_of
 from llm_jax.models.common.quantize import require_library
-from llm_jax.models.decoder.attend import attention_of
 from llm_jax.parallel.check import check_divisible
 from llm_jax.parallel.mesh import BATCH_AXES, make_mesh, used_axes
 from llm_jax.plan.machines import Machine

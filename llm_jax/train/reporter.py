@@ -14,7 +14,7 @@ from llm_jax.config import ModelConfig, RecurrentConfig, RunConfig
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import active_parameters, total_parameters
 from llm_jax.facts.train_flops import train_flops
-from llm_jax.models.decoder.attend import attention_of
+from llm_jax.models.common.attend import attention_of
 from llm_jax.models.protocol import parameter_shapes
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History

@@ -17,7 +17,7 @@ from llm_jax.attention.mask import Mask, Scores, visible
 from llm_jax.attention.reference import reference_attention
 from llm_jax.attention.ring import split_attention, zigzag
 from llm_jax.config import ComputeConfig, ConfigError, LatentConfig, ParallelConfig
-from llm_jax.models.decoder.attend import scores
+from llm_jax.models.common.attend import scores
 from llm_jax.parallel.mesh import make_mesh
 
 B, N, K = 2, 4, 2

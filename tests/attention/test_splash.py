@@ -16,7 +16,7 @@ from llm_jax.attention.mask import Mask, Scores, visible
 from llm_jax.attention.reference import reference_attention
 from llm_jax.attention.ring import zigzag
 from llm_jax.config import ComputeConfig, ConfigError, ParallelConfig
-from llm_jax.models.decoder.attend import scores
+from llm_jax.models.common.attend import scores
 from llm_jax.parallel.mesh import make_mesh
 
 B, T, N, K, H = 2, 256, 4, 2, 64

@@ -17,7 +17,7 @@ from llm_jax.infer.beam import beam_search
 from llm_jax.infer.generator import Decoder, generate, prepared
 from llm_jax.infer.kv_cache import decode_attend, empty_cache, prefill_attend
 from llm_jax.infer.sampling import GREEDY, Sampling
-from llm_jax.models.decoder.attend import packed_attend
+from llm_jax.models.common.attend import packed_attend
 from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.models.protocol import Context
 

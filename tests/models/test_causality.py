@@ -16,7 +16,7 @@ from tiny import compute_config, model_config, parameters
 
 from llm_jax.attention import blockwise
 from llm_jax.config import ModelConfig
-from llm_jax.models.decoder.attend import packed_attend
+from llm_jax.models.common.attend import packed_attend
 from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.models.protocol import Context
 

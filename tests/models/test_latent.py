@@ -15,10 +15,10 @@ from llm_jax.attention.choose import Choice, attend_by
 from llm_jax.config import ConfigError, LatentConfig, ParallelConfig
 from llm_jax.facts.counts import cache_values
 from llm_jax.infer.kv_cache import empty_cache
+from llm_jax.models.common.attend import scores
 from llm_jax.models.common.layers import Shared
 from llm_jax.models.common.rope import rotations
 from llm_jax.models.common.stack import declare
-from llm_jax.models.decoder.attend import scores
 from llm_jax.models.decoder.block import Block
 from llm_jax.models.decoder.transformer import DECODER
 from llm_jax.parallel.check import check_divisible

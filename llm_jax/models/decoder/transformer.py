@@ -23,6 +23,7 @@ from flax import nnx
 
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.config import ComputeConfig, ModelConfig
+from llm_jax.models.common.attend import packed_attend
 from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project, zeros
 from llm_jax.models.common.moe import Routing
@@ -35,7 +36,6 @@ from llm_jax.models.common.stack import (
     run_layers,
     run_stages,
 )
-from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.decoder.block import Block, expert_block
 from llm_jax.models.decoder.induction import induction_start
 from llm_jax.models.protocol import Batch, Context, Hidden, Params

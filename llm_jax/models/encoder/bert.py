@@ -22,6 +22,7 @@ from flax import nnx
 from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ConfigError, EncoderConfig
 from llm_jax.models.common.activations import ACTIVATIONS
+from llm_jax.models.common.attend import packed_attend
 from llm_jax.models.common.family import Stacked
 from llm_jax.models.common.layers import (
     Attention,
@@ -40,7 +41,6 @@ from llm_jax.models.common.stack import (
     run_layers,
     run_stages,
 )
-from llm_jax.models.decoder.attend import packed_attend
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain
 
