@@ -115,7 +115,7 @@ def choose_rows(
       forbidden_BK: int32 ids that may not come next, filled up with -1.
     """
     logits_BV = adjusted(logits_BV, rows, counts_BV, bias_BV, allowed_BV, forbidden_BK)
-    greedy_B = _most_likely(logits_BV)
+    greedy_B = most_likely(logits_BV)
     sampled_B = rows.temperature > 0
 
     def sample() -> jax.Array:
@@ -136,12 +136,12 @@ def row_logits(
     """Logits of the distribution that `choose_rows` draws from: of a greedy row all are -inf but
     one."""
     logits_BV = adjusted(logits_BV, rows, counts_BV, bias_BV, allowed_BV, forbidden_BK)
-    best_B1 = _most_likely(logits_BV)[:, None]
+    best_B1 = most_likely(logits_BV)[:, None]
     best_BV = jnp.where(jnp.arange(logits_BV.shape[-1]) == best_B1, 0.0, -jnp.inf)
     return jnp.where((rows.temperature > 0)[:, None], filter_rows(logits_BV, rows), best_BV)
 
 
-def _most_likely(logits_BV: jax.Array) -> jax.Array:
+def most_likely(logits_BV: jax.Array) -> jax.Array:
     """The argmax (B,) int32, by two reductions that XLA vectorises on a CPU, which it does not do
     with an argmax."""
     V = logits_BV.shape[-1]
