@@ -184,3 +184,13 @@ def test_expressions_and_grammars_that_cannot_be_used(byte_pieces):
     for grammar in ("start: x", "nothing", ""):
         with pytest.raises(UserError, match=r"^The grammar cannot be used: [^\n]+$"):
             grammar_constraint(grammar, byte_pieces)
+
+
+def test_a_tokenizer_without_all_bytes_is_refused(tmp_path):
+    library = Library(models.BPE(vocab={"<end>": 0, "a": 1, "b": 2}, merges=[]))
+    library.decoder = decoders.ByteLevel()
+    library.add_special_tokens(["<end>"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>"}))
+    with pytest.raises(UserError, match="no token for 241 of the bytes of UTF-8, such as 0x00"):
+        regex_constraint("a+", Tokenizer.load(tmp_path))
