@@ -139,13 +139,14 @@ class Making:
             text, reason, stopped = feed.end(), answer.ticket.finish_reason, True
             if reason not in ("stop", "length"):
                 raise self._failure(answer)
+            reason = "stop" if feed.stopped_by is not None else reason
         else:
             if not answer.tokens:
                 answer.first = answer.last
                 self._telemetry.first_token(self._served.name, answer.last - self._began)
             answer.tokens.append(out)
             ends = out.id in answer.request.stop_ids
-            text, stopped = ("", False) if ends else feed.feed(out)
+            text, stopped = ("", False) if ends else feed.feed(out.id)
             reason = "stop" if stopped else None
             if stopped:
                 self._served.engine.cancel(answer.ticket)
