@@ -161,6 +161,8 @@ def _add_other_routes(app: FastAPI, server: Server) -> None:
     async def health() -> Response:
         if server.gate.draining:
             return json_response({"status": "draining"}, 503)
+        if stopped := [served.name for served in server.models if served.engine.closed]:
+            return json_response({"status": "stopped", "models": stopped}, 503)
         return json_response({"status": "ok"})
 
     @app.get("/metrics")

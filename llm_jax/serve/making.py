@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from llm_jax.config import UserError
 from llm_jax.infer.completion_text import TextFeed
-from llm_jax.infer.engine.engine import QueueFull
 from llm_jax.infer.engine.request import Request, Ticket, TokenOut
+from llm_jax.infer.engine.settings import QueueFull
 from llm_jax.serve.errors import ApiError, queue_full
 from llm_jax.serve.served import Served
 from llm_jax.serve.telemetry import Telemetry
@@ -97,7 +97,8 @@ class Making:
                 raise queue_full() from None
             except UserError as error:
                 self._cancel()
-                raise ApiError(400, str(error)) from None
+                status = 503 if self._served.engine.closed else 400
+                raise ApiError(status, str(error)) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -123,12 +123,11 @@ def load(
     generative_of(model.config, "serve")
     made = Engine(model, engine)
     made.warm_up()
-    most = model.config.max_seq_len
     return Served(
         name=place.name,
         place=str(place.folder),
         model=model,
         engine=made,
         template=template or from_tokenizer(model.tokenizer),
-        context=min(engine.max_len or most, most),
+        context=made.max_len,
     )
