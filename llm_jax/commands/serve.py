@@ -1,7 +1,7 @@
-"""Answer over HTTP as OpenAI's interface does: completions, chat, embeddings, scores of given text.
+"""Answer over HTTP as OpenAI's interface does: completions, chat, embeddings, scores of a text.
 
-A model is the folder of a run, RUN@STEP for one of its checkpoints, or a Hugging Face folder. At / is
-a page to try models and to compare two. SIGTERM and Ctrl-C let accepted requests be answered first.
+A model is the folder of a run, RUN@STEP for one of its checkpoints, or a Hugging Face folder. At /
+is a page to try models and to compare two. SIGTERM and Ctrl-C let accepted requests be answered.
 
 examples:
   llm-jax serve runs/first
@@ -89,6 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run the Python code that a run's model.kind names, if it is not a part of ours",
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check all of this, load nothing and end"
+    )
 
 
 def port(text: str) -> int:
@@ -127,8 +130,11 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     for place in places:
         if place.note:
             _say(place.note)
+    engine = EngineSettings(slots=args.slots, max_len=args.max_len, queue=args.queue)
     with listen.listen(settings) as opened:
-        engine = EngineSettings(slots=args.slots, max_len=args.max_len, queue=args.queue)
+        if args.dry_run:
+            found = {place.name: str(place.folder) for place in places}
+            return {"url": listen.address_of(opened), "models": list(found), "folders": found}
         models = [
             opening.load(
                 place,
@@ -156,6 +162,9 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
+    if "folders" in result:
+        lines = [f"{name}: {folder}" for name, folder in result["folders"].items()]
+        return "\n".join([*lines, f"would be served at {result['url']}"])
     return f"Made {result['tokens']:,} tokens."
 
 

@@ -98,7 +98,9 @@ class Chat:
 
     async def _chunks(self, making: Making) -> AsyncIterator[dict[str, Any]]:
         counts = bool(self.body.stream_options and self.body.stream_options.include_usage)
-        head = self._head | {"object": "chat.completion.chunk"} | ({"usage": None} if counts else {})
+        head = (
+            self._head | {"object": "chat.completion.chunk"} | ({"usage": None} if counts else {})
+        )
         calls = [ToolCalls() for _ in range(self.n)]
         begun: set[int] = set()
         async with making:
@@ -106,20 +108,20 @@ class Chat:
                 text, reason = piece.text, piece.finish_reason
                 delta: dict[str, Any] = {}
                 if self._with_tools:
-                    held = calls[piece.index]
+                    held = calls[piece.answer]
                     text = held.feed(text) + (held.end() if reason else "")
                     if reason and held.found:
                         reason = "tool_calls"
                         delta["tool_calls"] = [{"index": i} | c for i, c in enumerate(held.found)]
                 if text:
                     delta["content"] = text
-                if piece.index not in begun:
+                if piece.answer not in begun:
                     delta = {"role": "assistant", "content": ""} | delta
-                    begun.add(piece.index)
+                    begun.add(piece.answer)
                 if not (delta or reason or (self.body.logprobs and piece.tokens)):
                     continue
                 choice = {
-                    "index": piece.index,
+                    "index": piece.answer,
                     "delta": delta,
                     "logprobs": self._logprobs(piece.tokens) if piece.tokens else None,
                     "finish_reason": reason,

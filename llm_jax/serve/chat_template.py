@@ -119,8 +119,8 @@ def from_tokenizer(tokenizer: Tokenizer) -> ChatTemplate | None:
     """The template that came with a tokenizer; None if there is none."""
     files = tokenizer.companions
     if "chat_template.jinja" in files:
-        source = files["chat_template.jinja"].decode("utf-8", "replace")
-        return ChatTemplate(source, "chat_template.jinja")
+        written = files["chat_template.jinja"].decode("utf-8", "replace")
+        return ChatTemplate(written, "chat_template.jinja")
     for name in ("chat_template.json", "tokenizer_config.json"):
         raw = parse_json(files[name], name) if name in files else None
         source = raw.get("chat_template") if isinstance(raw, dict) else None

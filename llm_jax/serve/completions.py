@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llm_jax.infer.streamed_text import TextStream
 from llm_jax.serve.errors import bad, json_response
 from llm_jax.serve.events import EventStream, unless_gone
 from llm_jax.serve.making import Answer, Making
@@ -17,7 +18,6 @@ from llm_jax.serve.schema import CompletionBody
 from llm_jax.serve.served import Served
 from llm_jax.serve.spelling import Offsets, completion_logprobs
 from llm_jax.serve.to_engine import Prompt, prompts_of, requests_of, stops_of
-from llm_jax.infer.streamed_text import TextStream
 
 DEFAULT_TOKENS = 16
 
@@ -65,7 +65,7 @@ class Completion:
     async def _whole(self, making: Making) -> dict[str, Any]:
         async with making:
             answers = await making.finished()
-        choices = []
+        choices: list[dict[str, Any]] = []
         for place, prompt in enumerate(self.prompts):
             group = answers[place * self.made : (place + 1) * self.made]
             if self.made > self.n:
@@ -114,17 +114,17 @@ class Completion:
         async with making:
             async for piece in making.pieces():
                 text, tokens = piece.text, piece.tokens
-                if self.body.echo and piece.index not in begun:
-                    text = self._echo(self.prompts[piece.index // self.n]) + text
-                    tokens = [*making.answers[piece.index].prompt, *tokens]
-                begun.add(piece.index)
+                if self.body.echo and piece.answer not in begun:
+                    text = self._echo(self.prompts[piece.answer // self.n]) + text
+                    tokens = [*making.answers[piece.answer].prompt, *tokens]
+                begun.add(piece.answer)
                 scored = self.body.logprobs is not None and tokens
                 if not (text or scored or piece.finish_reason):
                     continue
                 choice = {
-                    "index": piece.index,
+                    "index": piece.answer,
                     "text": text,
-                    "logprobs": completion_logprobs(tokenizer, tokens, offsets[piece.index])
+                    "logprobs": completion_logprobs(tokenizer, tokens, offsets[piece.answer])
                     if scored
                     else None,
                     "finish_reason": piece.finish_reason,

@@ -142,7 +142,7 @@ def field_error(found: Sequence[Any]) -> ApiError:
 
 
 def _field(one: Any) -> str:
-    """Where a fault is, without the names that pydantic gives to the types that a value may have."""
+    """Where a fault is, without pydantic's names of the types that a value may have."""
     *places, last = one["loc"]
     unknown = one["type"] == "extra_forbidden"
     kept = [place for place in places if isinstance(place, int) or place in FIELDS]

@@ -23,10 +23,10 @@ class Gone(Exception):
 
 
 class EventStream(Response):
-    """An answer that is sent as it is made: `data: JSON` for each value of `values`, then `[DONE]`.
+    """An answer that is sent as it is made: `data: JSON` for each of `values`, then `[DONE]`.
 
-    The first value is awaited before the status is sent, so that what is refused at once has a status
-    of its own. A later error is an event. When the client goes away, `values` is closed.
+    The first value is awaited before the status is sent, so that what is refused at once has a
+    status of its own. A later error is an event. When the client goes away, `values` is closed.
     """
 
     def __init__(self, values: AsyncIterator[Any]) -> None:
@@ -53,9 +53,7 @@ class EventStream(Response):
         except ApiError as error:
             await error.response(scope, receive, send)
             return
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        )
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await self._event(send, first)
         try:
             async for value in self._values:

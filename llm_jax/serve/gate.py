@@ -21,7 +21,7 @@ OPEN = ("/health",)
 BODY_SECONDS = 30.0
 """A body must have arrived by then."""
 DISCARDED = 16
-"""Of a body that is too large so many times the limit is read, so that its sender sees the answer."""
+"""So many times the limit is read of a body that is too large, so that its sender sees why."""
 REALM = {"WWW-Authenticate": 'Basic realm="llm-jax"'}
 """A browser then asks for the key, as the password of any user."""
 

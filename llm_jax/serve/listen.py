@@ -72,9 +72,15 @@ class Loop(uvicorn.Server):
         self.signal: int | None = None
         super().__init__(
             uvicorn.Config(
-                server.gate, log_level="warning", access_log=False, lifespan="on",
-                backlog=BACKLOG, server_header=False, ws="none", timeout_graceful_shutdown=5,
-            )  # fmt: skip
+                server.gate,
+                log_level="warning",
+                access_log=False,
+                lifespan="on",
+                backlog=BACKLOG,
+                server_header=False,
+                ws="none",
+                timeout_graceful_shutdown=5,
+            )
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -46,9 +46,9 @@ class Answer:
 
 
 class Piece(NamedTuple):
-    """What is new in an answer: text that may be shown, and the tokens since the last piece."""
+    """What is new in the answer of that number: text that may be shown, and its new tokens."""
 
-    index: int
+    answer: int
     text: str
     tokens: list[TokenOut]
     finish_reason: str | None
@@ -147,7 +147,7 @@ class Making:
                 self._telemetry.first_token(self._served.name, answer.last - self._began)
             answer.tokens.append(out)
             ends = out.id in answer.request.stop_ids
-            text, stopped = ("", False) if ends else feed.feed(out.id)
+            text, stopped = ("", False) if ends else feed.feed(out)
             reason = "stop" if stopped else None
             if stopped:
                 self._served.engine.cancel(answer.ticket)

@@ -1,4 +1,4 @@
-"""From the words of a command line to loaded models: what can be wrong is found before one loads."""
+"""From the words of a command line to models: what is wrong is found before one is loaded."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def _run_note(folder: Path, step: int | None) -> str:
 
 def templates_of(words: Sequence[str], places: Sequence[Place]) -> dict[str, ChatTemplate]:
     """Name of a model → its template, of words that are `FILE` (for all) or `NAME=FILE`."""
-    names, found = [place.name for place in places], {}
+    names = [place.name for place in places]
+    found: dict[str, ChatTemplate] = {}
     for word in words:
         name, equals, file = word.partition("=")
         if not equals or Path(word).exists():

@@ -1,7 +1,7 @@
 """How tokens and their log-probabilities are written in answers.
 
-A token is its text. One whose bytes are not whole characters is written `bytes:\\xe7\\x8c`, as OpenAI
-does; a special token as the vocabulary spells it.
+A token is its text. One whose bytes are not whole characters is written `bytes:\\xe7\\x8c`, as
+OpenAI does; a special token as the vocabulary spells it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        named = {"registry": self.registry, "namespace": "llm_jax"}
+        named: dict[str, Any] = {"registry": self.registry, "namespace": "llm_jax"}
         self._requests = Counter(
             "http_requests", "Answers by path and status.", ["path", "status"], **named
         )
