@@ -188,6 +188,11 @@ class Engine:
         return [ticket.wait() for ticket in tickets]
 
     @property
+    def closed(self) -> bool:
+        """Whether it takes no more requests: it was closed, or its thread has met an error."""
+        return self._closed
+
+    @property
     def compile_seconds(self) -> float:
         """What compiling has taken so far, in calls that found their program not compiled."""
         return self._batch.compile_seconds
