@@ -1,0 +1,119 @@
+"""Answers that tasks have generated: from their settings to requests of the engine, and back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llm_jax.config import UserError
+from llm_jax.infer.sampling import Sampling
+
+if TYPE_CHECKING:
+    from llm_jax.data.tokenizers import Tokenizer
+    from llm_jax.infer.engine.engine import Engine
+    from llm_jax.infer.engine.request import Request, Ticket, TokenOut
+    from llm_jax.infer.engine.slots import OnToken
+    from llm_jax.language_model import LanguageModel
+
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Names of the most tokens of an answer; the first of them counts, as in lm-eval."""
+DEFAULT = 256
+"""Most tokens of an answer where a task says nothing, as in lm-eval."""
+SAMPLED = ("top_k", "top_p", "min_p")
+"""Settings that only count where an answer is sampled."""
+
+
+def settings_of(task: str, wanted: dict[str, Any]) -> tuple[list[str], int, Sampling]:
+    """Stop strings, most tokens and sampling of a task's `generation_kwargs`.
+
+    Raises:
+      UserError: it has a setting that we do not know.
+    """
+    left = dict(wanted)
+    until = left.pop("until", None) or []
+    stops = [until] if isinstance(until, str) else [str(stop) for stop in until]
+    limits = [left.pop(name, None) for name in LIMITS]
+    most = next((int(limit) for limit in limits if limit is not None), DEFAULT)
+    temperature = float(left.pop("temperature", 0.0) or 0.0)
+    if not left.pop("do_sample", temperature > 0):
+        temperature = 0.0
+    filters = {name: left.pop(name) for name in SAMPLED if left.get(name) is not None}
+    if left.get("num_beams") == 1:
+        left.pop("num_beams")
+    if left:
+        raise UserError(
+            f"Task {task!r} wants answers with {', '.join(sorted(left))}, which generation here "
+            "does not know: remove it from the task's generation_kwargs."
+        )
+    if temperature == 0:
+        filters = {}
+    return [stop for stop in stops if stop], most, Sampling(temperature=temperature, **filters)
+
+
+def generate(
+    engine: Engine,
+    prompts: Sequence[tuple[list[int], dict[str, Any]]],
+    tasks: Sequence[str],
+    *,
+    model: LanguageModel,
+    seed: int,
+    truncated: Counter[str],
+    shortened: Counter[str],
+) -> list[str]:
+    """The answer of a running engine to each prompt, up to the first of its stop strings.
+
+    A prompt that leaves too little room in the context loses its beginning, and an answer gets at
+    most half of the context. Both are counted, by task.
+    """
+    from llm_jax.infer.engine.request import Request
+
+    room = model.config.max_seq_len
+    ends = model.stop_ids or (model.tokenizer.eos_id,)
+    requests: list[Request] = []
+    stops: list[list[str]] = []
+    for number, (task, (ids, wanted)) in enumerate(zip(tasks, prompts, strict=True)):
+        stop, most, sampling = settings_of(task, wanted)
+        shortened[task] += most > room // 2
+        most = min(most, room // 2)
+        truncated[task] += len(ids) > room - most
+        requests.append(
+            Request(
+                prompt=tuple(ids[-(room - most) :]),
+                max_tokens=most,
+                sampling=sampling,
+                seed=(seed + number) % 2**32,
+                stop_ids=tuple(ends),
+            )
+        )
+        stops.append(stop)
+    texts: list[str] = []
+    step = engine.settings.queue
+    for first in range(0, len(requests), step):
+        texts += _texts(engine, requests[first : first + step], stops[first:], model.tokenizer)
+    return texts
+
+
+def _texts(
+    engine: Engine, requests: Sequence[Request], stops: Sequence[list[str]], tokenizer: Tokenizer
+) -> list[str]:
+    """The texts of requests that all fit into the queue of a running engine."""
+    from llm_jax.infer.completion_text import TextFeed
+
+    feeds = [TextFeed(tokenizer, stop) for stop, _ in zip(stops, requests, strict=False)]
+
+    def listen(feed: TextFeed) -> OnToken:
+        def heard(ticket: Ticket, token: TokenOut | None) -> None:
+            if token is None:
+                feed.end()
+            elif feed.feed(token)[1]:
+                engine.cancel(ticket)
+
+        return heard
+
+    tickets = [
+        engine.submit(request, listen(feed)) for request, feed in zip(requests, feeds, strict=True)
+    ]
+    for ticket in tickets:
+        ticket.wait()
+    return [feed.text for feed in feeds]
