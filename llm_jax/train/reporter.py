@@ -30,7 +30,6 @@ from llm_jax.train.save_speed import Hold, SaveSpeed
 from llm_jax.train.shares import Use
 from llm_jax.train.step import Metrics
 
-
 MOST_SHARE = 0.05
 """Share of the run's time above which the log advises to score tasks less often."""
 
