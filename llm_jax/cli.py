@@ -31,6 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "fit": ("fit", "fit a scaling law to the losses of runs"),
     "ladder": ("ladder", "train small runs on your own text and fit a scaling law to them"),
     "report": ("report", "compare the predicted and measured loss, speed and cost of a run"),
+    "emergence": ("emergence", "show how scores on tasks grow with compute, and forecast them"),
     "tokenizer train": ("tokenizer_train", "train a tokenizer on text"),
     "tokenizer extend": ("tokenizer_extend", "add pieces to the tokenizer and model of a run"),
     "tokenizer encode": ("tokenizer_encode", "turn text into token ids"),

@@ -3,8 +3,8 @@
 The task loss, -log p of the right answer, follows the held-out loss: over the range of a ladder a
 line is enough. Accuracy follows the task loss: a sigmoid from chance to 1 (Grattafiori et al. 2024,
 §3.2.1; Bhagia et al. 2024; Gadre et al. 2024 go from the loss to the error in one step). What has
-not risen above chance in any of the smaller models says nothing about when it will (Schaeffer et al.
-2023): then no accuracy is predicted.
+not risen above chance in any of the smaller models says nothing about when it will (Schaeffer et
+al. 2023): then no accuracy is predicted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
+from scipy.stats import norm
 
 from llm_jax.config import UserError
 from llm_jax.laws.fitting import fit
@@ -23,8 +24,8 @@ from llm_jax.laws.run_losses import Runs
 DRAWS = 200
 LEAST = 4
 """Fewest points of a forecast: three smaller ones and the largest."""
-ABOVE = 1.645
-"""Standard errors above chance at which a model is better than chance, at 95%."""
+SURE = 0.95
+"""Probability with which none of several models at chance counts as better than chance."""
 STEEPEST = 100.0
 """Largest slope of a sigmoid, over the range of the task losses."""
 TINY = 1e-4
@@ -74,8 +75,8 @@ def largest_loss(
 ) -> tuple[float, np.ndarray]:
     """The loss of the last model from those before it, and `DRAWS` draws of a measurement of it.
 
-    Models of several sizes: the law L(N, D) of `laws/fitting.py`. Checkpoints of one model: L(D) = E
-    + B/D^beta.
+    Models of several sizes: the law L(N, D) of `laws/fitting.py`. Checkpoints of one model:
+    L(D) = E + B/D^beta.
 
     Args:
       params, tokens, loss: of each model, the last one the largest.
@@ -145,7 +146,7 @@ def forecast(
     drawn_t = np.array([_line(L, t + dt * draw.standard_normal(len(t)), dt, one) for one in losses])
     measured_t = drawn_t + last.task_error * draw.standard_normal(len(drawn_t))
     accuracy = None
-    if np.any(a - chance > ABOVE * da):
+    if np.any(a - chance > norm.ppf(SURE ** (1 / len(a))) * da):
         best = _fitted(t, a, da, chance)
         told = _sigmoid(best, task_loss, chance)
         noise = da * draw.standard_normal((len(drawn_t), len(a)))

@@ -30,7 +30,9 @@ def scored(L: np.ndarray, chance: float, error: float, seed: int | None = None) 
     if seed is not None:
         noise = np.random.default_rng(seed)
         t, a = t + error * noise.standard_normal(len(t)), a + error * noise.standard_normal(len(a))
-    return [Scored(*map(float, row), error) for row in zip(L, t, np.full(len(L), error), a)]
+    return [
+        Scored(*map(float, row), error) for row in zip(L, t, np.full(len(L), error), a, strict=True)
+    ]
 
 
 def test_without_noise_the_largest_is_predicted_exactly() -> None:

@@ -9,36 +9,34 @@ from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.evals.tasks.figures import task_figures
-from llm_jax.evals.tasks.harness import check_tasks
-from llm_jax.infer.scoring import Scorer
-from llm_jax.language_model import LanguageModel
 from llm_jax.train.task_scores import TaskScorer
 
 
 def check_tasks_of(config: RunConfig) -> None:
-    """Raises `UserError` if a task of `config.eval` is not known, or an extra that it needs is not
-    installed."""
+    """Raises `UserError` if a task of `eval.tasks` is not known, or needs an extra that is not
+    installed. Nothing is imported for a run without tasks."""
     if config.eval.tasks:
+        from llm_jax.evals.tasks.harness import check_tasks
+
         check_tasks(config.eval.tasks, config.eval.include)
 
 
 def task_scorer(config: RunConfig, mesh: Mesh, tokenizer: Tokenizer) -> TaskScorer:
-    """What scores the tasks of `config.eval` with parameters that are split over `mesh`."""
-    held: dict[str, Scorer] = {}  # its programs are compiled once
+    """What scores the tasks of `config.eval` with parameters that are split over `mesh`.
+
+    Its programs are compiled once, and its tasks' data are read once.
+    """
+    from llm_jax.infer.scoring import Scorer
+
+    from llm_jax.evals.tasks.figures import TaskFigures
+    from llm_jax.language_model import LanguageModel
+
+    asked = config.eval
+    figures = TaskFigures(include=asked.include, few_shot=asked.few_shot, limit=asked.task_limit)
+    scorer = Scorer(config, None, mesh=mesh, vocab_size=tokenizer.vocab_size)
 
     def score(task: str, params: Any, step: int) -> Mapping[str, float]:
-        scorer = held.get("scorer")
-        if scorer is None:
-            scorer = held["scorer"] = Scorer(config, params, mesh=mesh)
         model = LanguageModel(config, params, tokenizer, step)
-        return task_figures(
-            model,
-            task,
-            include=config.eval.include,
-            few_shot=config.eval.few_shot,
-            limit=config.eval.task_limit,
-            scorer=scorer,
-        )
+        return figures(model, task, scorer=scorer)
 
     return score
