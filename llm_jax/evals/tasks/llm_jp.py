@@ -1,0 +1,170 @@
+"""Tasks in the JSON of llm-jp-eval: an instruction, solved examples, and samples to answer.
+
+    {"instruction": "…", "output_length": 15, "metrics": ["exact_match", "char_f1"],
+     "few_shots": [{"input": "…", "output": "…"}], "samples": [{"input": "…", "output": "…"}]}
+
+`num_few_shots` (4 unless it is given), `answer_extract_pattern` (a regular expression whose first
+group is the answer) and `label_list` are read too. The prompt is the one of that tool: instruction,
+input and response under headings. Other metrics than these two need models or taggers and are
+refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import UserError, read_json, require_shape
+from llm_jax.evals.tasks.included import task_files
+from llm_jax.evals.tasks.library import harness
+
+SHOTS, TOKENS = 4, 64
+METRICS = ("exact_match", "char_f1")
+PAIR = {"input": str, "output": str}
+SHAPE = {"instruction": str, "samples": [PAIR]}
+HEADING = "### {}:\n"
+INTRODUCTION = (
+    "以下は、タスクを説明する指示と、文脈のある入力の組み合わせです。"
+    "要求を適切に満たす応答を書きなさい。\n\n"
+)
+
+
+def tasks_in(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name → file of each task of this format. Other JSON files are left alone.
+
+    Raises:
+      UserError: two files have one name.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in task_files(folder, ".json"):
+            held = read_json(path)
+            if not (isinstance(held, dict) and {"instruction", "samples"} <= held.keys()):
+                if folder == path:
+                    raise UserError(
+                        f"--include {str(path)!r} is not a task of llm-jp-eval: it has no "
+                        "'instruction' and 'samples'."
+                    )
+                continue
+            if path.stem in found:
+                raise UserError(f"Two files of --include are called {path.name!r}: rename one.")
+            found[path.stem] = path
+    return found
+
+
+def task(name: str, path: Path) -> Any:
+    """The task in a file.
+
+    Raises:
+      UserError: the file lacks something, or wants a metric that we do not have.
+    """
+    import datasets
+
+    held = _checked(path)
+    shots, samples = held.get("few_shots", []), held["samples"]
+    count = min(int(held.get("num_few_shots", SHOTS)), len(shots))
+    metrics = [one for one in held.get("metrics", METRICS) if one in METRICS]
+
+    def data(**_: Any) -> Any:
+        made = {"test": datasets.Dataset.from_list([_pair(one) for one in samples])}
+        if shots:
+            made["shots"] = datasets.Dataset.from_list([_pair(one) for one in shots])
+        return datasets.DatasetDict(made)
+
+    heading = HEADING.format("指示") + held["instruction"]
+    return harness().api.task.ConfigurableTask(
+        config={
+            "task": name,
+            "custom_dataset": data,
+            "test_split": "test",
+            "fewshot_split": "shots" if shots else None,
+            # The first examples, in their order.
+            "fewshot_config": {"sampler": "first_n"},
+            "num_fewshot": count,
+            "output_type": "generate_until",
+            # Braces of an instruction are not a template.
+            "description": INTRODUCTION + "{% raw %}" + heading + "{% endraw %}\n\n",
+            "doc_to_text": HEADING.format("入力") + "{{input}}\n\n" + HEADING.format("応答"),
+            "doc_to_target": "{{output}}",
+            "target_delimiter": "",
+            "fewshot_delimiter": "\n\n",
+            "generation_kwargs": {
+                "until": ["\n\n", "###"],
+                "max_gen_toks": int(held.get("output_length", TOKENS)),
+            },
+            "process_results": functools.partial(
+                figures, metrics=tuple(metrics), pattern=held.get("answer_extract_pattern")
+            ),
+            "metric_list": [
+                {"metric": one, "aggregation": "mean", "higher_is_better": True} for one in metrics
+            ],
+            "metadata": {"version": str(held.get("version", 1)), "chance": _chance(held)},
+        }
+    )
+
+
+def _pair(sample: dict[str, Any]) -> dict[str, str]:
+    return {key: sample[key] for key in PAIR}
+
+
+def _chance(held: dict[str, Any]) -> dict[str, float]:
+    labels = held.get("label_list") or []
+    return {"exact_match": 1 / len(labels)} if labels else {}
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    held = read_json(path)
+    try:
+        require_shape(held, SHAPE)
+        require_shape({"few_shots": held.get("few_shots", [])}, {"few_shots": [PAIR]})
+    except UserError as error:
+        raise UserError(f"The task file {str(path)!r} is not llm-jp-eval's ({error}).") from None
+    if not held["samples"]:
+        raise UserError(f"The task file {str(path)!r} has no samples.")
+    wanted = held.get("metrics", list(METRICS))
+    if not set(METRICS) & set(wanted):
+        raise UserError(
+            f"The task file {str(path)!r} wants {', '.join(map(str, wanted))}; we have "
+            f"{' and '.join(METRICS)}: add one of them to its metrics."
+        )
+    pattern = held.get("answer_extract_pattern")
+    if pattern is not None:
+        try:
+            groups = re.compile(pattern).groups
+        except (re.error, TypeError) as error:
+            groups, pattern = 0, f"{pattern} ({error})"
+        if not groups:
+            raise UserError(
+                f"answer_extract_pattern of {str(path)!r} is {pattern!r}: give a regular "
+                "expression with a group for the answer."
+            )
+    return dict(held)
+
+
+def normalised(text: str) -> str:
+    """Compatible forms of characters made one, without space around."""
+    return unicodedata.normalize("NFKC", text).strip()
+
+
+def char_f1(answer: str, right: str) -> float:
+    """Share of characters that the two have in common, 2·common/(both lengths), in their order."""
+    a, b = (" ".join(sorted(text.lower().split())) for text in (answer, right))
+    return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
+
+
+def figures(
+    doc: dict[str, Any], answers: list[str], *, metrics: tuple[str, ...], pattern: str | None
+) -> dict[str, float]:
+    """The metrics of one answer, after what the pattern picks of it."""
+    answer = answers[0]
+    if pattern is not None:
+        match = re.search(pattern, answer, re.DOTALL)
+        answer = match.group(1) if match else answer
+    answer, right = normalised(answer), normalised(doc["output"])
+    found = {"exact_match": float(answer == right), "char_f1": char_f1(answer, right)}
+    return {name: found[name] for name in metrics}
