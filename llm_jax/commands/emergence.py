@@ -1,7 +1,7 @@
 """Show how scores on tasks grow with compute: leaping figures beside smooth ones, and a forecast.
 
-  llm-jax emergence ladder --tasks copying arithmetic --few-shot 0 1 5
-  llm-jax emergence runs/first --tasks copying
+  llm-jax emergence ladder --tasks copying_en arithmetic_en --few-shot 0 1 5
+  llm-jax emergence runs/first --tasks copying_en
 
 PATH is a folder of runs, such as a ladder, of each of which the newest checkpoint counts; or one
 run, of which all checkpoints count. What is not yet scored is scored, and kept in the runs. Without
