@@ -115,11 +115,11 @@ def choose_rows(
       forbidden_BK: int32 ids that may not come next, filled up with -1.
     """
     logits_BV = adjusted(logits_BV, rows, counts_BV, bias_BV, allowed_BV, forbidden_BK)
-    greedy_B = _most_likely(logits_BV)
+    greedy_B = most_likely(logits_BV)
     sampled_B = rows.temperature > 0
 
     def sample() -> jax.Array:
-        drawn_B = _draw(filter_rows(logits_BV, rows), keys_B)
+        drawn_B = draw_rows(filter_rows(logits_BV, rows), keys_B)
         return jnp.where(sampled_B, drawn_B, greedy_B)
 
     return jax.lax.cond(jnp.any(sampled_B), sample, lambda: greedy_B)
@@ -136,12 +136,12 @@ def row_logits(
     """Logits of the distribution that `choose_rows` draws from: of a greedy row all are -inf but
     one."""
     logits_BV = adjusted(logits_BV, rows, counts_BV, bias_BV, allowed_BV, forbidden_BK)
-    best_B1 = _most_likely(logits_BV)[:, None]
+    best_B1 = most_likely(logits_BV)[:, None]
     best_BV = jnp.where(jnp.arange(logits_BV.shape[-1]) == best_B1, 0.0, -jnp.inf)
     return jnp.where((rows.temperature > 0)[:, None], filter_rows(logits_BV, rows), best_BV)
 
 
-def _most_likely(logits_BV: jax.Array) -> jax.Array:
+def most_likely(logits_BV: jax.Array) -> jax.Array:
     """The argmax (B,) int32, by two reductions that XLA vectorises on a CPU, which it does not do
     with an argmax."""
     V = logits_BV.shape[-1]
@@ -243,10 +243,12 @@ def _reach(far_BV: jax.Array, weight_BV: jax.Array, wanted_B: jax.Array) -> jax.
     return jax.lax.fori_loop(0, 31, halve, (zero_B, zero_B + EVERYTHING))[1]
 
 
-def _draw(logits_BV: jax.Array, keys_B: jax.Array) -> jax.Array:
+def draw_rows(logits_BV: jax.Array, keys_B: jax.Array) -> jax.Array:
     """A token of each row, (B,) int32: a block of the vocabulary by its total, then one of its
     tokens."""
     B, V = logits_BV.shape
+    if V <= BLOCK:
+        return jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
     N = -(-V // BLOCK)
     padded = jnp.pad(logits_BV, ((0, 0), (0, N * BLOCK - V)), constant_values=-jnp.inf)
     blocks = padded.reshape(B, N, BLOCK)

@@ -129,7 +129,7 @@ def evaluate_tasks(
       chat_template: ask through the tokenizer's chat template.
       samples: keep each example in the result.
       scorer: scores on the trainer's mesh; `model.params` are those that count. None: a new one.
-      engine: generates answers; None: a new one, when a task first needs it.
+      engine: generates answers; it has been started. None: a new one, when a task needs it.
       seed: of the solved examples and of sampled answers.
       texts: text files for cloze questions; none: the validation splits of the run.
       trust_code: run the Python code of `include`.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import TemplateLM
@@ -55,13 +56,20 @@ class HarnessModel(TemplateLM):
     def _score(self, pairs: Sequence[Pair]) -> list[Scored]:
         return self.scorer.score(pairs, self._params)
 
-    @property
-    def engine(self) -> Engine:
-        if self._engine is None:
-            from llm_jax.infer.engine.engine import Engine
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[Engine]:
+        """The engine that was given, which runs, or one of its own for as long as it is needed."""
+        if self._engine is not None:
+            yield self._engine
+            return
+        from llm_jax.infer.engine.engine import Engine
 
-            self._engine = Engine(self.own)
-        return self._engine
+        made = Engine(self.own)
+        made.start()
+        try:
+            yield made
+        finally:
+            made.close(drain=False)
 
     @property
     def max_length(self) -> int:
@@ -124,15 +132,16 @@ class HarnessModel(TemplateLM):
         return totals
 
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> list[str]:
-        return answers.generate(
-            self.engine,
-            [(self.tok_encode(text), wanted) for text, wanted in (r.args for r in requests)],
-            [request.task_name for request in requests],
-            model=self.own,
-            seed=self._seed,
-            truncated=self.truncated,
-            shortened=self.shortened,
-        )
+        with self._running() as engine:
+            return answers.generate(
+                engine,
+                [(self.tok_encode(text), wanted) for text, wanted in (r.args for r in requests)],
+                [request.task_name for request in requests],
+                model=self.own,
+                seed=self._seed,
+                truncated=self.truncated,
+                shortened=self.shortened,
+            )
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         return chat.template_of(self._tokenizer) if chat_template else None

@@ -9,9 +9,51 @@ from llm_jax.evals.tasks.bundled.questions import Question, drawn, question
 
 WORDS = {
     "en": (
-        ["river", "stone", "apple", "cloud", "table", "horse", "paper", "glass", "bread", "light", "chair", "music", "water", "house", "field", "train", "green", "north", "seven", "winter"]
+        [
+            "river",
+            "stone",
+            "apple",
+            "cloud",
+            "table",
+            "horse",
+            "paper",
+            "glass",
+            "bread",
+            "light",
+            "chair",
+            "music",
+            "water",
+            "house",
+            "field",
+            "train",
+            "green",
+            "north",
+            "seven",
+            "winter",
+        ]
     ),
-    "ja": ["川", "石", "林檎", "雲", "机", "馬", "紙", "窓", "麦", "光", "椅子", "音楽", "水", "家", "畑", "電車", "緑", "北", "七", "冬"],
+    "ja": [
+        "川",
+        "石",
+        "林檎",
+        "雲",
+        "机",
+        "馬",
+        "紙",
+        "窓",
+        "麦",
+        "光",
+        "椅子",
+        "音楽",
+        "水",
+        "家",
+        "畑",
+        "電車",
+        "緑",
+        "北",
+        "七",
+        "冬",
+    ],
 }
 LIST = 6
 """Words of a list."""

@@ -14,7 +14,37 @@ from typing import Any
 
 from llm_jax.evals.tasks.bundled.questions import Question, question, shuffled, splits
 
-MODULES = ["bisect", "calendar", "collections", "copy", "csv", "datetime", "difflib", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "os", "os.path", "pathlib", "random", "re", "shutil", "statistics", "string", "subprocess", "tempfile", "textwrap", "threading", "time", "urllib.parse", "zlib"]
+MODULES = [
+    "bisect",
+    "calendar",
+    "collections",
+    "copy",
+    "csv",
+    "datetime",
+    "difflib",
+    "fractions",
+    "functools",
+    "heapq",
+    "itertools",
+    "json",
+    "math",
+    "operator",
+    "os",
+    "os.path",
+    "pathlib",
+    "random",
+    "re",
+    "shutil",
+    "statistics",
+    "string",
+    "subprocess",
+    "tempfile",
+    "textwrap",
+    "threading",
+    "time",
+    "urllib.parse",
+    "zlib",
+]
 LEAST, MOST = 20, 160
 """Characters of a description."""
 COUNT, SHOTS = 200, 10
@@ -34,7 +64,7 @@ def described() -> Iterator[tuple[str, str]]:
         module = importlib.import_module(name)
         for attribute in sorted(getattr(module, "__all__", None) or vars(module)):
             value = getattr(module, attribute, None)
-            if attribute.startswith("_") or not callable(value):
+            if attribute.startswith("_") or not callable(value) or _is_error(value):
                 continue
             if getattr(value, "__module__", None) not in (name, f"_{name}"):
                 continue
@@ -43,6 +73,10 @@ def described() -> Iterator[tuple[str, str]]:
             clean = attribute.lower() not in said.lower() and "->" not in said
             if LEAST <= len(said) <= MOST and clean:
                 yield f"{name}.{attribute}", said
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 def _asked(name: str, form: str) -> Any:

@@ -11,8 +11,30 @@ from typing import Any
 
 from llm_jax.evals.tasks.bundled.questions import Question, drawn, question
 
-SINGULAR = ["teacher", "child", "dog", "friend", "doctor", "student", "neighbour", "farmer", "author", "king"]
-PLURAL = ["teachers", "children", "dogs", "friends", "doctors", "students", "neighbours", "farmers", "authors", "kings"]
+SINGULAR = [
+    "teacher",
+    "child",
+    "dog",
+    "friend",
+    "doctor",
+    "student",
+    "neighbour",
+    "farmer",
+    "author",
+    "king",
+]
+PLURAL = [
+    "teachers",
+    "children",
+    "dogs",
+    "friends",
+    "doctors",
+    "students",
+    "neighbours",
+    "farmers",
+    "authors",
+    "kings",
+]
 THINGS = ["house", "garden", "picture", "bridge", "letter", "window", "story", "road"]
 VERBS = (("is", "are"), ("was", "were"), ("has", "have"))
 ENDS = {
@@ -102,7 +124,12 @@ PARTICLES = (
     (["本", "手紙", "新聞", "雑誌"], "を", "にで", ["読んだ", "買った", "見せた", "忘れた"]),
     (["水", "お茶", "牛乳", "薬"], "を", "にで", ["飲んだ", "買った", "こぼした"]),
     (["学校", "東京", "図書館", "海", "病院"], "に", "をが", ["着いた", "向かった"]),
-    (["公園", "部屋", "庭", "図書館", "学校"], "で", "をが", ["遊んだ", "働いた", "待ち合わせた", "泣いた"]),
+    (
+        ["公園", "部屋", "庭", "図書館", "学校"],
+        "で",
+        "をが",
+        ["遊んだ", "働いた", "待ち合わせた", "泣いた"],
+    ),
     (["電車", "バス", "自転車", "車", "船"], "で", "をが", ["来た", "帰った", "通っている"]),
     (["友達", "先生", "弟", "隣の人"], "と", "をで", ["相談した", "話し合った", "結婚した"]),
     (["電車", "バス", "船", "飛行機"], "に", "をで", ["間に合った", "乗り遅れた"]),
