@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,10 +17,19 @@ from tiny import VOCAB, model_config, run_config
 pytest.importorskip("lm_eval")
 
 from llm_jax.cli import main
-from llm_jax.config import CheckpointConfig, DataConfig, EvalConfig, RunConfig, to_json
+from llm_jax.config import (
+    CheckpointConfig,
+    ConfigError,
+    DataConfig,
+    EvalConfig,
+    RunConfig,
+    to_json,
+)
 from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of, follow
 from llm_jax.evals.tasks.harness import evaluate_tasks
 from llm_jax.evals.tasks.in_training import check_tasks_of, task_scorer
+from llm_jax.evals.tasks.smooth import edit_distance
+from llm_jax.infer.scoring import Scorer
 from llm_jax.language_model import load_model
 from llm_jax.runs.scores import kept_scores, recorded_scores
 from llm_jax.train.loop import train
@@ -27,6 +37,27 @@ from llm_jax.train.metrics import read_metrics
 
 TASKS = ("copying_en", "grammar_ja")
 LIMIT = 6
+ECHO = """
+task: echo
+dataset_path: json
+dataset_kwargs: {data_files: {test: DATA}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 4, do_sample: false}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+
+
+@pytest.fixture(scope="module")
+def include(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a task whose answers are generated."""
+    folder = tmp_path_factory.mktemp("include")
+    docs = [{"question": f"def f{i}(x): return", "answer": f"x{i}"} for i in range(3)]
+    (folder / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    (folder / "echo.yaml").write_text(ECHO.replace("DATA", str(folder / "docs.jsonl")))
+    return folder
 
 
 def config_of(out: Path, data: Path, **changes: Any) -> RunConfig:
@@ -41,10 +72,12 @@ def config_of(out: Path, data: Path, **changes: Any) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, include: Path) -> Path:
     """Trained on a mesh of 8 devices, which scores it too."""
     out = tmp_path_factory.mktemp("course") / "run"
-    config = config_of(out, tiny_dataset)
+    asked = EvalConfig(every=100, batches=1, tasks=(*TASKS, "echo"), tasks_every=2,
+                       task_limit=LIMIT, include=str(include))  # fmt: skip
+    config = config_of(out, tiny_dataset, eval=asked)
     check_tasks_of(config)
     assert train(config, tasks=task_scorer)["exit_code"] == 0
     return out
@@ -90,6 +123,34 @@ def test_what_is_kept_is_not_scored_again(run: Path, checkpoints: Checkpoints) -
     again = Checkpoints(TASKS, limit=LIMIT, say=said.append)
     assert again.score(run, 2) == first and not said
     assert kept_scores(run, 2) == first
+
+
+def test_generated_answers_have_smooth_figures(run: Path, include: Path) -> None:
+    recorded = recorded_scores(read_metrics(run / "metrics.jsonl"))[4]
+    results = evaluate_tasks(load_model(run, 4), ["echo"], include=str(include), samples=True)
+    assert recorded["echo/exact_match"] == results.tasks["echo"].metrics["exact_match"].value == 0
+    answers = [one["filtered_resps"][0] for one in results.samples["echo"]]
+    distances = [edit_distance(text.strip(), f"x{i}") for i, text in enumerate(answers)]
+    assert recorded["echo/edit_distance"] == pytest.approx(sum(distances) / 3)
+    model = load_model(run, 4)
+    scorer = Scorer(model.run, model.params, vocab_size=model.tokenizer.vocab_size)
+    whole = [model.tokens(f"def f{i}(x): return x{i}") for i in range(3)]
+    pairs = [(ids[: len(model.tokens(f"def f{i}(x): return"))],) for i, ids in enumerate(whole)]
+    scored = scorer.score(
+        [(context, ids[len(context) :]) for (context,), ids in zip(pairs, whole, strict=True)]
+    )
+    nats = -sum(one.log_prob for one in scored) / 3
+    assert recorded["echo/answer_nats"] == pytest.approx(nats, rel=1e-5)
+
+
+def test_generation_needs_one_process(
+    run: Path, monkeypatch: pytest.MonkeyPatch, include: Path, tiny_dataset: Path
+) -> None:
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    check_tasks_of(config_of(run, tiny_dataset))
+    asked = EvalConfig(tasks=("echo",), include=str(include))
+    with pytest.raises(ConfigError, match="--follow"):
+        check_tasks_of(config_of(run, tiny_dataset, eval=asked))
 
 
 @pytest.mark.slow  # to say what is near, lm-eval's index of 14,000 tasks is read

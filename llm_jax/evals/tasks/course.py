@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_jax.infer.scoring import Scorer
-
 from llm_jax.config import RunConfig, UserError, read_config
 from llm_jax.evals.tasks.figures import TaskFigures
+from llm_jax.infer.scoring import Scorer
 from llm_jax.language_model import load_model
 from llm_jax.runs.claim import writer_of
 from llm_jax.runs.scores import Scores, keep_scores, kept_scores

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from llm_jax.evals.tasks import smooth
 from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks
 from llm_jax.evals.tasks.harness import TaskResult, TaskResults, evaluate_loaded, seeded
-
-from llm_jax.evals.tasks import smooth
 from llm_jax.runs.metric_names import STDERR
 
 if TYPE_CHECKING:
+    from llm_jax.config import RunConfig
     from llm_jax.infer.engine.engine import Engine
     from llm_jax.infer.scoring import Scorer
-
     from llm_jax.language_model import LanguageModel
 
 CHANCE, COUNT = "chance", "n"
@@ -50,7 +49,7 @@ class TaskFigures:
         Raises:
           UserError: the task's data are not at hand, or it fails.
         """
-        loaded = self.load(task, model)
+        loaded = self.load(task, model.run)
         results = evaluate_loaded(
             model,
             loaded,
@@ -74,10 +73,10 @@ class TaskFigures:
         chance = next((figure.chance for figure in one.metrics.values()), None)
         return found | ({} if chance is None else {CHANCE: chance}) | {COUNT: float(one.n)}
 
-    def load(self, task: str, model: LanguageModel) -> Loaded:
-        """The task with its data."""
+    def load(self, task: str, run: RunConfig) -> Loaded:
+        """The task with its data; raises `UserError` if they are not at hand."""
         if task not in self._loaded:
-            folders = tuple(str(path) for path in model.run.data.folders.values() if path)
+            folders = tuple(str(path) for path in run.data.folders.values() if path)
             with seeded(SEED):
                 self._loaded[task] = load_tasks(
                     [task], Settings(include=self._include, datasets=folders)
@@ -138,8 +137,9 @@ def _right_answers(
     model: LanguageModel, scorer: Scorer, samples: list[smooth.Sample], delimiter: str
 ) -> list[dict[str, float]]:
     """The figures of the first right answer of questions whose answers were generated."""
-    from llm_jax.evals.tasks.model import HarnessModel
     from lm_eval.api.instance import Instance
+
+    from llm_jax.evals.tasks.model import HarnessModel
 
     pairs = [(one["arguments"][0][0], delimiter + smooth.targets_of(one)[0]) for one in samples]
     requests: list[Any] = [
