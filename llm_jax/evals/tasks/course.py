@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import RunConfig, UserError, read_config
-from llm_jax.evals.tasks.figures import TaskFigures
+from llm_jax.evals.tasks.figures import Include, TaskFigures
 from llm_jax.infer.scoring import Scorer
 from llm_jax.language_model import load_model
 from llm_jax.runs.claim import writer_of
@@ -39,7 +39,7 @@ class Checkpoints:
         tasks: Sequence[str],
         *,
         shots: Sequence[int | None] = (None,),
-        include: str | None = None,
+        include: Include = None,
         limit: int | None = None,
         say: Say,
         verify: bool = True,
@@ -47,7 +47,8 @@ class Checkpoints:
     ) -> None:
         self._tasks, self._limit, self._say = tasks, limit, say
         self._figures = {
-            shot: TaskFigures(include=include, few_shot=shot, limit=limit) for shot in shots
+            shot: TaskFigures(include=include, few_shot=shot, limit=limit, trust_code=trust_code)
+            for shot in shots
         }
         self._opening = {"verify": verify, "trust_code": trust_code}
         self._scorers: dict[Path, Scorer] = {}

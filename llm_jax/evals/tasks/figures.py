@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.evals.tasks import smooth
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 CHANCE, COUNT = "chance", "n"
 """Names of the value of a task's first figure for a guess, and of the number of its examples."""
 SEED = 0
+Include = Path | str | Sequence[Path | str] | None
+"""Folders or files with tasks of others."""
 
 
 class TaskFigures:
@@ -26,13 +30,19 @@ class TaskFigures:
     Their data are read once.
 
     Args:
-      include, few_shot, limit: as of `evaluate_tasks`.
+      include, few_shot, limit, trust_code: as of `evaluate_tasks`.
     """
 
     def __init__(
-        self, *, include: str | None = None, few_shot: int | None = None, limit: int | None = None
+        self,
+        *,
+        include: Include = None,
+        few_shot: int | None = None,
+        limit: int | None = None,
+        trust_code: bool = False,
     ) -> None:
         self._include, self._few_shot, self._limit = include, few_shot, limit
+        self._trust_code = trust_code
         self._loaded: dict[str, Loaded] = {}
 
     def __call__(
@@ -78,9 +88,10 @@ class TaskFigures:
         if task not in self._loaded:
             folders = tuple(str(path) for path in run.data.folders.values() if path)
             with seeded(SEED):
-                self._loaded[task] = load_tasks(
-                    [task], Settings(include=self._include, datasets=folders)
+                settings = Settings(
+                    include=self._include, trust_code=self._trust_code, datasets=folders
                 )
+                self._loaded[task] = load_tasks([task], settings)
         return self._loaded[task]
 
 
