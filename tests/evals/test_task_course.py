@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -202,3 +203,35 @@ def test_following_survives_what_it_cannot_read(run: Path, tmp_path: Path) -> No
     found, _ = follow(out, Checkpoints(TASKS[:1], limit=2, say=nothing), said.append, patience=0.1)
     assert found == {} and "counts as ended" in said[-1]
     assert checkpoints_of(out) == [2]
+
+
+@pytest.mark.slow
+def test_two_processes_score_together(run: Path, tmp_path: Path, tiny_dataset: Path) -> None:
+    """The scores are those of one process; only the first one writes them."""
+    out, file = tmp_path / "run", tmp_path / "run.json"
+    file.write_text(to_json(config_of(out, tiny_dataset)))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    common = os.environ | {
+        "JAX_NUM_CPU_DEVICES": "4",
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": "2",
+    }
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-m", "llm_jax", "train", str(file)],
+            env=common | {"JAX_PROCESS_ID": str(number)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    said = [host.communicate(timeout=140)[1] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], said
+    together = recorded_scores(read_metrics(out / "metrics.jsonl"))
+    alone = recorded_scores(read_metrics(run / "metrics.jsonl"))
+    assert sorted(together) == [2, 4]
+    for step, figures in together.items():
+        for name, value in figures.items():
+            assert alone[step][name] == pytest.approx(value, abs=2e-3), name
