@@ -108,6 +108,7 @@ def train_run(
       UserError: the data or the folder cannot be used, another process writes to the folder, the
         disk is full, or too many steps in a row were skipped.
     """
+    from llm_jax.evals.tasks.in_training import check_tasks_of, task_scorer
     from llm_jax.train import loop
 
     prediction = None
@@ -121,4 +122,7 @@ def train_run(
     if unknown:
         raise UserError(f"A run has no field {unknown[0]!r}: see `RunConfig`.")
     config = dataclasses.replace(config, **fields)
-    return loop.train(config, plan=prediction, init=init, branch=branch, callback=callback)
+    check_tasks_of(config)
+    return loop.train(
+        config, plan=prediction, init=init, branch=branch, callback=callback, tasks=task_scorer
+    )

@@ -43,6 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "preflight": ("preflight", "compile the train step for a TPU slice: memory, collectives"),
     "train": ("train", "train a recipe, or resume its run"),
     "eval": ("eval", "measure a run's loss and bits per byte on held-out text"),
+    "emergence": ("emergence", "show how scores on tasks grow with compute, and forecast them"),
     "lineage": ("lineage", "show what a checkpoint has read, and from where it began"),
     "generate": ("generate", "continue prompts with a run's model"),
     "serve": ("serve", "answer over HTTP as OpenAI's interface does, with a page to try models"),

@@ -54,9 +54,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if config.wandb:
         require_packages(f"wandb = {config.wandb!r}", "wandb", way_out="or leave --wandb out")
     from llm_jax.convert.families import why_not_exportable
+    from llm_jax.evals.tasks.in_training import check_tasks_of, task_scorer
     from llm_jax.train import distributed
     from llm_jax.train.loop import train
 
+    check_tasks_of(config)
     model = config.model
     if isinstance(model, ModelConfig) and (problem := why_not_exportable(model)):
         print(f"This run cannot be exported. {problem}", file=sys.stderr)
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         init=args.init,
         branch=args.branch,
         source=other_run(args.config, config) if args.config else None,
+        tasks=task_scorer,
     )
     with distributed.leaving_at_once():
         distributed.leave(result["exit_code"])

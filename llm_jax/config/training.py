@@ -235,6 +235,29 @@ class EvalConfig:
     batches: int = 8
     """Batches of `data.batch_size` sequences, spread over the validation split. If it has fewer,
     all of it is used."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of `llm-jax eval --tasks` that the model is scored on while it trains. Needs the extra
+    `eval`."""
+    tasks_every: int | None = None
+    """Steps between scores of `tasks`. None: `every`. The last step is always scored."""
+    task_limit: int | None = 100
+    """Most examples of each task. None: all of them."""
+    few_shot: int | None = None
+    """Solved examples before each question. None: as each task says."""
+    include: str | None = None
+    """Folder with task files of your own, which `tasks` may name."""
 
     def __post_init__(self) -> None:
         positive("eval", self, "every", "batches")
+        for name in ("tasks_every", "task_limit"):
+            if getattr(self, name) is not None:
+                positive("eval", self, name)
+        shots = self.few_shot
+        require(shots is None or shots >= 0, f"eval.few_shot is {shots}: it must not be negative.")
+        twice = [name for name in dict.fromkeys(self.tasks) if self.tasks.count(name) > 1]
+        require(not twice, f"eval.tasks names {twice and twice[0]!r} twice: name it once.")
+
+    @property
+    def scores_every(self) -> int | None:
+        """Steps between scores of `tasks`; None if there are none."""
+        return (self.tasks_every or self.every) if self.tasks else None

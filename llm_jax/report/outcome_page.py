@@ -25,6 +25,7 @@ from llm_jax.report.html import (
 from llm_jax.report.outcome import METRICS, config_of, is_number
 from llm_jax.report.plan_table import duration, money, short
 from llm_jax.report.run_facts import run_rows, text_rows
+from llm_jax.report.scores import scores_section
 from llm_jax.report.series import Series
 from llm_jax.report.svg import svg
 from llm_jax.runs.history import read_history
@@ -41,6 +42,7 @@ PHASES = {
     "restore": "reading checkpoints",
     "save": "saving checkpoints",
     "eval": "measuring the validation loss",
+    "tasks": "scoring tasks",
 }
 """Phase of the account of time → what it is."""
 
@@ -108,6 +110,7 @@ def page(folder: Path, found: dict[str, Any], run: Series) -> str:
         section("Predicted and measured", table(rows(found), HEAD)),
         section("The course of the run", _charts(found, run)),
         section("Loss by source", _by_source(folder, run)),
+        section("Scores on tasks", scores_section(folder, run)),
         section("Where the time went", _time(found)),
         section("Evaluations", _evaluations(folder)),
         section("Samples", _samples(folder)),

@@ -54,6 +54,17 @@ def by_source(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _events(axes, run, lines)
 
 
+def scores(axes: Axes, found: dict[str, Any], run: Series) -> None:
+    """The scores of the tasks."""
+    lines: dict[str, Line2D] = {}
+    for place, (name, curve) in enumerate(run.scores.items()):
+        (lines[name],) = axes.plot(
+            *zip(*thinned(curve), strict=True), "o-", color=f"C{place}", ms=3, lw=1.4
+        )
+    axes.set(ylabel="score", ylim=(-0.02, 1.02))
+    _events(axes, run, lines)
+
+
 def learning_rate(axes: Axes, found: dict[str, Any], run: Series) -> None:
     _draw(axes, run.learning_rate, BLUE, lw=1.6, label="learning rate")
     axes.set(ylabel="learning rate", ylim=(0, None))
@@ -91,8 +102,14 @@ def mfu(axes: Axes, found: dict[str, Any], run: Series) -> None:
 
 
 def draw(found: dict[str, Any], run: Series, path: Path) -> None:
-    """Writes the charts of loss, by source too if there are several, and of speed as a PNG."""
-    charts = [loss, *([by_source] if run.by_source else []), throughput]
+    """Writes the charts of loss, by source too if there are several, of scores, and of speed as a
+    PNG."""
+    charts = [
+        loss,
+        *([by_source] if run.by_source else []),
+        *([scores] if run.scores else []),
+        throughput,
+    ]
     with rc_context(STYLE):
         made = Figure(figsize=(6.2 * len(charts), 4.2), layout="constrained")
         for axes, chart in zip(made.subplots(1, len(charts)), charts, strict=True):

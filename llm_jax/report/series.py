@@ -13,7 +13,9 @@ from llm_jax.config import RunConfig
 from llm_jax.laws.run_curves import records
 from llm_jax.report.outcome import METRICS, is_number, skipped_steps
 from llm_jax.runs.history import History
+from llm_jax.runs.json_lines import read_records
 from llm_jax.runs.metric_names import LOSS_OF
+from llm_jax.runs.scores import score_curves
 from llm_jax.runs.starts import read_starts
 
 DRAWN = 800
@@ -43,6 +45,8 @@ class Series:
     """Tokens that were read when the run resumed."""
     skipped: list[float]
     """Tokens that were read when the guard skipped a step."""
+    scores: dict[str, Curve]
+    """The first figure of each task, `TASK/FIGURE`, where it lies between 0 and 1."""
 
 
 def smoothed(values: Sequence[float], half: int) -> list[float]:
@@ -94,6 +98,7 @@ def series(folder: Path, config: RunConfig, history: History) -> Series:
         ],
         restarts=[history.tokens(min(start.first, config.steps)) for start in starts],
         skipped=[history.tokens(step) for step in skipped_steps(folder)],
+        scores=score_curves(record for _, record in read_records(folder / METRICS)),
     )
 
 

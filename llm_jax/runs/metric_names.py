@@ -1,4 +1,12 @@
-"""Names of the figures of one source in `metrics.jsonl`: these, and the source's name."""
+"""Names in `metrics.jsonl`: of the figures of one source, and of records of tasks."""
 
 LOSS_OF = "loss/"
 BITS_PER_BYTE_OF = "bits_per_byte/"
+"""These, and the source's name, are names of figures."""
+TASK = "task"
+"""The `split` of a record with scores, whose figures are named `TASK/FIGURE`."""
+STDERR = "_stderr"
+"""The name of a figure with this at its end is that of its standard error."""
+SPENT, SHARE, FAILED = "seconds", "time_share", "failed"
+"""Of a record with scores: seconds that they took, the share of the run's time that all scores
+took so far, and the number of tasks that failed."""

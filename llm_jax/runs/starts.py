@@ -16,6 +16,8 @@ from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.runs.files import write_text
 
 FILE = "time.json"
+TASKS = "tasks"
+"""The phase in which a run scores tasks."""
 
 
 @dataclass

@@ -24,6 +24,7 @@ from llm_jax.config.grace import grace_seconds
 from llm_jax.objectives.objective import objective_of
 from llm_jax.runs.lineage import write_lineage
 from llm_jax.runs.plan_file import PlanRecord
+from llm_jax.runs.starts import TASKS
 from llm_jax.train import distributed
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.cpu_dispatch import dispatch_for
@@ -39,12 +40,10 @@ from llm_jax.train.prepare import Prepared, prepare
 from llm_jax.train.programs import Programs, StepFunction, compile_programs
 from llm_jax.train.rollback import roll_back
 from llm_jax.train.shares import uses
-from llm_jax.train.state import (
-    State,
-    judged_parameters,
-)
+from llm_jax.train.state import State, judged_parameters
 from llm_jax.train.step import Metrics
 from llm_jax.train.stop import Stop
+from llm_jax.train.task_scores import TaskScorerFor, TaskScores, require_scorer
 from llm_jax.train.validation import Validation
 
 STDERR = 2
@@ -59,6 +58,7 @@ def train(
     branch: str | None = None,
     source: Path | None = None,
     callback: Callback | None = None,
+    tasks: TaskScorerFor | None = None,
 ) -> dict[str, Any]:
     """Trains `config`, resuming from the newest checkpoint in `config.out` if there is one.
 
@@ -70,6 +70,7 @@ def train(
       source: the run that the config is from. It is named if a new run does not have its weights.
       callback: called by process 0 with each record of `metrics.jsonl` as it is written. If it
         returns False, the run saves and stops as after Ctrl-C; with several processes it must not.
+      tasks: what scores `eval.tasks`.
 
     Returns:
       The run's last figures, and `exit_code`: 0 when all steps are done.
@@ -80,6 +81,7 @@ def train(
       FileFailure: the disk is full or broken; earlier checkpoints are intact.
       Diverged: too many steps in a row were skipped; the next start goes back to before them.
     """
+    require_scorer(config, tasks)
     grace = grace_seconds(os.environ)
     faulthandler.register(signal.SIGUSR1, file=STDERR)
     dispatch_for(config)
@@ -94,7 +96,7 @@ def train(
             with (
                 without_tensorstore_noise(),
                 contextlib.closing(
-                    _Run(prepare(config, stop, held, plan, init, branch, source, listen))
+                    _Run(prepare(config, stop, held, plan, init, branch, source, listen), tasks)
                 ) as run,
             ):
                 return run.train()
@@ -115,9 +117,11 @@ class _Run(Prepared):
       done: steps that are done.
     """
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, tasks: TaskScorerFor | None) -> None:
         super().__init__(**vars(prepared))
         self.done = self.start
+        tokenizer = self.datasets[0].tokenizer
+        self._tasks = TaskScores(self.config, self.mesh, tokenizer, tasks, self.log.say)
         self._leaving: threading.Timer | None = None
         """Ends the process, if the last save does not end in time."""
 
@@ -154,6 +158,10 @@ class _Run(Prepared):
         if first and not self.place.measured and self._due(self.start, config.eval.every):
             # A stop request interrupted this evaluation, or the weights are those of the parent.
             self._evaluate(validation, state)
+        elif self.place.measured and not ahead:
+            reporter.last |= self.place.measured  # only scores of tasks are missing
+        if first and not self.place.scored and self._due(self.start, config.eval.scores_every):
+            self._score_tasks(state)
         for stage in ahead:
             if self.done < stage.first:
                 break  # stopped in an earlier stage
@@ -192,7 +200,8 @@ class _Run(Prepared):
                 evaluates = self._due(step, config.eval.every)
                 saves = self._due(step, config.checkpoint.every)
                 near = self._due(step, config.checkpoint.local_every) and not saves
-                if evaluates or saves or near or self.inline:
+                scores = self._due(step, config.eval.scores_every)
+                if evaluates or saves or near or scores or self.inline:
                     # Read now, so that the step is not timed as evaluation or as the next step.
                     self._account(*pending)
                     pending = None
@@ -202,6 +211,8 @@ class _Run(Prepared):
                     self._save(state)
                 elif near and not reporter.streak:
                     self._save_near(state)
+                if scores:  # after the save, which they might outlast
+                    self._score_tasks(state)
                 self.checkpointer.check()
                 self.clock.stepped(step)
                 self.log.advance(step)
@@ -262,6 +273,14 @@ class _Run(Prepared):
             values = validation.measure(judged_parameters(state), self.stop.requested)
         if values:
             self.reporter.validation(self.done, values)
+
+    def _score_tasks(self, state: State) -> None:
+        before = self.clock.seconds[TASKS]
+        with self.clock.phase(TASKS):
+            params = judged_parameters(state)
+            measured = self._tasks.measure(params, self.done, self.stop.requested)
+        if measured:
+            self.reporter.tasks(self.done, *measured, self.clock.seconds[TASKS] - before)
 
     def _result(self) -> dict[str, Any]:
         saved = self.done or self.checkpointer.latest_step is not None

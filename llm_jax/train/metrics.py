@@ -18,6 +18,7 @@ from llm_jax.config import ConfigError, RunConfig, require_shape, to_dict
 from llm_jax.runs.files import replacing, write_text
 from llm_jax.runs.json_lines import read_records
 from llm_jax.runs.metric_names import BITS_PER_BYTE_OF
+from llm_jax.runs.scores import score_curves
 from llm_jax.train.board import FLUSH_SECONDS, Board
 
 METRICS_FILE = "metrics.jsonl"
@@ -27,8 +28,8 @@ Record = dict[str, Any]
 class Log:
     """Writes each record to every sink. With several processes, only process 0 writes.
 
-    A record is a flat dict with `split` ("train", "validation", "save", or "skipped" for a step
-    that the guard did not take), `step`, `tokens` and figures.
+    A record is a flat dict with `split` ("train", "validation", "task", "save", or "skipped" for a
+    step that the guard did not take), `step`, `tokens` and figures.
 
     Args:
       listen: called with each record too.
@@ -163,7 +164,12 @@ def draw_curve(out: Path) -> Path:
     from matplotlib.ticker import EngFormatter
 
     records = list(read_metrics(out / METRICS_FILE))
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    scores = score_curves(records)
+    panels = 2 if scores else 1
+    figure, grid = pyplot.subplots(
+        panels, squeeze=False, figsize=(8, 4.5 * panels), layout="constrained"
+    )
+    axes = grid[0, 0]
     for split, color, marker in (("train", "#9bb7d4", ""), ("validation", "#c23b22", "o")):
         points = [(r["tokens"], r["bits_per_byte"]) for r in records if r["split"] == split]
         if points:
@@ -181,6 +187,13 @@ def draw_curve(out: Path) -> Path:
     axes.set(xlabel="tokens", ylabel="bits per byte", title=out.name)
     axes.grid(alpha=0.3)
     axes.legend()
+    for name, curve in scores.items():
+        grid[1, 0].plot(*zip(*curve, strict=True), "o-", ms=4, lw=1, label=name)
+    if scores:
+        grid[1, 0].xaxis.set_major_formatter(EngFormatter(sep=" "))
+        grid[1, 0].set(xlabel="tokens", ylabel="score", ylim=(-0.02, 1.02))
+        grid[1, 0].grid(alpha=0.3)
+        grid[1, 0].legend()
     path = out / "loss.png"
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -24,6 +24,7 @@ from llm_jax.train.metrics import METRICS_FILE, read_metrics
 from llm_jax.train.run_folder import check_folder, claim_folder
 from llm_jax.train.shares import check_reading
 from llm_jax.train.state import State
+from llm_jax.train.task_scores import scored_before
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Place:
     """What was measured there (see `measured_before`)."""
     lineage: Lineage | None
     """Of that checkpoint; None if the run is new, or the checkpoint is from an older version."""
+    scored: bool
+    """Whether an earlier start scored the run's tasks there."""
     finished: bool
     """All steps are done and evaluated. Then nothing is written."""
 
@@ -82,8 +85,9 @@ def find_place(
         lines = [*history.entries]
         claim_folder(config, plan, tokenizer, lines)
         checkpointer = checkpointer or Checkpointer.open(config, sha256, abstract)
-        return Place(checkpointer, history, lines, None, None, None, False)
+        return Place(checkpointer, history, lines, None, None, None, False, False)
     measured = measured_before(out, saved)
+    scored = not config.eval.tasks or scored_before(out, saved)
     record = checkpointer.record(saved)
     was = from_dict(record["config"], RunConfig) if record else old
     history, lines = resume(config, was, text, saved)
@@ -92,14 +96,14 @@ def find_place(
         _check_parent(config.out, history, init)
     # A last step that only the hosts' own disks have is yet to be saved in the folder.
     whole = saved == checkpointer.latest_step and saved >= max(old.steps, config.steps)
-    finished = measured is not None and whole
+    finished = measured is not None and whole and (scored or saved != config.steps)
     if not finished:
         check_reading(config, history, read_rollbacks(out), text)
         claim_folder(config, plan, tokenizer, lines)
     lineage = saved_lineage(out, saved if record else None)
     if lineage is None:
         began_with(history.parent)  # as above
-    return Place(checkpointer, history, lines, saved, measured, lineage, finished)
+    return Place(checkpointer, history, lines, saved, measured, lineage, scored, finished)
 
 
 def _check_past(out: str, history: History, notes: list[str]) -> None:

@@ -18,9 +18,9 @@ from llm_jax.models.common.attend import attention_of
 from llm_jax.models.protocol import parameter_shapes
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History
-from llm_jax.runs.metric_names import LOSS_OF
+from llm_jax.runs.metric_names import FAILED, LOSS_OF, SHARE, SPENT, STDERR, TASK
 from llm_jax.runs.rollbacks import Rollback
-from llm_jax.runs.starts import accounted, goodput, read_starts
+from llm_jax.runs.starts import TASKS, accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
 from llm_jax.train.clock import Clock
 from llm_jax.train.metrics import Log
@@ -29,6 +29,9 @@ from llm_jax.train.run_folder import in_words
 from llm_jax.train.save_speed import Hold, SaveSpeed
 from llm_jax.train.shares import Use
 from llm_jax.train.step import Metrics
+
+MOST_SHARE = 0.05
+"""Share of the run's time above which the log advises to score tasks less often."""
 
 
 class Reporter:
@@ -46,6 +49,7 @@ class Reporter:
         self.streak, self.why = 0, ""
         self._peak: float | None = None
         self._mark = (0, 0.0)
+        self._scorings = 0
 
     def found(self, place: Place, rollbacks: list[Rollback], source: Path | None) -> None:
         """Prints what was found in the run's folder, and where the run begins or resumes.
@@ -188,6 +192,27 @@ class Reporter:
                 line += f"  {name.removeprefix(LOSS_OF)} {loss:.4f}"
         self.log.write(self._record("validation", step) | values, line)
 
+    def tasks(self, step: int, figures: dict[str, float], failures: int, seconds: float) -> None:
+        """Reports the scores after `step` (`TaskScores.measure`), which took `seconds`."""
+        account = self.clock.account()
+        share = account[TASKS] / max(sum(account.values()), 1e-9)
+        spent = {SPENT: seconds, SHARE: share, FAILED: float(failures)}
+        failed = f"; {counted(failures, 'task')} failed" if failures else ""
+        self.log.write(
+            self._record(TASK, step) | figures | spent,
+            f"step {step}/{self.config.steps}  {scores_in_words(figures)}  ({seconds:.1f} s, "
+            f"{share:.1%} of the run's time so far{failed})",
+        )
+        self._scorings += 1
+        if self._scorings == 2 and share > MOST_SHARE:  # the first one compiles
+            every = self.config.eval.scores_every or step
+            rarer = math.ceil(every * share / MOST_SHARE)
+            self.log.say(
+                f"Scoring tasks takes {share:.1%} of the run's time: raise eval.tasks_every from "
+                f"{every} to about {rarer}, or lower eval.task_limit, to stay below "
+                f"{MOST_SHARE:.0%}."
+            )
+
     def saving(self, step: int, hold: Hold, speed: SaveSpeed) -> None:
         """Reports that checkpoint `step` is being written, and for how long that held the loop."""
         waited = f", after {hold.waiting:.2f} s for the save before" if hold.waiting > 0.1 else ""
@@ -221,6 +246,20 @@ class Reporter:
 
     def _record(self, split: str, step: int) -> dict[str, Any]:
         return {"split": split, "step": step, "tokens": self.history.tokens(step)}
+
+
+def scores_in_words(figures: dict[str, float]) -> str:
+    """The first figure of each task, with its standard error."""
+    words = list[str]()
+    last = ""
+    for name, value in figures.items():
+        task, _, figure = name.rpartition("/")
+        if task != last:
+            error = figures.get(name + STDERR)
+            within = "" if error is None else f" ± {error:.3f}"
+            words.append(f"{task} {figure} {value:.4g}{within}")
+        last = task
+    return ", ".join(words) or "no scores"
 
 
 def reading_sentences(read: list[Use]) -> list[str]:

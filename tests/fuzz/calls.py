@@ -85,6 +85,7 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run.json", "--data.path", "texts", "--out", "made"),
     ),
     "eval": (("run", "--text", "texts"), ("run",), ("run", "--ngram", "2")),
+    "emergence": (("run", "--out", "made.html"),),
     "lineage": (("run",),),
     "generate": (
         ("run", "--prompt", "a cat", "--max-tokens", "3"),

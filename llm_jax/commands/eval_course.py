@@ -1,0 +1,108 @@
+"""`eval --tasks` on more than one checkpoint: all that there are, or each one as it appears."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from llm_jax.commands.progress_line import ProgressReporter
+from llm_jax.config import UserError
+from llm_jax.runs.metric_names import STDERR
+
+NOT_WITH = ("step", "text", "ngram", "task", "chat_template", "samples", "run_code", "seed")
+"""Flags of `eval` that are about one checkpoint."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--all-steps",
+        action="store_true",
+        help="score --tasks on all checkpoints of the run, and keep the scores in it",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="as --all-steps, and on each checkpoint that appears until the run has ended",
+    )
+
+
+def asked_for(args: argparse.Namespace) -> bool:
+    """Whether more than one checkpoint is to be scored.
+
+    Raises:
+      UserError: without --tasks, or with a flag that is about one checkpoint.
+    """
+    flag = "--follow" if args.follow else "--all-steps"
+    if not (args.follow or args.all_steps):
+        return False
+    if not args.tasks:
+        raise UserError(f"{flag} scores tasks: name some with --tasks.")
+    for name in NOT_WITH:
+        if getattr(args, name) not in (None, False, []):
+            raise UserError(
+                f"--{name.replace('_', '-')} is given with {flag}, which scores tasks on all "
+                "checkpoints: leave one of them out."
+            )
+    return True
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of, follow
+    from llm_jax.evals.tasks.harness import check_tasks
+
+    folder = Path(args.run)
+    steps = checkpoints_of(folder)
+    if not steps and not args.follow:
+        raise UserError(f"The run in {str(folder)!r} has no checkpoint yet: train it first.")
+    check_tasks(args.tasks, args.include, trust_code=args.trust_code)
+    failures = 0
+    with ProgressReporter() as progress:
+        checkpoints = Checkpoints(
+            args.tasks,
+            shots=(args.few_shot,),
+            include=args.include,
+            limit=args.limit,
+            say=lambda sentence: progress(sentence, 0, None),
+            verify=not args.no_verify,
+            trust_code=args.trust_code,
+        )
+        if args.follow:
+            found, failures = follow(folder, checkpoints, _say)
+        else:
+            found = {step: checkpoints.score(folder, step) for step in steps}
+    return {
+        "run": str(folder),
+        "checkpoints": [
+            {"step": step, "scores": {one.task: one.figures for one in scores}}
+            for step, scores in sorted(found.items())
+        ],
+        "failed": failures,
+    }
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def text(result: dict[str, Any]) -> str:
+    lines = [
+        f"step {one['step']:,}, {task}: {first_figure(figures)}"
+        for one in result["checkpoints"]
+        for task, figures in one["scores"].items()
+    ]
+    if result["failed"]:
+        lines.append(f"checkpoints that could not be scored: {result['failed']:,}")
+    run = result["run"]
+    return "\n".join([*lines, f"Kept in {run}/scores for `llm-jax report` and `emergence`."])
+
+
+def first_figure(figures: dict[str, float]) -> str:
+    """The first figure of a task, with its standard error and the level of chance."""
+    name = next(iter(figures))
+    error, chance = figures.get(name + STDERR), figures.get("chance")
+    within = "" if error is None else f" ± {error:.2g}"
+    return f"{name} {figures[name]:.4g}{within}" + (
+        "" if chance is None else f" (chance {chance:.3g})"
+    )

@@ -1,0 +1,141 @@
+"""Scores the checkpoints of runs: those that there are, or each one as it appears."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.evals.tasks.figures import Include, TaskFigures
+from llm_jax.infer.scoring import Scorer
+from llm_jax.language_model import load_model
+from llm_jax.runs.claim import writer_of
+from llm_jax.runs.scores import Scores, keep_scores, kept_scores
+from llm_jax.train.damage import saved_steps
+
+PAUSE = 1.0
+"""Seconds between two looks at a run's folder."""
+PATIENCE = 120.0
+"""Seconds without a writer after which a run that is not finished counts as ended: a launcher may
+start it again."""
+Say = Callable[[str], None]
+
+
+class Checkpoints:
+    """Scores tasks on checkpoints, and keeps the scores in their runs' folders.
+
+    Args:
+      tasks: their names, already checked.
+      shots: solved examples before each question, one after another; None: as each task says.
+      include, limit: as of `evaluate_tasks`.
+      say: is told what is being scored.
+      verify, trust_code: as of `load_model`.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        shots: Sequence[int | None] = (None,),
+        include: Include = None,
+        limit: int | None = None,
+        say: Say,
+        verify: bool = True,
+        trust_code: bool = False,
+    ) -> None:
+        self._tasks, self._limit, self._say = tasks, limit, say
+        self._figures = {
+            shot: TaskFigures(include=include, few_shot=shot, limit=limit, trust_code=trust_code)
+            for shot in shots
+        }
+        self._opening = {"verify": verify, "trust_code": trust_code}
+        self._scorers: dict[Path, Scorer] = {}
+
+    def score(self, run: Path, step: int) -> list[Scores]:
+        """The scores of a checkpoint; what is already kept is not scored again.
+
+        Raises:
+          UserError: there is no such checkpoint, it is damaged, or a task fails. What was scored
+            before that is kept.
+        """
+        kept = {one.asked: one for one in kept_scores(run, step)}
+        wanted = [(task, shot, self._limit) for shot in self._figures for task in self._tasks]
+        if missing := [one for one in wanted if one not in kept]:
+            model = load_model(run, step, **self._opening)
+            scorer = self._scorer(run, model)
+            for task, shot, _ in missing:
+                self._say(f"{run.name}, step {step:,}: {task}")
+                figures = self._figures[shot](model, task, scorer=scorer)
+                one = Scores(task, shot, self._limit, figures)
+                keep_scores(run, step, [one])
+                kept[one.asked] = one
+        return [kept[one] for one in wanted]
+
+    def _scorer(self, run: Path, model: Any) -> Scorer:
+        """The scorer of a run's checkpoints, whose programs are compiled once."""
+        if run not in self._scorers:
+            size = model.tokenizer.vocab_size
+            self._scorers = {run: Scorer(model.run, model.params, vocab_size=size)}
+        return self._scorers[run]
+
+
+def checkpoints_of(run: Path) -> list[int]:
+    """Steps of the whole checkpoints of a run, oldest first.
+
+    Raises:
+      UserError: there is no run.
+    """
+    if not (run / "run.json").is_file():
+        raise UserError(f"There is no run in {str(run)!r}: give the `out` folder of a run.")
+    folder = run / "checkpoints"
+    return saved_steps(folder)[::-1] if folder.is_dir() else []
+
+
+def follow(
+    run: Path, checkpoints: Checkpoints, say: Say, *, patience: float = PATIENCE
+) -> tuple[dict[int, list[Scores]], int]:
+    """Scores each checkpoint of a run as it appears, until the run has ended.
+
+    A checkpoint that is deleted before it could be read is left out, and that is said. A failure
+    is said and counted, and the next checkpoint is tried.
+
+    Args:
+      patience: seconds without a writer after which an unfinished run counts as ended.
+
+    Returns:
+      The scores by step, and how many checkpoints could not be scored.
+
+    Raises:
+      UserError: there is no run.
+    """
+    found: dict[int, list[Scores]] = {}
+    failures, seen, alone = 0, set[int](), time.monotonic()
+    while True:
+        if writer_of(run, inside=True) is not None:
+            alone = time.monotonic()
+        new = [step for step in checkpoints_of(run) if step not in seen]
+        for step in new:
+            seen.add(step)
+            try:
+                found[step] = checkpoints.score(run, step)
+            except UserError as error:
+                failures += 1
+                deleted = step not in checkpoints_of(run)
+                say(
+                    f"Checkpoint {step:,} was deleted before it was scored: raise "
+                    "checkpoint.keep_last or checkpoint.keep_every."
+                    if deleted
+                    else f"Checkpoint {step:,} is not scored: {error}"
+                )
+        steps = read_config(run / "run.json", RunConfig).steps
+        if steps in seen:
+            return found, failures
+        if not new and time.monotonic() - alone > patience:
+            say(
+                f"Nobody has written to {run} for {patience:.0f} s, and step {steps:,} has no "
+                "checkpoint: the run counts as ended."
+            )
+            return found, failures
+        time.sleep(PAUSE)

@@ -1,0 +1,166 @@
+"""A task's figures by name: those that it reports, and the smooth ones beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_jax.evals.tasks import smooth
+from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks
+from llm_jax.evals.tasks.harness import TaskResult, TaskResults, evaluate_loaded, seeded
+from llm_jax.runs.metric_names import STDERR
+
+if TYPE_CHECKING:
+    from llm_jax.config import RunConfig
+    from llm_jax.infer.engine.engine import Engine
+    from llm_jax.infer.scoring import Scorer
+    from llm_jax.language_model import LanguageModel
+
+CHANCE, COUNT = "chance", "n"
+"""Names of the value of a task's first figure for a guess, and of the number of its examples."""
+SEED = 0
+Include = Path | str | Sequence[Path | str] | None
+"""Folders or files with tasks of others."""
+
+
+class TaskFigures:
+    """Scores tasks again and again: on checkpoints, or on the parameters of a run that trains.
+    Their data are read once.
+
+    Args:
+      include, few_shot, limit, trust_code: as of `evaluate_tasks`.
+    """
+
+    def __init__(
+        self,
+        *,
+        include: Include = None,
+        few_shot: int | None = None,
+        limit: int | None = None,
+        trust_code: bool = False,
+    ) -> None:
+        self._include, self._few_shot, self._limit = include, few_shot, limit
+        self._trust_code = trust_code
+        self._loaded: dict[str, Loaded] = {}
+
+    def __call__(
+        self, model: LanguageModel, task: str, *, scorer: Scorer, engine: Engine | None = None
+    ) -> dict[str, float]:
+        """The figures of `task`, the first that it reports first.
+
+        `NAME_stderr` is the standard error of NAME, `chance` the value of the first figure for a
+        guess, `n` the number of examples.
+
+        Args:
+          scorer: with `model.params`.
+
+        Raises:
+          UserError: the task's data are not at hand, or it fails.
+        """
+        loaded = self.load(task, model.run)
+        results = evaluate_loaded(
+            model,
+            loaded,
+            few_shot=self._few_shot,
+            limit=self._limit,
+            samples=True,
+            scorer=scorer,
+            engine=engine,
+            seed=SEED,
+        )
+        found, one = dict[str, float](), summary(task, results)
+        for name, figure in one.metrics.items():
+            key = name.replace("/", ".")
+            found[key] = figure.value
+            if figure.stderr is not None:
+                found[key + STDERR] = figure.stderr
+        for key, values in _smooth(results, loaded, model, scorer).items():
+            if key not in found:
+                found[key], error = smooth.mean(values)
+                found |= {key + STDERR: error} if math.isfinite(error) else {}
+        chance = next((figure.chance for figure in one.metrics.values()), None)
+        return found | ({} if chance is None else {CHANCE: chance}) | {COUNT: float(one.n)}
+
+    def load(self, task: str, run: RunConfig) -> Loaded:
+        """The task with its data; raises `UserError` if they are not at hand."""
+        if task not in self._loaded:
+            folders = tuple(str(path) for path in run.data.folders.values() if path)
+            with seeded(SEED):
+                settings = Settings(
+                    include=self._include, trust_code=self._trust_code, datasets=folders
+                )
+                self._loaded[task] = load_tasks([task], settings)
+        return self._loaded[task]
+
+
+def summary(task: str, results: TaskResults) -> TaskResult:
+    """The result of the task or group; of a group without figures of its own, the means of those
+    that all of its tasks have, by their examples."""
+    if task in results.tasks:
+        return results.tasks[task]
+    group, parts = results.groups.get(task), [*results.tasks.values()]
+    if group is not None and group.metrics:
+        return group
+    n = sum(one.n for one in parts)
+    shared = [name for name in parts[0].metrics if all(name in one.metrics for one in parts)]
+    metrics = {}
+    for name in shared:
+        figures = [(one.n / n, one.metrics[name]) for one in parts]
+        errors = [None if f.stderr is None else share * f.stderr for share, f in figures]
+        guesses = [None if f.chance is None else share * f.chance for share, f in figures]
+        metrics[name] = type(figures[0][1])(
+            value=sum(share * figure.value for share, figure in figures),
+            stderr=None if None in errors else math.hypot(*(e for e in errors if e is not None)),
+            higher_is_better=figures[0][1].higher_is_better,
+            chance=None if None in guesses else sum(g for g in guesses if g is not None),
+        )
+    return TaskResult(
+        n=n,
+        of=sum(one.of for one in parts),
+        few_shot=parts[0].few_shot,
+        version=parts[0].version,
+        truncated=sum(one.truncated for one in parts),
+        shortened=sum(one.shortened for one in parts),
+        metrics=metrics,
+    )
+
+
+def _smooth(
+    results: TaskResults, loaded: Loaded, model: LanguageModel, scorer: Scorer
+) -> dict[str, list[float]]:
+    """Smooth figure → its value for each example."""
+    found: dict[str, list[float]] = {}
+    for name, samples in results.samples.items():
+        examples = smooth.first_answers(samples)
+        each = [smooth.of_choices(one) | smooth.of_text(one) for one in examples]
+        generated = [one for one in examples if smooth.of_text(one)]
+        delimiter = str(loaded.tasks[name].config.target_delimiter)
+        each += _right_answers(model, scorer, generated, delimiter)
+        for figures in each:
+            for key, value in figures.items():
+                found.setdefault(key, []).append(value)
+    return found
+
+
+def _right_answers(
+    model: LanguageModel, scorer: Scorer, samples: list[smooth.Sample], delimiter: str
+) -> list[dict[str, float]]:
+    """The figures of the first right answer of questions whose answers were generated."""
+    from lm_eval.api.instance import Instance
+
+    from llm_jax.evals.tasks.model import HarnessModel
+
+    pairs = [(one["arguments"][0][0], delimiter + smooth.targets_of(one)[0]) for one in samples]
+    requests: list[Any] = [
+        Instance("loglikelihood", {}, pair, place, ("answer", place, 1))
+        for place, pair in enumerate(pairs)
+    ]
+    if not requests:
+        return []
+    scored = HarnessModel(model, scorer=scorer, seed=SEED).loglikelihood(requests)
+    return [
+        smooth.of_answer(log_prob, answer)
+        for (log_prob, _), (_, answer) in zip(scored, pairs, strict=True)
+    ]

@@ -1,0 +1,257 @@
+"""How scores on tasks grow with compute, over a ladder of runs or the checkpoints of one run.
+
+Accuracy and exact match leap where the probability of the answer grows smoothly (Schaeffer et al.
+2023, on Wei et al. 2022). So each task is told by both kinds of figures.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.config.wording import counted
+from llm_jax.facts.recurrent_counts import sizes_of
+from llm_jax.facts.train_flops import train_flops
+from llm_jax.laws.run_curves import records
+from llm_jax.laws.task_forecast import Forecast, Predicted, forecast, largest_loss
+from llm_jax.laws.task_forecast import Scored as Measured
+from llm_jax.runs.history import read_history
+from llm_jax.runs.metric_names import STDERR
+from llm_jax.runs.scores import Scores, kept_scores, kept_steps
+
+TASK_LOSS, CHANCE = "answer_nats_per_byte", "chance"
+CONTINUOUS = {
+    TASK_LOSS: "loss of the answer, nats per byte",
+    "brier": "Brier score",
+    "edit_distance": "edit distance",
+}
+"""Figures that need not leap; lower is better."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model: a run's checkpoint, and what it has cost."""
+
+    name: str
+    run: str
+    step: int
+    params: int
+    tokens: int
+    flops: float
+    loss: float | None
+    """Held-out loss in nats per token at this step; None if it was not measured there."""
+
+
+def runs_in(folder: Path) -> tuple[list[Path], bool]:
+    """The run folders at `folder`, and whether it is a folder of runs, a ladder.
+
+    Raises:
+      UserError: there is no run.
+    """
+    if (folder / "run.json").is_file():
+        return [folder], False
+    runs = sorted(file.parent for file in folder.glob("*/run.json"))
+    if not runs:
+        raise UserError(
+            f"There is no run in {str(folder)!r}, and no folder with one: give the `out` folder of "
+            "a run, or the folder of a ladder."
+        )
+    return runs, True
+
+
+def point_of(run: Path, step: int) -> Point:
+    """The checkpoint `step` of the run in `run`.
+
+    Raises:
+      UserError: its FLOPs are not known, or a file of the run is damaged.
+    """
+    config = read_config(run / "run.json", RunConfig)
+    flops = train_flops(config)
+    if flops is None:
+        raise UserError(
+            f"The run in {str(run)!r} has a model of its own kind ({config.model.kind}), whose "
+            "FLOPs are not known: leave it out."
+        )
+    file = run / "metrics.jsonl"
+    losses = records(file, "validation") if file.is_file() else []
+    tokens = read_history(run, config).tokens(step)
+    return Point(
+        name=f"{run.name}@{step}",
+        run=str(run),
+        step=step,
+        params=int(sizes_of(config.model)["all"]),
+        tokens=tokens,
+        flops=flops * tokens,
+        loss=next((one["loss"] for one in reversed(losses) if one["step"] == step), None),
+    )
+
+
+def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
+    """The scores that are kept at `folder`, by compute, and a forecast of the largest model.
+
+    Args:
+      folder: a run, or a folder of runs, of each of which the newest scored checkpoint counts.
+      tasks: which tasks; empty: all that were scored.
+
+    Returns:
+      `points`, from the smallest compute to the largest; `tasks`: name → shots → figures of each
+      point, the forecast, or why there is none; `notes`.
+
+    Raises:
+      UserError: nothing was scored.
+    """
+    runs, ladder = runs_in(folder)
+    kept = {run: kept_steps(run) for run in runs}
+    places = [
+        (run, step) for run, steps in kept.items() for step in (steps[-1:] if ladder else steps)
+    ]
+    points = sorted((point_of(*place) for place in places), key=lambda one: one.flops)
+    scored = [kept_scores(Path(one.run), one.step) for one in points]
+    names = dict.fromkeys(one.task for found in scored for one in found)
+    missing = [task for task in tasks if task not in names]
+    if not names or missing:
+        what = f"task {missing[0]!r}" if missing else "a task"
+        raise UserError(
+            f"No checkpoint at {str(folder)!r} was scored on {what}: name it with --tasks."
+        )
+    notes = [f"{run} has no scores: it is left out." for run, steps in kept.items() if not steps]
+    if not ladder:
+        notes.append(
+            "These are checkpoints of one run. Those before the end of a decaying learning rate "
+            "are worse than a run that ends there: growth along a run looks steeper than it is."
+        )
+    chosen = list(tasks) or [*names]
+    return {
+        "folder": str(folder),
+        "ladder": ladder,
+        "points": [asdict(one) for one in points],
+        "tasks": {task: _task(task, points, scored, notes) for task in chosen},
+        "notes": notes,
+    }
+
+
+def _task(
+    task: str, points: list[Point], scored: list[list[Scores]], notes: list[str]
+) -> dict[str, Any]:
+    """What is known of one task, by the number of examples shown."""
+    rows = [{one.shots: one for one in found if one.task == task} for found in scored]
+    shots = sorted({shot for row in rows for shot in row}, key=lambda s: -1 if s is None else s)
+    for found in scored:
+        if len({one.limit for one in found if one.task == task}) > 1:
+            notes.append(f"{task} was scored with different limits: the newest scores count.")
+            break
+    made = {}
+    for shot in shots:
+        figures = [row[shot].figures if shot in row else None for row in rows]
+        name = next(_first(one) for one in figures if one is not None)
+        made[_shots_key(shot)] = {
+            "accuracy": name,
+            "continuous": [k for k in CONTINUOUS if any(one and k in one for one in figures)],
+            "figures": figures,
+            "leaps": _leaps(name, figures),
+            **_forecast(name, points, figures),
+        }
+    return made
+
+
+def _shots_key(shots: int | None) -> str:
+    return "as the task says" if shots is None else str(shots)
+
+
+def _first(figures: dict[str, float]) -> str:
+    return next(iter(figures))
+
+
+def _leaps(name: str, figures: list[dict[str, float] | None]) -> dict[str, float]:
+    """Figure → the share of its whole change, from the smallest to the largest model, that its
+    largest step between neighbours is; where it changes by more than its error."""
+    found = {}
+    for key in (name, *CONTINUOUS):
+        known = [one for one in figures if one is not None and key in one]
+        if len(known) < 3:
+            continue
+        values = [one[key] for one in known]
+        whole, noise = abs(values[-1] - values[0]), known[-1].get(key + STDERR, 0.0)
+        if whole > 2 * noise and whole > 0:
+            steps = [abs(b - a) for a, b in itertools.pairwise(values)]
+            found[key] = min(max(steps) / whole, 1.0)
+    return found
+
+
+def _forecast(
+    name: str, points: list[Point], figures: list[dict[str, float] | None]
+) -> dict[str, Any]:
+    """`forecast`, or None and `why`."""
+    known = [
+        (point, one)
+        for point, one in zip(points, figures, strict=True)
+        if one is not None and point.loss is not None and {name, TASK_LOSS} <= one.keys()
+    ]
+    if not known or known[-1][0] != points[-1]:
+        return {"forecast": None, "why": "the largest model has no loss or no such scores"}
+    measured = [
+        Measured(
+            loss=float(point.loss or 0.0),
+            task_loss=one[TASK_LOSS],
+            task_error=one.get(TASK_LOSS + STDERR, 0.0),
+            accuracy=one[name],
+            accuracy_error=one.get(name + STDERR, 0.0),
+        )
+        for point, one in known
+    ]
+    N, D = ([float(value) for value in column]
+            for column in zip(*((p.params, p.tokens) for p, _ in known), strict=True))  # fmt: skip
+    chance = known[-1][1].get(CHANCE, 0.0)
+    try:
+        made = forecast(measured, largest_loss(N, D, [one.loss for one in measured]), chance=chance)
+    except UserError as error:
+        return {"forecast": None, "why": str(error)}
+    why = None
+    if made.accuracy is None:
+        why = "no smaller model is above chance, so its accuracy cannot be forecast"
+    return {"forecast": _as_dict(made), "why": why}
+
+
+def _as_dict(made: Forecast) -> dict[str, Any]:
+    parts = {"loss": made.loss, "task_loss": made.task_loss, "accuracy": made.accuracy}
+    return {name: part and _compared(part) for name, part in parts.items()}
+
+
+def _compared(part: Predicted) -> dict[str, Any]:
+    return {
+        "predicted": part.predicted,
+        "interval": [part.low, part.high],
+        "measured": part.measured,
+        "difference": part.measured - part.predicted,
+        "within": part.within,
+    }
+
+
+def sentences(found: dict[str, Any]) -> list[str]:
+    """What a reader should take from the figures, one sentence for each task and kind."""
+    lines = []
+    models = counted(len(found["points"]), "model")
+    for task, by_shots in found["tasks"].items():
+        for shots, one in by_shots.items():
+            what = f"{task}, {shots_in_words(shots)}"
+            leaps = one["leaps"]
+            if one["accuracy"] in leaps and TASK_LOSS in leaps:
+                lines.append(
+                    f"{what}: over {models}, {leaps[one['accuracy']]:.0%} of the whole change of "
+                    f"{one['accuracy']} is in its largest step, and {leaps[TASK_LOSS]:.0%} of that "
+                    "of the answer's log-probability."
+                )
+            elif one["accuracy"] not in leaps:
+                lines.append(f"{what}: {one['accuracy']} does not change by more than its error.")
+    return lines
+
+
+def shots_in_words(shots: str) -> str:
+    """The number of solved examples before each question, in words."""
+    return {"0": "zero-shot", "1": "one-shot"}.get(
+        shots, f"{shots}-shot" if shots.isdigit() else f"examples {shots}"
+    )

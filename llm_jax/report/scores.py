@@ -1,0 +1,75 @@
+"""The scores of a run on tasks, as a section of its page."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llm_jax.report import run_charts
+from llm_jax.report.html import UNKNOWN, figure, pair, table
+from llm_jax.report.outcome import METRICS
+from llm_jax.report.series import Series
+from llm_jax.report.svg import svg
+from llm_jax.runs.json_lines import read_records
+from llm_jax.runs.metric_names import FAILED, SHARE, STDERR, TASK
+from llm_jax.runs.scores import kept_scores, kept_steps, recorded_scores
+
+HEAD = ["Task", "Figure", "First step #", "First #", "Last step #", "Last #", "± 1 s.e. #"]
+KEPT = ["Step #", "Task", "Examples shown #", "Figure", "Value #", "± 1 s.e. #"]
+
+
+def scores_section(folder: Path, run: Series) -> str:
+    """The scores that the run in `folder` recorded on its way, and those that were kept later.
+
+    Raises:
+      UserError: a file of the run is damaged.
+    """
+    records = [record for _, record in read_records(folder / METRICS)]
+    own = [record for record in records if record.get("split") == TASK]
+    return _on_its_way(own, run) + _kept(folder)
+
+
+def _on_its_way(records: list[dict[str, Any]], run: Series) -> str:
+    if not records:
+        return ""
+    scored = recorded_scores(records)
+    names = dict.fromkeys(name for one in scored.values() for name in one)
+    rows = []
+    for name in names:
+        if name.endswith(STDERR):
+            continue
+        steps = [step for step, one in scored.items() if name in one]
+        (first, last), (task, _, what) = (steps[0], steps[-1]), name.rpartition("/")
+        error = scored[last].get(name + STDERR)
+        rows.append([task, what, f"{first:,}", f"{scored[first][name]:.4f}", f"{last:,}",
+                     f"{scored[last][name]:.4f}", _error(error)])  # fmt: skip
+    drawn = ""
+    if run.scores:
+        words = "; ".join(
+            f"{name} {run_charts.in_words(curve, '{:.2f}'.format)}"
+            for name, curve in run.scores.items()
+        )
+        chart = svg(partial(run_charts.scores, found={}, run=run), f"Scores on tasks: {words}.")
+        drawn = pair(figure(chart, "The first figure of each task, over tokens read."))
+    failed = sum(int(one.get(FAILED, 0)) for one in records)
+    said = f" Scoring failed {failed:,} time{'s' * (failed != 1)}." if failed else ""
+    share = records[-1].get(SHARE, 0.0)
+    note = f"<p class='soft'>Scoring took {share:.1%} of the run's time.{said}</p>"
+    return drawn + table(rows, HEAD) + note
+
+
+def _kept(folder: Path) -> str:
+    rows = []
+    for step in kept_steps(folder):
+        for one in kept_scores(folder, step):
+            shots = UNKNOWN if one.shots is None else f"{one.shots}"
+            for name, value in one.figures.items():
+                if not name.endswith(STDERR):
+                    error = one.figures.get(name + STDERR)
+                    rows.append([f"{step:,}", one.task, shots, name, f"{value:.4f}", _error(error)])
+    return table(rows, KEPT) if rows else ""
+
+
+def _error(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4f}"

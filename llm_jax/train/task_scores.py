@@ -1,0 +1,133 @@
+"""Scores on tasks during training: when they are due, what fails, how long they take.
+
+What a task is, and how it is scored, is known above this layer (`evals/tasks`): the caller of
+`train` passes it in as a `TaskScorer`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from llm_jax.config import ConfigError, RunConfig
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.runs.metric_names import TASK
+from llm_jax.train import distributed
+from llm_jax.train.metrics import METRICS_FILE, read_metrics
+
+Figures = dict[str, float]
+
+
+class TaskScorer(Protocol):
+    """Scores one task. All processes of a run call it alike, with the same arguments."""
+
+    def __call__(self, task: str, params: Any, step: int) -> Mapping[str, float]:
+        """The figures of `task` by name, the most telling first; `NAME_stderr` is the standard
+        error of NAME.
+
+        Args:
+          params: on the mesh of the run.
+          step: steps that have been trained.
+        """
+
+
+TaskScorerFor = Callable[[RunConfig, Mesh, Tokenizer], TaskScorer]
+"""Makes the scorer of a run."""
+
+
+class TaskScores:
+    """Scores `eval.tasks`; a task that fails costs its figures, never the run.
+
+    Args:
+      make: makes the scorer, when it is first needed.
+      say: prints a sentence.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        mesh: Mesh,
+        tokenizer: Tokenizer,
+        make: TaskScorerFor | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._config, self._mesh, self._tokenizer = config, mesh, tokenizer
+        self._make, self._say = make, say
+        self._scorer: TaskScorer | None = None
+        self._failed = set[str]()
+
+    def measure(
+        self, params: Any, step: int, interrupted: Callable[[], bool]
+    ) -> tuple[Figures, int] | None:
+        """The figures of all tasks, as `TASK/FIGURE`, and how many tasks failed.
+
+        None if `interrupted()`, which is called before each task, returns True.
+        """
+        found, failures = Figures(), 0
+        for task in self._config.eval.tasks:
+            if interrupted():
+                return None
+            figures = self._score(task, params, step)
+            if figures is None:
+                failures += 1
+            else:
+                found |= {f"{task}/{name}": value for name, value in figures.items()}
+        return found, failures
+
+    def _score(self, task: str, params: Any, step: int) -> Figures | None:
+        """The finite figures of `task`, None if it failed in any process."""
+        figures, why = Figures(), ""
+        try:
+            if self._scorer is None:
+                assert self._make is not None  # `require_scorer` was called
+                self._scorer = self._make(self._config, self._mesh, self._tokenizer)
+            figures = {k: float(v) for k, v in self._scorer(task, params, step).items()}
+        except Exception as error:  # whatever the code of a task raises
+            if distributed.is_peer_lost(error):
+                raise
+            why = f"{type(error).__name__}: {error}"
+        if not _all_agree(not why):
+            self._tell(task, why or "it failed in another process")
+            return None
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        if lost := [name for name in figures if name not in finite]:
+            self._tell(task, f"{', '.join(lost)} is not a finite number", lost="is left out")
+        return finite
+
+    def _tell(self, task: str, why: str, lost: str = "is not scored") -> None:
+        """Says once per start that something of `task` is missing."""
+        if task not in self._failed:
+            self._failed.add(task)
+            self._say(f"Task {task} {lost} ({why}); the run goes on.")
+
+
+def require_scorer(config: RunConfig, make: TaskScorerFor | None) -> None:
+    """Raises `ConfigError` if the run has tasks, and `train` was given nothing to score them by."""
+    if config.eval.tasks and make is None:
+        raise ConfigError(
+            f"eval.tasks is {list(config.eval.tasks)}, but nothing was passed to score them by: "
+            "train with `llm-jax train` or `train_run`, or pass `tasks` to `train`."
+        )
+
+
+def scored_before(out: Path, step: int) -> bool:
+    """Whether an earlier start scored the tasks after `step`: the answer of process 0."""
+    found = any(
+        record["split"] == TASK and record["step"] == step
+        for record in read_metrics(out / METRICS_FILE)
+    )
+    return bool(multihost_utils.broadcast_one_to_all(np.bool_(found)))
+
+
+def _all_agree(ours: bool) -> bool:
+    """Whether `ours` is True in all processes."""
+    if jax.process_count() == 1:
+        return ours
+    return bool(np.all(multihost_utils.process_allgather(np.bool_(ours))))

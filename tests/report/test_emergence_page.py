@@ -1,0 +1,142 @@
+"""Scores against compute, on runs whose scores follow known curves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from page_parts import Page
+
+from llm_jax.cli import main
+from llm_jax.config import DataConfig, to_json
+from llm_jax.facts.counts import token_flops, total_parameters
+from llm_jax.runs.scores import Scores, keep_scores, kept_scores, kept_steps
+
+WIDTHS, STEPS, SHOTS, ERROR = (32, 48, 64, 96), (200, 600, 1800), (0, 1, 5), 0.01
+BATCH = 8 * 64
+TASK = "copying <b>&"
+
+
+def loss(params: float, tokens: float) -> float:
+    return 1.5 + 300 / params**0.45 + 150 / tokens**0.35
+
+
+def figures(held_out: float, shots: int) -> dict[str, float]:
+    """The answer's loss is a line over the loss, accuracy a steep sigmoid over that."""
+    answer = 0.4 * held_out - 0.3 - 0.05 * shots
+    accuracy = 0.25 + 0.75 / (1 + np.exp(9 * (answer - 1.2)))
+    found = {"acc": accuracy, "answer_nats_per_byte": answer, "brier": 0.75 - accuracy / 2}
+    return found | {f"{name}_stderr": ERROR for name in found} | {"chance": 0.25, "n": 100.0}
+
+
+def write_run(out: Path, width: int, steps: int, *, saved: tuple[int, ...] = ()) -> None:
+    out.mkdir(parents=True)
+    config = tiny.run_config(
+        out, "d", steps=steps, model=tiny.model_config(d_model=width, d_ff=2 * width),
+        data=DataConfig(path="d", seq_len=64, batch_size=8),
+    )  # fmt: skip
+    (out / "run.json").write_text(to_json(config))
+    params, lines = total_parameters(config.model), list[str]()
+    for step in saved or (steps,):
+        held_out = loss(params, BATCH * step)
+        record = {"split": "validation", "step": step, "tokens": BATCH * step, "loss": held_out}
+        lines.append(json.dumps(record | {"bits_per_byte": 1.0}) + "\n")
+        made = [Scores(TASK, shots, 100, figures(held_out, shots)) for shots in SHOTS]
+        keep_scores(out, step, made)
+    (out / "metrics.jsonl").write_text("".join(lines))
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("emergence") / "ladder"
+    for width in WIDTHS:
+        for steps in STEPS:
+            write_run(folder / f"{width}-{steps}", width, steps)
+    return folder
+
+
+def called(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as left:
+        main(["emergence", *map(str, words), "--json"])
+    assert left.value.code == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_largest_is_forecast_from_the_others(
+    ladder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = called(capsys, ladder)
+    points = found["points"]
+    largest = tiny.model_config(d_model=96, d_ff=192)
+    assert len(points) == 12 and points[-1]["name"] == "96-1800@1800"
+    assert points[-1]["flops"] == pytest.approx(token_flops(largest, 64).train * 1800 * BATCH)
+    assert [one["flops"] for one in points] == sorted(one["flops"] for one in points)
+    held_out = loss(total_parameters(largest), 1800 * BATCH)
+    for shots in SHOTS:
+        told, known = found["tasks"][TASK][str(shots)], figures(held_out, shots)
+        assert told["accuracy"] == "acc" and told["continuous"] == ["answer_nats_per_byte", "brier"]
+        forecast = told["forecast"]
+        assert forecast["loss"]["predicted"] == pytest.approx(held_out, rel=2e-3)
+        assert forecast["task_loss"]["predicted"] == pytest.approx(
+            known["answer_nats_per_byte"], abs=0.01
+        )
+        assert forecast["task_loss"]["measured"] == known["answer_nats_per_byte"]
+        assert forecast["task_loss"]["within"]
+    few = found["tasks"][TASK]["5"]["forecast"]["accuracy"]
+    assert few["predicted"] == pytest.approx(figures(held_out, 5)["acc"], abs=0.02)
+    assert few["difference"] == pytest.approx(few["measured"] - few["predicted"])
+    leaps = found["tasks"][TASK]["5"]["leaps"]
+    assert leaps["acc"] > leaps["answer_nats_per_byte"]
+
+
+def test_the_page_shows_the_same_numbers(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = called(capsys, ladder, "--out", ladder.parent / "made" / "page.html")
+    html = Path(found["html"]).read_text()
+    page = Page(html)
+    page.check_that_it_is_alone()
+    assert TASK not in html and "copying &lt;b&gt;&amp;" in html
+    few = found["tasks"][TASK]["5"]["forecast"]["accuracy"]
+    for value in (few["predicted"], few["measured"], found["points"][-1]["loss"]):
+        assert f"{value:.4f}" in page.text
+    assert "zero-shot" in page.text and "5-shot" in page.text
+
+
+def test_checkpoints_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "run", 48, 3200, saved=(100, 200, 400, 800, 1600, 3200))
+    found = called(capsys, tmp_path / "run")
+    assert [one["step"] for one in found["points"]] == [100, 200, 400, 800, 1600, 3200]
+    assert not found["ladder"] and "checkpoints of one run" in found["notes"][0]
+    told = found["tasks"][TASK]["0"]["forecast"]["loss"]
+    assert told["predicted"] == pytest.approx(told["measured"], rel=5e-3)
+
+
+def test_what_was_not_scored_is_said(
+    ladder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, sentence in (
+        ([tmp_path], "There is no run"),
+        ([ladder, "--few-shot", "1"], "name --tasks"),
+        ([ladder / "32-200", "--limit", "3"], "name --tasks"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["emergence", *map(str, words)])
+        assert left.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def test_scores_are_kept_by_question(tmp_path: Path) -> None:
+    first, other = Scores("a", None, 10, {"acc": 0.5}), Scores("a", 1, 10, {"acc": 0.25})
+    keep_scores(tmp_path, 20, [first])
+    keep_scores(tmp_path, 20, [other])
+    keep_scores(tmp_path, 3, [Scores("a", None, 10, {"acc": 0.75})])
+    again = Scores("a", None, 10, {"acc": 1.0})
+    keep_scores(tmp_path, 20, [again])
+    assert kept_steps(tmp_path) == [3, 20]
+    assert {one.asked: one for one in kept_scores(tmp_path, 20)} == {
+        again.asked: again,
+        other.asked: other,
+    }
