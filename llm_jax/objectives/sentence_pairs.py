@@ -68,7 +68,7 @@ def pair_vectors(
     params: Any, batch: Batch, model: Any, context: Context
 ) -> tuple[jax.Array, jax.Array]:
     """float32 unit vectors (B, D) of the first and of the second texts."""
-    names = [name for name in batch if f"{OTHER}{name}" in batch]
+    names = [name for name in ("inputs", "segments", "positions", "types") if name in batch]
     B, T = batch["inputs"].shape
 
     def together(name: str) -> jax.Array:

@@ -82,6 +82,17 @@ def read_examples(
     return kind, found
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file, whatever their fields; raises `UserError` if one cannot be read."""
+    found = list[dict[str, Any]]()
+    for line, record in _records(path):
+        if not isinstance(record, dict):
+            why = record.reason if isinstance(record, Unusable) else "not an object"
+            raise UserError(f"{path}, line {line or 1}: {why}: correct it.")
+        found.append(record)
+    return found
+
+
 def _records(path: Path) -> Iterator[tuple[int | None, Any]]:
     suffix = path.suffix.lower().removeprefix(".")
     if not path.is_file():
