@@ -13,12 +13,9 @@ neighbouring words (scikit-learn).
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 TEAMS = {
     "red": (("Ann", "Bob", "Cid", "Dan"), ("アキ", "ケン", "ユミ", "リク")),

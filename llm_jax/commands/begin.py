@@ -102,8 +102,10 @@ def _with_head(config: RunConfig, given: set[str]) -> RunConfig:
     if (model.head, model.labels) != (kind, labels):
         named = f" of {len(labels)} labels" if labels else ""
         print(f"As in {data.path}: the head {kind!r}{named}.", file=sys.stderr)
-        changes = {"next_sentence": False} if isinstance(model, EncoderConfig) else {}
-        model = replace(model, head=kind, labels=labels, **changes)
+        if isinstance(model, EncoderConfig):
+            model = replace(model, head=kind, labels=labels, next_sentence=False)
+        else:
+            model = replace(model, head=kind, labels=labels)
     if "--data.seq-len" not in given and data.seq_len != length:
         print(f"As in {data.path}: data.seq_len {length}.", file=sys.stderr)
         data = replace(data, seq_len=length)

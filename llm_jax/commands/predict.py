@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     head = getattr(model.config, "head", "")
     for flag, wanted in (("question", "answer"), ("pair", "classify")):
         if getattr(args, flag) is not None and head != wanted:
-            raise UserError(f"--{flag} is for a model of head {wanted!r}, not {head!r}: leave it out.")
+            raise UserError(
+                f"--{flag} is for a model of head {wanted!r}, not {head!r}: leave it out."
+            )
     if head == "answer" and args.texts and args.question is None:
         raise UserError("The model finds answers: ask with --question.")
     records = [_record(text, head, args) for text in args.texts] + given
@@ -84,7 +86,9 @@ def text(result: dict[str, Any]) -> str:
             pairs = zip(one["words"], one["tags"], strict=True)
             lines.append(" ".join(f"{word}/{tag or '?'}" for word, tag in pairs))
         else:
-            lines.append(f"{one['question']}  {one['answer'] or 'no answer'} {one['probability']:.3f}")
+            lines.append(
+                f"{one['question']}  {one['answer'] or 'no answer'} {one['probability']:.3f}"
+            )
         if one["cut"]:
             lines[-1] += "  (the text was too long, and was cut)"
     return "\n".join(lines)

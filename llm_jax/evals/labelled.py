@@ -59,7 +59,9 @@ def read_file(path: Path, config: RunConfig, tokenizer: Tokenizer, left_out: Lef
         try:
             if not {*model.labels}.issuperset(targets):
                 raise Unusable("label that the model does not have")
-            made.append(cut(encode(example, model.head, tokenizer), model.head, config.data.seq_len))
+            made.append(
+                cut(encode(example, model.head, tokenizer), model.head, config.data.seq_len)
+            )
         except Unusable as error:
             left_out.lose(error.reason, str(path), None, error.detail)
     if not made:

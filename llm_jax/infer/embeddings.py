@@ -1,7 +1,8 @@
 """Vectors of words and texts, and what is near them.
 
 A word's vector is the mean of the embedding table's rows of its pieces; a text's is the mean of the
-model's last hidden states over its tokens, and over its marks for an encoder with a head. Shape letters: V vocabulary, D width, n texts.
+model's last hidden states over its tokens, and over its marks for an encoder with a head. Shape
+letters: V vocabulary, D width, n texts.
 """
 
 from __future__ import annotations

@@ -49,7 +49,9 @@ def predict(model: Embedding, record: dict[str, Any]) -> dict[str, Any]:
     assert isinstance(config, EncoderConfig | ModernEncoderConfig)
     try:
         example = example_of(record, config.head, labelled=False)
-        encoded = cut(encode(example, config.head, model.tokenizer), config.head, config.max_seq_len)
+        encoded = cut(
+            encode(example, config.head, model.tokenizer), config.head, config.max_seq_len
+        )
     except Unusable as error:
         raise UserError(
             f"The record {str(record)[:80]!r} cannot be used ({error.reason}): give "

@@ -1,4 +1,4 @@
-"""-log p of labels: of a text (`classify`), of words (`tag`), of begin and end of an answer (`answer`).
+"""-log p of labels: of a text (`classify`), of words (`tag`), of an answer's ends (`answer`).
 
 As BERT was fine-tuned (Devlin et al. 2019, section 4): a softmax over the labels of the first
 position or of each word's first token, or over the positions for begin and end. Rows are examples,
@@ -49,7 +49,7 @@ def tag(config: RunConfig) -> Objective:
 
 
 def answer(config: RunConfig) -> Objective:
-    """The objective of a run; `targets` (B, 2) are the first and the last token of the answer, 0 and
+    """The objective of a run; `targets` (B, 2) are the first and the last token of the answer, both
     0 if there is none. `size` and `second` are the row's tokens and where its context begins."""
     places = Array("int32", ("batch", None), 2)
     return Objective(
@@ -117,4 +117,3 @@ def _likeliest(params: Any, batch: Batch, config: RunConfig) -> dict[str, jax.Ar
 def _positions(params: Any, batch: Batch, config: RunConfig) -> dict[str, jax.Array]:
     logits = label_logits(params, batch, config.model, context_of(config))
     return {"logits": logits} | {name: batch[name] for name in ("targets", "size", "second")}
-

@@ -120,9 +120,9 @@ def train_step(
 
     Returns:
       The next state, and scalar metrics. float32: `loss` (nats per target), `bits_per_byte` (if
-      targets are text), `grad_norm` (before clipping), `learning_rate`. int32: `count` (targets in the batch),
-      `skipped` (skipped steps so far) and `streak` (skipped steps in a row, up to this one; see
-      `guard`). Models with experts add those of `moe.summary`.
+      targets are text), `grad_norm` (before clipping), `learning_rate`. int32: `count` (targets in
+      the batch), `skipped` (skipped steps so far) and `streak` (skipped steps in a row, up to this
+      one; see `guard`). Models with experts add those of `moe.summary`.
     """
     grads, metrics = gradients(state["params"], batch, config)
     grad_norm = gradient_norm(grads, model_of(config.model).specs(config.model))

@@ -26,7 +26,13 @@ transformers = pytest.importorskip("transformers")
 LABELS = ("no", "ja, 多分", "yes")
 BERT = EncoderConfig(vocab_size=600, num_layers=2, d_model=32, num_heads=4, d_ff=48, max_seq_len=96)
 MODERN = ModernEncoderConfig(
-    vocab_size=600, num_layers=2, d_model=32, num_heads=4, d_ff=48, max_seq_len=96, window=16,
+    vocab_size=600,
+    num_layers=2,
+    d_model=32,
+    num_heads=4,
+    d_ff=48,
+    max_seq_len=96,
+    window=16,
     global_every=2,
 )
 
@@ -207,7 +213,9 @@ def test_a_base_model_is_read_without_its_pooler(tmp_path: Path, tokenizer: Toke
         ("ModernBert", {"classifier_bias": True}, "classifier_bias"),
     ],
 )
-def test_another_head_is_refused(name: str, change: dict[str, Any], words: str, folders: Any) -> None:
+def test_another_head_is_refused(
+    name: str, change: dict[str, Any], words: str, folders: Any
+) -> None:
     name = f"{name}ForSequenceClassification"
     raw = json.loads((folders[name][0] / "config.json").read_text("utf-8"))
     other = other_of(MODELS[name])

@@ -114,7 +114,7 @@ def with_head(other: Other, config: Encoder) -> Other:
 
 
 def ours(params: Any, config: Encoder, tokens_BT: np.ndarray) -> np.ndarray:
-    """Outputs of the head, or last hidden states for `embed`, with all matmuls in full precision."""
+    """Outputs of the head, last hidden states for `embed`, with all matmuls in full precision."""
     with jax.default_matmul_precision("highest"):
         return np.asarray(_forward(params, jnp.asarray(tokens_BT), config))
 
@@ -166,7 +166,7 @@ def _use_answers(prompt: str) -> list[str]:
 def _use_vectors(prompt: str) -> list[str]:
     return [
         f'inputs = tokenizer([{prompt!r}], return_tensors="pt")',
-        "print(model(**inputs).last_hidden_state.mean(1))  # of one text; leave padding out of a batch",
+        "print(model(**inputs).last_hidden_state.mean(1))  # of one text, without padding",
     ]
 
 

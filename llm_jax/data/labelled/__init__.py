@@ -1,1 +1,1 @@
-"""Labelled examples: records of files become fixed-size rows with targets (`llm-jax data label`)."""
+"""Labelled examples (`llm-jax data label`): records of files become rows with targets."""

@@ -112,9 +112,7 @@ def build_examples(
     return info, False
 
 
-def _before(
-    out: Path, fingerprint: str, spec: LabelSpec, overwrite: bool
-) -> dict[str, Any] | None:
+def _before(out: Path, fingerprint: str, spec: LabelSpec, overwrite: bool) -> dict[str, Any] | None:
     """The dataset.json in `out` if its fingerprint is the same; None if `out` may be written."""
     if out.exists() and not (out / INFO_FILE).is_file():
         if not out.is_dir() or any(out.iterdir()):

@@ -64,7 +64,9 @@ class LabelledDataset(TokenDataset):
         """
         self.num_tokens(split)
         if split not in self._splits:
-            names = [name for name in self.info["examples"]["files"] if name.startswith(f"{split}-")]
+            names = [
+                name for name in self.info["examples"]["files"] if name.startswith(f"{split}-")
+            ]
             rows = {
                 name.removeprefix(f"{split}-").removesuffix(".npy"): self._array(name)
                 for name in names

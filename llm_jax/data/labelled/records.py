@@ -130,9 +130,9 @@ def example_of(record: Any, kind: Head, *, labelled: bool = True) -> Example:
             raise Unusable("not a tag for each word", f"{len(words)} words, {len(tags)} tags")
         return Example(tuple(words), tuple(tags))
     if kind == "answer":
-        texts = _text(record, "question"), _text(record, "context")
-        return Example(texts, _answer(record, texts[1]) if labelled else None)
-    texts = (_text(record, "text"),)
+        question, context = _text(record, "question"), _text(record, "context")
+        return Example((question, context), _answer(record, context) if labelled else None)
+    texts: tuple[str, ...] = (_text(record, "text"),)
     if kind == "embed" or record.get("text_pair") is not None:
         texts += (_text(record, "text_pair"),)
     if kind == "embed":

@@ -1,7 +1,7 @@
 """Examples as rows of ids with targets, of one fixed length.
 
-A row is `[CLS] first [SEP]`, or `[CLS] first [SEP] second [SEP]`, with the tokenizer's own marks of a
-document. Words and answers are found in the text by the characters that each token stands for.
+A row is `[CLS] first [SEP]`, or `[CLS] first [SEP] second [SEP]`, with the tokenizer's own marks of
+a document. Words and answers are found in the text by the characters that each token stands for.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def encode(example: Example, kind: Head, tokenizer: Tokenizer) -> Encoded:
         raise Unusable("text without tokens")
     made = Encoded(list(ids), spans[-1], example.target, apart=kind == "embed")
     if kind == "answer" and example.target is not None:
-        made.target = _tokens_of(*example.target, made.spans)
+        begin, end = example.target
+        made.target = _tokens_of(begin, end, made.spans)
     return made
 
 
@@ -140,7 +141,11 @@ def cut(made: Encoded, kind: Head, length: int) -> Encoded:
 
 
 def fill(
-    examples: Sequence[Encoded], kind: Head, length: int, labels: Sequence[str], tokenizer: Tokenizer
+    examples: Sequence[Encoded],
+    kind: Head,
+    length: int,
+    labels: Sequence[str],
+    tokenizer: Tokenizer,
 ) -> Rows:
     """The stored arrays of examples that are cut, n rows each.
 

@@ -1,7 +1,7 @@
 """The last layer of an encoder that learns from labelled examples, as transformers has it.
 
-    labels/out (D, C), labels/out_bias (C,)          all but `embed`, which has no parameters
-    [labels/pool (D, D), labels/pool_bias (D,)]      BERT's `classify`: a layer on the first position
+labels/out (D, C), labels/out_bias (C,)          all but `embed`, which has no parameters
+[labels/pool (D, D), labels/pool_bias (D,)]      BERT's `classify`: a layer on the first position
 """
 
 from __future__ import annotations
