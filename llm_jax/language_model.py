@@ -17,6 +17,7 @@ from llm_jax.config import (
     UserError,
     generative_of,
 )
+from llm_jax.config.architecture import has_head
 from llm_jax.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class LanguageModel:
             raise UserError(
                 f"model.kind is {self.config.kind!r}, whose logits are of a target and not of its "
                 "text: `llm-jax generate` makes targets."
+            )
+        if has_head(self.config):
+            raise UserError(
+                f"The model's head is {self.run.objective!r}, which predicts no tokens: "
+                "`llm-jax predict` and `llm-jax embed` use it."
             )
         from llm_jax.convert.parity import our_logits
 

@@ -15,15 +15,21 @@ from typing import Any
 
 from llm_jax.commands.overrides import is_flag, override
 from llm_jax.config import (
+    INFO_FILE,
     DataConfig,
+    EncoderConfig,
     MixtureConfig,
+    ModernEncoderConfig,
     OptimConfig,
     RunConfig,
     UserError,
     json_file,
     read_config,
+    read_dataset_info,
     read_json,
+    require_shape,
 )
+from llm_jax.config.heads import LABELLED
 
 KEPT = (("data", "batch_size"), ("data", "seq_len"), ("optim", "kind"))
 """Fields of a run that a run from its weights keeps."""
@@ -75,7 +81,35 @@ def config_of(args: argparse.Namespace) -> RunConfig:
             raise UserError("--mixture and --data.path both say what is read: give one of them.")
         mixture = read_config(args.mixture, MixtureConfig, "data.mixture")
         config = replace(config, data=replace(config.data, path="", mixture=mixture))
-    return config
+    return _with_head(config, given)
+
+
+def _with_head(config: RunConfig, given: set[str]) -> RunConfig:
+    """`config` with the head, the labels and the length of its dataset's labelled examples, if it
+    is that of an encoder which predicts hidden tokens or has another head."""
+    model, data = config.model, config.data
+    if not data.path or not isinstance(model, EncoderConfig | ModernEncoderConfig):
+        return config
+    if not Path(data.path, INFO_FILE).is_file():
+        return config
+    examples = read_dataset_info(data.path).get("examples")
+    if examples is None:
+        return config
+    require_shape(examples, {"kind": str, "length": int, "labels": [str]}, data.path)
+    kind, labels, length = examples["kind"], tuple(examples["labels"]), examples["length"]
+    if kind not in LABELLED:
+        raise UserError(f"{data.path} holds examples of {kind!r}: choose {', '.join(LABELLED)}.")
+    if (model.head, model.labels) != (kind, labels):
+        named = f" of {len(labels)} labels" if labels else ""
+        print(f"As in {data.path}: the head {kind!r}{named}.", file=sys.stderr)
+        if isinstance(model, EncoderConfig):
+            model = replace(model, head=kind, labels=labels, next_sentence=False)
+        else:
+            model = replace(model, head=kind, labels=labels)
+    if "--data.seq-len" not in given and data.seq_len != length:
+        print(f"As in {data.path}: data.seq_len {length}.", file=sys.stderr)
+        data = replace(data, seq_len=length)
+    return replace(config, model=model, data=data, objective=kind)
 
 
 def _folder(place: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count
+from llm_jax.commands.data_label import example_lines
 from llm_jax.commands.text_report import (
     held_out_line,
     loss_lines,
@@ -78,6 +79,9 @@ def _left_out_file(result: dict[str, Any]) -> Path:
 
 def text(result: dict[str, Any]) -> str:
     documents = result["documents"]
+    if "examples" in result:
+        lines = [result["path"], *example_lines(result), *source_lines(result["sources"])]
+        return "\n".join([*lines, *_sample_lines(result)])
     lines = [
         result["path"],
         f"  documents  {documents['in']:,} in, {documents['out']:,} out "
@@ -91,6 +95,11 @@ def text(result: dict[str, Any]) -> str:
         lines.append(f"  held out   {held_out_line(result)}")
         lines += [f"  {line}" for line in loss_lines(result["lost"], _left_out_file(result))]
     lines += source_lines(result["sources"])
+    return "\n".join([*lines, *_sample_lines(result)])
+
+
+def _sample_lines(result: dict[str, Any]) -> list[str]:
+    lines = []
     for sample in result["samples"]:
         lines += [f"--- {sample['split']}, token {sample['token']:,}", sample["text"]]
-    return "\n".join(lines)
+    return lines

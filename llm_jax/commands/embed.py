@@ -1,7 +1,8 @@
 """Vectors of words or texts from a model, their cosines, neighbours and analogies.
 
 A TEXT's vector is the mean of the embedding table's rows of its pieces or, with --hidden, the mean
-of the model's last hidden states. Neighbours are pieces of the vocabulary.
+of the model's last hidden states, which is what an encoder fine-tuned on pairs of sentences
+(`data label`) gives by itself. Neighbours are pieces of the vocabulary.
 
 examples:
   llm-jax embed runs/first def class return
@@ -65,8 +66,10 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
     from llm_jax.runs.files import replacing
 
     model = load_model(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
-    result: dict[str, Any] = {"texts": texts, "of": "hidden" if args.hidden else "table"}
-    if args.hidden:
+    made_for_it = getattr(model.config, "head", None) == "embed"
+    hidden = args.hidden or (made_for_it and not args.analogy and not args.neighbours)
+    result: dict[str, Any] = {"texts": texts, "of": "hidden" if hidden else "table"}
+    if hidden:
         vectors = embeddings.of_texts(model, texts)
     else:
         vectors, ids = embeddings.of_words(model, texts)

@@ -10,6 +10,8 @@ mixture; all together count in the shares of the run. Text is not cleaned.
 --ngram adds the figures of Kneser-Ney models on the same text: one trained on the whole train
 split (of a mixture: on those of all sources), and one on as many tokens of it, or of each, as the
 run has read, if they are fewer.
+An encoder with a head is measured on the validation split of its labelled examples, or on those in
+the files of --text (JSONL, CSV).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import add_checkpoint_arguments, ngram_order
+from llm_jax.commands.eval_labelled import evaluated, labelled_text
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
 from llm_jax.config import RunConfig
@@ -63,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from llm_jax.config.architecture import has_head
     from llm_jax.convert.kept_files import stop_ids
     from llm_jax.data.mixture import run_shares
     from llm_jax.evals import held_out
@@ -73,6 +77,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.train.load import load_run
 
     trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
+    if has_head(trained.config.model):
+        return evaluated(args, trained)
     tokenizer = trained.tokenizer
     texts, left_out, used = held_out.read_texts(args.text, args.encoding, tokenizer)
     needs_dataset = args.ngram or not texts
@@ -141,6 +147,8 @@ def _read_of_each(
 
 
 def text(result: dict[str, Any]) -> str:
+    if "labelled" in result:
+        return labelled_text(result)
     lines = (
         [f"step {result['step']}, all together: {_figures(result)}"]
         if len(result["texts"]) > 1

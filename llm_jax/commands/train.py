@@ -90,11 +90,13 @@ def other_run(reference: str, config: RunConfig) -> Path | None:
 
 
 def text(result: dict[str, Any]) -> str:
-    loss = (
-        f"validation loss {result['loss']:.4f}, {result['bits_per_byte']:.4f} bits per byte"
-        if result["loss"] is not None
-        else "not evaluated"
-    )
+    loss = "not evaluated"
+    if result["loss"] is not None:
+        loss = f"validation loss {result['loss']:.4f}"
+        if result["bits_per_byte"] is not None:
+            loss += f", {result['bits_per_byte']:.4f} bits per byte"
+        for name, value in result["figures"].items():
+            loss += f", {name} {value:.4f}"
     lines = [
         f"step {result['step']}: {loss}, {result['tokens']:,} tokens",
         f"checkpoint {result['checkpoint'] or 'none'}",

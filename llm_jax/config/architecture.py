@@ -6,6 +6,7 @@ from llm_jax.config import extensions
 from llm_jax.config.encoder import EncoderConfig
 from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import UserError, require
+from llm_jax.config.heads import LABELLED
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.modern_encoder import ModernEncoderConfig
 from llm_jax.config.recurrent import RecurrentConfig
@@ -51,15 +52,37 @@ def generative_of(model: Architecture, what: str) -> ModelConfig | RecurrentConf
     return model if isinstance(model, RecurrentConfig) else decoder_of(model, what)
 
 
+def has_head(model: Architecture) -> bool:
+    """Whether it is an encoder with a head that learns from labelled examples."""
+    return isinstance(model, EncoderConfig | ModernEncoderConfig) and model.head in LABELLED
+
+
+def trained_by(model: Architecture) -> str | None:
+    """The objective of ours that trains a model which is not a decoder: of an encoder with another
+    head than `masked`, that of the head. None for a decoder."""
+    if isinstance(model, EncoderConfig | ModernEncoderConfig):
+        return model.head
+    return OBJECTIVES.get(model.kind)
+
+
 def check_objective(model: Architecture, objective: str) -> None:
     """Raises `ConfigError` for an objective of ours that does not train this kind of model."""
-    wanted = OBJECTIVES.get(model.kind)
+    wanted = trained_by(model)
+    if isinstance(model, EncoderConfig | ModernEncoderConfig):
+        require(
+            objective == wanted or objective not in LABELLED,
+            f"objective is {objective!r}, but model.head is {wanted!r}: leave it out, and give a "
+            "dataset of `llm-jax data label` as data.path: head and labels are those of its "
+            "examples.",
+        )
     require(
         wanted is None or objective == wanted or objective not in extensions.OBJECTIVES,
         f"objective is {objective!r}, but model.kind is {model.kind!r}: set objective to "
         f"{wanted!r}.",
     )
     others = [kind for kind, name in OBJECTIVES.items() if name == objective]
+    if objective in LABELLED:
+        others = [kind for kind, name in OBJECTIVES.items() if name == "masked"]
     require(
         not others or model.kind in others,
         f"objective is {objective!r}, which trains model.kind {' or '.join(map(repr, others))}, "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config.errors import positive, require
+from llm_jax.config.heads import Head, check_head
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.model_checks import MOST_LAYERS
 
@@ -36,6 +37,11 @@ class EncoderConfig:
     """Added to the variance before the square root."""
     next_sentence: bool = False
     """Also learn whether the second half of a window follows the first (BERT's second task)."""
+    head: Head = "masked"
+    """What is above the last layer: hidden tokens (`masked`), a label of a text (`classify`) or of
+    each word (`tag`), begin and end of an answer (`answer`), or nothing (`embed`)."""
+    labels: tuple[str, ...] = ()
+    """Names of the outputs of `classify` and `tag`, in their order."""
 
     def __post_init__(self) -> None:
         positive("model", self, "num_layers", most=MOST_LAYERS)
@@ -45,6 +51,11 @@ class EncoderConfig:
             self.d_model % self.num_heads == 0,
             f"model.d_model is {self.d_model}, which model.num_heads = {self.num_heads} does not "
             "divide: set num_heads to a divisor of d_model.",
+        )
+        check_head(self)
+        require(
+            not self.next_sentence or self.head == "masked",
+            f"model.next_sentence is True, but model.head is {self.head!r}: set it to False.",
         )
 
     @property

@@ -34,6 +34,10 @@ OBJECTIVES: Mapping[str, str] = {
     "next_token": "llm_jax.objectives.next_token:NEXT_TOKEN",
     "masked": "llm_jax.objectives.masked:masked",
     "spans": "llm_jax.objectives.spans:spans",
+    "classify": "llm_jax.objectives.labels:classify",
+    "tag": "llm_jax.objectives.labels:tag",
+    "answer": "llm_jax.objectives.labels:answer",
+    "embed": "llm_jax.objectives.sentence_pairs:embed",
 }
 """`objective` → where it is."""
 MODELS: Mapping[str, str] = {

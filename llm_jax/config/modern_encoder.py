@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config.errors import positive, require
+from llm_jax.config.heads import Head, check_head
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.model_checks import MOST_LAYERS
 
@@ -39,6 +40,11 @@ class ModernEncoderConfig:
     """Base of the rotary frequencies of layers that see a window."""
     norm_eps: float = 1e-5
     """Added to the variance before the square root."""
+    head: Head = "masked"
+    """What is above the last layer: hidden tokens (`masked`), a label of a text (`classify`) or of
+    each word (`tag`), begin and end of an answer (`answer`), or nothing (`embed`)."""
+    labels: tuple[str, ...] = ()
+    """Names of the outputs of `classify` and `tag`, in their order."""
 
     def __post_init__(self) -> None:
         positive("model", self, "num_layers", most=MOST_LAYERS)
@@ -54,6 +60,7 @@ class ModernEncoderConfig:
             self.window % 2 == 0,
             f"model.window is {self.window}: half of it is on each side, so give an even number.",
         )
+        check_head(self)
 
     @property
     def whole(self) -> tuple[bool, ...]:

@@ -40,6 +40,7 @@ class RunConfig:
     objective: str = "next_token"
     """What training minimises, the mean -log p of: each next token (`next_token`), each token that
     is hidden from an encoder (`masked`), each token of spans that a decoder restores (`spans`).
+    The heads of an encoder have their own: `classify`, `tag`, `answer`, `embed`.
     FILE.py:NAME: an objective of your own."""
     log_every: int = 10
     """Steps between logged metrics."""

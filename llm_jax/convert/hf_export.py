@@ -20,7 +20,16 @@ from llm_jax.config import (
     decoder_of,
     layers_of,
 )
-from llm_jax.convert import hf_config, hf_tokenizer, kept_files, parity, sentinels, shards
+from llm_jax.config.architecture import has_head
+from llm_jax.convert import (
+    hf_config,
+    hf_tokenizer,
+    kept_files,
+    parity,
+    sentences,
+    sentinels,
+    shards,
+)
 from llm_jax.convert.equivalent import in_form
 from llm_jax.convert.families import Family, family_of
 from llm_jax.convert.fitting import fitting
@@ -106,6 +115,8 @@ def export(
         files += hf_tokenizer.write(folder, tokenizer, model.max_seq_len)
         if other and other.pipeline == MASKED:
             files += hf_tokenizer.name_mask(folder, tokenizer)
+        if has_head(model):
+            files += sentences.write(folder, tokenizer, model)
         if isinstance(model, EncoderDecoderConfig):
             files += sentinels.add(folder, tokenizer, model)
         if other:
@@ -126,6 +137,8 @@ def export(
         card = model_card(config, step, params, architecture, run)
         (folder / "README.md").write_text(card, encoding="utf-8")
         files = [*dict.fromkeys(files), *sorted({"config.json", "README.md", *kept} - {*files})]
+        if check and has_head(model):
+            notes += sentences.notes(folder, tokenizer)
         if check:
             require_same_ids(folder, tokenizer)
             reason = parity.why_too_large(parity.size_of(params))

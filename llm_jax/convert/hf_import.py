@@ -21,7 +21,7 @@ from llm_jax.config import (
     to_dict,
     to_json,
 )
-from llm_jax.config.architecture import OBJECTIVES
+from llm_jax.config.architecture import trained_by
 from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.hf_model import Model, open_model, read, read_config_json
@@ -150,7 +150,7 @@ def _licence_of(folder: Path) -> str | None:
 def run_config(model: Architecture, out: Path) -> RunConfig:
     """A run in `out` with the imported architecture, and the defaults of everything else."""
     data = DataConfig(seq_len=min(1024, model.max_seq_len))
-    objective = OBJECTIVES.get(model.kind, "next_token")
+    objective = trained_by(model) or "next_token"
     return RunConfig(
         name=out.name, out=str(out), steps=1000, model=model, data=data, objective=objective
     )

@@ -15,6 +15,7 @@ from llm_jax.convert.others import other_of
 from llm_jax.convert.release import card_rows, licences
 from llm_jax.convert.text_facts import TextFacts, text_facts, together
 from llm_jax.runs.history import Entry, History, read_history
+from llm_jax.runs.metric_names import own_figures
 from llm_jax.train.lineage import lineage_at
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 
@@ -118,8 +119,13 @@ def _training(config: RunConfig, step: int, run: Path, history: History) -> list
     ]
     if measured and math.isfinite(measured[-1]["loss"]):
         last = measured[-1]
-        rows.append(f"| held-out loss at this step | {last['loss']:.4f} nats per token |")
-        rows.append(f"| held-out bits per byte at this step | {last['bits_per_byte']:.4f} |")
+        if "bits_per_byte" in last:
+            rows.append(f"| held-out loss at this step | {last['loss']:.4f} nats per token |")
+            rows.append(f"| held-out bits per byte at this step | {last['bits_per_byte']:.4f} |")
+        else:
+            rows.append(f"| held-out loss at this step | {last['loss']:.4f} |")
+        for name, value in own_figures(last).items():
+            rows.append(f"| held-out {name.replace('_', ' ')} at this step | {value:.4f} |")
     return rows
 
 

@@ -83,7 +83,7 @@ class Batches:
         self.seq_len = seq_len
         self.batch_size = batch_size
         self.seed = seed
-        self._text = Windows(dataset, split, seq_len)
+        self._text = dataset.windows(split, seq_len)
         self.windows = self._text.windows
         self._prepare = prepare
         self._order = order or Order(dataset.num_tokens(split), seq_len, seed or 0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import ConfigError, UserError, read_dataset_info
-from llm_jax.data.batches import Batches
+from llm_jax.data.batches import Batches, Windows
 from llm_jax.data.record_files import check_records
 from llm_jax.data.tfds import load_tfds
 from llm_jax.data.tokenizers import Tokenizer
@@ -89,7 +89,7 @@ class RecordReader:
 
 
 class TokenDataset:
-    """A folder that `llm-jax data build` wrote.
+    """A folder that `llm-jax data build` wrote; `LabelledDataset` is one of `llm-jax data label`.
 
     Attributes:
       path: the folder.
@@ -122,6 +122,10 @@ class TokenDataset:
                 f"The tokenizer in {path} is not the one that the dataset was built with: "
                 "restore it, or build the dataset again."
             )
+        if "examples" in info:
+            from llm_jax.data.labelled.dataset import LabelledDataset
+
+            return LabelledDataset(path, info, tokenizer)
         check_records(path / RECORDS_FOLDER)
         return cls(path, info, tokenizer)
 
@@ -145,6 +149,10 @@ class TokenDataset:
           UserError: an unknown split, or one shorter than `seq_len`.
         """
         return Batches(self, split=split, seq_len=seq_len, batch_size=batch_size, seed=seed)
+
+    def windows(self, split: str, seq_len: int) -> Any:
+        """What reads windows of `seq_len` inputs of a split; raises as `Windows` does."""
+        return Windows(self, split, seq_len)
 
     def num_tokens(self, split: str) -> int:
         """Number of tokens of a split.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llm_jax.data.batch import Rows
-from llm_jax.data.batches import Batches, Windows, together
+from llm_jax.data.batches import Batches, together
 from llm_jax.data.blend import Blend
 from llm_jax.data.order import Order
 
@@ -68,7 +68,7 @@ class MixedBatches(Batches):
             prepare=prepare,
         )
         self._reading = reading
-        self._texts = [Windows(dataset, "train", seq_len) for dataset in datasets]
+        self._texts = [dataset.windows("train", seq_len) for dataset in datasets]
         self.windows = sum(text.windows for text in self._texts)
 
     def _unprepared(self, rows: np.ndarray) -> Rows:

@@ -71,7 +71,7 @@ class Evaluator:
         """
         score = Score(0.0, 0, 0)
         for i, batch in enumerate(batches):
-            sums = jax.device_get(self._step(self._params, to_device(batch, self._mesh)))
+            sums, _ = jax.device_get(self._step(self._params, to_device(batch, self._mesh)))
             score += Score(float(sums["nats"]), int(sums["count"]), int(sums["bytes"]))
             progress("evaluating", i + 1, total)
         if score.num_bytes == 0:

@@ -11,6 +11,7 @@ from llm_jax.config import (
     RunConfig,
 )
 from llm_jax.config.data import span_lengths
+from llm_jax.config.heads import outputs_of
 from llm_jax.config.model import ModelConfig
 from llm_jax.facts.counts import token_flops
 from llm_jax.facts.recurrent_counts import recurrent_flops
@@ -41,10 +42,16 @@ def encoder_flops(
 
     Letters as in `counts.py`. A layer has 4·D² weights of attention, 2·D·F of the MLP (3·D·F with a
     gate), and 4·D FLOPs of scores and values for each key. The head, D² + D·V, is computed for the
-    hidden tokens alone; that of the halves, D² + 2·D, once for each window.
+    hidden tokens alone; that of the halves, D² + 2·D, once for each window. A head of C labels has
+    D² + D·C for each text (`classify`), or for each token; BERT has no D² for tokens. A sequence of
+    `embed` is two texts.
     """
     D, F, T = model.d_model, model.d_ff, seq_len
     head = mask_rate * 2 * (D * D + D * model.vocab_size)
+    if model.head != "masked":
+        own = 0 if isinstance(model, EncoderConfig) and model.head != "classify" else D * D
+        each = 1 / T if model.head == "classify" else 1
+        head = 0.0 if model.head == "embed" else each * 2 * (own + D * outputs_of(model))
     if isinstance(model, EncoderConfig):
         keys, matrices = [float(T)] * model.num_layers, 2
         head += 2 * (D * D + 2 * D) / T if model.next_sentence else 0
@@ -52,7 +59,8 @@ def encoder_flops(
         near = keys_on_both_sides(T, model.window // 2)
         keys, matrices = [float(T) if whole else near for whole in model.whole], 3
     weights = model.num_layers * (4 * D * D + matrices * D * F)
-    return 2 * weights + 4 * D * sum(keys) + head
+    texts = 2 if model.head == "embed" else 1
+    return texts * (2 * weights + 4 * D * sum(keys)) + head
 
 
 def encoder_decoder_flops(model: EncoderDecoderConfig, data: DataConfig) -> float:

@@ -1,7 +1,8 @@
 """Vectors of words and texts, and what is near them.
 
 A word's vector is the mean of the embedding table's rows of its pieces; a text's is the mean of the
-model's last hidden states over its tokens. Shape letters: V vocabulary, D width, n texts.
+model's last hidden states over its tokens, and over its marks for an encoder with a head. Shape
+letters: V vocabulary, D width, n texts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from llm_jax.config import (
     UserError,
     layers_of,
 )
+from llm_jax.config.architecture import has_head
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import PLAIN, model_of
 
@@ -78,6 +80,8 @@ def of_texts(model: Embedding, texts: Sequence[str]) -> np.ndarray:
 
 def _of_text(model: Embedding, text: str) -> np.ndarray:
     ids, most = _ids(model, text), model.config.max_seq_len
+    if has_head(model.config):  # as it was trained: with its marks
+        ids = [model.tokenizer.bos_id, *ids, model.tokenizer.eos_id]
     if len(ids) > most:
         raise UserError(f"The text {text[:40]!r}… has {len(ids)} tokens: the model takes {most}.")
     return of_ids(model, ids)

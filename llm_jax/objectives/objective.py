@@ -56,6 +56,15 @@ class Objective:
 
     notice: Callable[[Tokenizer], str] | None = None
     """What a start says of how the objective uses the tokenizer."""
+    of_text: bool = True
+    """Whether targets are tokens, so that the loss can be told per byte of their text."""
+    examples: str | None = None
+    """Kind of labelled examples that it learns from (`data/labelled/`); None: text."""
+    outputs: Callable[[Any, Batch, RunConfig], dict[str, jax.Array]] | None = None
+    """outputs(params, batch, config): what `figures` needs of a held-out batch, (B, …) each."""
+    figures: Callable[[Rows, RunConfig], dict[str, float]] | None = None
+    """figures(rows, config): figures beside the loss, from the outputs of all held-out batches. A
+    row whose `targets` are all negative is padding."""
 
     def rows(self, tokenizer: Tokenizer) -> Prepare:
         """What makes the rows of all arrays from those of packed text.

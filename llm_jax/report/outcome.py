@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from llm_jax.config import ModelConfig, RunConfig, UserError, read_config
+from llm_jax.config.architecture import has_head
 from llm_jax.facts.counts import total_parameters
 from llm_jax.laws.run_curves import records
 from llm_jax.report.verdict import verdicts
@@ -51,6 +52,11 @@ def compare(folder: Path) -> dict[str, Any]:
       UserError: there is no run, or it has not measured anything yet.
     """
     config, file = config_of(folder), folder / METRICS
+    if has_head(config.model):
+        raise UserError(
+            f"The run in {str(folder)!r} learns from labelled examples, which are not planned: "
+            "`llm-jax eval` measures it."
+        )
     history = read_history(folder, config)
     steps = records(file, "train", "tokens_per_second") if file.is_file() else []
     losses = records(file, "validation", "bits_per_byte") if file.is_file() else []

@@ -1,5 +1,10 @@
 """Names in `metrics.jsonl`: of the figures of one source, and of records of tasks."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 LOSS_OF = "loss/"
 BITS_PER_BYTE_OF = "bits_per_byte/"
 """These, and the source's name, are names of figures."""
@@ -10,3 +15,10 @@ STDERR = "_stderr"
 SPENT, SHARE, FAILED = "seconds", "time_share", "failed"
 """Of a record with scores: seconds that they took, the share of the run's time that all scores
 took so far, and the number of tasks that failed."""
+KNOWN = ("split", "step", "tokens", "loss", "bits_per_byte")
+
+
+def own_figures(record: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of an objective's own (`accuracy`, …) among those of a held-out record."""
+    names = (name for name in record if name not in KNOWN and "/" not in name)
+    return {name: record[name] for name in names if isinstance(record[name], float)}

@@ -12,6 +12,7 @@ from llm_jax.config import ConfigError, RunConfig, UserError, check_vocabulary, 
 from llm_jax.data.batch import PACKED, Array, Rows
 from llm_jax.data.batches import Batches
 from llm_jax.data.dataset import TokenDataset, UnreadableRecords
+from llm_jax.data.labelled.dataset import LabelledDataset
 from llm_jax.data.mixed_batches import MixedBatches
 from llm_jax.data.record_files import MissingRecords
 from llm_jax.data.tokenizers import Tokenizer
@@ -36,6 +37,7 @@ def open_datasets(config: RunConfig) -> Datasets:
     check_vocabulary(config, opened[0].tokenizer.vocab_size)
     first, known = opened[0], dict[str, TokenDataset]()
     for dataset in opened:
+        _check_examples(dataset, config)
         require(
             dataset.tokenizer.sha256 == first.tokenizer.sha256,
             f"data.mixture: {dataset.path} has another tokenizer than {first.path}: build it again "
@@ -47,6 +49,30 @@ def open_datasets(config: RunConfig) -> Datasets:
             f"data.mixture: {dataset.path} and {same.path} hold the same text: keep one of them.",
         )
     return opened
+
+
+def _check_examples(dataset: TokenDataset, config: RunConfig) -> None:
+    """Raises `ConfigError` unless the dataset holds what the objective learns from."""
+    wanted = objective_of(config).examples
+    if not isinstance(dataset, LabelledDataset):
+        require(
+            wanted is None,
+            f"objective is {config.objective!r}, which learns from labelled examples, but "
+            f"{dataset.path} holds text: build examples with `llm-jax data label`.",
+        )
+        return
+    require(
+        wanted == dataset.kind,
+        f"{dataset.path} holds examples of {dataset.kind!r}, from which objective "
+        f"{config.objective!r} does not learn: give an encoder, and begin with `train --init RUN "
+        f"--data.path {dataset.path}`.",
+    )
+    labels = getattr(config.model, "labels", ())
+    require(
+        labels == dataset.labels,
+        f"model.labels is {list(labels)!r}, but the examples in {dataset.path} have "
+        f"{list(dataset.labels)!r}: build them with the same labels, or begin another run.",
+    )
 
 
 def _open(name: str, folder: str) -> TokenDataset:

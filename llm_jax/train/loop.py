@@ -31,7 +31,7 @@ from llm_jax.train.cpu_dispatch import dispatch_for
 from llm_jax.train.damage import saved_steps
 from llm_jax.train.failures import FileFailure, without_tensorstore_noise
 from llm_jax.train.feed import padded_token_bytes, to_device, training_batches
-from llm_jax.train.inherit import inherited_state
+from llm_jax.train.inherit import inherited_state, new_head_sentence
 from llm_jax.train.last_save import save_near_first
 from llm_jax.train.metrics import Record, draw_curve
 from llm_jax.train.own_code import keep_code
@@ -239,6 +239,8 @@ class _Run(Prepared):
         if programs.first_state is not None:
             return programs.first_state()
         assert self.history.parent is not None
+        if said := new_head_sentence(self.config, self.history.parent):
+            self.log.say(said)
         state = inherited_state(self.config, self.abstract, self.history.parent)
         self._start_save(state, 0)  # the parent may be deleted
         return state

@@ -170,8 +170,10 @@ def draw_curve(out: Path) -> Path:
         panels, squeeze=False, figsize=(8, 4.5 * panels), layout="constrained"
     )
     axes = grid[0, 0]
+    of_text = any("bits_per_byte" in r for r in records)
+    figure_name, label = ("bits_per_byte", "bits per byte") if of_text else ("loss", "loss")
     for split, color, marker in (("train", "#9bb7d4", ""), ("validation", "#c23b22", "o")):
-        points = [(r["tokens"], r["bits_per_byte"]) for r in records if r["split"] == split]
+        points = [(r["tokens"], r[figure_name]) for r in records if r["split"] == split]
         if points:
             axes.plot(
                 *zip(*points, strict=True), label=split, color=color, marker=marker, ms=4, lw=1
@@ -184,7 +186,7 @@ def draw_curve(out: Path) -> Path:
         source = name.removeprefix(BITS_PER_BYTE_OF)
         axes.plot(*zip(*points, strict=True), ".--", ms=3, lw=0.8, label=f"validation, {source}")
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    axes.set(xlabel="tokens", ylabel="bits per byte", title=out.name)
+    axes.set(xlabel="tokens", ylabel=label, title=out.name)
     axes.grid(alpha=0.3)
     axes.legend()
     for name, curve in scores.items():

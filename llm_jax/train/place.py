@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jax.experimental import multihost_utils
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 from llm_jax.config import ConfigError, RunConfig, from_dict
 from llm_jax.runs.history import Entry, History, beginning, read_history
 from llm_jax.runs.lineage import Lineage, saved_lineage
+from llm_jax.runs.metric_names import own_figures
 from llm_jax.runs.places import folder_and_step
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.runs.rollbacks import read_rollbacks
@@ -35,7 +37,7 @@ class Place:
     """The history's new lines."""
     saved: int | None
     """Checkpoint that the run resumes from; None if it is new."""
-    measured: dict[str, float] | None
+    measured: dict[str, Any] | None
     """What was measured there (see `measured_before`)."""
     lineage: Lineage | None
     """Of that checkpoint; None if the run is new, or the checkpoint is from an older version."""
@@ -133,13 +135,15 @@ def _check_parent(out: str, history: History, init: str) -> None:
         )
 
 
-def measured_before(out: Path, step: int) -> dict[str, float] | None:
-    """What an earlier start measured after `step`: held-out `loss` and `bits_per_byte`, and the
-    last `train_loss`. None, in all processes, if it measured nothing."""
+def measured_before(out: Path, step: int) -> dict[str, Any] | None:
+    """What an earlier start measured after `step`: held-out `loss`, `bits_per_byte` and `figures`,
+    and the last `train_loss`. None, in all processes, if it measured nothing."""
     records = list(read_metrics(out / METRICS_FILE))
     here = [r for r in records if r["split"] == "validation" and r["step"] == step]
     trained = [r["loss"] for r in records if r["split"] == "train"]
     if not multihost_utils.broadcast_one_to_all(np.bool_(bool(here))):
         return None
-    found = {name: here[-1][name] for name in ("loss", "bits_per_byte")} if here else {}
+    names = ("loss", "bits_per_byte")  # the second of text alone
+    found = {name: here[-1][name] for name in names if name in here[-1]} if here else {}
+    found |= {"figures": own_figures(here[-1])} if here else {}
     return found | ({"train_loss": trained[-1]} if trained else {})

@@ -12,7 +12,6 @@ import jax
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig
-from llm_jax.data.batches import Windows
 from llm_jax.models.common.quantize import require_library
 from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.check import check_divisible
@@ -131,7 +130,7 @@ def prepare(
     objective = objective_of(config)
     datasets = open_datasets(config)
     for dataset in datasets:
-        Windows(dataset, "train", config.data.seq_len)
+        dataset.windows("train", config.data.seq_len)
         held_out_batches(dataset, config, mesh)
     writing = only_writer(out, "llm-jax train", inside=True, ask=distributed.first_asks)
     with stop.leaving_at_once():

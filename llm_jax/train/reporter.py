@@ -18,7 +18,15 @@ from llm_jax.models.common.attend import attention_of
 from llm_jax.models.protocol import parameter_shapes
 from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History
-from llm_jax.runs.metric_names import FAILED, LOSS_OF, SHARE, SPENT, STDERR, TASK
+from llm_jax.runs.metric_names import (
+    FAILED,
+    LOSS_OF,
+    SHARE,
+    SPENT,
+    STDERR,
+    TASK,
+    own_figures,
+)
 from llm_jax.runs.rollbacks import Rollback
 from llm_jax.runs.starts import TASKS, accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
@@ -166,7 +174,8 @@ class Reporter:
         self.log.write(
             self._record("train", step) | record,
             f"step {step}/{self.config.steps}  loss {values['loss']:.4f}  "
-            f"bits/byte {values['bits_per_byte']:.3f}  grad {values['grad_norm']:.2f}  "
+            + (f"bits/byte {values['bits_per_byte']:.3f}  " if "bits_per_byte" in values else "")
+            + f"grad {values['grad_norm']:.2f}  "
             f"lr {values['learning_rate']:.2e}  {rate:,.0f} tokens/s"
             + (f"  MFU {mfu:.0%}" if mfu is not None else "")
             + (f"  {dropped:.1%} of the assignments to experts dropped" if dropped else ""),
@@ -181,12 +190,14 @@ class Reporter:
         )
 
     def validation(self, step: int, values: dict[str, float]) -> None:
-        """Reports the held-out `loss` and `bits_per_byte` after `step`."""
-        self.last |= {name: values[name] for name in ("loss", "bits_per_byte")}
-        line = (
-            f"step {step}/{self.config.steps}  validation loss {values['loss']:.4f}  "
-            f"bits/byte {values['bits_per_byte']:.4f}"
-        )
+        """Reports the held-out `loss`, `bits_per_byte` and figures after `step`."""
+        self.last |= {"loss": values["loss"], "figures": own_figures(values)}
+        line = f"step {step}/{self.config.steps}  validation loss {values['loss']:.4f}"
+        if "bits_per_byte" in values:
+            self.last["bits_per_byte"] = values["bits_per_byte"]
+            line += f"  bits/byte {values['bits_per_byte']:.4f}"
+        for name, value in self.last["figures"].items():
+            line += f"  {name} {value:.4f}"
         for name, loss in values.items():
             if name.startswith(LOSS_OF):
                 line += f"  {name.removeprefix(LOSS_OF)} {loss:.4f}"
@@ -235,6 +246,7 @@ class Reporter:
             "step": step,
             "loss": last.get("loss"),
             "bits_per_byte": last.get("bits_per_byte"),
+            "figures": last.get("figures", {}),
             "train_loss": last.get("train_loss"),
             "sequences": self.history.sequences(step),
             "tokens": self.history.tokens(step),

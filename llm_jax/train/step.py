@@ -119,10 +119,10 @@ def train_step(
       token_bytes_V: (V,) int32, UTF-8 bytes of each token.
 
     Returns:
-      The next state, and scalar metrics. float32: `loss` (nats per target), `bits_per_byte`,
-      `grad_norm` (before clipping), `learning_rate`. int32: `count` (targets in the batch),
-      `skipped` (skipped steps so far) and `streak` (skipped steps in a row, up to this one; see
-      `guard`). Models with experts add those of `moe.summary`.
+      The next state, and scalar metrics. float32: `loss` (nats per target), `bits_per_byte` (if
+      targets are text), `grad_norm` (before clipping), `learning_rate`. int32: `count` (targets in
+      the batch), `skipped` (skipped steps so far) and `streak` (skipped steps in a row, up to this
+      one; see `guard`). Models with experts add those of `moe.summary`.
     """
     grads, metrics = gradients(state["params"], batch, config)
     grad_norm = gradient_norm(grads, model_of(config.model).specs(config.model))
@@ -132,11 +132,13 @@ def train_step(
     params, opt = jax.lax.cond(
         take, lambda: updated(config, grads, state), lambda: (state["params"], state["opt"])
     )
-    nats = metrics["loss"] * metrics["count"]
     # The schedule advances with updates, so skipped steps do not count.
     updates = state["step"] - state["guard"]["skipped"]
+    if objective_of(config).of_text:
+        nats = metrics["loss"] * metrics["count"]
+        size = count_bytes(batch["targets"], token_bytes_V)
+        metrics["bits_per_byte"] = nats / jnp.log(2.0) / size
     metrics |= {
-        "bits_per_byte": nats / jnp.log(2.0) / count_bytes(batch["targets"], token_bytes_V),
         "grad_norm": grad_norm,
         "learning_rate": learning_rate(config.optim, config.steps)(updates),
         "skipped": guard["skipped"],
@@ -145,20 +147,22 @@ def train_step(
     return {"params": params, "opt": opt, "guard": guard, "step": state["step"] + 1}, metrics
 
 
-def eval_step(params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray) -> Metrics:
-    """Sums over the batch: `nats` of all targets, `count` of targets, and `bytes` of their text.
+def eval_step(
+    params: Any, batch: Batch, config: RunConfig, token_bytes_V: np.ndarray
+) -> tuple[Metrics, dict[str, jax.Array]]:
+    """Sums over the batch: `nats` of all targets, `count` of targets, and `bytes` of their text
+    (0 if they are not text); and the objective's `outputs`, if it has any.
 
     Matmuls are not quantised, because the exported model is not.
     """
     config = dataclasses.replace(
         config, compute=dataclasses.replace(config.compute, quantize="none")
     )
+    objective = objective_of(config)
     _, (nats, _) = loss_fn(params, batch, jnp.ones((), jnp.float32), config)
-    return {
-        "nats": nats,
-        "count": jnp.sum(batch["targets"] >= 0),
-        "bytes": count_bytes(batch["targets"], token_bytes_V),
-    }
+    size = count_bytes(batch["targets"], token_bytes_V) if objective.of_text else jnp.zeros(())
+    sums = {"nats": nats, "count": jnp.sum(batch["targets"] >= 0), "bytes": size}
+    return sums, objective.outputs(params, batch, config) if objective.outputs else {}
 
 
 def count_bytes(targets_BT: jax.Array, token_bytes_V: np.ndarray) -> jax.Array:
@@ -191,7 +195,7 @@ def lower_train_step(
 
 def compile_eval_step(
     config: RunConfig, mesh: Mesh, token_bytes_V: np.ndarray
-) -> Callable[[Any, Batch], Metrics]:
+) -> Callable[[Any, Batch], tuple[Metrics, dict[str, jax.Array]]]:
     """`eval_step`, compiled for `mesh`. Its batches have the shape of one micro-batch."""
     jitted = jax.jit(
         lambda params, batch: eval_step(params, batch, config, token_bytes_V),

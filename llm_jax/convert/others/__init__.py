@@ -9,7 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from llm_jax.config import Architecture, ModelConfig, UserError
+from llm_jax.config import (
+    Architecture,
+    EncoderConfig,
+    ModelConfig,
+    ModernEncoderConfig,
+    UserError,
+)
 
 if TYPE_CHECKING:
     from llm_jax.convert.others.other import Other
@@ -34,7 +40,12 @@ def other_of(config: Architecture) -> Other | None:
         return None
     for model_type, (kind, _) in OTHERS.items():
         if kind == config.kind:
-            return other_named(model_type)
+            other = other_named(model_type)
+            if other is None or not isinstance(config, EncoderConfig | ModernEncoderConfig):
+                return other
+            from llm_jax.convert.others.heads import with_head
+
+            return with_head(other, config)
     raise UserError(f"model.kind is {config.kind!r}, of which transformers has no class.")
 
 

@@ -1,4 +1,4 @@
-"""BERT: `BertForMaskedLM`, and `BertForPreTraining` with its second head."""
+"""BERT: `BertForMaskedLM`, `BertForPreTraining` with its second head, and fine-tuned classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from llm_jax.config import EncoderConfig, UserError
 from llm_jax.convert.families.family import Naming
 from llm_jax.convert.others.encoders import masked_use, our_masked, plain_masked
+from llm_jax.convert.others.heads import class_of, label_keys, naming_with, read_head
 from llm_jax.convert.others.other import MASKED, Keys, Other, pad_id
 from llm_jax.data.tokenizers import Tokenizer
 
@@ -61,7 +62,8 @@ NAMING = Naming(
 
 def architecture(config: EncoderConfig) -> str:
     """The class of transformers."""
-    return "BertForPreTraining" if config.next_sentence else "BertForMaskedLM"
+    masked = "BertForPreTraining" if config.next_sentence else "BertForMaskedLM"
+    return class_of("Bert", config, masked)
 
 
 def read(raw: Keys) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def read(raw: Keys) -> dict[str, Any]:
         known = ", ".join(ACTIVATIONS)
         raise UserError(f"config.json has hidden_act {act!r}: supported are {known}.")
     pair = "BertForPreTraining" in (raw.get("architectures") or [])
-    return {"activation": ACTIVATIONS[act], "next_sentence": pair}
+    return {"activation": ACTIVATIONS[act], "next_sentence": pair} | read_head(raw, "Bert")
 
 
 def write(config: EncoderConfig, tokenizer: Tokenizer) -> Keys:
@@ -82,6 +84,7 @@ def write(config: EncoderConfig, tokenizer: Tokenizer) -> Keys:
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "pad_token_id": pad_id(tokenizer),
+        **label_keys(config),
     }
 
 
@@ -98,16 +101,17 @@ def theirs(model: Any, tokens_BT: np.ndarray) -> np.ndarray:
 BERT = Other(
     model_type="bert",
     kind="encoder",
-    naming=lambda config: NAMING,
+    naming=lambda config: naming_with(NAMING, config, "bert."),
     unused=(
         "cls.predictions.decoder.",
         "bert.embeddings.position_ids",
+        "embeddings.position_ids",
     ),
     tied={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
-    heads=("bert.pooler.", "cls.seq_relationship."),
+    heads=("bert.pooler.", "pooler.", "cls.seq_relationship."),
     renamed={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
     fields=FIELDS,
     fixed={

@@ -1,4 +1,4 @@
-"""ModernBERT: `ModernBertForMaskedLM`."""
+"""ModernBERT: `ModernBertForMaskedLM`, and its fine-tuned classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from llm_jax.config import ModernEncoderConfig, UserError
 from llm_jax.convert.families.family import Naming
 from llm_jax.convert.others.encoders import masked_use, our_masked, plain_masked
+from llm_jax.convert.others.heads import class_of, label_keys, naming_with, read_head
 from llm_jax.convert.others.other import MASKED, Keys, Other, pad_id
 from llm_jax.data.tokenizers import Tokenizer
 
@@ -80,7 +81,18 @@ def read(raw: Keys) -> dict[str, Any]:
         if not isinstance(own, dict) or own.get("rope_type", "default") != "default":
             raise UserError(f"config.json has rope_parameters {rope!r}: scaling is not supported.")
         found[name] = own.get("rope_theta", raw.get(old, default))
-    return found
+    head = read_head(raw, "ModernBert")
+    if head["head"] == "classify" and raw.get("classifier_pooling", "cls") != "cls":
+        raise UserError(
+            f"config.json has classifier_pooling {raw['classifier_pooling']!r}: only 'cls' is "
+            "supported."
+        )
+    if raw.get("classifier_activation", "gelu") != "gelu":
+        raise UserError(
+            f"config.json has classifier_activation {raw['classifier_activation']!r}: only 'gelu' "
+            "is supported."
+        )
+    return found | head
 
 
 def _types(count: int, every: int) -> list[str]:
@@ -103,6 +115,9 @@ def write(config: ModernEncoderConfig, tokenizer: Tokenizer) -> Keys:
         "cls_token_id": tokenizer.bos_id,
         "sep_token_id": tokenizer.eos_id,
         "pad_token_id": pad_id(tokenizer),
+        "classifier_pooling": "cls",
+        "classifier_dropout": 0.0,
+        **label_keys(config),
     }
 
 
@@ -116,7 +131,7 @@ def theirs(model: Any, tokens_BT: np.ndarray) -> np.ndarray:
 MODERN_BERT = Other(
     model_type="modernbert",
     kind="modern_encoder",
-    naming=lambda config: NAMING,
+    naming=lambda config: naming_with(NAMING, config, "model."),
     unused=("decoder.weight",),
     tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
     fields=FIELDS,
@@ -146,7 +161,7 @@ MODERN_BERT = Other(
             "sparse_prediction",
         }
     ),
-    architecture=lambda config: "ModernBertForMaskedLM",
+    architecture=lambda config: class_of("ModernBert", config, "ModernBertForMaskedLM"),
     read=read,
     write=write,
     ours=our_masked,

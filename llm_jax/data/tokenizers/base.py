@@ -83,6 +83,15 @@ class Tokenizer(abc.ABC):
         """
 
     @abc.abstractmethod
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of `text` as `encode` gives them, and begin and end of the characters that each of
+        them stands for.
+
+        Raises:
+          UserError: as `encode` does.
+        """
+
+    @abc.abstractmethod
     def encode_documents(self, texts: list[str], threads: int | None = None) -> list[np.ndarray]:
         """int32 ids of each text as a document with its `marks`, however long it is.
 

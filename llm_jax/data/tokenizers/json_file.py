@@ -67,6 +67,11 @@ class JsonTokenizer(Tokenizer):
         require_unicode(text)
         return self._prompts.encode(text, add_special_tokens=False).ids
 
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        require_unicode(text)
+        made = self._prompts.encode(text, add_special_tokens=False)
+        return made.ids, made.offsets
+
     def encode_documents(self, texts: list[str], threads: int | None = None) -> list[np.ndarray]:
         for text in texts:
             require_unicode(text)

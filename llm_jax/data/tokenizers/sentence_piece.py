@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import sentencepiece
-from sentencepiece import sentencepiece_model_pb2
+from sentencepiece import sentencepiece_model_pb2, sentencepiece_pb2
 
 from llm_jax.config import UserError
 from llm_jax.data.tokenizers.base import Tokenizer, require_unicode, save_companions
@@ -61,6 +61,20 @@ class SentencePieceTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         require_unicode(text)
         return self._processor.encode(text, out_type=int)
+
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        require_unicode(text)
+        made = sentencepiece_pb2.SentencePieceText()  # type: ignore[attr-defined]
+        made.ParseFromString(self._processor.encode(text, out_type="serialized_proto"))
+        raw = np.frombuffer(text.encode(), np.uint8)
+        begins = np.cumsum((raw & 0xC0) != 0x80)  # characters that have begun, by byte
+        before = [0, *begins.tolist()]
+        spans, end = list[tuple[int, int]](), len(text)
+        for one in reversed(made.pieces):  # of a character's bytes, only the last has its place
+            begin = before[one.begin]
+            end = before[one.end] if one.end > one.begin else end
+            spans.append((begin, end))
+        return [one.id for one in made.pieces], spans[::-1]
 
     def encode_documents(self, texts: list[str], threads: int | None = None) -> list[np.ndarray]:
         parts, counts = [], []

@@ -1,10 +1,11 @@
-"""BERT with its masked-language-model head (Devlin et al. 2019), behind `protocol.Model`.
+"""BERT (Devlin et al. 2019) with the head that `model.head` names, behind `protocol.Model`.
 
     embed/tokens (V, D), embed/positions (P, D), embed/types (2, D)
     embed_norm/…          after the sum of the three
     blocks/…              every leaf of `EncoderBlock`, stacked: leading axis L
-    head/dense (D, D), head/dense_bias (D,), head/norm/…, head/bias (V,)
+    head/dense (D, D), head/dense_bias (D,), head/norm/…, head/bias (V,)           masked
     [pair/pool (D, D), pair/pool_bias (D,), pair/out (D, 2), pair/out_bias (2,)]   next_sentence
+    labels/…              other heads (`heads.py`)
 
 The output matrix is the table of tokens. A batch is that of a decoder, and may have `types`; equal
 numbers of `segments` see each other, so padding has a number of its own.
@@ -41,6 +42,7 @@ from llm_jax.models.common.stack import (
     run_layers,
     run_stages,
 )
+from llm_jax.models.encoder.heads import label_layers, label_outputs
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain
 
@@ -80,6 +82,10 @@ class Ends(nnx.Module):
             }
         )
         self.embed_norm = Norm(layers, D)
+        if (made := label_layers(config, rngs)) is not None:
+            self.labels = made
+        if config.head != "masked":
+            return
         self.head = nnx.Dict(
             {
                 "dense": normal(rngs, (D, D), ("embed", None), std),
@@ -157,6 +163,11 @@ class Bert(Stacked):
         pair = {name: leaf.astype(x_BD.dtype) for name, leaf in params["pair"].items()}
         pooled_BD = jnp.tanh(x_BD @ pair["pool"] + pair["pool_bias"])
         return (pooled_BD @ pair["out"] + pair["out_bias"]).astype(jnp.float32)
+
+    def label_outputs(self, x_BTD: jax.Array, params: Params, config: EncoderConfig) -> jax.Array:
+        """float32 outputs of a head with labels: (B, C) of `classify`, else (B, T, C)."""
+        x = x_BTD[:, 0] if config.head == "classify" else x_BTD
+        return label_outputs(x, params["labels"])
 
 
 ENCODER = Bert()

@@ -1,10 +1,12 @@
-"""ModernBERT with its masked-language-model head (Warner et al. 2024), behind `protocol.Model`.
+"""ModernBERT (Warner et al. 2024) with the head of `model.head`, behind `protocol.Model`.
 
     embed/tokens (V, D), embed_norm/scale
     first/…               the first block, which has no norm before its attention; axis of 1
     blocks/…              every leaf of the other blocks, stacked: leading axis L - 1
     final_norm/scale
-    head/dense (D, D), head/norm/scale, head/bias (V,)
+    head/dense (D, D), head/norm/scale                       all heads but `embed`
+    head/bias (V,)                                           masked
+    labels/out (D, C), labels/out_bias (C,)                  other heads (`heads.py`)
 
 The output matrix is the table of tokens. Norms are LayerNorms without bias.
 """
@@ -41,6 +43,7 @@ from llm_jax.models.common.stack import (
     Layout,
     run_layers,
 )
+from llm_jax.models.encoder.heads import label_layers, label_outputs
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain
 
@@ -100,13 +103,14 @@ class Ends(nnx.Module):
         std = init_std(layers)
         self.embed = nnx.Dict({"tokens": normal(rngs, (V, D), ("vocab", "embed"), std, "table")})
         self.embed_norm, self.final_norm = Norm(layers, D), Norm(layers, D)
-        self.head = nnx.Dict(
-            {
-                "dense": normal(rngs, (D, D), ("embed", None), std),
-                "norm": Norm(layers, D),
-                "bias": zeros((V,), ("vocab",)),
-            }
-        )
+        if config.head == "embed":
+            return
+        head = {"dense": normal(rngs, (D, D), ("embed", None), std), "norm": Norm(layers, D)}
+        if config.head == "masked":
+            head["bias"] = zeros((V,), ("vocab",))
+        self.head = nnx.Dict(head)
+        if (made := label_layers(config, rngs)) is not None:
+            self.labels = made
 
 
 class ModernBert(Stacked):
@@ -151,6 +155,13 @@ class ModernBert(Stacked):
         """float32 logits (…, V) of hidden states (…, D)."""
         y = self.features(x, params, config)
         return project(y, self.unembedding(params, config), None, params["head"]["bias"])
+
+    def label_outputs(
+        self, x_BTD: jax.Array, params: Params, config: ModernEncoderConfig
+    ) -> jax.Array:
+        """float32 outputs of a head with labels: (B, C) of `classify`, else (B, T, C)."""
+        x = x_BTD[:, 0] if config.head == "classify" else x_BTD
+        return label_outputs(self.features(x, params, config), params["labels"])
 
 
 MODERN_ENCODER = ModernBert()

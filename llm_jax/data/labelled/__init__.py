@@ -1,0 +1,1 @@
+"""Labelled examples (`llm-jax data label`): records of files become rows with targets."""
