@@ -37,7 +37,8 @@ BATCHES = 24
 
 
 def runs(data: str, out: Path) -> dict[str, list[RunConfig]]:
-    """The diagonals of the two ladders; the LSTM reads as many tokens as the Transformer."""
+    """The diagonals of the two ladders. The LSTM reads as many tokens as the Transformer, in the
+    same batches, with the learning rate of its own ladder."""
     found: dict[str, list[RunConfig]] = {}
     for family in ("qwen", "lstm"):
         request = LadderRequest(text=read(data), chip=local_chip(), flops=FLOPS, family=family)
@@ -46,8 +47,10 @@ def runs(data: str, out: Path) -> dict[str, list[RunConfig]]:
     made: dict[str, list[RunConfig]] = {"qwen": [], "lstm": []}
     for transformer, lstm in zip(found["qwen"], found["lstm"], strict=True):
         made["qwen"].append(replace(transformer, out=str(out / f"qwen-{transformer.name}")))
-        same = replace(transformer, model=lstm.model, name=lstm.name)
-        made["lstm"].append(replace(same, out=str(out / f"lstm-{lstm.name}")))
+        name = f"{lstm.name.split('-')[0]}-{transformer.name.split('-')[1]}"
+        optim = replace(transformer.optim, learning_rate=lstm.optim.learning_rate)
+        same = replace(transformer, model=lstm.model, optim=optim, name=name)
+        made["lstm"].append(replace(same, out=str(out / f"lstm-{name}")))
     return made
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from llm_jax.config import (
     Architecture,
-    EncoderDecoderConfig,
+    SourceToTarget,
     RunConfig,
     UserError,
     generative_of,
@@ -108,7 +108,7 @@ class LanguageModel:
           UserError: there is no token, or there are more than the model's context, or it is an
             encoder-decoder.
         """
-        if isinstance(self.config, EncoderDecoderConfig):
+        if isinstance(self.config, SourceToTarget):
             raise UserError(
                 f"model.kind is {self.config.kind!r}, whose logits are of a target and not of its "
                 "text: `llm-jax generate` makes targets."

@@ -3,8 +3,10 @@
   llm-jax export runs/quickstart --to hf exported
   llm-jax export runs/quickstart --to gguf model.gguf --dtype q8_0
   llm-jax export runs/domain --to hf exported --release public
+  llm-jax export runs/vectors --to word2vec vectors
 
-hf is a folder of Hugging Face files, gguf a file for llama.cpp. --release public refuses a model
+hf is a folder of Hugging Face files, gguf a file for llama.cpp, word2vec a folder with the rows of
+the embedding table as vectors.txt, for gensim, and as vectors.safetensors. --release public refuses a model
 that has read what its licence or class keeps from the public. The comparison loads the files with
 transformers and torch (`pip install 'llm-jax[hf]'`). It is left out, and that is said, where the
 model is too large for the memory; without it, an export holds about two tensors at a time.
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar=("FORMAT", "PATH"),
-        help="hf and a new folder, or gguf and a new file",
+        help="hf or word2vec and a new folder, or gguf and a new file",
     )
     add_checkpoint_arguments(parser)
     parser.add_argument(
@@ -74,13 +76,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     kind, folder, out = _places(args)
     if args.vouch and args.release is None:
         raise UserError("--vouch is for --release public: give both, or leave it out.")
-    if kind == "hf" and args.dtype not in ("float32", "bfloat16"):
+    if kind != "gguf" and args.dtype not in ("float32", "bfloat16"):
         raise UserError(f"--dtype {args.dtype} is for --to gguf: give float32 or bfloat16.")
     if kind == "gguf" and args.max_shard_size is not None:
         raise UserError("--max-shard-size is for --to hf: a GGUF file is one. Leave it out.")
     if kind == "gguf":
         require_packages("Writing GGUF", "gguf")
-    if not args.no_check:
+    if kind == "word2vec":
+        _refuse_for_vectors(args)
+    elif not args.no_check:
         require_packages("Comparing logits", "transformers", "torch", way_out="or give --no-check")
     from llm_jax.convert.release import check_release
     from llm_jax.train.lineage import lineage_at
@@ -119,6 +123,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _written(kind: str, args: argparse.Namespace, trained: Any, run: Path, out: Path) -> Any:
+    if kind == "word2vec":
+        from llm_jax.convert.vectors import export_vectors
+
+        return export_vectors(trained.config, trained.params, trained.tokenizer, out)
     parts = (trained.config, trained.step, trained.params, trained.tokenizer, out)
     chosen: dict[str, Any] = {
         "dtype": args.dtype,
@@ -135,25 +143,37 @@ def _written(kind: str, args: argparse.Namespace, trained: Any, run: Path, out: 
     return export(*parts, run=run, shard_bytes=args.max_shard_size or SHARD_BYTES, **chosen)
 
 
+def _refuse_for_vectors(args: argparse.Namespace) -> None:
+    """Raises `UserError` for a flag that changes nothing of vectors."""
+    flags = {
+        f"--dtype {args.dtype}": args.dtype != "float32",
+        "--as": args.as_class is not None,
+        "--max-shard-size": args.max_shard_size is not None,
+        "--no-check": args.no_check,
+    }
+    for flag in (flag for flag, given in flags.items() if given):
+        raise UserError(f"{flag} is not for --to word2vec, which writes float32 vectors: leave it out.")
+
+
 def _refuse_taken(kind: str, out: Path) -> None:
     from llm_jax.convert.hf_export import refuse_existing, refuse_nonempty
 
-    if kind == "hf":
-        refuse_nonempty(out)
-    else:
+    if kind == "gguf":
         refuse_existing(out)
+    else:
+        refuse_nonempty(out)
 
 
 def _places(args: argparse.Namespace) -> tuple[str, Path, Path]:
     """The format, the run's folder, which may be given before or after --to, and what to write."""
     kind, *words = args.to
-    if kind not in ("hf", "gguf"):
-        way = "the formats are hf and gguf" if words else f"give the format too: --to hf {kind}"
+    if kind not in ("hf", "gguf", "word2vec"):
+        way = "the formats are hf, gguf and word2vec" if words else f"give the format too: --to hf {kind}"
         raise UserError(f"--to is {kind!r}: {way}.")
     words += [args.run] if args.run else []
     if len(words) != 2:
         given = " ".join(words) or "nothing"
-        new = "a new folder" if kind == "hf" else "a new file"
+        new = "a new file" if kind == "gguf" else "a new folder"
         raise UserError(
             f"export needs a run and {new}, but got {given}: llm-jax export RUN --to {kind} PATH."
         )

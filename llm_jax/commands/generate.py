@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.commands import add_checkpoint_arguments, count, seed
-from llm_jax.config import EncoderDecoderConfig, UserError, generative_of, read_text
+from llm_jax.config import SourceToTarget, UserError, generative_of, read_text
 from llm_jax.runs.kept import keep_samples
 
 COMPILES = True
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "vocabulary: give fewer."
         )
     stops = stop_ids(Path(args.run), tokenizer)
-    if isinstance(trained.config.model, EncoderDecoderConfig):
+    if isinstance(trained.config.model, SourceToTarget):
         result = targets(args, trained, trained.config.model, prompts, stops)
         return _kept(args, trained.step, result)
     model = generative_of(trained.config.model, "generate")

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from llm_jax.config import EncoderDecoderConfig, UserError
+from llm_jax.config import SourceToTarget, UserError
 
 NAME = re.compile(r"<extra_id_\d{1,9}>")
 
@@ -14,7 +14,7 @@ NAME = re.compile(r"<extra_id_\d{1,9}>")
 def targets(
     args: argparse.Namespace,
     trained: Any,
-    model: EncoderDecoderConfig,
+    model: SourceToTarget,
     prompts: list[str],
     stop_ids: tuple[int, ...],
 ) -> dict[str, Any]:

@@ -8,7 +8,13 @@ This package uses the standard library only, so `--help`, the planner and the la
 without JAX.
 """
 
-from llm_jax.config.architecture import Architecture, decoder_of, generative_of, layers_of
+from llm_jax.config.architecture import (
+    Architecture,
+    SourceToTarget,
+    decoder_of,
+    generative_of,
+    layers_of,
+)
 from llm_jax.config.codec import (
     from_dict,
     from_json,
@@ -38,6 +44,7 @@ from llm_jax.config.model import ModelConfig
 from llm_jax.config.modern_encoder import ModernEncoderConfig
 from llm_jax.config.moe import MoeConfig
 from llm_jax.config.recurrent import RecurrentConfig
+from llm_jax.config.recurrent_encoder_decoder import RecurrentEncoderDecoderConfig
 from llm_jax.config.rope import DynamicRope, LinearRope, Llama3Rope, LongRope, YarnRope
 from llm_jax.config.run import RunConfig, check_vocabulary
 from llm_jax.config.training import (
@@ -47,6 +54,7 @@ from llm_jax.config.training import (
     OptimConfig,
     ParallelConfig,
 )
+from llm_jax.config.word2vec import Word2VecConfig
 
 __all__ = [
     "INFO_FILE",
@@ -73,9 +81,12 @@ __all__ = [
     "OptimConfig",
     "ParallelConfig",
     "RecurrentConfig",
+    "RecurrentEncoderDecoderConfig",
     "RunConfig",
+    "SourceToTarget",
     "TokenizerKind",
     "UserError",
+    "Word2VecConfig",
     "YarnRope",
     "check_vocabulary",
     "decoder_of",

@@ -10,12 +10,28 @@ from llm_jax.config.heads import LABELLED
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.modern_encoder import ModernEncoderConfig
 from llm_jax.config.recurrent import RecurrentConfig
+from llm_jax.config.recurrent_encoder_decoder import RecurrentEncoderDecoderConfig
+from llm_jax.config.word2vec import Word2VecConfig
 
+SourceToTarget = EncoderDecoderConfig | RecurrentEncoderDecoderConfig
+"""The architectures that read a source and write a target."""
 Architecture = (
-    ModelConfig | EncoderConfig | ModernEncoderConfig | EncoderDecoderConfig | RecurrentConfig
+    ModelConfig
+    | EncoderConfig
+    | ModernEncoderConfig
+    | EncoderDecoderConfig
+    | RecurrentConfig
+    | RecurrentEncoderDecoderConfig
+    | Word2VecConfig
 )
 """What `RunConfig.model` may be; its `kind` tells which."""
-OBJECTIVES = {"encoder": "masked", "modern_encoder": "masked", "encoder_decoder": "spans"}
+OBJECTIVES = {
+    "encoder": "masked",
+    "modern_encoder": "masked",
+    "encoder_decoder": "spans",
+    "recurrent_encoder_decoder": "spans",
+    "word2vec": "negative_samples",
+}
 """Kind of a model that is not a decoder → the objective of ours that trains it."""
 
 

@@ -38,6 +38,7 @@ OBJECTIVES: Mapping[str, str] = {
     "tag": "llm_jax.objectives.labels:tag",
     "answer": "llm_jax.objectives.labels:answer",
     "embed": "llm_jax.objectives.sentence_pairs:embed",
+    "negative_samples": "llm_jax.objectives.negative_samples:negative_samples",
 }
 """`objective` → where it is."""
 MODELS: Mapping[str, str] = {
@@ -46,6 +47,10 @@ MODELS: Mapping[str, str] = {
     "recurrent": "llm_jax.models.recurrent.network:RECURRENT",
     "encoder_decoder": "llm_jax.models.encoder_decoder.t5:ENCODER_DECODER",
     "modern_encoder": "llm_jax.models.encoder.modern_bert:MODERN_ENCODER",
+    "recurrent_encoder_decoder": (
+        "llm_jax.models.recurrent.encoder_decoder:RECURRENT_ENCODER_DECODER"
+    ),
+    "word2vec": "llm_jax.models.word2vec.vectors:WORD2VEC",
 }
 """`model.kind` → where it is."""
 SOURCES: Mapping[str, str] = {}

@@ -16,7 +16,14 @@ MOST_LAYERS = 10_000
 """Limit on `num_layers`: ten times the deepest trained model (DeepNet, Wang et al. 2022). It bounds
 `moe_layers` and `windows`, tuples with one entry per layer."""
 BIASES = ("qkv", "out", "mlp", "unembed")
-OTHERS = ("encoder", "modern_encoder", "encoder_decoder", "recurrent")
+OTHERS = (
+    "encoder",
+    "modern_encoder",
+    "encoder_decoder",
+    "recurrent",
+    "recurrent_encoder_decoder",
+    "word2vec",
+)
 """Kinds of models with a config of their own (`architecture.py`)."""
 
 

@@ -6,9 +6,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llm_jax.config.architecture import Architecture, check_attention, check_objective
+from llm_jax.config.architecture import (
+    Architecture,
+    SourceToTarget,
+    check_attention,
+    check_objective,
+)
 from llm_jax.config.data import DataConfig
-from llm_jax.config.encoder_decoder import EncoderDecoderConfig
 from llm_jax.config.errors import MOST, check_seed, positive, require
 from llm_jax.config.extensions import check_name
 from llm_jax.config.training import (
@@ -154,7 +158,7 @@ def check_vocabulary(config: RunConfig, have: int) -> None:
     exists = any(Path(config.out, place).is_file() for place in places)
     folder = next(iter(config.data.folders.values()))
     model = config.model
-    more = model.sentinels if isinstance(model, EncoderDecoderConfig) else 0
+    more = model.sentinels if isinstance(model, SourceToTarget) else 0
     fits = {size for base in (have, have + more) for size in (base, _rounded(base))}
     need, rounded = have + more, _rounded(have + more)
     require(

@@ -8,17 +8,19 @@ from llm_jax.config import (
     EncoderDecoderConfig,
     ModernEncoderConfig,
     RecurrentConfig,
+    RecurrentEncoderDecoderConfig,
     RunConfig,
 )
 from llm_jax.config.data import span_lengths
 from llm_jax.config.heads import outputs_of
 from llm_jax.config.model import ModelConfig
 from llm_jax.facts.counts import token_flops
-from llm_jax.facts.recurrent_counts import recurrent_flops
+from llm_jax.facts.recurrent_counts import GATES, recurrent_flops
 
 
 def train_flops(config: RunConfig) -> float | None:
-    """FLOPs per token of forward and backward (twice the forward); None for a family of your own.
+    """FLOPs per token of forward and backward (twice the forward); None for a family of your own,
+    and for word2vec, which looks rows up and has no large products.
 
     As in `counts.py`, a multiply-add is 2 FLOPs, only matmuls count, and a query is taken to see
     all of its window, not only its own document.
@@ -30,6 +32,8 @@ def train_flops(config: RunConfig) -> float | None:
         return 3 * recurrent_flops(model)
     if isinstance(model, EncoderDecoderConfig):
         return 3 * encoder_decoder_flops(model, config.data)
+    if isinstance(model, RecurrentEncoderDecoderConfig):
+        return 3 * recurrent_encoder_decoder_flops(model, config.data)
     if isinstance(model, ModelConfig) and model.kind == "decoder":
         return token_flops(model, config.data.seq_len).train
     return None
@@ -78,6 +82,25 @@ def encoder_decoder_flops(model: EncoderDecoderConfig, data: DataConfig) -> floa
     head = T * 2 * D * V
     whole = model.num_layers * encoder + model.num_decoder_layers * decoder + head
     return whole / data.seq_len
+
+
+def recurrent_encoder_decoder_flops(
+    model: RecurrentEncoderDecoderConfig, data: DataConfig
+) -> float:
+    """FLOPs per token of the text of one forward pass, whose windows become a source of S tokens
+    and a target of T.
+
+    A layer of G gates has 3/2·G·D² weights in the encoder, whose directions have states of D/2, and
+    2·G·D² in the decoder. Attention has D² for the keys of the source; for the target G·D² for what
+    is fed, 2·D² for its output, D² more where scores are additive, and D² for the first step. A
+    query has 4·D FLOPs of scores and values for each position of the source, and 2·D of their mean.
+    """
+    D, G, V = model.d_model, GATES[model.cell], model.vocab_size
+    S, T = span_lengths(data.seq_len, data.mask_rate, data.mean_span)
+    source = model.num_layers * 3 * G * D * D + 2 * D * D
+    attention = G + 3 + (model.attention == "additive")
+    weights = (2 * G * model.num_decoder_layers + attention) * D * D + D * V
+    return (S * source + T * (2 * weights + 6 * D * S)) / data.seq_len
 
 
 def keys_on_both_sides(seq_len: int, reach: int) -> float:

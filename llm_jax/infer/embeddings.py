@@ -17,7 +17,7 @@ import numpy as np
 
 from llm_jax.config import (
     Architecture,
-    EncoderDecoderConfig,
+    SourceToTarget,
     UserError,
     layers_of,
 )
@@ -73,7 +73,7 @@ def of_texts(model: Embedding, texts: Sequence[str]) -> np.ndarray:
     Raises:
       UserError: a text is empty, or longer than the model's context.
     """
-    if isinstance(model.config, EncoderDecoderConfig):
+    if isinstance(model.config, SourceToTarget):
         raise UserError(f"Hidden states of model.kind {model.config.kind!r} are not averaged.")
     return np.stack([_of_text(model, text) for text in texts])
 

@@ -1,7 +1,7 @@
 """Generation of an encoder-decoder: targets from sources, greedily or by beams.
 
-The encoder runs once. Keys and values of the source are computed once for each layer of the
-decoder, those of the target are kept as it grows.
+The encoder runs once, and so does what the decoder reads of it. What the decoder knows of its own
+target is kept as that grows: keys and values of T5, states of a recurrent network.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.attention.biased import biased_attention
-from llm_jax.attention.mask import Cache, Mask
-from llm_jax.config import ComputeConfig, EncoderDecoderConfig, UserError
+from llm_jax.attention.mask import Cache
+from llm_jax.config import ComputeConfig, SourceToTarget, UserError
 from llm_jax.infer.beam import widen
 from llm_jax.infer.decoder import require_finite_logits
-from llm_jax.models.common.layers import Shared
-from llm_jax.models.encoder_decoder.blocks import DecoderShared
-from llm_jax.models.encoder_decoder.t5 import ENCODER_DECODER
+from llm_jax.models.protocol import model_of
 from llm_jax.train.precision import as_matrices
 
 Params = dict[str, Any]
@@ -38,7 +35,7 @@ class Writer:
       stop_ids: the tokens that end a target, at least one.
     """
 
-    model: EncoderDecoderConfig
+    model: SourceToTarget
     compute: ComputeConfig
     limit: int
     start: int
@@ -60,10 +57,10 @@ class Written:
     log_prob: float
 
 
-def prepared(params: Params, model: EncoderDecoderConfig, compute: ComputeConfig) -> Params:
+def prepared(params: Params, model: SourceToTarget, compute: ComputeConfig) -> Params:
     """`params` with the matrices cast to the compute dtype once, instead of at each token."""
     params = jax.tree.map(jnp.asarray, params)
-    return as_matrices(params, compute.dtype, ENCODER_DECODER.specs(model))
+    return as_matrices(params, compute.dtype, model_of(model).specs(model))
 
 
 def greedy(
@@ -142,20 +139,14 @@ class _Decoding:
     def __init__(
         self, params: Params, tokens_BS: jax.Array, segments_BS: jax.Array, writer: Writer, n: int
     ) -> None:
-        self.params, self.writer, self.n = params, writer, n
-        memory_BSD = ENCODER_DECODER.encode(
-            params, tokens_BS, segments_BS, writer.model, writer.compute
+        self.params, self.writer, self.family = params, writer, model_of(writer.model)
+        self.source, self.empty = self.family.begin(
+            params, tokens_BS, segments_BS, n, writer.model, writer.compute
         )
-        self.source = ENCODER_DECODER.source_keys(params, memory_BSD)
-        self.seen_B1S = (segments_BS > 0)[:, None]
-        model = writer.model
-        shape = (model.num_decoder_layers, len(tokens_BS), n, model.num_heads, model.head_dim)
-        self.empty = {name: jnp.zeros(shape, memory_BSD.dtype) for name in ("k", "v")}
 
     def repeated(self, count: int) -> None:
         """From here on, `count` targets of the only source are written."""
         self.source = jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=1), self.source)
-        self.seen_B1S = jnp.repeat(self.seen_B1S, count, axis=0)
 
     def logits(self, token_B: jax.Array, i: jax.Array, own: Cache) -> tuple[jax.Array, Cache]:
         """float32 logits (B, V) after token i of each target, and the caches of the targets.
@@ -163,25 +154,9 @@ class _Decoding:
         Args:
           token_B: the token before place i of each target.
         """
-        model, slots = self.writer.model, jnp.arange(self.n)
-        bias_N1S = ENCODER_DECODER.bias(self.params, "decoder", i[None], slots, model)
-
-        def attend(
-            q: Any, k: Any, v: Any, mask: Mask, cache: Cache, sinks_N: None = None
-        ) -> tuple[jax.Array, Cache]:
-            kept = {
-                name: jax.lax.dynamic_update_slice_in_dim(cache[name], new, i, axis=1)
-                for name, new in (("k", k), ("v", v))
-            }
-            seen_B1S = jnp.broadcast_to(slots <= i, (len(q), 1, self.n))
-            return biased_attention(q, kept["k"], kept["v"], bias_N1S, seen_B1S), kept
-
-        shared = DecoderShared(Shared(attend), None, self.seen_B1S)
-        caches = {"own": own, "source": self.source}
-        x_B1D, own = ENCODER_DECODER.decode(
-            self.params, token_B[:, None], shared, model, self.writer.compute, caches
-        )
-        logits_BV = ENCODER_DECODER.logits(x_B1D[:, 0], self.params, model)
+        model, compute = self.writer.model, self.writer.compute
+        x_BD, own = self.family.step(self.params, token_B, i, self.source, own, model, compute)
+        logits_BV = self.family.logits(x_BD, self.params, model)
         chosen = jnp.arange(logits_BV.shape[-1]) < self.writer.limit
         return jnp.where(chosen, logits_BV, -jnp.inf), own
 

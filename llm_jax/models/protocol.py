@@ -94,6 +94,48 @@ class Generative(Model, Protocol):
         """
 
 
+class Translator(Model, Protocol):
+    """A family that writes a target for a source, token by token.
+
+    The batch is the second axis of every leaf of a source and of caches, so that beams can be
+    chosen without knowing the family.
+    """
+
+    def begin(
+        self,
+        params: Params,
+        tokens_BS: jax.Array,
+        segments_BS: jax.Array,
+        room: int,
+        config: Any,
+        compute: ComputeConfig,
+    ) -> tuple[Cache, Cache]:
+        """What the decoder reads of the sources, computed once, and its caches before a target.
+
+        Args:
+          segments_BS: int32, 0 at padding.
+          room: most tokens of a target.
+        """
+
+    def step(
+        self,
+        params: Params,
+        token_B: jax.Array,
+        i: jax.Array,
+        source: Cache,
+        own: Cache,
+        config: Any,
+        compute: ComputeConfig,
+    ) -> tuple[jax.Array, Cache]:
+        """Hidden states (B, D) after place i of each target, as the output matrix takes them, and
+        the caches.
+
+        Args:
+          token_B: the token before place i.
+          source, own: as `begin` or the step before returned them.
+        """
+
+
 def model_of(config: Any) -> Any:
     """The family of an architecture: a `Model`, and `Generative` if it is a decoder.
 

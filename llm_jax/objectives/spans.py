@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llm_jax.config import EncoderDecoderConfig, RunConfig, require
+from llm_jax.config import SourceToTarget, RunConfig, require
 from llm_jax.config.data import span_lengths, spans_of
 from llm_jax.data.batch import IGNORED, Array, Rows
 from llm_jax.data.tokenizers import Tokenizer
@@ -22,7 +22,7 @@ from llm_jax.objectives.objective import Objective
 def spans(config: RunConfig) -> Objective:
     """The objective of a run."""
     data, model = config.data, config.model
-    assert isinstance(model, EncoderDecoderConfig)
+    assert isinstance(model, SourceToTarget)
     S, T = span_lengths(data.seq_len, data.mask_rate, data.mean_span)
     multiple = config.parallel.tensor
     return Objective(
@@ -74,7 +74,7 @@ class _Corruption:
     """The `prepare` of a run."""
 
     def __init__(
-        self, config: RunConfig, model: EncoderDecoderConfig, tokenizer: Tokenizer
+        self, config: RunConfig, model: SourceToTarget, tokenizer: Tokenizer
     ) -> None:
         data = config.data
         self._seed, self._arrays = data.seed, spans(config).arrays

@@ -10,7 +10,13 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from llm_jax.config import ModelConfig, RecurrentConfig, RunConfig
+from llm_jax.config import (
+    ModelConfig,
+    RecurrentConfig,
+    RecurrentEncoderDecoderConfig,
+    RunConfig,
+    Word2VecConfig,
+)
 from llm_jax.config.wording import counted
 from llm_jax.facts.counts import active_parameters, total_parameters
 from llm_jax.facts.train_flops import train_flops
@@ -123,8 +129,10 @@ class Reporter:
         """
         config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
-        if isinstance(config.model, RecurrentConfig):
+        if isinstance(config.model, RecurrentConfig | RecurrentEncoderDecoderConfig):
             attends, layer_kind = None, f"{config.model.cell} layers"
+        elif isinstance(config.model, Word2VecConfig):
+            attends, layer_kind = None, f"{config.model.method} by {config.model.negatives} samples"
         else:
             attends = attention_of(config, mesh, device)
             layer_kind = f"{attends.kind} attention"

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from llm_jax.config import ConfigError, EncoderDecoderConfig
+from llm_jax.config import ConfigError, SourceToTarget
 from llm_jax.data.tokenizers.base import Tokenizer
 
 SENTINEL = "<extra_id_{}>"
@@ -26,7 +26,7 @@ def own_sentinels(tokenizer: Tokenizer) -> np.ndarray:
     return np.array([found[name] for name in names if name in found], np.int32)
 
 
-def sentinel_ids(tokenizer: Tokenizer, model: EncoderDecoderConfig) -> np.ndarray:
+def sentinel_ids(tokenizer: Tokenizer, model: SourceToTarget) -> np.ndarray:
     """int32 ids of all sentinels, `<extra_id_0>` first.
 
     Raises:
@@ -49,7 +49,7 @@ def start_id(tokenizer: Tokenizer) -> int:
     return tokenizer.pad_id if tokenizer.pad_id >= 0 else tokenizer.bos_id
 
 
-def sentinel_sentence(tokenizer: Tokenizer, model: EncoderDecoderConfig) -> str:
+def sentinel_sentence(tokenizer: Tokenizer, model: SourceToTarget) -> str:
     """What stands for hidden spans, for the output of a run."""
     ids = sentinel_ids(tokenizer, model)
     whose = "the tokenizer's own" if len(own_sentinels(tokenizer)) else "after the tokenizer's"

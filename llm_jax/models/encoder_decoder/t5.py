@@ -1,4 +1,4 @@
-"""T5 (Raffel et al. 2020), behind `protocol.Model`.
+"""T5 (Raffel et al. 2020), behind `protocol.Translator`.
 
     embed/tokens (V, D), embed/encoder_bias (buckets, N), embed/decoder_bias (buckets, N)
     encoder/…             every leaf of `EncoderBlock`, stacked: leading axis L
@@ -58,7 +58,7 @@ class Ends(nnx.Module):
 
 
 class T5(Stacked):
-    """The family `encoder_decoder` (`protocol.Model`)."""
+    """The family `encoder_decoder` (`protocol.Translator`)."""
 
     ends = Ends
 
@@ -167,14 +167,57 @@ class T5(Stacked):
         table_bN = params["embed"][f"{stack}_bias"].astype(jnp.float32)
         return table_bN[found_TS].transpose(2, 0, 1)
 
-    def source_keys(self, params: Params, memory_BSD: jax.Array) -> Cache:
-        """`k` and `v` of the source for all layers of the decoder, (L, B, S, N, H) each: they are
-        the same for every token of the target."""
+    def begin(
+        self,
+        params: Params,
+        tokens_BS: jax.Array,
+        segments_BS: jax.Array,
+        room: int,
+        config: EncoderDecoderConfig,
+        compute: ComputeConfig,
+    ) -> tuple[Cache, Cache]:
+        """See `protocol.Translator`: keys and values of the source for all layers of the decoder,
+        (L, B, S, N, H) each, and empty ones of the target, (L, B, room, N, H)."""
+        memory_BSD = self.encode(params, tokens_BS, segments_BS, config, compute)
         attn = params["decoder"]["cross"]["attn"]
-        return {
+        source = {
             name: jnp.einsum("BSD,LDNH->LBSNH", memory_BSD, attn[name].astype(memory_BSD.dtype))
             for name in ("k", "v")
         }
+        B, N, H = len(tokens_BS), config.num_heads, config.head_dim
+        shape = (config.num_decoder_layers, B, room, N, H)
+        own = {name: jnp.zeros(shape, memory_BSD.dtype) for name in ("k", "v")}
+        return source | {"seen": (segments_BS > 0)[None]}, own
+
+    def step(
+        self,
+        params: Params,
+        token_B: jax.Array,
+        i: jax.Array,
+        source: Cache,
+        own: Cache,
+        config: EncoderDecoderConfig,
+        compute: ComputeConfig,
+    ) -> tuple[jax.Array, Cache]:
+        """See `protocol.Translator`."""
+        slots = jnp.arange(own["k"].shape[2])
+        bias_N1S = self.bias(params, "decoder", i[None], slots, config)
+
+        def attend(
+            q: Any, k: Any, v: Any, mask: Mask, cache: Cache, sinks_N: None = None
+        ) -> tuple[jax.Array, Cache]:
+            kept = {
+                name: jax.lax.dynamic_update_slice_in_dim(cache[name], new, i, axis=1)
+                for name, new in (("k", k), ("v", v))
+            }
+            seen_B1S = jnp.broadcast_to(slots <= i, (len(q), 1, len(slots)))
+            return biased_attention(q, kept["k"], kept["v"], bias_N1S, seen_B1S), kept
+
+        shared = DecoderShared(Shared(attend), None, source["seen"][0][:, None])
+        keys = {name: source[name] for name in ("k", "v")}
+        caches = {"own": own, "source": keys}
+        x_B1D, own = self.decode(params, token_B[:, None], shared, config, compute, caches)
+        return x_B1D[:, 0], own
 
     def logits(self, x: jax.Array, params: Params, config: EncoderDecoderConfig) -> jax.Array:
         """float32 logits (…, V) of hidden states (…, D)."""

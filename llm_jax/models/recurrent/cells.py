@@ -3,7 +3,8 @@
 The products with the inputs of all positions are one matmul. Only those with the state are made
 step by step, in a scan over the length.
 
-Shape letters: B batch, T length, D width, G gates (4 in an LSTM, 3 in a GRU).
+Shape letters: B batch, T length, D width of the input, H of the state, which is D in a language
+model, G gates (4 in an LSTM, 3 in a GRU).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from llm_jax.attention.mask import Cache, Mask
-from llm_jax.config import RecurrentConfig
+from llm_jax.config import RecurrentConfig, RecurrentEncoderDecoderConfig
 from llm_jax.facts.recurrent_counts import GATES
 from llm_jax.models.common.layers import Product, dense, init_std, normal
 from llm_jax.models.common.parameter import Spec
@@ -40,20 +41,27 @@ class Steps:
 class Recurrence(nnx.Module):
     """One layer of cells, from left to right."""
 
-    def __init__(self, config: RecurrentConfig, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: RecurrentConfig | RecurrentEncoderDecoderConfig,
+        rngs: nnx.Rngs,
+        width: int | None = None,
+    ):
+        """Args: width: H, if the state has another width than the input."""
         D, G = config.d_model, GATES[config.cell]
+        H = width or D
         self.cell = config.cell
         std = init_std(config.layers)
         axes = ("embed", None, "mlp")
-        self.inputs = normal(rngs, (D, G, D), axes, std)
-        self.state = normal(rngs, (D, G, D), axes, std)
-        bias = jnp.zeros((G, D), jnp.float32)
+        self.inputs = normal(rngs, (D, G, H), axes, std)
+        self.state = normal(rngs, (H, G, H), axes, std)
+        bias = jnp.zeros((G, H), jnp.float32)
         if config.cell == "lstm":  # remember at first (Jozefowicz et al. 2015)
             bias = bias.at[1].set(1.0)
         spec = Spec((None, "mlp"), "vector")
         self.bias = nnx.Param(bias, spec=spec)
         if config.cell == "gru":
-            self.new_bias = nnx.Param(jnp.zeros((D,), jnp.float32), spec=Spec(("mlp",), "vector"))
+            self.new_bias = nnx.Param(jnp.zeros((H,), jnp.float32), spec=Spec(("mlp",), "vector"))
 
     def __call__(
         self, x_BTD: jax.Array, shared: Steps, mask: Mask, cache: Cache
@@ -61,44 +69,57 @@ class Recurrence(nnx.Module):
         """The states at all positions in the dtype of x_BTD, and the last one as the cache.
 
         Args:
-          cache: the state before the first position: `h` and, of an LSTM, `c`; float32 (B, D).
+          cache: the state before the first position: `h` and, of an LSTM, `c`; float32 (B, H).
             None: zeros, and no cache is returned.
         """
-        (B, _, D), dtype, G = x_BTD.shape, x_BTD.dtype, GATES[self.cell]
-        w_Dg = self.inputs[...].reshape(D, G * D).astype(dtype)
-        gates_TBGD = jnp.moveaxis(shared.matmul(x_BTD, w_Dg).reshape(B, -1, G, D), 1, 0)
-        gates_TBGD += self.bias[...].astype(dtype)
-        state = cache if cache is not None else zero_state(self.cell, B, D)
-        w_Dg = self.state[...].reshape(D, G * D).astype(dtype)
-        advance = self._lstm if self.cell == "lstm" else self._gru
+        B, dtype, H = x_BTD.shape[0], x_BTD.dtype, self.state.shape[0]
+        gates_TBGH = jnp.moveaxis(self.gates(x_BTD, shared.matmul), 1, 0)
+        state = cache if cache is not None else zero_state(self.cell, B, H)
 
         def step(state: Cache, now: tuple[jax.Array, ...]) -> tuple[Cache, jax.Array]:
-            gates_BGD, begins_B, counts_B = now
+            gates_BGH, begins_B, counts_B = now
             before = jax.tree.map(lambda leaf: jnp.where(begins_B[:, None], 0.0, leaf), state)
-            from_state_BGD = (before["h"].astype(dtype) @ w_Dg).reshape(B, G, D)
-            after = advance(
-                gates_BGD.astype(jnp.float32), from_state_BGD.astype(jnp.float32), before
-            )
+            after = self.advance(gates_BGH, before)
             kept = jax.tree.map(
                 lambda new, old: jnp.where(counts_B[:, None], new, old), after, state
             )
             return kept, kept["h"].astype(dtype)
 
-        steps = (gates_TBGD, shared.begins_BT.T, shared.counts_BT.T)
-        state, h_TBD = jax.lax.scan(step, state, steps, unroll=UNROLL)
-        out_BTD = constrain(jnp.moveaxis(h_TBD, 0, 1), "batch", "length", "act_embed")
-        return out_BTD, None if cache is None else state, None
+        steps = (gates_TBGH, shared.begins_BT.T, shared.counts_BT.T)
+        state, h_TBH = jax.lax.scan(step, state, steps, unroll=UNROLL)
+        out_BTH = constrain(jnp.moveaxis(h_TBH, 0, 1), "batch", "length", "act_embed")
+        return out_BTH, None if cache is None else state, None
 
-    def _lstm(self, x_BGD: jax.Array, h_BGD: jax.Array, before: Cache) -> Cache:
+    def gates(self, x_BTD: jax.Array, matmul: Product) -> jax.Array:
+        """What the inputs give to the gates, with the biases; (B, T, G, H) in the dtype of x_BTD."""
+        D, G, H = self.inputs.shape
+        w_Dg = self.inputs[...].reshape(D, G * H).astype(x_BTD.dtype)
+        gates_BTGH = matmul(x_BTD, w_Dg).reshape(*x_BTD.shape[:2], G, H)
+        return gates_BTGH + self.bias[...].astype(x_BTD.dtype)
+
+    def advance(self, gates_BGH: jax.Array, before: Cache) -> Cache:
+        """The state after one position.
+
+        Args:
+          gates_BGH: as `gates` returns them, of that position.
+          before: the state before it.
+        """
+        dtype, (H, G, _) = gates_BGH.dtype, self.state.shape
+        w_Hg = self.state[...].reshape(H, G * H).astype(dtype)
+        from_state_BGH = (before["h"].astype(dtype) @ w_Hg).reshape(gates_BGH.shape)
+        compute = self._lstm if self.cell == "lstm" else self._gru
+        return compute(gates_BGH.astype(jnp.float32), from_state_BGH.astype(jnp.float32), before)
+
+    def _lstm(self, x_BGH: jax.Array, h_BGH: jax.Array, before: Cache) -> Cache:
         """c' = σ(f)·c + σ(i)·tanh(g); h' = σ(o)·tanh(c')."""
-        i, f, g, o = jnp.moveaxis(x_BGD + h_BGD, 1, 0)
+        i, f, g, o = jnp.moveaxis(x_BGH + h_BGH, 1, 0)
         c = jax.nn.sigmoid(f) * before["c"] + jax.nn.sigmoid(i) * jnp.tanh(g)
         return {"h": jax.nn.sigmoid(o) * jnp.tanh(c), "c": c}
 
-    def _gru(self, x_BGD: jax.Array, h_BGD: jax.Array, before: Cache) -> Cache:
+    def _gru(self, x_BGH: jax.Array, h_BGH: jax.Array, before: Cache) -> Cache:
         """n = tanh(xₙ + σ(r)·(hₙ + b)); h' = (1 - σ(z))·n + σ(z)·h."""
-        r, z = (jax.nn.sigmoid(x_BGD[:, i] + h_BGD[:, i]) for i in (0, 1))
-        n = jnp.tanh(x_BGD[:, 2] + r * (h_BGD[:, 2] + self.new_bias[...]))
+        r, z = (jax.nn.sigmoid(x_BGH[:, i] + h_BGH[:, i]) for i in (0, 1))
+        n = jnp.tanh(x_BGH[:, 2] + r * (h_BGH[:, 2] + self.new_bias[...]))
         return {"h": (1 - z) * n + z * before["h"]}
 
 

@@ -42,7 +42,20 @@ class Ends(nnx.Module):
             self.unembed = normal(rngs, (D, V), ("embed", "vocab"), std, "table")
 
 
-class Recurrent(Stacked):
+class Gated(Stacked):
+    """What recurrent families share."""
+
+    def embedded(self, params: Params, tokens_BT: jax.Array, compute: ComputeConfig) -> jax.Array:
+        """The rows of the tokens times √D (Vaswani et al. 2017): gates see numbers of about 1."""
+        x_BTD = super().embedded(params, tokens_BT, compute)
+        return x_BTD * jnp.asarray(math.sqrt(x_BTD.shape[-1]), x_BTD.dtype)
+
+    def logits(self, x: jax.Array, params: Params, config: Any) -> jax.Array:
+        """float32 logits (…, V) of hidden states (…, D)."""
+        return project(x, self.unembedding(params, config), None)
+
+
+class Recurrent(Gated):
     """The family `recurrent`."""
 
     ends = Ends
@@ -91,15 +104,6 @@ class Recurrent(Stacked):
             blocks_of(params, order), x_BTD, shared, order, config, compute, caches
         )
         return x_BTD, caches, None
-
-    def logits(self, x: jax.Array, params: Params, config: RecurrentConfig) -> jax.Array:
-        """float32 logits (…, V) of hidden states (…, D)."""
-        return project(x, self.unembedding(params, config), None)
-
-    def embedded(self, params: Params, tokens_BT: jax.Array, compute: ComputeConfig) -> jax.Array:
-        """The rows of the tokens times √D (Vaswani et al. 2017): gates see numbers of about 1."""
-        x_BTD = super().embedded(params, tokens_BT, compute)
-        return x_BTD * jnp.asarray(math.sqrt(x_BTD.shape[-1]), x_BTD.dtype)
 
 
 RECURRENT = Recurrent()

@@ -1,0 +1,40 @@
+"""A small LSTM encoder-decoder with attention, for tests and a CPU: it restores hidden spans.
+
+  llm-jax data build --stdlib --vocab-size 4096 --out data/stdlib
+  llm-jax train lstm_pairs_tiny
+  llm-jax generate runs/lstm_pairs_tiny --prompt "import <extra_id_0>" --temperature 0
+
+What `t5_tiny` is measured against: the same windows, steps and batches, about as many parameters.
+Hardware: 2 CPU cores, minutes. Expected: see docs/encoders.md.
+"""
+
+from llm_jax.config import (
+    CheckpointConfig,
+    ComputeConfig,
+    DataConfig,
+    EvalConfig,
+    OptimConfig,
+    RecurrentEncoderDecoderConfig,
+    RunConfig,
+)
+
+
+def config() -> RunConfig:
+    return RunConfig(
+        name="lstm_pairs_tiny",
+        out="runs/lstm_pairs_tiny",
+        steps=1200,
+        objective="spans",
+        model=RecurrentEncoderDecoderConfig(
+            vocab_size=4224,  # 4,096 and 100 sentinels, rounded up
+            num_layers=2,
+            num_decoder_layers=2,
+            d_model=112,
+            max_seq_len=512,
+        ),
+        compute=ComputeConfig(dtype="float32", remat="none", scan_layers=False),
+        data=DataConfig(seq_len=128, batch_size=32),
+        optim=OptimConfig(learning_rate=1e-2, warmup_steps=120, final_fraction=0.02),
+        checkpoint=CheckpointConfig(every=600),
+        eval=EvalConfig(every=600, batches=64),
+    )

@@ -1,0 +1,36 @@
+"""A small word2vec, for tests and a CPU: two tables of 4,096 vectors of 64 numbers.
+
+  llm-jax data build --stdlib --vocab-size 4096 --out data/stdlib
+  llm-jax train word2vec_tiny
+  llm-jax embed runs/word2vec_tiny int str return
+  llm-jax export runs/word2vec_tiny --to word2vec vectors
+
+Hardware: 2 CPU cores, minutes. Expected: see docs/encoders.md.
+"""
+
+from llm_jax.config import (
+    CheckpointConfig,
+    ComputeConfig,
+    DataConfig,
+    EvalConfig,
+    OptimConfig,
+    RunConfig,
+    Word2VecConfig,
+)
+
+
+def config() -> RunConfig:
+    return RunConfig(
+        name="word2vec_tiny",
+        out="runs/word2vec_tiny",
+        steps=2400,
+        objective="negative_samples",
+        model=Word2VecConfig(vocab_size=4096, d_model=64, max_seq_len=512),
+        compute=ComputeConfig(dtype="float32", remat="none"),
+        data=DataConfig(seq_len=128, batch_size=32),
+        optim=OptimConfig(
+            learning_rate=3e-3, warmup_steps=100, final_fraction=0.02, weight_decay=0.0
+        ),
+        checkpoint=CheckpointConfig(every=1200),
+        eval=EvalConfig(every=1200, batches=32),
+    )
