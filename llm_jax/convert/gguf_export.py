@@ -12,7 +12,7 @@ import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError, decoder_of
 from llm_jax.config.extras import require_packages
-from llm_jax.convert import parity
+from llm_jax.convert import kept_files, parity
 from llm_jax.convert.families import Family
 from llm_jax.convert.gguf_arch import Metadata, architecture_of, context_length
 from llm_jax.convert.gguf_arch import metadata as arch_metadata
@@ -82,6 +82,7 @@ def export_gguf(
             f"ends with the window, at {longest:,} of {model.max_seq_len:,} tokens, and beyond it "
             "llama.cpp computes something else"
         )
+    notes += kept_files.further_layers(run)
     reason = _why_not_compared(model, params, family, check)
     with replacing(out) as file:
         with contextlib.closing(gguf.GGUFWriter(file, arch.name)) as writer:
