@@ -67,13 +67,12 @@ def our_text(params, config: ModelConfig, prompt: list[int], count: int) -> list
     return generate(ready, decoder, [prompt], max_tokens=count).ids[0]
 
 
-def their_text(model, prompt: list[int], count: int, *, use_cache: bool) -> list[int]:
-    """Llama with LongRoPE, unlike Phi-3, keeps keys that the short factors rotated in its cache."""
+def their_text(model, prompt: list[int], count: int) -> list[int]:
     model.generation_config.eos_token_id = None
     ids = torch.tensor([prompt])
     out = model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, min_new_tokens=count,
-        do_sample=False, pad_token_id=0, use_cache=use_cache,
+        do_sample=False, pad_token_id=0,
     )  # fmt: skip
     return out[0, len(prompt) :].tolist()
 
@@ -136,9 +135,9 @@ def test_a_family_writes_the_same_text_with_its_cache(name, root):
     model, folder = source(name, root)
     config, params = hf_import.read(folder)
     prompt = [1, 17, 40, 5, 99, 23, 8, 64]
-    cached = name != "llama-longrope"
-    theirs = their_text(model, prompt, TOKENS, use_cache=cached)
-    assert our_text(params, config, prompt, TOKENS) == theirs
+    if name.endswith("longrope"):  # beyond the first context: a text that outgrows it differs
+        prompt = prompt * 3
+    assert our_text(params, config, prompt, TOKENS) == their_text(model, prompt, TOKENS)
 
 
 def test_the_table_in_the_guide_is_what_the_families_say():
