@@ -65,6 +65,7 @@ def _gemma2(config: ModelConfig) -> str | None:
     return of.pattern_of("LG")(config) or _gemma(config)
 
 
+_SWIGLU = {"activation": "swiglu"}
 ARCHITECTURES = {
     "llama": Architecture("llama", _llama, interleaved=True, output_bias=True),
     "mistral": Architecture("llama", _llama, interleaved=True),
@@ -78,54 +79,67 @@ ARCHITECTURES = {
     "gemma3_text": Architecture(
         "gemma3", of.both(of.gemma3, of.pattern_of("LLLLLG")), of.local_rope, windows=True
     ),
-    "phi3": Architecture("phi3", of.plain(activation="swiglu")),
-    "seed_oss": Architecture("seed_oss", of.plain(activation="swiglu")),
-    "arcee": Architecture("arcee", of.plain(activation="relu2"), interleaved=True),
+    "phi3": Architecture("phi3", of.plain(**_SWIGLU)),
+    "seed_oss": Architecture("seed_oss", of.both(of.plain(**_SWIGLU), of.bare_mlp)),
+    "arcee": Architecture(
+        "arcee", of.both(of.plain(activation="relu2"), of.bare_mlp), interleaved=True
+    ),
     "granite": Architecture(
-        "granite", of.plain(activation="swiglu"), of.granite, interleaved=True, output_bias=True
+        "granite", of.plain(**_SWIGLU), of.granite, interleaved=True, output_bias=True
     ),
     "smollm3": Architecture(
-        "smollm3", of.both(of.plain(activation="swiglu"), of.nope_every_fourth), interleaved=True
+        "smollm3", of.both(of.plain(**_SWIGLU), of.bare_mlp, of.nope_every_fourth),
+        interleaved=True,
     ),
-    "olmo": Architecture("olmo", of.plain(activation="swiglu"), of.clipped, interleaved=True),
-    "olmo2": Architecture("olmo2", of.plain(activation="swiglu")),
+    "olmo": Architecture("olmo", of.plain(**_SWIGLU), of.clipped, interleaved=True),
+    "olmo2": Architecture("olmo2", of.plain(**_SWIGLU), untied=True),
     "olmo3": Architecture(
-        "olmo2", of.both(of.plain(activation="swiglu"), of.olmo3, of.pattern_of("LLLG")),
-        of.window, windows=True,
+        "olmo2", of.both(of.plain(**_SWIGLU), of.olmo3, of.pattern_of("LLLG")), of.window,
+        windows=True, untied=True,
     ),
-    "exaone4": Architecture("exaone4", of.both(of.plain(activation="swiglu"), of.exaone4)),
-    "apertus": Architecture("apertus", lambda config: of.scaling(config, llama3=True)),
-    "hunyuan_v1_dense": Architecture("hunyuan-dense", of.unscaled(activation="swiglu")),
-    "ernie4_5": Architecture("ernie4_5", of.plain(activation="swiglu"), output_bias=True),
-    "cohere": Architecture("command-r", of.plain(activation="swiglu"), of.cohere),
+    "exaone4": Architecture("exaone4", of.both(of.plain(**_SWIGLU), of.exaone4)),
+    "apertus": Architecture("apertus", lambda c: of.scaling(c, llama3=True), untied=True),
+    "hunyuan_v1_dense": Architecture("hunyuan-dense", of.unscaled(**_SWIGLU)),
+    "ernie4_5": Architecture("ernie4_5", of.plain(**_SWIGLU, biases=())),
+    "cohere": Architecture("command-r", of.plain(**_SWIGLU, tie_embeddings=True), of.cohere),
     "cohere2": Architecture(
-        "cohere2", of.both(of.plain(activation="swiglu"), of.cohere2, of.pattern_of("LLLG")),
+        "cohere2",
+        of.both(of.plain(**_SWIGLU, tie_embeddings=True), of.cohere2, of.pattern_of("LLLG")),
         lambda config: of.cohere(config) | of.window(config), windows=True,
     ),
-    "stablelm": Architecture("stablelm", of.plain(activation="swiglu")),
-    "glm": Architecture("chatglm", of.plain(activation="swiglu")),
-    "glm4": Architecture("glm4", of.plain(activation="swiglu")),
-    "nemotron": Architecture("nemotron", of.plain(activation="relu2"), output_bias=True),
-    "phi": Architecture("phi2", of.plain(activation="gelu"), output_bias=True),
-    "gpt_neox": Architecture("gptneox", of.plain(), of.two_norms, output_bias=True),
-    "starcoder2": Architecture("starcoder2", of.plain(), output_bias=True),
-    "falcon": Architecture("falcon", of.plain(), output_bias=True),
-    "bloom": Architecture("bloom", of.unscaled(), output_bias=True),
-    "mpt": Architecture("mpt", of.unscaled(), lambda c: of.alibi(c) | of.clipped(c)),
-    "qwen2_moe": Architecture(
-        "qwen2moe", of.experts(renormalise=False, dense_layers=0), of.shared
+    "stablelm": Architecture("stablelm", of.plain(**_SWIGLU), untied=True),
+    "glm": Architecture("chatglm", of.plain(**_SWIGLU)),
+    "glm4": Architecture("glm4", of.plain(**_SWIGLU)),
+    "nemotron": Architecture(
+        "nemotron", of.plain(activation="relu2"), output_bias=True, untied=True
     ),
-    "olmoe": Architecture("olmoe", of.experts(renormalise=False, dense_layers=0)),
+    "phi": Architecture("phi2", of.plain(activation="gelu"), output_bias=True, untied=True),
+    "gpt_neox": Architecture(
+        "gptneox", of.both(of.gelu, of.plain(biases=("qkv", "out", "mlp"))), of.two_norms,
+        output_bias=True, untied=True,
+    ),
+    "starcoder2": Architecture("starcoder2", of.both(of.gelu, of.plain()), output_bias=True),
+    "falcon": Architecture("falcon", of.both(of.gelu, of.falcon), output_bias=True),
+    "bloom": Architecture("bloom", of.gelu, output_bias=True),
+    "mpt": Architecture("mpt", of.unscaled(attn_scale=None), of.mpt),
+    "qwen2_moe": Architecture(
+        "qwen2moe", of.both(of.experts(renormalise=False, dense_layers=0), of.plain(**_SWIGLU)),
+        of.shared, untied=True,
+    ),
+    "olmoe": Architecture(
+        "olmoe", of.both(of.experts(renormalise=False, dense_layers=0), of.olmoe), untied=True
+    ),
     "granitemoe": Architecture(
-        "granitemoe", of.experts(renormalise=True, dense_layers=0), of.granite, interleaved=True
+        "granitemoe", of.both(of.experts(renormalise=True, dense_layers=0), of.plain(**_SWIGLU)),
+        of.granite, interleaved=True,
     ),
     "gpt_oss": Architecture(
         "gpt-oss", of.both(of.experts(renormalise=True), of.pattern_of("LG")), of.window,
-        windows=True, output_bias=True,
+        windows=True, output_bias=True, untied=True,
     ),
     "deepseek_v2": Architecture("deepseek2", of.latent, of.deepseek),
     "deepseek_v3": Architecture("deepseek2", of.latent, of.deepseek),
-    "glm4_moe": Architecture("glm4moe", of.experts(), of.sigmoids),
+    "glm4_moe": Architecture("glm4moe", of.both(of.experts(), of.plain(**_SWIGLU)), of.sigmoids),
 }  # fmt: skip
 """`model_type` of transformers → the architecture that computes the same."""
 
@@ -139,8 +153,8 @@ def architecture_of(config: ModelConfig, model_type: str) -> Architecture:
     found = ARCHITECTURES.get(model_type)
     if found is None:
         raise UserError(
-            f"A {model_type} model cannot be written as GGUF here: {', '.join(ARCHITECTURES)} can. "
-            "Export it with --to hf."
+            f"A {model_type} model cannot be written as GGUF: llama.cpp does not compute it. "
+            "Export it with --to hf, or give --as a class that llama.cpp has."
         )
     if lacking := found.lacks(config):
         raise UserError(

@@ -20,7 +20,7 @@ SOFTMAX, SIGMOID = 1, 2
 """`expert_gating_func`."""
 
 
-def wants(config: Any, where: str = "model", **fields: object) -> str | None:
+def wants(config: Any, where: str = "model", **fields: Any) -> str | None:
     """A sentence's end about the first field that has another value."""
     for name, wanted in fields.items():
         if (found := getattr(config, name)) != wanted:
@@ -45,17 +45,17 @@ def scaling(config: ModelConfig, llama3: bool = False) -> str | None:
     return f"model.rope_scaling is {found.kind}"
 
 
-def plain(**fields: object) -> Lacks:
+def plain(**fields: Any) -> Lacks:
     """Only these values of fields; a rope scaling that is linear or YaRN."""
     return lambda config: scaling(config) or wants(config, **fields)
 
 
-def unscaled(**fields: object) -> Lacks:
+def unscaled(**fields: Any) -> Lacks:
     """Only these values of fields, and no rope scaling."""
     return lambda config: wants(config, rope_scaling=None, **fields)
 
 
-def experts(renormalise: bool | None = None, **fields: object) -> Lacks:
+def experts(renormalise: bool | None = None, **fields: Any) -> Lacks:
     """Experts in each layer, or behind the first ones if `dense_layers` is not named."""
 
     def lacks(config: ModelConfig) -> str | None:
@@ -83,6 +83,10 @@ def pattern_of(letters: str) -> Lacks:
     return lacks
 
 
+def bare_mlp(config: ModelConfig) -> str | None:
+    return "model.biases has 'mlp'" if config.mlp_bias else None
+
+
 def both(*parts: Lacks) -> Lacks:
     """The first that is lacking."""
     return lambda config: next((why for part in parts if (why := part(config))), None)
@@ -93,8 +97,9 @@ def gemma3(config: ModelConfig) -> str | None:
         return "no layer has a window"
     if config.rope_local_theta != 10_000.0:
         return f"model.rope_local_theta is {config.rope_local_theta}, it has only 10000.0"
-    if config.attn_scale not in (None, config.head_dim**-0.5):
-        return f"model.attn_scale is {config.attn_scale:g}"
+    size = config.d_model / config.num_heads if config.num_layers == 62 else config.head_dim
+    if not math.isclose(config.attn_scale or config.head_dim**-0.5, size**-0.5):
+        return f"model.attn_scale is not {size**-0.5:g}"
     if not isinstance(config.rope_scaling, LinearRope | None):
         return f"model.rope_scaling is {config.rope_scaling.kind}"
     return wants(config, attn_softcap=None, logit_softcap=None, activation="geglu")
@@ -130,11 +135,37 @@ def olmo3(config: ModelConfig) -> str | None:
 
 
 def latent(config: ModelConfig) -> str | None:
-    moe = config.moe
-    assert moe is not None
+    moe, ranks = config.moe, config.latent
+    assert moe is not None and ranks is not None
+    if ranks.q_rank is None and config.num_layers != 27:
+        return "model.latent.q_rank is None, which it has in models of 27 layers only"
     if moe.groups > 1 and moe.router == "softmax":
         return "model.moe.groups with softmax: it takes the two best experts of a group, not one"
-    return None
+    found = config.rope_scaling
+    if config.activation != "swiglu":
+        return wants(config, activation="swiglu")
+    if isinstance(found, YarnRope):
+        usual = found.truncate and config.attn_scale and math.isclose(found.temperature, 1)
+        return None if usual else "model.rope_scaling is yarn, but mscale is not mscale_all_dim"
+    return wants(config, rope_scaling=None)
+
+
+def olmoe(config: ModelConfig) -> str | None:
+    """The norm of keys is as wide as the model."""
+    return wants(config, num_kv_heads=config.num_heads, activation="swiglu")
+
+
+def gelu(config: ModelConfig) -> str | None:
+    """Either GELU; `Architecture.notes` says what becomes of the exact one."""
+    if config.activation in ("gelu", "gelu_exact"):
+        return None
+    return f"model.activation is {config.activation!r}, it has only 'gelu'"
+
+
+def falcon(config: ModelConfig) -> str | None:
+    if config.parallel_block == "none":
+        return "model.parallel_block is 'none', it has only parallel blocks"
+    return scaling(config)
 
 
 def granite(config: ModelConfig) -> Metadata:
@@ -167,8 +198,8 @@ def clipped(config: ModelConfig) -> Metadata:
     return {} if config.qkv_clip is None else {"attention.clamp_kqv": float(config.qkv_clip)}
 
 
-def alibi(config: ModelConfig) -> Metadata:
-    return {"attention.max_alibi_bias": 8.0}
+def mpt(config: ModelConfig) -> Metadata:
+    return {"attention.max_alibi_bias": 8.0} | clipped(config)
 
 
 def shared(config: ModelConfig) -> Metadata:

@@ -176,7 +176,7 @@ def _part(name: str, tensor: Tensor, config: ModelConfig, arch: Architecture) ->
         heads = config.num_heads
     elif arch.interleaved and ".self_attn.k_proj." in tensor.name:
         heads = config.num_kv_heads
-    turned = CONV1D.search(tensor.name) is not None
+    turned = arch.name == "gpt2" and CONV1D.search(tensor.name) is not None
     shape = tensor.shape[::-1] if turned else tensor.shape
     plus_one = config.norm_plus_one and tensor.name.endswith("norm.weight")
     return Part(name, (tensor,), shape, heads, plus_one, turned)
@@ -191,16 +191,14 @@ def _require_zero(tensor: Tensor, params: Params, arch: Architecture) -> None:
 
 
 def xielu(params: Params) -> Metadata:
-    """The numbers of each layer's xIELU, as llama.cpp takes them: after the softplus; none if the
-    model has another activation."""
+    """The numbers of each layer's xIELU, as settings; none if the model has another activation."""
     numbers = params["blocks"].get("mlp", {}).get("xielu")
     if numbers is None:
         return {}
-    steep, flat = (np.logaddexp(0, np.ravel(np.asarray(numbers[f"alpha_{x}"]))) for x in "pn")
-    layers = len(steep)
+    made = {f"alpha_{x}": np.ravel(np.asarray(numbers[f"alpha_{x}"])).tolist() for x in "pn"}
+    layers = len(made["alpha_p"])
     return {
-        "xielu.alpha_p": [float(x) for x in steep],
-        "xielu.alpha_n": [Xielu.BETA + float(x) for x in flat],
+        **{f"xielu.{name}": values for name, values in made.items()},
         "xielu.beta": [Xielu.BETA] * layers,
         "xielu.eps": [Xielu.LARGEST] * layers,
     }
