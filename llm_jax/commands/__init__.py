@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from typing import Any
 
 from llm_jax.config.errors import MOST_SEED
 
@@ -93,3 +94,11 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run the Python code that the run's model.kind names, if it is not a part of ours",
     )
+
+
+def compared(result: dict[str, Any]) -> str:
+    """How far the logits are from those of transformers, or why they were not compared."""
+    difference = result["max_logit_difference"]
+    if difference is None:
+        return f"logits were not compared ({result['not_compared']})"
+    return f"largest logit difference from transformers {difference:.2g}"

@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import add_checkpoint_arguments, count
+from llm_jax.commands import add_checkpoint_arguments, compared, count
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
 from llm_jax.config.wording import counted
@@ -182,15 +182,9 @@ def _places(args: argparse.Namespace) -> tuple[str, Path, Path]:
 
 
 def text(result: dict[str, Any]) -> str:
-    difference = result["max_logit_difference"]
-    checked = (
-        f"logits were not compared ({result['not_compared']})"
-        if difference is None
-        else f"largest logit difference from transformers {difference:.2g}"
-    )
     first = (
         f"{result['architecture']} of step {result['step']} in {result['path']}: "
         f"{counted(len(result['files']), 'file')}, {counted(result['bytes'], 'byte')}, "
-        f"{result['dtype']}; {checked}"
+        f"{result['dtype']}; {compared(result)}"
     )
     return "\n".join([first, *(f"note: {note}" for note in result["notes"])])

@@ -17,6 +17,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from llm_jax.commands import compared
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
 from llm_jax.config.wording import counted
@@ -88,14 +89,8 @@ def _imported(args: argparse.Namespace, folder: Path, **remote: Any) -> dict[str
 
 
 def text(result: dict[str, Any]) -> str:
-    difference = result["max_logit_difference"]
-    checked = (
-        f"logits were not compared ({result['not_compared']})"
-        if difference is None
-        else f"largest logit difference from transformers {difference:.2g}"
-    )
     shape = f"{counted(result['layers'], 'layer')} of width {result['d_model']}"
-    lines = [f"run in {result['path']}: {shape}; {checked}"]
+    lines = [f"run in {result['path']}: {shape}; {compared(result)}"]
     if result["unknown_keys"]:
         lines.append(
             f"warning: config.json has {', '.join(result['unknown_keys'])}, which this importer "

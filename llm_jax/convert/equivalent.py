@@ -7,7 +7,7 @@ one half for every token, and the experts' output matrix is doubled: no number i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,10 @@ def forms(config: ModelConfig) -> Iterator[ModelConfig]:
     if config.qkv_bias and not config.out_bias:
         yield dataclasses.replace(config, biases=("qkv", "out", *config.biases[1:]))
     yield config
+    if (
+        config.biases == ("out",) and moe is None
+    ):  # GPT-NeoX Japanese, whose class has it in the last layer only
+        yield dataclasses.replace(config, biases=("qkv", "out", "mlp"))
     if moe and moe.shared_d_ff and not moe.shared_gate and moe.router == "softmax":
         yield dataclasses.replace(config, moe=dataclasses.replace(moe, shared_gate=True))
     if moe and moe.router == "sigmoid" and not moe.balance_rate:
@@ -47,9 +51,25 @@ def in_form(params: Params, config: ModelConfig, form: ModelConfig) -> Params:
         if form.out_bias and not config.out_bias:
             zeros = np.zeros((layers, config.d_model), np.float32)
             made[name]["attn"] = {**stack["attn"], "o_bias": zeros}
+        if form.mlp_bias and not config.mlp_bias:
+            made[name]["attn"] = _zero_biases(stack["attn"], "qkv") | stack["attn"]
+            made[name]["mlp"] = (
+                _zero_biases(
+                    stack["mlp"], [part for part in ("gate", "up", "down") if part in stack["mlp"]]
+                )
+                | stack["mlp"]
+            )
         if "moe" in stack:
             made[name]["moe"] = _experts(stack["moe"], config, form, layers)
     return made
+
+
+def _zero_biases(half: Params, names: Iterable[str]) -> Params:
+    """Biases of matrices (L, in, out…), all zero."""
+    return {
+        f"{name}_bias": np.zeros((half[name].shape[0], *half[name].shape[2:]), np.float32)
+        for name in names
+    }
 
 
 def _experts(experts: Params, config: ModelConfig, form: ModelConfig, layers: int) -> Params:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from llm_jax.config import ModelConfig, UserError
+from llm_jax.config import ModelConfig, UserError, nearest
 from llm_jax.convert.equivalent import forms
 from llm_jax.convert.families import FAMILIES, Family, as_exported, family_of
 
@@ -45,8 +45,8 @@ def _named(name: str) -> Family:
     for family in FAMILIES:
         if name.lower() in (family.model_type, family.architecture.lower()):
             return family
-    known = ", ".join(family.model_type for family in FAMILIES)
-    raise UserError(f"--as is {name!r}: the classes are {known}.")
+    known = [word for one in FAMILIES for word in (one.model_type, one.architecture)]
+    raise UserError(f"--as is {name!r}: {nearest(name, known)}")
 
 
 def _shown(config: ModelConfig, name: str, value: object) -> object:

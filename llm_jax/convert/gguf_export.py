@@ -12,14 +12,15 @@ import numpy as np
 
 from llm_jax.config import ModelConfig, RunConfig, UserError, decoder_of
 from llm_jax.config.extras import require_packages
-from llm_jax.convert import parity
+from llm_jax.convert import kept_files, parity
+from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import Family
 from llm_jax.convert.gguf_arch import Metadata, architecture_of, context_length
 from llm_jax.convert.gguf_arch import metadata as arch_metadata
-from llm_jax.convert.gguf_tensors import Part, parts
+from llm_jax.convert.gguf_tensors import Part, parts, xielu
 from llm_jax.convert.gguf_vocab import vocabulary
 from llm_jax.convert.hf_export import Exported, as_hugging_face_has_it, refuse_existing
-from llm_jax.convert.tensors import Tensor, empty, tensors
+from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
 from llm_jax.convert.vocabulary import cut_vocabulary
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import replacing
@@ -63,7 +64,7 @@ def export_gguf(
     model, params, notes = cut_vocabulary(decoder, params, tokenizer, run)
     model, params, family = as_hugging_face_has_it(model, params, as_class)
     arch = architecture_of(model, family.model_type)
-    named = [_single(one) for one in tensors(model, family.model_type)]
+    named = [one for one in tensors(model, family.model_type) if not isinstance(one, Constant)]
     written = parts(model, arch, named, params)
     described = {f"{arch.name}.{key}": value for key, value in arch_metadata(model, arch).items()}
     described |= {
@@ -82,6 +83,9 @@ def export_gguf(
             f"ends with the window, at {longest:,} of {model.max_seq_len:,} tokens, and beyond it "
             "llama.cpp computes something else"
         )
+    notes += kept_files.further_layers(run)
+    described |= xielu(params)
+    notes += arch.notes(model)
     reason = _why_not_compared(model, params, family, check)
     with replacing(out) as file:
         with contextlib.closing(gguf.GGUFWriter(file, arch.name)) as writer:
@@ -108,11 +112,6 @@ def export_gguf(
             difference = _compared(file, model, params, tokenizer, named, stored)
         size = file.stat().st_size
     return Exported(arch.name, [out.name], size, difference, reason, notes)
-
-
-def _single(tensor: Any) -> Tensor:
-    assert isinstance(tensor, Tensor), tensor.name  # no family that GGUF takes has others
-    return tensor
 
 
 def _kind(part: Part, dtype: str) -> Any:
@@ -185,7 +184,7 @@ def _compared(
     model: ModelConfig,
     params: Params,
     tokenizer: Tokenizer,
-    named: list[Tensor],
+    named: list[Tensor | ExpertTensor],
     stored: dict[str, tuple[Part, Any]],
 ) -> float:
     """The largest difference of logits between transformers with the file, and this model with the

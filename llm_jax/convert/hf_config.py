@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.config import ConfigError, ModelConfig, UserError
-from llm_jax.convert.families import Family, family_named, family_of
+from llm_jax.convert.families import Family, family_named, family_of, further
 from llm_jax.convert.hf_keys import FIXED, HARMLESS
 from llm_jax.convert.hf_types import check_family_types, check_types
 from llm_jax.convert.others import other_named
@@ -27,6 +27,7 @@ def to_hf(
         "architectures": [family.architecture],
         "model_type": family.model_type,
         **family.write(config),
+        **({further.KEY: 0} if family.model_type in further.FAMILIES else {}),
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id if tokenizer.pad_id >= 0 else None,

@@ -35,8 +35,8 @@ from llm_jax.convert.families import Family, family_of
 from llm_jax.convert.fitting import fitting
 from llm_jax.convert.model_card import model_card
 from llm_jax.convert.others import other_of
-from llm_jax.convert.others.other import MASKED
-from llm_jax.convert.tensors import DTYPES, tensors
+from llm_jax.convert.others.other import MASKED, Other
+from llm_jax.convert.tensors import DTYPES, Absent, Stored, with_absent
 from llm_jax.convert.vocabulary import cut_vocabulary
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import new_folder
@@ -105,7 +105,7 @@ def export(
             f"--as {as_class}: a model of kind {model.kind!r} has one class of transformers; leave "
             "--as out."
         )
-    architecture = family.architecture if family else _class_of(model)
+    architecture = family.architecture if family else _other(model).architecture(model)
     if check:
         parity.require_transformers("pass --no-check to export without the comparison")
     difference: float | None = None
@@ -149,7 +149,7 @@ def export(
                 parity.require_same_names(folder, architecture, renamed)
         size = sum((folder / file).stat().st_size for file in files)
     if isinstance(model, ModelConfig) and family:
-        notes += computed_otherwise(model, family)
+        notes += computed_otherwise(model, family) + kept_files.further_layers(run)
     return Exported(architecture, files, size, difference, reason, notes)
 
 
@@ -191,7 +191,12 @@ def write_weights(
 ) -> list[str]:
     """Writes `params` as safetensors; memory holds copies of one tensor at a time."""
     model_type = family.model_type if family else model_type_of(model)
-    named = {tensor.name: tensor for tensor in tensors(model, model_type)}
+    named: dict[str, Stored] = {}
+    for tensor in with_absent(model, model_type):
+        if isinstance(tensor, Absent):
+            tensor.require_zero(params, model_type)
+        else:
+            named[tensor.name] = tensor
     shapes = {name: tensor.shape for name, tensor in named.items()}
     kind = DTYPES[dtype]
     return shards.write(
@@ -217,15 +222,14 @@ def model_type_of(model: Architecture) -> str:
     """The `model_type` that a model is exported as; raises `UserError` if there is none."""
     if isinstance(model, ModelConfig):
         return family_of(model).model_type
-    other = other_of(model)
-    assert other is not None
-    return other.model_type
+    return _other(model).model_type
 
 
-def _class_of(model: Architecture) -> str:
+def _other(model: Architecture) -> Other:
+    """The family of what is not a decoder."""
     other = other_of(model)
     assert other is not None
-    return other.architecture(model)
+    return other
 
 
 def _rounded(leaf: Any, dtype: str) -> jax.Array:

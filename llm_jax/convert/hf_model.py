@@ -16,13 +16,14 @@ from llm_jax.config.wording import counted
 from llm_jax.convert import hf_config
 from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import Family, family_named
+from llm_jax.convert.families.further import KEY, of_further_layers
 from llm_jax.convert.mxfp4 import Mxfp4Weights
 from llm_jax.convert.others import other_named
 from llm_jax.convert.others.other import Other
 from llm_jax.convert.rows import layered
 from llm_jax.convert.shards import Weights
 from llm_jax.convert.tensor_file import TensorFile
-from llm_jax.convert.tensors import Constant, Tensor, empty, tensors
+from llm_jax.convert.tensors import Absent, Constant, Tensor, empty, tensors, with_absent
 from llm_jax.train.finite import require_finite
 
 Params = dict[str, Any]
@@ -39,14 +40,14 @@ class Model:
 
     Attributes:
       config: the architecture, as `model_of` takes it.
-      tensors: all that have parameters; each is in `weights`, with its shape.
+      tensors: all that have parameters; each is in `weights`, with its shape, or absent.
       stored: name of each tensor → its name in `weights`.
     """
 
     folder: Path
     config: Any
     weights: Weights
-    tensors: list[Tensor | ExpertTensor]
+    tensors: list[Tensor | ExpertTensor | Absent]
     stored: dict[str, str]
 
     def params(self) -> Params:
@@ -65,11 +66,15 @@ class Model:
         dtype = np.dtype(jnp.bfloat16 if self.weights.is_bfloat16 else np.float32)
         return layered(self.config, self.tensors, dtype, self._finite)
 
-    def _values(self, tensor: Tensor | ExpertTensor) -> np.ndarray:
+    def _values(self, tensor: Tensor | ExpertTensor | Absent) -> Any:
+        if isinstance(tensor, Absent):
+            return None
         return self.weights.read(self.stored[tensor.name])
 
-    def _finite(self, tensor: Tensor | ExpertTensor) -> np.ndarray:
+    def _finite(self, tensor: Tensor | ExpertTensor | Absent) -> Any:
         values = self._values(tensor)
+        if values is None:
+            return None
         require_finite({tensor.name: values}, str(self.folder), "download it again")
         return values
 
@@ -97,12 +102,28 @@ def open_model(
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
     kind = Weights if hf_config.quant_method(raw) is None else Mxfp4Weights
     weights = kind(folder, elsewhere)
-    stored = _stored_names(weights, family)
+    stored = _without_further_layers(folder, raw, _stored_names(weights, family))
     if config.tie_embeddings and (copy := stored.pop(family.naming.names["unembed"], None)):
         table = stored.get(family.naming.names["embed/tokens"], "")
         why = "set tie_word_embeddings to false in its config.json."
         _require_same(folder, weights, copy, table, why)
     return matched(folder, config, family.model_type, weights, stored)
+
+
+def _without_further_layers(
+    folder: Path, raw: dict[str, Any], stored: dict[str, str]
+) -> dict[str, str]:
+    """`stored` without the layers that predict further tokens, which is said."""
+    kept = {name: place for name, place in stored.items() if not of_further_layers(raw, name)}
+    if count := len(stored) - len(kept):
+        layers = raw["num_hidden_layers"]
+        print(
+            f"{folder} has {counted(count, 'tensor')} of layers that predict further tokens "
+            f"({KEY} {raw[KEY]}, from model.layers.{layers}), which transformers does not use; "
+            "left out.",
+            file=sys.stderr,
+        )
+    return kept
 
 
 def _open_other(folder: Path, config: Architecture, other: Other, weights: Weights) -> Model:
@@ -156,8 +177,10 @@ def matched(
       UserError: a tensor is missing, not used, or has another shape, or is a constant of another
         value.
     """
-    needed, left = tensors(config, model_type), dict(stored)
+    needed, left = with_absent(config, model_type), dict(stored)
     for tensor in needed:
+        if isinstance(tensor, Absent):
+            continue
         if tensor.name not in left:
             raise UserError(
                 f"{folder} has no tensor {tensor.name!r}, but its config.json needs it."

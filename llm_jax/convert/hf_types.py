@@ -19,7 +19,7 @@ WHOLE = (
     "intermediate_size", "max_position_embeddings", "sliding_window", "num_local_experts",
     "num_experts", "num_experts_per_tok", "moe_intermediate_size", "decoder_sparse_step", "n_embd",
     "sliding_window_pattern", "n_head", "n_inner", "n_positions", "max_window_layers",
-    "original_max_position_embeddings", *LAYERS,
+    "original_max_position_embeddings", "num_nextn_predict_layers", *LAYERS,
 )  # fmt: skip
 REAL = (
     "rms_norm_eps", "layer_norm_epsilon", "rope_theta", "final_logit_softcapping",
@@ -37,7 +37,12 @@ TYPES: dict[str, tuple[type, str]] = {
     **dict.fromkeys((*ROPE, "full_attention", "sliding_attention", "attn_config"),
                     (dict, "an object")),
 }  # fmt: skip
-MAY_BE_ZERO = ("max_window_layers", "sliding_window", "first_k_dense_replace")
+MAY_BE_ZERO = (
+    "max_window_layers",
+    "sliding_window",
+    "first_k_dense_replace",
+    "num_nextn_predict_layers",
+)
 NULLABLE = (
     "q_lora_rank", "n_group", "topk_group",
     "num_key_value_heads", "head_dim", "sliding_window", "n_inner", "final_logit_softcapping",
@@ -46,6 +51,7 @@ NULLABLE = (
     "attention_factor", "original_max_position_embeddings", "sliding_window_pattern",
     "no_rope_layers", "factor", "rope_theta", "full_attention", "sliding_attention", "attn_config",
     "mscale", "mscale_all_dim", "llama_4_scaling_beta", "partial_rotary_factor", "architectures",
+    "num_nextn_predict_layers",
 )  # fmt: skip
 ELEMENTS: dict[str, tuple[type, str]] = {
     "layer_types": (str, "a list of strings"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import read_bytes, read_json
+from llm_jax.convert.families import further
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import write_bytes
 from llm_jax.runs.imported import FOLDER
@@ -35,6 +36,12 @@ def special_ids(run: Path) -> dict[str, Any]:
     """The ids in the imported config.json, where `eos_token_id` may be a list."""
     raw = _object(run / FOLDER / CONFIG)
     return {key: raw[key] for key in SPECIAL if key in raw}
+
+
+def further_layers(run: Path) -> list[str]:
+    """A sentence about layers that predict further tokens, which the import left out, if any."""
+    said = further.left_out(_object(run / FOLDER / CONFIG))
+    return [said] if said else []
 
 
 def vocabulary(run: Path) -> int:

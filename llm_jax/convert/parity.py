@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm_jax.config import Architecture, UserError, read_json
+from llm_jax.convert.families.further import of_further_layers
 from llm_jax.convert.hf_config import quant_method
 from llm_jax.convert.others import other_of
 from llm_jax.convert.sample import SAMPLE
@@ -196,8 +197,8 @@ def their_model(folder: Path, name: str, gguf_file: str | None = None) -> Any:
         raise UserError(f"transformers cannot load {folder} ({reason}).") from error
     model, info = loaded
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[kind]:
-            names = ", ".join(map(str, sorted(info[kind])[:3]))
+        if wrong := [one for one in info[kind] if not of_further_layers(raw, str(one))]:
+            names = ", ".join(map(str, sorted(wrong)[:3]))
             raise UserError(f"transformers reports {kind.replace('_', ' ')} in {folder}: {names}.")
     return model.eval()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.convert.expert_tensor import ExpertTensor
-from llm_jax.convert.tensors import Tensor, flat
+from llm_jax.convert.tensors import Absent, Tensor, flat
 from llm_jax.models.protocol import parameter_shapes
 from llm_jax.train.layer_save import LayeredArray, Place
 
@@ -31,9 +31,9 @@ class _Slots:
 
 def layered(
     config: Any,
-    tensors: Sequence[Tensor | ExpertTensor],
+    tensors: Sequence[Tensor | ExpertTensor | Absent],
     dtype: np.dtype,
-    read: Callable[[Any], np.ndarray],
+    read: Callable[[Any], Any],
 ) -> Params:
     """The parameters of an architecture as `LayeredArray`, made of tensors when they are written.
 
@@ -41,10 +41,10 @@ def layered(
       config: as `model_of` takes it.
       tensors: all of the architecture's.
       dtype: of the arrays.
-      read: returns the values of a tensor.
+      read: returns the values of a tensor; None of one that is absent.
     """
     shapes = flat(parameter_shapes(config))
-    sources: dict[str, list[Tensor | ExpertTensor]] = {}
+    sources: dict[str, list[Tensor | ExpertTensor | Absent]] = {}
     leading: dict[str, int] = {}
     for tensor in tensors:
         for path in dict.fromkeys(leaf.path for leaf in tensor.leaves):

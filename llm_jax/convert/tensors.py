@@ -144,9 +144,42 @@ class Constant:
             )
 
 
-def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor | Constant]:
+@dataclass(frozen=True)
+class Absent:
+    """A leaf that the class has in its last layer only, in another layer: zeros, and not on file.
+
+    Attributes:
+      name: that the tensor would have.
+    """
+
+    name: str
+    leaves: tuple[Leaf, ...]
+
+    def require_zero(self, params: Params, model_type: str) -> None:
+        """Raises `UserError` unless all its values are zero."""
+        if np.any(self.leaves[0].of(params)):
+            raise UserError(
+                f"{model_type} has no tensor {self.name!r}, only that of the last layer, and this "
+                "model's is not zero: export it with --as gpt_neox."
+            )
+
+    def write(self, tensor: None, params: Params) -> None:
+        """Stores the zeros."""
+        self.leaves[0].of(params)[...] = 0
+
+
+Stored = Tensor | ExpertTensor | Constant
+"""What is on file."""
+
+
+def tensors(config: Any, model_type: str) -> list[Stored]:
     """Every tensor of the checkpoint, embedding first, then by layer, then constants; a tied matrix
-    once.
+    once."""
+    return [one for one in with_absent(config, model_type) if not isinstance(one, Absent)]
+
+
+def with_absent(config: Any, model_type: str) -> list[Stored | Absent]:
+    """The same, and the parameters that a class has not.
 
     Args:
       config: an architecture, as `model_of` takes it.
@@ -178,13 +211,18 @@ def tensors(config: Any, model_type: str) -> list[Tensor | ExpertTensor | Consta
     for leaf in leaves:
         name = names[_name_of(leaf)].format(leaf.layer, *leaf.place[1:])
         joined.setdefault(name, []).append(leaf)
-    found = [_tensor(name, tuple(group), naming) for name, group in joined.items()]
+    last = config.num_layers - 1
+    found = [_tensor(name, tuple(group), naming, last) for name, group in joined.items()]
     layers = range(config.num_layers)
     numbers = [(name.format(i), value) for name, value in naming.constants.items() for i in layers]
     return [*found, *(Constant(name, value) for name, value in numbers)]
 
 
-def _tensor(name: str, leaves: tuple[Leaf, ...], naming: Naming) -> Tensor | ExpertTensor:
+def _tensor(
+    name: str, leaves: tuple[Leaf, ...], naming: Naming, last: int
+) -> Tensor | ExpertTensor | Absent:
+    if leaves[0].path in naming.last_layer_only and leaves[0].layer != last:
+        return Absent(name, leaves)
     if naming.experts != "each" and leaves[0].path in OF_ALL_EXPERTS:
         return ExpertTensor(name, leaves, naming.experts == "alternating")
     return Tensor(name, leaves, _is_transposed(leaves[0], naming.linear))

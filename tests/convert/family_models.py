@@ -17,7 +17,7 @@ def roped(kind: str, **parameters: Any) -> dict[str, Any]:
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16}
 LONG = {
-    "max_position_embeddings": 64, "original_max_position_embeddings": 16,
+    "max_position_embeddings": 96, "original_max_position_embeddings": 16,
     **roped("longrope", short_factor=[1.0, 1.1, 1.3], long_factor=[1.0, 2.0, 5.0],
             partial_rotary_factor=0.75),
 }  # fmt: skip
@@ -27,7 +27,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-linear": ("LlamaConfig", {**SMALL, **roped("linear", factor=4.0)}),
     "llama-dynamic": (
         "LlamaConfig",
-        {**SMALL, "max_position_embeddings": 16, **roped("dynamic", factor=4.0)},
+        {**SMALL, "max_position_embeddings": 16, **roped("dynamic", factor=6.0)},
     ),
     "llama-llama3": (
         "LlamaConfig",
@@ -77,7 +77,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt2": (
         "GPT2Config",
-        {"vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+        {"vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
     ),
     "phi3": ("Phi3Config", {**SMALL, "sliding_window": 6}),
     "phi3-longrope": ("Phi3Config", {**SMALL, **LONG}),
@@ -120,13 +120,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi": ("PhiConfig", {**SMALL, "hidden_size": 64}),
     "gptj": (
         "GPTJConfig",
-        {"vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64,
+        {"vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96,
          "rotary_dim": 4, "tie_word_embeddings": False},
     ),
     "gpt_neox": ("GPTNeoXConfig", {**SMALL, "hidden_size": 64}),
     "gpt_neox-sequential": (
         "GPTNeoXConfig",
         {**SMALL, "hidden_size": 64, "use_parallel_residual": False, "attention_bias": False},
+    ),
+    "gpt_neox_japanese": (
+        "GPTNeoXJapaneseConfig",
+        {**BARE, "hidden_size": 64, "num_hidden_layers": 3, "tie_word_embeddings": True},
     ),
     "starcoder2": ("Starcoder2Config", {**SMALL, "sliding_window": 6}),
     "falcon": ("FalconConfig", BARE),
@@ -140,7 +144,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "bloom": ("BloomConfig", {"vocab_size": 128, "hidden_size": 48, "n_layer": 2, "n_head": 6}),
     "mpt": (
         "MptConfig",
-        {"vocab_size": 128, "d_model": 48, "n_layers": 2, "n_heads": 6, "max_seq_len": 64,
+        {"vocab_size": 128, "d_model": 48, "n_layers": 2, "n_heads": 6, "max_seq_len": 96,
          "attn_config": {"clip_qkv": 0.3}},
     ),
     "nanochat": ("NanoChatConfig", SMALL),

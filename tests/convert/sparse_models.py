@@ -6,7 +6,7 @@ from typing import Any
 
 SMALL: dict[str, Any] = {
     "vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
 YARN = {

@@ -15,11 +15,12 @@ import tiny
 from safetensors.numpy import load_file, save_file
 from sparse_models import DEEPSEEK, MODELS, SMALL
 
-from llm_jax.config import MoeConfig, UserError, load
+from llm_jax.config import ModelConfig, MoeConfig, UserError, load
 from llm_jax.convert import hf_export, hf_import, hf_model, parity
 from llm_jax.convert.families import family_of, why_not_exportable
 from llm_jax.convert.hf_config import from_hf
 from llm_jax.convert.mxfp4 import numbers
+from llm_jax.train.opened import open_run
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -205,3 +206,70 @@ def test_a_shared_width_of_no_whole_expert_has_no_class() -> None:
     assert "moe" in str(why_not_exportable(odd))
     with pytest.raises(UserError, match=r"lacks model\.moe"):
         family_of(odd)
+
+
+@pytest.mark.parametrize("name", ["deepseek_v3", "glm4_moe"])
+def test_layers_that_predict_further_tokens_are_left_out_and_that_is_said(
+    name, tokenizer, tmp_path, capsys
+) -> None:
+    """As published checkpoints have them: after the last layer, with a head."""
+    source, run = tmp_path / "source", tmp_path / "run"
+    kind, fields = MODELS[name]
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(**{**fields, "vocab_size": 600})
+    transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(source)
+    tensors = load_file(source / "model.safetensors")
+    layers = config.num_hidden_layers
+    last, further = f"model.layers.{layers - 1}.", f"model.layers.{layers}."
+    extra = {further + key.removeprefix(last): t for key, t in tensors.items() if last in key}
+    for key in ("eh_proj", "enorm", "hnorm", "shared_head.norm", "shared_head.head"):
+        extra[f"{further}{key}.weight"] = np.ones((32,), np.float32)
+    save_file({**tensors, **extra}, source / "model.safetensors", metadata={"format": "pt"})
+    raw = json.loads((source / "config.json").read_text()) | {"num_nextn_predict_layers": 1}
+    (source / "config.json").write_text(json.dumps(raw))
+    made = hf_import.import_run(source, run, tokenizer, check=True)
+    assert made.max_logit_difference is not None and made.max_logit_difference <= 1e-4
+    said = capsys.readouterr().err
+    assert f"{len(extra)} tensors of layers that predict further tokens" in said
+    assert f"num_nextn_predict_layers 1, from {further[:-1]}" in said
+    with open_run(run, scratch=tmp_path / "out") as stored:
+        out = hf_export.export(
+            stored.config, 0, stored.params, stored.tokenizer, tmp_path / "out", run=run,
+            check=False,
+        )  # fmt: skip
+    assert "num_nextn_predict_layers is 0" in out.notes[-1]
+    assert json.loads((tmp_path / "out/config.json").read_text())["num_nextn_predict_layers"] == 0
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    assert after.keys() == tensors.keys()
+    for key, values in after.items():
+        np.testing.assert_array_equal(tensors[key], values, err_msg=key)
+
+    for number in (0, "1", -1):
+        (source / "config.json").write_text(json.dumps(raw | {"num_nextn_predict_layers": number}))
+        words = (
+            "that its config.json does not use" if number == 0 else "num_nextn_predict_layers is"
+        )
+        with pytest.raises(UserError, match=words):
+            hf_import.read(source)
+
+
+def test_a_bias_of_the_last_layer_only_goes_out_with_the_others_as_another_class(
+    tokenizer, tmp_path
+) -> None:
+    """GPT-NeoX Japanese after training, whose class has no bias in the other layers."""
+    model = ModelConfig(
+        vocab_size=600, num_layers=2, d_model=32, num_heads=4, num_kv_heads=4, head_dim=8,
+        d_ff=64, max_seq_len=64, norm="layernorm", activation="gelu_exact", biases=("out",),
+        tie_embeddings=True,
+    )  # fmt: skip
+    params, run = tiny.parameters(model, size=0.1), tiny.run_config(model=model)
+    params["blocks"]["attn"]["o_bias"][0] = 0
+    made = hf_export.export(run, 0, params, tokenizer, tmp_path / "a", run=tmp_path)
+    assert made.architecture == "GPTNeoXJapaneseForCausalLM"
+    params["blocks"]["attn"]["o_bias"][0, 3] = 0.5
+    with pytest.raises(UserError, match=r"last layer, and this .* with --as gpt_neox"):
+        hf_export.export(run, 0, params, tokenizer, tmp_path / "b", run=tmp_path)
+    made = hf_export.export(
+        run, 0, params, tokenizer, tmp_path / "b", run=tmp_path, as_class="gpt_neox"
+    )
+    assert made.max_logit_difference <= 1e-4

@@ -312,7 +312,7 @@ def test_a_model_goes_out_as_the_class_that_is_asked_for(named, tokenizer, tmp_p
         ({"qk_norm": True}, "llama", r"model\.qk_norm \(True\): it can go out as qwen3\."),
         ({}, "mixtral", r"model\.moe \(None\): it can go out as llama, mistral"),
         ({"sliding_window": 8}, "llama", r"model\.sliding_window \(8\)"),
-        ({}, "rwkv", r"--as is 'rwkv': the classes are llama, "),
+        ({}, "lama", r"--as is 'lama': did you mean 'llama'\?"),
     ],
 )
 def test_a_class_that_computes_something_else_is_refused(

@@ -18,6 +18,7 @@ from llm_jax.convert.families.glm import GLM, GLM4
 from llm_jax.convert.families.glm_moe import GLM4_MOE
 from llm_jax.convert.families.gpt2 import GPT2
 from llm_jax.convert.families.gpt_neox import GPT_NEOX
+from llm_jax.convert.families.gpt_neox_japanese import GPT_NEOX_JAPANESE
 from llm_jax.convert.families.gpt_oss import GPT_OSS
 from llm_jax.convert.families.gptj import GPTJ
 from llm_jax.convert.families.granite import GRANITE
@@ -45,6 +46,7 @@ FAMILIES = (
     APERTUS, HUNYUAN, ERNIE4_5, COHERE, COHERE2, STABLELM, GLM, GLM4, NEMOTRON,
     PHI, GPTJ, GPT_NEOX, STARCODER2, FALCON, OPT, BLOOM, MPT, NANOCHAT,
     QWEN2_MOE, OLMOE, DEEPSEEK_V2, DEEPSEEK_V3, GPT_OSS, GLM4_MOE, GRANITE_MOE,
+    GPT_NEOX_JAPANESE,
 )  # fmt: skip
 """A model is exported as the first of those that can express it."""
 

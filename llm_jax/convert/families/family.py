@@ -77,6 +77,8 @@ class Naming:
     gate and up one after the other, (E, out, in), with `alternating` columns, (E, in, out)."""
     constants: Mapping[str, float] = field(default_factory=dict)
     """Tensors of each layer, with one number each that is not a parameter: name → value."""
+    last_layer_only: tuple[str, ...] = ()
+    """Leaves that only the last layer has on file. In the others they are zero."""
     own_numbers: bool = False
     """The layers of each stack are numbered from 0 in the names. Otherwise all layers together are.
     """

@@ -27,6 +27,16 @@ NAMES = {
     "final_norm/bias": "gpt_neox.final_layer_norm.bias",
     "unembed": "embed_out.weight",
 }
+FIELDS = {
+    "vocab_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "d_ff": "intermediate_size",
+    "max_seq_len": "max_position_embeddings",
+    "norm_eps": "layer_norm_eps",
+    "tie_embeddings": "tie_word_embeddings",
+}
 
 
 def _read(given: Keys) -> Fields:
@@ -47,16 +57,7 @@ GPT_NEOX = Family(
     model_type="gpt_neox",
     architecture="GPTNeoXForCausalLM",
     naming=Naming(NAMES, grouped=True, older={"lm_head.weight": "embed_out.weight"}),
-    fields={
-        "vocab_size": "vocab_size",
-        "num_layers": "num_hidden_layers",
-        "d_model": "hidden_size",
-        "num_heads": "num_attention_heads",
-        "d_ff": "intermediate_size",
-        "max_seq_len": "max_position_embeddings",
-        "norm_eps": "layer_norm_eps",
-        "tie_embeddings": "tie_word_embeddings",
-    },
+    fields=FIELDS,
     always={"norm": "layernorm"},
     defaults={"max_position_embeddings": 2048, "layer_norm_eps": 1e-5},
     parts=(
