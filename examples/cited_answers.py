@@ -27,9 +27,7 @@ from openai import OpenAI
 from usearch.index import Index
 
 KANA_KANJI = r"[\u3040-\u30ff\u3400-\u9fff]"
-COMMON = frozenset(["a", "an", "are", "at", "by", "do", "does", "for", "how", "in", "is", "it", "of",
-    "on", "the", "to", "what", "when", "where", "which", "who", "から", "です", "ます", "する", "した",
-    "して", "とは", "いつ", "どこ"])  # fmt: skip
+COMMON = frozenset(re.findall(r"\w+", "a an are at by do for how in is it of on the to when who"))
 
 
 class Passage(NamedTuple):
@@ -124,7 +122,7 @@ def evaluate(search: Search, questions: Path, count: int) -> dict[str, float]:
     unknown = [row for row in rows if row["answer"] is None]
     hits = [row["file"] in {one.file for one in search(row["question"], count)} for row in known]
     told = [answer(search, row["question"], count)[0] for row in known]
-    right = [words(row["answer"]) == words(made or "") for row, made in zip(known, told)]
+    right = [words(row["answer"]) == words(t or "") for row, t in zip(known, told, strict=True)]
     refused = [answer(search, row["question"], count)[0] is None for row in unknown]
     means = {f"recall@{count}": hits, "answers right": right, "refusals right": refused}
     return {name: sum(ones) / len(ones) for name, ones in means.items() if ones}
