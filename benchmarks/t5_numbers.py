@@ -113,7 +113,7 @@ def config_of(dataset: str, out: str, steps: int, vocabulary: int) -> RunConfig:
 def main(dataset: str, out: str, steps: int) -> None:
     """Trains, and prints the share of held-out numbers that come out exact."""
     from llm_jax.data.dataset import TokenDataset
-    from llm_jax.infer.generator import compute_for_inference
+    from llm_jax.infer.decoder import compute_for_inference
     from llm_jax.infer.sources_to_targets import Writer, greedy, prepared
     from llm_jax.train.load import load_run
     from llm_jax.train.loop import train

@@ -45,6 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("eval", "measure a run's loss and bits per byte on held-out text"),
     "lineage": ("lineage", "show what a checkpoint has read, and from where it began"),
     "generate": ("generate", "continue prompts with a run's model"),
+    "serve": ("serve", "answer over HTTP as OpenAI's interface does, with a page to try models"),
     "embed": ("embed", "show vectors of words and texts, their neighbours and analogies"),
     "export": ("export", "write a run's checkpoint as Hugging Face files, logits compared"),
     "import": ("import_", "make a run from Hugging Face files, logits compared"),

@@ -175,7 +175,7 @@ class LanguageModel:
         Raises:
           UserError: a value is out of range, or the text would exceed the model's context.
         """
-        from llm_jax.infer.generator import Decoder, compute_for_inference
+        from llm_jax.infer.decoder import Decoder, compute_for_inference
         from llm_jax.infer.sampling import Sampling
         from llm_jax.infer.streamed_text import generate_texts
 
@@ -196,7 +196,7 @@ class LanguageModel:
     @functools.cached_property
     def _prepared(self) -> dict[str, Any]:
         """The parameters as `generate` uses them."""
-        from llm_jax.infer.generator import compute_for_inference, prepared
+        from llm_jax.infer.decoder import compute_for_inference, prepared
 
         model = generative_of(self.config, "generate")
         return prepared(self.params, model, compute_for_inference(self.run.compute))

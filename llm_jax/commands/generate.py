@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.commands.generate_targets import targets
     from llm_jax.convert.kept_files import stop_ids
-    from llm_jax.infer.generator import Decoder, compute_for_inference, prepared
+    from llm_jax.infer.decoder import Decoder, compute_for_inference, prepared
     from llm_jax.infer.sampling import GREEDY, Sampling
     from llm_jax.train.load import load_run
 

@@ -24,7 +24,7 @@ def targets(
       UserError: it is to be sampled.
     """
     from llm_jax.data.tokenizers.sentinels import sentinel_ids, start_id
-    from llm_jax.infer.generator import compute_for_inference
+    from llm_jax.infer.decoder import compute_for_inference
     from llm_jax.infer.sources_to_targets import Writer, beam, greedy, prepared
 
     if not args.beams and args.temperature != 0:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm_jax.infer.generator import Decoder, check_room, require_finite_logits
+from llm_jax.infer.decoder import Decoder, check_room, require_finite_logits
 from llm_jax.infer.kv_cache import decode_attend, empty_cache, prefill_attend
 
 Params = dict[str, Any]

@@ -80,6 +80,13 @@ def _of_text(model: Embedding, text: str) -> np.ndarray:
     ids, most = _ids(model, text), model.config.max_seq_len
     if len(ids) > most:
         raise UserError(f"The text {text[:40]!r}… has {len(ids)} tokens: the model takes {most}.")
+    return of_ids(model, ids)
+
+
+def of_ids(model: Embedding, ids: Sequence[int]) -> np.ndarray:
+    """Mean hidden state of a text's tokens, at least one and at most the model's context; float32
+    (D,)."""
+    most = model.config.max_seq_len
     length = min(most, -(-len(ids) // UNIT) * UNIT)
     tokens_1T = np.zeros((1, length), np.int32)
     tokens_1T[0, : len(ids)] = ids

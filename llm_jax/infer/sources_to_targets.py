@@ -19,7 +19,7 @@ from llm_jax.attention.biased import biased_attention
 from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ComputeConfig, EncoderDecoderConfig, UserError
 from llm_jax.infer.beam import widen
-from llm_jax.infer.generator import require_finite_logits
+from llm_jax.infer.decoder import require_finite_logits
 from llm_jax.models.common.layers import Shared
 from llm_jax.models.encoder_decoder.blocks import DecoderShared
 from llm_jax.models.encoder_decoder.t5 import ENCODER_DECODER

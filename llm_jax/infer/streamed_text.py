@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.infer.generator import Decoder, Generation, generate
+from llm_jax.infer.decoder import Decoder
+from llm_jax.infer.generator import Generation, generate
 
 
 class TextStream:

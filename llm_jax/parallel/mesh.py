@@ -154,10 +154,13 @@ def sharding(mesh: Mesh, logical: Logical) -> NamedSharding:
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
     """Constrains `x` to the sharding of its logical axes on the mesh in context (`jax.set_mesh`).
 
-    Without a mesh, `x` is returned unchanged.
+    Without a mesh, `x` is returned unchanged. An axis of size 1 is not split: a decoding step is
+    one token long.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
+    pairs = zip(logical, x.shape, strict=True)
+    logical = tuple(None if size == 1 else name for name, size in pairs)
     return jax.lax.with_sharding_constraint(x, spec(logical))
 
 

@@ -20,7 +20,8 @@ from llm_jax.convert import hf_export, hf_import, parity
 from llm_jax.convert.families import FAMILIES, family_named
 from llm_jax.convert.hf_config import from_hf, to_hf
 from llm_jax.convert.hf_model import open_model
-from llm_jax.infer.generator import Decoder, generate, prepared
+from llm_jax.infer.decoder import Decoder, prepared
+from llm_jax.infer.generator import generate
 from llm_jax.infer.sampling import GREEDY
 
 torch = pytest.importorskip("torch")

@@ -90,6 +90,10 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run", "--prompt", "a cat", "--max-tokens", "3"),
         ("run", "--prompt-file", "texts/a.txt", "--max-tokens", "2", "--temperature", "0"),
     ),
+    "serve": (
+        ("run", "late=run@2", "--port", "0", "--chat-template", "texts/a.txt", "--dry-run"),
+        ("hf", "--port", "0", "--api-key-file", "run.json", "--slots", "2", "--dry-run"),
+    ),
     "embed": (
         ("run", "a", "cat"),
         ("run", "a", "cat", "b", "--analogy", "--neighbours", "2"),
@@ -141,7 +145,7 @@ LEFT_OUT = {
     "detach": "leaves a process",
     "no_check": "without it, torch is loaded for seconds",
     "run_tasks_with": "starts whatever it names",
-    "dry_run": "without it, processes are started",
+    "dry_run": "without it, processes are started, or `serve` waits for clients",
     "ray_address": "is asked for ten seconds",
     "verify": "compiles for a TPU",
     "fix": "compiles for a TPU",

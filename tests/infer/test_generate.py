@@ -14,7 +14,8 @@ import tiny
 from llm_jax.config import LatentConfig, Llama3Rope, ModelConfig, MoeConfig, UserError
 from llm_jax.convert.parity import our_logits
 from llm_jax.infer.beam import beam_search
-from llm_jax.infer.generator import Decoder, generate, prepared
+from llm_jax.infer.decoder import Decoder, prepared
+from llm_jax.infer.generator import generate
 from llm_jax.infer.kv_cache import decode_attend, empty_cache, prefill_attend
 from llm_jax.infer.sampling import GREEDY, Sampling
 from llm_jax.models.common.attend import packed_attend

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.config import UserError
+from llm_jax.infer.row_sampling import filter_rows, stack_rows
 from llm_jax.infer.sampling import Sampling, choose, filtered
 
+FILTER = jax.jit(filter_rows)
 PROBS = np.array([0.05, 0.4, 0.1, 0.3, 0.15])
 
 
@@ -73,8 +75,8 @@ def test_draws_follow_the_filtered_distribution():
     st.integers(1, 8),
 )
 def test_something_is_always_left(logits, top_p, top_k):
-    row = jnp.asarray([logits], jnp.float32)
-    left = filtered(row, Sampling(top_p=top_p, top_k=top_k, min_p=top_p))
+    row = jnp.asarray([logits + [-jnp.inf] * (8 - len(logits))], jnp.float32)
+    left = FILTER(row, stack_rows([Sampling(top_p=top_p, top_k=top_k, min_p=top_p)]))
     assert np.isfinite(np.asarray(left)).any()
     assert int(left.argmax()) == int(row.argmax())
 

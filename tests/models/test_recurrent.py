@@ -28,7 +28,8 @@ from llm_jax.facts.hardware import chip
 from llm_jax.facts.recurrent_counts import recurrent_flops, recurrent_parameters
 from llm_jax.facts.train_flops import train_flops
 from llm_jax.infer.beam import beam_search
-from llm_jax.infer.generator import Decoder, generate, prepared
+from llm_jax.infer.decoder import Decoder, prepared
+from llm_jax.infer.generator import generate
 from llm_jax.infer.sampling import Sampling
 from llm_jax.laws.run_curves import read_folder
 from llm_jax.models.protocol import Context, model_of

@@ -23,6 +23,27 @@ from llm_jax.models.common.stack import (
 )
 from llm_jax.parallel.mesh import constrain, gather_fsdp
 
+SEPARATE = "layers"
+"""Place of a tuple with the parameters of each layer, in place of stacks (`separate`)."""
+
+
+def separate(params: Params, layout: Layout) -> Params:
+    """`params` with each layer apart, as `run_layers` writes them out."""
+    stacks = layout.stacks
+    apart: dict[int, Params] = {}
+    for name, numbers in stacks.items():
+        for place, number in enumerate(numbers):
+            apart[number] = jax.tree.map(lambda leaf, place=place: leaf[place], params[name])
+    beside = {name: leaf for name, leaf in params.items() if name not in stacks}
+    return beside | {SEPARATE: tuple(apart[i] for i in range(len(layout.layers)))}
+
+
+def blocks_of(params: Params, layout: Layout) -> dict[str, Params] | tuple[Params, ...]:
+    """The parameters of the blocks, as `run_layers` takes them."""
+    if SEPARATE in params:
+        return tuple(params[SEPARATE])
+    return {name: params[name] for name in layout.stacks}
+
 
 class Stacked:
     """`init`, `specs` and `unembedding` of a family (`protocol.Model`)."""
@@ -47,8 +68,8 @@ class Stacked:
 
     def merged_ends(self, params: Params, config: Any) -> Any:
         """The layers before and after the blocks, with their arrays."""
-        stacks = self.layout(config).stacks
-        arrays = {name: leaf for name, leaf in params.items() if name not in stacks}
+        beside = (*self.layout(config).stacks, SEPARATE)
+        arrays = {name: leaf for name, leaf in params.items() if name not in beside}
         return nnx.merge(declare(self.ends, config)[0], arrays)
 
     def embedded(self, params: Params, tokens_BT: jax.Array, compute: ComputeConfig) -> jax.Array:

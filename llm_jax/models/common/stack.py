@@ -123,7 +123,7 @@ def stack_specs(layout: Layout, config: Any) -> Params:
 
 
 def run_layers(
-    stacks: dict[str, Params],
+    stacks: dict[str, Params] | tuple[Params, ...],
     x_BTD: jax.Array,
     shared: Any,
     layout: Layout,
@@ -136,11 +136,13 @@ def run_layers(
     Within a group, each layer's mask and kind are static in the compiled body.
 
     Args:
-      stacks: name of a stack → its parameters, leading axis: its layers.
+      stacks: name of a stack → its parameters, leading axis: its layers; or the parameters of each
+        layer, which are then written out.
       shared: what each block gets beside the stream, such as `Shared`; a pytree whose leaves have
         the batch as leading axis.
       config: what the blocks are made from.
-      caches: leaves with leading axis L, or None.
+      caches: leaves with leading axis L, or None; with the parameters of each layer, a tree for
+        each layer. Nothing is sliced or stacked then: a cache can be changed in place.
 
     Returns:
       x_BTD after the last block, the updated caches, and the `Routing` of the layers with experts,
@@ -159,10 +161,16 @@ def run_layers(
     if compute.remat != "none" or axes_of(*GATHERED_AXES):
         policy = REMAT_POLICIES[compute.remat]
         layer = jax.checkpoint(layer, policy=policy, static_argnums=(3,), prevent_cse=False)
-    if not compute.scan_layers:
+    if not compute.scan_layers or isinstance(stacks, tuple):
         layer = jax.jit(layer, static_argnums=3)  # traced once for each kind, not for each layer
     cache_parts: list[Cache] = []
     routing_parts: list[Routing] = []
+    if isinstance(stacks, tuple):
+        for arrays, cache, kind in zip(stacks, caches, layout.layers, strict=True):
+            x_BTD, cache, routing = layer(x_BTD, arrays, cache, kind)
+            cache_parts.append(cache)
+            routing_parts += [] if routing is None else [routing]
+        return x_BTD, tuple(cache_parts), _stack(routing_parts) if routing_parts else None
     for span in _spans(layout, compute.scan_layers):
 
         def group(

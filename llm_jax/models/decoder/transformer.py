@@ -24,7 +24,7 @@ from flax import nnx
 from llm_jax.attention.mask import Attend, Cache, Mask
 from llm_jax.config import ComputeConfig, ModelConfig
 from llm_jax.models.common.attend import packed_attend
-from llm_jax.models.common.family import Stacked
+from llm_jax.models.common.family import Stacked, blocks_of
 from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project, zeros
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.common.quantize import matmul_of
@@ -142,7 +142,7 @@ class Decoder(Stacked):
         rope = rotations(config, positions_BT) if config.positions == "rope" else None
         late = caches is not None and rotates_late(config)
         shared = Shared(attend, rope, matmul_of(compute.quantize), late)
-        stacks = {name: params[name] for name in order.stacks}
+        stacks = blocks_of(params, order)
         if schedule is None:
             x_BTD, caches, routing = run_layers(
                 stacks, x_BTD, shared, order, config, compute, caches

@@ -17,7 +17,7 @@ from flax import nnx
 
 from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ComputeConfig, RecurrentConfig
-from llm_jax.models.common.family import Stacked
+from llm_jax.models.common.family import Stacked, blocks_of
 from llm_jax.models.common.layers import init_std, normal, project
 from llm_jax.models.common.quantize import matmul_of
 from llm_jax.models.common.stack import (
@@ -86,8 +86,10 @@ class Recurrent(Stacked):
         x_BTD = self.embedded(params, tokens_BT, compute)
         counts_BT = jnp.diff(positions_BT, axis=1, prepend=-1) > 0
         shared = Steps(jnp.zeros_like(counts_BT), counts_BT, matmul_of(compute.quantize))
-        stacks, order = {"blocks": params["blocks"]}, self.layout(config)
-        x_BTD, caches, _ = run_layers(stacks, x_BTD, shared, order, config, compute, caches)
+        order = self.layout(config)
+        x_BTD, caches, _ = run_layers(
+            blocks_of(params, order), x_BTD, shared, order, config, compute, caches
+        )
         return x_BTD, caches, None
 
     def logits(self, x: jax.Array, params: Params, config: RecurrentConfig) -> jax.Array:

@@ -1,0 +1,331 @@
+"""The compiled programs of an engine: a piece of prompts, steps of decoding, and copies of a slot.
+
+All shapes are chosen when the engine is made. Engines of equal shapes share their programs.
+
+Shape letters as in `cache.py`, and S: slots, n: steps of one call.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from llm_jax.config import ComputeConfig, DynamicRope, LongRope, ModelConfig, RecurrentConfig
+from llm_jax.infer.decoder import known_only
+from llm_jax.infer.engine.cache import Rows, empty_cache, slot_attend
+from llm_jax.infer.engine.request import MOST_STOPS, MOST_TOP, Kind
+from llm_jax.infer.row_sampling import RowSampling, choose_rows, count_tokens, stops_too_early
+from llm_jax.models.protocol import model_of
+
+Params = dict[str, Any]
+STEPS = 16
+"""Most steps of decoding in one call."""
+SHORT = 32
+"""Tokens of the smaller of the two sizes in which prompts are computed."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What the programs are compiled for.
+
+    Attributes:
+      model: with an output matrix of its own (`weights.untied`).
+      compute: `weights.engine_compute` of the run's.
+      vocab_size: of the tokenizer; what the model has beyond it is padding.
+      max_len: columns of a slot.
+    """
+
+    model: ModelConfig | RecurrentConfig
+    compute: ComputeConfig
+    vocab_size: int
+    slots: int
+    max_len: int
+    chunk: int
+    mesh: Mesh | None = None
+
+    @property
+    def pieces(self) -> tuple[int, ...]:
+        """Sizes in which prompts are computed."""
+        return (SHORT, self.chunk) if self.chunk > SHORT else (self.chunk,)
+
+    @property
+    def length_matters(self) -> bool:
+        """Whether all positions change with the length of the text."""
+        model = self.model
+        scaling = None if isinstance(model, RecurrentConfig) else model.rope_scaling
+        return isinstance(scaling, DynamicRope | LongRope)
+
+
+class Decoding(NamedTuple):
+    """The rows of a decoding step; row r is slot r.
+
+    Attributes:
+      token_S: last token of each text, not yet in the cache.
+      position_S: its position.
+      left_S: tokens still to be made; 0: the slot rests.
+      made_S: new tokens so far.
+      seed_S: uint32.
+      sampling: settings of each row.
+      stop_SK: ids that `min_tokens` keeps back, filled up with -1.
+    """
+
+    token_S: Any
+    position_S: Any
+    left_S: Any
+    made_S: Any
+    seed_S: Any
+    sampling: RowSampling
+    stop_SK: Any
+
+
+class Shaping(NamedTuple):
+    """What penalties, biases and constraints take, for the kind `shaped`: (S, V) each, but `n`."""
+
+    counts_SV: Any
+    bias_SV: Any
+    allowed_SV: Any
+
+
+class Made(NamedTuple):
+    """What steps of decoding return.
+
+    Attributes:
+      token_Sn: of each step; what comes after a row's last is to be ignored.
+      finite_Sn: whether the largest logit was a finite number.
+      log_prob_Sn, top_id_SnA, top_log_prob_SnA: see `TokenOut`; zeros unless asked for.
+    """
+
+    token_Sn: Any
+    finite_Sn: Any
+    log_prob_Sn: Any
+    top_id_SnA: Any
+    top_log_prob_SnA: Any
+
+
+class Scores(NamedTuple):
+    """Log-probabilities of the token after each one of a piece; shapes (R, T) and (R, T, A)."""
+
+    log_prob_RT: Any
+    top_id_RTA: Any
+    top_log_prob_RTA: Any
+
+
+class Programs:
+    """The programs for `shapes`; get them by `programs_for`.
+
+    Attributes:
+      compiled: programs compiled so far, by all engines that share them.
+    """
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes, self.compiled = shapes, 0
+        self.prefill = jax.jit(self._prefill, donate_argnums=1, static_argnames="scored")
+        self.decode = jax.jit(self._decode, donate_argnums=(1, 3), static_argnames="kind")
+        self.copy = jax.jit(self._copy, donate_argnums=0)
+        self.set_row = jax.jit(self._set_row, donate_argnums=0)
+
+    def cache(self) -> Any:
+        """An empty cache."""
+        one = self.shapes
+        return empty_cache(one.model, one.slots, one.max_len, one.chunk, one.compute.dtype)
+
+    def shaping(self) -> Shaping:
+        """No penalties, biases or constraints."""
+        S, V = self.shapes.slots, self.shapes.model.vocab_size
+        return Shaping(
+            jnp.zeros((S, V), jnp.int32), jnp.zeros((S, V), jnp.float32), jnp.ones((S, V), bool)
+        )
+
+    def _prefill(
+        self,
+        params: Params,
+        cache: Any,
+        token_RT: Any,
+        slot_R: Any,
+        start_R: Any,
+        count_R: Any,
+        length_R: Any,
+        target_RT: Any,
+        scored: bool,
+    ) -> tuple[Any, Scores | None]:
+        """Takes `count_R` tokens of each row's prompt, from position `start_R`, into its slot.
+
+        Args:
+          slot_R: `slots`: the row is not used.
+          length_R: tokens of the whole prompt.
+          target_RT: the token after each one, whose log-probability is asked for with `scored`.
+        """
+        self.compiled += 1
+        T = token_RT.shape[1]
+        last_R = start_R + count_R - 1
+        place_T = jnp.arange(T)
+        position_RT = jnp.minimum(start_R[:, None] + place_T, jnp.maximum(last_R, 0)[:, None])
+        write_RT = (place_T < count_R[:, None]) & (slot_R < self.shapes.slots)[:, None]
+        if self.shapes.length_matters:
+            # One more column, which is not kept: it says how long the prompt is.
+            token_RT, write_RT = (jnp.pad(x, ((0, 0), (0, 1))) for x in (token_RT, write_RT))
+            position_RT = jnp.concatenate([position_RT, length_R[:, None] - 1], axis=1)
+        reach = jnp.max(jnp.where(count_R > 0, last_R + 1, 0))
+        rows = Rows(slot_R, position_RT, write_RT, last_R, length_R, reach)
+        if isinstance(self.shapes.model, RecurrentConfig):
+            x_RTD, cache = self._recurrent_piece(params, cache, token_RT, rows, start_R)
+        else:
+            x_RTD, cache = self._hidden(params, cache, token_RT, rows)
+        if not scored:
+            return cache, None
+        logits_RTV = self._logits(params, x_RTD[:, :T])
+        return cache, Scores(*_log_probs(logits_RTV, target_RT))
+
+    def _decode(
+        self,
+        params: Params,
+        cache: Any,
+        state: Decoding,
+        shaping: Shaping | None,
+        steps: Any,
+        wants_top: Any,
+        kind: Kind,
+    ) -> tuple[Any, Shaping | None, Made]:
+        """At most `STEPS` tokens more for each row."""
+        self.compiled += 1
+        S = self.shapes.slots
+        made = Made(
+            jnp.zeros((S, STEPS), jnp.int32),
+            jnp.ones((S, STEPS), bool),
+            jnp.zeros((S, STEPS), jnp.float32),
+            jnp.zeros((S, STEPS, MOST_TOP), jnp.int32),
+            jnp.zeros((S, STEPS, MOST_TOP), jnp.float32),
+        )
+
+        def step(carry: Any) -> Any:
+            i, cache, state, shaping, made = carry
+            active_S = state.left_S > 0
+            x_S1D, cache = self._one_token(params, cache, state, active_S)
+            logits_SV = self._logits(params, x_S1D[:, 0])
+            token_S = self._choose(logits_SV, state, shaping, kind)
+            log_probs = jax.lax.cond(
+                wants_top,
+                _log_probs,
+                lambda logits_SV, token_S: (made[2][:, 0], made[3][:, 0], made[4][:, 0]),
+                logits_SV,
+                token_S,
+            )
+            finite_S = jnp.isfinite(jnp.max(logits_SV, axis=-1)) | ~active_S
+            new = (token_S, finite_S, *log_probs)
+            made = Made(*(all_.at[:, i].set(one) for all_, one in zip(made, new, strict=True)))
+            if shaping is not None:
+                counts_SV = count_tokens(shaping.counts_SV, token_S, active_S)
+                shaping = shaping._replace(counts_SV=counts_SV)
+            one = active_S.astype(jnp.int32)
+            state = state._replace(
+                token_S=jnp.where(active_S, token_S, state.token_S),
+                position_S=state.position_S + one,
+                left_S=state.left_S - one,
+                made_S=state.made_S + one,
+            )
+            return i + 1, cache, state, shaping, made
+
+        start = (jnp.int32(0), cache, state, shaping, made)
+        _, cache, _, shaping, made = jax.lax.while_loop(lambda c: c[0] < steps, step, start)
+        return cache, shaping, made
+
+    def _choose(
+        self, logits_SV: jax.Array, state: Decoding, shaping: Shaping | None, kind: Kind
+    ) -> jax.Array:
+        if kind == "greedy":
+            return choose_greedy(logits_SV)
+
+        def key(seed: jax.Array, position: jax.Array) -> jax.Array:
+            return jax.random.fold_in(jax.random.key(seed), position)
+
+        keys_S = jax.vmap(key)(state.seed_S, state.position_S + 1)
+        if kind == "sampled" or shaping is None:
+            return choose_rows(logits_SV, state.sampling, keys_S)
+        forbidden_SK = stops_too_early(state.stop_SK, state.made_S, state.sampling)
+        return choose_rows(logits_SV, state.sampling, keys_S, *shaping, forbidden_SK)
+
+    def _one_token(
+        self, params: Params, cache: Any, state: Decoding, active_S: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        position_S = state.position_S
+        if isinstance(self.shapes.model, RecurrentConfig):
+            fresh_S1 = (position_S == 0)[:, None]
+            cache = jax.tree.map(lambda leaf: jnp.where(fresh_S1, 0.0, leaf), cache)
+            # Of rows that rest, the position before the first keeps the state.
+            position_S = jnp.where(active_S, position_S, -1)
+        reach = jnp.max(jnp.where(active_S, position_S + 1, 0))
+        rows = Rows(None, position_S[:, None], active_S[:, None], position_S, position_S + 1, reach)
+        return self._hidden(params, cache, state.token_S[:, None], rows)
+
+    def _hidden(
+        self, params: Params, cache: Any, token_RT: jax.Array, rows: Rows
+    ) -> tuple[jax.Array, Any]:
+        one = self.shapes
+        attend = None
+        if not isinstance(one.model, RecurrentConfig):
+            attend = slot_attend(one.model, one.max_len, one.chunk, rows)
+        x_RTD, cache, _ = model_of(one.model).hidden(
+            params, token_RT, rows.position_RT, attend, one.model, one.compute, cache
+        )
+        return x_RTD, cache
+
+    def _recurrent_piece(
+        self, params: Params, cache: Any, token_RT: jax.Array, rows: Rows, start_R: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """A text at its start has the state of zeros, whatever its slot holds."""
+        slot_R = rows.slot_R
+        goes_on_R1 = (start_R > 0)[:, None]
+        state = jax.tree.map(lambda leaf: jnp.where(goes_on_R1, leaf[slot_R], 0.0), cache)
+        x_RTD, state = self._hidden(params, state, token_RT, rows)
+        put = jax.tree.map(lambda old, new: old.at[slot_R].set(new, mode="drop"), cache, state)
+        return x_RTD, put
+
+    def _logits(self, params: Params, x: jax.Array) -> jax.Array:
+        one = self.shapes
+        return known_only(model_of(one.model).logits(x, params, one.model), one.vocab_size)
+
+    def _copy(self, cache: Any, source: Any, target: Any) -> Any:
+        """The cache whose slot `target` is as `source`."""
+        self.compiled += 1
+        return jax.tree.map(lambda leaf: leaf.at[target].set(leaf[source]), cache)
+
+    def _set_row(self, all_SV: Any, slot: Any, row_V: Any) -> Any:
+        """`all_SV` with one row anew."""
+        self.compiled += 1
+        return all_SV.at[slot].set(row_V)
+
+
+@functools.lru_cache(maxsize=16)
+def programs_for(shapes: Shapes) -> Programs:
+    """The programs of engines of these shapes."""
+    return Programs(shapes)
+
+
+def choose_greedy(logits_BV: jax.Array) -> jax.Array:
+    """The most likely token of each row, the first of equals, (B,) int32."""
+    return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+
+
+def _log_probs(logits: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Log-probability of each token, and the ids and log-probabilities of the most likely.
+
+    Args:
+      logits: (…, V); `token`: (…).
+    """
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    count = min(MOST_TOP, logits.shape[-1])
+    top, ids = jax.lax.top_k(log_probs, count)
+    own = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
+    pad = [(0, 0)] * (ids.ndim - 1) + [(0, MOST_TOP - count)]
+    return own, jnp.pad(ids.astype(jnp.int32), pad), jnp.pad(top, pad)
+
+
+def no_stops(slots: int) -> np.ndarray:
+    """`Decoding.stop_SK` of rows that keep back nothing."""
+    return np.full((slots, MOST_STOPS), -1, np.int32)

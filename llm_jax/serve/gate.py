@@ -1,0 +1,152 @@
+"""What a request passes before a route sees it: key, host, size, and whether the server drains.
+
+It is ASGI without a framework, so that nothing is between a route and the client's connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+from collections.abc import Iterable
+from typing import Any
+
+from llm_jax.serve.errors import ApiError
+from llm_jax.serve.settings import Settings, is_loopback
+from llm_jax.serve.telemetry import Telemetry
+
+OPEN = ("/health",)
+"""Paths that need no key."""
+BODY_SECONDS = 30.0
+"""A body must have arrived by then."""
+DISCARDED = 16
+"""So many times the limit is read of a body that is too large, so that its sender sees why."""
+REALM = {"WWW-Authenticate": 'Basic realm="llm-jax"'}
+"""A browser then asks for the key, as the password of any user."""
+
+
+class Gate:
+    """Lets requests in to `app`.
+
+    Attributes:
+      draining: whether new requests are refused.
+      inside: requests that have passed and are not answered yet.
+    """
+
+    def __init__(self, app: Any, settings: Settings, telemetry: Telemetry) -> None:
+        self._app, self._settings, self._telemetry = app, settings, telemetry
+        self.draining = False
+        self.inside = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        send = self._counted(scope, send)
+        try:
+            self._check(scope, headers)
+            body = await self._body(headers, receive)
+        except ApiError as error:
+            await error.response(scope, receive, send)
+            return
+        except _Gone:
+            return
+        self.inside += 1
+        try:
+            await self._app(scope, _replayed(body, receive), send)
+        finally:
+            self.inside -= 1
+
+    def _counted(self, scope: Any, send: Any) -> Any:
+        """`send`, which counts the answer by the route's path: a client's own would be endless."""
+
+        async def counting(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                route = scope.get("route")
+                path = getattr(route, "path", "other")
+                self._telemetry.request(path, message["status"])
+            await send(message)
+
+        return counting
+
+    def _check(self, scope: Any, headers: dict[bytes, bytes]) -> None:
+        settings = self._settings
+        if scope["path"] not in OPEN:
+            if settings.keys and not _has_key(headers.get(b"authorization", b""), settings.keys):
+                raise ApiError(
+                    401, "The key is missing or wrong: send Authorization: Bearer KEY.", None,
+                    "invalid_api_key", REALM,
+                )  # fmt: skip
+            # A page of another site whose name was pointed at this machine could read the answers.
+            if not settings.keys and settings.is_loopback and not _names_loopback(headers):
+                raise ApiError(
+                    403, "This server answers to localhost alone: give it --host, or a key."
+                )
+            if self.draining and scope["path"] != "/metrics":
+                raise ApiError(
+                    503, "The server is shutting down.", None, "draining", {"Retry-After": "5"}
+                )
+        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        # Other kinds may come from a page of any site without the browser asking first.
+        if scope["method"] == "POST" and kind != b"application/json":
+            raise ApiError(415, "The body must be JSON: send Content-Type: application/json.")
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Any) -> bytes:
+        most, parts, size, more = self._settings.most_body, [], 0, True
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _Gone
+                    size += len(message.get("body", b""))
+                    more = message.get("more_body", False)
+                    if size <= most:
+                        parts.append(message.get("body", b""))
+                    elif size > DISCARDED * most:
+                        break
+        except TimeoutError:
+            raise ApiError(408, f"The body did not arrive in {BODY_SECONDS:.0f} s.") from None
+        if size > most:
+            raise ApiError(413, f"The body has more than {most:,} bytes.", None, "body_too_large")
+        return b"".join(parts)
+
+
+class _Gone(Exception):
+    """The client went away before its body was here."""
+
+
+def _replayed(body: bytes, receive: Any) -> Any:
+    """`receive` for a request whose body has been read."""
+    given = False
+
+    async def again() -> Any:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _has_key(authorization: bytes, keys: Iterable[str]) -> bool:
+    """Whether a header holds a key, in a time that does not depend on how much of it is right."""
+    scheme, _, value = authorization.partition(b" ")
+    value = value.strip()
+    if scheme.lower() == b"basic":
+        try:
+            value = base64.b64decode(value, validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return False
+    elif scheme.lower() != b"bearer":
+        return False
+    return bool(sum(hmac.compare_digest(value, key.encode()) for key in keys))
+
+
+def _names_loopback(headers: dict[bytes, bytes]) -> bool:
+    host = headers.get(b"host", b"localhost").decode("latin-1").lower()
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return is_loopback(name)

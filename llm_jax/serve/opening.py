@@ -1,0 +1,134 @@
+"""From the words of a command line to models: what is wrong is found before one is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_jax.config import RunConfig, UserError, generative_of, nearest, read_config
+from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.engine.settings import EngineSettings
+from llm_jax.language_model import load_model
+from llm_jax.runs.claim import writer_of
+from llm_jax.runs.places import folder_and_step, saved_steps
+from llm_jax.serve.chat_template import ChatTemplate, from_file, from_tokenizer
+from llm_jax.serve.served import Served
+
+NAME = re.compile(r"[\w.@:-][\w.@:/-]*")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model that is asked for: `NAME=FOLDER@STEP`.
+
+    Attributes:
+      step: None: the newest, or a Hugging Face folder.
+      note: what a reader should know of it; empty: nothing.
+    """
+
+    name: str
+    folder: Path
+    step: int | None
+    note: str
+
+
+def places_of(words: Sequence[str]) -> list[Place]:
+    """Raises `UserError` if a name comes twice, or there is no model in a folder."""
+    found = [_place(word) for word in words]
+    for place in found:
+        if sum(other.name == place.name for other in found) > 1:
+            raise UserError(
+                f"Two models would be called {place.name!r}: give them names, as in "
+                f"first={place.folder}."
+            )
+    return found
+
+
+def _place(word: str) -> Place:
+    name, equals, rest = word.partition("=")
+    if not equals or Path(word).exists():
+        name, rest = "", word
+    elif not NAME.fullmatch(name):
+        raise UserError(f"A model cannot be called {name!r}: use letters, digits and . _ - : @ /.")
+    if not rest:
+        raise UserError(f"{word!r} names no folder: write NAME=FOLDER.")
+    folder, step = folder_and_step(rest)
+    if not name:
+        name = folder.resolve().name + (f"@{step}" if step is not None else "")
+        if not NAME.fullmatch(name):
+            raise UserError(f"The model of {rest!r} needs a name: write NAME={rest}.")
+    if (folder / "run.json").is_file():
+        return Place(name, folder, step, _run_note(folder, step))
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"There is no model in {str(folder)!r}: give a run's folder, or a Hugging Face folder."
+        )
+    if step is not None:
+        raise UserError(f"{str(folder)!r} is not a run: it has no step {step}.")
+    return Place(name, folder, None, "")
+
+
+def _run_note(folder: Path, step: int | None) -> str:
+    """Checks a run without loading it; says whether it is being written."""
+    config = read_config(folder / "run.json", RunConfig)
+    generative_of(config.model, "serve")
+    steps = saved_steps(folder)
+    if not steps:
+        raise UserError(f"The run in {str(folder)!r} has no checkpoint yet: train it first.")
+    if step is not None and step not in steps:
+        known = ", ".join(map(str, steps))
+        raise UserError(f"The run in {str(folder)!r} has no step {step}: it has {known}.")
+    if writer := writer_of(folder, inside=True):
+        return (
+            f"{folder} is being written by {writer}: step {step or steps[-1]:,} is served, and "
+            "stays what it is."
+        )
+    return ""
+
+
+def templates_of(words: Sequence[str], places: Sequence[Place]) -> dict[str, ChatTemplate]:
+    """Name of a model → its template, of words that are `FILE` (for all) or `NAME=FILE`."""
+    names = [place.name for place in places]
+    found: dict[str, ChatTemplate] = {}
+    for word in words:
+        name, equals, file = word.partition("=")
+        if not equals or Path(word).exists():
+            found |= dict.fromkeys(names, from_file(Path(word)))
+        elif name not in names:
+            raise UserError(f"--chat-template {word}: there is no model {name!r}: "
+                            f"{nearest(name, names)}")  # fmt: skip
+        else:
+            found[name] = from_file(Path(file))
+    return found
+
+
+def load(
+    place: Place,
+    template: ChatTemplate | None,
+    engine: EngineSettings,
+    *,
+    verify: bool = True,
+    trust_code: bool = False,
+) -> Served:
+    """Loads a model and compiles its programs.
+
+    Args:
+      template: in place of the model's own.
+
+    Raises:
+      UserError: it cannot be loaded, or cannot generate.
+    """
+    model = load_model(place.folder, place.step, verify=verify, trust_code=trust_code)
+    generative_of(model.config, "serve")
+    made = Engine(model, engine)
+    made.warm_up()
+    return Served(
+        name=place.name,
+        place=str(place.folder),
+        model=model,
+        engine=made,
+        template=template or from_tokenizer(model.tokenizer),
+        context=made.max_len,
+    )

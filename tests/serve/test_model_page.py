@@ -1,0 +1,142 @@
+"""The page at `/` in a headless chromium: two models, streams, colours, keys, narrow screens."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_jax.serve import page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+PICTURES = os.environ.get("LLM_JAX_PAGE_PICTURES")
+"""A folder for pictures of the page, to be looked at."""
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: install it")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def tab(browser: Any, running: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The loaded page; anything that it complains about fails the test."""
+    size = {"width": getattr(request, "param", 1200), "height": 900}
+    opened = browser.new_page(viewport=size)
+    faults: list[str] = []
+    opened.on("console", lambda message: message.type == "error" and faults.append(message.text))
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on(
+        "request", lambda asked: asked.url.startswith(running.url) or faults.append(asked.url)
+    )
+    opened.goto(running.url)
+    opened.wait_for_selector("#model0")
+    yield opened
+    if PICTURES:
+        name = re.sub(r"\W+", "-", request.node.name)
+        opened.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
+    opened.close()
+    # An answer that is an error is asked for by one test, and noted by the browser.
+    assert [fault for fault in faults if "400 (Bad Request)" not in fault] == []
+
+
+def ask(tab: Any, **fields: Any) -> None:
+    for name, value in fields.items():
+        tab.fill(f"#{name}", str(value))
+
+
+def finish(tab: Any) -> list[str]:
+    """What each side says when it has ended."""
+    tab.wait_for_selector("#halt:disabled")
+    return tab.locator("section .note").all_inner_texts()
+
+
+@needs_browser
+@pytest.mark.parametrize("tab", [1200, 375], indirect=True)
+def test_two_models_beside_each_other(tab: Any, running: Any) -> None:
+    """Both continue the text; the colours are those of the probabilities that the API gives."""
+    ask(tab, text="吾輩は", max=24, temperature=0)
+    tab.press("#text", "Control+Enter")
+    notes = finish(tab)
+    assert len(notes) == 2 and all(note.startswith("24 tokens, length") for note in notes)
+    asked = {"prompt": "吾輩は", "max_tokens": 24, "logprobs": 5}
+    for index, name in enumerate(("cycle", "random")):
+        made = running.complete(model=name, **asked)["choices"][0]
+        text = tab.locator(".out").nth(index).evaluate("box => box.textContent")
+        assert text == "吾輩は" + made["text"]
+    spans = tab.locator(".out").nth(0).locator(".t")
+    assert spans.nth(0).inner_text() == "猫" and spans.count() < 24  # three tokens are one
+    assert spans.nth(0).get_attribute("class") == "t p4"
+    spans.nth(1).hover()
+    shown = tab.locator("#tip tr").all_inner_texts()
+    assert any(row.startswith("x") and row.endswith("%") for row in shown) and len(shown) == 5
+    spans.nth(0).focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.evaluate("document.activeElement.textContent") == "x"
+    width = tab.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert width <= 0, "the page is wider than the screen"
+    columns = tab.locator("section").evaluate_all("all => all.map(one => one.offsetTop)")
+    wide = tab.viewport_size["width"] > 700
+    assert (columns[0] == columns[1]) == wide
+
+
+@needs_browser
+def test_a_conversation(tab: Any) -> None:
+    tab.uncheck("#compare")
+    tab.select_option("#mode", "chat")
+    for turn in ("猫", "<b>x</b>"):
+        ask(tab, text=turn, max=9, temperature=0)
+        tab.click("#go")
+        assert finish(tab)[0].startswith("9 tokens, length")
+    turns = tab.locator(".turn").all_inner_texts()
+    assert len(turns) == 4 and "<b>x</b>" in turns[2]  # as text, and not as an element
+    tab.select_option("#model0", "random")
+    assert "no chat template" in tab.locator("section .note").inner_text()
+    ask(tab, text="x")
+    tab.click("#go")
+    assert "--chat-template FILE" in finish(tab)[0]
+    tab.click("#clear")
+    assert tab.locator(".turn").count() == 0
+
+
+@needs_browser
+def test_stop_ends_a_stream(tab: Any, running: Any) -> None:
+    slow = running.server.models.find("random").engine
+    before, step = slow.stats.cancelled, slow.step
+    slow.step = lambda: tab_wait() or step()  # type: ignore[method-assign]
+    try:
+        tab.uncheck("#compare")
+        tab.select_option("#model0", "random")
+        ask(tab, text="x", max=80, temperature=1, seed=1)
+        tab.click("#go")
+        tab.keyboard.press("Escape")
+        assert finish(tab) == ["stopped"]
+        tab.wait_for_timeout(300)
+        assert slow.stats.cancelled == before + 1
+    finally:
+        slow.step = step  # type: ignore[method-assign]
+
+
+def tab_wait() -> None:
+    import time
+
+    time.sleep(0.1)
+
+
+def test_the_page_has_nothing_from_elsewhere(running: Any) -> None:
+    with running.client() as client:
+        made = client.get("/")
+    assert made.headers["content-security-policy"].startswith("default-src 'none'")
+    assert made.headers["content-security-policy"].count("sha256-") == 2
+    assert not re.search(r"https?://|innerHTML|insertAdjacent|document\.write|style=", made.text)
+    assert made.text == page._content()

@@ -1,0 +1,282 @@
+"""Wrong requests, keys, limits, clients that leave, and the end of the server."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from verb_calls import call
+
+from llm_jax.runs.claim import only_writer
+
+LONG = {"model": "cycle", "prompt": "x", "max_tokens": 90, "temperature": 0}
+
+
+def wait_until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_idle(server) -> bool:
+    stats = [model.engine.stats for model in server.models]
+    return all(one.running == one.waiting == 0 for one in stats)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("completions", {"model": "cycle"}, 400, "prompt"),
+        ("completions", {"prompt": "x"}, 400, "model"),
+        ("completions", {"model": "cyle", "prompt": "x"}, 404, "model"),
+        ("completions", {"model": "cycle", "prompt": 3}, 400, "prompt"),
+        ("completions", {"model": "cycle", "prompt": []}, 400, "prompt"),
+        ("completions", {"model": "cycle", "prompt": [5000]}, 400, "prompt"),
+        ("completions", {"model": "cycle", "prompt": "\ud800"}, 400, "prompt"),
+        ("completions", {"model": "cycle", "prompt": "x" * 400}, 400, "prompt"),
+        ("completions", LONG | {"max_tokens": 95}, 400, "max_tokens"),
+        ("completions", LONG | {"max_tokens": -1}, 400, "max_tokens"),
+        ("completions", LONG | {"max_tokens": "5"}, 400, "max_tokens"),
+        ("completions", LONG | {"temperature": 1e-9}, 400, "temperature"),
+        ("completions", LONG | {"temperature": -1}, 400, "temperature"),
+        ("completions", LONG | {"top_p": 0}, 400, "top_p"),
+        ("completions", LONG | {"n": 0}, 400, "n"),
+        ("completions", LONG | {"n": 3, "best_of": 2}, 400, "best_of"),
+        ("completions", LONG | {"n": 2, "best_of": 4, "stream": True}, 400, "best_of"),
+        ("completions", LONG | {"logprobs": 21}, 400, "logprobs"),
+        ("completions", LONG | {"logit_bias": {"x": 1}}, 400, "logit_bias"),
+        ("completions", LONG | {"logit_bias": {"1": 101}}, 400, "logit_bias"),
+        ("completions", LONG | {"stop": [""]}, 400, "stop"),
+        ("completions", LONG | {"stop_token_ids": [300]}, 400, "stop_token_ids"),
+        ("completions", LONG | {"seed": -1}, 400, "seed"),
+        ("completions", LONG | {"suffix": "later"}, 400, "suffix"),
+        ("completions", LONG | {"max_token": 5}, 400, "max_token"),
+        ("completions", LONG | {"stream_options": {}}, 400, "stream_options"),
+        ("chat/completions", {"model": "cycle", "messages": []}, 400, "messages"),
+        (
+            "chat/completions",
+            {"model": "cycle", "messages": [{"role": "user"}]},
+            400,
+            "messages.0",
+        ),
+        (
+            "chat/completions",
+            {"model": "cycle", "messages": [{"role": "x", "content": ""}]},
+            400,
+            "messages.0.role",
+        ),
+        ("embeddings", {"model": "cycle", "input": ""}, 400, "input"),
+        ("embeddings", {"model": "cycle", "input": "x", "dimensions": 3}, 400, "dimensions"),
+    ],
+)
+def test_a_wrong_field_is_named(running, path, body, status, param):
+    content = json.dumps(body).encode()
+    with running.client() as client:
+        made = client.post(
+            f"/v1/{path}", content=content, headers={"Content-Type": "application/json"}
+        )
+    error = made.json()["error"]
+    assert (made.status_code, error["param"]) == (status, param), error
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"].endswith((".", "?"))
+
+
+def test_the_nearest_model_is_named(running):
+    error = running.post("/v1/completions", model="cyle", prompt="x").json()["error"]
+    assert "'cycle'" in error["message"] and error["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"\xff", b'{"prompt": NaN}', b"[" * 100_000, b"9" * 9999]
+)
+def test_a_body_that_is_no_object(running, content):
+    with running.client() as client:
+        made = client.post(
+            "/v1/completions", content=content, headers={"Content-Type": "application/json"}
+        )
+    assert made.status_code == 400 and made.json()["error"]["message"]
+
+
+def test_other_places_and_methods(running):
+    with running.client() as client:
+        assert client.get("/v1/nothing").json()["error"]["type"] == "not_found_error"
+        assert client.get("/v1/completions").status_code == 405
+        assert client.get("/v1/models/cyle").status_code == 404
+        assert client.get("/docs").status_code == 404
+        assert client.get("/health").json() == {"status": "ok"}
+        assert (
+            "access-control-allow-origin"
+            not in client.get("/v1/models", headers={"Origin": "http://elsewhere"}).headers
+        )
+        # A name of another site that was pointed at this machine.
+        assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_a_body_too_large(running):
+    made = running.post("/v1/completions", model="cycle", prompt="x" * (1 << 20))
+    assert made.status_code == 413 and made.json()["error"]["code"] == "body_too_large"
+
+
+def test_keys_protect_all_but_health(start, same_models):
+    running = start(same_models(), keys=("first-key", "second-key"))
+    with running.client() as client:
+        assert client.get("/health").status_code == 200
+        for path in ("/", "/v1/models", "/metrics", "/openapi.json", "/nothing"):
+            made = client.get(path)
+            assert (made.status_code, made.json()["error"]["code"]) == (401, "invalid_api_key")
+        for value, status in {
+            "Bearer first-key": 200,
+            "bearer second-key": 200,
+            "Bearer first-ke": 401,
+            "Bearer": 401,
+            "first-key": 401,
+            "Basic " + base64.b64encode(b"any:second-key").decode(): 200,
+            "Basic " + base64.b64encode(b"second-key:").decode(): 401,
+            "Basic !": 401,
+        }.items():
+            made = client.get("/v1/models", headers={"Authorization": value})
+            assert made.status_code == status, value
+
+
+def test_a_full_queue_and_an_answer_that_takes_too_long(start, same_models):
+    running = start(same_models(), seconds=0.001)
+    made = running.post("/v1/completions", **LONG)
+    assert (made.status_code, made.json()["error"]["type"]) == (504, "timeout_error")
+    many = running.post("/v1/completions", **LONG | {"n": 64, "temperature": 1})
+    assert (many.status_code, many.headers["retry-after"]) == (429, "1")
+    wait_until(lambda: is_idle(running.server))
+
+
+def test_a_client_that_leaves_frees_its_slot(start, same_models):
+    """Also one that waits for a whole answer."""
+    (slow,) = models = same_models()
+    step = slow.engine.step
+    slow.engine.step = lambda: time.sleep(0.05) or step()
+    running = start(models)
+    body = json.dumps(LONG | {"n": 8, "temperature": 1, "ignore_eos": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    port = int(running.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        wait_until(lambda: not is_idle(running.server))
+    wait_until(lambda: is_idle(running.server))
+    assert slow.engine.stats.cancelled == 8
+    wait_until(lambda: running.server.gate.inside == 0)
+
+
+def test_sixteen_clients_get_what_each_gets_alone(running):
+    """One in five leaves after its third piece; the slots of those are free again."""
+    prompts = [f"{'def main '[: i % 9]}{i}" for i in range(16)]
+    asked = {"model": "random", "temperature": 0, "max_tokens": 40}
+    alone = [running.complete(**asked, prompt=prompt)["choices"][0]["text"] for prompt in prompts]
+
+    def one(place):
+        body = asked | {"prompt": prompts[place], "stream": True}
+        text = ""
+        with running.client() as client, client.stream("POST", "/v1/completions", json=body) as got:
+            for number, line in enumerate(got.iter_lines()):
+                if place % 5 == 4 and number > 3:
+                    return None
+                if line.startswith("data: {"):
+                    text += json.loads(line[6:])["choices"][0]["text"]
+        return text
+
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(one, range(16)))
+    for place, text in enumerate(together):
+        assert text is None if place % 5 == 4 else text == alone[place]
+    wait_until(lambda: is_idle(running.server))
+
+
+def started(run_folder: Path, *flags: str, **environment: str) -> tuple[subprocess.Popen, str]:
+    """`llm-jax serve` as a program, and its address."""
+    words = [sys.executable, "-m", "llm_jax", "serve", str(run_folder), "--port", "0", *flags]
+    program = subprocess.Popen(
+        words, env=os.environ | environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert program.stderr is not None
+    said = []
+    for line in program.stderr:
+        said.append(line)
+        if line.startswith("serving at "):
+            return program, line.split()[-1]
+    raise AssertionError("".join(said))
+
+
+@pytest.mark.slow
+def test_sigterm_lets_accepted_requests_be_answered(run_folder):
+    key = {"Authorization": "Bearer secret-of-the-test"}
+    program, url = started(
+        run_folder, "--api-key-env", "SERVE_KEY", "--slots", "2", "--json",
+        SERVE_KEY="secret-of-the-test",
+    )  # fmt: skip
+    try:
+        body = LONG | {"model": "tiny", "n": 64, "stream": True, "ignore_eos": True}
+        with ExitStack() as stack:
+            client = stack.enter_context(httpx.Client(base_url=url, headers=key, timeout=60))
+            other = stack.enter_context(httpx.Client(base_url=url, headers=key, timeout=60))
+            assert other.get("/v1/models").status_code == 200
+            stream = stack.enter_context(client.stream("POST", "/v1/completions", json=body))
+            lines = stream.iter_lines()
+            next(lines)
+            program.send_signal(signal.SIGTERM)
+            wait_until(lambda: other.get("/health").status_code == 503)
+            refused = other.post("/v1/completions", json=LONG | {"model": "tiny"})
+            assert refused.status_code == 503, "the accepted request has ended too early"
+            assert refused.json()["error"]["code"] == "draining"
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        ends = [json.loads(line[6:])["choices"][0]["finish_reason"] for line in rest[:-1]]
+        assert ends.count("length") == 64
+        out, err = program.communicate(timeout=30)
+        assert program.returncode == 0, err
+        made = json.loads(out)
+        assert made["models"] == ["tiny"] and made["tokens"] >= 64 * 90
+        assert "secret-of-the-test" not in out + err and "Traceback" not in err
+    finally:
+        program.kill()
+
+
+def test_what_is_wrong_is_said_before_anything_is_loaded(run_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("llm_jax.serve.opening.load", None)
+
+    def said(*words):
+        code, out, err = call(capsys, "serve", *words)
+        assert (code, out) == (2, ""), err
+        return err.splitlines()[-1]
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"Port {port} of 127.0.0.1 is in use" in said(run_folder, "--port", port)
+    assert "no model in" in said(tmp_path)
+    assert "has no step 7: it has 0" in said(f"{run_folder}@7")
+    assert "give them names" in said(run_folder, run_folder)
+    assert "did you mean 'tiny'" in said(
+        run_folder, "--chat-template", f"tny={run_folder}/run.json"
+    )
+    (tmp_path / "bad.jinja").write_text("{% for %}")
+    assert "is not one" in said(run_folder, "--chat-template", tmp_path / "bad.jinja")
+    assert "'NO_SUCH_KEY' is not set" in said(run_folder, "--api-key-env", "NO_SUCH_KEY")
+    (tmp_path / "key").write_text("short\n")
+    assert "at least 8 characters" in said(run_folder, "--api-key-file", tmp_path / "key")
+    assert "--host" in said(run_folder, "--host", "203.0.113.7", "--port", "0")
+    # A run that is being written may be served, and is said to be.
+    with (
+        only_writer(run_folder, "llm-jax train", inside=True),
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        _, _, err = call(capsys, "serve", run_folder, "--port", taken.getsockname()[1])
+    assert "is being written by `llm-jax train`" in err and "step 0 is served" in err
