@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -23,6 +23,7 @@ from llm_jax.models.common.activations import ACTIVATIONS, Xielu, gated
 from llm_jax.models.common.parameter import Role, Spec
 from llm_jax.models.common.rope import Rotation, apply_rope
 from llm_jax.parallel.mesh import Logical, axes_of, constrain
+from llm_jax.parallel.platform import platform
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 """product(x, w) -> y: x (…, D) times w (D, F), (…, F) in the dtype of x."""
@@ -66,7 +67,18 @@ def zeros(shape: tuple[int, ...], logical: Logical, role: Role = "vector") -> nn
 
 def plain_product(x: jax.Array, w: jax.Array) -> jax.Array:
     """x (…, D) times w (D, F), (…, F) in the dtype of `x`."""
-    return jnp.einsum("...D,DF->...F", x, w)
+    return _contracted(x, w, ((x.ndim - 1,), (0,)))
+
+
+def _contracted(x: jax.Array, y: jax.Array, axes: tuple[Sequence[int], Sequence[int]]) -> jax.Array:
+    """x times y, summed over these axes of each, in the dtype of `x`.
+
+    XLA on CPU multiplies bfloat16 as such only where the result is float32. Otherwise, it converts
+    both factors to float32 first, which takes up to ten times as long (docs/log.md).
+    """
+    wide = jnp.float32 if x.dtype == jnp.bfloat16 and platform() == "cpu" else None
+    out = jax.lax.dot_general(x, y, (axes, ((), ())), preferred_element_type=wide)
+    return out.astype(x.dtype)
 
 
 def dense(x: jax.Array, w: jax.Array, product: Product = plain_product) -> jax.Array:
@@ -92,11 +104,11 @@ def _dense_fwd(
 
 def dense_gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Gradients of `dense` with respect to x (…, D) and w (D, F), given dy (…, F)."""
-    dx = jax.lax.dot_general(dy, w, (((dy.ndim - 1,), (1,)), ((), ())))
+    dx = _contracted(dy, w, ((dy.ndim - 1,), (1,)))
     if not axes_of("stream_length"):  # merging a split length with the batch would gather it
         x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     rows = tuple(range(x.ndim - 1))
-    return dx, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
+    return dx, _contracted(x, dy, (rows, rows))
 
 
 _dense.defvjp(_dense_fwd, lambda _, saved, dy: dense_gradients(saved[0], saved[1], dy))
