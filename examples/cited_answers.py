@@ -101,7 +101,7 @@ def answer(search: Search, question: str, count: int) -> tuple[str | None, str]:
         messages=[{"role": "user", "content": f"{numbered}\n\n{question}\n"
                    "Copy the answer from the passage that holds it; passage null if none does."}],
         response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
-        max_tokens=200, temperature=0,
+        max_tokens=800, temperature=0,
     )  # fmt: skip
     try:
         said = json.loads(made.choices[0].message.content or "")

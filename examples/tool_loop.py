@@ -93,7 +93,7 @@ def ask(client: OpenAI, model: str, question: str, steps: int) -> str | None:
     form = {"type": "json_schema", "json_schema": {"name": "turn", "schema": schema()}}
     for _ in range(steps):
         made = client.chat.completions.create(
-            model=model, messages=messages, response_format=form, max_tokens=200, temperature=0
+            model=model, messages=messages, response_format=form, max_tokens=600, temperature=0
         )  # type: ignore[call-overload]
         said = made.choices[0].message.content or ""
         print(said)
