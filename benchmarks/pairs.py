@@ -217,7 +217,7 @@ def config_of(dataset: str, out: str, task: str, model: Any, steps: int) -> RunC
 
 def exact(folder: str, task: Task, asked: int = ASKED) -> dict[str, float]:
     """Group → share of its held-out sources whose greedy target is exact."""
-    from llm_jax.infer.generator import compute_for_inference
+    from llm_jax.infer.decoder import compute_for_inference
     from llm_jax.infer.sources_to_targets import Writer, greedy, prepared
     from llm_jax.train.load import load_run
 
