@@ -137,9 +137,13 @@ class Programs:
         self.set_row = jax.jit(self._set_row, donate_argnums=0)
 
     def cache(self) -> Any:
-        """An empty cache."""
+        """An empty cache, on the devices of the mesh."""
         one = self.shapes
-        return empty_cache(one.model, one.slots, one.max_len, one.chunk, one.compute.dtype)
+
+        def make() -> Any:
+            return empty_cache(one.model, one.slots, one.max_len, one.chunk, one.compute.dtype)
+
+        return make() if one.mesh is None else jax.jit(make)()
 
     def shaping(self) -> Shaping:
         """No penalties, biases or constraints."""
