@@ -13,6 +13,7 @@ EXTRAS = {
     "accelerate": "gguf",
     "libtpu": "tpu",
     "qwix": "quantize",
+    "llguidance": "constrain",
     "google.cloud.storage": "launch-gcp",
     "google.cloud.tpu_v2": "launch-gcp",
     "uv": "launch-gcp",

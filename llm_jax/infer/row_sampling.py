@@ -119,7 +119,7 @@ def choose_rows(
     sampled_B = rows.temperature > 0
 
     def sample() -> jax.Array:
-        drawn_B = _draw(filter_rows(logits_BV, rows), keys_B)
+        drawn_B = draw_rows(filter_rows(logits_BV, rows), keys_B)
         return jnp.where(sampled_B, drawn_B, greedy_B)
 
     return jax.lax.cond(jnp.any(sampled_B), sample, lambda: greedy_B)
@@ -243,10 +243,12 @@ def _reach(far_BV: jax.Array, weight_BV: jax.Array, wanted_B: jax.Array) -> jax.
     return jax.lax.fori_loop(0, 31, halve, (zero_B, zero_B + EVERYTHING))[1]
 
 
-def _draw(logits_BV: jax.Array, keys_B: jax.Array) -> jax.Array:
+def draw_rows(logits_BV: jax.Array, keys_B: jax.Array) -> jax.Array:
     """A token of each row, (B,) int32: a block of the vocabulary by its total, then one of its
     tokens."""
     B, V = logits_BV.shape
+    if V <= BLOCK:
+        return jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
     N = -(-V // BLOCK)
     padded = jnp.pad(logits_BV, ((0, 0), (0, N * BLOCK - V)), constant_values=-jnp.inf)
     blocks = padded.reshape(B, N, BLOCK)
