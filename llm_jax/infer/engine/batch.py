@@ -12,7 +12,8 @@ import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.infer.decoder import Params, not_finite
-from llm_jax.infer.engine.programs import STEPS, Decoding, Made, Programs, Scores, no_stops
+from llm_jax.infer.engine.arrays import STEPS, Decoding, Made, Scores, no_stops
+from llm_jax.infer.engine.programs import Programs
 from llm_jax.infer.engine.request import KINDS, Finish, Kind, Request, TokenOut
 from llm_jax.infer.engine.slots import Slot
 from llm_jax.infer.row_sampling import bias_row, prompt_counts, stack_rows
