@@ -21,7 +21,7 @@ from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.programs import Programs
 from llm_jax.infer.engine.request import Finish, Request, Ticket
 from llm_jax.infer.engine.settings import EngineSettings, EngineStats, QueueFull
-from llm_jax.infer.engine.slots import OnToken, Slot, place_for
+from llm_jax.infer.engine.slots import OnToken, Slot, place_for, told
 
 
 class Scheduler:
@@ -180,8 +180,8 @@ class Scheduler:
         self.stats.cancelled += reason == "cancelled"
         self.stats.finished += reason != "cancelled"
         ticket.end(None if error else reason, error)
-        if on_token is not None:
-            on_token(ticket, None)
+        if (failed := told(on_token, ticket, None)) is not None:
+            ticket.error = ticket.error or failed
 
     @contextlib.contextmanager
     def _on_mesh(self) -> Iterator[None]:
