@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import tiny
 
-from llm_jax.config import LatentConfig, LongRope, RecurrentConfig, UserError
+from llm_jax.config import LatentConfig, LongRope, ParallelConfig, RecurrentConfig, UserError
 from llm_jax.convert.parity import our_logits
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.request import Request
 from llm_jax.infer.engine.settings import EngineSettings, QueueFull
 from llm_jax.infer.sampling import Sampling
+from llm_jax.parallel.mesh import make_mesh
 
 MODELS = {
     "full": tiny.model_config(),
@@ -248,6 +249,19 @@ def test_the_thread_answers_many_at_once_and_drains():
     assert ticket.finish_reason == "cancelled"
 
 
+def test_a_listener_that_fails_ends_its_own_request_alone():
+    def broken(ticket, token):
+        raise OSError("gone")
+
+    engine = engine_of()
+    bad, good = engine.submit(request([1, 5], 20), broken), engine.submit(request([1, 5], 20))
+    while engine.step():
+        pass
+    assert len(good.wait().ids) == 20
+    with pytest.raises(UserError, match="OSError: gone"):
+        bad.wait()
+
+
 def test_broken_weights_end_the_request_and_not_the_engine():
     params = tiny.parameters(MODELS["full"])
     params["embed"]["tokens"][9] = np.nan
@@ -278,3 +292,18 @@ def test_broken_weights_end_the_request_and_not_the_engine():
 def test_what_can_never_work_is_one_sentence(ask, words):
     with pytest.raises(UserError, match=words):
         ask()
+
+
+@pytest.mark.parametrize("name", ["full", "windows", "lstm"])
+def test_greedy_over_a_mesh_is_that_of_one_device(name):
+    asked = random_requests(2, 6)
+    mesh = make_mesh(ParallelConfig(data=2, tensor=2), jax.devices()[:4])
+    engine = engine_of(name, mesh, slots=4)
+    for over, one in zip(engine.run(asked), engine_of(name, slots=4).run(asked), strict=True):
+        assert over.ids == one.ids
+
+
+def test_slots_that_the_mesh_does_not_divide_are_refused():
+    mesh = make_mesh(ParallelConfig(data=2, tensor=2), jax.devices()[:4])
+    with pytest.raises(UserError, match="slots is 3, which the 2 batch shards"):
+        engine_of("full", mesh, slots=3)
