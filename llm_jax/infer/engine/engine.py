@@ -108,7 +108,7 @@ class Engine:
                 self._programs = programs_for(shapes)
                 self._batch = Batch(self._programs, weights)
             else:
-                self._programs, self._batch, self._slack = speculation(
+                self._programs, self._batch = speculation(
                     shapes, weights, self._slack, settings.speculate, draft
                 )
         self._slots = [Slot(number) for number in range(settings.slots)]
