@@ -137,7 +137,7 @@ def running(tokenizer: Tokenizer) -> Iterator[Running]:
 
 @pytest.fixture
 def same_models(running: Running) -> Callable[[], list[Served]]:
-    """Models for another server, with engines of their own whose queue is short."""
+    """Makes models for another server, with engines of their own whose queue is short."""
 
     def make() -> list[Served]:
         return [served("cycle", running.models["cycle"], queue=8)]
