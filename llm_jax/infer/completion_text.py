@@ -6,15 +6,87 @@ text is does not depend on how it was cut into tokens: the string that is comple
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from llm_jax.config import UserError
 from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.engine.request import Finish, Request, Ticket, TokenOut
+from llm_jax.infer.generator import row_seed
 from llm_jax.infer.streamed_text import TextStream
 
-if TYPE_CHECKING:
-    from llm_jax.infer.engine.request import TokenOut
+
+@dataclasses.dataclass(frozen=True)
+class TextCompletion:
+    """One answer of `complete`.
+
+    Attributes:
+      tokens: of the text, with those of the stop string that ended it.
+      finish_reason: `stop` also for a stop string.
+      stopped_by: the stop string that ended the text; None: none did.
+    """
+
+    text: str
+    tokens: tuple[TokenOut, ...]
+    finish_reason: Finish
+    stopped_by: str | None
+
+
+def complete(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    requests: Sequence[Request],
+    stops: Sequence[Sequence[str]] = (),
+    n: int = 1,
+) -> list[list[TextCompletion]]:
+    """The texts that follow prompts: `n` answers to each request, with seeds of their own, of which
+    the first is the request's.
+
+    Args:
+      engine: running or not.
+      stops: for each request the strings that end its texts; empty: none does.
+
+    Raises:
+      UserError: a request can never fit, or no token could be chosen for one.
+    """
+    stops = stops or [()] * len(requests)
+    asked, feeds = [], []
+    for request, stop in zip(requests, stops, strict=True):
+        for answer in range(n):
+            asked.append(dataclasses.replace(request, seed=row_seed(request.seed, answer)))
+            feeds.append(_Listener(engine, TextFeed(tokenizer, stop)))
+    tickets = engine.run(asked, feeds)
+    made = [one.completion(ticket) for one, ticket in zip(feeds, tickets, strict=True)]
+    return [made[first : first + n] for first in range(0, len(made), n)]
+
+
+class _Listener:
+    """Feeds one answer, and cancels the rest of it at a stop string."""
+
+    def __init__(self, engine: Engine, feed: TextFeed) -> None:
+        self._engine, self._feed = engine, feed
+        self._tokens: list[TokenOut] = []
+
+    def __call__(self, ticket: Ticket, token: TokenOut | None) -> None:
+        if self._feed.stopped_by is not None:
+            return
+        if token is None:
+            self._feed.end()
+            return
+        self._tokens.append(token)
+        if self._feed.feed(token)[1]:
+            self._engine.cancel(ticket)
+
+    def completion(self, ticket: Ticket) -> TextCompletion:
+        stopped_by, reason = self._feed.stopped_by, ticket.finish_reason
+        assert reason is not None
+        return TextCompletion(
+            self._feed.text,
+            tuple(self._tokens),
+            reason if stopped_by is None else "stop",
+            stopped_by,
+        )
 
 
 class TextFeed:

@@ -21,6 +21,9 @@ WHITESPACE = " ?"
 """Between the parts of JSON: at most one space. With any amount, as JSON allows it, a weak model
 writes spaces to the end of its room."""
 
+UTF_8 = (*range(0xC0), *range(0xC2, 0xF5))
+"""Bytes that occur in UTF-8."""
+
 
 class ConstraintState:
     """Where one text stands in its constraint. It is used by one thread at a time.
@@ -52,14 +55,16 @@ class ConstraintState:
     @property
     def met(self) -> bool:
         """Whether the text so far is complete."""
-        return not self._matcher.is_error() and self._matcher.is_accepting()
+        accepting: bool = self._matcher.is_accepting()
+        return accepting
 
     def _look(self) -> None:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        self._allowed_V = np.unpackbits(bits, count=self._vocab_size, bitorder="little").astype(
-            bool
-        )
+        mask_V = np.unpackbits(bits, count=self._vocab_size, bitorder="little")
+        self._allowed_V = mask_V.astype(bool)
         self.done = self._matcher.is_stopped()
+        if self._matcher.is_error() or (self.done and not self.met):
+            raise UserError(f"The constraint cannot be followed: {_why(self._matcher)}.")
 
 
 class Constraint:
@@ -72,7 +77,7 @@ class Constraint:
       stop_ids: tokens that end a text; empty: the tokenizer's `eos_id`.
 
     Raises:
-      UserError: the grammar is wrong, no text can meet it, or llguidance is not installed.
+      UserError: the grammar is wrong, no text can meet it, or the tokenizer has not all bytes.
     """
 
     def __init__(
@@ -85,9 +90,10 @@ class Constraint:
         self._matcher = LLMatcher(tokens, grammar, log_level=0)
         if self._matcher.is_error():
             raise UserError(f"{what} cannot be used: {_why(self._matcher)}.")
-        start = self.start()
-        if not start.allowed().any() or (start.done and not start.met):
-            raise UserError(f"{what} cannot be met by any text of the model's tokens.")
+        try:
+            self.start()
+        except UserError:
+            raise UserError(f"{what} cannot be met by any text of the model's tokens.") from None
 
     def start(self) -> ConstraintState:
         """The state before the first token."""
@@ -164,8 +170,17 @@ def _tokens(tokenizer: Tokenizer, stop_ids: tuple[int, ...]) -> Any:
     """llguidance's own tokenizer: the bytes of each token."""
     from llguidance import LLTokenizer, TokenizerWrapper
 
+    vocabulary = _Vocabulary(tokenizer, stop_ids[0])
+    have = set(vocabulary.tokens)
+    missing = [byte for byte in UTF_8 if bytes([byte]) not in have]
+    if missing:
+        raise UserError(
+            f"The tokenizer has no token for {len(missing)} of the bytes of UTF-8, such as "
+            f"0x{missing[0]:02X}, so not every text can be made: constrained output needs a "
+            "tokenizer with all bytes."
+        )
     return LLTokenizer(
-        TokenizerWrapper(_Vocabulary(tokenizer, stop_ids[0])),
+        TokenizerWrapper(vocabulary),
         n_vocab=tokenizer.vocab_size,
         eos_token=list(stop_ids),
     )

@@ -5,13 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_jax.config import UserError
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.training import train
-from llm_jax.infer.completion_text import TextFeed
+from llm_jax.infer.completion_text import TextFeed, complete
+from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.engine.request import Request
+from llm_jax.infer.engine.settings import EngineSettings
+from llm_jax.infer.sampling import Sampling
+from llm_jax.language_model import LanguageModel
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +85,32 @@ def test_a_character_that_is_cut_off_and_an_empty_stop_string(pieces):
     assert feed.end() == feed.text == "\ufffd"
     with pytest.raises(UserError, match="stop string is empty"):
         TextFeed(pieces, ("a", ""))
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_answers_of_an_engine_end_at_their_stop_strings(pieces, running):
+    config = tiny.model_config(vocab_size=304)
+    model = LanguageModel(tiny.run_config(model=config), tiny.parameters(config), pieces)
+    engine = Engine(model, EngineSettings(slots=4, prefill_chunk=16))
+    prompts = [(pieces.bos_id,), (pieces.bos_id, *pieces.encode("the end"))]
+    requests = [
+        Request(prompt=prompt, max_tokens=40, sampling=Sampling(), seed=5, log_probs=1)
+        for prompt in prompts
+    ]
+    free = complete(engine, pieces, requests, n=2)
+    assert [one.finish_reason for answers in free for one in answers] == ["length"] * 4
+    assert free[0][0].text != free[0][1].text
+    stop = free[0][1].text[10:12]
+    assert free[0][1].text.find(stop) > 2
+    if running:
+        engine.start()
+    cut = complete(engine, pieces, requests, [[stop], []], n=2)
+    for mine, whole in zip(cut[0], free[0], strict=True):
+        assert mine.text == whole.text.split(stop)[0]
+        assert (mine.stopped_by == stop) == (stop in whole.text)
+        assert mine.finish_reason == ("stop" if mine.stopped_by else "length")
+    short, long = cut[0][1].tokens, free[0][1].tokens
+    assert [one.id for one in short] == [one.id for one in long[: len(short)]]
+    assert 0 < len(short) < 40 and all(one.log_prob is not None for one in short)
+    assert [one.text for one in cut[1]] == [one.text for one in free[1]]
+    engine.close()

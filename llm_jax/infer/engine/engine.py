@@ -27,6 +27,7 @@ from llm_jax.infer.engine.programs import Shapes, programs_for
 from llm_jax.infer.engine.request import Finish, Request, Ticket
 from llm_jax.infer.engine.settings import EngineSettings, EngineStats, QueueFull
 from llm_jax.infer.engine.slots import OnToken, Slot, place_for
+from llm_jax.infer.engine.speculative_batch import check_tokenizers, speculation
 from llm_jax.infer.engine.weights import engine_compute, engine_params, untied
 from llm_jax.parallel.mesh import BATCH_AXES
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 class Engine:
     """Continues and scores texts. `submit` and `cancel` may be called from any thread, `step` by
     one at a time: the thread of `start`, or the caller of `run`.
+
+    Args:
+      draft: a smaller model of the same tokenizer, which drafts tokens (`speculative_batch.py`).
 
     Attributes:
       max_len: most tokens of a text, with its prompt.
@@ -49,11 +53,12 @@ class Engine:
         settings: EngineSettings = EngineSettings(),  # noqa: B008 (it is frozen)
         *,
         mesh: Mesh | None = None,
+        draft: LanguageModel | None = None,
     ) -> None:
-        run = model.run
-        self._begin(
-            run.model, model.params, run.compute, model.tokenizer.vocab_size, settings, mesh
-        )
+        if draft is not None:
+            check_tokenizers(model.tokenizer, draft.tokenizer)
+        run, vocab_size = model.run, model.tokenizer.vocab_size
+        self._begin(run.model, model.params, run.compute, vocab_size, settings, mesh, draft)
 
     @classmethod
     def of_parameters(
@@ -83,6 +88,7 @@ class Engine:
         vocab_size: int,
         settings: EngineSettings,
         mesh: Mesh | None,
+        draft: LanguageModel | None = None,
     ) -> None:
         model = generative_of(config, "the engine")
         self.settings = settings
@@ -96,10 +102,15 @@ class Engine:
                 untied(model), engine_compute(compute), vocab_size,
                 settings.slots, self.max_len, chunk, mesh,
             )  # fmt: skip
-            self._programs = programs_for(shapes)
             weights = engine_params(params, model, compute, mesh)
-            self._batch = Batch(self._programs, weights)
-        self._slack = slack(model, self.max_len, chunk)
+            self._slack = slack(model, self.max_len, chunk)
+            if draft is None and not settings.speculate:
+                self._programs = programs_for(shapes)
+                self._batch = Batch(self._programs, weights)
+            else:
+                self._programs, self._batch, self._slack = speculation(
+                    shapes, weights, self._slack, settings.speculate, draft
+                )
         self._slots = [Slot(number) for number in range(settings.slots)]
         self._waiting: deque[tuple[Ticket, OnToken | None]] = deque()
         self._cancelled: set[Ticket] = set()
@@ -157,13 +168,20 @@ class Engine:
                 self._cancelled.add(ticket)
                 self._changed.notify_all()
 
-    def run(self, requests: Sequence[Request]) -> list[Ticket]:
+    def run(self, requests: Sequence[Request], on_token: Sequence[OnToken] = ()) -> list[Ticket]:
         """Answers all requests, in order of their number, however many they are.
+
+        Args:
+          on_token: one for each request, as of `submit`; empty: none.
 
         Raises:
           UserError: one can never fit, or no token could be chosen for one.
         """
-        tickets = [self._submit(request, None, math.inf) for request in requests]
+        listeners: Sequence[OnToken | None] = on_token or [None] * len(requests)
+        tickets = [
+            self._submit(request, listener, math.inf)
+            for request, listener in zip(requests, listeners, strict=True)
+        ]
         if self._thread is None:
             while not all(ticket.done for ticket in tickets) and self.step():
                 pass
@@ -205,6 +223,7 @@ class Engine:
                 for slot, end in self._batch.decode(decoding, busy, bool(self._waiting)):
                     self._end(slot, end.reason, end.error)
         self.stats.tokens = self._batch.tokens
+        self.stats.drafted, self.stats.accepted = self._batch.drafted, self._batch.accepted
         self.stats.running = sum(slot.ticket is not None for slot in self._slots)
         self.stats.compiled = self._programs.compiled - self._compiled_before
         return bool(prefilling or decoding)

@@ -108,6 +108,17 @@ class Made(NamedTuple):
     top_log_prob_SnA: Any
 
 
+def nothing_made(S: int, n: int) -> Made:
+    """Room for `n` tokens of each row."""
+    return Made(
+        jnp.zeros((S, n), jnp.int32),
+        jnp.ones((S, n), bool),
+        jnp.zeros((S, n), jnp.float32),
+        jnp.zeros((S, n, MOST_TOP), jnp.int32),
+        jnp.zeros((S, n, MOST_TOP), jnp.float32),
+    )
+
+
 class Scores(NamedTuple):
     """Log-probabilities of the token after each one of a piece; shapes (R, T) and (R, T, A)."""
 
@@ -180,7 +191,7 @@ class Programs:
         if not scored:
             return cache, None
         logits_RTV = self._logits(params, x_RTD[:, :T])
-        return cache, Scores(*_log_probs(logits_RTV, target_RT))
+        return cache, Scores(*token_log_probs(logits_RTV, target_RT))
 
     def _decode(
         self,
@@ -195,13 +206,7 @@ class Programs:
         """At most `STEPS` tokens more for each row."""
         self.compiled += 1
         S = self.shapes.slots
-        made = Made(
-            jnp.zeros((S, STEPS), jnp.int32),
-            jnp.ones((S, STEPS), bool),
-            jnp.zeros((S, STEPS), jnp.float32),
-            jnp.zeros((S, STEPS, MOST_TOP), jnp.int32),
-            jnp.zeros((S, STEPS, MOST_TOP), jnp.float32),
-        )
+        made = nothing_made(S, STEPS)
 
         def step(carry: Any) -> Any:
             i, cache, state, shaping, made = carry
@@ -211,7 +216,7 @@ class Programs:
             token_S = self._choose(logits_SV, state, shaping, kind)
             log_probs = jax.lax.cond(
                 wants_top,
-                _log_probs,
+                token_log_probs,
                 lambda logits_SV, token_S: (made[2][:, 0], made[3][:, 0], made[4][:, 0]),
                 logits_SV,
                 token_S,
@@ -312,7 +317,7 @@ def choose_greedy(logits_BV: jax.Array) -> jax.Array:
     return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
 
-def _log_probs(logits: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def token_log_probs(logits: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log-probability of each token, and the ids and log-probabilities of the most likely.
 
     Args:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from llm_jax.config import UserError
 
+MOST_DRAFTS = 16
+"""Most tokens that are drafted at a time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
@@ -24,12 +27,20 @@ class EngineSettings:
     """Most tokens of a prompt that are computed before the next tokens of the other texts."""
     queue: int = 256
     """Requests that may wait for a slot."""
+    speculate: int = 0
+    """Tokens that are drafted for each text before the model checks them together, by the draft
+    model or, without one, by what followed the same tokens earlier in the text. 0: none, or with a
+    draft model 4."""
 
     def __post_init__(self) -> None:
         for name in ("slots", "max_len", "prefill_chunk", "queue"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}: give 1 or more.")
+        if not 0 <= self.speculate <= MOST_DRAFTS:
+            raise UserError(
+                f"speculate is {self.speculate}: give a number from 0 to {MOST_DRAFTS}."
+            )
 
 
 class QueueFull(UserError):
@@ -51,6 +62,10 @@ class EngineStats:
     """Tokens of prompts that were in the cache already."""
     prefix_hits: int = 0
     """Requests that reused tokens."""
+    drafted: int = 0
+    """Tokens that were drafted."""
+    accepted: int = 0
+    """Drafted tokens that the model accepted."""
     finished: int = 0
     cancelled: int = 0
     compiled: int = 0

@@ -1,0 +1,192 @@
+"""An engine's batch that decodes speculatively.
+
+Greedy texts, and texts whose drafts are looked up, are token for token those of plain decoding, but
+for the rounding of logits. Sampled texts with a draft model have the same distribution. While a
+text with penalties, biases or a constraint is in the batch, all are decoded plainly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from llm_jax.config import UserError, generative_of
+from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.infer.decoder import Params
+from llm_jax.infer.engine.batch import Batch
+from llm_jax.infer.engine.cache import slack
+from llm_jax.infer.engine.programs import Made, Shapes
+from llm_jax.infer.engine.request import Kind
+from llm_jax.infer.engine.slots import Slot
+from llm_jax.infer.engine.speculate import SpeculativePrograms, speculative_for
+from llm_jax.infer.engine.weights import engine_compute, engine_params, untied
+
+if TYPE_CHECKING:
+    from llm_jax.language_model import LanguageModel
+
+DRAFTS = 4
+"""Tokens that a draft model drafts at a time, unless told otherwise."""
+
+
+class SpeculativeBatch(Batch):
+    """A batch that decodes by rounds.
+
+    Args:
+      draft_params: of the draft model, as of `engine_params`.
+      draft_slack: how many tokens its cache may lose, as of `cache.slack`.
+    """
+
+    _programs: SpeculativePrograms
+
+    def __init__(
+        self,
+        programs: SpeculativePrograms,
+        params: Params,
+        draft_params: Params | None = None,
+        draft_slack: int | None = None,
+    ) -> None:
+        super().__init__(programs, params)
+        self._draft_params, self._draft_slack = draft_params, draft_slack
+        self._draft_cache = None if programs.draft is None else programs.draft.cache()
+        self._draft_has = [0] * self._slots
+        """Tokens of each slot's text that the draft's cache has."""
+
+    def warm_up(self) -> None:
+        super().warm_up()
+        if self._programs.draft is not None:
+            for size in self._programs.shapes.pieces:
+                self._draft_piece(self._slots, size, 0, [])
+            numbers = np.int32(0), np.int32(0)
+            self._draft_cache = self._programs.copy(self._draft_cache, *numbers)
+
+    def copy(self, source: Slot, target: Slot) -> None:
+        super().copy(source, target)
+        if self._draft_params is not None:
+            numbers = np.int32(source.number), np.int32(target.number)
+            self._draft_cache = self._programs.copy(self._draft_cache, *numbers)
+            self._draft_has[target.number] = self._draft_has[source.number]
+
+    def admitted(self, slot: Slot) -> None:
+        super().admitted(slot)
+        has, kept = self._draft_has[slot.number], min(self._draft_has[slot.number], slot.have)
+        lost = self._draft_slack is not None and has - kept > self._draft_slack
+        self._draft_has[slot.number] = 0 if lost else kept
+
+    def _decode(
+        self, slots: Sequence[Slot], steps: int, top: bool, kind: Kind
+    ) -> tuple[Made, np.ndarray]:
+        if kind == "shaped":
+            return super()._decode(slots, steps, top, kind)
+        text_SM = np.zeros((self._slots, self._programs.shapes.max_len), np.int32)
+        for slot in slots:
+            if self._draft_params is None:
+                text_SM[slot.number, : len(slot.tokens)] = slot.tokens
+            else:
+                self._catch_up(slot)
+        with self._compiling():
+            done = self._programs.speculate(
+                self._params, self._cache, self._draft_params, self._draft_cache,
+                self._decoding(slots), text_SM, np.int32(steps), np.bool_(top), kind=kind,
+            )  # fmt: skip
+        self._cache, self._draft_cache = done.cache, done.draft_cache
+        made, count_S, drafted, accepted = jax.device_get(
+            (_wanted(done.made, top), done.count_S, done.drafted, done.accepted)
+        )
+        self.drafted += int(drafted)
+        self.accepted += int(accepted)
+        for slot in slots:
+            self._draft_has[slot.number] = slot.have + int(count_S[slot.number])
+        return made, count_S
+
+    def _catch_up(self, slot: Slot) -> None:
+        """Has the draft read what is new in a text since its last round: its prompt, and what was
+        decoded plainly."""
+        number, sizes = slot.number, self._programs.shapes.pieces
+        while (left := slot.have - self._draft_has[number]) > 0:
+            size = next((size for size in sizes if size >= left), sizes[-1])
+            start = self._draft_has[number]
+            piece = slot.tokens[start : min(start + size, slot.have)]
+            self._draft_piece(number, size, start, piece)
+            self._draft_has[number] += len(piece)
+
+    def _draft_piece(self, number: int, size: int, start: int, piece: Sequence[int]) -> None:
+        token_RT = np.zeros((1, size), np.int32)
+        token_RT[0, : len(piece)] = piece
+        columns = (np.array([one], np.int32) for one in (number, start, len(piece)))
+        with self._compiling():
+            self._draft_cache = self._programs.draft_prefill(
+                self._draft_params, self._draft_cache, token_RT, *columns
+            )
+
+
+def check_tokenizers(model: Tokenizer, draft: Tokenizer) -> None:
+    """Raises `UserError` unless both are the same."""
+    if model.sha256 != draft.sha256:
+        raise UserError(
+            f"The draft's tokenizer ({draft.vocab_size} tokens) is not the model's "
+            f"({model.vocab_size}): a draft must be of the same tokenizer."
+        )
+
+
+def speculation(
+    shapes: Shapes,
+    params: Params,
+    lost: int | None,
+    drafts: int,
+    draft: LanguageModel | None,
+) -> tuple[SpeculativePrograms, SpeculativeBatch, int | None]:
+    """What an engine works with instead of plain programs and a plain batch, and `cache.slack`.
+
+    Args:
+      params: as of `engine_params`.
+      lost: `cache.slack` of the model.
+      drafts: `EngineSettings.speculate`.
+
+    Raises:
+      UserError: the model cannot take back tokens, or the draft does not fit it.
+    """
+    drafts = drafts or DRAFTS
+    lost = _after_rounds(lost, drafts, shapes.chunk, "The model")
+    if draft is None:
+        programs = speculative_for(shapes, drafts, None)
+        return programs, SpeculativeBatch(programs, params), lost
+    smaller, compute = generative_of(draft.config, "a draft"), draft.run.compute
+    its = slack(smaller, shapes.max_len, shapes.chunk)
+    its = _after_rounds(its, drafts, shapes.chunk, "The draft")
+    if smaller.max_seq_len < shapes.max_len:
+        raise UserError(
+            f"The draft's context is {smaller.max_seq_len} tokens, and max_len is "
+            f"{shapes.max_len}: set max_len to {smaller.max_seq_len}, or take another draft."
+        )
+    beside = Shapes(
+        untied(smaller), engine_compute(compute), shapes.vocab_size,
+        shapes.slots, shapes.max_len, shapes.chunk, shapes.mesh,
+    )  # fmt: skip
+    programs = speculative_for(shapes, drafts, beside)
+    weights = engine_params(draft.params, smaller, compute, shapes.mesh)
+    return programs, SpeculativeBatch(programs, params, weights, its), lost
+
+
+def _after_rounds(lost: int | None, drafts: int, chunk: int, what: str) -> int | None:
+    """`cache.slack` of a model that checks drafts: in a ring, those that are refused take the
+    places of the oldest tokens."""
+    if lost == 0:
+        raise UserError(
+            f"{what} keeps a state from which no token can be taken back (it is recurrent, or its "
+            "rotary positions change with the length): leave speculate and the draft out."
+        )
+    if drafts >= chunk:
+        raise UserError(
+            f"speculate is {drafts}, which must be less than prefill_chunk, {chunk}: lower it."
+        )
+    return None if lost is None else lost - drafts
+
+
+def _wanted(made: Made, top: bool) -> Made:
+    """`made` without the log-probabilities, if they are not asked for."""
+    if top:
+        return made
+    return made._replace(log_prob_Sn=None, top_id_SnA=None, top_log_prob_SnA=None)
