@@ -1,14 +1,14 @@
 """Tokens per second of the engine, beside transformers' `generate` with the same weights.
 
-    python benchmarks/decode.py [--quick] [--sizes 28 110] [--batches 1 8 32] [--dtypes float32 bfloat16]
+    python benchmarks/decode.py [--quick] [--sizes 28 110] [--batches 1 8 32]
 
 Greedy, 256 new tokens after 16 of a prompt, as many threads as there are cores. Both are warm. They
 run in turn, so that both meet the same load of the machine; the medians count. `share` is the share
 of the memory bandwidth that weights and cache take if each step reads all weights once, in the
 run's dtype, and each text's keys and values; the bandwidth is that of a sum over a large array.
 `alike` is the share of tokens that both made, which rounding ends early in bfloat16.
-`--first-token` times a new process instead: import, weights from disk, one token. Its second line is
-with what the first has compiled.
+`--first-token` times new processes instead: import, weights from disk, one token; `warm` is with
+what the one before has compiled.
 """
 
 from __future__ import annotations
@@ -184,7 +184,13 @@ def main() -> None:
     parser.add_argument("--first-token", action="store_true")
     args = parser.parse_args()
     if args.quick:
-        args.sizes, args.dtypes, args.batches, args.tokens, args.rounds = [28], ["float32"], [1, 8], 32, 1
+        args.sizes, args.dtypes, args.batches, args.tokens, args.rounds = (
+            [28],
+            ["float32"],
+            [1, 8],
+            32,
+            1,
+        )
     rate = bandwidth()
     print(f"memory: {rate / 1e9:.1f} GB/s", flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -197,10 +203,11 @@ def main() -> None:
                     print(json.dumps({"millions": millions, "dtype": dtype} | line), flush=True)
                     continue
                 for batch in args.batches:
-                    line = measured(
-                        millions, folder, dtype, batch, args.tokens, args.rounds, rate
-                    )  # fmt: skip
-                    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}), flush=True)  # fmt: skip
+                    line = measured(millions, folder, dtype, batch, args.tokens, args.rounds, rate)
+                    rounded = {
+                        k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()
+                    }
+                    print(json.dumps(rounded), flush=True)
 
 
 if __name__ == "__main__":

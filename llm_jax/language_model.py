@@ -22,6 +22,8 @@ from llm_jax.data.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from llm_jax.evals.perplexity import Evaluator
     from llm_jax.evals.score import Score
+    from llm_jax.infer.decoder import Decoder
+    from llm_jax.infer.engine.engine import Engine
 
 
 def load_model(
@@ -175,28 +177,38 @@ class LanguageModel:
         Raises:
           UserError: a value is out of range, or the text would exceed the model's context.
         """
-        from llm_jax.infer.decoder import Decoder, compute_for_inference
+        from llm_jax.infer.decoder import Decoder, check_room, compute_for_inference
+        from llm_jax.infer.generator import check_seed
         from llm_jax.infer.sampling import Sampling
         from llm_jax.infer.streamed_text import generate_texts
 
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        model = generative_of(self.config, "generate")
         compute = compute_for_inference(self.run.compute)
         vocab_size, ends = self.tokenizer.vocab_size, self.stop_ids or (self.tokenizer.eos_id,)
+        decoder = Decoder(model, compute, sampling, vocab_size, ends)
+        ids = self.tokens(prompt)
+        check_seed(seed)
+        check_room(model, len(ids), max_tokens)
         (text,), _ = generate_texts(
-            self._prepared,
-            Decoder(generative_of(self.config, "generate"), compute, sampling, vocab_size, ends),
+            self._engine(decoder, len(ids) + max_tokens),
+            decoder,
             self.tokenizer,
-            [prompt],
+            [ids],
             max_tokens=max_tokens,
             seed=seed,
             on_text=lambda new: on_text(new) if on_text and new else None,
         )
         return text
 
-    @functools.cached_property
-    def _prepared(self) -> dict[str, Any]:
-        """The parameters as `generate` uses them."""
-        from llm_jax.infer.decoder import compute_for_inference, prepared
+    def _engine(self, decoder: Decoder, length: int) -> Engine:
+        """The engine of `generate`, made anew only for a longer text than before."""
+        from llm_jax.infer.generator import engine_for
 
-        model = generative_of(self.config, "generate")
-        return prepared(self.params, model, compute_for_inference(self.run.compute))
+        if not self._engines or self._engines[0].max_len < length:
+            self._engines[:] = [engine_for(self.params, decoder, 1, length)]
+        return self._engines[0]
+
+    @functools.cached_property
+    def _engines(self) -> list[Engine]:
+        return []

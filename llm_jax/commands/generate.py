@@ -177,8 +177,14 @@ def _file_prompt(path: Path) -> str:
 def _sample(
     args: argparse.Namespace, params: Any, decoder: Any, prompts: list[str], tokenizer: Any
 ) -> dict[str, Any]:
+    from llm_jax.infer.decoder import check_room
+    from llm_jax.infer.generator import engine_for
     from llm_jax.infer.streamed_text import generate_texts
 
+    ids = [[tokenizer.bos_id, *tokenizer.encode(prompt)] for prompt in prompts]
+    longest = max(map(len, ids))
+    check_room(decoder.model, longest, args.max_tokens)
+    engine = engine_for(params, decoder, len(ids), longest + args.max_tokens)
     live = len(prompts) == 1 and not args.json and sys.stdout.isatty()
 
     def show(new: str) -> None:
@@ -187,10 +193,10 @@ def _sample(
 
     show(prompts[0])
     texts, made = generate_texts(
-        params,
+        engine,
         decoder,
         tokenizer,
-        prompts,
+        ids,
         max_tokens=args.max_tokens,
         seed=args.seed,
         on_text=show,

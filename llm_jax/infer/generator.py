@@ -59,20 +59,30 @@ def generate(
       UserError: a prompt leaves no room for `max_tokens` in the model's context, the logits are not
         finite numbers, or the seed does not fit into 32 bits.
     """
-    if not 0 <= seed < 2**32:
-        raise UserError(f"The seed is {seed}: give a number from 0 to {2**32 - 1}.")
+    check_seed(seed)
     longest = max(map(len, prompts))
     check_room(decoder.model, longest, max_tokens)
-    began = time.perf_counter()
     engine = engine_for(params, decoder, len(prompts), longest + max_tokens)
+    return generate_by(
+        engine, decoder, prompts, max_tokens=max_tokens, seed=seed, on_tokens=on_tokens
+    )
+
+
+def generate_by(
+    engine: Engine,
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    seed: int,
+    on_tokens: Callable[[list[list[int]]], None] | None = None,
+) -> Generation:
+    """`generate` by an engine that does nothing else meanwhile."""
+    began, compiled = time.perf_counter(), engine.compile_seconds
     fresh: list[list[int]] = [[] for _ in prompts]
 
-    def take(row: int, token: TokenOut | None) -> None:
-        if token is not None:
-            fresh[row].append(token.id)
-
     def on_token_of(row: int) -> Callable[[Ticket, TokenOut | None], None]:
-        return lambda _, token: take(row, token)
+        return lambda _, token: fresh[row].append(token.id) if token is not None else None
 
     tickets = []
     for row, prompt in enumerate(prompts):
@@ -81,28 +91,29 @@ def generate(
             seed=row_seed(seed, row), stop_ids=decoder.stop_ids,
         )  # fmt: skip
         tickets.append(engine.submit(request, on_token_of(row)))
-    first = first_count = None
+    before, marks = engine.stats.tokens, []
     while engine.step():
-        if first is None and engine.stats.tokens:
-            first, first_count = time.perf_counter(), engine.stats.tokens
-            compiled = engine.compile_seconds
+        if engine.stats.tokens > before:
+            marks.append((time.perf_counter() - engine.compile_seconds, engine.stats.tokens))
         if on_tokens:
             on_tokens([list(new) for new in fresh])
         for new in fresh:
             new.clear()
-    ended = time.perf_counter()
     for ticket in tickets:
         ticket.wait()
-    assert first is not None and first_count is not None
-    more = engine.stats.tokens - first_count
-    seconds = ended - first - (engine.compile_seconds - compiled)
+    (first, had), (last, have) = marks[0], marks[-1]
     return Generation(
         [ticket.ids for ticket in tickets],
         [ticket.finish_reason == "stop" for ticket in tickets],
-        more / seconds if more and seconds > 0 else None,
-        engine.compile_seconds,
-        max(0.0, first - began - compiled),
+        (have - had) / (last - first) if last > first else None,
+        engine.compile_seconds - compiled,
+        max(0.0, first - (began - compiled)),
     )
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"The seed is {seed}: give a number from 0 to {2**32 - 1}.")
 
 
 def engine_for(params: Params, decoder: Decoder, prompts: int, length: int) -> Engine:

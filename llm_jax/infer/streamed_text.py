@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.infer.decoder import Decoder
-from llm_jax.infer.generator import Generation, generate
+from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.generator import Generation, generate_by
 
 
 class TextStream:
@@ -32,22 +32,23 @@ class TextStream:
 
 
 def generate_texts(
-    params: dict[str, Any],
+    engine: Engine,
     decoder: Decoder,
     tokenizer: Tokenizer,
-    prompts: Sequence[str],
+    ids: Sequence[Sequence[int]],
     *,
     max_tokens: int,
     seed: int,
     on_text: Callable[[str], object],
 ) -> tuple[list[str], Generation]:
-    """`generate` for prompts as texts: the text after each prompt, and the generation.
+    """The text after each prompt, and the generation.
 
     Args:
+      ids: of the prompts.
       on_text: called with each new piece of text, of whichever prompt.
     """
-    streams = [TextStream(tokenizer) for _ in prompts]
-    texts = [""] * len(prompts)
+    streams = [TextStream(tokenizer) for _ in ids]
+    texts = [""] * len(ids)
 
     def add(row: int, new: str) -> None:
         texts[row] += new
@@ -57,8 +58,7 @@ def generate_texts(
         for row, new in enumerate(fresh):
             add(row, streams[row].feed(new))
 
-    ids = [[tokenizer.bos_id, *tokenizer.encode(prompt)] for prompt in prompts]
-    made = generate(params, decoder, ids, max_tokens=max_tokens, seed=seed, on_tokens=on_tokens)
+    made = generate_by(engine, decoder, ids, max_tokens=max_tokens, seed=seed, on_tokens=on_tokens)
     for row, stream in enumerate(streams):
         add(row, stream.end())
     return texts, made

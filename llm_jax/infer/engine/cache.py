@@ -82,7 +82,9 @@ def empty_cache(
         made = {}
         for name, (heads, size) in _kept_sizes(config).items():
             parts = columns(max_len, chunk, window).parts
-            made[name] = tuple(jnp.zeros((slots, heads, m, size), dtype) for m in parts)
+            made[name] = tuple(
+                constrain(jnp.zeros((slots, heads, m, size), dtype), *AXES) for m in parts
+            )
         return made
 
     return tuple(layer(layer_of.mask.window) for layer_of in model_of(config).layout(config).layers)
@@ -221,7 +223,7 @@ def _mean(
     top_RKg = found[0][0]
     for most, _, _ in found[1:]:
         top_RKg = jnp.maximum(top_RKg, most)
-    total, mean = 0.0, 0.0
+    total, mean = jnp.zeros_like(top_RKg), jnp.zeros_like(found[0][2])
     for most, sum_RKg, sum_RKgV in found:
         times_RKg = jnp.exp(most - top_RKg)
         total, mean = total + sum_RKg * times_RKg, mean + sum_RKgV * times_RKg[..., None]

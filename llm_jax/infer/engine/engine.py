@@ -254,9 +254,10 @@ class Engine:
                     return
                 self._waiting.popleft()
                 self.stats.waiting = len(self._waiting)
-            slot = place.slot
-            if place.source is not None and place.source is not slot:
-                self._batch.copy(place.source, slot)
+            slot, source = place.slot, place.source
+            if source is not None and source is not slot:
+                self._batch.copy(source, slot)
+            slot.reached = max(source.have, source.reached) if source is not None else 0
             self._admissions += 1
             slot.tokens, slot.have = list(request.prompt), place.shared
             slot.ticket, slot.on_token, slot.used = ticket, on_token, self._admissions

@@ -20,7 +20,13 @@ from llm_jax.config import ComputeConfig, DynamicRope, LongRope, ModelConfig, Re
 from llm_jax.infer.decoder import known_only
 from llm_jax.infer.engine.cache import Rows, empty_cache, slot_attend
 from llm_jax.infer.engine.request import MOST_STOPS, MOST_TOP, Kind
-from llm_jax.infer.row_sampling import RowSampling, choose_rows, count_tokens, stops_too_early
+from llm_jax.infer.row_sampling import (
+    RowSampling,
+    choose_rows,
+    count_tokens,
+    most_likely,
+    stops_too_early,
+)
 from llm_jax.models.protocol import model_of
 
 Params = dict[str, Any]
@@ -142,9 +148,13 @@ class Programs:
         self.set_row = jax.jit(self._set_row, donate_argnums=0)
 
     def cache(self) -> Any:
-        """An empty cache."""
+        """An empty cache, on the devices of the mesh."""
         one = self.shapes
-        return empty_cache(one.model, one.slots, one.max_len, one.chunk, one.compute.dtype)
+
+        def make() -> Any:
+            return empty_cache(one.model, one.slots, one.max_len, one.chunk, one.compute.dtype)
+
+        return make() if one.mesh is None else jax.jit(make)()
 
     def shaping(self) -> Shaping:
         """No penalties, biases or constraints."""
@@ -244,7 +254,7 @@ class Programs:
         self, logits_SV: jax.Array, state: Decoding, shaping: Shaping | None, kind: Kind
     ) -> jax.Array:
         if kind == "greedy":
-            return choose_greedy(logits_SV)
+            return most_likely(logits_SV)
 
         def key(seed: jax.Array, position: jax.Array) -> jax.Array:
             return jax.random.fold_in(jax.random.key(seed), position)
@@ -260,7 +270,7 @@ class Programs:
     ) -> tuple[jax.Array, Any]:
         position_S = state.position_S
         if isinstance(self.shapes.model, RecurrentConfig):
-            fresh_S1 = (position_S == 0)[:, None]
+            fresh_S1 = (active_S & (position_S == 0))[:, None]
             cache = jax.tree.map(lambda leaf: jnp.where(fresh_S1, 0.0, leaf), cache)
             # Of rows that rest, the position before the first keeps the state.
             position_S = jnp.where(active_S, position_S, -1)
@@ -310,11 +320,6 @@ class Programs:
 def programs_for(shapes: Shapes) -> Programs:
     """The programs of engines of these shapes."""
     return Programs(shapes)
-
-
-def choose_greedy(logits_BV: jax.Array) -> jax.Array:
-    """The most likely token of each row, the first of equals, (B,) int32."""
-    return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
 
 def token_log_probs(logits: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -20,6 +20,8 @@ class Slot:
 
     Attributes:
       tokens: the text; the cache has the first `have` of them, also when the slot is free.
+      reached: tokens of an earlier text that a ring may still hold, where it went on from a prefix
+        of that text.
       ticket: whose text it is; None: the slot is free.
       used: number of the admission that took it last.
     """
@@ -27,6 +29,7 @@ class Slot:
     number: int
     tokens: list[int] = field(default_factory=list)
     have: int = 0
+    reached: int = 0
     ticket: Ticket | None = None
     on_token: OnToken | None = None
     constraint: ConstraintState | None = None
@@ -86,7 +89,8 @@ def place_for(
 
     def shared(slot: Slot) -> int:
         count = _common(slot.tokens, prompt, min(slot.have, len(prompt) - 1))
-        return 0 if slack is not None and slot.have - count > slack else count
+        lost = max(slot.have, slot.reached) - count
+        return 0 if slack is not None and lost > slack else count
 
     own = max(free, key=lambda slot: (shared(slot), -slot.used))
     best = max(slots, key=shared)
