@@ -54,6 +54,11 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["import", "model", "x"], "transformers and torch", "hf"),
         (["preflight", "run.json", "--topology", "v5p-8"], "libtpu", "tpu"),
         (["plan", "--flops", "1e21", "--verify", "--write", "x.json"], "libtpu", "tpu"),
+        (
+            ["serve", "absent"],
+            "fastapi and uvicorn and prometheus_client and jinja2",
+            "serve",
+        ),
         (["train", "run.json", "--wandb", "mine"], "wandb", "wandb"),
         (
             ["data", "curate", "--input", "run.json", "--recipe", "web-en", "--out", "x"],

@@ -20,6 +20,8 @@ OPEN = ("/health",)
 """Paths that need no key."""
 BODY_SECONDS = 30.0
 """A body must have arrived by then."""
+SEND_SECONDS = 60.0
+"""A client that reads nothing for so long is given up: the server could not end otherwise."""
 DISCARDED = 16
 """So many times the limit is read of a body that is too large, so that its sender sees why."""
 REALM = {"WWW-Authenticate": 'Basic realm="llm-jax"'}
@@ -56,18 +58,25 @@ class Gate:
         self.inside += 1
         try:
             await self._app(scope, _replayed(body, receive), send)
+        except Stalled:
+            return
         finally:
             self.inside -= 1
 
     def _counted(self, scope: Any, send: Any) -> Any:
-        """`send`, which counts the answer by the route's path: a client's own would be endless."""
+        """`send`, which counts the answer by the route's path, as clients can make up endless ones,
+        and gives up a client that does not read."""
 
         async def counting(message: Any) -> None:
             if message["type"] == "http.response.start":
                 route = scope.get("route")
                 path = getattr(route, "path", "other")
                 self._telemetry.request(path, message["status"])
-            await send(message)
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send(message)
+            except TimeoutError:
+                raise Stalled from None
 
         return counting
 
@@ -112,6 +121,10 @@ class Gate:
         if size > most:
             raise ApiError(413, f"The body has more than {most:,} bytes.", None, "body_too_large")
         return b"".join(parts)
+
+
+class Stalled(OSError):
+    """The client does not read its answer."""
 
 
 class _Gone(Exception):

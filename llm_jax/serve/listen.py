@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import signal
 import socket
+import sys
 from types import FrameType
 
 import uvicorn
 
 from llm_jax.config import UserError
+from llm_jax.config.wording import counted
 from llm_jax.serve.app import Server
 from llm_jax.serve.settings import Settings
 
@@ -70,6 +72,7 @@ class Loop(uvicorn.Server):
     def __init__(self, server: Server) -> None:
         self._gate = server.gate
         self.signal: int | None = None
+        self._said = False
         super().__init__(
             uvicorn.Config(
                 server.gate,
@@ -90,6 +93,10 @@ class Loop(uvicorn.Server):
         self._gate.draining = True
 
     async def on_tick(self, counter: int) -> bool:
+        if self._gate.draining and not self._said:
+            self._said = True
+            answers = counted(self._gate.inside, "request")
+            print(f"stopping: {answers} to be answered first", file=sys.stderr, flush=True)
         drained = self._gate.draining and not self._gate.inside
         return await super().on_tick(counter) or drained
 

@@ -163,6 +163,8 @@ class Making:
         self._telemetry.refused(self._served.name, "failed" if error else "stopped")
         if error is None:
             return ApiError(503, "The engine has stopped.", None, "engine_stopped")
+        if self._served.engine.closed:
+            return ApiError(503, str(error), None, "engine_stopped")
         # A constraint is the client's, and logits that are not finite are the model's.
         return ApiError(500 if answer.request.constraint is None else 400, str(error))
 

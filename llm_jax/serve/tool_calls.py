@@ -44,7 +44,6 @@ class ToolCalls:
                 shown += begin + inside + end
             else:
                 self.found.append(call)
-                after = after.lstrip("\n")
             self._held = after
 
     def end(self) -> str:

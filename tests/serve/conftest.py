@@ -136,11 +136,11 @@ def running(tokenizer: Tokenizer) -> Iterator[Running]:
 
 
 @pytest.fixture
-def same_models(running: Running) -> Callable[[], list[Served]]:
-    """Models for another server, with engines of their own whose queue is short."""
+def same_models(running: Running) -> Callable[..., list[Served]]:
+    """Makes models for another server, with an engine of its own whose queue is short."""
 
-    def make() -> list[Served]:
-        return [served("cycle", running.models["cycle"], queue=8)]
+    def make(queue: int = 8) -> list[Served]:
+        return [served("cycle", running.models["cycle"], queue=queue)]
 
     return make
 

@@ -159,6 +159,47 @@ def test_a_full_queue_and_an_answer_that_takes_too_long(start, same_models):
     wait_until(lambda: is_idle(running.server))
 
 
+def test_a_body_that_does_not_come(running, monkeypatch):
+    monkeypatch.setattr("llm_jax.serve.gate.BODY_SECONDS", 0.1)
+    head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2]))) as client:
+        client.sendall(head + b'Content-Length: 100\r\n\r\n{"prompt"')
+        assert b" 408 " in client.recv(1000).splitlines()[0]
+
+
+def test_a_client_that_does_not_read_is_given_up(start, same_models, monkeypatch):
+    monkeypatch.setattr("llm_jax.serve.gate.SEND_SECONDS", 0.2)
+    running = start(same_models(queue=64))
+    asked = LONG | {"n": 64, "logprobs": 20, "stream": True, "ignore_eos": True}
+    body = json.dumps(asked).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", int(running.url.rpartition(":")[2])))
+        client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        wait_until(lambda: running.server.gate.inside == 1)
+        wait_until(lambda: running.server.gate.inside == 0)
+        with client.makefile("rb") as answer:
+            assert b"[DONE]" not in answer.read()
+    wait_until(lambda: is_idle(running.server))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_that_fails_is_said(start, same_models):
+    (broken,) = models = same_models()
+
+    def fail():
+        raise RuntimeError("of the test")
+
+    broken.engine.step = fail
+    running = start(models)
+    for _ in range(2):  # the first meets the error, the second an engine that is closed
+        made = running.post("/v1/completions", **LONG)
+        assert made.status_code == 503 and made.json()["error"]["type"] == "unavailable_error"
+    with running.client() as client:
+        assert client.get("/health").status_code == 503
+
+
 def test_a_client_that_leaves_frees_its_slot(start, same_models):
     """Also one that waits for a whole answer."""
     (slow,) = models = same_models()
