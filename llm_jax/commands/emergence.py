@@ -65,6 +65,7 @@ def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> None:
     """Scores what is asked for and not kept."""
     from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of
     from llm_jax.evals.tasks.harness import check_tasks
+    from llm_jax.language_model import load_model
 
     check_tasks(args.tasks, args.include)
     with ProgressReporter() as progress:
@@ -74,6 +75,7 @@ def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> None:
             include=args.include,
             limit=args.limit,
             say=lambda sentence: progress(sentence, 0, None),
+            opened=load_model,
         )
         for folder in runs:
             steps = checkpoints_of(folder)

@@ -112,9 +112,14 @@ class TaskScores:
 
 
 class Pace:
-    """Whether scoring takes too much of the time between two scorings."""
+    """Whether scoring takes too much of the time between two scorings.
 
-    def __init__(self) -> None:
+    Args:
+      now: seconds of a clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._scored: float | None = None
         """When tasks were last scored in this start."""
         self._advised = False
@@ -126,7 +131,7 @@ class Pace:
           seconds: that it took.
           every: steps between two scorings.
         """
-        before, self._scored = self._scored, time.monotonic()
+        before, self._scored = self._scored, self._now()
         if before is None or self._advised:
             return None  # the first scores of a start also compile
         share = min(seconds / max(self._scored - before, 1e-9), 0.99)

@@ -18,6 +18,7 @@ from tiny import VOCAB, model_config, run_config
 pytest.importorskip("lm_eval")
 
 from llm_jax.cli import main
+from llm_jax.commands.training_tasks import check_tasks_of, task_scorer
 from llm_jax.config import (
     CheckpointConfig,
     ConfigError,
@@ -28,7 +29,6 @@ from llm_jax.config import (
 )
 from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of, follow
 from llm_jax.evals.tasks.harness import evaluate_tasks
-from llm_jax.evals.tasks.in_training import check_tasks_of, task_scorer
 from llm_jax.evals.tasks.smooth import edit_distance
 from llm_jax.infer.scoring import Scorer
 from llm_jax.language_model import load_model
@@ -90,7 +90,7 @@ def nothing(sentence: str) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoints() -> Checkpoints:
-    return Checkpoints(TASKS, limit=LIMIT, say=nothing)
+    return Checkpoints(TASKS, limit=LIMIT, say=nothing, opened=load_model)
 
 
 def test_scores_are_those_of_the_checkpoint(run: Path, checkpoints: Checkpoints) -> None:
@@ -121,7 +121,7 @@ def test_the_answer_in_nats_is_that_of_the_samples(run: Path, checkpoints: Check
 
 def test_what_is_kept_is_not_scored_again(run: Path, checkpoints: Checkpoints) -> None:
     first, said = checkpoints.score(run, 2), list[str]()
-    again = Checkpoints(TASKS, limit=LIMIT, say=said.append)
+    again = Checkpoints(TASKS, limit=LIMIT, say=said.append, opened=load_model)
     assert again.score(run, 2) == first and not said
     assert kept_scores(run, 2) == first
 
@@ -182,7 +182,9 @@ def test_a_run_in_another_process_is_followed(tmp_path: Path, tiny_dataset: Path
         while not (out / "run.json").is_file():
             assert trainer.poll() is None
             time.sleep(0.1)
-        found, failures = follow(out, Checkpoints(TASKS[:1], limit=2, say=nothing), said.append)
+        found, failures = follow(
+            out, Checkpoints(TASKS[:1], limit=2, say=nothing, opened=load_model), said.append
+        )
         assert trainer.wait() == 0
     finally:
         trainer.kill()
@@ -196,11 +198,18 @@ def test_following_survives_what_it_cannot_read(run: Path, tmp_path: Path) -> No
     shutil.copytree(run, out, ignore=shutil.ignore_patterns("scores"))
     sizes = {p.stat().st_size: p for p in (out / "checkpoints/2/params").rglob("*") if p.is_file()}
     os.truncate(sizes[max(sizes)], 10)
-    found, failures = follow(out, Checkpoints(TASKS[:1], limit=2, say=nothing), said.append)
+    found, failures = follow(
+        out, Checkpoints(TASKS[:1], limit=2, say=nothing, opened=load_model), said.append
+    )
     assert set(found) == {4} and failures == 1 and "Checkpoint 2 is not scored" in said[0]
     # An unfinished run that nobody writes to has ended.
     shutil.rmtree(out / "checkpoints" / "4")
-    found, _ = follow(out, Checkpoints(TASKS[:1], limit=2, say=nothing), said.append, patience=0.1)
+    found, _ = follow(
+        out,
+        Checkpoints(TASKS[:1], limit=2, say=nothing, opened=load_model),
+        said.append,
+        patience=0.1,
+    )
     assert found == {} and "counts as ended" in said[-1]
     assert checkpoints_of(out) == [2]
 
