@@ -4,12 +4,15 @@
   llm-jax eval runs/quickstart --text novel.txt --encoding cp932
   llm-jax eval runs/quickstart --ngram 5
   llm-jax eval runs/quickstart --task copying.py:copying
+  llm-jax eval runs/quickstart --tasks copying_en counters_ja --limit 50
 
 Without --text, it reads the whole validation split of the run's dataset, or of each source of its
 mixture; all together count in the shares of the run. Text is not cleaned.
 --ngram adds the figures of Kneser-Ney models on the same text: one trained on the whole train
 split (of a mixture: on those of all sources), and one on as many tokens of it, or of each, as the
 run has read, if they are fewer.
+--tasks scores tasks of lm-eval or of ours (docs/evaluation.md). Held-out text is then measured only
+if --text or --ngram asks for it.
 """
 
 from __future__ import annotations
@@ -18,15 +21,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_jax.commands import add_checkpoint_arguments, ngram_order
+from llm_jax.commands import add_checkpoint_arguments, eval_tasks, ngram_order
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
 from llm_jax.config import RunConfig
 from llm_jax.runs.history import read_history
-from llm_jax.runs.kept import keep_evaluation
+from llm_jax.runs.kept import keep_evaluation, keep_task_results
 
 if TYPE_CHECKING:
     from llm_jax.data.dataset import TokenDataset
+    from llm_jax.train.load import Run
 
 COMPILES = True
 
@@ -59,69 +63,84 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.py:NAME",
         help="evaluations of your own, or entry points of llm_jax.evaluations",
     )
+    eval_tasks.add_arguments(parser)
     parser.add_argument("--keep", action="store_true", help="keep the result in RUN for `report`")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.convert.kept_files import stop_ids
-    from llm_jax.data.mixture import run_shares
-    from llm_jax.evals import held_out
     from llm_jax.evals.own_tasks import run_task
-    from llm_jax.evals.perplexity import Evaluator
-    from llm_jax.evals.score import together
     from llm_jax.language_model import LanguageModel
     from llm_jax.train.load import load_run
 
+    eval_tasks.check(args)
+    asked = eval_tasks.loaded(args)  # before any weights are read
     trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
     tokenizer = trained.tokenizer
-    texts, left_out, used = held_out.read_texts(args.text, args.encoding, tokenizer)
-    needs_dataset = args.ngram or not texts
-    datasets = held_out.open_datasets(trained.config, tokenizer) if needs_dataset else {}
+    result: dict[str, Any] = {"step": trained.step, "verified": trained.verified}
     with ProgressReporter() as progress:
-        evaluator = Evaluator(trained.config, trained.params, tokenizer)
-        scores = {
-            name: evaluator.stream(tokens, tokenizer.marks, progress)
-            for name, tokens in texts.items()
-        }
-        for name, dataset in {} if texts else datasets.items():
-            split = f"validation split of {name}" if name else "validation split"
-            scores[split] = evaluator.split(dataset, "validation", progress)
-        shares = None
-        if len(datasets) > 1 and not texts:
-            sizes = [dataset.num_tokens("train") for dataset in datasets.values()]
-            shares = run_shares(trained.config.data, trained.config.steps, sizes)
-        whole = together([*scores.values()], shares)
-        result = {
-            "step": trained.step,
-            "verified": trained.verified,
-            **whole.report(),
-            "texts": {name: score.report() for name, score in scores.items()},
-            "dropped": left_out.dropped(),
-            "lost": left_out.summary(used),
-            "tasks": {},
-        }
+        if args.text or args.ngram or not args.tasks:
+            result |= _held_out(args, trained, progress)
+        result["tasks"] = {}
         ends = stop_ids(Path(args.run), tokenizer)
         model = LanguageModel(trained.config, trained.params, tokenizer, trained.step, ends)
         for name in args.task:
             progress(name, 0, None)
             result["tasks"][name] = run_task(name, model)
-        if args.ngram:
-            progress(f"counting {args.ngram}-grams", 0, None)
-            streams = texts or {
-                name: held_out.whole_windows(
-                    held_out.split_tokens(dataset, "validation"), evaluator.seq_len
-                )
-                for name, dataset in zip(scores, datasets.values(), strict=True)
-            }
-            result["ngram"] = held_out.ngram_figures(
-                [*datasets.values()],
-                streams,
-                order=args.ngram,
-                consumed=_read_of_each(Path(args.run), trained.config, trained.step, datasets),
-                shares=shares,
-            )
-    if args.keep:
+        if asked is not None:
+            progress("scoring tasks", 0, None)
+            result["task_results"] = eval_tasks.measure(args, asked, model)
+    if args.keep and "texts" in result:
         result["kept"] = str(keep_evaluation(Path(args.run), result))
+    if args.keep and asked is not None:
+        results = result["task_results"]
+        result["kept_tasks"] = str(keep_task_results(Path(args.run), trained.step, results))
+    return result
+
+
+def _held_out(args: argparse.Namespace, trained: Run, progress: ProgressReporter) -> dict[str, Any]:
+    """The scores of the run's validation splits or of --text, and those of n-gram models."""
+    from llm_jax.data.mixture import run_shares
+    from llm_jax.evals import held_out
+    from llm_jax.evals.perplexity import Evaluator
+    from llm_jax.evals.score import together
+
+    tokenizer = trained.tokenizer
+    texts, left_out, used = held_out.read_texts(args.text, args.encoding, tokenizer)
+    needs_dataset = args.ngram or not texts
+    datasets = held_out.open_datasets(trained.config, tokenizer) if needs_dataset else {}
+    evaluator = Evaluator(trained.config, trained.params, tokenizer)
+    scores = {
+        name: evaluator.stream(tokens, tokenizer.marks, progress) for name, tokens in texts.items()
+    }
+    for name, dataset in {} if texts else datasets.items():
+        split = f"validation split of {name}" if name else "validation split"
+        scores[split] = evaluator.split(dataset, "validation", progress)
+    shares = None
+    if len(datasets) > 1 and not texts:
+        sizes = [dataset.num_tokens("train") for dataset in datasets.values()]
+        shares = run_shares(trained.config.data, trained.config.steps, sizes)
+    result = {
+        **together([*scores.values()], shares).report(),
+        "texts": {name: score.report() for name, score in scores.items()},
+        "dropped": left_out.dropped(),
+        "lost": left_out.summary(used),
+    }
+    if args.ngram:
+        progress(f"counting {args.ngram}-grams", 0, None)
+        streams = texts or {
+            name: held_out.whole_windows(
+                held_out.split_tokens(dataset, "validation"), evaluator.seq_len
+            )
+            for name, dataset in zip(scores, datasets.values(), strict=True)
+        }
+        result["ngram"] = held_out.ngram_figures(
+            [*datasets.values()],
+            streams,
+            order=args.ngram,
+            consumed=_read_of_each(Path(args.run), trained.config, trained.step, datasets),
+            shares=shares,
+        )
     return result
 
 
@@ -141,12 +160,9 @@ def _read_of_each(
 
 
 def text(result: dict[str, Any]) -> str:
-    lines = (
-        [f"step {result['step']}, all together: {_figures(result)}"]
-        if len(result["texts"]) > 1
-        else []
-    )
-    lines += [f"{name}: {_figures(one)}" for name, one in result["texts"].items()]
+    texts = result.get("texts", {})
+    lines = [f"step {result['step']}, all together: {_figures(result)}"] if len(texts) > 1 else []
+    lines += [f"{name}: {_figures(one)}" for name, one in texts.items()]
     for name, one in result.get("ngram", {}).items():
         lines.append(
             f"{one['order']}-gram Kneser-Ney, {name} ({one['trained_tokens']:,} tokens): "
@@ -155,11 +171,15 @@ def text(result: dict[str, Any]) -> str:
         lines += [f"  {text}: {_figures(own)}" for text, own in one.get("texts", {}).items()]
     for name, figures in result["tasks"].items():
         lines.append(f"{name}: " + ", ".join(f"{key} {v:.4g}" for key, v in figures.items()))
-    if result["dropped"]:
+    if "task_results" in result:
+        lines += eval_tasks.text_lines(result["task_results"])
+    if result.get("dropped"):
         lines.append(f"left out: {losses(result['dropped'])}")
-    lines += loss_lines(result["lost"])
+    lines += loss_lines(result["lost"]) if "lost" in result else []
     if "kept" in result:
         lines.append(f"Kept in {result['kept']} for `llm-jax report`.")
+    if "kept_tasks" in result:
+        lines.append(f"Kept in {result['kept_tasks']}.")
     return "\n".join(lines)
 
 

@@ -1,7 +1,8 @@
 """What `eval --keep` and `generate --keep` leave in a run's folder for `report`.
 
 `evaluations.json` has the newest result for each text, by the text's name. `samples.json` has the
-newest samples.
+newest samples. `task_results.json` has the newest result of each task, and `task_samples/STEP/` its
+examples, one a line.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.runs.files import write_text
 
 EVALUATIONS, SAMPLES = "evaluations.json", "samples.json"
+TASK_RESULTS, TASK_SAMPLES = "task_results.json", "task_samples"
 FIGURES = ("step", "loss", "perplexity", "bits_per_byte", "tokens", "bytes", "ngram", "tasks")
 """Of an evaluation that are kept."""
 _SCORE = {"loss": float, "bits_per_byte": float, "tokens": int, "bytes": int}
@@ -23,6 +25,11 @@ EVALUATION: dict[str, Any] = {
     "perplexity": (float,),
     "ngram": ({str: {"order": int, "trained_tokens": int, **_SCORE}},),
     "tasks": {str: {str: float}},
+}
+TASK: dict[str, Any] = {
+    "step": int,
+    "n": int,
+    "metrics": {str: {"value": (float,), "stderr": (float,), "chance": (float,)}},
 }
 DRAWN: dict[str, Any] = {
     "step": int,
@@ -42,6 +49,42 @@ def keep_evaluation(run: Path, result: dict[str, Any]) -> Path:
     kept = {key: result[key] for key in FIGURES if key in result}
     file = run / EVALUATIONS
     write_text(file, _json(read_evaluations(run) | {name: kept}))
+    return file
+
+
+def keep_task_results(run: Path, step: int, results: dict[str, Any]) -> Path:
+    """Keeps the results of `eval --tasks` at `step`, of tasks and groups. Returns the file.
+
+    Raises:
+      UserError: the file that is there is damaged.
+      OSError: it cannot be written.
+    """
+    found = {**results["tasks"], **results["groups"]}
+    kept = {name: {"step": step, **one} for name, one in found.items()}
+    file = run / TASK_RESULTS
+    write_text(file, _json(read_task_results(run) | kept))
+    return file
+
+
+def read_task_results(run: Path) -> dict[str, dict[str, Any]]:
+    """Task → its newest result with its `step`; empty if none was kept.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    return _read(run / TASK_RESULTS, {str: TASK}, {})
+
+
+def keep_task_samples(run: Path, step: int, task: str, samples: list[dict[str, Any]]) -> Path:
+    """Keeps the examples of a task, one a line. Returns the file.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in task)
+    file = run / TASK_SAMPLES / str(step) / f"{name}.jsonl"
+    lines = (json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in samples)
+    write_text(file, "".join(lines))
     return file
 
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 
-import jax
 import pytest
-import tiny
+from task_run import random_run
 
-from llm_jax.config import DataConfig
-from llm_jax.convert.hf_import import write_run
-from llm_jax.data.dataset import TokenDataset
 from llm_jax.evals.tasks.catalog import Settings, load_tasks
-from llm_jax.evals.tasks.harness import evaluate_loaded, evaluate_tasks
+from llm_jax.evals.tasks.harness import evaluate_loaded
 from llm_jax.language_model import LanguageModel, load_model
 
 pytest.importorskip("lm_eval")
@@ -24,17 +19,7 @@ FIVE = ["copying_en", "counters_ja", "grammar_ja", "needle_en", "stdlib_en"]
 
 @pytest.fixture(scope="module")
 def model(tiny_dataset, tmp_path_factory) -> tuple[LanguageModel, Path]:
-    """A run of random weights, and its folder."""
-    dataset = TokenDataset.open(tiny_dataset)
-    shape = tiny.model_config(vocab_size=dataset.tokenizer.vocab_size + 8, max_seq_len=256)
-    config = tiny.run_config(
-        out=tmp_path_factory.mktemp("run") / "run",
-        model=shape,
-        data=DataConfig(path=str(tiny_dataset), seq_len=64, batch_size=8),
-    )
-    folder = Path(config.out)
-    folder.mkdir()
-    write_run(folder, config, jax.device_get(tiny.parameters(shape, size=0.3)), dataset.tokenizer)
+    folder = random_run(tmp_path_factory.mktemp("run") / "run", tiny_dataset)
     return load_model(folder), folder
 
 

@@ -81,11 +81,19 @@ class TaskResults:
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
-        """The results as JSON has them, without the samples."""
+        """The results as JSON has them, without the samples; null stands for what is not a finite
+        number."""
         return {
-            "tasks": {name: asdict(one) for name, one in self.tasks.items()},
-            "groups": {name: asdict(one) for name, one in self.groups.items()},
+            kind: {name: _plain(asdict(one)) for name, one in getattr(self, kind).items()}
+            for kind in ("tasks", "groups")
         }
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any]:
+    for figure in result["metrics"].values():
+        if not math.isfinite(figure["value"]):
+            figure["value"] = None
+    return result
 
 
 def check_tasks(

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError
@@ -117,7 +118,7 @@ def _run(how: Cell, program: str, seconds: int) -> bool:
     python = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c", GUARD]
     command = ["unshare", *NAMESPACES, "--kill-child", "--", *python] if how.namespaces else python
     with tempfile.TemporaryDirectory(prefix="llm-jax-answer-") as folder:
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
         options: dict[str, Any] = {"user": how.user, "group": how.user, "extra_groups": []}
         try:
             started = subprocess.Popen(

@@ -1,8 +1,8 @@
 """Cloze: a word of held-out text that its passage has said before (LAMBADA, Paperno et al. 2016).
 
-The text is the run's validation split, or files that are given. A word is a run of letters, of kanji
-or of katakana, so that Japanese, which has no spaces, is cut too. The wrong choices are words of the
-same kind and about the same length from the same passage.
+The text is the run's validation split, or files that are given. A word is a run of letters, of
+kanji or of katakana, so that Japanese, which has no spaces, is cut too. The wrong choices are words
+of the same kind and about the same length from the same passage.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from llm_jax.config import UserError
 from llm_jax.evals.tasks.bundled.questions import Question, question, splits
 
-PASSAGE = 400
+PASSAGE = 300
 """Characters before the word."""
-COUNT, SHOTS, PER_TEXT = 200, 10, 4
+COUNT, SHOTS, PER_TEXT = 200, 10, 10
 KINDS = (r"[A-Za-z]{4,}", r"[\u4e00-\u9fff]{2,}", r"[\u30a1-\u30fa\u30fc]{3,}")
 WORDS = re.compile("|".join(f"({kind})" for kind in KINDS))
 TOKENS = 1_000_000
@@ -42,12 +42,12 @@ def questions(held_out: dict[str, Any] | None = None, **_: Any) -> Any:
         found += _of_text(draw, text)
         if len(found) >= COUNT + SHOTS:
             break
-    if not found:
+    if len(found) < 2:
         raise UserError(
-            "Task 'cloze' has no question: no word of the held-out text comes twice within "
-            f"{PASSAGE} characters with three others of its kind. Give more --text."
+            "Task 'cloze' finds fewer than two questions: words of the held-out text that come "
+            f"twice within {PASSAGE} characters, with three others of their kind. Give more --text."
         )
-    spare = min(SHOTS, len(found) // 5)
+    spare = min(SHOTS, max(len(found) // 5, 1))
     return splits(found[spare : COUNT + spare], found[:spare])
 
 

@@ -1,0 +1,155 @@
+"""`eval --tasks`: its flags, what is read before a model is, and how results are shown and kept."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_jax.commands import count, seed
+from llm_jax.config import RunConfig, UserError, read_config
+
+if TYPE_CHECKING:
+    from llm_jax.evals.tasks.catalog import Loaded
+    from llm_jax.language_model import LanguageModel
+
+ONLY_WITH = ("include", "few_shot", "limit", "chat_template", "samples", "run_code", "seed")
+"""Flags that mean nothing without --tasks."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="score tasks of lm-eval, of --include, or of ours, such as copying_en",
+    )
+    parser.add_argument(
+        "--include",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="folders or files with tasks: lm-eval's YAML or llm-jp-eval's JSON",
+    )
+    parser.add_argument(
+        "--few-shot",
+        type=shots,
+        metavar="N",
+        help="solved examples before each question (default: as each task says)",
+    )
+    parser.add_argument("--limit", type=count, metavar="N", help="score N examples of each task")
+    parser.add_argument(
+        "--chat-template",
+        action="store_true",
+        help="ask through the chat template of the model's tokenizer",
+    )
+    parser.add_argument(
+        "--samples",
+        action="store_true",
+        help="keep each question with its answer in RUN, as JSONL (with --keep)",
+    )
+    parser.add_argument(
+        "--run-code",
+        action="store_true",
+        help="run the programs that the model writes for humaneval, in a sandbox",
+    )
+    parser.add_argument(
+        "--seed", type=seed, metavar="N", help="seed of examples and sampled answers (default: 0)"
+    )
+
+
+def shots(text: str) -> int:
+    """A number of solved examples."""
+    return 0 if text == "0" else count(text)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises `UserError` for flags that need others."""
+    if not args.tasks:
+        given = next((name for name in ONLY_WITH if getattr(args, name) not in (None, False)), None)
+        if given:
+            raise UserError(f"--{given.replace('_', '-')} is about tasks: name some with --tasks.")
+    if args.samples and not args.keep:
+        raise UserError("--samples keeps files in the run: give --keep too.")
+
+
+def loaded(args: argparse.Namespace) -> Loaded | None:
+    """The tasks with their data, before any weights are read; None if there are none, or no run.
+
+    Raises:
+      UserError: a task is not known or its data are not at hand.
+    """
+    file = Path(args.run) / "run.json"
+    if not args.tasks or not file.is_file():
+        return None  # what reads the run says what it lacks
+    from llm_jax.evals.tasks.catalog import Settings, load_tasks
+    from llm_jax.evals.tasks.harness import seeded
+
+    folders = read_config(file, RunConfig).data.folders.values()
+    settings = Settings(
+        include=args.include,
+        trust_code=args.trust_code,
+        run_code=args.run_code,
+        texts=tuple(str(path) for path in args.text),
+        datasets=tuple(str(path) for path in folders if path),
+    )
+    with seeded(args.seed or 0):
+        return load_tasks(args.tasks, settings)
+
+
+def measure(args: argparse.Namespace, tasks: Loaded, model: LanguageModel) -> dict[str, Any]:
+    """The results as JSON has them; samples are written."""
+    from llm_jax.evals.tasks.harness import evaluate_loaded
+
+    found = evaluate_loaded(
+        model,
+        tasks,
+        few_shot=args.few_shot,
+        limit=args.limit,
+        chat_template=args.chat_template,
+        samples=args.samples,
+        seed=args.seed or 0,
+        run_code=args.run_code,
+    )
+    result = found.report()
+    if args.samples:
+        from llm_jax.runs.kept import keep_task_samples
+
+        result["samples"] = {
+            name: str(keep_task_samples(Path(args.run), model.step or 0, name, rows))
+            for name, rows in found.samples.items()
+        }
+    return result
+
+
+def text_lines(results: dict[str, Any]) -> list[str]:
+    """The results for a person: a line for each figure."""
+    lines: list[str] = []
+    for kind in ("groups", "tasks"):
+        for name, one in results[kind].items():
+            some = f"{one['n']:,} of {one['of']:,}" if one["n"] < one["of"] else f"{one['n']:,}"
+            what = "group, " if kind == "groups" else ""
+            lines.append(f"{name} ({what}{some} examples, {one['few_shot']}-shot):")
+            lines += [f"  {metric}: {_figure(figure)}" for metric, figure in one["metrics"].items()]
+            if one["truncated"]:
+                lines.append(
+                    f"  {one['truncated']:,} requests were longer than the model's context: cut on "
+                    "the left"
+                )
+            if one["shortened"]:
+                lines.append(
+                    f"  {one['shortened']:,} answers had at most half of the model's context"
+                )
+    return lines
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    error, chance = figure["stderr"], figure["chance"]
+    said = "not a finite number" if figure["value"] is None else f"{figure['value']:.4g}"
+    if error is not None:
+        said += f" ± {error:.2g}"
+    if chance is not None:
+        said += f" (chance {chance:.3g})"
+    way = {True: ", higher is better", False: ", lower is better", None: ""}
+    return said + way[figure["higher_is_better"]]

@@ -1,0 +1,334 @@
+"""Tasks through the command line and through `evaluate_tasks`: figures, files, refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from task_run import random_run
+from verb_calls import call, call_json
+
+from llm_jax.config import UserError
+from llm_jax.evals.tasks.catalog import Settings, bundled_names, load_tasks
+from llm_jax.evals.tasks.chat import render, template_of
+from llm_jax.evals.tasks.harness import check_tasks, evaluate_tasks
+from llm_jax.language_model import load_model
+
+pytest.importorskip("lm_eval")
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_dataset, tmp_path_factory):
+    return random_run(tmp_path_factory.mktemp("run") / "run", tiny_dataset)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load_model(folder)
+
+
+def test_results_have_errors_counts_and_chance_levels(folder, capsys):
+    words = ["eval", folder, "--tasks", "copying_en", "truth_ja", "--limit", 20, "--few-shot", 1]
+    made = call_json(capsys, *words, "--keep", "--samples")
+    assert "loss" not in made
+    results = made["task_results"]["tasks"]
+    assert list(results) == ["copying_en", "truth_ja"]
+    one = results["copying_en"]
+    assert (one["n"], one["of"], one["few_shot"], one["truncated"]) == (20, 200, 1, 0)
+    acc = one["metrics"]["acc"]
+    assert (acc["chance"], acc["higher_is_better"]) == (0.25, True)
+    # The standard error of a mean of zeros and ones.
+    p = acc["value"]
+    assert acc["stderr"] == pytest.approx(math.sqrt(p * (1 - p) / 19))
+    assert one["metrics"]["brier"]["chance"] == 0.75
+    assert one["metrics"]["log_prob"]["chance"] is None
+    # Questions with two and with three answers.
+    assert 1 / 3 < results["truth_ja"]["metrics"]["acc"]["chance"] < 1 / 2
+
+    kept = json.loads((folder / "task_results.json").read_text())
+    assert kept["copying_en"] == {"step": 0, **one}
+    assert made["kept_tasks"] == str(folder / "task_results.json")
+    lines = (folder / "task_samples" / "0" / "copying_en.jsonl").read_text().splitlines()
+    assert len(lines) == 20
+    sample = json.loads(lines[0])
+    assert sample["arguments"][0][0].count("First:") == 2  # one solved example
+    assert np.mean([json.loads(line)["acc"] for line in lines]) == p
+
+    code, said, _ = call(capsys, *words, "--seed", 1)
+    assert code == 0
+    assert "copying_en (20 of 200 examples, 1-shot):" in said
+    assert "(chance 0.25), higher is better" in said
+    log_prob = one["metrics"]["log_prob"]
+    # Other solved examples.
+    assert f"log_prob: {log_prob['value']:.4g} ± {log_prob['stderr']:.2g}" not in said
+
+
+def test_every_bundled_task_is_the_same_each_time_and_says_its_chance(model):
+    names = bundled_names()
+    assert len(names) == 19
+    first, again = (load_tasks(names, Settings(datasets=(model.run.data.path,))) for _ in range(2))
+    for name in names:
+        docs = [dict(doc) for doc in first.tasks[name].task_docs]
+        assert docs == [dict(doc) for doc in again.tasks[name].task_docs]
+        assert (5 if name == "cloze" else 40) <= len(docs) <= 200
+        for doc in docs:
+            assert len(set(doc["choices"])) == len(doc["choices"]) > 1
+        golds = {doc["gold"] for doc in docs}
+        assert len(golds) > 1 or name.startswith("pronouns")
+    results = evaluate_tasks(model, names, limit=4)
+    for name, one in results.tasks.items():
+        assert one.n == 4
+        assert one.metrics["acc"].chance is not None, name
+        assert all(math.isfinite(figure.value) for figure in one.metrics.values())
+
+
+def test_pronoun_pairs_cancel_what_a_pronoun_gets_by_itself():
+    from llm_jax.evals.tasks.bundled import pronouns
+
+    doc = {"first": "doctor", "second": "patient", "meant": "patient"}
+
+    def answers(*log_probs):
+        return [(log_prob, False) for log_prob in log_probs]
+
+    same = pronouns.figures(doc, answers(-1.0, -2.0, -11.0, -12.0))
+    assert (same["acc"], same["gap"], same["flips"]) == (1.0, 0.0, 0.0)
+    # "he" is taken for the doctor, whoever is meant.
+    biased = pronouns.figures(doc, answers(-3.0, -1.0, -1.0, -2.0))
+    assert (biased["acc_he"], biased["acc_she"], biased["flips"]) == (0.0, 1.0, 1.0)
+    assert (biased["gap"], biased["lean_doctor"]) == (-3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("counter", "n", "sound"),
+    [("本", 1, "いっぽん"), ("本", 2, "にほん"), ("本", 3, "さんぼん"), ("分", 3, "さんぷん"),
+     ("分", 4, "よんぷん"), ("匹", 6, "ろっぴき"), ("階", 3, "さんがい"), ("回", 3, "さんかい"),
+     ("冊", 6, "ろくさつ"), ("冊", 8, "はっさつ"), ("軒", 10, "じゅっけん"), ("杯", 5, "ごはい")],
+)  # fmt: skip
+def test_readings(counter, n, sound):
+    from llm_jax.evals.tasks.bundled.readings import reading
+
+    assert reading(counter, n) == sound
+
+
+def test_ordinals_and_numbers_in_words():
+    from llm_jax.evals.tasks.bundled.readings import ordinal, words
+
+    assert [ordinal(n) for n in (1, 2, 3, 11, 12, 13, 21, 112, 103)] == (
+        ["1st", "2nd", "3rd", "11th", "12th", "13th", "21st", "112th", "103rd"]
+    )
+    assert [words(n) for n in (7, 13, 40, 92)] == ["seven", "thirteen", "forty", "ninety-two"]
+
+
+def test_fractions_are_the_trap_that_they_are_known_for():
+    docs = load_tasks(["counters_ja"], Settings()).tasks["counters_ja"].task_docs
+    asked = {doc["context"]: doc for doc in docs}
+    read = [doc for doc in docs if doc["kind"] == "fraction" and "読み方" in doc["context"]]
+    assert all("ぶんの" in doc["choices"][doc["gold"]] for doc in read)
+    assert any("ぷんの" in choice for doc in read for choice in doc["choices"])
+    larger = [doc for context, doc in asked.items() if "大きいほう" in context]
+    assert all(len(doc["choices"]) == 2 for doc in larger)
+    assert len(larger) > 20
+
+
+def test_cloze_asks_for_words_of_the_given_text(tmp_path):
+    names = [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "theta",
+        "kappa",
+        "lambda",
+        "omega",
+    ]
+    rng = np.random.default_rng(0)
+    text = " ".join(rng.choice(names, 4000))
+    (tmp_path / "held.txt").write_text(text)
+    settings = Settings(texts=(str(tmp_path / "held.txt"),))
+    docs = load_tasks(["cloze"], settings).tasks["cloze"].task_docs
+    for doc in docs:
+        assert doc["context"] + doc["choices"][doc["gold"]] in text
+        assert doc["choices"][doc["gold"]].strip() in doc["context"]
+    (tmp_path / "short.txt").write_text("too short")
+    with pytest.raises(UserError, match="fewer than two"):
+        load_tasks(["cloze"], Settings(texts=(str(tmp_path / "short.txt"),)))
+
+
+def test_rolling_windows_predict_each_token_once(model, monkeypatch):
+    from llm_jax.evals.tasks.model import HarnessModel
+    from llm_jax.infer.scoring import Scored
+
+    asked = HarnessModel(model)
+    begin, pairs = model.tokenizer.bos_id, []
+    monkeypatch.setattr(HarnessModel, "max_length", 4)
+    monkeypatch.setattr(asked, "tok_encode", lambda text: list(range(10)))
+
+    def score(given):
+        pairs.extend((list(context), list(tokens)) for context, tokens in given)
+        return [Scored(-1.0, False, ())] * len(given)
+
+    monkeypatch.setattr(asked, "_score", score)
+    request = type("Request", (), {"args": ("text",), "task_name": "t"})
+    assert asked.loglikelihood_rolling([request]) == [-3.0]
+    assert pairs == [
+        ([begin], [0, 1, 2, 3]),
+        ([3], [4, 5, 6, 7]),
+        ([5, 6, 7], [8, 9]),
+    ]
+
+
+TASK = """task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: {kind}
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{answer}}}}"
+{more}
+"""
+
+
+def own_task(folder, name="mine", kind="loglikelihood", more=""):
+    folder.mkdir(exist_ok=True)
+    data = folder / "data.jsonl"
+    rows = [{"question": f"def f{n}(", "answer": "self"} for n in range(6)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / f"{name}.yaml").write_text(
+        TASK.format(name=name, data=data, kind=kind, more=more), encoding="utf-8"
+    )
+    return folder
+
+
+def test_a_folder_of_own_tasks_with_data_at_hand(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    include = own_task(tmp_path / "own")
+    results = evaluate_tasks(model, ["mine"], include=include, samples=True)
+    assert results.tasks["mine"].n == 6
+    assert results.tasks["mine"].metrics["acc"].value in (0.0, 1.0)
+    rolling = own_task(tmp_path / "rolling", "rolled", "loglikelihood_rolling")
+    (path,) = rolling.glob("*.yaml")
+    path.write_text(path.read_text().replace("{{answer}}", "{{question}} {{answer}}"))
+    result = evaluate_tasks(model, ["rolled"], include=rolling).tasks["rolled"]
+    assert result.metrics["bits_per_byte"].value > 0
+    assert result.metrics["bits_per_byte"].higher_is_better is False
+
+
+def test_answers_end_at_stop_strings_and_fit_the_context(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    more = (
+        'generation_kwargs: {until: ["e"], max_gen_toks: 24}\nmetric_list: [{metric: exact_match}]'
+    )
+    include = own_task(tmp_path / "own", "made", "generate_until", more)
+    results = evaluate_tasks(model, ["made"], include=include, samples=True)
+    answers = [one["resps"][0][0] for one in results.samples["made"]]
+    assert all("e" not in answer for answer in answers)
+    whole = model.generate("def f0(", max_tokens=24, temperature=0)
+    assert answers[0] == whole.split("e")[0]
+    assert results.tasks["made"].shortened == 0
+    more = more.replace("24", "1000").replace('["e"]', '["\\n"]')
+    include = own_task(tmp_path / "long", "made", "generate_until", more)
+    limited = evaluate_tasks(model, ["made"], include=include, limit=2).tasks["made"]
+    assert limited.shortened == 2
+
+
+JP = {
+    "instruction": "質問に答えなさい。{x}",
+    "output_length": 8,
+    "metrics": ["exact_match", "char_f1"],
+    "few_shots": [{"input": "一", "output": "1"}, {"input": "二", "output": "2"}],
+    "samples": [{"input": "三", "output": "3"}, {"input": "四", "output": "4"}],
+    "num_few_shots": 1,
+}
+
+
+def test_the_json_of_llm_jp_eval(model, tmp_path):
+    from llm_jax.evals.tasks.llm_jp import char_f1, figures
+
+    path = tmp_path / "kazu.json"
+    path.write_text(json.dumps(JP), encoding="utf-8")
+    results = evaluate_tasks(model, ["kazu"], include=path, samples=True)
+    one = results.tasks["kazu"]
+    assert (one.n, one.few_shot) == (2, 1)
+    assert set(one.metrics) == {"exact_match", "char_f1"}
+    prompt = results.samples["kazu"][0]["arguments"][0][0]
+    assert "{x}" in prompt
+    assert prompt.endswith("### 入力:\n一\n\n### 応答:\n1\n\n### 入力:\n三\n\n### 応答:\n")
+    assert char_f1("東京都", "東京") == pytest.approx(4 / 5)
+    found = figures(
+        {"output": "４２"}, ["答えは42です"], metrics=("exact_match",), pattern="答えは(.*?)です"
+    )
+    assert found == {"exact_match": 1.0}
+
+
+def test_tasks_of_reasoning_gym(model):
+    pytest.importorskip("reasoning_gym")
+    name = "reasoning_gym:basic_arithmetic"
+    task = load_tasks([name], Settings()).tasks[name]
+    doc = task.task_docs[0]
+    assert task.process_results(doc, [doc["answer"]]) == {"score": 1.0, "exact_match": 1.0}
+    assert task.process_results(doc, ["no number"])["exact_match"] == 0.0
+    results = evaluate_tasks(model, [name], limit=2)
+    assert results.tasks[name].metrics["score"].value < 1
+
+
+def test_what_cannot_be_scored_is_one_sentence_before_a_model_is_loaded(folder, tmp_path, capsys):
+    code_folder = own_task(tmp_path / "code", more="process_docs: !function code.run")
+    (tmp_path / "code" / "code.py").write_text("raise SystemExit('run')\n")
+    pickled = own_task(tmp_path / "pickled")
+    (path,) = pickled.glob("*.yaml")
+    path.write_text(path.read_text().replace("dataset_path: json", "dataset_path: pandas"))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.yaml").write_text("task: [")
+    japanese = tmp_path / "bleu.json"
+    japanese.write_text(json.dumps(JP | {"metrics": ["bleu"]}))
+    template = own_task(tmp_path / "template")
+    (path,) = template.glob("*.yaml")
+    path.write_text(path.read_text().replace("{{question}}", "{{ ''.__class__.__mro__ }}"))
+    cases = [
+        (["--tasks", "copying_em"], "did you mean 'copying_en'"),
+        (["--tasks", "copying_en", "copying_en"], "twice"),
+        (["--tasks", "reasoning_gym:basic_aritmetic"], "did you mean 'basic_arithmetic'"),
+        (["--tasks", "humaneval"], "--run-code"),
+        (["--tasks", "mine", "--include", code_folder], "'code.run', which is code of its author"),
+        (["--tasks", "mine", "--include", pickled], "'pandas'"),
+        (["--tasks", "mine", "--include", broken], "not valid YAML"),
+        (["--tasks", "mine", "--include", tmp_path / "nowhere"], "does not exist"),
+        (["--tasks", "bleu", "--include", japanese], "bleu"),
+        (["--tasks", "mine", "--include", template], "SecurityError"),
+        (["--tasks", "copying_en", "--chat-template"], "has no chat template"),
+        (["--tasks", "copying_en", "--samples"], "--keep"),
+        (["--limit", "3"], "--limit is about tasks"),
+    ]
+    for flags, sentence in cases:
+        code, said, err = call(capsys, "eval", folder, *flags)
+        assert (code, said) == (2, ""), flags
+        assert sentence in err, (flags, err)
+        assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_task_of_the_hub_without_its_data_is_one_sentence(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    code, _, err = call(capsys, "eval", folder, "--tasks", "lambada_openai")
+    assert code == 2
+    assert "The data of task 'lambada_openai' are not at hand" in err
+    with pytest.raises(UserError, match="lambada_openai"):
+        check_tasks(["lambada_opnai"])
+
+
+def test_chat_templates_are_rendered_in_a_sandbox(model):
+    assert template_of(model.tokenizer) is None
+    messages = [{"role": "user", "content": "猫?"}]
+    form = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    asked = form + "{% if add_generation_prompt %}<a>{% endif %}"
+    assert render(asked, messages, model.tokenizer) == "<user>猫?<a>"
+    assert render(asked, messages, model.tokenizer, add_prompt=False) == "<user>猫?"
+    for bad in ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "{% if %}",
+                "{{ raise_exception('no system') }}", "{{ messages.append(1) }}"):  # fmt: skip
+        with pytest.raises(UserError):
+            render(bad, messages, model.tokenizer)
