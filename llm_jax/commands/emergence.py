@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "task says)")  # fmt: skip
     parser.add_argument("--limit", type=count, metavar="N",
                         help="score at most N examples of each task")  # fmt: skip
-    parser.add_argument("--include", metavar="FOLDER", help="folder with tasks of your own")
+    parser.add_argument("--include", nargs="+", type=Path, metavar="PATH",
+                        help="folders or files with tasks of your own")  # fmt: skip
     parser.add_argument("--out", type=Path, help="page to write (default: PATH/emergence.html)")
 
 

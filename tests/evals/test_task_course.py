@@ -93,20 +93,49 @@ def checkpoints() -> Checkpoints:
     return Checkpoints(TASKS, limit=LIMIT, say=nothing, opened=load_model)
 
 
-def test_scores_are_those_of_the_checkpoint(run: Path, checkpoints: Checkpoints) -> None:
+def called(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as left:
+        main([*map(str, words), "--json"])
+    assert not left.value.code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_scores_are_those_of_the_checkpoint(
+    run: Path, checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorded = recorded_scores(read_metrics(run / "metrics.jsonl"))
     assert sorted(recorded) == [2, 4] and recorded[2] != recorded[4]
-    results = evaluate_tasks(load_model(run, 4), TASKS, limit=LIMIT)
+    asked = ("eval", run, "--tasks", *TASKS, "--limit", LIMIT)
+    results = called(capsys, *asked, "--step", 4)["task_results"]["tasks"]
     for task in TASKS:
-        for name, figure in results.tasks[task].metrics.items():
-            assert recorded[4][f"{task}/{name}"] == pytest.approx(figure.value, abs=1e-5)
-            assert recorded[4][f"{task}/{name}_stderr"] == pytest.approx(figure.stderr, abs=1e-5)
+        for name, figure in results[task]["metrics"].items():
+            told = recorded[4][f"{task}/{name}"], recorded[4][f"{task}/{name}_stderr"]
+            assert told == pytest.approx((figure["value"], figure["stderr"]), abs=1e-5)
         assert recorded[4][f"{task}/n"] == LIMIT
         assert 0 < recorded[4][f"{task}/chance"] < 1
     for step in (2, 4):
         for one in checkpoints.score(run, step):
             for name, value in one.figures.items():
                 assert recorded[step][f"{one.task}/{name}"] == pytest.approx(value, abs=1e-5)
+    found = called(capsys, *asked, "--all-steps")
+    assert [one["step"] for one in found["checkpoints"]] == [2, 4] and found["failed"] == 0
+    for one in found["checkpoints"]:
+        kept = {scores.task: scores.figures for scores in kept_scores(run, one["step"])}
+        assert one["scores"] == kept
+
+
+def test_flags_of_one_checkpoint_are_refused_with_all(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, sentence in (
+        (["--follow"], "name some with --tasks"),
+        (["--all-steps", "--tasks", "copying_en", "--step", "2"], "--step is given with"),
+        (["--follow", "--tasks", "copying_en", "--seed", "1"], "--seed is given with --follow"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["eval", str(run), *words])
+        assert left.value.code == 2 and sentence in capsys.readouterr().err
 
 
 def test_the_answer_in_nats_is_that_of_the_samples(run: Path, checkpoints: Checkpoints) -> None:
@@ -166,6 +195,7 @@ def test_an_unknown_task_is_refused_before_anything(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_another_process_is_followed(tmp_path: Path, tiny_dataset: Path) -> None:
     """Each of its checkpoints is scored, or said to be gone; it ends when the run has."""
     out = tmp_path / "run"
