@@ -20,10 +20,10 @@ from llm_jax.laws.run_curves import records
 from llm_jax.laws.task_forecast import Forecast, Predicted, forecast, largest_loss
 from llm_jax.laws.task_forecast import Scored as Measured
 from llm_jax.runs.history import read_history
-from llm_jax.runs.metric_names import STDERR
+from llm_jax.runs.metric_names import CHANCE, STDERR
 from llm_jax.runs.scores import Scores, kept_scores, kept_steps
 
-TASK_LOSS, CHANCE = "answer_nats_per_byte", "chance"
+TASK_LOSS = "answer_nats_per_byte"
 CONTINUOUS = {
     TASK_LOSS: "loss of the answer, nats per byte",
     "brier": "Brier score",

@@ -8,10 +8,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from llm_jax.report.emergence import CHANCE, CONTINUOUS, TASK_LOSS, shots_in_words
+from llm_jax.report.emergence import CONTINUOUS, TASK_LOSS, shots_in_words
 from llm_jax.report.plan_table import short
 from llm_jax.report.svg import ACCENT, BLUE, INK, ORANGE, SOFT
-from llm_jax.runs.metric_names import STDERR
+from llm_jax.runs.metric_names import CHANCE, STDERR
 
 NINETY = 1.645
 """Standard errors on both sides that make a 90% interval."""
