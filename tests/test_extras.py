@@ -51,6 +51,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     [
         (["export", "absent", "--to", "hf", "x"], "transformers and torch", "hf"),
         (["export", "absent", "--to", "gguf", "x", "--no-check"], "gguf", "gguf"),
+        (["eval", "absent", "--tasks", "copying_en"], "lm_eval", "eval"),
         (["import", "model", "x"], "transformers and torch", "hf"),
         (["preflight", "run.json", "--topology", "v5p-8"], "libtpu", "tpu"),
         (["plan", "--flops", "1e21", "--verify", "--write", "x.json"], "libtpu", "tpu"),

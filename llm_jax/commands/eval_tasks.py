@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count, seed
 from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.config.extras import require_packages
 
 if TYPE_CHECKING:
     from llm_jax.evals.tasks.catalog import Loaded
@@ -70,6 +71,8 @@ def check(args: argparse.Namespace) -> None:
         given = next((name for name in ONLY_WITH if getattr(args, name) not in (None, False)), None)
         if given:
             raise UserError(f"--{given.replace('_', '-')} is about tasks: name some with --tasks.")
+    if args.tasks:
+        require_packages("--tasks", "lm_eval")
     if args.samples and not args.keep:
         raise UserError("--samples keeps files in the run: give --keep too.")
 

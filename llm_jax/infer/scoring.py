@@ -181,13 +181,13 @@ class Scorer:
                 at += size
 
     def _size(self, length: int, left: int) -> int:
-        """B for rows up to `length`: a full batch, or an eighth of it if few are left."""
+        """B for rows up to `length`: a full batch, or a fourth or a sixteenth if few are left."""
         with jax.set_mesh(self._mesh):
             shards = axis_shards(*BATCH_AXES)
             unit = shards * (self._config.parallel.pieces or axis_shards("pipeline"))
         full = -(-TOKENS * shards // self._width(length) // unit) * unit
-        part = -(-full // (8 * unit)) * unit
-        return part if left <= full // 2 else full
+        parts = [-(-full // (fraction * unit)) * unit for fraction in (16, 4)]
+        return next((part for part in parts if left <= part), full)
 
     def _width(self, length: int) -> int:
         """T for rows up to `length`."""
@@ -197,7 +197,7 @@ class Scorer:
         return min(width, self.max_len)
 
     def _run(self, params: Any, rows: list[_Row]) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probabilities and whether they are the highest, of the targets of each row, (B, C)."""
+        """Log-probability of each target, and whether it is the highest; both (B, C)."""
         T = self._width(max(len(row.inputs) for row in rows))
         most, C = max(len(row.targets) for row in rows), SCORED
         while most > C:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -332,3 +335,26 @@ def test_chat_templates_are_rendered_in_a_sandbox(model):
                 "{{ raise_exception('no system') }}", "{{ messages.append(1) }}"):  # fmt: skip
         with pytest.raises(UserError):
             render(bad, messages, model.tokenizer)
+
+
+def test_the_commands_of_the_guide_are_run(folder, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    Path("runs").mkdir()
+    Path("tasks").mkdir()
+    Path("runs/first").symlink_to(folder)
+    files = re.findall(
+        r"`(colours\.yaml|colours\.jsonl|kazu\.json)`:\n\n```\w+\n(.*?)^```$", page, re.M | re.S
+    )
+    assert len(files) == 3
+    for name, content in files:
+        Path("tasks", name).write_text(content, encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]
+    assert len(commands) == 4
+    for words in commands:
+        made = call_json(capsys, *words, "--limit", 1)["task_results"]["tasks"]
+        asked = [word for word in words[words.index("--tasks") + 1 :] if word in made]
+        assert asked or "bundled_ja" in words
+        assert all(one["n"] == 1 for one in made.values())

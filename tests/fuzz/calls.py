@@ -84,7 +84,13 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run.json", "--data.path", "nowhere", "--out", "made"),
         ("run.json", "--data.path", "texts", "--out", "made"),
     ),
-    "eval": (("run", "--text", "texts"), ("run",), ("run", "--ngram", "2")),
+    "eval": (
+        ("run", "--text", "texts"),
+        ("run",),
+        ("run", "--ngram", "2"),
+        ("run", "--tasks", "copying_en", "truth_ja", "--few-shot", "1", "--limit", "2", "--keep",
+         "--samples", "--seed", "1"),
+    ),
     "emergence": (("run", "--out", "made.html"),),
     "lineage": (("run",),),
     "generate": (

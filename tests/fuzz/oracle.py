@@ -15,7 +15,7 @@ from calls import OUTPUTS, Call
 from hostile import LINKS
 from zygote import Outcome
 
-from llm_jax.runs.kept import EVALUATIONS, SAMPLES
+from llm_jax.runs.kept import EVALUATIONS, SAMPLES, TASK_RESULTS, TASK_SAMPLES
 from llm_jax.runs.plan_file import plan_file
 
 CODES = (0, 1, 2, 75, 78, 130)
@@ -192,7 +192,8 @@ def _written(call: Call) -> list[str]:
         named += [path.with_name(f"{path.stem}-extend.json") for path in named]  # the second stage
         found += map(str, named)
     if "--keep" in words:
-        found += [f"{word}/{name}" for word in words for name in (EVALUATIONS, SAMPLES)]
+        kept = (EVALUATIONS, SAMPLES, TASK_RESULTS, TASK_SAMPLES)
+        found += [f"{word}/{name}" for word in words for name in kept]
     if call.verb in ("plan", "preflight"):  # the prediction, beside the run
         found += [str(plan_file(path)) for path in named]
     targets = [f"special/{LINKS[path]}" for path in found if path in LINKS]

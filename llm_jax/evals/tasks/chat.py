@@ -1,7 +1,7 @@
 """Chat templates: from messages to the text that a model was tuned on.
 
-A template is a Jinja program that came with the tokenizer. It runs in Jinja's sandbox: it reaches no
-attributes of Python's own and changes nothing.
+A template is a Jinja program that came with the tokenizer. It runs in Jinja's sandbox: it reaches
+no attributes of Python's own and changes nothing.
 """
 
 from __future__ import annotations

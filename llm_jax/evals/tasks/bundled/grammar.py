@@ -1,7 +1,7 @@
 """Minimal pairs of grammar: two sentences that differ in one place, and one of them is wrong.
 
-The model is right if the correct sentence is more likely (BLiMP, Warstadt et al. 2020): agreement in
-English, particles in Japanese.
+The model is right if the correct sentence is more likely (BLiMP, Warstadt et al. 2020): agreement
+in English, particles in Japanese.
 """
 
 from __future__ import annotations
