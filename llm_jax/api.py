@@ -108,7 +108,7 @@ def train_run(
       UserError: the data or the folder cannot be used, another process writes to the folder, the
         disk is full, or too many steps in a row were skipped.
     """
-    from llm_jax.evals.tasks.in_training import check_tasks_of, task_scorer
+    from llm_jax.commands.training_tasks import check_tasks_of, task_scorer
     from llm_jax.train import loop
 
     prediction = None

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "task says)")  # fmt: skip
     parser.add_argument("--limit", type=count, metavar="N",
                         help="score at most N examples of each task")  # fmt: skip
-    parser.add_argument("--include", metavar="FOLDER", help="folder with tasks of your own")
+    parser.add_argument("--include", nargs="+", type=Path, metavar="PATH",
+                        help="folders or files with tasks of your own")  # fmt: skip
     parser.add_argument("--out", type=Path, help="page to write (default: PATH/emergence.html)")
 
 
@@ -65,6 +66,7 @@ def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> None:
     """Scores what is asked for and not kept."""
     from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of
     from llm_jax.evals.tasks.harness import check_tasks
+    from llm_jax.language_model import load_model
 
     check_tasks(args.tasks, args.include)
     with ProgressReporter() as progress:
@@ -74,6 +76,7 @@ def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> None:
             include=args.include,
             limit=args.limit,
             say=lambda sentence: progress(sentence, 0, None),
+            opened=load_model,
         )
         for folder in runs:
             steps = checkpoints_of(folder)

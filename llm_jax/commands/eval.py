@@ -23,7 +23,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_jax.commands import add_checkpoint_arguments, eval_tasks, ngram_order
+from llm_jax.commands import add_checkpoint_arguments, eval_course, eval_tasks, ngram_order
 from llm_jax.commands.eval_labelled import evaluated, labelled_text
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="evaluations of your own, or entry points of llm_jax.evaluations",
     )
     eval_tasks.add_arguments(parser)
+    eval_course.add_arguments(parser)
     parser.add_argument("--keep", action="store_true", help="keep the result in RUN for `report`")
 
 
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.train.load import load_run
 
     eval_tasks.check(args)
+    if eval_course.asked_for(args):
+        return eval_course.run(args)
     asked = eval_tasks.loaded(args)  # before any weights are read
     trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
     if has_head(trained.config.model):
@@ -168,6 +171,8 @@ def _read_of_each(
 def text(result: dict[str, Any]) -> str:
     if "labelled" in result:
         return labelled_text(result)
+    if "checkpoints" in result:
+        return eval_course.text(result)
     texts = result.get("texts", {})
     lines = [f"step {result['step']}, all together: {_figures(result)}"] if len(texts) > 1 else []
     lines += [f"{name}: {_figures(one)}" for name, one in texts.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def asked_for(args: argparse.Namespace) -> bool:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of, follow
     from llm_jax.evals.tasks.harness import check_tasks
+    from llm_jax.language_model import load_model
 
     folder = Path(args.run)
     steps = checkpoints_of(folder)
@@ -65,8 +67,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             include=args.include,
             limit=args.limit,
             say=lambda sentence: progress(sentence, 0, None),
-            verify=not args.no_verify,
             trust_code=args.trust_code,
+            opened=functools.partial(
+                load_model, verify=not args.no_verify, trust_code=args.trust_code
+            ),
         )
         if args.follow:
             found, failures = follow(folder, checkpoints, _say)

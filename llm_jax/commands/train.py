@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = begin.config_of(args)
     if config.wandb:
         require_packages(f"wandb = {config.wandb!r}", "wandb", way_out="or leave --wandb out")
+    from llm_jax.commands.training_tasks import check_tasks_of, task_scorer
     from llm_jax.convert.families import why_not_exportable
-    from llm_jax.evals.tasks.in_training import check_tasks_of, task_scorer
     from llm_jax.train import distributed
     from llm_jax.train.loop import train
 

@@ -148,7 +148,7 @@ def forecast(
     accuracy = None
     if np.any(a - chance > norm.ppf(SURE ** (1 / len(a))) * da):
         best = _fitted(t, a, da, chance)
-        told = _sigmoid(best, task_loss, chance)
+        told = float(_sigmoid(best, task_loss, chance))
         noise = da * draw.standard_normal((len(drawn_t), len(a)))
         drawn_a = np.array(
             [

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.config import RunConfig, UserError, generative_of, read_config
 from llm_jax.config.wording import counted
 from llm_jax.facts.recurrent_counts import sizes_of
 from llm_jax.facts.train_flops import train_flops
@@ -20,10 +20,10 @@ from llm_jax.laws.run_curves import records
 from llm_jax.laws.task_forecast import Forecast, Predicted, forecast, largest_loss
 from llm_jax.laws.task_forecast import Scored as Measured
 from llm_jax.runs.history import read_history
-from llm_jax.runs.metric_names import STDERR
+from llm_jax.runs.metric_names import CHANCE, STDERR
 from llm_jax.runs.scores import Scores, kept_scores, kept_steps
 
-TASK_LOSS, CHANCE = "answer_nats_per_byte", "chance"
+TASK_LOSS = "answer_nats_per_byte"
 CONTINUOUS = {
     TASK_LOSS: "loss of the answer, nats per byte",
     "brier": "Brier score",
@@ -70,11 +70,11 @@ def point_of(run: Path, step: int) -> Point:
       UserError: its FLOPs are not known, or a file of the run is damaged.
     """
     config = read_config(run / "run.json", RunConfig)
-    flops = train_flops(config)
+    model, flops = generative_of(config.model, "Emergence"), train_flops(config)
     if flops is None:
         raise UserError(
-            f"The run in {str(run)!r} has a model of its own kind ({config.model.kind}), whose "
-            "FLOPs are not known: leave it out."
+            f"The run in {str(run)!r} has a model of its own kind ({model.kind}), whose FLOPs are "
+            "not known: leave it out."
         )
     file = run / "metrics.jsonl"
     losses = records(file, "validation") if file.is_file() else []
@@ -83,7 +83,7 @@ def point_of(run: Path, step: int) -> Point:
         name=f"{run.name}@{step}",
         run=str(run),
         step=step,
-        params=int(sizes_of(config.model)["all"]),
+        params=int(sizes_of(model)["all"]),
         tokens=tokens,
         flops=flops * tokens,
         loss=next((one["loss"] for one in reversed(losses) if one["step"] == step), None),

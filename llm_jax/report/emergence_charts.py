@@ -8,10 +8,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from llm_jax.report.emergence import CHANCE, CONTINUOUS, TASK_LOSS, shots_in_words
+from llm_jax.report.emergence import CONTINUOUS, TASK_LOSS, shots_in_words
 from llm_jax.report.plan_table import short
 from llm_jax.report.svg import ACCENT, BLUE, INK, ORANGE, SOFT
-from llm_jax.runs.metric_names import STDERR
+from llm_jax.runs.metric_names import CHANCE, STDERR
 
 NINETY = 1.645
 """Standard errors on both sides that make a 90% interval."""
@@ -31,7 +31,7 @@ def panels(axes: Axes, points: list[dict[str, Any]], by_shots: dict[str, Any]) -
     """Each figure of a task over training FLOPs, a curve for each number of examples shown."""
     figure, drawn = axes.figure, names(by_shots)
     axes.remove()
-    grid = figure.subplots(1, len(drawn), squeeze=False)[0]  # type: ignore[union-attr]
+    grid = figure.subplots(1, len(drawn), squeeze=False)[0]
     for panel, name in zip(grid, drawn, strict=True):
         for place, (shots, one) in enumerate(by_shots.items()):
             colour = COLOURS[min(place, len(COLOURS) - 1)]
@@ -46,7 +46,7 @@ def panels(axes: Axes, points: list[dict[str, Any]], by_shots: dict[str, Any]) -
         panel.yaxis.set_major_locator(MaxNLocator(5))
         panel.tick_params(labelsize=8)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)  # type: ignore[union-attr]
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
 
 
 def by_examples(axes: Axes, points: list[dict[str, Any]], by_shots: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def two_steps(axes: Axes, points: list[dict[str, Any]], one: dict[str, Any]) -> 
     loss."""
     figure = axes.figure
     axes.remove()
-    left, right = figure.subplots(1, 2)  # type: ignore[union-attr]
+    left, right = figure.subplots(1, 2)
     known = [(p, f) for p, f in zip(points, one["figures"], strict=True) if f and TASK_LOSS in f]
     first = [(p["loss"], f[TASK_LOSS]) for p, f in known if p["loss"] is not None]
     second = [(f[TASK_LOSS], f[one["accuracy"]]) for _, f in known]
@@ -93,7 +93,7 @@ def two_steps(axes: Axes, points: list[dict[str, Any]], one: dict[str, Any]) -> 
     if told["accuracy"]:
         _error_bar(right, told["task_loss"]["predicted"], told["accuracy"])
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)  # type: ignore[union-attr]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
 
 
 def _curve(

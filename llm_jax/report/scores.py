@@ -12,11 +12,12 @@ from llm_jax.report.outcome import METRICS
 from llm_jax.report.series import Series
 from llm_jax.report.svg import svg
 from llm_jax.runs.json_lines import read_records
-from llm_jax.runs.metric_names import FAILED, SHARE, STDERR, TASK
-from llm_jax.runs.scores import kept_scores, kept_steps, recorded_scores
+from llm_jax.runs.metric_names import CHANCE, COUNT, FAILED, SHARE, STDERR, TASK
+from llm_jax.runs.scores import first_figures, kept_scores, kept_steps, recorded_scores
 
-HEAD = ["Task", "Figure", "First step #", "First #", "Last step #", "Last #", "± 1 s.e. #"]
-KEPT = ["Step #", "Task", "Examples shown #", "Figure", "Value #", "± 1 s.e. #"]
+HEAD = ["Task", "Figure", "First step #", "First #", "Last step #", "Last #", "± 1 s.e. #",
+        "Chance #"]  # fmt: skip
+KEPT = ["Step #", "Task", "Examples shown #", "Figure", "Value #", "± 1 s.e. #", "Chance #"]
 
 
 def scores_section(folder: Path, run: Series) -> str:
@@ -35,15 +36,16 @@ def _on_its_way(records: list[dict[str, Any]], run: Series) -> str:
         return ""
     scored = recorded_scores(records)
     names = dict.fromkeys(name for one in scored.values() for name in one)
-    rows = []
+    firsts, rows = set(first_figures(names)), []
     for name in names:
-        if name.endswith(STDERR):
+        if name.endswith((STDERR, f"/{CHANCE}", f"/{COUNT}")):
             continue
         steps = [step for step, one in scored.items() if name in one]
         (first, last), (task, _, what) = (steps[0], steps[-1]), name.rpartition("/")
         error = scored[last].get(name + STDERR)
+        chance = scored[last].get(f"{task}/{CHANCE}") if name in firsts else None
         rows.append([task, what, f"{first:,}", f"{scored[first][name]:.4f}", f"{last:,}",
-                     f"{scored[last][name]:.4f}", _error(error)])  # fmt: skip
+                     f"{scored[last][name]:.4f}", _shown(error), _shown(chance)])  # fmt: skip
     drawn = ""
     if run.scores:
         words = "; ".join(
@@ -64,12 +66,13 @@ def _kept(folder: Path) -> str:
     for step in kept_steps(folder):
         for one in kept_scores(folder, step):
             shots = UNKNOWN if one.shots is None else f"{one.shots}"
-            for name, value in one.figures.items():
-                if not name.endswith(STDERR):
-                    error = one.figures.get(name + STDERR)
-                    rows.append([f"{step:,}", one.task, shots, name, f"{value:.4f}", _error(error)])
+            name, value = next(iter(one.figures.items()), (None, 0.0))
+            if name is not None:
+                error = one.figures.get(name + STDERR)
+                row = [f"{step:,}", one.task, shots, name, f"{value:.4f}", _shown(error)]
+                rows.append([*row, _shown(one.figures.get(CHANCE))])
     return table(rows, KEPT) if rows else ""
 
 
-def _error(value: float | None) -> str:
+def _shown(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.4f}"

@@ -43,9 +43,7 @@ from llm_jax.train.run_folder import in_words
 from llm_jax.train.save_speed import Hold, SaveSpeed
 from llm_jax.train.shares import Use
 from llm_jax.train.step import Metrics
-
-MOST_SHARE = 0.05
-"""Share of the run's time above which the log advises to score tasks less often."""
+from llm_jax.train.task_scores import Pace
 
 
 class Reporter:
@@ -63,7 +61,7 @@ class Reporter:
         self.streak, self.why = 0, ""
         self._peak: float | None = None
         self._mark = (0, 0.0)
-        self._scorings = 0
+        self._pace = Pace()
 
     def found(self, place: Place, rollbacks: list[Rollback], source: Path | None) -> None:
         """Prints what was found in the run's folder, and where the run begins or resumes.
@@ -222,15 +220,8 @@ class Reporter:
             f"step {step}/{self.config.steps}  {scores_in_words(figures)}  ({seconds:.1f} s, "
             f"{share:.1%} of the run's time so far{failed})",
         )
-        self._scorings += 1
-        if self._scorings == 2 and share > MOST_SHARE:  # the first one compiles
-            every = self.config.eval.scores_every or step
-            rarer = math.ceil(every * share / MOST_SHARE)
-            self.log.say(
-                f"Scoring tasks takes {share:.1%} of the run's time: raise eval.tasks_every from "
-                f"{every} to about {rarer}, or lower eval.task_limit, to stay below "
-                f"{MOST_SHARE:.0%}."
-            )
+        if advice := self._pace.advice(seconds, self.config.eval.scores_every or step):
+            self.log.say(advice)
 
     def saving(self, step: int, hold: Hold, speed: SaveSpeed) -> None:
         """Reports that checkpoint `step` is being written, and for how long that held the loop."""

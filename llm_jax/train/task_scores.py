@@ -7,6 +7,7 @@ What a task is, and how it is scored, is known above this layer (`evals/tasks`):
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from llm_jax.runs.metric_names import TASK
 from llm_jax.train import distributed
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 
+MOST_SHARE = 0.05
+"""Share of the time above which the log advises to score tasks less often."""
 Figures = dict[str, float]
 
 
@@ -106,6 +109,41 @@ class TaskScores:
         if task not in self._failed:
             self._failed.add(task)
             self._say(f"Task {task} {lost} ({why}); the run goes on.")
+
+
+class Pace:
+    """Whether scoring takes too much of the time between two scorings.
+
+    Args:
+      now: seconds of a clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._scored: float | None = None
+        """When tasks were last scored in this start."""
+        self._advised = False
+
+    def advice(self, seconds: float, every: int) -> str | None:
+        """What to change, said once per start; call it at the end of each scoring.
+
+        Args:
+          seconds: that it took.
+          every: steps between two scorings.
+        """
+        before, self._scored = self._scored, self._now()
+        if before is None or self._advised:
+            return None  # the first scores of a start also compile
+        share = min(seconds / max(self._scored - before, 1e-9), 0.99)
+        if share <= MOST_SHARE:
+            return None
+        self._advised = True
+        rarer = math.ceil(every * share / (1 - share) * (1 - MOST_SHARE) / MOST_SHARE)
+        return (
+            f"Scoring tasks takes {share:.1%} of the time from one scoring to the next: raise "
+            f"eval.tasks_every from {every} to about {rarer}, or lower eval.task_limit, to stay "
+            f"below {MOST_SHARE:.0%}."
+        )
 
 
 def require_scorer(config: RunConfig, make: TaskScorerFor | None) -> None:

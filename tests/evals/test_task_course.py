@@ -18,6 +18,7 @@ from tiny import VOCAB, model_config, run_config
 pytest.importorskip("lm_eval")
 
 from llm_jax.cli import main
+from llm_jax.commands.training_tasks import check_tasks_of, task_scorer
 from llm_jax.config import (
     CheckpointConfig,
     ConfigError,
@@ -28,7 +29,6 @@ from llm_jax.config import (
 )
 from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of, follow
 from llm_jax.evals.tasks.harness import evaluate_tasks
-from llm_jax.evals.tasks.in_training import check_tasks_of, task_scorer
 from llm_jax.evals.tasks.smooth import edit_distance
 from llm_jax.infer.scoring import Scorer
 from llm_jax.language_model import load_model
@@ -90,23 +90,52 @@ def nothing(sentence: str) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoints() -> Checkpoints:
-    return Checkpoints(TASKS, limit=LIMIT, say=nothing)
+    return Checkpoints(TASKS, limit=LIMIT, say=nothing, opened=load_model)
 
 
-def test_scores_are_those_of_the_checkpoint(run: Path, checkpoints: Checkpoints) -> None:
+def called(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as left:
+        main([*map(str, words), "--json"])
+    assert not left.value.code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_scores_are_those_of_the_checkpoint(
+    run: Path, checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorded = recorded_scores(read_metrics(run / "metrics.jsonl"))
     assert sorted(recorded) == [2, 4] and recorded[2] != recorded[4]
-    results = evaluate_tasks(load_model(run, 4), TASKS, limit=LIMIT)
+    asked = ("eval", run, "--tasks", *TASKS, "--limit", LIMIT)
+    results = called(capsys, *asked, "--step", 4)["task_results"]["tasks"]
     for task in TASKS:
-        for name, figure in results.tasks[task].metrics.items():
-            assert recorded[4][f"{task}/{name}"] == pytest.approx(figure.value, abs=1e-5)
-            assert recorded[4][f"{task}/{name}_stderr"] == pytest.approx(figure.stderr, abs=1e-5)
+        for name, figure in results[task]["metrics"].items():
+            told = recorded[4][f"{task}/{name}"], recorded[4][f"{task}/{name}_stderr"]
+            assert told == pytest.approx((figure["value"], figure["stderr"]), abs=1e-5)
         assert recorded[4][f"{task}/n"] == LIMIT
         assert 0 < recorded[4][f"{task}/chance"] < 1
     for step in (2, 4):
         for one in checkpoints.score(run, step):
             for name, value in one.figures.items():
                 assert recorded[step][f"{one.task}/{name}"] == pytest.approx(value, abs=1e-5)
+    found = called(capsys, *asked, "--all-steps")
+    assert [one["step"] for one in found["checkpoints"]] == [2, 4] and found["failed"] == 0
+    for one in found["checkpoints"]:
+        kept = {scores.task: scores.figures for scores in kept_scores(run, one["step"])}
+        assert one["scores"] == kept
+
+
+def test_flags_of_one_checkpoint_are_refused_with_all(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, sentence in (
+        (["--follow"], "name some with --tasks"),
+        (["--all-steps", "--tasks", "copying_en", "--step", "2"], "--step is given with"),
+        (["--follow", "--tasks", "copying_en", "--seed", "1"], "--seed is given with --follow"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["eval", str(run), *words])
+        assert left.value.code == 2 and sentence in capsys.readouterr().err
 
 
 def test_the_answer_in_nats_is_that_of_the_samples(run: Path, checkpoints: Checkpoints) -> None:
@@ -121,7 +150,7 @@ def test_the_answer_in_nats_is_that_of_the_samples(run: Path, checkpoints: Check
 
 def test_what_is_kept_is_not_scored_again(run: Path, checkpoints: Checkpoints) -> None:
     first, said = checkpoints.score(run, 2), list[str]()
-    again = Checkpoints(TASKS, limit=LIMIT, say=said.append)
+    again = Checkpoints(TASKS, limit=LIMIT, say=said.append, opened=load_model)
     assert again.score(run, 2) == first and not said
     assert kept_scores(run, 2) == first
 
@@ -166,6 +195,7 @@ def test_an_unknown_task_is_refused_before_anything(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_another_process_is_followed(tmp_path: Path, tiny_dataset: Path) -> None:
     """Each of its checkpoints is scored, or said to be gone; it ends when the run has."""
     out = tmp_path / "run"
@@ -182,7 +212,9 @@ def test_a_run_in_another_process_is_followed(tmp_path: Path, tiny_dataset: Path
         while not (out / "run.json").is_file():
             assert trainer.poll() is None
             time.sleep(0.1)
-        found, failures = follow(out, Checkpoints(TASKS[:1], limit=2, say=nothing), said.append)
+        found, failures = follow(
+            out, Checkpoints(TASKS[:1], limit=2, say=nothing, opened=load_model), said.append
+        )
         assert trainer.wait() == 0
     finally:
         trainer.kill()
@@ -196,11 +228,18 @@ def test_following_survives_what_it_cannot_read(run: Path, tmp_path: Path) -> No
     shutil.copytree(run, out, ignore=shutil.ignore_patterns("scores"))
     sizes = {p.stat().st_size: p for p in (out / "checkpoints/2/params").rglob("*") if p.is_file()}
     os.truncate(sizes[max(sizes)], 10)
-    found, failures = follow(out, Checkpoints(TASKS[:1], limit=2, say=nothing), said.append)
+    found, failures = follow(
+        out, Checkpoints(TASKS[:1], limit=2, say=nothing, opened=load_model), said.append
+    )
     assert set(found) == {4} and failures == 1 and "Checkpoint 2 is not scored" in said[0]
     # An unfinished run that nobody writes to has ended.
     shutil.rmtree(out / "checkpoints" / "4")
-    found, _ = follow(out, Checkpoints(TASKS[:1], limit=2, say=nothing), said.append, patience=0.1)
+    found, _ = follow(
+        out,
+        Checkpoints(TASKS[:1], limit=2, say=nothing, opened=load_model),
+        said.append,
+        patience=0.1,
+    )
     assert found == {} and "counts as ended" in said[-1]
     assert checkpoints_of(out) == [2]
 

@@ -22,6 +22,7 @@ from llm_jax.report.series import series
 from llm_jax.runs.history import read_history
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
+from llm_jax.train.task_scores import Pace
 
 TIMES = ("seconds", "time_share")
 
@@ -156,3 +157,12 @@ def test_tasks_need_something_to_score_them(tmp_path: Path, tiny_dataset: Path) 
 def test_what_cannot_be_asked_for_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         EvalConfig(**fields)
+
+
+def test_scores_that_take_too_long_are_advised_against_once() -> None:
+    pace = Pace(iter([100.0, 110.0, 120.0, 130.0]).__next__)
+    assert pace.advice(9.0, 50) is None  # the first ones compile
+    assert pace.advice(0.4, 50) is None  # 4%
+    # A fifth of 10 s: 50 steps take 8 s, and 2 s are 5% of 40, so 38 s of steps.
+    assert "from 50 to about 238" in str(pace.advice(2.0, 50))
+    assert pace.advice(2.0, 50) is None

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from llm_jax.config import RunConfig, UserError, read_config
 from llm_jax.evals.tasks.figures import Include, TaskFigures
 from llm_jax.infer.scoring import Scorer
-from llm_jax.language_model import load_model
 from llm_jax.runs.claim import writer_of
 from llm_jax.runs.scores import Scores, keep_scores, kept_scores
 from llm_jax.train.damage import saved_steps
+
+if TYPE_CHECKING:
+    from llm_jax.language_model import LanguageModel
 
 PAUSE = 1.0
 """Seconds between two looks at a run's folder."""
@@ -31,7 +33,8 @@ class Checkpoints:
       shots: solved examples before each question, one after another; None: as each task says.
       include, limit: as of `evaluate_tasks`.
       say: is told what is being scored.
-      verify, trust_code: as of `load_model`.
+      trust_code: run the Python code of `include`.
+      opened: the model of a run's checkpoint (`load_model`).
     """
 
     def __init__(
@@ -42,15 +45,15 @@ class Checkpoints:
         include: Include = None,
         limit: int | None = None,
         say: Say,
-        verify: bool = True,
         trust_code: bool = False,
+        opened: Callable[[Path, int], LanguageModel],
     ) -> None:
         self._tasks, self._limit, self._say = tasks, limit, say
         self._figures = {
             shot: TaskFigures(include=include, few_shot=shot, limit=limit, trust_code=trust_code)
             for shot in shots
         }
-        self._opening = {"verify": verify, "trust_code": trust_code}
+        self._opened = opened
         self._scorers: dict[Path, Scorer] = {}
 
     def score(self, run: Path, step: int) -> list[Scores]:
@@ -63,7 +66,7 @@ class Checkpoints:
         kept = {one.asked: one for one in kept_scores(run, step)}
         wanted = [(task, shot, self._limit) for shot in self._figures for task in self._tasks]
         if missing := [one for one in wanted if one not in kept]:
-            model = load_model(run, step, **self._opening)
+            model = self._opened(run, step)
             scorer = self._scorer(run, model)
             for task, shot, _ in missing:
                 self._say(f"{run.name}, step {step:,}: {task}")
@@ -73,7 +76,7 @@ class Checkpoints:
                 kept[one.asked] = one
         return [kept[one] for one in wanted]
 
-    def _scorer(self, run: Path, model: Any) -> Scorer:
+    def _scorer(self, run: Path, model: LanguageModel) -> Scorer:
         """The scorer of a run's checkpoints, whose programs are compiled once."""
         if run not in self._scorers:
             size = model.tokenizer.vocab_size

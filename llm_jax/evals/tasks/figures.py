@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_jax.evals.tasks import smooth
 from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks
 from llm_jax.evals.tasks.harness import TaskResult, TaskResults, evaluate_loaded, seeded
-from llm_jax.runs.metric_names import STDERR
+from llm_jax.runs.metric_names import CHANCE, COUNT, STDERR
 
 if TYPE_CHECKING:
     from llm_jax.config import RunConfig
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from llm_jax.infer.scoring import Scorer
     from llm_jax.language_model import LanguageModel
 
-CHANCE, COUNT = "chance", "n"
-"""Names of the value of a task's first figure for a guess, and of the number of its examples."""
 SEED = 0
 Include = Path | str | Sequence[Path | str] | None
 """Folders or files with tasks of others."""

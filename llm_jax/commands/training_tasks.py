@@ -1,4 +1,5 @@
-"""Scores tasks while a run trains: what `train` calls by its hook (`train/task_scores.py`)."""
+"""Scores tasks while a run trains: what verbs and the API pass to the loop, which may not import
+evaluations (`train/task_scores.py`)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from llm_jax.config import RunConfig, UserError, require
+from llm_jax.config import RunConfig, UserError, generative_of, require
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.train.task_scores import TaskScorer
 
@@ -18,12 +19,13 @@ def check_tasks_of(config: RunConfig) -> None:
 
     Raises:
       UserError: a task is not known, needs an extra that is not installed, or generates answers
-        while the run has several processes.
+        while the run has several processes; or the model does not predict next tokens.
     """
     if not config.eval.tasks:
         return
     from llm_jax.evals.tasks.harness import check_tasks
 
+    generative_of(config.model, "eval.tasks")
     check_tasks(config.eval.tasks, config.eval.include)
     if int(os.environ.get("JAX_NUM_PROCESSES", "1")) > 1:
         _refuse_generation(config)
