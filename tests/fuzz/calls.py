@@ -71,6 +71,11 @@ VALID: dict[str, tuple[Words, ...]] = {
     "data classifier": (
         ("--good", "texts", "--bad", "texts/b.jsonl", "--out", "made/quality.safetensors"),
     ),
+    "data label": (
+        ("--input", "labelled.jsonl", "--tokenizer", "tokenizer.model", "--out", "made"),
+        ("--input", "labelled.jsonl", "--tokenizer", "tokenizer.model", "--out", "made",
+         "--validation", "labelled.jsonl", "--length", "32", "--overwrite"),
+    ),
     "data inspect": (("dataset",), ("dataset", "--split", "validation", "--samples", "2")),
     "data mix": (
         ("a=dataset", "--tokens", "1M", "--max-epochs", "1000", "--write", "made/mixture.json"),
@@ -90,6 +95,7 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run", "--prompt", "a cat", "--max-tokens", "3"),
         ("run", "--prompt-file", "texts/a.txt", "--max-tokens", "2", "--temperature", "0"),
     ),
+    "predict": (("run", "a cat"), ("hf", "a cat", "--input", "labelled.jsonl")),
     "embed": (
         ("run", "a", "cat"),
         ("run", "a", "cat", "b", "--analogy", "--neighbours", "2"),
@@ -123,8 +129,8 @@ VALID: dict[str, tuple[Words, ...]] = {
 """Of each verb. Those of `train` and `preflight` are refused late, as compiling takes seconds."""
 
 ENTRIES = (
-    "dataset", "hf", "job", "job.json", "law.json", "planned.json", "run", "run.json", "runs.csv",
-    "texts", "tokenizer.model",
+    "dataset", "hf", "job", "job.json", "labelled.jsonl", "law.json", "planned.json", "run",
+    "run.json", "runs.csv", "texts", "tokenizer.model",
 )  # fmt: skip
 """Of the world (world.py): what a valid call may name."""
 NEEDS = {
