@@ -160,7 +160,7 @@ def test_an_order_that_no_bag_of_words_sees(tmp_path: Path, tokenizer: Tokenizer
     """BERT learns who beat whom; a bag of words cannot. `benchmarks/classify.py` does it larger."""
     from llm_jax.data.tokenizers.training import train as train_tokenizer
 
-    rows = sentences()
+    rows = sentences(negations=False)
     own = train_tokenizer([one["text"] for one in rows] * 5, vocab_size=400)
     data = TokenDataset.open(build(tmp_path, rows, own, fraction=0.2))
     model = dataclasses.replace(
@@ -170,21 +170,22 @@ def test_an_order_that_no_bag_of_words_sees(tmp_path: Path, tokenizer: Tokenizer
         tmp_path / "run",
         data.path,
         model=model,
-        steps=400,
+        steps=120,
         log_every=100,
+        parallel=ParallelConfig(data=8, fsdp=1),
         compute=compute_config(scan_layers=False),
         data=DataConfig(
             path=str(data.path), seq_len=data.info["examples"]["length"], batch_size=32
         ),
-        optim=optim_config(learning_rate=2e-3, warmup_steps=20),
-        checkpoint=CheckpointConfig(every=400),
-        eval=EvalConfig(every=400, batches=99),
+        optim=optim_config(learning_rate=3e-3, warmup_steps=20),
+        checkpoint=CheckpointConfig(every=120),
+        eval=EvalConfig(every=120, batches=99),
     )
     accuracy = train(config)["figures"]["accuracy"]
     held_out = {data.tokenizer.decode(row) for row in data.rows("validation")["inputs"]}
     split = [[one for one in rows if (one["text"] in held_out) is keep] for keep in (False, True)]
-    assert len(split[1]) == len(held_out) > 200
-    assert accuracy > 0.8
+    assert len(split[1]) == len(held_out) > 100
+    assert accuracy > 0.9
     assert bag_of_words(*split) < 0.6
 
 
