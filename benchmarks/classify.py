@@ -13,12 +13,16 @@ neighbouring words (scikit-learn).
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
 import random
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 TEAMS = {
     "red": (("Ann", "Bob", "Cid", "Dan"), ("アキ", "ケン", "ユミ", "リク")),
@@ -102,8 +106,6 @@ def main() -> None:
 
 def prepared(folder: Path, rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], ...]:
     """Builds the datasets in `folder`; the training examples and the held-out ones."""
-    import zlib
-
     split = [[r for r in rows if (zlib.crc32(r["text"].encode()) % 5 == 0) is h] for h in (0, 1)]
     for name, part in zip(("train", "validation"), split, strict=True):
         lines = [json.dumps(row, ensure_ascii=False) for row in part]
