@@ -6,7 +6,7 @@
 The fields of the first record say what is learned. text, label, and text_pair for pairs: a label of
 the text. words, tags: one of each word. question, context, answers {text, answer_start}: the place
 of the answer. text, text_pair, with or without score: vectors of sentences. CSV and TSV files name
-the fields in their first row. Records that cannot be used are counted, and listed in left_out.jsonl.
+the fields in their first row. Records that cannot be used are counted and listed (left_out.jsonl).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.1,
         metavar="F",
-        help="without --validation: share to hold out, by a hash of the text (default: %(default)s)",
+        help="without --validation: share to hold out, by a hash of text (default: %(default)s)",
     )
     parser.add_argument(
         "--length",

@@ -71,6 +71,11 @@ VALID: dict[str, tuple[Words, ...]] = {
     "data classifier": (
         ("--good", "texts", "--bad", "texts/b.jsonl", "--out", "made/quality.safetensors"),
     ),
+    "data label": (
+        ("--input", "labelled.jsonl", "--tokenizer", "tokenizer.model", "--out", "made"),
+        ("--input", "labelled.jsonl", "--tokenizer", "tokenizer.model", "--out", "made",
+         "--validation", "labelled.jsonl", "--length", "32", "--overwrite"),
+    ),
     "data inspect": (("dataset",), ("dataset", "--split", "validation", "--samples", "2")),
     "data mix": (
         ("a=dataset", "--tokens", "1M", "--max-epochs", "1000", "--write", "made/mixture.json"),
@@ -101,6 +106,7 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run", "late=run@2", "--port", "0", "--chat-template", "texts/a.txt", "--dry-run"),
         ("hf", "--port", "0", "--api-key-file", "run.json", "--slots", "2", "--dry-run"),
     ),
+    "predict": (("run", "a cat"), ("hf", "a cat", "--input", "labelled.jsonl")),
     "embed": (
         ("run", "a", "cat"),
         ("run", "a", "cat", "b", "--analogy", "--neighbours", "2"),
@@ -134,8 +140,8 @@ VALID: dict[str, tuple[Words, ...]] = {
 """Of each verb. Those of `train` and `preflight` are refused late, as compiling takes seconds."""
 
 ENTRIES = (
-    "dataset", "hf", "job", "job.json", "law.json", "planned.json", "run", "run.json", "runs.csv",
-    "texts", "tokenizer.model",
+    "dataset", "hf", "job", "job.json", "labelled.jsonl", "law.json", "planned.json", "run",
+    "run.json", "runs.csv", "texts", "tokenizer.model",
 )  # fmt: skip
 """Of the world (world.py): what a valid call may name."""
 NEEDS = {

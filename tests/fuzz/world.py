@@ -44,6 +44,7 @@ def make(root: Path, zygote: Zygote) -> dict[str, list[str]]:
     """
     root.mkdir(parents=True)
     _texts(root / "texts")
+    _labelled(root / "labelled.jsonl")
     _curves(root / "runs.csv")
     config = run_config()
     (root / "run.json").write_text(to_json(config), encoding="utf-8")
@@ -95,6 +96,12 @@ def _texts(folder: Path) -> None:
     (folder / "b.jsonl").write_text(lines, encoding="utf-8")
     packed = gzip.compress("".join(documents[:3]).encode() + b"end\n", mtime=0)
     (folder / "d.txt.gz").write_bytes(packed)
+
+
+def _labelled(path: Path) -> None:
+    rng = random.Random(0)
+    rows = [{"text": " ".join(rng.choices(WORDS, k=4)), "label": "ab"[i % 2]} for i in range(20)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _curves(path: Path) -> None:
