@@ -76,8 +76,10 @@ def words(number: int) -> str:
 def kanji(number: int) -> str:
     """`number` from 1 to 99 in Japanese."""
     tens, ones = divmod(number, 10)
-    return ("" if tens < 2 else "〇一二三四五六七八九"[tens]) + "十" * (tens > 0) + (
-        "〇一二三四五六七八九"[ones] if ones else ""
+    return (
+        ("" if tens < 2 else "〇一二三四五六七八九"[tens])
+        + "十" * (tens > 0)
+        + ("〇一二三四五六七八九"[ones] if ones else "")
     )
 
 

@@ -23,14 +23,14 @@ def config() -> RunConfig:
     return RunConfig(
         name="word2vec_tiny",
         out="runs/word2vec_tiny",
-        steps=2400,
+        steps=1200,
         objective="negative_samples",
         model=Word2VecConfig(vocab_size=4096, d_model=64, max_seq_len=512),
         compute=ComputeConfig(dtype="float32", remat="none"),
         data=DataConfig(seq_len=128, batch_size=32),
         optim=OptimConfig(
-            learning_rate=3e-3, warmup_steps=100, final_fraction=0.02, weight_decay=0.0
+            learning_rate=1e-2, warmup_steps=100, final_fraction=0.02, weight_decay=0.0
         ),
-        checkpoint=CheckpointConfig(every=1200),
-        eval=EvalConfig(every=1200, batches=32),
+        checkpoint=CheckpointConfig(every=600),
+        eval=EvalConfig(every=600, batches=32),
     )

@@ -12,8 +12,8 @@ import numpy as np
 
 from llm_jax.config import (
     Architecture,
-    SourceToTarget,
     RunConfig,
+    SourceToTarget,
     UserError,
     generative_of,
 )

@@ -30,8 +30,11 @@ from llm_jax.config import (
     ModernEncoderConfig,
     OptimConfig,
     ParallelConfig,
+    RecurrentConfig,
+    RecurrentEncoderDecoderConfig,
     RunConfig,
     UserError,
+    Word2VecConfig,
     YarnRope,
     from_dict,
     from_json,
@@ -72,6 +75,11 @@ MODELS: dict[Any, Any] = {
     EncoderConfig: EncoderConfig(**SIZES),
     ModernEncoderConfig: ModernEncoderConfig(**SIZES),
     EncoderDecoderConfig: EncoderDecoderConfig(**SIZES, num_decoder_layers=2, head_dim=8),
+    RecurrentConfig: RecurrentConfig(vocab_size=64, num_layers=2, d_model=32, max_seq_len=64),
+    RecurrentEncoderDecoderConfig: RecurrentEncoderDecoderConfig(
+        vocab_size=64, num_layers=2, num_decoder_layers=1, d_model=32, max_seq_len=64
+    ),
+    Word2VecConfig: Word2VecConfig(vocab_size=64, d_model=32, max_seq_len=64),
 }
 
 

@@ -6,10 +6,11 @@
   llm-jax export runs/vectors --to word2vec vectors
 
 hf is a folder of Hugging Face files, gguf a file for llama.cpp, word2vec a folder with the rows of
-the embedding table as vectors.txt, for gensim, and as vectors.safetensors. --release public refuses a model
-that has read what its licence or class keeps from the public. The comparison loads the files with
-transformers and torch (`pip install 'llm-jax[hf]'`). It is left out, and that is said, where the
-model is too large for the memory; without it, an export holds about two tensors at a time.
+the embedding table as vectors.txt, for gensim, and as vectors.safetensors. --release public refuses
+a model that has read what its licence or class keeps from the public. The comparison loads the
+files with transformers and torch (`pip install 'llm-jax[hf]'`). It is left out, and that is said,
+where the model is too large for the memory; without it, an export holds about two tensors at a
+time.
 """
 
 from __future__ import annotations
@@ -152,7 +153,9 @@ def _refuse_for_vectors(args: argparse.Namespace) -> None:
         "--no-check": args.no_check,
     }
     for flag in (flag for flag, given in flags.items() if given):
-        raise UserError(f"{flag} is not for --to word2vec, which writes float32 vectors: leave it out.")
+        raise UserError(
+            f"{flag} is not for --to word2vec, which writes float32 vectors: leave it out."
+        )
 
 
 def _refuse_taken(kind: str, out: Path) -> None:
@@ -168,7 +171,11 @@ def _places(args: argparse.Namespace) -> tuple[str, Path, Path]:
     """The format, the run's folder, which may be given before or after --to, and what to write."""
     kind, *words = args.to
     if kind not in ("hf", "gguf", "word2vec"):
-        way = "the formats are hf, gguf and word2vec" if words else f"give the format too: --to hf {kind}"
+        way = (
+            "the formats are hf, gguf and word2vec"
+            if words
+            else f"give the format too: --to hf {kind}"
+        )
         raise UserError(f"--to is {kind!r}: {way}.")
     words += [args.run] if args.run else []
     if len(words) != 2:

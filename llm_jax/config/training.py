@@ -72,10 +72,11 @@ class OptimConfig:
     """Dtype of the second moment."""
     learning_rate: float = 3e-4
     """Peak learning rate."""
-    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    schedule: Literal["cosine", "wsd", "constant", "inverse_sqrt"] = "cosine"
     """Learning rate after the warm-up. `cosine`: decay over the whole run. `wsd`: constant, then
     linear decay over the last `decay_fraction` (Hu et al. 2024). `constant`: no decay;
-    `schedule_free` requires it."""
+    `schedule_free` requires it. `inverse_sqrt`: 1 over the root of the steps (Vaswani et al. 2017),
+    as T5 and the original Transformer were trained."""
     warmup_steps: int | None = None
     """Steps of linear warm-up. None: a tenth of the run's steps, at most 100."""
     decay_fraction: float = 0.2
@@ -95,6 +96,9 @@ class OptimConfig:
     """Largest global norm of the gradient; a larger gradient is scaled down to it."""
     z_loss: float = 0.0
     """Weight of (log Z)², which keeps logits from drifting (PaLM, Chowdhery et al. 2022 §5)."""
+    label_smoothing: float = 0.0
+    """Share of a target's probability that is spread over all rows of the output matrix (Szegedy et
+    al. 2016). What is reported stays the -log p of the targets."""
     spike_limit: float | None = 10.0
     """Skip a batch whose loss is more than this many robust standard deviations above the median
     of the last 128 accepted losses. None: no limit. A batch with a NaN or infinite loss or
@@ -114,6 +118,10 @@ class OptimConfig:
             value = getattr(self, name) or 0
             require(value >= 0, f"optim.{name} is {value}: it must not be negative.")
             require(value < math.inf, f"optim.{name} is {value}: it must be a finite number.")
+        require(
+            0 <= self.label_smoothing < 1,
+            f"optim.label_smoothing is {self.label_smoothing}: give a share from 0 on and below 1.",
+        )
         if self.kind == "schedule_free":
             self._check_schedule_free()
 

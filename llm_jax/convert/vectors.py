@@ -53,9 +53,7 @@ def export_vectors(
             for name, row in zip(names, tables["tokens"], strict=True):
                 file.write(f"{name} {' '.join(np.char.mod('%.9g', row))}\n")
         shapes = {name: rows.shape for name, rows in tables.items()}
-        tensor_file.write(
-            folder / TENSORS, shapes, np.dtype(np.float32), iter(tables.values())
-        )
+        tensor_file.write(folder / TENSORS, shapes, np.dtype(np.float32), iter(tables.values()))
         written = sum((folder / file).stat().st_size for file in (TEXT, TENSORS))
     notes = []
     if renamed:

@@ -27,7 +27,7 @@ def chunk_length(B: int, T: int, tokens: int) -> int:
     return max(c for c in range(1, T + 1) if T % c == 0 and c <= limit)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 8))
 def cross_entropy(
     x_BTD: jax.Array,
     unembed_DV: jax.Array,
@@ -37,8 +37,12 @@ def cross_entropy(
     chunk_tokens: int,
     z_loss: float,
     bias_V: jax.Array | None = None,
+    smoothing: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted sum of -log p(target) + z_loss·(log Z)² over targets that are not -1.
+
+    With smoothing, -log p(target) is (1 - smoothing)·-log p(target) + smoothing times the mean
+    -log p of the vocabulary.
 
     Args:
       x_BTD: final hidden states, in the compute dtype.
@@ -48,20 +52,36 @@ def cross_entropy(
       softcap: `model.logit_softcap`.
       chunk_tokens: most tokens whose logits exist at one time on a device.
       bias_V: float32, of the output matrix.
+      smoothing: `optim.label_smoothing`.
 
     Returns:
-      float32 scalars: the loss to differentiate, and the same without the z-loss, in nats; it has
-      no gradient.
+      float32 scalars: the loss to differentiate, and the sum of -log p(target) alone, in nats; it
+      has no gradient.
     """
-    how = softcap, chunk_tokens, z_loss, bias_V
+    how = softcap, chunk_tokens, z_loss, bias_V, smoothing
     return _forward(x_BTD, unembed_DV, targets_BT, weight, *how, with_grad=False)[0]
 
 
 def _forward(
-    x_BTD, unembed_DV, targets_BT, weight, softcap, chunk_tokens, z_loss, bias_V, *, with_grad
+    x_BTD,
+    unembed_DV,
+    targets_BT,
+    weight,
+    softcap,
+    chunk_tokens,
+    z_loss,
+    bias_V,
+    smoothing,
+    *,
+    with_grad,
 ):
     local = functools.partial(
-        _local, softcap=softcap, chunk_tokens=chunk_tokens, z_loss=z_loss, with_grad=with_grad
+        _local,
+        softcap=softcap,
+        chunk_tokens=chunk_tokens,
+        z_loss=z_loss,
+        smoothing=smoothing,
+        with_grad=with_grad,
     )
     if axis_shards(*AXES) == 1:
         return local(x_BTD, unembed_DV, targets_BT, weight, bias_V)
@@ -83,13 +103,24 @@ def _forward(
 
 
 def _local(
-    x_BTD, unembed_DV, targets_BT, weight, bias_V, *, softcap, chunk_tokens, z_loss, with_grad
+    x_BTD,
+    unembed_DV,
+    targets_BT,
+    weight,
+    bias_V,
+    *,
+    softcap,
+    chunk_tokens,
+    z_loss,
+    smoothing,
+    with_grad,
 ):
     """Loss of all devices, and the gradients of this device's tokens and vocabulary."""
     B, T, D = x_BTD.shape
     V, stored = unembed_DV.shape[1], unembed_DV.dtype
     over_vocab, over_tokens = axes_of("vocab"), axes_of("ends_batch", "length")
     first = jax.lax.axis_index(over_vocab) * V if over_vocab else 0
+    spread = smoothing / (V * axis_shards(*over_vocab)) if smoothing else 0.0
     c = chunk_length(B, T, chunk_tokens)
     unembed_DV = unembed_DV.astype(x_BTD.dtype)
     xs = (
@@ -115,12 +146,21 @@ def _local(
         weight_Bc = jnp.where(targets_Bc >= 0, weight, 0.0)
         nll = jnp.sum(weight_Bc * (log_z_Bc - picked_Bc))
         total += nll + z_loss * jnp.sum(weight_Bc * log_z_Bc**2)
+        if smoothing:
+            even_Bc = spread * jnp.sum(logits_BcV, axis=-1)
+            if over_vocab:
+                even_Bc = jax.lax.psum(even_Bc, over_vocab)
+            total += jnp.sum(weight_Bc * (smoothing * picked_Bc - even_Bc))
         if not with_grad:
             return (total, plain + nll, None, None), None
-        # d/dlogits of (log Z - picked + z·(log Z)²) is (1 + 2z·log Z)·softmax - onehot.
+        # d/dlogits of (log Z - picked + z·(log Z)²) is (1 + 2z·log Z)·softmax - onehot. Smoothing
+        # makes the onehot (1 - s)·onehot + s/V.
         pull_Bc1 = (weight_Bc * (1 + 2 * z_loss * log_z_Bc))[..., None]
         probs_BcV = jnp.exp(logits_BcV - log_z_Bc[..., None])
-        dlogits_BcV = pull_Bc1 * probs_BcV - jnp.where(hit_BcV, weight_Bc[..., None], 0.0)
+        sought_Bc1 = (1 - smoothing) * weight_Bc[..., None]
+        dlogits_BcV = pull_Bc1 * probs_BcV - jnp.where(hit_BcV, sought_Bc1, 0.0)
+        if smoothing:
+            dlogits_BcV -= spread * weight_Bc[..., None]
         if softcap is not None:
             dlogits_BcV *= 1 - (logits_BcV / softcap) ** 2
         dx_BcD, dw = dense_gradients(x_BcD, unembed_DV, dlogits_BcV.astype(x_BTD.dtype))
@@ -148,12 +188,22 @@ def _local(
     return (total, plain), (dx_BTD, dw_DV.astype(stored), db_V)
 
 
-def _fwd(x_BTD, unembed_DV, targets_BT, weight, softcap, chunk_tokens, z_loss, bias_V=None):
-    how = softcap, chunk_tokens, z_loss, bias_V
+def _fwd(
+    x_BTD,
+    unembed_DV,
+    targets_BT,
+    weight,
+    softcap,
+    chunk_tokens,
+    z_loss,
+    bias_V=None,
+    smoothing=0.0,
+):
+    how = softcap, chunk_tokens, z_loss, bias_V, smoothing
     return _forward(x_BTD, unembed_DV, targets_BT, weight, *how, with_grad=True)
 
 
-def _bwd(softcap, chunk_tokens, z_loss, residuals, cotangents):
+def _bwd(softcap, chunk_tokens, z_loss, smoothing, residuals, cotangents):
     dx_BTD, dw_DV, db_V = (
         grad if grad is None else grad * cotangents[0].astype(grad.dtype) for grad in residuals
     )

@@ -150,6 +150,7 @@ def loss(params: Any, batch: Batch, weight: jax.Array, config: RunConfig) -> Los
         config.compute.loss_chunk,
         config.optim.z_loss,
         params["head"]["bias"],
+        config.optim.label_smoothing,
     )
     if paired(config):
         logits_B2 = family.pair_logits(hidden.x_BTD[:, 0], params, model)

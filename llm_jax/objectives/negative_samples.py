@@ -25,7 +25,7 @@ from llm_jax.data.batch import IGNORED, Array, Rows
 from llm_jax.data.dataset import TokenDataset
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import Batch, model_of
-from llm_jax.objectives.objective import Loss, Objective, Prepare
+from llm_jax.objectives.objective import Loss, Objective
 
 COUNTED = 20_000_000
 """Most tokens of the training split whose frequencies are counted, in records at equal distances.
@@ -100,8 +100,9 @@ class _Sampling:
             f"data.path is {config.data.path}, whose training split has fewer than two different "
             "tokens of text: give more text.",
         )
-        self._stay, self._noise = stay_probability(counts_V, model.subsample), noise(
-            counts_V, model.power
+        self._stay, self._noise = (
+            stay_probability(counts_V, model.subsample),
+            noise(counts_V, model.power),
         )
 
     def __call__(self, rows: Rows, numbers: np.ndarray) -> Rows:
@@ -158,7 +159,9 @@ def loss(params: Any, batch: Batch, weight: jax.Array, config: RunConfig) -> Los
     x_BND = family.embedded(params, jnp.maximum(inputs_BN, 0), compute)
     if model.method == "cbow":
         given_BN = inputs_BN >= 0
-        x_BTWD = jnp.where(given_BN[..., None], x_BND, 0).reshape(*targets_BM.shape, -1, model.d_model)
+        x_BTWD = jnp.where(given_BN[..., None], x_BND, 0).reshape(
+            *targets_BM.shape, -1, model.d_model
+        )
         counts_BT = jnp.sum(given_BN.reshape(x_BTWD.shape[:-1]), axis=2)
         x_BTD = jnp.sum(x_BTWD, axis=2) / jnp.maximum(counts_BT, 1)[..., None].astype(x_BND.dtype)
     else:

@@ -25,6 +25,7 @@ def loss(params: Any, batch: Batch, weight: jax.Array, config: RunConfig) -> Los
         config.compute.loss_chunk,
         config.optim.z_loss,
         params.get("unembed_bias"),
+        config.optim.label_smoothing,
     )
     return Loss(total, nats, hidden.routing)
 

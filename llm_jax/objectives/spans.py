@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llm_jax.config import SourceToTarget, RunConfig, require
+from llm_jax.config import RunConfig, SourceToTarget, require
 from llm_jax.config.data import span_lengths, spans_of
 from llm_jax.data.batch import IGNORED, Array, Rows
 from llm_jax.data.tokenizers import Tokenizer
@@ -73,9 +73,7 @@ def pair_rows(
 class _Corruption:
     """The `prepare` of a run."""
 
-    def __init__(
-        self, config: RunConfig, model: SourceToTarget, tokenizer: Tokenizer
-    ) -> None:
+    def __init__(self, config: RunConfig, model: SourceToTarget, tokenizer: Tokenizer) -> None:
         data = config.data
         self._seed, self._arrays = data.seed, spans(config).arrays
         self._hidden, self._spans = spans_of(data.seq_len, data.mask_rate, data.mean_span)

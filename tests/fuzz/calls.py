@@ -113,7 +113,8 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("hf", "a cat", "--hidden", "--out", "made.npy"),
     ),
     "export": (("run", "--to", "hf", "made", "--no-check"),
-               ("run", "--to", "gguf", "made.gguf", "--no-check", "--dtype", "q8_0")),
+               ("run", "--to", "gguf", "made.gguf", "--no-check", "--dtype", "q8_0"),
+               ("run", "--to", "word2vec", "made")),
     "import": (("hf", "made", "--no-check"),
                ("hf", "made", "--tokenizer", "tokenizer.model", "--no-check")),
     "launch run": (

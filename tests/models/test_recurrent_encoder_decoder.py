@@ -215,6 +215,7 @@ def test_the_verb_makes_targets(trained: Path, capsys: pytest.CaptureFixture[str
     assert "'recurrent_encoder_decoder', of which transformers has no class" in err
 
 
+@pytest.mark.slow
 def test_a_mesh_of_eight_gives_the_gradients_of_one(tiny_dataset: Path) -> None:
     batch, found = pairs(LSTM, ((17, 9), (30, 14), (25, 5), (8, 12)) * 2), []
     params = tiny.parameters(LSTM, size=0.2)

@@ -59,6 +59,37 @@ def test_equals_optax(softcap: float | None, z_loss: float, chunk: int) -> None:
     assert (float(loss) > float(plain) + 1e-3) == (z_loss > 0)
 
 
+@pytest.mark.parametrize("shards", [1, 8])
+def test_smoothed_labels_are_those_of_torch(shards: int) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((8, 6, D), np.float32)
+    w = 0.5 * rng.standard_normal((D, 48), np.float32)
+    targets = rng.integers(0, 48, (8, 6), dtype=np.int32)
+    targets[rng.random((8, 6)) < 0.2] = -1
+    weight = np.float32(1 / (targets >= 0).sum())
+    theirs = [torch.tensor(array, requires_grad=True) for array in (x, w)]
+    labels = torch.tensor(targets.reshape(-1).astype(np.int64))
+    logits = (theirs[0] @ theirs[1]).reshape(-1, 48)
+    loss_w, plain_w = (
+        torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1, label_smoothing=s)
+        for s in (0.1, 0.0)
+    )
+    loss_w.backward()
+    parallel = ParallelConfig(fsdp=4, tensor=2) if shards == 8 else ParallelConfig()
+    with jax.set_mesh(make_mesh(parallel, jax.devices()[:shards])):
+        (loss, plain), grads = jax.jit(
+            jax.value_and_grad(
+                lambda x, w: cross_entropy(x, w, targets, weight, None, 24, 0.0, None, 0.1),
+                (0, 1),
+                has_aux=True,
+            )
+        )(x, w)
+    assert float(loss) == pytest.approx(loss_w.item(), rel=1e-5)
+    assert float(plain) == pytest.approx(plain_w.item(), rel=1e-5)
+    assert relative_error(grads, tuple(one.grad.numpy() for one in theirs)) < 1e-5
+
+
 def test_gradient_follows_what_the_loss_is_multiplied_with() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 4, D), np.float32)

@@ -71,6 +71,14 @@ def test_constant_after_the_warmup() -> None:
     assert found == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
 
 
+def test_inverse_square_root_by_numbers() -> None:
+    """The formula of Vaswani et al. 2017 for 4 warm-up steps, up to its factor: their step is 1
+    at our update 0."""
+    found = rates(40, schedule="inverse_sqrt", warmup_steps=3)
+    wanted = [2 * min(step**-0.5, step * 4**-1.5) for step in range(1, 41)]
+    assert found == pytest.approx(wanted)
+
+
 def test_schedules_without_warmup_and_without_stable_part() -> None:
     assert rates(10, warmup_steps=0)[0] == pytest.approx(1.0)
     found = rates(10, schedule="wsd", warmup_steps=5, decay_fraction=1.0, final_fraction=0.5)

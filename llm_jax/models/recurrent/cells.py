@@ -91,7 +91,7 @@ class Recurrence(nnx.Module):
         return out_BTH, None if cache is None else state, None
 
     def gates(self, x_BTD: jax.Array, matmul: Product) -> jax.Array:
-        """What the inputs give to the gates, with the biases; (B, T, G, H) in the dtype of x_BTD."""
+        """What the inputs give to the gates, with the biases; (B, T, G, H) in its dtype."""
         D, G, H = self.inputs.shape
         w_Dg = self.inputs[...].reshape(D, G * H).astype(x_BTD.dtype)
         gates_BTGH = matmul(x_BTD, w_Dg).reshape(*x_BTD.shape[:2], G, H)

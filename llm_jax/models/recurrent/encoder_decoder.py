@@ -133,9 +133,7 @@ class RecurrentEncoderDecoder(Gated):
         attention, seen_BS = self._decoder(params, config).attention, segments_BS > 0
         source = {"keys": attention.read(memory_BSD), "memory": memory_BSD, "seen": seen_BS}
         fed_B1D = attention.first(memory_BSD, seen_BS[:, None])
-        states = zero_state(
-            config.cell, config.num_decoder_layers, len(tokens_BS), config.d_model
-        )
+        states = zero_state(config.cell, config.num_decoder_layers, len(tokens_BS), config.d_model)
         own = {"states": states, "fed": fed_B1D[None, :, 0]}
         return {name: leaf[None] for name, leaf in source.items()}, own
 

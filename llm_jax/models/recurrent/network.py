@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from llm_jax.attention.mask import Cache, Mask
-from llm_jax.config import ComputeConfig, RecurrentConfig
+from llm_jax.config import ComputeConfig, RecurrentConfig, RecurrentEncoderDecoderConfig
 from llm_jax.models.common.family import Stacked, blocks_of
 from llm_jax.models.common.layers import init_std, normal, project
 from llm_jax.models.common.quantize import matmul_of
@@ -34,7 +34,7 @@ from llm_jax.parallel.mesh import constrain
 class Ends(nnx.Module):
     """The layers before and after the recurrent ones."""
 
-    def __init__(self, config: RecurrentConfig, rngs: nnx.Rngs):
+    def __init__(self, config: RecurrentConfig | RecurrentEncoderDecoderConfig, rngs: nnx.Rngs):
         V, D, std = config.vocab_size, config.d_model, init_std(config.layers)
         tokens = normal(rngs, (V, D), ("vocab", "embed"), std, "table")
         self.embed = nnx.Dict({"tokens": tokens})
