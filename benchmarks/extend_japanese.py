@@ -77,11 +77,10 @@ def built(out: Path, *words: object) -> Path:
     return out
 
 
-def trained(out: Path, start: object, data: Path, steps: int, *words: object) -> Path:
-    if not (out / "report.json").exists():
-        call("train", start, "--name", out.name, "--out", out, "--data.path", data, "--steps",
-             steps, "--data.seq-len", SEQUENCE, "--data.batch-size", BATCH,
-             "--optim.learning-rate", 2e-3, *words)  # fmt: skip
+def trained(out: Path, data: Path, steps: int, *words: object) -> Path:
+    call("train", *words, "--name", out.name, "--out", out, "--data.path", data, "--steps", steps,
+         "--data.seq-len", SEQUENCE, "--data.batch-size", BATCH, "--optim.learning-rate", 2e-3,
+         "--eval.every", steps, "--checkpoint.every", steps)  # fmt: skip
     return out
 
 
@@ -118,7 +117,7 @@ def main() -> None:
              "--out", tokenizer)  # fmt: skip
     english = built(args.out / "english", *inputs, "--tokenizer", tokenizer)
     size = [word for name, value in MODEL.items() for word in (f"--model.{name}", value)]
-    base = trained(args.out / "base", "tiny", english, args.steps, *size)
+    base = trained(args.out / "base", english, args.steps, "tiny", *size)
     extended = args.out / "extended"
     if not extended.exists():
         call("tokenizer", "extend", base, extended, "--add", ADDED, "--input", japanese, *flags)
@@ -130,7 +129,7 @@ def main() -> None:
         steps = steps_of(flops, model)
         data = built(args.out / f"data-{start.name}", "--input", japanese, *flags, "--tokenizer",
                      start)  # fmt: skip
-        run = trained(args.out / f"ja-{start.name}", start, data, steps)
+        run = trained(args.out / f"ja-{start.name}", data, steps, "--init", start)
         scores = [scored(one, path) for one in (start, run) for path in (text, args.shakespeare)]
         rows.append((name, model.vocab_size, steps, *scores))
     print(table(rows, flops))
