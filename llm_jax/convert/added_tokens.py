@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_jax.config import UserError, read_json
 from llm_jax.data.tokenizers import Tokenizer
+from llm_jax.data.tokenizers.sentinels import SENTINEL
 
 NAMED = 5
 """Most tokens to name in the error."""
@@ -30,8 +31,15 @@ def require_known(folder: Path, tokenizer: Tokenizer) -> None:
 
 def unknown_tokens(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
     """Added tokens of `folder` that `tokenizer` does not have at their ids."""
-    added = _added(folder)
-    return {token: number for token, number in added if not _knows(tokenizer, token, number)}
+    unknown = {
+        token: number for token, number in _added(folder) if not _knows(tokenizer, token, number)
+    }
+    if _object(folder / "config.json").get("model_type") != "t5":
+        return unknown
+    first = tokenizer.vocab_size  # T5's sentinels come after the tokenizer's own ids
+    last = first + len(unknown) - 1
+    sentinels = {SENTINEL.format(i): last - i for i in range(len(unknown))}
+    return {} if unknown == sentinels else unknown
 
 
 def _knows(tokenizer: Tokenizer, token: str, number: int) -> bool:

@@ -134,8 +134,8 @@ ARCHITECTURES = {
         of.granite, interleaved=True,
     ),
     "gpt_oss": Architecture(
-        "gpt-oss", of.both(of.experts(renormalise=True), of.pattern_of("LG")), of.window,
-        windows=True, output_bias=True, untied=True,
+        "gpt-oss", of.both(of.windowed, of.experts(renormalise=True), of.pattern_of("LG")),
+        of.window, windows=True, output_bias=True, untied=True,
     ),
     "deepseek_v2": Architecture("deepseek2", of.latent, of.deepseek),
     "deepseek_v3": Architecture("deepseek2", of.latent, of.deepseek),

@@ -92,9 +92,13 @@ def both(*parts: Lacks) -> Lacks:
     return lambda config: next((why for part in parts if (why := part(config))), None)
 
 
+def windowed(config: ModelConfig) -> str | None:
+    return "no layer has a window" if config.sliding_window is None else None
+
+
 def gemma3(config: ModelConfig) -> str | None:
-    if config.sliding_window is None:
-        return "no layer has a window"
+    if why := windowed(config):
+        return why
     if config.rope_local_theta != 10_000.0:
         return f"model.rope_local_theta is {config.rope_local_theta}, it has only 10000.0"
     size = config.d_model / config.num_heads if config.num_layers == 62 else config.head_dim
@@ -114,8 +118,8 @@ def nope_every_fourth(config: ModelConfig) -> str | None:
 
 
 def cohere2(config: ModelConfig) -> str | None:
-    if config.sliding_window is None:
-        return "no layer has a window"
+    if why := windowed(config):
+        return why
     without = [rotation is None for rotation in config.rotations]
     if without != [window is None for window in config.windows]:
         return "layers without a window have positions, or others have none"

@@ -12,14 +12,11 @@ from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.files import SETTINGS
 from llm_jax.data.tokenizers.json_file import JsonTokenizer
 from llm_jax.data.tokenizers.sentence_piece import BPE, UNUSED, SentencePieceTokenizer
+from llm_jax.data.tokenizers.tiktoken_file import LLAMA3_WORDS
 from llm_jax.data.tokenizers.training import WORDS
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 """Types of tokens, numbered as SentencePiece's."""
-LLAMA3_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 PATTERNS = {LLAMA3_WORDS: "llama-bpe", WORDS: "qwen2"}
 """Pattern that cuts a text into words → llama.cpp's name of it."""
 

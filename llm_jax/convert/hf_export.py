@@ -42,7 +42,9 @@ from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.runs.files import new_folder
 
 Params = dict[str, Any]
-WINDOWS_IGNORED = ("mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
+WINDOWS_IGNORED = (
+    "mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "starcoder2",
+)  # fmt: skip
 """Model types that llama.cpp computes without their windows."""
 
 

@@ -88,7 +88,9 @@ def import_run(
     if check:
         parity.require_transformers("pass --no-check to import without the comparison")
         reason = "transformers would need a copy of the weights"
-        if elsewhere is None:
+        if hf_config.quant_method(read_config_json(folder)) == "fp8":
+            reason = "transformers computes weights in FP8 in another precision"
+        elif elsewhere is None:
             reason = parity.why_too_large(sum(map(math.prod, model.weights.shapes.values())))
         if reason is None:
             difference = _compared(folder, model, tokenizer)

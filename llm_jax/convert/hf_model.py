@@ -17,6 +17,7 @@ from llm_jax.convert import hf_config
 from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import Family, family_named
 from llm_jax.convert.families.further import KEY, of_further_layers
+from llm_jax.convert.fp8 import Fp8Weights, block_of
 from llm_jax.convert.mxfp4 import Mxfp4Weights
 from llm_jax.convert.others import other_named
 from llm_jax.convert.others.other import Other
@@ -100,14 +101,23 @@ def open_model(
         config = other.from_hf(raw, compared=compared)
         return _open_other(folder, config, other, Weights(folder, elsewhere))
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
-    kind = Weights if hf_config.quant_method(raw) is None else Mxfp4Weights
-    weights = kind(folder, elsewhere)
+    weights = _weights(folder, raw, elsewhere)
     stored = _without_further_layers(folder, raw, _stored_names(weights, family))
     if config.tie_embeddings and (copy := stored.pop(family.naming.names["unembed"], None)):
         table = stored.get(family.naming.names["embed/tokens"], "")
         why = "set tie_word_embeddings to false in its config.json."
         _require_same(folder, weights, copy, table, why)
     return matched(folder, config, family.model_type, weights, stored)
+
+
+def _weights(
+    folder: Path, raw: dict[str, Any], elsewhere: Callable[[str], TensorFile] | None
+) -> Weights:
+    """The tensors of a folder, quantised or not."""
+    method = hf_config.quant_method(raw)
+    if method == "fp8":
+        return Fp8Weights(folder, elsewhere, block_of(raw))
+    return (Weights if method is None else Mxfp4Weights)(folder, elsewhere)
 
 
 def _without_further_layers(

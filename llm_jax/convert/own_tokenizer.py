@@ -9,7 +9,7 @@ from llm_jax.config import UserError
 from llm_jax.convert.added_tokens import require_known, unknown_tokens
 from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.data.tokenizers.files import JSON_FILE, load_json
+from llm_jax.data.tokenizers.files import JSON_FILE, has_tokenizer, load_json
 from llm_jax.data.tokenizers.sentence_piece import MODEL_FILE
 
 
@@ -41,6 +41,10 @@ def tokenizer_of(folder: Path, given: str | Path | None = None) -> Tokenizer:
         return tokenizer if same else theirs
     if has_json:
         return load_json(folder)
+    if has_tokenizer(folder):
+        tokenizer = Tokenizer.load(folder)
+        require_known(folder, tokenizer)
+        return tokenizer
     raise UserError(
         f"{folder} has no tokenizer ({MODEL_FILE} or {JSON_FILE}): give one that belongs to this "
         "model with --tokenizer."

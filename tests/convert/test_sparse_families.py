@@ -119,8 +119,8 @@ def raw_of(name: str, **changes: Any) -> dict[str, Any]:
     [
         (
             "deepseek_v3",
-            {"quantization_config": {"quant_method": "fp8"}},
-            "config.json has quantization_config with quant_method 'fp8'",
+            {"quantization_config": {"quant_method": "gptq"}},
+            "config.json has quantization_config with quant_method 'gptq'",
         ),
         ("deepseek_v2", {"quantization_config": {"quant_method": "mxfp4"}}, "deepseek_v2"),
         ("deepseek_v2", {"topk_method": "noaux_tc"}, "topk_method 'noaux_tc': supported are"),
@@ -273,3 +273,44 @@ def test_a_bias_of_the_last_layer_only_goes_out_with_the_others_as_another_class
         run, 0, params, tokenizer, tmp_path / "b", run=tmp_path, as_class="gpt_neox"
     )
     assert made.max_logit_difference <= 1e-4
+
+
+def test_fp8_weights_are_read_with_their_factors(tokenizer, tmp_path, capsys) -> None:
+    """DeepSeek-V3 as it is published: matrices in FP8, with a factor for each block."""
+    from safetensors.torch import save_file as save_torch
+
+    plain, packed, run = tmp_path / "plain", tmp_path / "packed", tmp_path / "run"
+    kind, fields = MODELS["deepseek_v3"]
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(**{**fields, "vocab_size": 600})
+    transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(plain)
+    tensors, stored = load_file(plain / "model.safetensors"), {}
+    for name, values in list(tensors.items()):
+        if not name.endswith(("_proj.weight", "_mqa.weight")):
+            stored[name] = torch.from_numpy(values)
+            continue
+        rows, columns = (-(-size // 16) for size in values.shape)
+        factors = np.random.default_rng(rows).uniform(0.5, 2, (rows, columns)).astype(np.float32)
+        spread = factors.repeat(16, 0).repeat(16, 1)[: values.shape[0], : values.shape[1]]
+        eight = torch.from_numpy(values / spread).to(torch.float8_e4m3fn)
+        stored |= {name: eight, f"{name}_scale_inv": torch.from_numpy(factors)}
+        tensors[name] = eight.float().numpy() * spread
+    save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
+    packed.mkdir()
+    save_torch(stored, packed / "model.safetensors", metadata={"format": "pt"})
+    raw = json.loads((plain / "config.json").read_text())
+    blocks = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [16, 16]}
+    (packed / "config.json").write_text(json.dumps(raw | {"quantization_config": blocks}))
+    model, params = hf_import.read(packed)
+    jax.tree.map(np.testing.assert_array_equal, params, hf_import.read(plain)[1])
+    theirs = parity.their_logits(plain, TOKENS_BT)
+    assert np.abs(parity.our_logits(params, model, TOKENS_BT) - theirs).max() <= 1e-4
+    made = hf_import.import_run(packed, run, tokenizer, check=True)
+    assert "FP8" in str(made.not_compared)
+
+    for size, words in (([16, 0], "weight_block_size [16, 0]"), ([32, 32], "in FP8, which needs")):
+        wrong = raw | {"quantization_config": blocks | {"weight_block_size": size}}
+        (packed / "config.json").write_text(json.dumps(wrong))
+        with pytest.raises(UserError) as error:
+            hf_import.read(packed)
+        assert words in str(error.value)

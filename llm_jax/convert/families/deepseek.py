@@ -237,4 +237,5 @@ DEEPSEEK_V3 = Family(
         sigmoid_experts(dense_layers=3, scale=2.5, experts=256, groups=8),
     ),
     aliases={"num_local_experts": "n_routed_experts"},
+    quantised=("fp8",),
 )

@@ -176,17 +176,20 @@ def _piece_bytes(library: Any) -> Callable[[str], bytes]:
     )
 
 
-@functools.cache
-def _alphabet() -> dict[str, int]:
-    """GPT-2's printable character → the byte that it stands for (Radford et al. 2019)."""
+def _alphabet() -> dict[int, str]:
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+    return {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
+BYTE_CHARACTERS = _alphabet()
+"""Byte → the printable character that stands for it in GPT-2 (Radford et al. 2019)."""
+_BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
 
 
 def _byte_level(piece: str) -> bytes:
     try:
-        return bytes(_alphabet()[character] for character in piece)
+        return bytes(_BYTES[character] for character in piece)
     except KeyError:  # a piece that was added without the alphabet
         return piece.encode()
 
