@@ -80,6 +80,8 @@ def build_examples(
             _, splits["validation"] = read_examples(spec.held_out, left_out, kind)
         else:
             splits = _held_out(given, spec.fraction)
+        if kind == "embed":
+            _require_scores_of_all([example for part in splits.values() for example in part])
         labels = _labels(kind, splits["train"])
         made = {name: _encoded(part, kind, labels, spec, left_out, progress)
                 for name, part in splits.items()}  # fmt: skip
@@ -152,6 +154,14 @@ def _rank(example: Example) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
 
 
+def _require_scores_of_all(examples: Sequence[Example]) -> None:
+    scored = sum(example.target is not None for example in examples)
+    if 0 < scored < len(examples):
+        raise UserError(
+            f"Of {len(examples):,} pairs, {scored:,} have a score: give one to all, or to none."
+        )
+
+
 def _labels(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
     """The labels of the train split: numbers in their order, else by their spelling."""
     if kind not in NAMED:
@@ -180,11 +190,6 @@ def _encoded(
     progress: Callable[[str, int, int | None], None],
 ) -> list[Encoded]:
     known, found = {*labels}, list[Encoded]()
-    scored = [example.target is not None for example in examples]
-    if kind == "embed" and any(scored) != all(scored):
-        raise UserError(
-            f"Of {len(scored):,} pairs, {sum(scored):,} have a score: give one to all, or to none."
-        )
     for number, example in enumerate(examples):
         if number % 1000 == 0:
             progress("encoding", number, len(examples))
@@ -229,7 +234,8 @@ def _info(
     rows: dict[str, Rows],
     left_out: LeftOut,
 ) -> dict[str, Any]:
-    digest = hashlib.sha256(json.dumps([kind, length, labels]).encode())
+    settings = [kind, length, labels, spec.licence, spec.class_]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update(spec.tokenizer.sha256.encode())
     for name, array in _files(rows).items():
         digest.update(name.encode() + array.tobytes())
