@@ -21,6 +21,11 @@ def evaluated(args: argparse.Namespace, trained: Any) -> dict[str, Any]:
                 f"--{name} is for models of text, and the run's objective is "
                 f"{trained.config.objective!r}: leave it out."
             )
+    if args.encoding.lower() not in ("utf-8", "utf8"):
+        raise UserError(
+            f"--encoding is {args.encoding!r}, but labelled examples are read as UTF-8: convert "
+            "the files."
+        )
     config, tokenizer, left_out = trained.config, trained.tokenizer, LeftOut()
     given = {str(path): read_file(path, config, tokenizer, left_out) for path in args.text}
     parts = given or {"validation split": held_out(config, tokenizer)}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count, seed
-from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.config import RunConfig, UserError, generative_of, read_config
 from llm_jax.config.extras import require_packages
 
 if TYPE_CHECKING:
@@ -81,15 +81,17 @@ def loaded(args: argparse.Namespace) -> Loaded | None:
     """The tasks with their data, before any weights are read; None if there are none, or no run.
 
     Raises:
-      UserError: a task is not known or its data are not at hand.
+      UserError: the model does not continue text, a task is not known, or its data are not at hand.
     """
     file = Path(args.run) / "run.json"
     if not args.tasks or not file.is_file():
         return None  # what reads the run says what it lacks
+    config = read_config(file, RunConfig)
+    generative_of(config.model, "Scoring")
     from llm_jax.evals.tasks.catalog import Settings, load_tasks
     from llm_jax.evals.tasks.harness import seeded
 
-    folders = read_config(file, RunConfig).data.folders.values()
+    folders = config.data.folders.values()
     settings = Settings(
         include=args.include,
         trust_code=args.trust_code,
