@@ -54,6 +54,7 @@ def negative_samples(config: RunConfig) -> Objective:
         {name: Array("int32", ("batch", None), size) for name, size in sizes.items()},
         with_tokenizer=lambda tokenizer: _Sampling(config, model, tokenizer),
         notice=lambda tokenizer: _sentence(config, model, tokenizer),
+        of_text=False,
     )
 
 
@@ -86,7 +87,9 @@ def stay_probability(counts_V: np.ndarray, threshold: float) -> np.ndarray:
 def noise(counts_V: np.ndarray, power: float) -> np.ndarray:
     """Cumulative probability of each token as a negative, (V,) float64; the last is 1."""
     weights_V = np.where(counts_V > 0, counts_V.astype(np.float64) ** power, 0.0)
-    return np.cumsum(weights_V) / weights_V.sum()
+    sums_V = np.cumsum(weights_V)
+    found: np.ndarray = sums_V / sums_V[-1]  # another sum could leave the last below 1
+    return found
 
 
 class _Sampling:
@@ -188,5 +191,5 @@ def _sentence(config: RunConfig, model: Word2VecConfig, tokenizer: Tokenizer) ->
     stays = float(counts_V @ stay_probability(counts_V, model.subsample) / counts_V.sum())
     return (
         f"samples follow {counts_V.sum():,} counted pieces of text, of which {stays:.0%} stay; the "
-        "loss is of choices between text and samples, so bits per byte mean nothing"
+        "loss is of choices between text and samples, so there are no bits per byte"
     )
