@@ -12,9 +12,10 @@ import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.infer.decoder import Params, not_finite
-from llm_jax.infer.engine.programs import STEPS, Decoding, Made, Programs, Scores, no_stops
+from llm_jax.infer.engine.arrays import STEPS, Decoding, Made, Scores, no_stops
+from llm_jax.infer.engine.programs import Programs
 from llm_jax.infer.engine.request import KINDS, Finish, Kind, Request, TokenOut
-from llm_jax.infer.engine.slots import Slot
+from llm_jax.infer.engine.slots import Slot, told
 from llm_jax.infer.row_sampling import bias_row, prompt_counts, stack_rows
 from llm_jax.infer.sampling import GREEDY
 
@@ -249,8 +250,8 @@ class Batch:
             slot.tokens.append(token)
             out = _token_out(token, made, number, i, request.log_probs)
             ticket.tokens.append(out)
-            if slot.on_token is not None:
-                slot.on_token(ticket, out)
+            if (error := told(slot.on_token, ticket, out)) is not None:
+                return Ended("cancelled", error)
             if slot.constraint is not None:
                 try:
                     slot.constraint.advance(token)
