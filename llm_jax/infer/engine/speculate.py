@@ -101,28 +101,70 @@ class SpeculativePrograms(Programs):
         def unfinished(now: Rounds) -> jax.Array:
             return jnp.any(now.state.left_S > 0) & (jnp.max(now.count_S) < steps)
 
+        if draft_params is None:
+            return self._lookup_rounds(params, start, unfinished, wants_top, kind)
+
         def one_round(now: Rounds) -> Rounds:
-            drafts, draft_cache = self._drafts(draft_params, now, kind)
-            logits_STV, cache = self._check(params, now.cache, now.state, drafts)
-            token_ST, accepted_S = self._accept(logits_STV, now.state, drafts, kind)
-            active_S = now.state.left_S > 0
-            new_S = jnp.where(active_S, accepted_S + 1, 0)
-            now = now._replace(cache=cache, draft_cache=draft_cache)
-            now = now._replace(
-                drafted=now.drafted + jnp.sum(drafts.count_S),
-                accepted=now.accepted + jnp.sum(jnp.where(active_S, accepted_S, 0)),
-            )
-            return _taken(now, logits_STV, token_ST, new_S, wants_top)
+            drafts, draft_cache = self._model_drafts(draft_params, now, kind)
+            now = now._replace(draft_cache=draft_cache)
+            return self._round(params, now, drafts, wants_top, kind)
 
         return jax.lax.while_loop(unfinished, one_round, start)
 
-    def _drafts(self, draft_params: Params | None, now: Rounds, kind: Kind) -> tuple[Drafts, Any]:
-        """Drafts of each row, one fewer than the tokens that it may still have at most."""
-        state, K = now.state, self.drafts
-        most_S = jnp.clip(state.left_S - 1, 0, K)
-        if draft_params is None:
-            draft_SK, count_S = look_up(now.text_SM, state.position_S + 1, K)
-            return Drafts(draft_SK, jnp.minimum(count_S, most_S), None), now.draft_cache
+    def _lookup_rounds(
+        self, params: Params, start: Rounds, unfinished: Any, wants_top: jax.Array, kind: Kind
+    ) -> Rounds:
+        """Where no text repeats itself, a round is a step of plain decoding.
+
+        Two loops take turns, since a condition would copy the cache, which a loop does not.
+        """
+        Now = tuple[Rounds, Drafts]
+
+        def looked_up(now: Rounds) -> Now:
+            most_S = self._most_drafts(now.state)
+            token_SK, count_S = look_up(now.text_SM, now.state.position_S + 1, self.drafts)
+            return now, Drafts(token_SK, jnp.minimum(count_S, most_S), None)
+
+        def rounds(both: Now, drafted: bool) -> Now:
+            def goes_on(both: Now) -> jax.Array:
+                return unfinished(both[0]) & (jnp.any(both[1].count_S > 0) == drafted)
+
+            def one_round(both: Now) -> Now:
+                now, drafts = both
+                if not drafted:
+                    drafts = drafts._replace(token_SK=drafts.token_SK[:, :0])
+                return looked_up(self._round(params, now, drafts, wants_top, kind))
+
+            return jax.lax.while_loop(goes_on, one_round, both)
+
+        return jax.lax.while_loop(
+            lambda both: unfinished(both[0]),
+            lambda both: rounds(rounds(both, drafted=False), drafted=True),
+            looked_up(start),
+        )[0]
+
+    def _round(
+        self, params: Params, now: Rounds, drafts: Drafts, wants_top: jax.Array, kind: Kind
+    ) -> Rounds:
+        """Checks the drafts, and adds what is accepted and one more token of each row."""
+        logits_STV, cache = self._check(params, now.cache, now.state, drafts)
+        token_ST, accepted_S = self._accept(logits_STV, now.state, drafts, kind)
+        active_S = now.state.left_S > 0
+        now = now._replace(
+            cache=cache,
+            drafted=now.drafted + jnp.sum(drafts.count_S),
+            accepted=now.accepted + jnp.sum(jnp.where(active_S, accepted_S, 0)),
+        )
+        new_S = jnp.where(active_S, accepted_S + 1, 0)
+        return _taken(now, logits_STV, token_ST, new_S, wants_top)
+
+    def _most_drafts(self, state: Decoding) -> jax.Array:
+        """Drafts that each row may have: one fewer than the tokens that it may still have."""
+        return jnp.clip(state.left_S - 1, 0, self.drafts)
+
+    def _model_drafts(self, draft_params: Params, now: Rounds, kind: Kind) -> tuple[Drafts, Any]:
+        """Drafts of the draft model, and its cache with them."""
+        state, K, most_S = now.state, self.drafts, self._most_drafts(now.state)
         draft = self.draft
         assert draft is not None
 
