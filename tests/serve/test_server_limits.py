@@ -261,7 +261,8 @@ def started(run_folder: Path, *flags: str, **environment: str) -> tuple[subproce
 def test_sigterm_lets_accepted_requests_be_answered(run_folder):
     key = {"Authorization": "Bearer secret-of-the-test"}
     program, url = started(
-        run_folder, "--api-key-env", "SERVE_KEY", "--slots", "2", "--json",
+        run_folder, "--api-key-env", "SERVE_KEY", "--slots", "2", "--json", "--draft",
+        str(run_folder),
         SERVE_KEY="secret-of-the-test",
     )  # fmt: skip
     try:
@@ -311,6 +312,8 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(run_folder, tmp_path, c
     (tmp_path / "bad.jinja").write_text("{% for %}")
     assert "is not one" in said(run_folder, "--chat-template", tmp_path / "bad.jinja")
     assert "'NO_SUCH_KEY' is not set" in said(run_folder, "--api-key-env", "NO_SUCH_KEY")
+    assert "one model, not 2" in said(run_folder, f"b={run_folder}", "--draft", run_folder)
+    assert "no model in" in said(run_folder, "--draft", tmp_path)
     (tmp_path / "key").write_text("short\n")
     assert "at least 8 characters" in said(run_folder, "--api-key-file", tmp_path / "key")
     assert "--host" in said(run_folder, "--host", "203.0.113.7", "--port", "0")
