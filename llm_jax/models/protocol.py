@@ -89,8 +89,10 @@ class Generative(Model, Protocol):
         """Final hidden states of `tokens_BT`, and the caches with their keys and values.
 
         Args:
+          params: tree of `init`, or with each layer apart (`family.separate`).
           attend: reads and extends a layer's cache.
-          caches: tree whose leaves have leading axis L; `attend` gets one layer at a time.
+          caches: tree whose leaves have leading axis L, or a tuple with the tree of each layer if
+            the parameters have them apart; `attend` gets one layer at a time.
         """
 
 

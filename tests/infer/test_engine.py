@@ -249,6 +249,19 @@ def test_the_thread_answers_many_at_once_and_drains():
     assert ticket.finish_reason == "cancelled"
 
 
+def test_a_listener_that_fails_ends_its_own_request_alone():
+    def broken(ticket, token):
+        raise OSError("gone")
+
+    engine = engine_of()
+    bad, good = engine.submit(request([1, 5], 20), broken), engine.submit(request([1, 5], 20))
+    while engine.step():
+        pass
+    assert len(good.wait().ids) == 20
+    with pytest.raises(UserError, match="OSError: gone"):
+        bad.wait()
+
+
 def test_broken_weights_end_the_request_and_not_the_engine():
     params = tiny.parameters(MODELS["full"])
     params["embed"]["tokens"][9] = np.nan

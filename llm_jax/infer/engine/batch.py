@@ -12,14 +12,17 @@ import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.infer.decoder import Params, not_finite
-from llm_jax.infer.engine.programs import STEPS, Decoding, Made, Programs, Scores, no_stops
+from llm_jax.infer.engine.arrays import STEPS, Decoding, Made, Scores, no_stops
+from llm_jax.infer.engine.programs import Programs
 from llm_jax.infer.engine.request import KINDS, Finish, Kind, Request, TokenOut
-from llm_jax.infer.engine.slots import Slot
+from llm_jax.infer.engine.slots import Slot, told
 from llm_jax.infer.row_sampling import bias_row, prompt_counts, stack_rows
 from llm_jax.infer.sampling import GREEDY
 
 MOST_ROWS = 8
 """Prompts that are computed together, if they are short."""
+FEW_PIECES = 3
+"""So many small pieces are computed rather than a large one."""
 PATIENCE = 0.1
 """Seconds that one call of decoding should take at most: tokens stream, and requests wait, in
 between."""
@@ -123,7 +126,7 @@ class Batch:
         """One piece of the prompts of `slots`, of which the first is the most urgent."""
         first, sizes = slots[0], self._programs.shapes.pieces
         scored = _scored(first)
-        size = next((size for size in sizes if size >= first.prompt_left), sizes[-1])
+        size = sizes[0] if first.prompt_left <= FEW_PIECES * sizes[0] else sizes[-1]
         chosen, rows = [first], 1
         if size == sizes[0] and len(slots) > 1 and self._together > 1:
             alike = [slot for slot in slots if _scored(slot) == scored]
@@ -244,8 +247,8 @@ class Batch:
             slot.tokens.append(token)
             out = _token_out(token, made, number, i, request.log_probs)
             ticket.tokens.append(out)
-            if slot.on_token is not None:
-                slot.on_token(ticket, out)
+            if (error := told(slot.on_token, ticket, out)) is not None:
+                return Ended("cancelled", error)
             if slot.constraint is not None:
                 try:
                     slot.constraint.advance(token)

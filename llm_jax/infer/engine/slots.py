@@ -6,12 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from llm_jax.config import UserError
 from llm_jax.infer.engine.request import Ticket, TokenOut
 
 if TYPE_CHECKING:
     from llm_jax.infer.constraint import ConstraintState
 
 OnToken = Callable[[Ticket, TokenOut | None], None]
+
+
+def told(on_token: OnToken | None, ticket: Ticket, out: TokenOut | None) -> UserError | None:
+    """Calls a request's listener. One that fails ends its own request, not the engine: the error
+    that the request gets then."""
+    if on_token is not None:
+        try:
+            on_token(ticket, out)
+        except Exception as error:
+            return UserError(f"on_token has failed ({type(error).__name__}: {error}).")
+    return None
 
 
 @dataclass

@@ -16,16 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax.infer.decoder import Params
+from llm_jax.infer.engine.arrays import STEPS, Decoding, Made, nothing_made, token_log_probs
 from llm_jax.infer.engine.cache import Rows
-from llm_jax.infer.engine.programs import (
-    STEPS,
-    Decoding,
-    Made,
-    Programs,
-    Shapes,
-    nothing_made,
-    token_log_probs,
-)
+from llm_jax.infer.engine.programs import Programs, Shapes
 from llm_jax.infer.engine.request import Kind
 from llm_jax.infer.row_sampling import draw_rows, most_likely, row_logits
 from llm_jax.infer.speculative import accept_drawn, accept_rows, choose_each, look_up, repeated

@@ -16,9 +16,10 @@ import numpy as np
 from llm_jax.config import UserError, generative_of
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.infer.decoder import Params
+from llm_jax.infer.engine.arrays import Made
 from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.cache import slack
-from llm_jax.infer.engine.programs import Made, Shapes
+from llm_jax.infer.engine.programs import Shapes
 from llm_jax.infer.engine.request import Kind
 from llm_jax.infer.engine.slots import Slot
 from llm_jax.infer.engine.speculate import SpeculativePrograms, speculative_for
