@@ -26,6 +26,7 @@ LETTERS = "abcd"
 SETTINGS = EngineSettings(slots=4, prefill_chunk=16)
 CONFIG = tiny.model_config(max_seq_len=128, sliding_window=9, window_pattern="LG")
 """A layer whose cache is a ring, and one that sees everything."""
+RECURRENT = RecurrentConfig(vocab_size=64, num_layers=1, d_model=16, max_seq_len=128)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,28 @@ def test_texts_with_penalties_beside_them_and_prefixes_that_are_used_again(token
     assert engine.stats.prefix_hits > 0 and engine.stats.accepted == engine.stats.drafted > 0
 
 
+@pytest.mark.parametrize("kind", ["plain", "lookup", "draft", "recurrent"])
+def test_a_text_goes_on_from_one_that_ended_within_a_call(tokenizer, kind):
+    """A call goes on behind a stop token: rings, and states, hold what no text has."""
+    config = CONFIG if kind != "recurrent" else RECURRENT
+    model = model_of(tokenizer, config=config)
+    settings = dataclasses.replace(SETTINGS, slots=1, speculate=3 * (kind in ("lookup", "draft")))
+    prompt = tuple(np.random.default_rng(5).integers(1, 5, 30).tolist())
+    draft = nearby(model) if kind == "draft" else None
+
+    def made(*requests: Request) -> list[list[int]]:
+        engine = Engine(model, settings, draft=draft)
+        return [engine.run([request])[0].ids for request in requests]
+
+    first = Request(prompt=prompt, max_tokens=40, sampling=Sampling(), seed=8)
+    free = made(first)[0]
+    end = next(i for i in range(1, 9) if free[i] not in free[:i])
+    first = dataclasses.replace(first, stop_ids=(free[end],))
+    for text in ((*prompt, *free[: end + 1], 1, 2), (*prompt[:24], 1, 2)):
+        again = Request(prompt=text, max_tokens=30)
+        assert made(first, again) == [free[:end], *made(again)]
+
+
 def test_everything_is_compiled_by_the_warm_up(tokenizer):
     model = model_of(tokenizer)
     engine = Engine(model, dataclasses.replace(SETTINGS, speculate=3), draft=nearby(model))
@@ -160,9 +183,8 @@ def test_drafts_that_do_not_fit_are_refused(tokenizer, tiny_dataset: Path):
     short = model_of(tokenizer, config=tiny.model_config(max_seq_len=64))
     with pytest.raises(UserError, match="draft's context is 64 tokens, and max_len is 128"):
         Engine(model, SETTINGS, draft=short)
-    recurrent = RecurrentConfig(vocab_size=64, num_layers=1, d_model=16, max_seq_len=128)
     with pytest.raises(UserError, match="The draft keeps a state"):
-        Engine(model, SETTINGS, draft=model_of(tokenizer, config=recurrent))
+        Engine(model, SETTINGS, draft=model_of(tokenizer, config=RECURRENT))
     with pytest.raises(UserError, match="speculate is 17"):
         EngineSettings(speculate=17)
     with pytest.raises(UserError, match="speculate is 4, which must be less than prefill_chunk, 4"):

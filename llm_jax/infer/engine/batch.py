@@ -58,6 +58,8 @@ class Batch:
         self._step_seconds = 0.0
         self.tokens, self.compile_seconds = 0, 0.0
         self.drafted = self.accepted = 0
+        self._behind = 0
+        """Places behind a text that a call may write besides."""
 
     def warm_up(self) -> None:
         """Runs every program once, on no text."""
@@ -236,7 +238,10 @@ class Batch:
         """Adds a slot's new tokens to its answer; how it has ended, if it has."""
         request, number, ticket = _request(slot), slot.number, slot.ticket
         assert ticket is not None
-        for i in range(min(count, slot.left)):
+        count = min(count, slot.left)
+        # The call went on to here, also if the text ends before.
+        slot.reached = max(slot.reached, slot.have + count + self._behind)
+        for i in range(count):
             if not made.finite_Sn[number, i]:
                 return Ended("stop", not_finite())
             token = int(made.token_Sn[number, i])

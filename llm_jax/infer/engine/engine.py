@@ -98,9 +98,7 @@ class Engine(Scheduler):
                 programs = programs_for(shapes)
                 batch = Batch(programs, weights)
             else:
-                programs, batch, loses = speculation(
-                    shapes, weights, loses, settings.speculate, draft
-                )
+                programs, batch = speculation(shapes, weights, loses, settings.speculate, draft)
         super().__init__(programs, batch, settings, loses, mesh)
         self._thread: threading.Thread | None = None
 

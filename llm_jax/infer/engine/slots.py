@@ -32,8 +32,8 @@ class Slot:
 
     Attributes:
       tokens: the text; the cache has the first `have` of them, also when the slot is free.
-      reached: tokens of an earlier text that a ring may still hold, where it went on from a prefix
-        of that text.
+      reached: places up to which the cache has been written, by this text or an earlier one that it
+        goes on from: where a ring is used again, or a state is kept, they replace what was before.
       ticket: whose text it is; None: the slot is free.
       used: number of the admission that took it last.
     """

@@ -51,6 +51,7 @@ class SpeculativeBatch(Batch):
     ) -> None:
         super().__init__(programs, params)
         self._draft_params, self._draft_slack = draft_params, draft_slack
+        self._behind = programs.drafts
         self._draft_cache = None if programs.draft is None else programs.draft.cache()
         self._draft_has = [0] * self._slots
         """Tokens of each slot's text that the draft's cache has."""
@@ -72,8 +73,8 @@ class SpeculativeBatch(Batch):
 
     def admitted(self, slot: Slot) -> None:
         super().admitted(slot)
-        has, kept = self._draft_has[slot.number], min(self._draft_has[slot.number], slot.have)
-        lost = self._draft_slack is not None and has - kept > self._draft_slack
+        kept = min(self._draft_has[slot.number], slot.have)
+        lost = self._draft_slack is not None and slot.reached - kept > self._draft_slack
         self._draft_has[slot.number] = 0 if lost else kept
 
     def _decode(
@@ -138,8 +139,8 @@ def speculation(
     lost: int | None,
     drafts: int,
     draft: LanguageModel | None,
-) -> tuple[SpeculativePrograms, SpeculativeBatch, int | None]:
-    """What an engine works with instead of plain programs and a plain batch, and `cache.slack`.
+) -> tuple[SpeculativePrograms, SpeculativeBatch]:
+    """What an engine works with instead of plain programs and a plain batch.
 
     Args:
       params: as of `engine_params`.
@@ -150,13 +151,13 @@ def speculation(
       UserError: the model cannot take back tokens, or the draft does not fit it.
     """
     drafts = drafts or DRAFTS
-    lost = _after_rounds(lost, drafts, shapes.chunk, "The model")
+    _check_drafts(lost, drafts, shapes.chunk, "The model")
     if draft is None:
         programs = speculative_for(shapes, drafts, None)
-        return programs, SpeculativeBatch(programs, params), lost
+        return programs, SpeculativeBatch(programs, params)
     smaller, compute = generative_of(draft.config, "a draft"), draft.run.compute
     its = slack(smaller, shapes.max_len, shapes.chunk)
-    its = _after_rounds(its, drafts, shapes.chunk, "The draft")
+    _check_drafts(its, drafts, shapes.chunk, "The draft")
     if smaller.max_seq_len < shapes.max_len:
         raise UserError(
             f"The draft's context is {smaller.max_seq_len} tokens, and max_len is "
@@ -168,12 +169,11 @@ def speculation(
     )  # fmt: skip
     programs = speculative_for(shapes, drafts, beside)
     weights = engine_params(draft.params, smaller, compute, shapes.mesh)
-    return programs, SpeculativeBatch(programs, params, weights, its), lost
+    return programs, SpeculativeBatch(programs, params, weights, its)
 
 
-def _after_rounds(lost: int | None, drafts: int, chunk: int, what: str) -> int | None:
-    """`cache.slack` of a model that checks drafts: in a ring, those that are refused take the
-    places of the oldest tokens."""
+def _check_drafts(lost: int | None, drafts: int, chunk: int, what: str) -> None:
+    """Raises `UserError` if a cache of the slack `lost` cannot take back `drafts` tokens."""
     if lost == 0:
         raise UserError(
             f"{what} keeps a state from which no token can be taken back (it is recurrent, or its "
@@ -183,7 +183,6 @@ def _after_rounds(lost: int | None, drafts: int, chunk: int, what: str) -> int |
         raise UserError(
             f"speculate is {drafts}, which must be less than prefill_chunk, {chunk}: lower it."
         )
-    return None if lost is None else lost - drafts
 
 
 def _wanted(made: Made, top: bool) -> Made:
