@@ -72,17 +72,16 @@ def check_names(names: Sequence[str], settings: Settings) -> None:
     harness()
     folders = folders_of(settings.include)
     check_files(folders, settings.trust_code)
-    theirs = llm_jp.tasks_in(folders)
+    theirs, ours = llm_jp.tasks_in(folders), _index(tuple(folders), False)
     for name in names:
         if name.startswith(gym.PREFIX):
             gym.check_name(name)
         elif name == human_eval.NAME:
             human_eval.check(settings.run_code)
-        elif name not in theirs and name not in _index(tuple(folders), False):
-            if not _is_theirs(name, tuple(folders)):
-                known = {*theirs, *_index(tuple(folders), False), human_eval.NAME}
-                known.update(word for text in _texts() for word in NAMED.findall(text))
-                raise UserError(f"There is no task {name!r}: {nearest(name, known)}")
+        elif not (name in {*theirs, *ours} or _is_theirs(name, tuple(folders))):
+            known = {*theirs, *ours, human_eval.NAME}
+            known.update(word for text in _texts() for word in NAMED.findall(text))
+            raise UserError(f"There is no task {name!r}: {nearest(name, known)}")
 
 
 def load_tasks(names: Sequence[str], settings: Settings) -> Loaded:
@@ -120,11 +119,11 @@ def bundled_names() -> list[str]:
 def _texts() -> tuple[str, ...]:
     """lm-eval's task files. Searching them takes a tenth of the time of reading them as YAML. Some
     that others include have no suffix."""
-    files = Path(harness().tasks.__file__).parent.rglob("*yaml*")
+    files = Path(harness().tasks.__file__).parent.rglob("*")
     return tuple(
         path.read_text("utf-8", "replace")
         for path in files
-        if path.is_file() and path.suffix != ".py"
+        if path.suffix in ("", ".yaml", ".yml") and path.is_file()
     )
 
 
