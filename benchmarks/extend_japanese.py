@@ -82,10 +82,13 @@ def trained(out: Path, data: Path, steps: int, *words: object) -> Path:
 
 def scored(run: Path, text: Path) -> dict[str, Any]:
     """Figures of a run on the first 200,000 characters of a text."""
-    part = run.parent / f"part-{text.name}"
-    part.write_text(text.read_text(encoding="utf-8")[:200_000], encoding="utf-8")
-    found: dict[str, Any] = call("eval", run, "--text", part)["texts"][str(part)]
-    return found
+    part, kept = run.parent / f"part-{text.name}", run.parent / f"{run.name}-{text.stem}.json"
+    if not kept.exists():
+        part.write_text(text.read_text(encoding="utf-8")[:200_000], encoding="utf-8")
+        found = call("eval", run, "--text", part)["texts"][str(part)]
+        kept.write_text(json.dumps(found), encoding="utf-8")
+    read: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return read
 
 
 def steps_of(flops: float, model: ModelConfig) -> int:
