@@ -122,7 +122,7 @@ def main() -> None:
         call("tokenizer", "extend", base, extended, "--add", ADDED, "--input", japanese, *flags)
     flops, rows = 0.0, []
     for name, start in (("as it was", base), ("extended", extended)):
-        model = load(start / "run.json").model
+        model = load(str(start / "run.json")).model
         assert isinstance(model, ModelConfig)
         flops = flops or args.steps * SEQUENCE * BATCH * token_flops(model, SEQUENCE).train
         steps = steps_of(flops, model)
