@@ -106,7 +106,8 @@ def main() -> None:
 
 def prepared(folder: Path, rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], ...]:
     """Builds the datasets in `folder`; the training examples and the held-out ones."""
-    split = [[r for r in rows if (zlib.crc32(r["text"].encode()) % 5 == 0) is h] for h in (0, 1)]
+    chosen = [zlib.crc32(row["text"].encode()) % 5 == 0 for row in rows]
+    split = [[r for r, h in zip(rows, chosen, strict=True) if h is it] for it in (False, True)]
     for name, part in zip(("train", "validation"), split, strict=True):
         lines = [json.dumps(row, ensure_ascii=False) for row in part]
         (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")

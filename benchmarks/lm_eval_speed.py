@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 TASKS = ("copying_en", "counters_ja", "stdlib_en", "needle_en", "truth_en")
-SIZES = {
+SIZES: dict[bool, dict[str, Any]] = {
     True: {"num_layers": 2, "d_model": 64, "num_heads": 4, "num_kv_heads": 4, "head_dim": 16,
            "d_ff": 128},
     False: {"num_layers": 8, "d_model": 384, "num_heads": 6, "num_kv_heads": 6, "head_dim": 64,
@@ -99,7 +99,16 @@ def main() -> None:
         from llm_jax.language_model import load_model
 
         exported = Path(folder) / "hf"
-        words = ["export", run, "--to", "hf", exported, "--no-check", "--dtype", "float32"]
+        words = [
+            "export",
+            str(run),
+            "--to",
+            "hf",
+            str(exported),
+            "--no-check",
+            "--dtype",
+            "float32",
+        ]
         subprocess.run([sys.executable, "-m", "llm_jax", *words], check=True, stdout=sys.stderr)
         ours = HarnessModel(load_model(run))
         from lm_eval.models.huggingface import HFLM

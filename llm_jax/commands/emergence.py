@@ -103,6 +103,6 @@ def text(result: dict[str, Any]) -> str:
                 f"  {shown}, {what}: predicted {predicted} (90%: {interval}), measured {measured}, "
                 f"{difference}"
             )
-        lines += [f"  no forecast, {sentence}" for sentence in missing(by_shots)]
+        lines += [f"  not forecast, {sentence}" for sentence in missing(by_shots)]
     lines += ["", *sentences(result), *(f"note: {note}" for note in result["notes"])]
     return "\n".join([*lines, "", f"Wrote {result['html']}."])

@@ -59,6 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-len", type=count, metavar="N", help="most tokens of a text (default: the context)"
     )
     parser.add_argument(
+        "--draft", metavar="RUN", help="smaller model that drafts tokens, where one is served"
+    )
+    parser.add_argument(
+        "--speculate",
+        type=count_up_to(16),
+        metavar="N",
+        help="tokens drafted at a time (default: 4 with --draft, otherwise none)",
+    )
+    parser.add_argument(
         "--queue",
         type=count_up_to(1_000_000),
         default=256,
@@ -127,10 +136,15 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     )
     places = opening.places_of(args.models)
     templates = opening.templates_of(args.chat_template, places)
+    draft = opening.places_of([args.draft])[0] if args.draft is not None else None
+    if draft and len(places) > 1:
+        raise UserError(f"--draft goes with one model, not {len(places)}: serve them apart.")
     for place in places:
         if place.note:
             _say(place.note)
-    engine = EngineSettings(slots=args.slots, max_len=args.max_len, queue=args.queue)
+    engine = EngineSettings(
+        slots=args.slots, max_len=args.max_len, queue=args.queue, speculate=args.speculate or 0
+    )
     with listen.listen(settings) as opened:
         if args.dry_run:
             found = {place.name: str(place.folder) for place in places}
@@ -140,6 +154,7 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
                 place,
                 templates.get(place.name),
                 engine,
+                draft=draft,
                 verify=not args.no_verify,
                 trust_code=args.trust_code,
             )

@@ -88,8 +88,7 @@ def noise(counts_V: np.ndarray, power: float) -> np.ndarray:
     """Cumulative probability of each token as a negative, (V,) float64; the last is 1."""
     weights_V = np.where(counts_V > 0, counts_V.astype(np.float64) ** power, 0.0)
     sums_V = np.cumsum(weights_V)
-    found: np.ndarray = sums_V / sums_V[-1]  # another sum could leave the last below 1
-    return found
+    return sums_V / sums_V[-1]  # and not by the sum, which may be rounded to another number
 
 
 class _Sampling:
@@ -103,10 +102,8 @@ class _Sampling:
             f"data.path is {config.data.path}, whose training split has fewer than two different "
             "tokens of text: give more text.",
         )
-        self._stay, self._noise = (
-            stay_probability(counts_V, model.subsample),
-            noise(counts_V, model.power),
-        )
+        self._stay = stay_probability(counts_V, model.subsample)
+        self._noise = noise(counts_V, model.power)
 
     def __call__(self, rows: Rows, numbers: np.ndarray) -> Rows:
         """(b, T) packed text → the arrays of a batch."""

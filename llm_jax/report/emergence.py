@@ -12,15 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llm_jax.config import RunConfig, UserError, generative_of, read_config
 from llm_jax.config.wording import counted
 from llm_jax.facts.recurrent_counts import sizes_of
 from llm_jax.facts.train_flops import train_flops
 from llm_jax.laws.run_curves import records
-from llm_jax.laws.task_forecast import Forecast, Predicted, forecast, largest_loss
+from llm_jax.laws.task_forecast import DRAWS, Forecast, Predicted, forecast, largest_loss
 from llm_jax.laws.task_forecast import Scored as Measured
 from llm_jax.runs.history import read_history
-from llm_jax.runs.metric_names import CHANCE, STDERR
+from llm_jax.runs.metric_names import CHANCE, SHOTS, STDERR
 from llm_jax.runs.scores import Scores, kept_scores, kept_steps
 
 TASK_LOSS = "answer_nats_per_byte"
@@ -138,7 +140,7 @@ def _task(
     task: str, points: list[Point], scored: list[list[Scores]], notes: list[str]
 ) -> dict[str, Any]:
     """What is known of one task, by the number of examples shown."""
-    rows = [{one.shots: one for one in found if one.task == task} for found in scored]
+    rows = [{_shown(one): one for one in found if one.task == task} for found in scored]
     shots = sorted({shot for row in rows for shot in row}, key=lambda s: -1 if s is None else s)
     for found in scored:
         if len({one.limit for one in found if one.task == task}) > 1:
@@ -156,6 +158,11 @@ def _task(
             **_forecast(name, points, figures),
         }
     return made
+
+
+def _shown(one: Scores) -> int | None:
+    """The solved examples that were shown: a task may have none, whatever was asked for."""
+    return int(one.figures[SHOTS]) if SHOTS in one.figures else one.shots
 
 
 def _shots_key(shots: int | None) -> str:
@@ -206,14 +213,20 @@ def _forecast(
     N, D = ([float(value) for value in column]
             for column in zip(*((p.params, p.tokens) for p, _ in known), strict=True))  # fmt: skip
     chance = known[-1][1].get(CHANCE, 0.0)
+    why, losses = list[str](), [one.loss for one in measured]
     try:
-        made = forecast(measured, largest_loss(N, D, [one.loss for one in measured]), chance=chance)
+        told = largest_loss(N, D, losses)
     except UserError as error:
-        return {"forecast": None, "why": str(error)}
-    why = None
+        why.append(f"its loss is not forecast, so the steps begin with the measured one: {error}")
+        told = losses[-1], np.full(DRAWS, losses[-1])
+    try:
+        made = forecast(measured, told, chance=chance)
+    except UserError as error:
+        return {"forecast": None, "why": str(error).rstrip(".")}
+    parts = _as_dict(made) | ({"loss": None} if why else {})
     if made.accuracy is None:
-        why = "no smaller model is above chance, so its accuracy cannot be forecast"
-    return {"forecast": _as_dict(made), "why": why}
+        why.append("no smaller model is above chance, so the accuracy cannot be forecast")
+    return {"forecast": parts, "why": "; ".join(one.rstrip(".") for one in why) or None}
 
 
 def _as_dict(made: Forecast) -> dict[str, Any]:

@@ -17,8 +17,8 @@ NINETY = 1.645
 """Standard errors on both sides that make a 90% interval."""
 COLOURS = (BLUE, ORANGE, INK, SOFT)
 """Of zero, one and more examples."""
-PANEL = (3.3, 3.0)
-"""Inches of one panel."""
+APART = 1.03
+"""Curves of neighbouring numbers of examples are drawn apart by this factor."""
 
 
 def names(by_shots: dict[str, Any]) -> list[str]:
@@ -36,12 +36,14 @@ def panels(axes: Axes, points: list[dict[str, Any]], by_shots: dict[str, Any]) -
         for place, (shots, one) in enumerate(by_shots.items()):
             colour = COLOURS[min(place, len(COLOURS) - 1)]
             key = one["accuracy"] if name == drawn[0] else name
-            _curve(panel, points, one["figures"], key, colour, shots_in_words(shots))
+            apart = APART ** (place - (len(by_shots) - 1) / 2)
+            _curve(panel, points, one["figures"], key, colour, shots_in_words(shots), apart)
             _forecast(panel, points, one, "accuracy" if name == drawn[0] else name, colour)
         _chance(panel, by_shots, name == drawn[0])
         panel.set(xscale="log", xlabel="training FLOPs", title=CONTINUOUS.get(name, name))
         panel.title.set_fontsize(8)
-        panel.xaxis.set_major_locator(LogLocator(numticks=5))
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+        panel.xaxis.set_major_formatter(FuncFormatter(_power))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.yaxis.set_major_locator(MaxNLocator(5))
         panel.tick_params(labelsize=8)
@@ -89,7 +91,8 @@ def two_steps(axes: Axes, points: list[dict[str, Any]], one: dict[str, Any]) -> 
         panel.invert_xaxis()
         panel.tick_params(labelsize=8)
     told = one["forecast"]
-    _error_bar(left, told["loss"]["predicted"], told["task_loss"])
+    held_out = told["loss"]["predicted"] if told["loss"] else points[-1]["loss"]
+    _error_bar(left, held_out, told["task_loss"])
     if told["accuracy"]:
         _error_bar(right, told["task_loss"]["predicted"], told["accuracy"])
     handles, labels = left.get_legend_handles_labels()
@@ -103,15 +106,22 @@ def _curve(
     key: str,
     colour: str,
     label: str,
+    apart: float,
 ) -> None:
+    """Draws one curve, at `apart` times its FLOPs, so that its bars can be told from others."""
     line = [
-        (point["flops"], one[key], NINETY * one.get(key + STDERR, 0.0))
+        (apart * point["flops"], one[key], NINETY * one.get(key + STDERR, 0.0))
         for point, one in zip(points, figures, strict=True)
         if one is not None and key in one
     ]
     if line:
         x, y, error = zip(*line, strict=True)
         panel.errorbar(x, y, error, fmt="o-", color=colour, ms=4, lw=1.3, capsize=2, label=label)
+
+
+def _power(value: float, place: int) -> str:
+    """A tick such as 3e12."""
+    return f"{value:.0e}".replace("e+", "e")
 
 
 def _forecast(

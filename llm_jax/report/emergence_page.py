@@ -95,7 +95,7 @@ def _task(points: list[dict[str, Any]], by_shots: dict[str, Any]) -> str:
         )
     rows = forecast_rows(by_shots)
     body += pair(*smaller) + (table(rows, FORECAST) if rows else "")
-    body += box("note", "No forecast", missing(by_shots))
+    body += box("note", "What is not forecast", missing(by_shots))
     figures = table(*_figures(points, by_shots))
     return f"{body}<details><summary>All figures, ± one standard error</summary>{figures}</details>"
 
@@ -134,7 +134,11 @@ def forecast_rows(by_shots: dict[str, Any]) -> list[list[str]]:
 
 def missing(by_shots: dict[str, Any]) -> list[str]:
     """Why forecasts are missing."""
-    return [f"{shots_in_words(s)}: {one['why']}." for s, one in by_shots.items() if one["why"]]
+    reasons: dict[str, list[str]] = {}
+    for shots, one in by_shots.items():
+        if one["why"]:
+            reasons.setdefault(one["why"], []).append(shots_in_words(shots))
+    return [f"{', '.join(shots)}: {why}." for why, shots in reasons.items()]
 
 
 def _figures(

@@ -12,7 +12,7 @@ from llm_jax.report.outcome import METRICS
 from llm_jax.report.series import Series
 from llm_jax.report.svg import svg
 from llm_jax.runs.json_lines import read_records
-from llm_jax.runs.metric_names import CHANCE, COUNT, FAILED, SHARE, STDERR, TASK
+from llm_jax.runs.metric_names import CHANCE, COUNT, FAILED, SHARE, SHOTS, STDERR, TASK
 from llm_jax.runs.scores import first_figures, kept_scores, kept_steps, recorded_scores
 
 HEAD = ["Task", "Figure", "First step #", "First #", "Last step #", "Last #", "± 1 s.e. #",
@@ -38,7 +38,7 @@ def _on_its_way(records: list[dict[str, Any]], run: Series) -> str:
     names = dict.fromkeys(name for one in scored.values() for name in one)
     firsts, rows = set(first_figures(names)), []
     for name in names:
-        if name.endswith((STDERR, f"/{CHANCE}", f"/{COUNT}")):
+        if name.endswith((STDERR, f"/{CHANCE}", f"/{COUNT}", f"/{SHOTS}")):
             continue
         steps = [step for step, one in scored.items() if name in one]
         (first, last), (task, _, what) = (steps[0], steps[-1]), name.rpartition("/")

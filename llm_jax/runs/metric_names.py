@@ -12,8 +12,9 @@ TASK = "task"
 """The `split` of a record with scores, whose figures are named `TASK/FIGURE`."""
 STDERR = "_stderr"
 """The name of a figure with this at its end is that of its standard error."""
-CHANCE, COUNT = "chance", "n"
-"""Of a task: the value of its first figure for a guess, and the number of its examples."""
+CHANCE, COUNT, SHOTS = "chance", "n", "few_shot"
+"""Of a task: the value of its first figure for a guess, the number of its examples, and how many
+solved ones stood before each."""
 SPENT, SHARE, FAILED = "seconds", "time_share", "failed"
 """Of a record with scores: seconds that they took, the share of the run's time that all scores
 took so far, and the number of tasks that failed."""

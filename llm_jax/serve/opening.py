@@ -109,6 +109,7 @@ def load(
     template: ChatTemplate | None,
     engine: EngineSettings,
     *,
+    draft: Place | None = None,
     verify: bool = True,
     trust_code: bool = False,
 ) -> Served:
@@ -116,13 +117,19 @@ def load(
 
     Args:
       template: in place of the model's own.
+      draft: a smaller model that drafts tokens for it.
 
     Raises:
       UserError: it cannot be loaded, or cannot generate.
     """
     model = load_model(place.folder, place.step, verify=verify, trust_code=trust_code)
     generative_of(model.config, "serve")
-    made = Engine(model, engine)
+    helper = (
+        load_model(draft.folder, draft.step, verify=verify, trust_code=trust_code)
+        if draft
+        else None
+    )
+    made = Engine(model, engine, draft=helper)
     made.warm_up()
     return Served(
         name=place.name,

@@ -74,6 +74,8 @@ COUNTERS = {
     "tokens": ("generated_tokens", "Tokens made."),
     "prompt_tokens": ("prompt_tokens", "Tokens of prompts that were read."),
     "reused_tokens": ("reused_prompt_tokens", "Those that were in the cache already."),
+    "drafted": ("drafted_tokens", "Tokens that were drafted."),
+    "accepted": ("accepted_tokens", "Drafted tokens that the model accepted."),
     "compiled": ("compiled_programs", "Programs that were compiled."),
 }
 """Attribute of the engine's stats → name, help."""

@@ -94,8 +94,8 @@ def test_answers_that_are_known_by_heart(
     )  # fmt: skip
     trained = call_json(
         capsys, "train", "--init", "runs/bert_tiny", "--data.path", "data/answers-whole", "--out",
-        "runs/answers", "--steps", 60, "--data.batch-size", 8, "--optim.learning-rate", 1e-2,
-        "--optim.warmup-steps", 5, "--log-every", 30, "--eval.every", 60,
+        "runs/answers", "--steps", 80, "--data.batch-size", 8, "--optim.learning-rate", 1e-2,
+        "--optim.warmup-steps", 5, "--log-every", 40, "--eval.every", 80,
     )  # fmt: skip
     assert trained["figures"] == {"exact_match": 1.0, "f1": 1.0}
     found = call_json(capsys, "predict", "runs/answers", "--input", "answers.jsonl")["predictions"]

@@ -33,35 +33,35 @@ def model(folder):
 
 
 def test_results_have_errors_counts_and_chance_levels(folder, capsys):
-    words = ["eval", folder, "--tasks", "copying_en", "truth_ja", "--limit", 20, "--few-shot", 1]
+    words = ["eval", folder, "--tasks", "copying_en", "truth_ja", "--limit", 8, "--few-shot", 1]
     made = call_json(capsys, *words, "--keep", "--samples")
     assert "loss" not in made
     results = made["task_results"]["tasks"]
     assert list(results) == ["copying_en", "truth_ja"]
     one = results["copying_en"]
-    assert (one["n"], one["of"], one["few_shot"], one["truncated"]) == (20, 200, 1, 0)
+    assert (one["n"], one["of"], one["few_shot"], one["truncated"]) == (8, 200, 1, 0)
     acc = one["metrics"]["acc"]
     assert (acc["chance"], acc["higher_is_better"]) == (0.25, True)
     # The standard error of a mean of zeros and ones.
     p = acc["value"]
-    assert acc["stderr"] == pytest.approx(math.sqrt(p * (1 - p) / 19))
+    assert acc["stderr"] == pytest.approx(math.sqrt(p * (1 - p) / 7))
     assert one["metrics"]["brier"]["chance"] == 0.75
     assert one["metrics"]["log_prob"]["chance"] is None
     # Questions with two and with three answers.
-    assert 1 / 3 < results["truth_ja"]["metrics"]["acc"]["chance"] < 1 / 2
+    assert 1 / 3 < results["truth_ja"]["metrics"]["acc"]["chance"] <= 1 / 2
 
     kept = json.loads((folder / "task_results.json").read_text())
     assert kept["copying_en"] == {"step": 0, **one}
     assert made["kept_tasks"] == str(folder / "task_results.json")
     lines = (folder / "task_samples" / "0" / "copying_en.jsonl").read_text().splitlines()
-    assert len(lines) == 20
+    assert len(lines) == 8
     sample = json.loads(lines[0])
     assert sample["arguments"][0][0].count("First:") == 2  # one solved example
     assert np.mean([json.loads(line)["acc"] for line in lines]) == p
 
     code, said, _ = call(capsys, *words, "--seed", 1)
     assert code == 0
-    assert "copying_en (20 of 200 examples, 1-shot):" in said
+    assert "copying_en (8 of 200 examples, 1-shot):" in said
     assert "(chance 0.25), higher is better" in said
     log_prob = one["metrics"]["log_prob"]
     # Other solved examples.
@@ -80,9 +80,9 @@ def test_every_bundled_task_is_the_same_each_time_and_says_its_chance(model):
             assert len(set(doc["choices"])) == len(doc["choices"]) > 1
         golds = {doc["gold"] for doc in docs}
         assert len(golds) > 1 or name.startswith("pronouns")
-    results = evaluate_tasks(model, names, limit=4)
+    results = evaluate_tasks(model, names, limit=2)
     for name, one in results.tasks.items():
-        assert one.n == 4
+        assert one.n == 2
         assert one.metrics["acc"].chance is not None, name
         assert all(math.isfinite(figure.value) for figure in one.metrics.values())
 

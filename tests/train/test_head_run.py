@@ -171,7 +171,7 @@ def test_an_order_that_no_bag_of_words_sees(tmp_path: Path, tokenizer: Tokenizer
         tmp_path / "run",
         data.path,
         model=model,
-        steps=120,
+        steps=200,
         log_every=100,
         parallel=ParallelConfig(data=8, fsdp=1),
         compute=compute_config(scan_layers=False),
@@ -179,8 +179,8 @@ def test_an_order_that_no_bag_of_words_sees(tmp_path: Path, tokenizer: Tokenizer
             path=str(data.path), seq_len=data.info["examples"]["length"], batch_size=32
         ),
         optim=optim_config(learning_rate=3e-3, warmup_steps=20),
-        checkpoint=CheckpointConfig(every=120),
-        eval=EvalConfig(every=120, batches=99),
+        checkpoint=CheckpointConfig(every=200),
+        eval=EvalConfig(every=200, batches=99),
     )
     accuracy = train(config)["figures"]["accuracy"]
     held_out = {data.tokenizer.decode(row) for row in data.rows("validation")["inputs"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,7 @@ def _labels(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
         for example in examples
         for name in ([example.target] if kind == "classify" else example.target)
     }
-    numbers = all(name.lstrip("-").isdecimal() and len(name) < 20 for name in found)
+    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in found)
     labels = sorted(found, key=lambda name: (int(name) if numbers else 0, name))
     if not 2 <= len(labels) <= MOST_LABELS:
         raise UserError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_jax.evals.tasks import smooth
 from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks
 from llm_jax.evals.tasks.harness import TaskResult, TaskResults, evaluate_loaded, seeded
-from llm_jax.runs.metric_names import CHANCE, COUNT, STDERR
+from llm_jax.runs.metric_names import CHANCE, COUNT, SHOTS, STDERR
 
 if TYPE_CHECKING:
     from llm_jax.config import RunConfig
@@ -49,7 +49,7 @@ class TaskFigures:
         """The figures of `task`, the first that it reports first.
 
         `NAME_stderr` is the standard error of NAME, `chance` the value of the first figure for a
-        guess, `n` the number of examples.
+        guess, `n` the number of examples, `few_shot` how many solved ones stood before each.
 
         Args:
           scorer: with `model.params`.
@@ -79,7 +79,9 @@ class TaskFigures:
                 found[key], error = smooth.mean(values)
                 found |= {key + STDERR: error} if math.isfinite(error) else {}
         chance = next((figure.chance for figure in one.metrics.values()), None)
-        return found | ({} if chance is None else {CHANCE: chance}) | {COUNT: float(one.n)}
+        found |= {} if chance is None else {CHANCE: chance}
+        found |= {} if one.few_shot is None else {SHOTS: float(one.few_shot)}
+        return found | {COUNT: float(one.n)}
 
     def load(self, task: str, run: RunConfig) -> Loaded:
         """The task with its data; raises `UserError` if they are not at hand."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.evals.tasks.catalog import Loaded, Settings, check_names, load_tasks
+from llm_jax.evals.tasks.chance import chances
 from llm_jax.evals.tasks.chat import template_of
 from llm_jax.evals.tasks.library import harness
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 BOOTSTRAPS = 1000
 """Draws for the standard errors of figures that are not means."""
-CHANCE = ("acc", "acc_norm", "acc_bytes", "prob")
-"""Figures of a multiple choice whose chance level is one in the number of choices."""
 
 
 @dataclass(frozen=True)
@@ -282,22 +281,3 @@ def _figures(
                 chance.get(name),
             ),
         )
-
-
-def chances(task: Any) -> dict[str, float]:
-    """Figure → its value for a guess, over the examples that were asked.
-
-    A task's file may say so (`metadata: {chance: {NAME: value}}`). For a multiple choice it follows
-    from the number of choices.
-    """
-    if task is None:
-        return {}
-    said = (task.config.metadata or {}).get("chance", {})
-    if task.OUTPUT_TYPE != "multiple_choice" or not task.instances:
-        return dict(said)
-    choices = [
-        len(task.doc_to_choice(doc)) for doc in {i.doc_id: i.doc for i in task.instances}.values()
-    ]
-    guess = sum(1 / count for count in choices) / len(choices)
-    brier = {"brier": sum(1 - 1 / count for count in choices) / len(choices)}
-    return dict.fromkeys(CHANCE, guess) | brier | dict(said)

@@ -21,6 +21,8 @@ from llm_jax.infer.sampling import GREEDY
 
 MOST_ROWS = 8
 """Prompts that are computed together, if they are short."""
+FEW_PIECES = 3
+"""So many small pieces are computed rather than a large one."""
 PATIENCE = 0.1
 """Seconds that one call of decoding should take at most: tokens stream, and requests wait, in
 between."""
@@ -126,7 +128,7 @@ class Batch:
         """One piece of the prompts of `slots`, of which the first is the most urgent."""
         first, sizes = slots[0], self._programs.shapes.pieces
         scored = _scored(first)
-        size = next((size for size in sizes if size >= first.prompt_left), sizes[-1])
+        size = sizes[0] if first.prompt_left <= FEW_PIECES * sizes[0] else sizes[-1]
         chosen, rows = [first], 1
         if size == sizes[0] and len(slots) > 1 and self._together > 1:
             alike = [slot for slot in slots if _scored(slot) == scored]

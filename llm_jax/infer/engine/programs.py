@@ -32,7 +32,7 @@ from llm_jax.infer.row_sampling import choose_rows, count_tokens, most_likely, s
 from llm_jax.models.protocol import model_of
 
 Params = dict[str, Any]
-SHORT = 32
+SHORT = 16
 """Tokens of the smaller of the two sizes in which prompts are computed."""
 
 
