@@ -218,7 +218,10 @@ def test_what_cannot_be_scored_is_one_sentence_before_a_model_is_loaded(folder, 
     template = own_task(tmp_path / "template")
     (path,) = template.glob("*.yaml")
     path.write_text(path.read_text().replace("{{question}}", "{{ ''.__class__.__mro__ }}"))
+    script = own_task(tmp_path / "script", more="metric_list: [{metric: ./code.py}]")
+    (tmp_path / "code.py").write_text("raise SystemExit('run')\n")
     cases = [
+        (["--tasks", "mine", "--include", script], "the metric './code.py', a script"),
         (["--tasks", "copying_em"], "did you mean 'copying_en'"),
         (["--tasks", "copying_en", "copying_en"], "twice"),
         (["--tasks", "reasoning_gym:basic_aritmetic"], "did you mean 'basic_arithmetic'"),
