@@ -18,6 +18,7 @@ from llm_jax.evals.tasks.catalog import Settings, bundled_names, load_tasks
 from llm_jax.evals.tasks.chat import render, template_of
 from llm_jax.evals.tasks.harness import check_tasks, evaluate_tasks
 from llm_jax.language_model import load_model
+from llm_jax.runs.scores import kept_scores
 
 pytest.importorskip("lm_eval")
 
@@ -50,9 +51,14 @@ def test_results_have_errors_counts_and_chance_levels(folder, capsys):
     # Questions with two and with three answers.
     assert 1 / 3 < results["truth_ja"]["metrics"]["acc"]["chance"] <= 1 / 2
 
-    kept = json.loads((folder / "task_results.json").read_text())
-    assert kept["copying_en"] == {"step": 0, **one}
-    assert made["kept_tasks"] == str(folder / "task_results.json")
+    kept = {scores.task: scores for scores in kept_scores(folder, 0)}
+    assert [kept["copying_en"].figures[key] for key in ("acc", "acc_stderr", "chance")] == [
+        acc["value"], acc["stderr"], 0.25
+    ]  # fmt: skip
+    nats = kept["copying_en"].figures["answer_nats"]
+    assert nats == pytest.approx(-one["metrics"]["log_prob"]["value"], rel=1e-5)
+    assert kept["copying_en"].asked == ("copying_en", 1, 8, False, 0)
+    assert (made["kept_tasks"], made["notes"]) == (str(folder / "scores" / "0.json"), [])
     lines = (folder / "task_samples" / "0" / "copying_en.jsonl").read_text().splitlines()
     assert len(lines) == 8
     sample = json.loads(lines[0])
