@@ -15,7 +15,7 @@ def evaluated(args: argparse.Namespace, trained: Any) -> dict[str, Any]:
     from llm_jax.data.sources.left_out import LeftOut
     from llm_jax.evals.labelled import LabelledEvaluator, held_out, read_file
 
-    for name in ("ngram", "task", "keep"):
+    for name in ("ngram", "task", "tasks", "keep"):
         if getattr(args, name):
             raise UserError(
                 f"--{name} is for models of text, and the run's objective is "
