@@ -15,7 +15,7 @@ import numpy as np
 
 from llm_jax.config import UserError, generative_of
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.infer.decoder import Params
+from llm_jax.infer.decoder import Params, compute_for_inference
 from llm_jax.infer.engine.arrays import Made
 from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.cache import slack
@@ -23,7 +23,7 @@ from llm_jax.infer.engine.programs import Shapes
 from llm_jax.infer.engine.request import Kind
 from llm_jax.infer.engine.slots import Slot
 from llm_jax.infer.engine.speculate import SpeculativePrograms, speculative_for
-from llm_jax.infer.engine.weights import engine_compute, engine_params, untied
+from llm_jax.infer.engine.weights import engine_params, untied
 
 if TYPE_CHECKING:
     from llm_jax.language_model import LanguageModel
@@ -164,7 +164,7 @@ def speculation(
             f"{shapes.max_len}: set max_len to {smaller.max_seq_len}, or take another draft."
         )
     beside = Shapes(
-        untied(smaller), engine_compute(compute), shapes.vocab_size,
+        untied(smaller), compute_for_inference(compute), shapes.vocab_size,
         shapes.slots, shapes.max_len, shapes.chunk, shapes.mesh,
     )  # fmt: skip
     programs = speculative_for(shapes, drafts, beside)
