@@ -38,6 +38,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "A field is wrong.",
         401: "The key is missing or wrong.",
+        403: "The request names another host than this machine.",
         404: "There is no such model.",
         408: "The body did not arrive in time.",
         413: "The body is too large.",
