@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llm_jax.infer.chat_template import ChatTemplate
 from llm_jax.infer.engine.engine import Engine
-from llm_jax.serve.chat_template import ChatTemplate
 from llm_jax.serve.errors import unknown_model
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import pytest
 import tiny
 from conftest import Running, start_server, tokenizer_of
 
+from llm_jax.infer.chat_template import ChatTemplate, special_tokens
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import LanguageModel
-from llm_jax.serve.chat_template import ChatTemplate, special_tokens
 from llm_jax.serve.served import Served
 
 openai = pytest.importorskip("openai")
