@@ -115,6 +115,8 @@ def test_special_tokens_of_a_template_are_tokens(running) -> None:
     ids = served.conversation_ids("<s>a猫</s><s>b")
     begin, end = tokenizer.bos_id, tokenizer.eos_id
     assert ids == [begin, *tokenizer.encode("a猫"), end, begin, *tokenizer.encode("b")]
+    many = 200_000  # a client may send so many
+    assert served.conversation_ids("<s>" * many) == [begin] * many
 
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "猫"}}\n</tool_call>'
