@@ -89,7 +89,7 @@ def ours(
 
     config, params = read(folder)
     settings = EngineSettings(slots=slots, max_len=max_len)
-    compute = ComputeConfig(dtype=dtype)
+    compute = ComputeConfig(dtype="float32" if dtype == "float32" else "bfloat16")
     engine = Engine.of_parameters(config, params, compute, VOCAB, settings)
 
     def run(prompts: np.ndarray, count: int) -> list[list[int]]:

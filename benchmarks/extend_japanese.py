@@ -2,9 +2,9 @@
 
     python benchmarks/extend_japanese.py --aozora FOLDER --shakespeare input.txt --out DIR
 
-A model is trained on Shakespeare and Python's standard library with a byte-level tokenizer of
-2,048 pieces. Then it goes on with works of Aozora Bunko twice: as it is, and with pieces of
-Japanese (`tokenizer extend --add 2048`). Both have the same FLOPs. A longer piece stands for more
+The recipe `tiny` is trained on Shakespeare and Python code with a byte-level tokenizer of 2,048
+pieces. Then it goes on with works of Aozora Bunko twice: as it is, and with pieces of Japanese
+(`tokenizer extend --add 2048`). Both have the same FLOPs. A longer piece stands for more
 bytes, so the extended model reads more text, but each of its tokens costs more, since the output
 matrix has more rows. Printed are bits per byte of works that were held out, before and after, and
 of English, which is forgotten. Finished parts in DIR are kept.
@@ -26,10 +26,6 @@ from llm_jax.data.sources import FileSource, LeftOut
 from llm_jax.facts.counts import token_flops
 
 PIECES, ADDED, HELD_OUT = 2048, 2048, 16
-MODEL = {
-    "num-layers": 4, "d-model": 128, "num-heads": 4, "num-kv-heads": 4, "head-dim": 32,
-    "d-ff": 384, "max-seq-len": 256, "tie-embeddings": "true",
-}  # fmt: skip
 SEQUENCE, BATCH = 256, 16
 
 
@@ -80,16 +76,19 @@ def built(out: Path, *words: object) -> Path:
 def trained(out: Path, data: Path, steps: int, *words: object) -> Path:
     call("train", *words, "--name", out.name, "--out", out, "--data.path", data, "--steps", steps,
          "--data.seq-len", SEQUENCE, "--data.batch-size", BATCH, "--optim.learning-rate", 2e-3,
-         "--eval.every", steps, "--checkpoint.every", steps)  # fmt: skip
+         "--eval.every", steps, "--checkpoint.every", max(1, steps // 4))  # fmt: skip
     return out
 
 
 def scored(run: Path, text: Path) -> dict[str, Any]:
     """Figures of a run on the first 200,000 characters of a text."""
-    part = run.parent / f"part-{text.name}"
-    part.write_text(text.read_text(encoding="utf-8")[:200_000], encoding="utf-8")
-    found: dict[str, Any] = call("eval", run, "--text", part)["texts"][str(part)]
-    return found
+    part, kept = run.parent / f"part-{text.name}", run.parent / f"{run.name}-{text.stem}.json"
+    if not kept.exists():
+        part.write_text(text.read_text(encoding="utf-8")[:200_000], encoding="utf-8")
+        found = call("eval", run, "--text", part)["texts"][str(part)]
+        kept.write_text(json.dumps(found), encoding="utf-8")
+    read: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return read
 
 
 def steps_of(flops: float, model: ModelConfig) -> int:
@@ -116,14 +115,14 @@ def main() -> None:
         call("tokenizer", "train", *inputs, "--vocab-size", PIECES, "--kind", "byte-level",
              "--out", tokenizer)  # fmt: skip
     english = built(args.out / "english", *inputs, "--tokenizer", tokenizer)
-    size = [word for name, value in MODEL.items() for word in (f"--model.{name}", value)]
+    size = ["--model.vocab-size", PIECES]
     base = trained(args.out / "base", english, args.steps, "tiny", *size)
     extended = args.out / "extended"
     if not extended.exists():
         call("tokenizer", "extend", base, extended, "--add", ADDED, "--input", japanese, *flags)
     flops, rows = 0.0, []
     for name, start in (("as it was", base), ("extended", extended)):
-        model = load(start / "run.json").model
+        model = load(str(start / "run.json")).model
         assert isinstance(model, ModelConfig)
         flops = flops or args.steps * SEQUENCE * BATCH * token_flops(model, SEQUENCE).train
         steps = steps_of(flops, model)

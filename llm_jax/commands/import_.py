@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _imported(args: argparse.Namespace, folder: Path, **remote: Any) -> dict[str, Any]:
+    from llm_jax.config import layers_of
     from llm_jax.convert.hf_config import unknown_keys
     from llm_jax.convert.hf_import import import_run
     from llm_jax.convert.hf_model import read_config_json
@@ -79,7 +80,7 @@ def _imported(args: argparse.Namespace, folder: Path, **remote: Any) -> dict[str
         "format": "hf",
         "path": str(args.run),
         "files": made.files,
-        "layers": made.config.model.num_layers,
+        "layers": layers_of(made.config.model).num_layers,
         "d_model": made.config.model.d_model,
         "max_logit_difference": made.max_logit_difference,
         "not_compared": made.not_compared,

@@ -53,7 +53,7 @@ def model_card(
         "",
         "| | |",
         "|---|---|",
-        f"| layers × width | {model.num_layers} × {model.d_model} |",
+        f"| layers × width | {layers_of(model).num_layers} × {model.d_model} |",
         f"| attention | {heads} |",
         f"| vocabulary | {np.shape(params['embed']['tokens'])[0]:,} |",
         f"| longest context | {model.max_seq_len:,} tokens |",

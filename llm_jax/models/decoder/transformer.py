@@ -148,6 +148,7 @@ class Decoder(Stacked):
                 stacks, x_BTD, shared, order, config, compute, caches
             )
         else:
+            assert isinstance(stacks, dict)  # only inference takes the blocks apart
             x_BTD, routing = run_stages(stacks, x_BTD, shared, order, config, compute, schedule)
         x_BTD = ends.final_norm(x_BTD)
         if config.logit_multiplier != 1:  # here, so that every loss has it
