@@ -1,0 +1,48 @@
+"""Verbs over several devices: the same texts and scores as on one, a part of the weights on each."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from task_run import random_run
+from verb_calls import call, call_json
+
+from llm_jax.config import LatentConfig, RecurrentConfig, UserError, read_config
+from llm_jax.config import RunConfig
+from llm_jax.infer import device_split
+from llm_jax.infer.device_split import Split
+from llm_jax.infer.engine.settings import EngineSettings
+from llm_jax.language_model import load_model
+from llm_jax.serve.opening import load, places_of
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_dataset, tmp_path_factory):
+    return random_run(tmp_path_factory.mktemp("split") / "run", tiny_dataset)
+
+
+def bytes_on_each(tree) -> dict[jax.Device, int]:
+    found: dict[jax.Device, int] = {}
+    for leaf in jax.tree.leaves(tree):
+        for shard in leaf.addressable_shards:
+            found[shard.device] = found.get(shard.device, 0) + shard.data.nbytes
+    return found
+
+
+def test_generate_over_four_devices_gives_the_text_of_one(folder, capsys):
+    words = ["generate", folder, "--temperature", 0, "--max-tokens", 12]
+    prompts = ["--prompt", "def main(", "--prompt", "import"]
+    one = call_json(capsys, *words, *prompts)
+    over = call_json(capsys, *words, *prompts, "--tensor", 4)
+    assert "split" not in one
+    assert over["split"] == {"data": 2, "tensor": 4}
+    assert [s["ids"] for s in over["samples"]] == [s["ids"] for s in one["samples"]]
+    beams = ["--beams", 3, "--prompt", "import"]
+    alone = call_json(capsys, *words, *beams)
+    over = call_json(capsys, *words, *beams, "--tensor", 4)
+    assert over["split"] == {"data": 1, "tensor": 4}
+    assert over["samples"][0]["ids"] == alone["samples"][0]["ids"]
