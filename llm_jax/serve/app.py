@@ -12,7 +12,6 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from llm_jax import __version__
-from llm_jax.infer.embeddings import of_ids
 from llm_jax.serve import errors, other_routes, page
 from llm_jax.serve.chat import Chat
 from llm_jax.serve.completions import Completion
@@ -98,9 +97,7 @@ class Server:
         try:
             async with asyncio.timeout(self.settings.seconds):
                 for text in texts:
-                    vector = await loop.run_in_executor(
-                        self._vectors, of_ids, served.model, text.ids
-                    )
+                    vector = await loop.run_in_executor(self._vectors, served.vector, text.ids)
                     found.append(vector)
         except TimeoutError:
             seconds = self.settings.seconds

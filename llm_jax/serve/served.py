@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from llm_jax.infer.embeddings import of_ids
 from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.engine.scheduler import on_mesh
 from llm_jax.serve.chat_template import ChatTemplate
 from llm_jax.serve.errors import unknown_model
 
@@ -39,6 +43,11 @@ class Served:
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end a text."""
         return self.model.stop_ids or (self.model.tokenizer.eos_id,)
+
+    def vector(self, ids: Sequence[int]) -> np.ndarray:
+        """As `embeddings.of_ids`, on the model's devices."""
+        with on_mesh(self.model.mesh):
+            return of_ids(self.model, ids)
 
     def conversation_ids(self, text: str) -> list[int]:
         """Ids of a text that a template made, in which special tokens are spelled out."""
