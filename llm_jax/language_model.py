@@ -224,10 +224,12 @@ class LanguageModel:
         return text
 
     def _engine(self, decoder: Decoder, length: int) -> Engine:
-        """The engine of `generate`, made anew only for a longer text than before."""
+        """The engine of `generate`, made anew only for a longer text than before, or after an
+        error or an interruption."""
         from llm_jax.infer.generator import engine_for
 
-        if not self._engines or self._engines[0].max_len < length:
+        made = self._engines
+        if not made or made[0].closed or made[0].max_len < length:
             self._engines[:] = [engine_for(self.params, decoder, 1, length, self.mesh)]
         return self._engines[0]
 

@@ -88,23 +88,28 @@ def generate_by(
     def on_token_of(row: int) -> Callable[[Ticket, TokenOut | None], None]:
         return lambda _, token: fresh[row].append(token.id) if token is not None else None
 
-    tickets = []
-    for row, prompt in enumerate(prompts):
-        request = Request(
-            prompt=tuple(prompt), max_tokens=max_tokens, sampling=decoder.sampling,
-            seed=row_seed(seed, row), stop_ids=decoder.stop_ids,
-        )  # fmt: skip
-        tickets.append(engine.submit(request, on_token_of(row)))
+    tickets: list[Ticket] = []
     before, marks = engine.stats.tokens, []
-    while engine.step():
-        if engine.stats.tokens > before:
-            marks.append((time.perf_counter() - engine.compile_seconds, engine.stats.tokens))
-        if on_tokens:
-            on_tokens([list(new) for new in fresh])
-        for new in fresh:
-            new.clear()
+    try:
+        for row, prompt in enumerate(prompts):
+            request = Request(
+                prompt=tuple(prompt), max_tokens=max_tokens, sampling=decoder.sampling,
+                seed=row_seed(seed, row), stop_ids=decoder.stop_ids,
+            )  # fmt: skip
+            tickets.append(engine.submit(request, on_token_of(row)))
+        while engine.step():
+            if engine.stats.tokens > before:
+                marks.append((time.perf_counter() - engine.compile_seconds, engine.stats.tokens))
+            if on_tokens:
+                on_tokens([list(new) for new in fresh])
+            for new in fresh:
+                new.clear()
+    finally:  # after an error or an interruption, the engine's next call does not go on with them
+        for ticket in tickets:
+            engine.cancel(ticket)
     for ticket in tickets:
         ticket.wait()
+    marks = marks or [(began - compiled, before)]  # no token was asked for
     (first, had), (last, have) = marks[0], marks[-1]
     return Generation(
         [ticket.ids for ticket in tickets],

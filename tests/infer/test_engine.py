@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import random
 import threading
+import time
 
 import jax
 import numpy as np
@@ -262,6 +263,61 @@ def test_a_listener_that_fails_ends_its_own_request_alone():
         bad.wait()
 
 
+def test_who_waits_for_the_end_finds_all_that_the_listener_heard():
+    engine, heard = engine_of(), []
+
+    def slow(ticket, token):
+        if token is None:
+            time.sleep(0.2)
+        heard.append(token)
+
+    engine.start()
+    ticket = engine.submit(request([1, 5], 3), slow).wait(60)
+    assert len(heard) == 4 and heard[-1] is None and ticket.finish_reason == "length"
+    engine.close()
+
+
+@pytest.mark.parametrize("what", ["prefill", "decode", "admitted", "copy"])
+def test_an_error_of_the_engine_ends_all_requests(what, monkeypatch):
+    """Such as the device's memory being full: those in slots, between, and in the queue."""
+    engine = engine_of(slots=2)
+    shared = [1, *range(3, 33)]
+    tickets = [engine.submit(request([*shared, 5], 30))]
+    while not tickets[0].tokens:
+        engine.step()
+
+    def full(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED")
+
+    monkeypatch.setattr(engine._batch, what, full)
+    tickets += [engine.submit(request([*shared, 40 + i, 7, *range(3, 30)], 3)) for i in range(3)]
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    engine.start()
+    for ticket in tickets:
+        with pytest.raises(UserError, match="engine has stopped"):
+            ticket.wait(60)
+    assert engine.closed and engine.stats.running == engine.stats.waiting == 0
+    with pytest.raises(UserError, match="closed"):
+        engine.submit(request([1], 1))
+    engine.close()
+
+
+def test_a_request_that_cannot_fit_leaves_none_of_its_run_behind():
+    engine = engine_of()
+    with pytest.raises(UserError, match="60 tokens"):
+        engine.run([request([1, 5], 5), request([1] * 60, 5)])
+    assert not engine.step() and (engine.stats.waiting, engine.stats.tokens) == (0, 0)
+
+
+def test_a_text_whose_keys_depend_on_its_length_is_no_beginning_of_another():
+    """A text of 12 tokens, and one of 30 that begins with it, over the 16 of the short factors."""
+    engine, long = engine_of("longrope"), [1, *range(3, 32)]
+    engine.run([request(long[:12], 1)])
+    again = request(long, 6, log_probs=0)
+    after, alone = engine.run([again])[0], engine_of("longrope").run([again])[0]
+    assert after.reused == 0 and after.tokens == alone.tokens
+
+
 def test_broken_weights_end_the_request_and_not_the_engine():
     params = tiny.parameters(MODELS["full"])
     params["embed"]["tokens"][9] = np.nan
@@ -285,6 +341,10 @@ def test_broken_weights_end_the_request_and_not_the_engine():
         (lambda: request([1], 1, log_probs=21), "log_probs is 21"),
         (lambda: engine_of().submit(request([1] * 60, 5)), "60 tokens and max_tokens is 5, .* 64"),
         (lambda: engine_of().submit(request([1, 64], 5)), "token 64"),
+        (
+            lambda: engine_of().submit(request([1], 5, sampling=Sampling(logit_bias=((64, 1.0),)))),
+            "logit_bias has token 64: give ids from 0 to 63",
+        ),
         (lambda: engine_of(max_len=65), "max_len is 65, more than .* 64"),
         (lambda: EngineSettings(slots=0), "slots is 0"),
     ],

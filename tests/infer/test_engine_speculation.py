@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import tiny
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models
 
-from llm_jax.config import RecurrentConfig, UserError
+from llm_jax.config import ParallelConfig, RecurrentConfig, UserError
 from llm_jax.convert.parity import our_logits
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.infer.engine.engine import Engine
@@ -21,6 +22,7 @@ from llm_jax.infer.engine.request import Request
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.infer.sampling import GREEDY, Sampling
 from llm_jax.language_model import LanguageModel
+from llm_jax.parallel.mesh import make_mesh
 
 LETTERS = "abcd"
 SETTINGS = EngineSettings(slots=4, prefill_chunk=16)
@@ -173,6 +175,34 @@ def test_everything_is_compiled_by_the_warm_up(tokenizer):
     before = engine.stats.compiled
     engine.run([*requests_of(GREEDY, 3), *requests_of(Sampling(), 3)])
     assert engine.stats.compiled == before
+
+
+@pytest.mark.parametrize("kind", ["lookup", "draft"])
+def test_over_a_mesh_greedy_texts_are_the_same_and_nothing_compiles_later(tokenizer, kind):
+    """XLA's own events: a program that is not traced again may still be compiled again."""
+    model = model_of(tokenizer)
+    mesh = make_mesh(ParallelConfig(data=2, tensor=2), jax.devices()[:4])
+    requests = requests_of(GREEDY, 5)
+    plain = [ticket.ids for ticket in Engine(model, SETTINGS).run(requests)]
+    draft = nearby(model) if kind == "draft" else None
+    settings = dataclasses.replace(SETTINGS, speculate=2)
+    engine = Engine(model, settings, mesh=mesh, draft=draft)
+    engine.warm_up()
+    compiled: list[str] = []
+
+    def heard(name: str, *_: Any, **__: Any) -> None:
+        compiled.extend([name] * name.endswith("backend_compile_duration"))
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        assert [ticket.ids for ticket in engine.run(requests)] == plain
+        spread = Sampling(frequency_penalty=0.5, logit_bias=((1, 1.0),))
+        scored = Request(prompt=(1, 2, 3), max_tokens=2, prompt_log_probs=1)
+        for _ in range(2):
+            engine.run([*requests_of(spread, 2), *requests_of(Sampling(), 2, log_probs=1), scored])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert engine.stats.accepted > 0 and not compiled
 
 
 def test_drafts_that_do_not_fit_are_refused(tokenizer, tiny_dataset: Path):

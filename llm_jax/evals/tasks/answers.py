@@ -10,10 +10,7 @@ from llm_jax.config import UserError
 from llm_jax.infer.sampling import Sampling
 
 if TYPE_CHECKING:
-    from llm_jax.data.tokenizers import Tokenizer
     from llm_jax.infer.engine.engine import Engine
-    from llm_jax.infer.engine.request import Request, Ticket, TokenOut
-    from llm_jax.infer.engine.slots import OnToken
     from llm_jax.language_model import LanguageModel
 
 LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -61,11 +58,12 @@ def generate(
     truncated: Counter[str],
     shortened: Counter[str],
 ) -> list[str]:
-    """The answer of a running engine to each prompt, up to the first of its stop strings.
+    """The answer of an engine to each prompt, up to the first of its stop strings.
 
     A prompt that leaves too little room in the context loses its beginning, and an answer gets at
     most half of the context. Both are counted, by task.
     """
+    from llm_jax.infer.completion_text import complete
     from llm_jax.infer.engine.request import Request
 
     room = model.config.max_seq_len
@@ -87,33 +85,5 @@ def generate(
             )
         )
         stops.append(stop)
-    texts: list[str] = []
-    step = engine.settings.queue
-    for first in range(0, len(requests), step):
-        texts += _texts(engine, requests[first : first + step], stops[first:], model.tokenizer)
-    return texts
-
-
-def _texts(
-    engine: Engine, requests: Sequence[Request], stops: Sequence[list[str]], tokenizer: Tokenizer
-) -> list[str]:
-    """The texts of requests that all fit into the queue of a running engine."""
-    from llm_jax.infer.completion_text import TextFeed
-
-    feeds = [TextFeed(tokenizer, stop) for stop, _ in zip(stops, requests, strict=False)]
-
-    def listen(feed: TextFeed) -> OnToken:
-        def heard(ticket: Ticket, token: TokenOut | None) -> None:
-            if token is None:
-                feed.end()
-            elif feed.feed(token)[1]:
-                engine.cancel(ticket)
-
-        return heard
-
-    tickets = [
-        engine.submit(request, listen(feed)) for request, feed in zip(requests, feeds, strict=True)
-    ]
-    for ticket in tickets:
-        ticket.wait()
-    return [feed.text for feed in feeds]
+    answers = complete(engine, model.tokenizer, requests, stops)
+    return [one.text for (one,) in answers]

@@ -235,6 +235,9 @@ class Batch:
                 allowed_V = slot.constraint.allowed()
                 allowed_SV[slot.number] = False
                 allowed_SV[slot.number, : len(allowed_V)] = allowed_V
+        if self._programs.shapes.mesh is not None:
+            where = self._shaping.allowed_SV.sharding
+            allowed_SV = jax.device_put(allowed_SV, where)
         self._shaping = self._shaping._replace(allowed_SV=allowed_SV)
 
     def _take(self, slot: Slot, made: Made, count: int) -> Ended | None:

@@ -61,11 +61,11 @@ def columns(max_len: int, chunk: int, window: int | None) -> Columns:
 
 def slack(config: ModelConfig | RecurrentConfig, max_len: int, chunk: int) -> int | None:
     """How many of its last tokens a text may lose so that its cache goes on from there; None: any
-    number."""
+    number; -1: the cache is no other text's."""
     if isinstance(config, RecurrentConfig):
         return 0
     if isinstance(config.rope_scaling, DynamicRope | LongRope):
-        return 0  # keys depend on the length that the text had
+        return -1  # all that is kept depends on the length that the text had
     rings = [w for w in config.windows if columns(max_len, chunk, w).ring]
     return chunk if rings else None
 

@@ -114,10 +114,14 @@ class Engine(Scheduler):
           UserError: one can never fit, or no token could be chosen for one.
         """
         listeners: Sequence[OnToken | None] = on_token or [None] * len(requests)
-        tickets = [
-            self._submit(request, listener, math.inf)
-            for request, listener in zip(requests, listeners, strict=True)
-        ]
+        tickets: list[Ticket] = []
+        try:
+            for request, listener in zip(requests, listeners, strict=True):
+                tickets.append(self._submit(request, listener, math.inf))
+        except UserError:
+            for ticket in tickets:
+                self.cancel(ticket)
+            raise
         if self._thread is None:
             while not all(ticket.done for ticket in tickets) and self.step():
                 pass
@@ -125,7 +129,7 @@ class Engine(Scheduler):
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no more requests: it was closed, or its thread has met an error."""
+        """Whether it takes no more requests: it was closed, or a step has met an error."""
         return self._closed
 
     @property
@@ -167,31 +171,14 @@ class Engine(Scheduler):
                 pass
 
     def _loop(self) -> None:
-        try:
-            while True:
-                worked = self.step()
-                with self._changed:
-                    if worked or self._waiting or self._cancelled:
-                        continue
-                    if self._closed:
-                        return
-                    self._changed.wait()
-        except BaseException as error:
-            self._fail(error)
-            raise
-
-    def _fail(self, error: BaseException) -> None:
-        """Ends all requests: the thread has met an error that is not theirs."""
-        sentence = UserError(f"The engine has stopped ({type(error).__name__}: {error}).")
-        with self._changed:
-            self._closed = True
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        for ticket, on_token in waiting:
-            self._tell_end(ticket, on_token, "length", sentence)
-        for slot in self._slots:
-            if slot.ticket is not None:
-                self._end(slot, "length", sentence)
+        while True:
+            worked = self.step()
+            with self._changed:
+                if worked or self._waiting or self._cancelled:
+                    continue
+                if self._closed:
+                    return
+                self._changed.wait()
 
 
 def _max_len(context: int, asked: int | None) -> int:

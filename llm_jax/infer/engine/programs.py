@@ -30,6 +30,7 @@ from llm_jax.infer.engine.cache import Rows, empty_cache, slot_attend
 from llm_jax.infer.engine.request import Kind
 from llm_jax.infer.row_sampling import choose_rows, count_tokens, most_likely, stops_too_early
 from llm_jax.models.protocol import model_of
+from llm_jax.parallel.mesh import constrain
 
 Params = dict[str, Any]
 SHORT = 16
@@ -94,9 +95,17 @@ class Programs:
     def shaping(self) -> Shaping:
         """No penalties, biases or constraints."""
         S, V = self.shapes.slots, self.shapes.model.vocab_size
-        return Shaping(
-            jnp.zeros((S, V), jnp.int32), jnp.zeros((S, V), jnp.float32), jnp.ones((S, V), bool)
-        )
+
+        def make() -> Shaping:
+            return _placed(
+                Shaping(
+                    jnp.zeros((S, V), jnp.int32),
+                    jnp.zeros((S, V), jnp.float32),
+                    jnp.ones((S, V), bool),
+                )
+            )
+
+        return make() if self.shapes.mesh is None else jax.jit(make)()
 
     def _prefill(
         self,
@@ -183,7 +192,7 @@ class Programs:
 
         start = (jnp.int32(0), cache, state, shaping, made)
         _, cache, _, shaping, made = jax.lax.while_loop(lambda c: c[0] < steps, step, start)
-        return cache, shaping, made
+        return cache, _placed(shaping), made
 
     def _choose(
         self, logits_SV: jax.Array, state: Decoding, shaping: Shaping | None, kind: Kind
@@ -248,7 +257,12 @@ class Programs:
     def _set_row(self, all_SV: Any, slot: Any, row_V: Any) -> Any:
         """`all_SV` with one row anew."""
         self.compiled += 1
-        return all_SV.at[slot].set(row_V)
+        return _placed(all_SV.at[slot].set(row_V))
+
+
+def _placed(arrays: Any) -> Any:
+    """Arrays (S, V) where every program has them, or a call would compile anew."""
+    return jax.tree.map(lambda leaf: constrain(leaf, "batch", None), arrays)
 
 
 @functools.lru_cache(maxsize=16)

@@ -76,6 +76,23 @@ class Request:
         return "shaped" if shaped else "greedy" if one.temperature == 0 else "sampled"
 
 
+def check_ids(request: Request, vocab_size: int) -> None:
+    """Raises `UserError` if a request has a token, or a constraint, of another vocabulary."""
+    named = {
+        "The prompt": request.prompt,
+        "logit_bias": [token for token, _ in request.sampling.logit_bias],
+    }
+    for what, ids in named.items():
+        wrong = next((token for token in ids if not 0 <= token < vocab_size), None)
+        if wrong is not None:
+            raise UserError(f"{what} has token {wrong}: give ids from 0 to {vocab_size - 1}.")
+    if request.constraint is not None and request.constraint.vocab_size != vocab_size:
+        raise UserError(
+            f"The constraint is of a tokenizer of {request.constraint.vocab_size} tokens, and the "
+            f"model's has {vocab_size}: make it with the model's."
+        )
+
+
 Kind = Literal["greedy", "sampled", "shaped"]
 """`greedy`: the most likely token. `sampled`: temperature and filters. `shaped`: also penalties,
 biases and constraints. Each can do what those before it do."""
@@ -120,9 +137,8 @@ class Ticket:
     def ids(self) -> list[int]:
         return [token.id for token in self.tokens]
 
-    def end(self, reason: Finish | None, error: UserError | None = None) -> None:
-        """Called by the engine, once."""
-        self.finish_reason, self.error = reason, error
+    def end(self) -> None:
+        """Called by the engine, once, when how it has ended is said."""
         self._ended.set()
 
     def wait(self, timeout: float | None = None) -> Ticket:

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from llm_jax.config import UserError
 from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.programs import Programs
-from llm_jax.infer.engine.request import Finish, Request, Ticket
+from llm_jax.infer.engine.request import Finish, Request, Ticket, check_ids
 from llm_jax.infer.engine.settings import EngineSettings, EngineStats, QueueFull
 from llm_jax.infer.engine.slots import OnToken, Slot, place_for, told
 
@@ -71,13 +71,7 @@ class Scheduler:
                 f"{request.max_tokens}, more than the {self.max_len} that a text may have: shorten "
                 "one of them."
             )
-        vocab_size = self._programs.shapes.vocab_size
-        worst = max(request.prompt)
-        if worst >= vocab_size or min(request.prompt) < 0:
-            raise UserError(
-                f"The prompt has token {worst if worst >= vocab_size else min(request.prompt)}: "
-                f"give ids from 0 to {vocab_size - 1}."
-            )
+        check_ids(request, self._programs.shapes.vocab_size)
         ticket = Ticket(request)
         with self._changed:
             if self._closed:
@@ -98,7 +92,14 @@ class Scheduler:
 
     def step(self) -> bool:
         """Admits, computes one piece of prompts and then steps of decoding; False: there is nothing
-        to do."""
+        to do. An error that is not a request's own ends them all, and the engine."""
+        try:
+            return self._step()
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _step(self) -> bool:
         with self._on_mesh():
             self._end_cancelled()
             self._admit()
@@ -143,13 +144,15 @@ class Scheduler:
                     return
                 self._waiting.popleft()
                 self.stats.waiting = len(self._waiting)
-            slot, source = place.slot, place.source
+                slot, source = place.slot, place.source
+                # From here on it is found in its slot, whatever goes wrong.
+                slot.ticket, slot.on_token = ticket, on_token
             if source is not None and source is not slot:
                 self._batch.copy(source, slot)
             slot.reached = max(source.have, source.reached) if source is not None else 0
             self._admissions += 1
             slot.tokens, slot.have = list(request.prompt), place.shared
-            slot.ticket, slot.on_token, slot.used = ticket, on_token, self._admissions
+            slot.used = self._admissions
             slot.constraint = request.constraint.start() if request.constraint else None
             ticket.reused = place.shared
             self.stats.prompt_tokens += len(request.prompt)
@@ -179,9 +182,25 @@ class Scheduler:
     ) -> None:
         self.stats.cancelled += reason == "cancelled"
         self.stats.finished += reason != "cancelled"
-        ticket.end(None if error else reason, error)
-        if (failed := told(on_token, ticket, None)) is not None:
-            ticket.error = ticket.error or failed
+        ticket.finish_reason, ticket.error = (None if error else reason), error
+        # The listener first: who waits for the end finds all that it has heard.
+        failed = told(on_token, ticket, None)
+        ticket.error = ticket.error or failed
+        ticket.end()
+
+    def _fail(self, error: BaseException) -> None:
+        """Ends all requests: an error has come up that is not theirs."""
+        sentence = UserError(f"The engine has stopped ({type(error).__name__}: {error}).")
+        with self._changed:
+            self._closed = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for ticket, on_token in waiting:
+            self._tell_end(ticket, on_token, "length", sentence)
+        for slot in self._slots:
+            if slot.ticket is not None:
+                self._end(slot, "length", sentence)
+        self.stats.running = self.stats.waiting = 0
 
     @contextlib.contextmanager
     def _on_mesh(self) -> Iterator[None]:

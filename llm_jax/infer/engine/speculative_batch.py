@@ -174,7 +174,7 @@ def speculation(
 
 def _check_drafts(lost: int | None, drafts: int, chunk: int, what: str) -> None:
     """Raises `UserError` if a cache of the slack `lost` cannot take back `drafts` tokens."""
-    if lost == 0:
+    if lost is not None and lost <= 0:
         raise UserError(
             f"{what} keeps a state from which no token can be taken back (it is recurrent, or its "
             "rotary positions change with the length): leave speculate and the draft out."
