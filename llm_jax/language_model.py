@@ -21,9 +21,12 @@ from llm_jax.config.architecture import has_head
 from llm_jax.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from llm_jax.evals.perplexity import Evaluator
     from llm_jax.evals.score import Score
     from llm_jax.infer.decoder import Decoder
+    from llm_jax.infer.device_split import Split
     from llm_jax.infer.engine.engine import Engine
 
 
@@ -34,6 +37,7 @@ def load_model(
     tokenizer: str | Path | None = None,
     verify: bool = True,
     trust_code: bool = False,
+    split: Split | None = None,
 ) -> LanguageModel:
     """The model in a run's folder, or in a Hugging Face folder with safetensors.
 
@@ -43,6 +47,8 @@ def load_model(
       tokenizer: tokenizer file or folder for a Hugging Face folder; None: its own.
       verify: check a run's files against their checksums.
       trust_code: run the code that a run's `model.kind` names, if it is not a part of ours.
+      split: how it is split over this process's devices, each of which reads its part only; None:
+        one device.
 
     Raises:
       UserError: there is no model, or its files cannot be used.
@@ -51,6 +57,8 @@ def load_model(
 
     folder = Path(path)
     if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
+        import jax
+
         from llm_jax.convert.hf_import import read_with, run_config
         from llm_jax.convert.own_tokenizer import tokenizer_of
 
@@ -59,14 +67,20 @@ def load_model(
         theirs = tokenizer_of(folder, tokenizer)
         model, params = read_with(folder, theirs)
         ends = stop_ids(folder, theirs)
-        return LanguageModel(run_config(model, folder), params, theirs, stop_ids=ends)
+        config = run_config(model, folder)
+        mesh = split.mesh(config) if split else None
+        if split and mesh is not None:  # from the host's memory: no device has all of them
+            params = jax.device_put(params, split.places(config))
+        return LanguageModel(config, params, theirs, stop_ids=ends, mesh=mesh)
     from llm_jax.train.load import load_run
 
     if tokenizer is not None:
         raise UserError(f"{str(path)!r} is a run, which has its tokenizer: leave tokenizer out.")
-    run = load_run(folder, step, verify=verify, trust_code=trust_code)
+    where = split.places if split else None
+    run = load_run(folder, step, verify=verify, trust_code=trust_code, where=where)
     ends = stop_ids(folder, run.tokenizer)
-    return LanguageModel(run.config, run.params, run.tokenizer, run.step, ends)
+    mesh = split.mesh(run.config) if split else None
+    return LanguageModel(run.config, run.params, run.tokenizer, run.step, ends, mesh)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +94,7 @@ class LanguageModel:
       tokenizer: the tokenizer that the model was trained with.
       step: of the checkpoint; None for a Hugging Face folder.
       stop_ids: ids that end a generated text; empty: that of `</s>`.
+      mesh: devices that its parameters are on, and that its engine uses; None: one.
     """
 
     run: RunConfig
@@ -87,6 +102,7 @@ class LanguageModel:
     tokenizer: Tokenizer
     step: int | None = None
     stop_ids: tuple[int, ...] = ()
+    mesh: Mesh | None = None
 
     @property
     def config(self) -> Architecture:
@@ -214,7 +230,7 @@ class LanguageModel:
 
         made = self._engines
         if not made or made[0].closed or made[0].max_len < length:
-            self._engines[:] = [engine_for(self.params, decoder, 1, length)]
+            self._engines[:] = [engine_for(self.params, decoder, 1, length, self.mesh)]
         return self._engines[0]
 
     @functools.cached_property

@@ -96,6 +96,17 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tensor_argument(parser: argparse.ArgumentParser) -> None:
+    """How the model is split over the devices of this process."""
+    parser.add_argument(
+        "--tensor",
+        type=count,
+        metavar="N",
+        help="devices that share each matrix; groups of N divide the texts (default: the fewest "
+        "whose memory is enough; on CPUs one device in all)",
+    )
+
+
 def compared(result: dict[str, Any]) -> str:
     """How far the logits are from those of transformers, or why they were not compared."""
     difference = result["max_logit_difference"]

@@ -20,10 +20,17 @@ if --text or --ngram asks for it.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_jax.commands import add_checkpoint_arguments, eval_course, eval_tasks, ngram_order
+from llm_jax.commands import (
+    add_checkpoint_arguments,
+    add_tensor_argument,
+    eval_course,
+    eval_tasks,
+    ngram_order,
+)
 from llm_jax.commands.eval_labelled import evaluated, labelled_text
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
@@ -68,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     eval_tasks.add_arguments(parser)
     eval_course.add_arguments(parser)
+    add_tensor_argument(parser)
     parser.add_argument("--keep", action="store_true", help="keep the result in RUN for `report`")
 
 
@@ -75,6 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.config.architecture import has_head
     from llm_jax.convert.kept_files import stop_ids
     from llm_jax.evals.own_tasks import run_task
+    from llm_jax.infer.device_split import Split, described, sizes
     from llm_jax.language_model import LanguageModel
     from llm_jax.train.load import load_run
 
@@ -82,17 +91,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if eval_course.asked_for(args):
         return eval_course.run(args)
     asked = eval_tasks.loaded(args)  # before any weights are read
-    trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
+    split = Split(args.tensor)
+    trained = load_run(
+        args.run,
+        args.step,
+        verify=not args.no_verify,
+        trust_code=args.trust_code,
+        where=split.places,
+    )
     if has_head(trained.config.model):
         return evaluated(args, trained)
     tokenizer = trained.tokenizer
     result: dict[str, Any] = {"step": trained.step, "verified": trained.verified}
+    if (mesh := split.mesh(trained.config)) is not None:
+        result["split"] = sizes(mesh)
+        print(described(mesh), file=sys.stderr)
     with ProgressReporter() as progress:
         if args.text or args.ngram or not args.tasks:
             result |= _held_out(args, trained, progress)
         result["tasks"] = {}
         ends = stop_ids(Path(args.run), tokenizer)
-        model = LanguageModel(trained.config, trained.params, tokenizer, trained.step, ends)
+        model = LanguageModel(trained.config, trained.params, tokenizer, trained.step, ends, mesh)
         for name in args.task:
             progress(name, 0, None)
             result["tasks"][name] = run_task(name, model)

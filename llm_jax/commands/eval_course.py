@@ -52,6 +52,7 @@ def asked_for(args: argparse.Namespace) -> bool:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of, follow
     from llm_jax.evals.tasks.harness import check_tasks
+    from llm_jax.infer.device_split import Split
     from llm_jax.language_model import load_model
 
     folder = Path(args.run)
@@ -69,7 +70,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             say=lambda sentence: progress(sentence, 0, None),
             trust_code=args.trust_code,
             opened=functools.partial(
-                load_model, verify=not args.no_verify, trust_code=args.trust_code
+                load_model,
+                verify=not args.no_verify,
+                trust_code=args.trust_code,
+                split=Split(args.tensor),
             ),
         )
         if args.follow:

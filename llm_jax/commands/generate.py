@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import add_checkpoint_arguments, count, seed
+from llm_jax.commands import add_checkpoint_arguments, add_tensor_argument, count, seed
 from llm_jax.config import SourceToTarget, UserError, generative_of, read_text
 from llm_jax.runs.kept import keep_samples
 
@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="beam search with N beams in place of sampling; takes one prompt",
     )
+    add_tensor_argument(parser)
     parser.add_argument("--keep", action="store_true", help="keep the samples in RUN for `report`")
 
 
@@ -82,6 +83,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.commands.generate_targets import targets
     from llm_jax.convert.kept_files import stop_ids
     from llm_jax.infer.decoder import Decoder, compute_for_inference, prepared
+    from llm_jax.infer.device_split import Split, described, sizes
+    from llm_jax.infer.generator import slots_for
     from llm_jax.infer.sampling import GREEDY, Sampling
     from llm_jax.train.load import load_run
 
@@ -93,7 +96,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--seed is {args.seed}: give a number from 0 to {2**32 - 1}.")
     if args.beams and len(prompts) > 1:
         raise UserError(f"--beams takes one prompt, not {len(prompts)}: give them one by one.")
-    trained = load_run(args.run, args.step, verify=not args.no_verify, trust_code=args.trust_code)
+    split = Split(args.tensor, slots_for(1 if args.beams else len(prompts)))
+    trained = load_run(
+        args.run,
+        args.step,
+        verify=not args.no_verify,
+        trust_code=args.trust_code,
+        where=split.places,
+    )
     tokenizer = trained.tokenizer
     if args.beams and args.beams > tokenizer.vocab_size:
         raise UserError(
@@ -113,11 +123,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tokenizer.vocab_size,
         stops,
     )
-    params = prepared(trained.params, model, compute)
+    params, mesh = prepared(trained.params, model, compute), split.mesh(trained.config)
     if args.beams:
         result = _beams(args, params, decoder, prompts[0], tokenizer)
     else:
-        result = _sample(args, params, decoder, prompts, tokenizer)
+        result = _sample(args, params, decoder, prompts, tokenizer, mesh)
+    if mesh is not None:
+        result["split"] = sizes(mesh)
+        print(described(mesh), file=sys.stderr)
     return _kept(args, trained.step, result)
 
 
@@ -175,7 +188,12 @@ def _file_prompt(path: Path) -> str:
 
 
 def _sample(
-    args: argparse.Namespace, params: Any, decoder: Any, prompts: list[str], tokenizer: Any
+    args: argparse.Namespace,
+    params: Any,
+    decoder: Any,
+    prompts: list[str],
+    tokenizer: Any,
+    mesh: Any,
 ) -> dict[str, Any]:
     from llm_jax.infer.decoder import check_room
     from llm_jax.infer.generator import engine_for
@@ -184,7 +202,7 @@ def _sample(
     ids = [[tokenizer.bos_id, *tokenizer.encode(prompt)] for prompt in prompts]
     longest = max(map(len, ids))
     check_room(decoder.model, longest, args.max_tokens)
-    engine = engine_for(params, decoder, len(ids), longest + args.max_tokens)
+    engine = engine_for(params, decoder, len(ids), longest + args.max_tokens, mesh)
     live = len(prompts) == 1 and not args.json and sys.stdout.isatty()
 
     def show(new: str) -> None:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import count, count_up_to, number
+from llm_jax.commands import add_tensor_argument, count, count_up_to, number
 from llm_jax.config import UserError, read_text
 
 COMPILES = True
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-len", type=count, metavar="N", help="most tokens of a text (default: the context)"
     )
+    add_tensor_argument(parser)
     parser.add_argument(
         "--draft", metavar="RUN", help="smaller model that drafts tokens, where one is served"
     )
@@ -126,6 +127,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
+    from llm_jax.infer.device_split import Split, described
     from llm_jax.infer.engine.settings import EngineSettings
     from llm_jax.serve import listen, opening
     from llm_jax.serve.app import Server
@@ -145,6 +147,8 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     engine = EngineSettings(
         slots=args.slots, max_len=args.max_len, queue=args.queue, speculate=args.speculate or 0
     )
+    if args.tensor:
+        opening.check_split(places, Split(args.tensor, args.slots, args.max_len))
     with listen.listen(settings) as opened:
         if args.dry_run:
             found = {place.name: str(place.folder) for place in places}
@@ -157,6 +161,7 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
                 draft=draft,
                 verify=not args.no_verify,
                 trust_code=args.trust_code,
+                tensor=args.tensor,
             )
             for place in places
         ]
@@ -168,6 +173,8 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
             step = "" if model.model.step is None else f", step {model.model.step:,}"
             _say(f"{model.name}: {model.place}{step}, {model.context:,} tokens"
                  f"{'' if model.template else ', no chat template'}")  # fmt: skip
+            if model.model.mesh is not None:
+                _say(f"{model.name}: {described(model.model.mesh)}")
         _say(f"serving at {url}")
         server = Server(models, settings)
         exit_code = listen.serve(server, opened)

@@ -93,9 +93,11 @@ def _ids_of_text(model: Embedding, text: str) -> list[int]:
     return ids
 
 
-def batches(
-    model: Embedding, texts: Sequence[Sequence[int]]
-) -> Iterator[tuple[list[int], np.ndarray]]:
+Vectors = tuple[list[int], np.ndarray]
+"""Numbers of b texts, and their vectors, float32 (b, D)."""
+
+
+def batches(model: Embedding, texts: Sequence[Sequence[int]]) -> Iterator[Vectors]:
     """Mean hidden states of texts, those of similar lengths together: numbers of b texts, and their
     vectors, float32 (b, D).
 

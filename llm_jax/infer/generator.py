@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from jax.sharding import Mesh
 
 from llm_jax.config import UserError
 from llm_jax.infer.decoder import Decoder, Params, check_room
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.request import Request, Ticket, TokenOut
 from llm_jax.infer.engine.settings import EngineSettings
+from llm_jax.parallel.mesh import batch_shards
 
 
 @dataclass(frozen=True)
@@ -121,13 +125,21 @@ def check_seed(seed: int) -> None:
         raise UserError(f"The seed is {seed}: give a number from 0 to {2**32 - 1}.")
 
 
-def engine_for(params: Params, decoder: Decoder, prompts: int, length: int) -> Engine:
-    """An engine for `prompts` texts of at most `length` tokens."""
-    slots = min(1 << (prompts - 1).bit_length(), MOST_SLOTS)
+def slots_for(prompts: int) -> int:
+    """Slots of an engine for as many texts."""
+    return min(1 << (prompts - 1).bit_length(), MOST_SLOTS)
+
+
+def engine_for(
+    params: Params, decoder: Decoder, prompts: int, length: int, mesh: Mesh | None = None
+) -> Engine:
+    """An engine for `prompts` texts of at most `length` tokens; on a mesh that divides slots, with
+    as many as it divides."""
+    slots = math.lcm(slots_for(prompts), 1 if mesh is None else batch_shards(mesh))
     max_len = min(-(-length // COLUMNS) * COLUMNS, decoder.model.max_seq_len)
     settings = EngineSettings(slots=slots, max_len=max_len, queue=max(prompts, 1))
     return Engine.of_parameters(
-        decoder.model, params, decoder.compute, decoder.vocab_size, settings
+        decoder.model, params, decoder.compute, decoder.vocab_size, settings, mesh
     )
 
 

@@ -100,6 +100,12 @@ def _check_stages(config: RunConfig, stages: int) -> None:
         )
 
 
+def tensor_sizes(config: RunConfig) -> dict[str, int]:
+    """Fields of the model whose sizes mesh axis `tensor` divides, with their values."""
+    fields = [field for field, logical in SPLIT_FIELDS if mesh_axes(logical) == ("tensor",)]
+    return {field: _size(config, field) for field in fields if _present(config, field)}
+
+
 def _size(config: RunConfig, field: str) -> int:
     part, _, name = field.partition(".")
     owner = layers_of(config.model) if part == "model" else getattr(config, part)

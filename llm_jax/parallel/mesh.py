@@ -93,6 +93,11 @@ def make_mesh(parallel: ParallelConfig, devices: Sequence[jax.Device] | None = N
     return Mesh(arrange(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def batch_shards(mesh: Mesh) -> int:
+    """Into how many parts the mesh divides a batch."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
 def used_axes(mesh: Mesh) -> dict[str, int]:
     """The mesh axes with more than one device, and their sizes."""
     return {axis: size for axis, size in mesh.shape.items() if size > 1}

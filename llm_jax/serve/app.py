@@ -100,7 +100,7 @@ class Server:
         made = batches(served.model, [text.ids for text in texts])
         try:
             async with asyncio.timeout(self.settings.seconds):
-                while batch := await loop.run_in_executor(self._vectors, next, made, None):
+                while batch := await loop.run_in_executor(self._vectors, served.next_vectors, made):
                     found |= zip(*batch, strict=True)
         except TimeoutError:
             seconds = self.settings.seconds

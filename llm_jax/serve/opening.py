@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from pathlib import Path
 
 from llm_jax.config import RunConfig, UserError, generative_of, nearest, read_config, read_text
 from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer
+from llm_jax.infer.device_split import Split
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import load_model
@@ -88,6 +91,14 @@ def _run_note(folder: Path, step: int | None) -> str:
     return ""
 
 
+def check_split(places: Sequence[Place], split: Split) -> None:
+    """Raises `UserError` if a run cannot be split so; a Hugging Face folder is asked when it is
+    read."""
+    for place in places:
+        if (file := place.folder / "run.json").is_file():
+            split.mesh(read_config(file, RunConfig))
+
+
 def templates_of(words: Sequence[str], places: Sequence[Place]) -> dict[str, ChatTemplate]:
     """Name of a model → its template, of words that are `FILE` (for all) or `NAME=FILE`."""
     names = [place.name for place in places]
@@ -119,23 +130,25 @@ def load(
     draft: Place | None = None,
     verify: bool = True,
     trust_code: bool = False,
+    tensor: int | None = None,
 ) -> Served:
     """Loads a model and compiles its programs.
 
     Args:
       template: in place of the model's own.
       draft: a smaller model that drafts tokens for it.
+      tensor: devices that share each matrix; None: as memory needs.
 
     Raises:
       UserError: it cannot be loaded, or cannot generate.
     """
-    model = load_model(place.folder, place.step, verify=verify, trust_code=trust_code)
+    read = functools.partial(load_model, verify=verify, trust_code=trust_code)
+    split = Split(tensor, engine.slots, engine.max_len)
+    model = read(place.folder, place.step, split=split)
     generative_of(model.config, "serve")
-    helper = (
-        load_model(draft.folder, draft.step, verify=verify, trust_code=trust_code)
-        if draft
-        else None
-    )
+    # A draft is on the devices of the model.
+    beside = model.mesh and dataclasses.replace(split, tensor=model.mesh.shape["tensor"])
+    helper = read(draft.folder, draft.step, split=beside) if draft else None
     made = Engine(model, engine, draft=helper)
     made.warm_up()
     return Served(

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from llm_jax.infer.chat_template import ChatTemplate
+from llm_jax.infer.embeddings import Vectors
 from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.engine.scheduler import on_mesh
 from llm_jax.serve.errors import unknown_model
 
 if TYPE_CHECKING:
@@ -41,6 +43,11 @@ class Served:
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end a text."""
         return self.model.stop_ids or (self.model.tokenizer.eos_id,)
+
+    def next_vectors(self, made: Iterator[Vectors]) -> Vectors | None:
+        """The next batch of `embeddings.batches`, on the model's devices; None: there is none."""
+        with on_mesh(self.model.mesh):
+            return next(made, None)
 
     def conversation_ids(self, text: str) -> list[int]:
         """Ids of a text that a template made, in which special tokens are spelled out."""

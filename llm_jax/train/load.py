@@ -66,7 +66,8 @@ def load_run(
     """The parameters of a run's checkpoint `step` (the newest by default).
 
     Args:
-      where: tree of shardings for the parameters; by default all are on one device.
+      where: tree of shardings for the parameters, or a function of the run's config that returns
+        one or None; None: all are on one device.
       verify: compare the files that are read with the sizes and checksums in the checkpoint's
         manifest. Nothing in the run's folder is changed.
       trust_code: run the code that `model.kind` names, if it is not an installed part.
@@ -80,6 +81,7 @@ def load_run(
     found = find(folder, step, verify=verify, trust_code=trust_code, shared=shared)
     # The devices it was saved on may not exist here, so the target names its own.
     here = SingleDeviceSharding(jax.local_devices()[0])
+    where = where(found.config) if callable(where) else where
     where = where or jax.tree.map(lambda _: here, found.shapes)
     target = jax.tree.map(_placed, found.shapes, where)
     try:

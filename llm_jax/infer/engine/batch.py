@@ -18,6 +18,7 @@ from llm_jax.infer.engine.request import KINDS, Finish, Kind, Request, TokenOut
 from llm_jax.infer.engine.slots import Slot, told
 from llm_jax.infer.row_sampling import bias_row, prompt_counts, stack_rows
 from llm_jax.infer.sampling import GREEDY
+from llm_jax.parallel.mesh import batch_shards
 
 MOST_ROWS = 8
 """Prompts that are computed together, if they are short."""
@@ -122,7 +123,9 @@ class Batch:
     @property
     def _together(self) -> int:
         """Rows of a call for several prompts."""
-        return 1 if self._programs.shapes.mesh is not None else min(self._slots, MOST_ROWS)
+        mesh = self._programs.shapes.mesh
+        divided = mesh is not None and batch_shards(mesh) > 1
+        return 1 if divided else min(self._slots, MOST_ROWS)
 
     def prefill(self, slots: Sequence[Slot]) -> None:
         """One piece of the prompts of `slots`, of which the first is the most urgent."""

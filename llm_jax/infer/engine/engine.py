@@ -21,7 +21,7 @@ from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.infer.engine.slots import OnToken
 from llm_jax.infer.engine.speculative_batch import check_tokenizers, speculation
 from llm_jax.infer.engine.weights import engine_params, untied
-from llm_jax.parallel.mesh import BATCH_AXES
+from llm_jax.parallel.mesh import batch_shards
 
 if TYPE_CHECKING:
     from llm_jax.language_model import LanguageModel
@@ -32,6 +32,7 @@ class Engine(Scheduler):
     one at a time: the thread of `start`, or the caller of `run`.
 
     Args:
+      mesh: devices to split it over; None: those of the model.
       draft: a smaller model of the same tokenizer, which drafts tokens (`speculative_batch.py`).
 
     Attributes:
@@ -50,6 +51,7 @@ class Engine(Scheduler):
         if draft is not None:
             check_tokenizers(model.tokenizer, draft.tokenizer)
         run, vocab_size = model.run, model.tokenizer.vocab_size
+        mesh = model.mesh if mesh is None else mesh
         self._begin(run.model, model.params, run.compute, vocab_size, settings, mesh, draft)
 
     @classmethod
@@ -186,7 +188,7 @@ def _max_len(context: int, asked: int | None) -> int:
 
 
 def _check_slots(slots: int, mesh: Mesh) -> None:
-    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    shards = batch_shards(mesh)
     if slots % shards:
         raise UserError(
             f"slots is {slots}, which the {shards} batch shards of the mesh (replica x data x fsdp "

@@ -210,9 +210,21 @@ class Scheduler:
 
 @contextlib.contextmanager
 def on_mesh(mesh: Mesh | None) -> Iterator[None]:
-    """The mesh as that of the programs that are called."""
+    """The mesh as that of the programs that are called, in turn with other threads.
+
+    Two programs over several devices that two threads start at once may come to the devices in
+    different orders, and wait for each other without end. It may not be nested.
+    """
     if mesh is None:
         yield
-    else:
+        return
+    with _next:  # who waits longest is next: a thread that comes back at once waits here
+        _running.acquire()
+    try:
         with jax.set_mesh(mesh):
             yield
+    finally:
+        _running.release()
+
+
+_next, _running = threading.Lock(), threading.Lock()

@@ -94,10 +94,13 @@ def apply_experts(
 ) -> jax.Array:
     """Weighted sum of the chosen experts' outputs without their biases, (B, T, D) in the dtype of
     `x_BTD`."""
-    local = functools.partial(_local, config=config)
+    B, T, _ = x_BTD.shape
+    scatter = T % axis_shards("context", "tensor") == 0  # not in a step of decoding
+    local = functools.partial(_local, config=config, scatter=scatter)
     if axis_shards(*AXES) == 1:
         return local(x_BTD, assigned, weights)
-    tokens = spec(("batch", "length", None))
+    batch = None if B == 1 else "batch"
+    tokens = spec((batch, "length", None))
     experts: Any = {name: spec(axes) for name, axes in weights.logical().items()}
     return jax.shard_map(
         local,
@@ -106,15 +109,19 @@ def apply_experts(
             jax.tree.map(lambda _: tokens, assigned),
             Experts(**experts),
         ),
-        out_specs=spec(("batch", "stream_length", "act_embed")),
+        out_specs=spec((batch, "stream_length" if scatter else "length", "act_embed")),
         check_vma=False,  # fails under the pipeline's vmap
     )(x_BTD, assigned, weights)
 
 
 def _local(
-    x_BTD: jax.Array, assigned: Assignment, weights: Experts, *, config: ModelConfig
+    x_BTD: jax.Array, assigned: Assignment, weights: Experts, *, config: ModelConfig, scatter: bool
 ) -> jax.Array:
-    """The part of one device: its tokens, its experts, and its columns of their width."""
+    """The part of one device: its tokens, its experts, and its columns of their width.
+
+    Args:
+      scatter: `tensor` divides the length of the result.
+    """
     combine = _dropless if assigned.rank_BTk is None else _capacity
     if split := axes_of("expert_embed"):  # gathered here, so that gradients are reduce-scattered
         weights = weights._replace(
@@ -125,6 +132,8 @@ def _local(
     out_BTD = combine(x_BTD, assigned, weights, config)
     if axis_shards("tensor") == 1:
         return out_BTD
+    if not scatter:
+        return jax.lax.psum(out_BTD, "tensor")
     return jax.lax.psum_scatter(out_BTD, "tensor", scatter_dimension=1, tiled=True)
 
 
