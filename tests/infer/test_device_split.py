@@ -1,4 +1,4 @@
-"""Verbs over several devices: the same texts and scores as on one, a part of the weights on each."""
+"""Verbs over several devices: texts and scores as on one, a part of the weights on each."""
 
 from __future__ import annotations
 
