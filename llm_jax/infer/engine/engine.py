@@ -94,13 +94,13 @@ class Engine(Scheduler):
                 untied(model), compute_for_inference(compute), vocab_size,
                 settings.slots, max_len, chunk, mesh,
             )  # fmt: skip
-            weights = engine_params(params, model, compute, mesh)
+            weights = engine_params(params, model, compute, mesh, settings.weights)
             loses = slack(model, max_len, chunk)
             if draft is None and not settings.speculate:
                 programs = programs_for(shapes)
                 batch = Batch(programs, weights)
             else:
-                programs, batch = speculation(shapes, weights, loses, settings.speculate, draft)
+                programs, batch = speculation(shapes, weights, loses, settings, draft)
         super().__init__(programs, batch, settings, loses, mesh)
         self._thread: threading.Thread | None = None
 

@@ -21,6 +21,7 @@ from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.cache import slack
 from llm_jax.infer.engine.programs import Shapes
 from llm_jax.infer.engine.request import Kind
+from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.infer.engine.slots import Slot
 from llm_jax.infer.engine.speculate import SpeculativePrograms, speculative_for
 from llm_jax.infer.engine.weights import engine_params, untied
@@ -137,7 +138,7 @@ def speculation(
     shapes: Shapes,
     params: Params,
     lost: int | None,
-    drafts: int,
+    settings: EngineSettings,
     draft: LanguageModel | None,
 ) -> tuple[SpeculativePrograms, SpeculativeBatch]:
     """What an engine works with instead of plain programs and a plain batch.
@@ -145,12 +146,11 @@ def speculation(
     Args:
       params: as of `engine_params`.
       lost: `cache.slack` of the model.
-      drafts: `EngineSettings.speculate`.
 
     Raises:
       UserError: the model cannot take back tokens, or the draft does not fit it.
     """
-    drafts = drafts or DRAFTS
+    drafts = settings.speculate or DRAFTS
     _check_drafts(lost, drafts, shapes.chunk, "The model")
     if draft is None:
         programs = speculative_for(shapes, drafts, None)
@@ -168,7 +168,7 @@ def speculation(
         shapes.slots, shapes.max_len, shapes.chunk, shapes.mesh,
     )  # fmt: skip
     programs = speculative_for(shapes, drafts, beside)
-    weights = engine_params(draft.params, smaller, compute, shapes.mesh)
+    weights = engine_params(draft.params, smaller, compute, shapes.mesh, settings.weights)
     return programs, SpeculativeBatch(programs, params, weights, its)
 
 

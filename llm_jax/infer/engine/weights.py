@@ -10,7 +10,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from llm_jax.config import ComputeConfig, ModelConfig, RecurrentConfig, UserError, layers_of
 from llm_jax.infer.decoder import Params, prepared
+from llm_jax.infer.engine.settings import Weights
 from llm_jax.models.common.family import separate
+from llm_jax.models.common.int8 import in_int8
 from llm_jax.models.common.parameter import Spec
 from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import parameter_sharding
@@ -26,13 +28,18 @@ def cache_dtype(compute: ComputeConfig) -> str:
 
 
 def engine_params(
-    params: Params, model: Model, compute: ComputeConfig, mesh: Mesh | None
+    params: Params,
+    model: Model,
+    compute: ComputeConfig,
+    mesh: Mesh | None,
+    weights: Weights = "run",
 ) -> Params:
     """The parameters that the programs take, on the devices of `mesh` if there is one.
 
     Args:
       params: tree of the family's `init`.
       compute: of the run.
+      weights: see `EngineSettings`.
     """
     family = model_of(model)
     rounded = prepared(params, model, compute)
@@ -42,6 +49,8 @@ def engine_params(
         # The products with an embedding table that is not transposed are faster.
         apart["unembed"] = apart["embed"]["tokens"].T
         specs["unembed"] = Spec(specs["embed"]["tokens"].axes[::-1], "table")
+    if weights == "int8":
+        apart, specs = in_int8(apart, specs)
     if mesh is None:
         return apart
     if mesh.shape["pipeline"] > 1:
