@@ -8,7 +8,7 @@ letters: V vocabulary, D width, n texts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -27,6 +27,8 @@ from llm_jax.models.protocol import PLAIN, model_of
 
 UNIT = 32
 """Lengths are rounded up to multiples of it, so that few are compiled."""
+ROWS, TOKENS = 16, 4096
+"""Most texts at once, and most tokens of several at once."""
 
 
 class Embedding(Protocol):
@@ -75,28 +77,52 @@ def of_texts(model: Embedding, texts: Sequence[str]) -> np.ndarray:
     """
     if isinstance(model.config, SourceToTarget):
         raise UserError(f"Hidden states of model.kind {model.config.kind!r} are not averaged.")
-    return np.stack([_of_text(model, text) for text in texts])
+    ids = [_ids_of_text(model, text) for text in texts]
+    found: dict[int, np.ndarray] = {}
+    for places, vectors in batches(model, ids):
+        found |= zip(places, vectors, strict=True)
+    return np.stack([found[place] for place in range(len(ids))])
 
 
-def _of_text(model: Embedding, text: str) -> np.ndarray:
+def _ids_of_text(model: Embedding, text: str) -> list[int]:
     ids, most = _ids(model, text), model.config.max_seq_len
     if has_head(model.config):  # as it was trained: with its marks
         ids = [model.tokenizer.bos_id, *ids, model.tokenizer.eos_id]
     if len(ids) > most:
         raise UserError(f"The text {text[:40]!r}… has {len(ids)} tokens: the model takes {most}.")
-    return of_ids(model, ids)
+    return ids
 
 
-def of_ids(model: Embedding, ids: Sequence[int]) -> np.ndarray:
-    """Mean hidden state of a text's tokens, at least one and at most the model's context; float32
-    (D,)."""
+Vectors = tuple[list[int], np.ndarray]
+"""Numbers of b texts, and their vectors, float32 (b, D)."""
+
+
+def batches(model: Embedding, texts: Sequence[Sequence[int]]) -> Iterator[Vectors]:
+    """Mean hidden states of texts, those of similar lengths together: numbers of b texts, and their
+    vectors, float32 (b, D).
+
+    Args:
+      texts: ids of each, at least one and at most the model's context.
+    """
     most = model.config.max_seq_len
-    length = min(most, -(-len(ids) // UNIT) * UNIT)
-    tokens_1T = np.zeros((1, length), np.int32)
-    tokens_1T[0, : len(ids)] = ids
+    by_length: dict[int, list[int]] = {}
+    for place, ids in enumerate(texts):
+        by_length.setdefault(min(most, -(-len(ids) // UNIT) * UNIT), []).append(place)
+    for length, places in by_length.items():
+        rows = min(ROWS, max(1, TOKENS // length))
+        for first in range(0, len(places), rows):
+            some = places[first : first + rows]
+            yield some, _means(model, [texts[place] for place in some], length)
+
+
+def _means(model: Embedding, texts: Sequence[Sequence[int]], length: int) -> np.ndarray:
+    rows = 1 << (len(texts) - 1).bit_length()  # few numbers of rows are compiled
+    tokens_BT, length_B = np.zeros((rows, length), np.int32), np.ones(rows, np.int32)
+    for row, ids in enumerate(texts):
+        tokens_BT[row, : len(ids)], length_B[row] = ids, len(ids)
     with jax.default_matmul_precision("highest"):
-        hidden_TD = _hidden(model.params, tokens_1T, len(ids), model.config)
-    return np.asarray(hidden_TD)[: len(ids)].mean(axis=0)
+        hidden_BTD = np.asarray(_hidden(model.params, tokens_BT, length_B, model.config))
+    return np.stack([hidden_BTD[row, : len(ids)].mean(axis=0) for row, ids in enumerate(texts)])
 
 
 def _ids(model: Embedding, text: str) -> list[int]:
@@ -108,18 +134,18 @@ def _ids(model: Embedding, text: str) -> list[int]:
 
 @functools.partial(jax.jit, static_argnames="config")
 def _hidden(
-    params: dict[str, Any], tokens_1T: jax.Array, length: jax.Array, config: Architecture
+    params: dict[str, Any], tokens_BT: jax.Array, length_B: jax.Array, config: Architecture
 ) -> jax.Array:
-    place_T = jnp.arange(tokens_1T.shape[1])
+    place_T, length_B1 = jnp.arange(tokens_BT.shape[1]), length_B[:, None]
     # Padding does not make a text longer: some rotary scalings depend on the length.
     batch = {
-        "inputs": tokens_1T,
-        "segments": jnp.where(place_T < length, 1, 2)[None],  # an encoder sees both sides
-        "positions": jnp.minimum(place_T, length - 1)[None],
+        "inputs": tokens_BT,
+        "segments": jnp.where(place_T < length_B1, 1, 2),  # an encoder sees both sides
+        "positions": jnp.minimum(place_T, length_B1 - 1),
     }
-    x_TD = model_of(config).forward(params, batch, config, PLAIN).x_BTD[0]
+    x_BTD = model_of(config).forward(params, batch, config, PLAIN).x_BTD
     # A decoder's hidden states have the factor on logits already.
-    return x_TD.astype(jnp.float32) / layers_of(config).logit_multiplier
+    return x_BTD.astype(jnp.float32) / layers_of(config).logit_multiplier
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from llm_jax import __version__
+from llm_jax.infer.embeddings import batches
 from llm_jax.serve import errors, other_routes, page
 from llm_jax.serve.chat import Chat
 from llm_jax.serve.completions import Completion
@@ -37,6 +39,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "A field is wrong.",
         401: "The key is missing or wrong.",
+        403: "The request names another host than this machine.",
         404: "There is no such model.",
         408: "The body did not arrive in time.",
         413: "The body is too large.",
@@ -91,19 +94,20 @@ class Server:
         )
 
     async def vectors(self, served: Served, body: EmbeddingsBody) -> dict[str, Any]:
-        """Embeds text after text, so that one client does not hold the thread from the others."""
-        texts = other_routes.inputs_of(body, served)
-        loop, found = asyncio.get_running_loop(), []
+        """Embeds batch after batch, so that one client does not hold the thread from the others."""
+        texts = await asyncio.to_thread(other_routes.inputs_of, body, served)
+        loop, found = asyncio.get_running_loop(), dict[int, np.ndarray]()
+        made = batches(served.model, [text.ids for text in texts])
         try:
             async with asyncio.timeout(self.settings.seconds):
-                for text in texts:
-                    vector = await loop.run_in_executor(self._vectors, served.vector, text.ids)
-                    found.append(vector)
+                while batch := await loop.run_in_executor(self._vectors, served.next_vectors, made):
+                    found |= zip(*batch, strict=True)
         except TimeoutError:
             seconds = self.settings.seconds
             raise ApiError(504, f"It took more than {seconds:g} s.", None, "timeout") from None
+        vectors = [found[place] for place in range(len(texts))]
         tokens = sum(len(text.ids) for text in texts)
-        return other_routes.embeddings_answer(body, served, found, tokens)
+        return other_routes.embeddings_answer(body, served, vectors, tokens)
 
 
 def _add_generating_routes(app: FastAPI, server: Server) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llm_jax.config import UserError
-from llm_jax.serve.chat_template import special_tokens
+from llm_jax.infer.chat_template import special_tokens
 from llm_jax.serve.completions import usage
 from llm_jax.serve.errors import bad, json_response
 from llm_jax.serve.events import EventStream, unless_gone
@@ -141,12 +141,15 @@ def conversation(body: ChatBody, served: Served) -> str:
             "no_chat_template",
         )
     tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
-    return served.template.text(
-        [_variables(message) for message in body.messages],
-        special_tokens(served.model.tokenizer),
-        tools=tools if tools and body.tool_choice != "none" else None,
-        more=body.chat_template_kwargs,
-    )
+    try:
+        return served.template.text(
+            [_variables(message) for message in body.messages],
+            special_tokens(served.model.tokenizer),
+            tools=tools if tools and body.tool_choice != "none" else None,
+            more=body.chat_template_kwargs,
+        )
+    except UserError as error:
+        raise bad("messages", str(error)) from None
 
 
 def _variables(message: Message) -> dict[str, Any]:

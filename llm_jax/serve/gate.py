@@ -50,6 +50,11 @@ class Gate:
         try:
             self._check(scope, headers)
             body = await self._body(headers, receive)
+            # After the body: nothing is awaited from here to where the request counts as inside.
+            if self.draining and scope["path"] not in (*OPEN, "/metrics"):
+                raise ApiError(
+                    503, "The server is shutting down.", None, "draining", {"Retry-After": "5"}
+                )
         except ApiError as error:
             await error.response(scope, receive, send)
             return
@@ -92,10 +97,6 @@ class Gate:
             if not settings.keys and settings.is_loopback and not _names_loopback(headers):
                 raise ApiError(
                     403, "This server answers to localhost alone: give it --host, or a key."
-                )
-            if self.draining and scope["path"] != "/metrics":
-                raise ApiError(
-                    503, "The server is shutting down.", None, "draining", {"Retry-After": "5"}
                 )
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         # Other kinds may come from a page of any site without the browser asking first.

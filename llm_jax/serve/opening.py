@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_jax.config import RunConfig, UserError, generative_of, nearest, read_config
+from llm_jax.config import RunConfig, UserError, generative_of, nearest, read_config, read_text
+from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer
 from llm_jax.infer.device_split import Split
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import load_model
 from llm_jax.runs.claim import writer_of
 from llm_jax.runs.places import folder_and_step, saved_steps
-from llm_jax.serve.chat_template import ChatTemplate, from_file, from_tokenizer
 from llm_jax.serve.served import Served
 
 NAME = re.compile(r"[\w.@:-][\w.@:/-]*")
@@ -106,13 +106,20 @@ def templates_of(words: Sequence[str], places: Sequence[Place]) -> dict[str, Cha
     for word in words:
         name, equals, file = word.partition("=")
         if not equals or Path(word).exists():
-            found |= dict.fromkeys(names, from_file(Path(word)))
+            found |= dict.fromkeys(names, _template(Path(word)))
         elif name not in names:
             raise UserError(f"--chat-template {word}: there is no model {name!r}: "
                             f"{nearest(name, names)}")  # fmt: skip
         else:
-            found[name] = from_file(Path(file))
+            found[name] = _template(Path(file))
     return found
+
+
+def _template(path: Path) -> ChatTemplate:
+    try:
+        return ChatTemplate(read_text(path), str(path))
+    except UserError as error:
+        raise UserError(f"--chat-template: {error}") from None
 
 
 def load(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import layers_of
-from llm_jax.serve.chat_template import special_tokens
+from llm_jax.infer.chat_template import special_tokens
 from llm_jax.serve.errors import bad
 from llm_jax.serve.schema import DetokenizeBody, EmbeddingsBody, TokenizeBody
 from llm_jax.serve.served import Served

@@ -1,4 +1,4 @@
-"""The page at `/`: one file without anything from elsewhere."""
+"""The page at `/`: one document without anything from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from starlette.responses import Response
 
 @functools.cache
 def _content() -> str:
-    return files("llm_jax.serve").joinpath("page.html").read_text("utf-8")
+    page, style, script = (
+        files("llm_jax.serve").joinpath(f"page.{kind}").read_text("utf-8")
+        for kind in ("html", "css", "js")
+    )
+    page = page.replace("<style></style>", f"<style>\n{style}</style>")
+    return page.replace("<script></script>", f"<script>\n{script}</script>")
 
 
 @functools.cache

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from llm_jax.infer.embeddings import of_ids
+from llm_jax.infer.chat_template import ChatTemplate
+from llm_jax.infer.embeddings import Vectors
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.scheduler import on_mesh
-from llm_jax.serve.chat_template import ChatTemplate
 from llm_jax.serve.errors import unknown_model
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ class Served:
         """Ids that end a text."""
         return self.model.stop_ids or (self.model.tokenizer.eos_id,)
 
-    def vector(self, ids: Sequence[int]) -> np.ndarray:
-        """As `embeddings.of_ids`, on the model's devices."""
+    def next_vectors(self, made: Iterator[Vectors]) -> Vectors | None:
+        """The next batch of `embeddings.batches`, on the model's devices; None: there is none."""
         with on_mesh(self.model.mesh):
-            return of_ids(self.model, ids)
+            return next(made, None)
 
     def conversation_ids(self, text: str) -> list[int]:
         """Ids of a text that a template made, in which special tokens are spelled out."""
@@ -55,23 +55,29 @@ class Served:
         spelled = tokenizer.pieces([tokenizer.eos_id])[0]
         if tokenizer.encode(spelled) == [tokenizer.eos_id] or not tokenizer.special:
             return tokenizer.encode(text)
-        return _with_special(self, text)
+        # A library that takes special tokens in a text for text.
+        found: list[int] = []
+        for part in self._special.splitter.split(text):
+            if part in self._special.ids:
+                found.append(self._special.ids[part])
+            elif part:
+                found += tokenizer.encode(part)
+        return found
+
+    @functools.cached_property
+    def _special(self) -> _Special:
+        tokenizer = self.model.tokenizer
+        pieces, names = tokenizer.pieces(range(tokenizer.vocab_size)), set(tokenizer.special)
+        ids = {piece: i for i, piece in enumerate(pieces) if piece in names}
+        longest_first = sorted(ids, key=len, reverse=True)
+        return _Special(ids, re.compile(f"({'|'.join(map(re.escape, longest_first))})"))
 
 
-def _with_special(served: Served, text: str) -> list[int]:
-    """As `Tokenizer.encode`, of a library that takes special tokens in a text for text."""
-    tokenizer = served.model.tokenizer
-    pieces = tokenizer.pieces(range(tokenizer.vocab_size))
-    known = {piece: i for i, piece in enumerate(pieces) if piece in set(tokenizer.special)}
-    found: list[int] = []
-    while text:
-        places = [(text.find(piece), -len(piece), piece) for piece in known if piece in text]
-        if not places:
-            return found + tokenizer.encode(text)
-        place, _, piece = min(places)
-        found += [*(tokenizer.encode(text[:place]) if place else []), known[piece]]
-        text = text[place + len(piece) :]
-    return found
+class _Special(NamedTuple):
+    """Special tokens: their ids by spelling, and what cuts them out of a text."""
+
+    ids: dict[str, int]
+    splitter: re.Pattern[str]
 
 
 class Models:

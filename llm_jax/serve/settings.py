@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 
@@ -29,5 +30,11 @@ class Settings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address of that name."""
-    return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
+    """Whether only this machine reaches an address of that name. 127.evil.example is a name like
+    any other."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False

@@ -10,13 +10,11 @@ from typing import Any
 from llm_jax.config import UserError
 from llm_jax.data.tokenizers.base import require_unicode
 from llm_jax.infer.engine.request import Request
+from llm_jax.infer.generator import row_seed
 from llm_jax.infer.sampling import Sampling
 from llm_jax.serve.errors import bad
 from llm_jax.serve.schema import Sampled
 from llm_jax.serve.served import Served
-
-TURN = 0x9E3779B1
-"""Seeds of the answers of one request are so far apart: those of neighbouring seeds differ too."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def requests_of(
                 prompt=prompt.ids,
                 max_tokens=room if max_tokens is None else max_tokens,
                 sampling=sampling,
-                seed=(seed + TURN * answer) % 2**32,
+                seed=row_seed(seed, answer),
                 stop_ids=tuple(dict.fromkeys(stops)),
                 **more,
             )

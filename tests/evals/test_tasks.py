@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -15,7 +16,6 @@ from verb_calls import call, call_json
 
 from llm_jax.config import UserError
 from llm_jax.evals.tasks.catalog import Settings, bundled_names, load_tasks
-from llm_jax.evals.tasks.chat import render, template_of
 from llm_jax.evals.tasks.harness import check_tasks, evaluate_tasks
 from llm_jax.language_model import load_model
 
@@ -324,17 +324,22 @@ def test_a_task_of_the_hub_without_its_data_is_one_sentence(folder, tmp_path, ca
         check_tasks(["lambada_opnai"])
 
 
-def test_chat_templates_are_rendered_in_a_sandbox(model):
-    assert template_of(model.tokenizer) is None
+def test_a_chat_template_is_that_of_the_tokenizer(model):
+    from llm_jax.evals.tasks.model import HarnessModel
+
+    form = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    form += "{% if add_generation_prompt %}<a>{% endif %}"
+    with_form = type(model.tokenizer)(
+        model.tokenizer.content, {"chat_template.jinja": form.encode()}
+    )
+    asked = HarnessModel(dataclasses.replace(model, tokenizer=with_form))
+    assert asked.chat_template(True) == form and asked.chat_template() is None
     messages = [{"role": "user", "content": "猫?"}]
-    form = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-    asked = form + "{% if add_generation_prompt %}<a>{% endif %}"
-    assert render(asked, messages, model.tokenizer) == "<user>猫?<a>"
-    assert render(asked, messages, model.tokenizer, add_prompt=False) == "<user>猫?"
-    for bad in ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "{% if %}",
-                "{{ raise_exception('no system') }}", "{{ messages.append(1) }}"):  # fmt: skip
-        with pytest.raises(UserError):
-            render(bad, messages, model.tokenizer)
+    assert asked.apply_chat_template(messages) == "<s><user>猫?<a>"
+    assert asked.apply_chat_template(messages, add_generation_prompt=False) == "<s><user>猫?"
+    assert HarnessModel(model).chat_template(True) is None
+    with pytest.raises(UserError, match="Leave the flag out"):
+        HarnessModel(model).apply_chat_template(messages)
 
 
 def test_the_commands_of_the_guide_are_run(folder, tmp_path, monkeypatch, capsys):

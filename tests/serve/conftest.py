@@ -19,12 +19,12 @@ import tiny
 
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.training import train
+from llm_jax.infer.chat_template import ChatTemplate
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import LanguageModel
 from llm_jax.serve import listen
 from llm_jax.serve.app import Server
-from llm_jax.serve.chat_template import ChatTemplate
 from llm_jax.serve.served import Served
 from llm_jax.serve.settings import Settings
 

@@ -8,11 +8,11 @@ import pytest
 
 from llm_jax.config import UserError
 from llm_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
-from llm_jax.serve.chat_template import ChatTemplate, from_tokenizer, special_tokens
-from llm_jax.serve.errors import ApiError
+from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer, special_tokens
 from llm_jax.serve.tool_calls import ToolCalls
 
 USER = [{"role": "user", "content": "猫"}]
+LOOP, END = "{% for i in range(99999) %}", "{% endfor %}"
 CHATML = (
     "{% for message in messages %}\n{% if loop.first and message['role'] != 'system' %}\n"
     "{{- '<|im_start|>system\\nHelp.<|im_end|>\\n' }}\n{%- endif %}\n{% generation %}"
@@ -33,6 +33,8 @@ def test_a_template_is_rendered_as_transformers_does() -> None:
         conversations=[USER], chat_template=CHATML, add_generation_prompt=True
     )
     assert made == theirs[0]
+    both = ChatTemplate(CHATML, "x").text(USER, {}, add_prompt=False)
+    assert both == made.removesuffix("<|im_start|>assistant\n")
     tools = ChatTemplate("{{ tools | tojson }}{{ extra }}", "x")
     assert tools.text(USER, {}, tools=[{"name": "猫"}], more={"extra": 3}) == '[{"name": "猫"}]3'
 
@@ -50,9 +52,37 @@ def test_a_template_is_rendered_as_transformers_does() -> None:
     ],
 )
 def test_a_template_reaches_nothing(source: str, words: str) -> None:
-    with pytest.raises(ApiError, match=words) as error:
+    with pytest.raises(UserError, match=words):
         ChatTemplate(source, "x").text(USER, {})
-    assert error.value.status == 400 and error.value.param == "messages"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (f"{LOOP}{LOOP}{LOOP}{END * 3}", "does not end: it ran for 0.1 s"),
+        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "does not end|recursion"),
+        (f"{LOOP}{'x' * 1000}{END}", "more than 16,777,216 characters"),
+        ("{{ 9 ** (9 ** 9) }}", r"\*\* is too large"),
+        ("{{ 'x' * 10 ** 12 }}", r"\* is too large"),
+        ("{{ 10 ** 12 * [1] }}", r"\* is too large"),
+    ],
+)
+def test_a_template_ends(source: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_jax.infer.chat_template.MOST_SECONDS", 0.1)
+    with pytest.raises(UserError, match=words):
+        ChatTemplate(source, "x").text(USER, {})
+
+
+def test_loops_know_where_they_are() -> None:
+    """Also with the clock in them."""
+    source = (
+        "{% for m in messages recursive %}{{ loop.index }}/{{ loop.length }}{{ loop.last }}"
+        "{{ loop.previtem is defined }}{% if m.more %}({{ loop(m.more) }}){% endif %}{% else %}no"
+        "{% endfor %}{% for c in 'ab' if c != 'a' %}{{ c * 3 }}{{ 2 ** 3 }}{% endfor %}"
+    )
+    made = ChatTemplate(source, "x").text([{"more": [{}, {}]}], {})
+    assert made == "1/1TrueFalse(1/2FalseFalse2/2TrueTrue)bbb8"
+    assert ChatTemplate(source, "x").text([], {}).startswith("no")
 
 
 def test_where_templates_are_found(tokenizer: SentencePieceTokenizer) -> None:
@@ -71,6 +101,9 @@ def test_where_templates_are_found(tokenizer: SentencePieceTokenizer) -> None:
     found = from_tokenizer(both)
     assert found is not None and found.source == "j"
     assert special_tokens(both) == {"bos_token": "<s>", "eos_token": "</s>"}
+    only = json.dumps({"chat_template": [{"name": "tool_use", "template": "t"}]})
+    with pytest.raises(UserError, match="tool_use and none called 'default'"):
+        from_tokenizer(with_files(tokenizer_config_DOT_json=only))
     with pytest.raises(UserError, match="is not one"):
         from_tokenizer(with_files(chat_template_DOT_jinja="{% if %}"))
 
@@ -82,6 +115,8 @@ def test_special_tokens_of_a_template_are_tokens(running) -> None:
     ids = served.conversation_ids("<s>a猫</s><s>b")
     begin, end = tokenizer.bos_id, tokenizer.eos_id
     assert ids == [begin, *tokenizer.encode("a猫"), end, begin, *tokenizer.encode("b")]
+    many = 200_000  # a client may send so many
+    assert served.conversation_ids("<s>" * many) == [begin] * many
 
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "猫"}}\n</tool_call>'

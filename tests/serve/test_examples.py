@@ -16,10 +16,10 @@ import pytest
 import tiny
 from conftest import Running, start_server, tokenizer_of
 
+from llm_jax.infer.chat_template import ChatTemplate, special_tokens
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import LanguageModel
-from llm_jax.serve.chat_template import ChatTemplate
 from llm_jax.serve.served import Served
 
 openai = pytest.importorskip("openai")
@@ -87,6 +87,16 @@ def test_the_right_passage_is_found_and_an_invented_answer_refused(
     assert scores == {"recall@2": 1.0, "answers right": 0.0, "refusals right": 1.0}
     text, why = cited.answer(search, "When does the office open?", 2)
     assert text is None and ("is not in the passage" in why or "no answer" in why or "cut" in why)
+
+
+def test_the_template_begins_a_document_as_in_training(talker: Running) -> None:
+    served = talker.server.models.find("random")
+    assert served.template is not None
+    tokenizer = served.model.tokenizer
+    text = served.template.text([{"role": "user", "content": "x"}], special_tokens(tokenizer))
+    assert text == "<s>User: x\n\nAssistant:"
+    begin, *rest = served.conversation_ids(text)
+    assert begin == tokenizer.bos_id and tokenizer.bos_id not in rest
 
 
 def test_tools_are_called_in_form_and_the_loop_ends(

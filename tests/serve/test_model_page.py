@@ -91,7 +91,7 @@ def test_two_models_beside_each_other(tab: Any, running: Any) -> None:
 
 
 @needs_browser
-def test_a_conversation(tab: Any) -> None:
+def test_a_conversation(tab: Any, running: Any) -> None:
     tab.uncheck("#compare")
     tab.select_option("#mode", "chat")
     for turn in ("猫", "<b>x</b>"):
@@ -107,6 +107,49 @@ def test_a_conversation(tab: Any) -> None:
     assert "--chat-template FILE" in finish(tab)[0]
     tab.click("#clear")
     assert tab.locator(".turn").count() == 0
+    # What was cleared while it was being made is no part of the next conversation.
+    tab.select_option("#model0", "cycle")
+    engine = running.server.models.find("cycle").engine
+    step = engine.step
+    engine.step = lambda: tab_wait() or step()  # type: ignore[method-assign]
+    try:
+        ask(tab, text="x", max=80, temperature=0)
+        tab.click("#go")
+        tab.wait_for_selector(".turn .t")
+        tab.click("#clear")
+        finish(tab)
+    finally:
+        engine.step = step  # type: ignore[method-assign]
+    ask(tab, text="y", max=3)
+    with tab.expect_request("**/v1/chat/completions") as asked:
+        tab.click("#go")
+    assert asked.value.post_data_json["messages"] == [{"role": "user", "content": "y"}]
+    finish(tab)
+
+
+CONTRASTS = """() => {
+  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = rgb => rgb.map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const page = channels(getComputedStyle(document.body).backgroundColor);
+  return [...document.querySelectorAll("label, .note, .key span, #clear")].map(one => {
+    const style = getComputedStyle(one), [r, g, b, a = 1] = channels(style.backgroundColor);
+    const below = [r, g, b].map((v, i) => a * v + (1 - a) * page[i]);
+    const both = [light(below), light(channels(style.color).slice(0, 3))].sort((x, y) => y - x);
+    return (both[0] + .05) / (both[1] + .05);
+  });
+}"""
+"""Contrast of texts with what is behind them (WCAG 2.2, 1.4.3)."""
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_can_be_read(tab: Any, scheme: Any) -> None:
+    tab.emulate_media(color_scheme=scheme)
+    assert len(found := tab.evaluate(CONTRASTS)) > 15 and min(found) >= 4.5, found
+    shade = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (shade == "rgb(22, 22, 21)") == (scheme == "dark")
 
 
 @needs_browser

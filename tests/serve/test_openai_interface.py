@@ -222,6 +222,12 @@ def test_embeddings_are_mean_hidden_states(client, running):
     row = np.frombuffer(base64.b64decode(raw.json()["data"][1]["embedding"]), "<f4")
     np.testing.assert_allclose(row, expected[1], rtol=1e-5, atol=1e-6)
     assert raw.json()["usage"]["prompt_tokens"] == sum(map(len, ids))
+    # Many are computed together, by length, and come in their order.
+    many = [f"{'def main '[: 1 + i % 9] * (1 + i % 5 * 4)}{i}" for i in range(20)]
+    made = client.embeddings.create(model="random", input=many)
+    found = np.array([row.embedding for row in made.data])
+    alone = np.concatenate([embeddings.of_texts(model, [text]) for text in many])
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_the_tokenizer(running, tokenizer):

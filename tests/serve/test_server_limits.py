@@ -111,7 +111,12 @@ def test_other_places_and_methods(running):
             not in client.get("/v1/models", headers={"Origin": "http://elsewhere"}).headers
         )
         # A name of another site that was pointed at this machine.
-        assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
+        for host in ("evil.example", "127.evil.example:80", "127.0.0.1.evil.example", "[::1].x"):
+            refused = client.get("/v1/models", headers={"Host": host})
+            assert refused.status_code == 403, host
+            assert refused.json()["error"]["type"] == "permission_error"
+        for host in ("localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8000", "[::1]"):
+            assert client.get("/v1/models", headers={"Host": host}).status_code == 200, host
 
 
 def test_a_body_too_large(running):

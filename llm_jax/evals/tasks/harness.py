@@ -15,7 +15,6 @@ import numpy as np
 from llm_jax.config import UserError
 from llm_jax.evals.tasks.catalog import Loaded, Settings, check_names, load_tasks
 from llm_jax.evals.tasks.chance import chances
-from llm_jax.evals.tasks.chat import template_of
 from llm_jax.evals.tasks.library import harness
 
 if TYPE_CHECKING:
@@ -184,10 +183,11 @@ def evaluate_loaded(
     """`evaluate_tasks` for tasks that have been loaded."""
     lm_eval = harness()
     from llm_jax.evals.tasks.model import HarnessModel
+    from llm_jax.infer.chat_template import from_tokenizer
 
     if limit is not None and limit < 1:
         raise UserError(f"--limit is {limit}: give 1 or more.")
-    if chat_template and template_of(model.tokenizer) is None:
+    if chat_template and from_tokenizer(model.tokenizer) is None:
         raise UserError(
             "--chat-template: the model's tokenizer has no chat template. Leave the flag out."
         )

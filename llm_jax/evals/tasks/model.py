@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from llm_jax.config import UserError
-from llm_jax.evals.tasks import answers, chat
+from llm_jax.evals.tasks import answers
+from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer, special_tokens
 from llm_jax.infer.scoring import Pair, Scored, Scorer
 
 if TYPE_CHECKING:
@@ -144,16 +146,18 @@ class HarnessModel(TemplateLM):
             )
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        return chat.template_of(self._tokenizer) if chat_template else None
+        return self._template.source if chat_template and self._template else None
+
+    @functools.cached_property
+    def _template(self) -> ChatTemplate | None:
+        return from_tokenizer(self._tokenizer)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        template = chat.template_of(self._tokenizer)
-        if template is None:
+        if self._template is None:
             raise UserError(
                 "--chat-template: the model's tokenizer has no chat template. Leave the flag out."
             )
-        return chat.render(
-            template, chat_history, self._tokenizer, add_prompt=add_generation_prompt
-        )
+        tokens = special_tokens(self._tokenizer)
+        return self._template.text(chat_history, tokens, add_prompt=add_generation_prompt)

@@ -1,0 +1,266 @@
+"use strict";
+const $ = id => document.getElementById(id);
+const make = (tag, className, text) => {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+};
+let models = [], sides = [], running = null;
+
+class Side {
+  constructor(index) {
+    this.box = make("section");
+    const label = make("label", "", index ? "Second model" : "Model");
+    this.select = make("select");
+    this.select.id = "model" + index;
+    label.htmlFor = this.select.id;
+    for (const model of models) {
+      const step = model.step === null ? "" : ` (step ${model.step})`;
+      const option = make("option", "", model.id + step);
+      option.value = model.id;
+      this.select.append(option);
+    }
+    this.select.selectedIndex = Math.min(index, models.length - 1);
+    this.select.addEventListener("change", showMode);
+    this.out = make("div", "out");
+    this.out.setAttribute("aria-live", "polite");
+    this.note = make("p", "note");
+    this.box.append(label, this.select, this.out, this.note);
+    this.turns = [];
+  }
+  get model() { return models.find(one => one.id === this.select.value); }
+  clear() { this.out.replaceChildren(); this.say(""); this.turns = []; }
+  say(text, failed) { this.note.textContent = text; this.note.className = failed ? "note error" : "note"; }
+
+  async generate(controls, signal) {
+    const chat = controls.mode === "chat", turns = this.turns; /* "Clear" makes new ones */
+    let place = this.out;
+    if (chat) {
+      turns.push({ role: "user", content: controls.text });
+      this.turn("you").textContent = controls.text;
+      place = this.turn(this.model.id);
+    } else {
+      this.out.replaceChildren(make("span", "given", controls.text));
+    }
+    const began = performance.now();
+    let first = 0, tokens = 0, text = "", reason = "";
+    this.say("…");
+    try {
+      const answer = await fetch(chat ? "v1/chat/completions" : "v1/completions", {
+        method: "POST", signal, headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(this.body(controls, chat)),
+      });
+      if (!answer.ok) throw new Error((await answer.json()).error.message);
+      const painter = new Painter(place);
+      for await (const event of events(answer)) {
+        if (event.error) throw new Error(event.error.message);
+        if (event.usage) tokens = event.usage.completion_tokens;
+        for (const choice of event.choices) {
+          const piece = (chat ? choice.delta.content : choice.text) || "";
+          if (!first && (piece || choice.logprobs)) first = performance.now();
+          text += piece;
+          painter.add(piece, chat ? chatTokens(choice.logprobs) : textTokens(choice.logprobs));
+          reason = choice.finish_reason || reason;
+        }
+      }
+      painter.end();
+      const rest = (performance.now() - first) / 1000;
+      const speed = tokens > 1 && rest > 0 ? `, ${((tokens - 1) / rest).toFixed(1)} tokens/s` : "";
+      this.say(`${tokens} tokens, ${reason}, first after ${((first - began) / 1000).toFixed(2)} s${speed}`);
+    } catch (error) {
+      const stopped = error.name === "AbortError";
+      this.say(stopped ? "stopped" : error.message, !stopped);
+    }
+    if (chat && text) turns.push({ role: "assistant", content: text });
+    else if (chat) turns.pop();
+  }
+  turn(who) {
+    const box = make("div", "turn");
+    const text = make("span");
+    box.append(make("span", "who", who), text);
+    this.out.append(box);
+    return text;
+  }
+  body(controls, chat) {
+    const made = { model: this.model.id, stream: true, stream_options: { include_usage: true },
+      max_tokens: controls.max, temperature: controls.temperature, top_p: controls.topp,
+      top_k: controls.topk, min_p: controls.minp, repetition_penalty: controls.penalty };
+    if (controls.seed !== null) made.seed = controls.seed;
+    if (controls.stop) made.stop = [controls.stop];
+    if (chat) Object.assign(made, { messages: this.turns });
+    else made.prompt = controls.text;
+    if (controls.colour) Object.assign(made, chat ? { logprobs: true, top_logprobs: 5 } : { logprobs: 5 });
+    return made;
+  }
+}
+
+/* Writes text; each token gets a colour. Text can come later than its tokens, as a character may take
+   several and a stop string is held back: tokens wait until the text that they spell is there. */
+class Painter {
+  constructor(place) {
+    this.place = place; this.text = ""; this.units = []; this.open = [];
+    this.decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  }
+  add(text, tokens) {
+    this.text += text;
+    for (const token of tokens) {
+      this.open.push(token);
+      const whole = this.decoder.decode(new Uint8Array(token.bytes), { stream: true });
+      if (whole) this.units.push({ text: whole, tokens: this.open.splice(0) });
+    }
+    if (!this.units.length && !this.open.length) this.plain();
+    while (this.units.length && this.text) {
+      const unit = this.units[0];
+      if (this.text.startsWith(unit.text)) this.span(unit.text, unit.tokens);
+      else if (unit.text.startsWith(this.text)) return;
+      this.units.shift(); /* a special token, which has no text, is left out */
+    }
+  }
+  end() {
+    const unit = this.units.shift() || { tokens: this.open };
+    if (this.text && unit.tokens.length) this.span(this.text, unit.tokens);
+    this.plain();
+  }
+  span(text, tokens) {
+    this.text = this.text.slice(text.length);
+    const span = tokenSpan(text, tokens);
+    span.tabIndex = this.place.querySelector(".t") ? -1 : 0;
+    this.place.append(span);
+  }
+  plain() { if (this.text) this.place.append(this.text); this.text = ""; }
+}
+
+function tokenSpan(text, tokens) {
+  const least = Math.min(...tokens.map(one => one.logprob));
+  const p = Math.exp(least);
+  const level = p < .05 ? 0 : p < .2 ? 1 : p < .5 ? 2 : p < .8 ? 3 : 4;
+  const span = make("span", "t p" + level, text);
+  span.tokens = tokens;
+  return span;
+}
+const percent = logprob => {
+  const p = 100 * Math.exp(logprob);
+  return p < .01 ? "<0.01%" : p.toFixed(p >= 10 ? 0 : p >= 1 ? 1 : 2) + "%";
+};
+const visible = text => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "␣");
+function tell(span) {
+  const table = make("table");
+  for (const token of span.tokens) {
+    const rows = [...token.top];
+    if (!rows.some(([name]) => name === token.name)) rows.push([token.name, token.logprob]);
+    for (const [name, logprob] of rows) {
+      const row = make("tr", name === token.name ? "chosen" : "");
+      row.append(make("td", "", visible(name)), make("td", "", percent(logprob)));
+      table.append(row);
+    }
+  }
+  const tip = $("tip");
+  span.setAttribute("aria-describedby", "tip"); /* a screen reader then reads it */
+  tip.replaceChildren(table);
+  tip.hidden = false;
+  const box = span.getBoundingClientRect(), size = tip.getBoundingClientRect();
+  const below = box.bottom + 6 + size.height < innerHeight;
+  tip.style.left = Math.max(4, Math.min(box.left, innerWidth - size.width - 4)) + "px";
+  tip.style.top = (below ? box.bottom + 6 : Math.max(4, box.top - size.height - 6)) + "px";
+}
+const quiet = () => { $("tip").hidden = true; };
+document.addEventListener("mouseover", event => {
+  if (event.target.classList.contains("t")) tell(event.target); else quiet();
+});
+document.addEventListener("focusin", event => {
+  if (event.target.classList.contains("t")) tell(event.target); else quiet();
+});
+document.addEventListener("scroll", quiet, true);
+
+const encoder = new TextEncoder();
+const bytesOf = name => name.startsWith("bytes:")
+  ? name.slice(6).split("\\x").slice(1).map(two => parseInt(two, 16)) : [...encoder.encode(name)];
+const textTokens = logprobs => !logprobs ? [] : logprobs.tokens.map((name, i) => ({ name,
+  bytes: bytesOf(name), logprob: logprobs.token_logprobs[i],
+  top: Object.entries(logprobs.top_logprobs[i]).sort((a, b) => b[1] - a[1]) }));
+const chatTokens = logprobs => !logprobs ? [] : logprobs.content.map(one => ({ name: one.token,
+  bytes: one.bytes || [], logprob: one.logprob,
+  top: one.top_logprobs.map(other => [other.token, other.logprob]) }));
+
+async function* events(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) throw new Error("The answer was cut off.");
+    text += value;
+    const parts = text.split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      const data = part.replace(/^data: /, "");
+      if (data === "[DONE]") return;
+      yield JSON.parse(data);
+    }
+  }
+}
+
+const numberOf = (id, other) => $(id).value === "" ? other : Number($(id).value);
+function controls() {
+  return { mode: $("mode").value, text: $("text").value, max: numberOf("max", 64),
+    temperature: numberOf("temperature", 1), topp: numberOf("topp", 1), topk: numberOf("topk", 0),
+    minp: numberOf("minp", 0), penalty: numberOf("penalty", 1), seed: numberOf("seed", null),
+    stop: $("stop").value.replaceAll("\\n", "\n"), colour: $("colour").checked };
+}
+async function go() {
+  if (running || !sides.length) return;
+  running = new AbortController();
+  quiet();
+  $("go").disabled = true; $("halt").disabled = false;
+  const asked = controls();
+  if (asked.mode === "chat") $("text").value = "";
+  await Promise.all(sides.map(side => side.generate(asked, running.signal)));
+  running = null;
+  $("go").disabled = false; $("halt").disabled = true;
+}
+const halt = () => { if (running) running.abort(); };
+function showMode() {
+  const chat = $("mode").value === "chat";
+  $("textlabel").textContent = chat ? "Message" : "Text to continue";
+  for (const side of sides)
+    side.say(chat && !side.model.chat ? "This model has no chat template: let it continue a text." : "",
+      true);
+}
+function showSides() {
+  const count = $("compare").checked ? 2 : 1;
+  while (sides.length > count) sides.pop().box.remove();
+  while (sides.length < count) {
+    const side = new Side(sides.length);
+    sides.push(side);
+    $("sides").append(side.box);
+  }
+  $("sides").className = count === 2 ? "sides two" : "sides";
+  showMode();
+}
+$("form").addEventListener("submit", event => { event.preventDefault(); go(); });
+$("halt").addEventListener("click", halt);
+$("clear").addEventListener("click", () => { halt(); for (const side of sides) side.clear(); });
+$("compare").addEventListener("change", showSides);
+$("mode").addEventListener("change", () => { for (const side of sides) side.clear(); showMode(); });
+$("colour").addEventListener("change", () => { $("key").hidden = !$("colour").checked; });
+document.addEventListener("keydown", event => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    if ($("form").reportValidity()) go();
+  }
+  if (event.key === "Escape") { halt(); quiet(); }
+  const here = document.activeElement;
+  if ((event.key === "ArrowRight" || event.key === "ArrowLeft") && here.classList.contains("t")) {
+    const all = [...document.querySelectorAll(".t")];
+    const next = all[all.indexOf(here) + (event.key === "ArrowRight" ? 1 : -1)];
+    if (next) { event.preventDefault(); next.focus(); }
+  }
+});
+fetch("v1/models").then(answer => answer.json()).then(answer => {
+  models = answer.data;
+  $("mode").value = models.every(one => one.chat) ? "chat" : "text";
+  $("compare").checked = models.length > 1;
+  showSides();
+}).catch(() => {
+  $("sides").append(make("p", "note error", "The server does not answer: load this page again."));
+});
