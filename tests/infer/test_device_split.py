@@ -1,17 +1,21 @@
-"""Verbs over several devices: texts and scores as on one, a part of the weights on each."""
+"""Verbs over several devices: texts and scores of one, with a part of the weights on each."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import tiny
 from task_run import random_run
-from verb_calls import call_json
+from verb_calls import call, call_json
 
+from llm_jax.config import RecurrentConfig, UserError
+from llm_jax.infer import device_split
 from llm_jax.infer.device_split import Split
-from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import load_model
-from llm_jax.serve.opening import load, places_of
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,6 @@ def test_generate_over_four_devices_gives_the_text_of_one(folder, capsys):
 
 def test_each_device_reads_and_keeps_its_part_of_the_weights(folder):
     whole = load_model(folder)
-    before = {id(array) for array in jax.live_arrays()}
     model = load_model(folder, split=Split(4, slots=2))
     assert model.mesh.shape["tensor"] == 4
     total, split, copied = 0, 0, 0
@@ -62,17 +65,85 @@ def test_each_device_reads_and_keeps_its_part_of_the_weights(folder):
         jax.tree.leaves(model.params), jax.tree.leaves(whole.params), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    served = load(places_of([str(folder)])[0], None, EngineSettings(slots=2), tensor=4)
-    weights = served.engine._batch._params
-    assert max(bytes_on_each(weights).values()) < 0.27 * sum(
-        x.nbytes for x in jax.tree.leaves(weights)
-    )
-    cache = served.engine._batch._cache
-    assert {n * 8 for n in bytes_on_each(cache).values()} == {
-        sum(x.nbytes for x in jax.tree.leaves(cache))
-    }
-    # Nothing that was made meanwhile lies whole on a device, but what is small.
-    made = [array for array in jax.live_arrays() if id(array) not in before]
-    largest = max(leaf.nbytes for leaf in jax.tree.leaves(weights))
-    whole = [a.shape for a in made if a.is_fully_replicated and a.nbytes > largest // 4]
-    assert not whole
+
+
+def test_a_hugging_face_folder_is_split_from_the_hosts_memory(folder, tmp_path, capsys):
+    assert call(capsys, "export", folder, "--to", tmp_path / "hf", "--no-check")[0] == 0
+    model = load_model(tmp_path / "hf", split=Split(2, slots=1))
+    assert dict(model.mesh.shape) | {"tensor": 2, "data": 1} == dict(model.mesh.shape)
+    each = bytes_on_each(model.params)
+    assert len(each) == 2
+    assert max(each.values()) < 0.51 * sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
+    one = load_model(folder).generate("def", max_tokens=4, temperature=0)
+    assert model.generate("def", max_tokens=4, temperature=0) == one
+
+
+TASK = """task: made
+dataset_path: json
+dataset_kwargs: {data_files: {test: %s}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{q}}"
+doc_to_target: "x"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 8, do_sample: false}
+metric_list: [{metric: exact_match}]
+"""
+
+
+@pytest.mark.slow
+def test_scores_of_tasks_over_four_devices_are_those_of_one(folder, tmp_path, capsys):
+    """Of answers that are chosen, and of texts that are made."""
+    pytest.importorskip("lm_eval")
+    (tmp_path / "d.jsonl").write_text('{"q": "def"}\n{"q": "import "}\n{"q": "class A"}\n')
+    (tmp_path / "made.yaml").write_text(TASK % (tmp_path / "d.jsonl"))
+    words = ["eval", folder, "--tasks", "copying_en", "made", "--include", tmp_path]
+    words += ["--limit", 4, "--keep", "--samples"]
+    kept = {}
+    for tensor in (None, 4):
+        made = call_json(capsys, *words, *(["--tensor", tensor] if tensor else []))
+        assert made.get("split") == ({"data": 2, "tensor": 4} if tensor else None)
+        texts = Path(made["task_results"]["samples"]["made"]).read_text()
+        kept[tensor] = made["task_results"], [json.loads(x)["resps"] for x in texts.splitlines()]
+    (one, texts), (over, texts_over) = kept.values()
+    assert texts_over == texts
+    for task in one["tasks"]:
+        for name, figure in one["tasks"][task]["metrics"].items():
+            assert over["tasks"][task]["metrics"][name]["value"] == pytest.approx(
+                figure["value"], rel=1e-4
+            )
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        (16, "has 8 devices: give 8 or fewer"),
+        (3, r"num_heads \(8\), .*num_kv_heads \(4\).* give 1 or 2 or 4"),
+        (8, r"does not divide model.num_kv_heads \(4\)"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused_in_a_sentence(tensor, says):
+    config = tiny.run_config(model=tiny.model_config())
+    with pytest.raises(UserError, match=says):
+        Split(tensor).mesh(config)
+
+
+def test_a_recurrent_model_is_split_by_its_width():
+    layers = RecurrentConfig(vocab_size=64, num_layers=2, d_model=32, max_seq_len=64)
+    config = tiny.run_config(model=layers)
+    assert Split(8, slots=1).mesh(config).size == 8
+    with pytest.raises(UserError, match=r"does not divide model.d_model \(32\)"):
+        Split(5).mesh(config)
+
+
+def test_the_fewest_devices_with_enough_memory_share_a_matrix(monkeypatch):
+    """Without the flag. What is left divides the slots, where it can."""
+    config = tiny.run_config(model=tiny.model_config())
+    assert Split().mesh(config) is None  # a CPU does not say how much it has
+    chosen = {}
+    # 18,528 parameters in float32 twice; a cache of 8 slots, 2 layers, 4 heads, 64 columns, 2 x 8.
+    whole = 2 * 4 * 18_592 + 4 * 8 * 2 * 4 * 64 * 16
+    for share in (2, 0.8, 0.35, 0.01):
+        monkeypatch.setattr(device_split, "_memory", lambda devices, share=share: share * whole)
+        shape = Split(slots=6).mesh(config).shape
+        chosen[share] = shape["data"], shape["tensor"]
+    assert chosen == {2: (6, 1), 0.8: (3, 2), 0.35: (2, 4), 0.01: (2, 4)}
