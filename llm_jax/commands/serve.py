@@ -135,6 +135,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     from llm_jax.infer.device_split import Split, described
     from llm_jax.infer.engine.settings import EngineSettings
+    from llm_jax.parallel.platform import platform
     from llm_jax.serve import listen, opening
     from llm_jax.serve.app import Server
     from llm_jax.serve.settings import Settings
@@ -156,6 +157,8 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     )  # fmt: skip
     if args.tensor:
         opening.check_split(places, Split(args.tensor, args.slots, args.max_len))
+    if args.weights == "int8" and platform() == "cpu":
+        _say("--weights int8 is for accelerators: on a CPU it is slower and saves no memory.")
     with listen.listen(settings) as opened:
         if args.dry_run:
             found = {place.name: str(place.folder) for place in places}

@@ -36,8 +36,9 @@ class EngineSettings:
     model or, without one, by what followed the same tokens earlier in the text. 0: none, or with a
     draft model 4."""
     weights: Weights = "run"
-    """`run`: matrices in the run's dtype. `int8`: in 8 bits, for an engine that takes less memory
-    and answers slightly differently (`int8.py`)."""
+    """`run`: matrices in the run's dtype. `int8`: in 8 bits, for accelerators: the weights
+    take a quarter of float32, and answers differ slightly (`int8.py`). On a CPU, XLA converts all
+    matrices before a step: it is slower, and the peak is no lower (docs/log.md)."""
 
     def __post_init__(self) -> None:
         for name in ("slots", "max_len", "prefill_chunk", "queue"):

@@ -1,4 +1,4 @@
-"""Weights of 8 bits, which products read as floats, so that they take less memory.
+"""Weights of 8 bits, which products read as floats.
 
 Each output channel of a matrix has a factor of its own, its largest weight over 127, so that one
 large weight coarsens its channel alone (Dettmers et al. 2022, "LLM.int8()", §2.1). Activations stay
@@ -58,7 +58,7 @@ def in_int8(params: Params, specs: Params) -> tuple[Params, Params]:
 def as_floats(params: Params, dtype: str, x: jax.Array) -> Params:
     """`params` with the floats, in `dtype`, that each `Int8` stands for.
 
-    In a compiled step, a matrix is converted where it is used: there are never floats of all.
+    A matrix may be converted where it is used. XLA on CPU does not: it converts all of them first.
     """
 
     def floats(leaf: Any) -> Any:
