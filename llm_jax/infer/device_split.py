@@ -136,8 +136,9 @@ def _generates(config: RunConfig) -> bool:
 def _memory(devices: list[jax.Device]) -> int | None:
     """Bytes of the smallest device; None if one does not say it."""
     stats = [device.memory_stats() or {} for device in devices]
-    limits = [one.get("bytes_limit") for one in stats]
-    return None if None in limits else min(limits)
+    if not all("bytes_limit" in one for one in stats):
+        return None
+    return min(int(one["bytes_limit"]) for one in stats)
 
 
 def _checked(config: RunConfig, tensor: int, devices: int) -> int:
