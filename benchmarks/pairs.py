@@ -4,7 +4,8 @@
 
 Tasks: numbers in English words ("40213" → "forty thousand two hundred thirteen"), and dates in
 English and Japanese ("en 2024-03-05" → "March 5, 2024", "ja 2024-03-05" → "令和六年三月五日").
-Models: a T5, and an LSTM with attention of about as many parameters. DATASET is any dataset of
+Models: a T5, and of about as many parameters an LSTM with attention and an original Transformer,
+the latter with the schedule and the label smoothing of its paper. DATASET is any dataset of
 `llm-jax data build`: only its tokenizer matters. The objectives below are ones of your own, as
 `docs/how-to/own-objective.md` describes: they put pairs of their own in the place of the packed
 text. A tenth of the numbers up to a million, or of the days of two centuries, is held out, chosen
@@ -14,6 +15,7 @@ by a checksum.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import zlib
 from collections.abc import Callable
@@ -32,6 +34,8 @@ from llm_jax.config import (
     OptimConfig,
     RecurrentEncoderDecoderConfig,
     RunConfig,
+    SourceToTarget,
+    TransformerEncoderDecoderConfig,
 )
 from llm_jax.data.batch import Rows
 from llm_jax.data.tokenizers import Tokenizer
@@ -149,6 +153,9 @@ def source_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _objective(config: RunConfig, task: Task) -> Objective:
+    model = config.model
+    assert isinstance(model, SourceToTarget)
+
     def with_tokenizer(tokenizer: Tokenizer) -> Prepare:
         def prepare(packed: Rows, places: np.ndarray) -> Rows:
             draws = (
@@ -160,7 +167,7 @@ def _objective(config: RunConfig, task: Task) -> Objective:
             sources, targets = (
                 [np.array(row, np.int32) for row in part] for part in zip(*ids, strict=True)
             )
-            start = start_id(tokenizer)
+            start = start_id(tokenizer, model)
             return pair_rows(sources, targets, S, T, start, start)
 
         return prepare
@@ -185,6 +192,16 @@ def model_of_kind(kind: str, vocabulary: int) -> Any:
         return RecurrentEncoderDecoderConfig(
             vocab_size=size, num_layers=1, num_decoder_layers=1, d_model=128, max_seq_len=64
         )
+    if kind == "transformer":
+        return TransformerEncoderDecoderConfig(
+            vocab_size=size,
+            num_layers=2,
+            num_decoder_layers=2,
+            d_model=96,
+            num_heads=4,
+            d_ff=288,
+            max_seq_len=64,
+        )
     return EncoderDecoderConfig(
         vocab_size=size,
         num_layers=2,
@@ -199,7 +216,10 @@ def model_of_kind(kind: str, vocabulary: int) -> Any:
 
 def config_of(dataset: str, out: str, task: str, model: Any, steps: int) -> RunConfig:
     """The run."""
-    rate = 3e-3 if model.kind == "encoder_decoder" else 5e-3
+    rate = 5e-3 if model.kind == "recurrent_encoder_decoder" else 3e-3
+    optim = OptimConfig(learning_rate=rate, warmup_steps=min(100, steps // 2), final_fraction=0.02)
+    if model.kind == "transformer_encoder_decoder":  # as in the paper
+        optim = dataclasses.replace(optim, schedule="inverse_sqrt", b2=0.98, label_smoothing=0.1)
     return RunConfig(
         name=f"{task}-{model.kind}",
         out=out,
@@ -209,9 +229,7 @@ def config_of(dataset: str, out: str, task: str, model: Any, steps: int) -> RunC
         model=model,
         compute=ComputeConfig(dtype="float32", remat="none", scan_layers=False),
         data=DataConfig(path=dataset, seq_len=64, batch_size=64),
-        optim=OptimConfig(
-            learning_rate=rate, warmup_steps=min(100, steps // 2), final_fraction=0.02
-        ),
+        optim=optim,
         checkpoint=CheckpointConfig(every=steps),
         eval=EvalConfig(every=steps, batches=4),
     )
@@ -225,10 +243,12 @@ def exact(folder: str, task: Task, asked: int = ASKED) -> dict[str, float]:
 
     run = load_run(folder, trust_code=True)
     model, tokenizer = run.config.model, run.tokenizer
-    assert isinstance(model, EncoderDecoderConfig | RecurrentEncoderDecoderConfig)
+    assert isinstance(model, SourceToTarget)
     compute = compute_for_inference(run.config.compute)
     params = prepared(run.params, model, compute)
-    writer = Writer(model, compute, tokenizer.vocab_size, start_id(tokenizer), (tokenizer.eos_id,))
+    writer = Writer(
+        model, compute, tokenizer.vocab_size, start_id(tokenizer, model), (tokenizer.eos_id,)
+    )
     draw, shares = np.random.default_rng(0), {}
     for label, group in task.groups.items():
         pairs = [task.drawn(draw, group, held=True) for _ in range(asked)]
@@ -260,6 +280,6 @@ if __name__ == "__main__":
     parser.add_argument("dataset", help="folder of a dataset, for its tokenizer")
     parser.add_argument("out", help="new folder of the run")
     parser.add_argument("--task", choices=tuple(TASKS), default="dates")
-    parser.add_argument("--model", choices=("t5", "lstm"), default="t5")
+    parser.add_argument("--model", choices=("t5", "lstm", "transformer"), default="t5")
     parser.add_argument("--steps", type=int, default=1500)
     main(**vars(parser.parse_args()))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import psutil
 import pytest
 from tiny import VOCAB
 
@@ -64,6 +67,19 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir(f"children-{name}"))
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 << 30)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+
+MOST_MEMORY = 4 << 30
+"""Bytes of a process of tests, from which it forgets what it has compiled."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """Compiled programs stay in memory otherwise, those of thousands of tests."""
+    yield
+    if psutil.Process().memory_info().rss > MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
 
 
 PACKAGES = ("json", "logging", "email", "concurrent/futures")

@@ -33,6 +33,7 @@ from llm_jax.config import (
     RecurrentConfig,
     RecurrentEncoderDecoderConfig,
     RunConfig,
+    TransformerEncoderDecoderConfig,
     UserError,
     Word2VecConfig,
     YarnRope,
@@ -79,6 +80,7 @@ MODELS: dict[Any, Any] = {
     RecurrentEncoderDecoderConfig: RecurrentEncoderDecoderConfig(
         vocab_size=64, num_layers=2, num_decoder_layers=1, d_model=32, max_seq_len=64
     ),
+    TransformerEncoderDecoderConfig: TransformerEncoderDecoderConfig(**SIZES, num_decoder_layers=1),
     Word2VecConfig: Word2VecConfig(vocab_size=64, d_model=32, max_seq_len=64),
 }
 

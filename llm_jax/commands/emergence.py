@@ -54,16 +54,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if value is not None and not args.tasks:
             raise UserError(f"{flag} is {value}, which is for scoring: name --tasks, or leave it "
                             "out.")  # fmt: skip
-    if args.tasks:
-        _score(args, runs, ladder)
+    lost = _score(args, runs, ladder) if args.tasks else []
     found = emergence(args.path, args.tasks)
+    found["notes"] += lost
     file = args.out or args.path / "emergence.html"
     write_text(file, page(found))
     return {**found, "html": str(file)}
 
 
-def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> None:
-    """Scores what is asked for and not kept."""
+def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> list[str]:
+    """Scores what is asked for and not kept. Returns what could not be kept, in sentences."""
     from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of
     from llm_jax.evals.tasks.harness import check_tasks
     from llm_jax.language_model import load_model
@@ -82,6 +82,7 @@ def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> None:
             steps = checkpoints_of(folder)
             for step in steps[-1:] if ladder else steps:
                 checkpoints.score(folder, step)
+        return checkpoints.notes
 
 
 def text(result: dict[str, Any]) -> str:

@@ -36,7 +36,7 @@ from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.commands.text_report import loss_lines, losses
 from llm_jax.config import RunConfig
 from llm_jax.runs.history import read_history
-from llm_jax.runs.kept import keep_evaluation, keep_task_results
+from llm_jax.runs.kept import keep_evaluation
 
 if TYPE_CHECKING:
     from llm_jax.data.dataset import TokenDataset
@@ -117,12 +117,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             result["tasks"][name] = run_task(name, model)
         if asked is not None:
             progress("scoring tasks", 0, None)
-            result["task_results"] = eval_tasks.measure(args, asked, model)
+            result |= eval_tasks.measure(args, asked, model)
     if args.keep and "texts" in result:
         result["kept"] = str(keep_evaluation(Path(args.run), result))
-    if args.keep and asked is not None:
-        results = result["task_results"]
-        result["kept_tasks"] = str(keep_task_results(Path(args.run), trained.step, results))
     return result
 
 
@@ -211,7 +208,7 @@ def text(result: dict[str, Any]) -> str:
     if "kept" in result:
         lines.append(f"Kept in {result['kept']} for `llm-jax report`.")
     if "kept_tasks" in result:
-        lines.append(f"Kept in {result['kept_tasks']}.")
+        lines += [*result["notes"], f"Kept in {result['kept_tasks']} for `report` and `emergence`."]
     return "\n".join(lines)
 
 

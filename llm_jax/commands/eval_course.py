@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for step, scores in sorted(found.items())
         ],
         "failed": failures,
+        "notes": checkpoints.notes,
     }
 
 
@@ -102,6 +103,7 @@ def text(result: dict[str, Any]) -> str:
     ]
     if result["failed"]:
         lines.append(f"checkpoints that could not be scored: {result['failed']:,}")
+    lines += result["notes"]
     run = result["run"]
     return "\n".join([*lines, f"Kept in {run}/scores for `llm-jax report` and `emergence`."])
 

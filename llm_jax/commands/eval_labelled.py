@@ -15,12 +15,17 @@ def evaluated(args: argparse.Namespace, trained: Any) -> dict[str, Any]:
     from llm_jax.data.sources.left_out import LeftOut
     from llm_jax.evals.labelled import LabelledEvaluator, held_out, read_file
 
-    for name in ("ngram", "task", "keep"):
+    for name in ("ngram", "task", "tasks", "keep"):
         if getattr(args, name):
             raise UserError(
                 f"--{name} is for models of text, and the run's objective is "
                 f"{trained.config.objective!r}: leave it out."
             )
+    if args.encoding.lower() not in ("utf-8", "utf8"):
+        raise UserError(
+            f"--encoding is {args.encoding!r}, but labelled examples are read as UTF-8: convert "
+            "the files."
+        )
     config, tokenizer, left_out = trained.config, trained.tokenizer, LeftOut()
     given = {str(path): read_file(path, config, tokenizer, left_out) for path in args.text}
     parts = given or {"validation split": held_out(config, tokenizer)}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.commands import count, seed
-from llm_jax.config import RunConfig, UserError, read_config
+from llm_jax.config import RunConfig, UserError, generative_of, read_config
 from llm_jax.config.extras import require_packages
+from llm_jax.runs.kept import keep_task_samples
+from llm_jax.runs.scores import Scores, keep_scores, scores_file
 
 if TYPE_CHECKING:
     from llm_jax.evals.tasks.catalog import Loaded
@@ -73,23 +76,31 @@ def check(args: argparse.Namespace) -> None:
             raise UserError(f"--{given.replace('_', '-')} is about tasks: name some with --tasks.")
     if args.tasks:
         require_packages("--tasks", "lm_eval")
+    if args.keep and args.text and "cloze" in args.tasks:
+        raise UserError(
+            "--keep keeps the figures of a task by its name, and cloze asks something else of each "
+            "--text: leave one of them out."
+        )
     if args.samples and not args.keep:
         raise UserError("--samples keeps files in the run: give --keep too.")
 
 
-def loaded(args: argparse.Namespace) -> Loaded | None:
-    """The tasks with their data, before any weights are read; None if there are none, or no run.
+def loaded(args: argparse.Namespace) -> dict[str, Loaded] | None:
+    """The tasks with their data by name, before any weights are read; None if there are none, or
+    no run.
 
     Raises:
-      UserError: a task is not known or its data are not at hand.
+      UserError: the model does not continue text, a task is not known, or its data are not at hand.
     """
     file = Path(args.run) / "run.json"
     if not args.tasks or not file.is_file():
         return None  # what reads the run says what it lacks
-    from llm_jax.evals.tasks.catalog import Settings, load_tasks
+    config = read_config(file, RunConfig)
+    generative_of(config.model, "Scoring")
+    from llm_jax.evals.tasks.catalog import Settings, check_names, load_tasks
     from llm_jax.evals.tasks.harness import seeded
 
-    folders = read_config(file, RunConfig).data.folders.values()
+    folders = config.data.folders.values()
     settings = Settings(
         include=args.include,
         trust_code=args.trust_code,
@@ -97,32 +108,60 @@ def loaded(args: argparse.Namespace) -> Loaded | None:
         texts=tuple(str(path) for path in args.text),
         datasets=tuple(str(path) for path in folders if path),
     )
-    with seeded(args.seed or 0):
-        return load_tasks(args.tasks, settings)
+    check_names(args.tasks, settings)
+    found = {}
+    for name in args.tasks:
+        with seeded(args.seed or 0):
+            found[name] = load_tasks([name], settings)
+    return found
 
 
-def measure(args: argparse.Namespace, tasks: Loaded, model: LanguageModel) -> dict[str, Any]:
-    """The results as JSON has them; samples are written."""
-    from llm_jax.evals.tasks.harness import evaluate_loaded
+def measure(
+    args: argparse.Namespace, tasks: dict[str, Loaded], model: LanguageModel
+) -> dict[str, Any]:
+    """`task_results` as JSON has them; what is to be kept is written.
 
-    found = evaluate_loaded(
-        model,
-        tasks,
-        few_shot=args.few_shot,
-        limit=args.limit,
-        chat_template=args.chat_template,
-        samples=args.samples,
-        seed=args.seed or 0,
-        run_code=args.run_code,
-    )
-    result = found.report()
+    Each task is scored by itself, so that its figures do not depend on what else is asked for.
+    """
+    from llm_jax.evals.tasks import answers
+    from llm_jax.evals.tasks.figures import figures_of
+    from llm_jax.evals.tasks.harness import TaskResults, evaluate_loaded
+    from llm_jax.infer.scoring import Scorer
+
+    scorer = Scorer(model.run, model.params, vocab_size=model.tokenizer.vocab_size)
+    every, scores = TaskResults({}), list[Scores]()
+    kinds = {one.OUTPUT_TYPE for task in tasks.values() for one in task.tasks.values()}
+    generated = "generate_until" in kinds  # by one engine for all
+    with answers.running(model) if generated else contextlib.nullcontext() as engine:
+        for name, task in tasks.items():
+            found = evaluate_loaded(
+                model,
+                task,
+                few_shot=args.few_shot,
+                limit=args.limit,
+                chat_template=args.chat_template,
+                samples=args.keep,
+                scorer=scorer,
+                engine=engine,
+                seed=args.seed or 0,
+                run_code=args.run_code,
+            )
+            for kind in ("tasks", "groups", "samples"):
+                getattr(every, kind).update(getattr(found, kind))
+            if args.keep:
+                figures = figures_of(name, found, task, model, scorer)
+                asked = name, args.few_shot, args.limit, figures
+                scores.append(Scores(*asked, chat=args.chat_template, seed=args.seed or 0))
+    result: dict[str, Any] = {"task_results": every.report()}
+    run, step = Path(args.run), model.step or 0
     if args.samples:
-        from llm_jax.runs.kept import keep_task_samples
-
-        result["samples"] = {
-            name: str(keep_task_samples(Path(args.run), model.step or 0, name, rows))
-            for name, rows in found.samples.items()
+        result["task_results"]["samples"] = {
+            name: str(keep_task_samples(run, step, name, rows))
+            for name, rows in every.samples.items()
         }
+    if args.keep:
+        result["notes"] = keep_scores(run, step, scores)
+        result["kept_tasks"] = str(scores_file(run, step))
     return result
 
 

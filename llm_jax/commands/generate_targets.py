@@ -36,7 +36,7 @@ def targets(
     params = prepared(trained.params, model, compute)
     sentinels = sentinel_ids(tokenizer, model)
     limit = max(tokenizer.vocab_size, int(sentinels.max()) + 1)
-    writer = Writer(model, compute, limit, start_id(tokenizer), stop_ids)
+    writer = Writer(model, compute, limit, start_id(tokenizer, model), stop_ids)
     sources = [source_ids(prompt, tokenizer, sentinels) for prompt in prompts]
     if args.beams:
         one = beam(params, writer, sources[0], beams=args.beams, max_tokens=args.max_tokens)

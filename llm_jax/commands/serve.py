@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens drafted at a time (default: 4 with --draft, otherwise none)",
     )
     parser.add_argument(
+        "--weights",
+        choices=("run", "int8"),
+        default="run",
+        help="the models' matrices: in the run's dtype, or in 8 bits (default: %(default)s)",
+    )
+    parser.add_argument(
         "--queue",
         type=count_up_to(1_000_000),
         default=256,
@@ -145,8 +151,9 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
         if place.note:
             _say(place.note)
     engine = EngineSettings(
-        slots=args.slots, max_len=args.max_len, queue=args.queue, speculate=args.speculate or 0
-    )
+        slots=args.slots, max_len=args.max_len, queue=args.queue, speculate=args.speculate or 0,
+        weights=args.weights,
+    )  # fmt: skip
     if args.tensor:
         opening.check_split(places, Split(args.tensor, args.slots, args.max_len))
     with listen.listen(settings) as opened:

@@ -54,6 +54,7 @@ from llm_jax.config.training import (
     OptimConfig,
     ParallelConfig,
 )
+from llm_jax.config.transformer_encoder_decoder import TransformerEncoderDecoderConfig
 from llm_jax.config.word2vec import Word2VecConfig
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "RunConfig",
     "SourceToTarget",
     "TokenizerKind",
+    "TransformerEncoderDecoderConfig",
     "UserError",
     "Word2VecConfig",
     "YarnRope",

@@ -11,9 +11,12 @@ from llm_jax.config.model import ModelConfig
 from llm_jax.config.modern_encoder import ModernEncoderConfig
 from llm_jax.config.recurrent import RecurrentConfig
 from llm_jax.config.recurrent_encoder_decoder import RecurrentEncoderDecoderConfig
+from llm_jax.config.transformer_encoder_decoder import TransformerEncoderDecoderConfig
 from llm_jax.config.word2vec import Word2VecConfig
 
-SourceToTarget = EncoderDecoderConfig | RecurrentEncoderDecoderConfig
+SourceToTarget = (
+    EncoderDecoderConfig | RecurrentEncoderDecoderConfig | TransformerEncoderDecoderConfig
+)
 """The architectures that read a source and write a target."""
 Architecture = (
     ModelConfig
@@ -22,6 +25,7 @@ Architecture = (
     | EncoderDecoderConfig
     | RecurrentConfig
     | RecurrentEncoderDecoderConfig
+    | TransformerEncoderDecoderConfig
     | Word2VecConfig
 )
 """What `RunConfig.model` may be; its `kind` tells which."""
@@ -30,6 +34,7 @@ OBJECTIVES = {
     "modern_encoder": "masked",
     "encoder_decoder": "spans",
     "recurrent_encoder_decoder": "spans",
+    "transformer_encoder_decoder": "spans",
     "word2vec": "negative_samples",
 }
 """Kind of a model that is not a decoder → the objective of ours that trains it."""

@@ -50,6 +50,7 @@ MODELS: Mapping[str, str] = {
     "recurrent_encoder_decoder": (
         "llm_jax.models.recurrent.encoder_decoder:RECURRENT_ENCODER_DECODER"
     ),
+    "transformer_encoder_decoder": ("llm_jax.models.encoder_decoder.transformer:TRANSFORMER"),
     "word2vec": "llm_jax.models.word2vec.vectors:WORD2VEC",
 }
 """`model.kind` → where it is."""

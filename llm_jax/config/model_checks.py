@@ -22,6 +22,7 @@ OTHERS = (
     "encoder_decoder",
     "recurrent",
     "recurrent_encoder_decoder",
+    "transformer_encoder_decoder",
     "word2vec",
 )
 """Kinds of models with a config of their own (`architecture.py`)."""

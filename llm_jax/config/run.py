@@ -15,6 +15,7 @@ from llm_jax.config.architecture import (
 from llm_jax.config.data import DataConfig
 from llm_jax.config.errors import MOST, check_seed, positive, require
 from llm_jax.config.extensions import check_name
+from llm_jax.config.heads import LABELLED
 from llm_jax.config.training import (
     CheckpointConfig,
     ComputeConfig,
@@ -72,6 +73,7 @@ class RunConfig:
         check_seed("run", self.seed)
         check_name("objective", self.objective)
         check_objective(self.model, self.objective)
+        _check_loss(self.optim, self.objective)
         check_attention(self.model, self.compute.attention)
         require(
             self.batch_tokens <= MOST,
@@ -142,6 +144,17 @@ class RunConfig:
     def tokens(self, steps: int) -> int:
         """Total tokens read in the first `steps` steps."""
         return self.data.sequences(steps) * self.data.seq_len
+
+
+def _check_loss(optim: OptimConfig, objective: str) -> None:
+    """Raises `ConfigError` for a term of the loss that the objective does not have."""
+    for name in ("z_loss", "label_smoothing"):
+        value = getattr(optim, name)
+        require(
+            value == 0 or objective not in (*LABELLED, "negative_samples"),
+            f"optim.{name} is {value}, but objective {objective!r} does not predict tokens by a "
+            "softmax over the vocabulary: leave it out.",
+        )
 
 
 VOCAB_MULTIPLE = 128

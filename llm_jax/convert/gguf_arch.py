@@ -97,7 +97,10 @@ ARCHITECTURES = {
         "olmo2", of.both(of.plain(**_SWIGLU), of.olmo3, of.pattern_of("LLLG")), of.window,
         windows=True, untied=True,
     ),
-    "exaone4": Architecture("exaone4", of.both(of.plain(**_SWIGLU), of.exaone4)),
+    "exaone4": Architecture(
+        "exaone4", of.both(of.plain(**_SWIGLU), of.exaone4, of.pattern_of("LLLG")), of.window,
+        windows=True,
+    ),
     "apertus": Architecture("apertus", lambda c: of.scaling(c, llama3=True), untied=True),
     "hunyuan_v1_dense": Architecture("hunyuan-dense", of.unscaled(**_SWIGLU)),
     "ernie4_5": Architecture("ernie4_5", of.plain(**_SWIGLU, biases=())),

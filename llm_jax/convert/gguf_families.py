@@ -127,8 +127,8 @@ def cohere2(config: ModelConfig) -> str | None:
 
 
 def exaone4(config: ModelConfig) -> str | None:
-    if config.sliding_window is not None and config.num_layers != 64:
-        return "it has windows in models of 64 layers only"
+    if (config.sliding_window is not None) != (config.num_layers == 64):
+        return "it has windows in all models of 64 layers, and in those only"
     return None
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from llm_jax.config import (
     Architecture,
-    EncoderDecoderConfig,
     ModelConfig,
     RunConfig,
+    SourceToTarget,
     UserError,
     decoder_of,
     layers_of,
@@ -119,7 +119,7 @@ def export(
             files += hf_tokenizer.name_mask(folder, tokenizer)
         if has_head(model):
             files += sentences.write(folder, tokenizer, model)
-        if isinstance(model, EncoderDecoderConfig):
+        if isinstance(model, SourceToTarget):
             files += sentinels.add(folder, tokenizer, model)
         if other:
             made = other.to_hf(model, tokenizer, dtype)

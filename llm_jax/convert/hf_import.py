@@ -25,7 +25,7 @@ from llm_jax.config.architecture import trained_by
 from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.hf_model import Model, open_model, read, read_config_json
-from llm_jax.convert.own_tokenizer import require_belongs
+from llm_jax.convert.own_tokenizer import require_belongs, require_starts
 from llm_jax.convert.tensor_file import TensorFile
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
@@ -50,6 +50,7 @@ def read_with(
     """
     model, params = read(folder, compared=compared)
     require_belongs(read_config_json(folder), model.vocab_size, tokenizer)
+    require_starts(read_config_json(folder), model, tokenizer)
     require_finite(params, str(folder), "download it again")
     return model, params
 
@@ -83,6 +84,7 @@ def import_run(
         raise UserError(problem)
     model = open_model(folder, compared=check, elsewhere=elsewhere)
     require_belongs(read_config_json(folder), model.config.vocab_size, tokenizer)
+    require_starts(read_config_json(folder), model.config, tokenizer)
     difference: float | None = None
     reason: str | None = "--no-check"
     if check:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import UserError
+from llm_jax.config import Architecture, SourceToTarget, UserError
 from llm_jax.convert.added_tokens import require_known, unknown_tokens
 from llm_jax.convert.sample import SAMPLE
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.files import JSON_FILE, has_tokenizer, load_json
 from llm_jax.data.tokenizers.sentence_piece import MODEL_FILE
+from llm_jax.data.tokenizers.sentinels import start_id
 
 
 def tokenizer_of(folder: Path, given: str | Path | None = None) -> Tokenizer:
@@ -80,3 +81,15 @@ def require_belongs(raw: dict[str, Any], vocabulary: int, tokenizer: Tokenizer) 
                 f"config.json says {key} {theirs}, but the tokenizer has {ours}: correct the one "
                 "that is wrong, or give the model's own tokenizer."
             )
+
+
+def require_starts(raw: dict[str, Any], model: Architecture, tokenizer: Tokenizer) -> None:
+    """Raises `UserError` unless targets begin with the token that config.json says."""
+    theirs = raw.get("decoder_start_token_id")
+    if theirs is None or not isinstance(model, SourceToTarget):
+        return
+    if theirs != (ours := start_id(tokenizer, model)):
+        raise UserError(
+            f"config.json says decoder_start_token_id {theirs}, but by the tokenizer a target "
+            f"begins with {ours}: correct the one that is wrong, or give the model's own tokenizer."
+        )

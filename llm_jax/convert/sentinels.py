@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import processors
 
-from llm_jax.config import EncoderDecoderConfig, read_json
+from llm_jax.config import SourceToTarget, read_json
 from llm_jax.convert.hf_tokenizer import fast_tokenizer
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.files import JSON_FILE, SETTINGS
@@ -16,7 +16,7 @@ from llm_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
 from llm_jax.data.tokenizers.sentinels import SENTINEL, own_sentinels, sentinel_ids
 
 
-def add(folder: Path, tokenizer: Tokenizer, model: EncoderDecoderConfig) -> list[str]:
+def add(folder: Path, tokenizer: Tokenizer, model: SourceToTarget) -> list[str]:
     """Adds the sentinels to `tokenizer.json` and its settings in `folder`, if it lacks them.
 
     Special tokens after the tokenizer's own ids, named as T5 names them. The settings then name the

@@ -89,12 +89,14 @@ class Tensor:
     name: str
     leaves: tuple[Leaf, ...]
     transposed: bool
+    row: bool = False
+    """Whether a vector is stored as a matrix of one row."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         first = self.leaves[0]
-        if first.table:
-            return first.shape
+        if first.table or self.row:
+            return (1, *first.shape) if self.row else first.shape
         *inputs, groups, _ = first.parted
         outputs = groups * sum(leaf.parted[-1] for leaf in self.leaves)
         return (outputs, *inputs) if self.transposed else (*inputs, outputs)
@@ -108,6 +110,7 @@ class Tensor:
             joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
             tensor = joined.reshape(*joined.shape[:-2], -1)
         tensor = tensor.T if self.transposed else tensor
+        tensor = tensor[None] if self.row else tensor
         return np.ascontiguousarray(tensor.astype(dtype, copy=False))
 
     def write(self, tensor: np.ndarray, params: Params) -> None:
@@ -116,6 +119,7 @@ class Tensor:
         if first.table:
             first.of(params)[...] = tensor
             return
+        tensor = tensor[0] if self.row else tensor
         joined = tensor.reshape(*tensor.shape[:-1], first.groups, -1)
         sizes = [leaf.parted[-1] for leaf in self.leaves]
         parts = np.split(joined, np.cumsum(sizes)[:-1], axis=-1)
@@ -225,7 +229,8 @@ def _tensor(
         return Absent(name, leaves)
     if naming.experts != "each" and leaves[0].path in OF_ALL_EXPERTS:
         return ExpertTensor(name, leaves, naming.experts == "alternating")
-    return Tensor(name, leaves, _is_transposed(leaves[0], naming.linear))
+    row = leaves[0].path in naming.rows
+    return Tensor(name, leaves, _is_transposed(leaves[0], naming.linear), row)
 
 
 def _heads(path: str, config: Any, naming: Naming) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from llm_jax.config import (
     RecurrentConfig,
     RecurrentEncoderDecoderConfig,
     RunConfig,
+    TransformerEncoderDecoderConfig,
 )
 from llm_jax.config.data import span_lengths
 from llm_jax.config.heads import outputs_of
@@ -30,7 +31,7 @@ def train_flops(config: RunConfig) -> float | None:
         return 3 * encoder_flops(model, config.data.seq_len, config.data.mask_rate)
     if isinstance(model, RecurrentConfig):
         return 3 * recurrent_flops(model)
-    if isinstance(model, EncoderDecoderConfig):
+    if isinstance(model, EncoderDecoderConfig | TransformerEncoderDecoderConfig):
         return 3 * encoder_decoder_flops(model, config.data)
     if isinstance(model, RecurrentEncoderDecoderConfig):
         return 3 * recurrent_encoder_decoder_flops(model, config.data)
@@ -67,14 +68,16 @@ def encoder_flops(
     return texts * (2 * weights + 4 * D * sum(keys)) + head
 
 
-def encoder_decoder_flops(model: EncoderDecoderConfig, data: DataConfig) -> float:
-    """FLOPs per token of the text of one forward pass of T5, whose windows become a source of S
-    tokens and a target of T.
+def encoder_decoder_flops(
+    model: EncoderDecoderConfig | TransformerEncoderDecoderConfig, data: DataConfig
+) -> float:
+    """FLOPs per token of the text of one forward pass of T5 or the original Transformer, whose
+    windows become a source of S tokens and a target of T.
 
     Attention has 4·D·N·H weights, the MLP 2·D·F (3·D·F with a gate), and a query 4·N·H FLOPs of
     scores and values for each key. Of cross-attention, keys and values are of the source.
     """
-    D, V, width = model.d_model, model.vocab_size, model.num_heads * model.head_dim
+    D, V, width = model.d_model, model.vocab_size, model.num_heads * model.layers.head_dim
     S, T = span_lengths(data.seq_len, data.mask_rate, data.mean_span)
     mlp = (3 if model.activation == "geglu" else 2) * D * model.d_ff
     encoder = S * (2 * (4 * D * width + mlp) + 4 * width * S)

@@ -18,7 +18,7 @@ from llm_jax.config import ParallelConfig, RecurrentConfig, RunConfig, UserError
 from llm_jax.config.wording import counted
 from llm_jax.infer.engine.cache import empty_cache
 from llm_jax.infer.engine.settings import EngineSettings
-from llm_jax.infer.engine.weights import engine_compute
+from llm_jax.infer.engine.weights import cache_dtype
 from llm_jax.models.protocol import model_of, parameter_shapes
 from llm_jax.parallel.check import tensor_sizes
 from llm_jax.parallel.mesh import make_mesh, mesh_axes, parameter_sharding
@@ -94,7 +94,7 @@ class Split:
     def _bytes(self, config: RunConfig, tensor: int, groups: int) -> int:
         """Bytes on a device: the weights in float32 and as the engine has them, and the cache."""
         model = generative_of(config.model, "--tensor")
-        dtype = engine_compute(config.compute).dtype
+        dtype, kept = config.compute.dtype, cache_dtype(config.compute)
         shapes = parameter_shapes(model)
         specs = jax.tree.leaves(
             model_of(model).specs(model), is_leaf=lambda leaf: hasattr(leaf, "axes")
@@ -105,7 +105,7 @@ class Split:
             total += leaf.size * (4 + jax.numpy.dtype(dtype).itemsize) // (tensor if split else 1)
         length = self.max_len or model.max_seq_len
         chunk = min(EngineSettings.prefill_chunk, length)
-        cache = jax.eval_shape(lambda: empty_cache(model, self.slots, length, chunk, dtype))
+        cache = jax.eval_shape(lambda: empty_cache(model, self.slots, length, chunk, kept))
         for leaf in jax.tree.leaves(cache):
             split = leaf.ndim == 4 and leaf.shape[1] > 1  # by heads; latent attention has one
             total += leaf.size * leaf.dtype.itemsize // (groups * (tensor if split else 1))
@@ -136,9 +136,8 @@ def _generates(config: RunConfig) -> bool:
 def _memory(devices: list[jax.Device]) -> int | None:
     """Bytes of the smallest device; None if one does not say it."""
     stats = [device.memory_stats() or {} for device in devices]
-    if not all("bytes_limit" in one for one in stats):
-        return None
-    return min(int(one["bytes_limit"]) for one in stats)
+    limits = [one["bytes_limit"] for one in stats if "bytes_limit" in one]
+    return min(limits) if len(limits) == len(devices) else None
 
 
 def _checked(config: RunConfig, tensor: int, devices: int) -> int:

@@ -1,7 +1,7 @@
 """Generation of an encoder-decoder: targets from sources, greedily or by beams.
 
 The encoder runs once, and so does what the decoder reads of it. What the decoder knows of its own
-target is kept as that grows: keys and values of T5, states of a recurrent network.
+target is kept as that grows: keys and values of a Transformer, states of a recurrent network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm_jax.attention.mask import Cache
-from llm_jax.config import ComputeConfig, SourceToTarget, UserError
+from llm_jax.config import (
+    ComputeConfig,
+    SourceToTarget,
+    TransformerEncoderDecoderConfig,
+    UserError,
+)
 from llm_jax.infer.beam import widen
 from llm_jax.infer.decoder import require_finite_logits
 from llm_jax.models.protocol import model_of
@@ -73,8 +78,10 @@ def greedy(
       sources: token ids with their end; lengths may differ.
 
     Raises:
-      UserError: a source is empty or longer than the model takes, or the logits are not finite.
+      UserError: a source is empty, it or a target is longer than the model takes, or the logits
+        are not finite.
     """
+    _require_room(writer, max_tokens)
     tokens_BS, segments_BS = _padded(sources, writer)
     made = _greedy(params, tokens_BS, segments_BS, writer, max_tokens)
     tokens_Bn, score_B, finite = map(np.asarray, made)
@@ -101,6 +108,7 @@ def beam(
     Raises:
       UserError: as `greedy` does.
     """
+    _require_room(writer, max_tokens)
     tokens_1S, segments_1S = _padded([source], writer)
     found = _beams(params, tokens_1S, segments_1S, writer, beams, max_tokens)
     tokens_Kn, score_K = map(np.asarray, found)
@@ -112,6 +120,16 @@ def beam(
 
 def _normalised(one: Written, length_penalty: float) -> float:
     return one.log_prob / ((5 + len(one.ids) + one.stopped) / 6) ** length_penalty
+
+
+def _require_room(writer: Writer, max_tokens: int) -> None:
+    """Raises `UserError` for targets that are longer than the model has positions for."""
+    model = writer.model
+    if isinstance(model, TransformerEncoderDecoderConfig) and max_tokens > model.max_seq_len:
+        raise UserError(
+            f"A target may have {max_tokens} tokens (--max-tokens), but the model has positions "
+            f"for {model.max_seq_len}: set it to that or less."
+        )
 
 
 def _padded(sources: Sequence[Sequence[int]], writer: Writer) -> tuple[np.ndarray, np.ndarray]:

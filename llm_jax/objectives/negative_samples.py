@@ -54,6 +54,7 @@ def negative_samples(config: RunConfig) -> Objective:
         {name: Array("int32", ("batch", None), size) for name, size in sizes.items()},
         with_tokenizer=lambda tokenizer: _Sampling(config, model, tokenizer),
         notice=lambda tokenizer: _sentence(config, model, tokenizer),
+        of_text=False,
     )
 
 
@@ -187,5 +188,5 @@ def _sentence(config: RunConfig, model: Word2VecConfig, tokenizer: Tokenizer) ->
     stays = float(counts_V @ stay_probability(counts_V, model.subsample) / counts_V.sum())
     return (
         f"samples follow {counts_V.sum():,} counted pieces of text, of which {stays:.0%} stay; the "
-        "loss is of choices between text and samples, so bits per byte mean nothing"
+        "loss is of choices between text and samples, so there are no bits per byte"
     )

@@ -57,7 +57,7 @@ class Objective:
     notice: Callable[[Tokenizer], str] | None = None
     """What a start says of how the objective uses the tokenizer."""
     of_text: bool = True
-    """Whether targets are tokens, so that the loss can be told per byte of their text."""
+    """Whether the loss is -log p of tokens, so that it can be told per byte of their text."""
     examples: str | None = None
     """Kind of labelled examples that it learns from (`data/labelled/`); None: text."""
     outputs: Callable[[Any, Batch, RunConfig], dict[str, jax.Array]] | None = None

@@ -78,7 +78,7 @@ class _Corruption:
         self._seed, self._arrays = data.seed, spans(config).arrays
         self._hidden, self._spans = spans_of(data.seq_len, data.mask_rate, data.mean_span)
         self._sentinels = sentinel_ids(tokenizer, model)
-        self._end, self._start = tokenizer.eos_id, start_id(tokenizer)
+        self._end, self._start = tokenizer.eos_id, start_id(tokenizer, model)
         require(
             self._spans <= len(self._sentinels),
             f"data.seq_len is {data.seq_len}, of which {self._spans} spans are hidden, but there "

@@ -112,8 +112,9 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
         (run, step) for run, steps in kept.items() for step in (steps[-1:] if ladder else steps)
     ]
     points = sorted((point_of(*place) for place in places), key=lambda one: one.flops)
-    scored = [kept_scores(Path(one.run), one.step) for one in points]
-    names = dict.fromkeys(one.task for found in scored for one in found)
+    found = [kept_scores(Path(one.run), one.step) for one in points]
+    scored = [[one for one in each if not one.chat] for each in found]
+    names = dict.fromkeys(one.task for each in scored for one in each)
     missing = [task for task in tasks if task not in names]
     if not names or missing:
         what = f"task {missing[0]!r}" if missing else "a task"
@@ -121,6 +122,8 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
             f"No checkpoint at {str(folder)!r} was scored on {what}: name it with --tasks."
         )
     notes = [f"{run} has no scores: it is left out." for run, steps in kept.items() if not steps]
+    if any(one.chat for each in found for one in each):
+        notes.append("Scores that were asked through a chat template are left out.")
     if not ladder:
         notes.append(
             "These are checkpoints of one run. Those before the end of a decaying learning rate "

@@ -59,7 +59,7 @@ def compare(folder: Path) -> dict[str, Any]:
         )
     history = read_history(folder, config)
     steps = records(file, "train", "tokens_per_second") if file.is_file() else []
-    losses = records(file, "validation", "bits_per_byte") if file.is_file() else []
+    losses = records(file, "validation") if file.is_file() else []
     if not steps or not losses:
         raise UserError(f"The run in {str(folder)!r} has no measurements yet: train it first.")
     last, plan, starts = losses[-1], read_plan(folder), read_starts(folder)
@@ -98,14 +98,14 @@ def compare(folder: Path) -> dict[str, Any]:
 
 def _losses(plan: PlanRecord | None, last: dict[str, Any]) -> dict[str, Any]:
     """The loss of the `last` evaluation, and what `plan` predicted for it."""
-    loss = plan.loss if plan else None
+    loss, per_byte = plan.loss if plan else None, last.get("bits_per_byte")
     interval = [plan.loss_low, plan.loss_high] if plan and loss else None
     return {
         "predicted_loss": loss,
         "predicted_loss_interval": None if interval is None or None in interval else interval,
         "measured_loss": last["loss"],
         "loss_error": _error(loss, last["loss"]),
-        "measured_bits_per_byte": last["bits_per_byte"],
+        "measured_bits_per_byte": per_byte if is_number(per_byte) else None,
     }
 
 

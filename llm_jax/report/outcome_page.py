@@ -82,7 +82,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
         line("validation loss, nats/token", "loss", "{:.4f}".format,
              found["predicted_loss_interval"]),
         ["validation bits per byte", UNKNOWN, UNKNOWN,
-         f"{found['measured_bits_per_byte']:.4f}", UNKNOWN],
+         _figure(found, "measured_bits_per_byte"), UNKNOWN],
         line("step time", "step_seconds", seconds, found["predicted_step_seconds_range"]),
         line("time of all steps", "seconds", lambda s: duration(s / 3600)),
         line("tokens per second", "tokens_per_second", "{:,.0f}".format),
@@ -140,7 +140,7 @@ def _tiles(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     tiles = [
         ("Validation loss", f"{found['measured_loss']:.3f}",
          "nats/token" + ("" if predicted is None else f", predicted {predicted:.3f}")),
-        ("Bits per byte", f"{found['measured_bits_per_byte']:.3f}", "held-out text"),
+        ("Bits per byte", _figure(found, "measured_bits_per_byte", 3), "held-out text"),
         ("Time", duration(found["measured_hours"]),
          "" if planned is None else f"planned {duration(planned)}"),
         ("Tokens per second", f"{found['measured_tokens_per_second']:,.0f}", mfu),
@@ -193,8 +193,8 @@ def _by_source(folder: Path, run: Series) -> str:
     return pair(drawn, table(rows, ["Source", "First loss #", "Last loss #", "Bits per byte #"]))
 
 
-def _figure(record: dict[str, Any], name: str) -> str:
-    return f"{record[name]:.4f}" if is_number(record.get(name)) else UNKNOWN
+def _figure(record: dict[str, Any], name: str, digits: int = 4) -> str:
+    return f"{record[name]:.{digits}f}" if is_number(record.get(name)) else UNKNOWN
 
 
 def _events(found: dict[str, Any]) -> str:

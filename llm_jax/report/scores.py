@@ -69,7 +69,8 @@ def _kept(folder: Path) -> str:
             name, value = next(iter(one.figures.items()), (None, 0.0))
             if name is not None:
                 error = one.figures.get(name + STDERR)
-                row = [f"{step:,}", one.task, shots, name, f"{value:.4f}", _shown(error)]
+                task = f"{one.task} (chat template)" if one.chat else one.task
+                row = [f"{step:,}", task, shots, name, f"{value:.4f}", _shown(error)]
                 rows.append([*row, _shown(one.figures.get(CHANCE))])
     return table(rows, KEPT) if rows else ""
 

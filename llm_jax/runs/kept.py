@@ -1,8 +1,8 @@
 """What `eval --keep` and `generate --keep` leave in a run's folder for `report`.
 
 `evaluations.json` has the newest result for each text, by the text's name. `samples.json` has the
-newest samples. `task_results.json` has the newest result of each task, and `task_samples/STEP/` its
-examples, one a line.
+newest samples. `task_samples/STEP/` has the examples of tasks, one a line; their figures are among
+the scores of the checkpoint (`runs/scores.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.runs.files import write_text
 
 EVALUATIONS, SAMPLES = "evaluations.json", "samples.json"
-TASK_RESULTS, TASK_SAMPLES = "task_results.json", "task_samples"
+TASK_SAMPLES = "task_samples"
 FIGURES = ("step", "loss", "perplexity", "bits_per_byte", "tokens", "bytes", "ngram", "tasks")
 """Of an evaluation that are kept."""
 _SCORE = {"loss": float, "bits_per_byte": float, "tokens": int, "bytes": int}
@@ -25,11 +25,6 @@ EVALUATION: dict[str, Any] = {
     "perplexity": (float,),
     "ngram": ({str: {"order": int, "trained_tokens": int, **_SCORE}},),
     "tasks": {str: {str: float}},
-}
-TASK: dict[str, Any] = {
-    "step": int,
-    "n": int,
-    "metrics": {str: {"value": (float,), "stderr": (float,), "chance": (float,)}},
 }
 DRAWN: dict[str, Any] = {
     "step": int,
@@ -50,29 +45,6 @@ def keep_evaluation(run: Path, result: dict[str, Any]) -> Path:
     file = run / EVALUATIONS
     write_text(file, _json(read_evaluations(run) | {name: kept}))
     return file
-
-
-def keep_task_results(run: Path, step: int, results: dict[str, Any]) -> Path:
-    """Keeps the results of `eval --tasks` at `step`, of tasks and groups. Returns the file.
-
-    Raises:
-      UserError: the file that is there is damaged.
-      OSError: it cannot be written.
-    """
-    found = {**results["tasks"], **results["groups"]}
-    kept = {name: {"step": step, **one} for name, one in found.items()}
-    file = run / TASK_RESULTS
-    write_text(file, _json(read_task_results(run) | kept))
-    return file
-
-
-def read_task_results(run: Path) -> dict[str, dict[str, Any]]:
-    """Task → its newest result with its `step`; empty if none was kept.
-
-    Raises:
-      UserError: the file is damaged.
-    """
-    return _read(run / TASK_RESULTS, {str: TASK}, {})
 
 
 def keep_task_samples(run: Path, step: int, task: str, samples: list[dict[str, Any]]) -> Path:

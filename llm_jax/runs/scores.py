@@ -1,7 +1,7 @@
 """Scores of a run on tasks: those that the run recorded on its way, and those that were kept later.
 
-`<run>/scores/STEP.json` has what `eval --tasks` with `--all-steps` or `--follow`, and `emergence`,
-scored on the checkpoint of that step. What the run itself scored is in its metrics.
+`<run>/scores/STEP.json` has what `eval --tasks` with `--keep`, `--all-steps` or `--follow`, and
+`emergence`, scored on the checkpoint of that step. What the run itself scored is in its metrics.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +32,63 @@ class Scores:
     """Most examples that were asked for; None: all."""
     figures: dict[str, float]
     """The most telling first; NAME_stderr is the standard error of NAME."""
+    chat: bool = False
+    """Whether it was asked through the tokenizer's chat template."""
+    seed: int = 0
+    """Of the solved examples and of sampled answers."""
 
     @property
-    def asked(self) -> tuple[str, int | None, int | None]:
+    def asked(self) -> tuple[str, int | None, int | None, bool, int]:
         """What was asked for: the same question is not asked twice."""
-        return self.task, self.shots, self.limit
+        return self.task, self.shots, self.limit, self.chat, self.seed
 
 
 SHAPE: dict[str, Any] = {
     "step": int,
-    "scores": [{"task": str, "shots": (int,), "limit": (int,), "figures": {str: float}}],
+    "scores": [
+        {
+            "task": str,
+            "shots": (int,),
+            "limit": (int,),
+            "figures": {str: float},
+            "chat": bool,
+            "seed": int,
+        }
+    ],
 }
 
 
-def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> Path:
-    """Adds `scores` to those of checkpoint `step`; an answer to the same question is replaced.
+def scores_file(run: Path, step: int) -> Path:
+    """Where the scores of checkpoint `step` are kept."""
+    return run / FOLDER / f"{step}.json"
+
+
+def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
+    """Adds `scores` to those of checkpoint `step`, the newest last; an answer to the same question
+    is replaced. Figures that are not finite numbers are left out; if the first one is not, all of
+    that task.
+
+    Returns:
+      A sentence for each score that is not kept whole.
 
     Raises:
       UserError: the file that is there is damaged.
       OSError: it cannot be written.
     """
-    held = {one.asked: one for one in kept_scores(run, step)}
-    held |= {one.asked: one for one in scores}
-    file = run / FOLDER / f"{step}.json"
+    held, notes = {one.asked: one for one in kept_scores(run, step)}, list[str]()
+    for one in scores:
+        held.pop(one.asked, None)
+        finite = {name: value for name, value in one.figures.items() if math.isfinite(value)}
+        if lost := [name for name in one.figures if name not in finite]:
+            what = f"{one.task} at step {step:,}: {', '.join(lost)} is not a finite number and"
+            notes.append(f"{what} is left out.")
+            if lost[0] == next(iter(one.figures)):
+                notes[-1] = f"{what} the task's first figure, so it is not kept."
+                continue
+        held[one.asked] = replace(one, figures=finite)
     content = {"step": step, "scores": [asdict(one) for one in held.values()]}
-    write_text(file, json.dumps(content, indent=1) + "\n")
-    return file
+    write_text(scores_file(run, step), json.dumps(content, indent=1) + "\n")
+    return notes
 
 
 def kept_scores(run: Path, step: int) -> list[Scores]:
@@ -66,7 +97,7 @@ def kept_scores(run: Path, step: int) -> list[Scores]:
     Raises:
       UserError: the file is damaged.
     """
-    file = run / FOLDER / f"{step}.json"
+    file = scores_file(run, step)
     if not file.is_file():
         return []
     held = read_json(file)

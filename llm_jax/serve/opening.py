@@ -147,9 +147,8 @@ def load(
     model = read(place.folder, place.step, split=split)
     generative_of(model.config, "serve")
     # A draft is on the devices of the model.
-    beside = None
-    if model.mesh is not None:
-        beside = dataclasses.replace(split, tensor=model.mesh.shape["tensor"])
+    mesh = model.mesh
+    beside = None if mesh is None else dataclasses.replace(split, tensor=mesh.shape["tensor"])
     helper = read(draft.folder, draft.step, split=beside) if draft else None
     made = Engine(model, engine, draft=helper)
     made.warm_up()

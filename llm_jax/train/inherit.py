@@ -128,7 +128,9 @@ def _under_another_head(
     """
     mesh = jax.tree.leaves(where)[0].mesh
     objective = trained_by(theirs) or config.objective
-    inner = replace(config, model=theirs, objective=objective)
+    # No parameter has the length, unless both have one table of positions.
+    fitting: Any = replace(theirs, max_seq_len=config.model.max_seq_len)
+    inner = replace(config, model=fitting, objective=objective)
     placed = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(inner, mesh)["params"])
     loaded = load_run(
         parent["run"], parent["step"], where=placed, trust_code=True, shared=True

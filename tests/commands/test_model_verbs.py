@@ -258,7 +258,7 @@ def test_damage_that_the_checksums_were_not_asked_about(run_folder, capsys, tmp_
         (["generate", "RUN", "--beams", 2**60], "--beams is 1152921504606846976, more than"),
         (["generate", "RUN", "--prompt-file", "nowhere"], "cannot be read"),
         (["generate", "RUN", "--prompt", "a", "--prompt", "b", "--beams", 2], "takes one prompt"),
-        (["export", "RUN", "--to", "onnx", "out"], "the formats are hf and gguf"),
+        (["export", "RUN", "--to", "onnx", "out"], "the formats are hf, gguf and word2vec"),
         (["export", "RUN", "--to", "out"], "give the format too: --to hf out"),
         (["export", "RUN", "--to", "hf"], "needs a run and a new folder"),
         (["export", "--to", "hf", "out"], "needs a run and a new folder, but got out"),

@@ -11,6 +11,7 @@ import tiny
 
 from llm_jax.cli import main
 from llm_jax.config import ModelConfig, MoeConfig, UserError, YarnRope
+from llm_jax.convert.gguf_arch import architecture_of, metadata
 from llm_jax.convert.gguf_export import export_gguf
 from llm_jax.convert.gguf_vocab import vocabulary
 from llm_jax.convert.hf_import import run_config, write_run
@@ -87,6 +88,19 @@ def test_windows_that_llama_cpp_ignores_end_the_context(tokenizer, tmp_path):
     assert "ends with the window, at 24 of 96 tokens" in note
     field = gguf.GGUFReader(tmp_path / "model.gguf").fields["llama.context_length"]
     assert field.contents() == 24
+
+
+def test_llama_cpp_tells_the_windows_of_exaone_by_its_layers():
+    """Models of 64 layers have windows there, whatever the file says, and no others have."""
+    local = {"sliding_window": 24, "window_pattern": "LLLG", "rope_pattern": "RRRN"}
+    for layers, fields, right in ((64, local, True), (64, {}, False), (2, local, False)):
+        model = dataclasses.replace(LLAMA, num_layers=layers, **fields)
+        if right:
+            found = metadata(model, architecture_of(model, "exaone4"))
+            assert found["attention.sliding_window"] == 24
+            continue
+        with pytest.raises(UserError, match="windows in all models of 64 layers, and in those"):
+            architecture_of(model, "exaone4")
 
 
 def test_the_width_of_experts_is_that_of_the_file(tokenizer, tmp_path):

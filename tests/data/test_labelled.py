@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,9 @@ def test_a_folder_of_examples(tmp_path: Path, tokenizers: Any) -> None:
     info, before = build_examples(spec, tmp_path / "out", lambda *_: None, False)
     again, twice = build_examples(spec, tmp_path / "out", lambda *_: None, False)
     assert (before, twice, again) == (False, True, info)
+    with pytest.raises(UserError, match="other inputs or settings"):
+        kept_in = dataclasses.replace(spec, class_="restricted")
+        build_examples(kept_in, tmp_path / "out", lambda *_: None, False)
     dataset = TokenDataset.open(tmp_path / "out")
     assert isinstance(dataset, LabelledDataset)
     assert (dataset.kind, dataset.labels) == ("classify", ("0", "5", "10"))
@@ -204,3 +208,7 @@ def test_csv_and_pairs_with_scores(tmp_path: Path, tokenizers: Any) -> None:
     with pytest.raises(UserError, match="give one to all, or to none"):
         build_examples(spec, tmp_path / "out", lambda *_: None, False)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "b.csv").write_text("text,text_pair\nh,i\n", encoding="utf-8")
+    spec = dataclasses.replace(spec, inputs=spec.held_out, held_out=(tmp_path / "b.csv",))
+    with pytest.raises(UserError, match="Of 3 pairs, 2 have a score"):
+        build_examples(spec, tmp_path / "out", lambda *_: None, False)

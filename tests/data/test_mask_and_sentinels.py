@@ -66,7 +66,7 @@ def test_sentinels_are_the_ids_after_the_tokenizers() -> None:
     tokenizer = train(TEXT, vocab_size=280)
     assert sentinel_ids(tokenizer, T5).tolist() == list(range(289, 279, -1))
     assert "10 sentinels, ids 289 down to 280" in sentinel_sentence(tokenizer, T5)
-    assert start_id(tokenizer) == tokenizer.pad_id == 3
+    assert start_id(tokenizer, T5) == tokenizer.pad_id == 3
 
 
 def test_sentinels_are_the_tokenizers_own(tmp_path: Path) -> None:

@@ -177,5 +177,5 @@ def test_an_unknown_decoder_and_an_empty_folder_are_named(tmp_path):
     with pytest.raises(UserError, match="has the decoder CTC"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match=r"needs tokenizer\.model .* or tokenizer\.json"):
+    with pytest.raises(UserError, match=r"needs tokenizer\.model .*, tokenizer\.json"):
         Tokenizer.load(tmp_path)

@@ -18,6 +18,7 @@ from llm_jax.config import UserError
 from llm_jax.evals.tasks.catalog import Settings, bundled_names, load_tasks
 from llm_jax.evals.tasks.harness import check_tasks, evaluate_tasks
 from llm_jax.language_model import load_model
+from llm_jax.runs.scores import kept_scores
 
 pytest.importorskip("lm_eval")
 
@@ -50,9 +51,14 @@ def test_results_have_errors_counts_and_chance_levels(folder, capsys):
     # Questions with two and with three answers.
     assert 1 / 3 < results["truth_ja"]["metrics"]["acc"]["chance"] <= 1 / 2
 
-    kept = json.loads((folder / "task_results.json").read_text())
-    assert kept["copying_en"] == {"step": 0, **one}
-    assert made["kept_tasks"] == str(folder / "task_results.json")
+    kept = {scores.task: scores for scores in kept_scores(folder, 0)}
+    assert [kept["copying_en"].figures[key] for key in ("acc", "acc_stderr", "chance")] == [
+        acc["value"], acc["stderr"], 0.25
+    ]  # fmt: skip
+    nats = kept["copying_en"].figures["answer_nats"]
+    assert nats == pytest.approx(-one["metrics"]["log_prob"]["value"], rel=1e-5)
+    assert kept["copying_en"].asked == ("copying_en", 1, 8, False, 0)
+    assert (made["kept_tasks"], made["notes"]) == (str(folder / "scores" / "0.json"), [])
     lines = (folder / "task_samples" / "0" / "copying_en.jsonl").read_text().splitlines()
     assert len(lines) == 8
     sample = json.loads(lines[0])
@@ -85,80 +91,6 @@ def test_every_bundled_task_is_the_same_each_time_and_says_its_chance(model):
         assert one.n == 2
         assert one.metrics["acc"].chance is not None, name
         assert all(math.isfinite(figure.value) for figure in one.metrics.values())
-
-
-def test_pronoun_pairs_cancel_what_a_pronoun_gets_by_itself():
-    from llm_jax.evals.tasks.bundled import pronouns
-
-    doc = {"first": "doctor", "second": "patient", "meant": "patient"}
-
-    def answers(*log_probs):
-        return [(log_prob, False) for log_prob in log_probs]
-
-    same = pronouns.figures(doc, answers(-1.0, -2.0, -11.0, -12.0))
-    assert (same["acc"], same["gap"], same["flips"]) == (1.0, 0.0, 0.0)
-    # "he" is taken for the doctor, whoever is meant.
-    biased = pronouns.figures(doc, answers(-3.0, -1.0, -1.0, -2.0))
-    assert (biased["acc_he"], biased["acc_she"], biased["flips"]) == (0.0, 1.0, 1.0)
-    assert (biased["gap"], biased["lean_doctor"]) == (-3.0, 3.0)
-
-
-@pytest.mark.parametrize(
-    ("counter", "n", "sound"),
-    [("本", 1, "いっぽん"), ("本", 2, "にほん"), ("本", 3, "さんぼん"), ("分", 3, "さんぷん"),
-     ("分", 4, "よんぷん"), ("匹", 6, "ろっぴき"), ("階", 3, "さんがい"), ("回", 3, "さんかい"),
-     ("冊", 6, "ろくさつ"), ("冊", 8, "はっさつ"), ("軒", 10, "じゅっけん"), ("杯", 5, "ごはい")],
-)  # fmt: skip
-def test_readings(counter, n, sound):
-    from llm_jax.evals.tasks.bundled.readings import reading
-
-    assert reading(counter, n) == sound
-
-
-def test_ordinals_and_numbers_in_words():
-    from llm_jax.evals.tasks.bundled.readings import ordinal, words
-
-    assert [ordinal(n) for n in (1, 2, 3, 11, 12, 13, 21, 112, 103)] == (
-        ["1st", "2nd", "3rd", "11th", "12th", "13th", "21st", "112th", "103rd"]
-    )
-    assert [words(n) for n in (7, 13, 40, 92)] == ["seven", "thirteen", "forty", "ninety-two"]
-
-
-def test_fractions_are_the_trap_that_they_are_known_for():
-    docs = load_tasks(["counters_ja"], Settings()).tasks["counters_ja"].task_docs
-    asked = {doc["context"]: doc for doc in docs}
-    read = [doc for doc in docs if doc["kind"] == "fraction" and "読み方" in doc["context"]]
-    assert all("ぶんの" in doc["choices"][doc["gold"]] for doc in read)
-    assert any("ぷんの" in choice for doc in read for choice in doc["choices"])
-    larger = [doc for context, doc in asked.items() if "大きいほう" in context]
-    assert all(len(doc["choices"]) == 2 for doc in larger)
-    assert len(larger) > 20
-
-
-def test_cloze_asks_for_words_of_the_given_text(tmp_path):
-    names = [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "theta",
-        "kappa",
-        "lambda",
-        "omega",
-    ]
-    rng = np.random.default_rng(0)
-    text = " ".join(rng.choice(names, 4000))
-    (tmp_path / "held.txt").write_text(text)
-    settings = Settings(texts=(str(tmp_path / "held.txt"),))
-    docs = load_tasks(["cloze"], settings).tasks["cloze"].task_docs
-    for doc in docs:
-        assert doc["context"] + doc["choices"][doc["gold"]] in text
-        assert doc["choices"][doc["gold"]].strip() in doc["context"]
-    (tmp_path / "short.txt").write_text("too short")
-    with pytest.raises(UserError, match="fewer than two"):
-        load_tasks(["cloze"], Settings(texts=(str(tmp_path / "short.txt"),)))
 
 
 def test_rolling_windows_predict_each_token_once(model, monkeypatch):
@@ -292,7 +224,10 @@ def test_what_cannot_be_scored_is_one_sentence_before_a_model_is_loaded(folder, 
     template = own_task(tmp_path / "template")
     (path,) = template.glob("*.yaml")
     path.write_text(path.read_text().replace("{{question}}", "{{ ''.__class__.__mro__ }}"))
+    script = own_task(tmp_path / "script", more="metric_list: [{metric: ./code.py}]")
+    (tmp_path / "code.py").write_text("raise SystemExit('run')\n")
     cases = [
+        (["--tasks", "mine", "--include", script], "the metric './code.py', a script"),
         (["--tasks", "copying_em"], "did you mean 'copying_en'"),
         (["--tasks", "copying_en", "copying_en"], "twice"),
         (["--tasks", "reasoning_gym:basic_aritmetic"], "did you mean 'basic_arithmetic'"),

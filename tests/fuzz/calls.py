@@ -104,7 +104,8 @@ VALID: dict[str, tuple[Words, ...]] = {
     ),
     "serve": (
         ("run", "late=run@2", "--port", "0", "--chat-template", "texts/a.txt", "--dry-run"),
-        ("hf", "--port", "0", "--api-key-file", "run.json", "--slots", "2", "--dry-run"),
+        ("hf", "--port", "0", "--api-key-file", "run.json", "--slots", "2", "--weights", "int8",
+         "--dry-run"),
     ),
     "predict": (("run", "a cat"), ("hf", "a cat", "--input", "labelled.jsonl")),
     "embed": (

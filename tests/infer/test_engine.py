@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 import tiny
 
-from llm_jax.config import LatentConfig, LongRope, ParallelConfig, RecurrentConfig, UserError
+from llm_jax.config import (
+    LatentConfig,
+    LongRope,
+    MoeConfig,
+    ParallelConfig,
+    RecurrentConfig,
+    UserError,
+)
 from llm_jax.convert.parity import our_logits
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.request import Request
@@ -34,6 +41,7 @@ MODELS = {
             long_factors=(1.0, 2.0, 3.0, 4.0),
         )
     ),
+    "experts": tiny.model_config(moe=MoeConfig(experts=4, top_k=2, d_ff=16, shared_d_ff=8)),
     "alibi": tiny.model_config(positions="alibi"),
     "lstm": RecurrentConfig(vocab_size=64, num_layers=2, d_model=32, max_seq_len=64),
 }  # fmt: skip
@@ -79,7 +87,7 @@ def greedy_alone(name: str, one: Request) -> list[int]:
     return text[len(one.prompt) :]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "experts"])
 def test_any_order_of_arrival_gives_each_request_the_tokens_that_it_gets_alone(name):
     """Prompts of several pieces, shared prefixes, more requests than slots, cancelled ones."""
     asked = random_requests(7, 16)
@@ -352,6 +360,31 @@ def test_broken_weights_end_the_request_and_not_the_engine():
 def test_what_can_never_work_is_one_sentence(ask, words):
     with pytest.raises(UserError, match=words):
         ask()
+
+
+@pytest.mark.parametrize("name", ["full", "latent", "experts", "lstm"])
+def test_weights_of_8_bits_are_a_quarter_and_nearly_the_same(name):
+    """The bytes are those of what a step reads; log-probabilities are of the same text."""
+    text = request([1, *range(5, 35)], 0, prompt_log_probs=0)
+    engines = engine_of(name), engine_of(name, weights="int8")
+    exact, near = (
+        np.array([one.log_prob for one in engine.run([text])[0].prompt[1:]]) for engine in engines
+    )
+    assert 1e-6 < np.abs(exact - near).mean() < 0.04 * exact.std()
+
+    def size(engine: Engine) -> int:
+        params = engine._batch._params
+        return sum(leaf.nbytes for leaf in jax.tree.leaves({**params, "embed": None}))
+
+    assert size(engines[1]) < 0.35 * size(engines[0])
+
+
+def test_weights_of_8_bits_over_a_mesh_make_the_texts_of_one_device():
+    asked = random_requests(2, 3)
+    mesh = make_mesh(ParallelConfig(data=2, tensor=2), jax.devices()[:4])
+    over = engine_of("full", mesh, slots=4, weights="int8").run(asked)
+    one = engine_of("full", slots=4, weights="int8").run(asked)
+    assert [ticket.ids for ticket in over] == [ticket.ids for ticket in one]
 
 
 @pytest.mark.parametrize("name", ["full", "windows", "lstm"])

@@ -52,6 +52,7 @@ def run_of(model: Any, out: Any = "unused", dataset: Any = "unused", **changes: 
         "model": model,
         "objective": "spans",
         "data": DataConfig(path=str(dataset), seq_len=40, batch_size=8),
+        "optim": tiny.optim_config(label_smoothing=0.1),
         "checkpoint": CheckpointConfig(every=2),
         "eval": EvalConfig(every=4, batches=2),
         "steps": 4,

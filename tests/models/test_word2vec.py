@@ -177,7 +177,8 @@ def test_it_resumes_bitwise(trained: Path, tiny_dataset: Path, tmp_path: Path) -
     out = tmp_path / "run"
     train(run_of(SKIP, tiny_dataset, out), callback=lambda record: record["step"] < 3)
     assert not (out / "checkpoints" / "6").exists()
-    train(run_of(SKIP, tiny_dataset, out))
+    result = train(run_of(SKIP, tiny_dataset, out))
+    assert result["bits_per_byte"] is None  # the loss is not -log p of text
     both = (load_run(folder).params for folder in (trained, out))
     assert jax.tree.all(jax.tree.map(np.array_equal, *both))
 
@@ -229,6 +230,13 @@ def test_what_it_cannot_do_says_so(
     assert code == 2
     assert sentence in err
     assert not (tmp_path / "made").exists()
+
+
+def test_tasks_are_refused_before_they_are_read(trained: Path, capsys: Any) -> None:
+    pytest.importorskip("lm_eval")
+    code, _, err = call(capsys, "eval", trained, "--tasks", "no_such_task")
+    assert code == 2
+    assert "Scoring is for decoders, and model.kind is 'word2vec'" in err
 
 
 def test_a_config_is_checked_and_goes_through_json(text: TokenDataset) -> None:

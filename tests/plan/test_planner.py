@@ -66,8 +66,9 @@ def test_every_plan_is_sound_and_meets_its_flops(exponent, name, family):
         made = plan(request(amount=10**exponent, chip=chip(name), family=family))
     except UserError as refusal:
         # More than 30B parameters do not fit one slice of the small chips; with eight experts, of
-        # which a token uses two, that is a smaller budget.
-        assert "would hold it" in str(refusal)
+        # which a token uses two, that is a smaller budget. On the largest slice that holds it, a
+        # batch may have fewer sequences than there are chips.
+        assert re.search("would hold it|A batch of .* is too small for the", str(refusal))
         assert exponent > (22 if family == "moe" else 23)
         return
     assert_sound(made)

@@ -135,6 +135,11 @@ def test_scores_are_kept_by_question(tmp_path: Path) -> None:
     keep_scores(tmp_path, 3, [Scores("a", None, 10, {"acc": 0.75})])
     again = Scores("a", None, 10, {"acc": 1.0})
     keep_scores(tmp_path, 20, [again])
+    lost = Scores("b", None, 10, {"acc": float("nan"), "n": 3.0})
+    part = Scores("c", None, 10, {"acc": 0.5, "f1": float("inf")})
+    first_lost, second_lost = keep_scores(tmp_path, 3, [lost, part])
+    assert "b at step 3: acc is not a finite number" in first_lost and "f1" in second_lost
+    assert [one.figures for one in kept_scores(tmp_path, 3)] == [{"acc": 0.75}, {"acc": 0.5}]
     assert kept_steps(tmp_path) == [3, 20]
     assert {one.asked: one for one in kept_scores(tmp_path, 20)} == {
         again.asked: again,

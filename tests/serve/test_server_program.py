@@ -46,7 +46,7 @@ def started(run_folder: Path, *flags: str, **environment: str) -> tuple[subproce
 
 @pytest.mark.slow
 def test_sigterm_lets_accepted_requests_be_answered(run_folder):
-    key = {"Authorization": "Bearer secret-of-the-test"}
+    key = {"Authorization": "Bearer secret-of-the-test"}  # pragma: allowlist secret
     program, url = started(
         run_folder, "--api-key-env", "SERVE_KEY", "--slots", "2", "--json", "--draft",
         str(run_folder),

@@ -31,6 +31,7 @@ from llm_jax.facts.train_flops import train_flops
 from llm_jax.objectives.objective import objective_of
 from llm_jax.parallel.mesh import make_mesh
 from llm_jax.train.feed import held_out_batches, to_device
+from llm_jax.train.inherit import inherited_state
 from llm_jax.train.load import load_run
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
@@ -219,6 +220,23 @@ def test_examples_that_do_not_fit_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_parent_may_have_been_shorter(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Rotary positions have no table."""
+    short = ModernEncoderConfig(
+        vocab_size=VOCAB, num_layers=1, d_model=32, num_heads=4, d_ff=64, max_seq_len=16
+    )
+    parent = run_config(tmp_path, objective="masked", model=short)
+    write_run(tmp_path, parent, parameters(short, size=0.1), tokenizer)
+    model = dataclasses.replace(short, max_seq_len=64, head="classify", labels=LABELS)
+    data = DataConfig(path="unused", seq_len=32, batch_size=8)
+    config = config_of("unused", "unused", model=model, data=data)
+    abstract = abstract_state(config, make_mesh(ParallelConfig(), jax.devices()[:1]))
+    state = inherited_state(config, abstract, {"run": str(tmp_path), "step": 0})
+    old = load_run(tmp_path).params
+    assert jax.tree.all(jax.tree.map(np.array_equal, state["params"]["first"], old["first"]))
+    assert state["params"]["labels"]["out"].shape == (32, 2)
+
+
 def test_heads_and_labels_that_do_not_belong_together_are_refused(tiny_dataset: Path) -> None:
     with pytest.raises(ConfigError, match="name 2 to"):
         dataclasses.replace(CLASSIFIER, labels=("one",))
@@ -234,5 +252,7 @@ def test_heads_and_labels_that_do_not_belong_together_are_refused(tiny_dataset: 
         vocab_size=64, num_layers=2, d_model=32, num_heads=4, d_ff=64, max_seq_len=64
     )
     assert config_of("unused", "unused", model=modern, objective="masked").model.head == "masked"
+    with pytest.raises(ConfigError, match=r"optim\.label_smoothing is 0\.1, but objective"):
+        config_of("unused", "unused", optim=optim_config(label_smoothing=0.1))
     with pytest.raises(ConfigError, match=r"holds text: build examples"):
         train(config_of("unused", tiny_dataset))

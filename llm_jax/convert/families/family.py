@@ -79,6 +79,8 @@ class Naming:
     """Tensors of each layer, with one number each that is not a parameter: name → value."""
     last_layer_only: tuple[str, ...] = ()
     """Leaves that only the last layer has on file. In the others they are zero."""
+    rows: tuple[str, ...] = ()
+    """Vectors that are stored as matrices of one row."""
     own_numbers: bool = False
     """The layers of each stack are numbered from 0 in the names. Otherwise all layers together are.
     """

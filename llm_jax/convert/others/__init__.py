@@ -14,6 +14,7 @@ from llm_jax.config import (
     EncoderConfig,
     ModelConfig,
     ModernEncoderConfig,
+    TransformerEncoderDecoderConfig,
     UserError,
 )
 
@@ -26,6 +27,8 @@ OTHERS = {
     "bert": ("encoder", "bert:BERT"),
     "modernbert": ("modern_encoder", "modern_bert:MODERN_BERT"),
     "t5": ("encoder_decoder", "t5:T5"),
+    "marian": ("transformer_encoder_decoder", "marian:MARIAN"),
+    "bart": ("transformer_encoder_decoder", "bart:BART"),
 }
 """`model_type` → `model.kind`, and the file and name of its family."""
 
@@ -38,6 +41,8 @@ def other_of(config: Architecture) -> Other | None:
     """
     if isinstance(config, ModelConfig):
         return None
+    if isinstance(config, TransformerEncoderDecoderConfig):
+        return other_named(_marian_or_bart(config))
     for model_type, (kind, _) in OTHERS.items():
         if kind == config.kind:
             other = other_named(model_type)
@@ -47,6 +52,21 @@ def other_of(config: Architecture) -> Other | None:
 
             return with_head(other, config)
     raise UserError(f"model.kind is {config.kind!r}, of which transformers has no class.")
+
+
+def _marian_or_bart(config: TransformerEncoderDecoderConfig) -> str:
+    """The `model_type` of an original Transformer.
+
+    Raises:
+      UserError: transformers has no class with its positions and norms.
+    """
+    if config.embed_norm != (config.positions == "learned"):
+        raise UserError(
+            f"model.positions is {config.positions!r} and model.embed_norm is {config.embed_norm}, "
+            "of which transformers has no class: Marian has 'sinusoidal' and False, BART 'learned' "
+            "and True."
+        )
+    return "bart" if config.embed_norm else "marian"
 
 
 def other_named(model_type: object) -> Other | None:

@@ -53,7 +53,7 @@ def read_head(raw: Keys, model: str) -> dict[str, Any]:
     """
     named = (raw.get("architectures") or [""])[0]
     ends = {model + end: head for head, end in CLASSES.items()}
-    head = ends.get(named, "masked")
+    head = ends.get(str(named), "masked")
     if head not in NAMED:
         return {"head": head}
     if (problem := raw.get("problem_type")) not in (None, "single_label_classification"):

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from llm_jax.config import ComputeConfig, EncoderDecoderConfig, UserError
+from llm_jax.config import EncoderDecoderConfig, UserError
 from llm_jax.convert.families.family import Naming
 from llm_jax.convert.others.other import Keys, Other
+from llm_jax.convert.others.sources import PIPELINE, ours, theirs, use
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.sentinels import start_id
-from llm_jax.models.encoder_decoder.t5 import ENCODER_DECODER
-from llm_jax.models.protocol import Context
 
 FIELDS = {
     "vocab_size": "vocab_size",
@@ -98,7 +93,7 @@ def read(raw: Keys) -> dict[str, Any]:
 def write(config: EncoderDecoderConfig, tokenizer: Tokenizer) -> Keys:
     """The keys that are not those of `FIELDS`."""
     kind = next(name for name, ours in ACTIVATIONS.items() if ours == config.activation)
-    start = start_id(tokenizer)
+    start = start_id(tokenizer, config)
     return {
         "feed_forward_proj": kind,
         "num_decoder_layers": config.num_decoder_layers,
@@ -111,49 +106,6 @@ def write(config: EncoderDecoderConfig, tokenizer: Tokenizer) -> Keys:
         "decoder_start_token_id": start,
         "eos_token_id": tokenizer.eos_id,
     }
-
-
-def _halves(tokens_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A source and a target of the sample of text, of different lengths."""
-    cut = 2 * tokens_BT.shape[1] // 3
-    return tokens_BT[:, :cut], tokens_BT[:, cut:]
-
-
-def ours(params: Any, config: EncoderDecoderConfig, tokens_BT: np.ndarray) -> np.ndarray:
-    """Logits of the last third of the tokens as the target of the rest, in full precision."""
-    source, target = map(jnp.asarray, _halves(tokens_BT))
-    batch = {
-        "inputs": source,
-        "segments": jnp.ones_like(source),
-        "decoder_inputs": target,
-        "decoder_segments": jnp.ones_like(target),
-    }
-    context = Context(ComputeConfig(dtype="float32", remat="none"))
-
-    @jax.jit
-    def forward(params: Any) -> jax.Array:
-        x_BTD = ENCODER_DECODER.forward(params, batch, config, context).x_BTD
-        return ENCODER_DECODER.logits(x_BTD, params, config)
-
-    with jax.default_matmul_precision("highest"):
-        return np.asarray(forward(params))
-
-
-def theirs(model: Any, tokens_BT: np.ndarray) -> np.ndarray:
-    """The same of transformers."""
-    import torch
-
-    source, target = (torch.from_numpy(part.astype(np.int64)) for part in _halves(tokens_BT))
-    return model(input_ids=source, decoder_input_ids=target).logits.numpy()
-
-
-def use(prompt: str) -> list[str]:
-    """Lines of the model card."""
-    return [
-        f"inputs = tokenizer({prompt!r} + tokenizer.eos_token, add_special_tokens=False, "
-        'return_tensors="pt")',
-        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))",
-    ]
 
 
 T5 = Other(
@@ -188,5 +140,5 @@ T5 = Other(
     theirs=theirs,
     use=use,
     noun="An encoder-decoder",
-    pipeline="text2text-generation",
+    pipeline=PIPELINE,
 )

@@ -20,6 +20,7 @@ from llm_jax.data.batch import Rows
 from llm_jax.data.labelled.dataset import FOLDER, stream_tokens
 from llm_jax.data.labelled.records import Example, read_examples
 from llm_jax.data.labelled.rows import Encoded, cut, encode, fill
+from llm_jax.data.labelled.split import two_parts
 from llm_jax.data.made_before import same_or_replaceable
 from llm_jax.data.sources.left_out import MOST_LEFT_OUT, LeftOut, Unusable
 from llm_jax.data.tokenizers import Tokenizer
@@ -80,7 +81,9 @@ def build_examples(
         if spec.held_out:
             _, splits["validation"] = read_examples(spec.held_out, left_out, kind)
         else:
-            splits = _held_out(given, spec.fraction)
+            splits = two_parts(given, spec.fraction)
+        if kind == "embed":
+            _require_scores_of_all([example for part in splits.values() for example in part])
         labels = _labels(kind, splits["train"])
         made = {name: _encoded(part, kind, labels, spec, left_out, progress)
                 for name, part in splits.items()}  # fmt: skip
@@ -132,25 +135,12 @@ def _before(out: Path, fingerprint: str, spec: LabelSpec, overwrite: bool) -> di
     )
 
 
-def _held_out(examples: Sequence[Example], fraction: float) -> dict[str, list[Example]]:
-    """Two parts by a hash of the texts, so that equal texts are in one part; none is empty."""
-    ranks = [_rank(example) for example in examples]
-    order = sorted({*ranks})
-    if len(order) < 2:
-        raise UserError("There is one example only: give two or more, or --validation FILE.")
-    chosen = {rank for rank in ranks if rank < fraction * 2**64} or {order[0]}
-    if len(chosen) == len(order):
-        chosen.discard(order[-1])
-    pairs = list(zip(ranks, examples, strict=True))
-    return {
-        "train": [example for rank, example in pairs if rank not in chosen],
-        "validation": [example for rank, example in pairs if rank in chosen],
-    }
-
-
-def _rank(example: Example) -> int:
-    text = json.dumps(example.texts, ensure_ascii=False).encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+def _require_scores_of_all(examples: Sequence[Example]) -> None:
+    scored = sum(example.target is not None for example in examples)
+    if 0 < scored < len(examples):
+        raise UserError(
+            f"Of {len(examples):,} pairs, {scored:,} have a score: give one to all, or to none."
+        )
 
 
 def _labels(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
@@ -181,11 +171,6 @@ def _encoded(
     progress: Callable[[str, int, int | None], None],
 ) -> list[Encoded]:
     known, found = {*labels}, list[Encoded]()
-    scored = [example.target is not None for example in examples]
-    if kind == "embed" and any(scored) != all(scored):
-        raise UserError(
-            f"Of {len(scored):,} pairs, {sum(scored):,} have a score: give one to all, or to none."
-        )
     for number, example in enumerate(examples):
         if number % 1000 == 0:
             progress("encoding", number, len(examples))
@@ -230,7 +215,8 @@ def _info(
     rows: dict[str, Rows],
     left_out: LeftOut,
 ) -> dict[str, Any]:
-    digest = hashlib.sha256(json.dumps([kind, length, labels]).encode())
+    settings = [kind, length, labels, spec.licence, spec.class_]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update(spec.tokenizer.sha256.encode())
     for name, array in _files(rows).items():
         digest.update(name.encode() + array.tobytes())

@@ -123,12 +123,13 @@ def cut(made: Encoded, kind: Head, length: int) -> Encoded:
     if made.apart:
         made.parts = [part[: length - 2] for part in made.parts]
         return made
+    sizes = [len(part) for part in made.parts]
     for _ in range(excess):
-        sizes = [len(part) for part in made.parts]
         longest = -1 if kind == "answer" else sizes.index(max(sizes))
-        if len(made.parts[longest]) < 2:
+        if sizes[longest] < 2:
             raise Unusable("question longer than the row" if kind == "answer" else "too long")
-        made.parts[longest] = made.parts[longest][:-1]
+        sizes[longest] -= 1
+    made.parts = [part[:size] for part, size in zip(made.parts, sizes, strict=True)]
     left = len(made.parts[-1])
     if kind == "answer" and made.target is not None and made.target[1] >= left:
         raise Unusable("answer beyond the row")

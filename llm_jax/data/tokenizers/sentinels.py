@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from llm_jax.config import ConfigError, SourceToTarget
+from llm_jax.config import ConfigError, SourceToTarget, TransformerEncoderDecoderConfig
 from llm_jax.data.tokenizers.base import Tokenizer
 
 SENTINEL = "<extra_id_{}>"
@@ -44,8 +44,11 @@ def sentinel_ids(tokenizer: Tokenizer, model: SourceToTarget) -> np.ndarray:
     return np.arange(last - 1, tokenizer.vocab_size - 1, -1, dtype=np.int32)
 
 
-def start_id(tokenizer: Tokenizer) -> int:
-    """The id before the first of a target: the padding, as in T5, or what begins a document."""
+def start_id(tokenizer: Tokenizer, model: SourceToTarget) -> int:
+    """The id before the first of a target: the padding, as in T5, or else what begins a document;
+    with `target_start` "eos", what ends one."""
+    if isinstance(model, TransformerEncoderDecoderConfig) and model.target_start == "eos":
+        return tokenizer.eos_id
     return tokenizer.pad_id if tokenizer.pad_id >= 0 else tokenizer.bos_id
 
 

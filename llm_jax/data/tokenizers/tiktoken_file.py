@@ -20,6 +20,7 @@ from llm_jax.config import UserError, read_json
 from llm_jax.data.tokenizers.training import WORDS
 
 LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) (\d{1,9})")
+NUMBER = re.compile(r"[0-9]{1,9}")
 SETTINGS, PARAMS = "tokenizer_config.json", "params.json"
 PATTERN, SPECIAL = "pat_str", "special_tokens"
 """Keys of the settings, named as tiktoken's arguments: how words are cut; token → id."""
@@ -195,7 +196,7 @@ def _special(settings: dict[str, Any]) -> dict[str, int]:
     else:
         decoder = settings.get("added_tokens_decoder")
         entries = decoder.items() if isinstance(decoder, dict) else []
-        pairs = [(_content(one), int(i)) for i, one in entries if str(i).isdecimal()]
+        pairs = [(_content(one), int(i)) for i, one in entries if NUMBER.fullmatch(str(i))]
     for name, number in pairs:
         if not isinstance(name, str) or type(number) is not int or number < 0:
             raise UserError(

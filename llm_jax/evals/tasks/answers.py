@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.config import UserError
@@ -46,6 +47,22 @@ def settings_of(task: str, wanted: dict[str, Any]) -> tuple[list[str], int, Samp
     if temperature == 0:
         filters = {}
     return [stop for stop in stops if stop], most, Sampling(temperature=temperature, **filters)
+
+
+@contextlib.contextmanager
+def running(model: LanguageModel, given: Engine | None = None) -> Iterator[Engine]:
+    """The engine that is given, which runs, or one of its own that ends with the block."""
+    if given is not None:
+        yield given
+        return
+    from llm_jax.infer.engine.engine import Engine
+
+    made = Engine(model)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close(drain=False)
 
 
 def generate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ class Checkpoints:
       say: is told what is being scored.
       trust_code: run the Python code of `include`.
       opened: the model of a run's checkpoint (`load_model`).
+
+    Attributes:
+      notes: a sentence for each score that could not be kept whole.
     """
 
     def __init__(
@@ -54,27 +58,28 @@ class Checkpoints:
             for shot in shots
         }
         self._opened = opened
+        self.notes: list[str] = []
         self._scorers: dict[Path, Scorer] = {}
 
     def score(self, run: Path, step: int) -> list[Scores]:
-        """The scores of a checkpoint; what is already kept is not scored again.
+        """The scores of a checkpoint; what is already kept is not scored again, and what cannot
+        be kept is not among them.
 
         Raises:
           UserError: there is no such checkpoint, it is damaged, or a task fails. What was scored
             before that is kept.
         """
-        kept = {one.asked: one for one in kept_scores(run, step)}
-        wanted = [(task, shot, self._limit) for shot in self._figures for task in self._tasks]
-        if missing := [one for one in wanted if one not in kept]:
+        kept = {one.asked for one in kept_scores(run, step)}
+        wanted = [Scores(t, shot, self._limit, {}) for shot in self._figures for t in self._tasks]
+        if missing := [one for one in wanted if one.asked not in kept]:
             model = self._opened(run, step)
             scorer = self._scorer(run, model)
-            for task, shot, _ in missing:
-                self._say(f"{run.name}, step {step:,}: {task}")
-                figures = self._figures[shot](model, task, scorer=scorer)
-                one = Scores(task, shot, self._limit, figures)
-                keep_scores(run, step, [one])
-                kept[one.asked] = one
-        return [kept[one] for one in wanted]
+            for one in missing:
+                self._say(f"{run.name}, step {step:,}: {one.task}")
+                figures = self._figures[one.shots](model, one.task, scorer=scorer)
+                self.notes += keep_scores(run, step, [replace(one, figures=figures)])
+        found = {one.asked: one for one in kept_scores(run, step)}
+        return [found[one.asked] for one in wanted if one.asked in found]
 
     def _scorer(self, run: Path, model: LanguageModel) -> Scorer:
         """The scorer of a run's checkpoints, whose programs are compiled once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_jax.evals.tasks import smooth
 from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks
 from llm_jax.evals.tasks.harness import TaskResult, TaskResults, evaluate_loaded, seeded
-from llm_jax.runs.metric_names import CHANCE, COUNT, SHOTS, STDERR
+from llm_jax.runs.metric_names import CHANCE, COUNT, SHORTENED, SHOTS, STDERR, TRUNCATED
 
 if TYPE_CHECKING:
     from llm_jax.config import RunConfig
@@ -46,10 +47,7 @@ class TaskFigures:
     def __call__(
         self, model: LanguageModel, task: str, *, scorer: Scorer, engine: Engine | None = None
     ) -> dict[str, float]:
-        """The figures of `task`, the first that it reports first.
-
-        `NAME_stderr` is the standard error of NAME, `chance` the value of the first figure for a
-        guess, `n` the number of examples, `few_shot` how many solved ones stood before each.
+        """The figures of `task` (`figures_of`).
 
         Args:
           scorer: with `model.params`.
@@ -68,20 +66,7 @@ class TaskFigures:
             engine=engine,
             seed=SEED,
         )
-        found, one = dict[str, float](), summary(task, results)
-        for name, figure in one.metrics.items():
-            key = name.replace("/", ".")
-            found[key] = figure.value
-            if figure.stderr is not None:
-                found[key + STDERR] = figure.stderr
-        for key, values in _smooth(results, loaded, model, scorer).items():
-            if key not in found:
-                found[key], error = smooth.mean(values)
-                found |= {key + STDERR: error} if math.isfinite(error) else {}
-        chance = next((figure.chance for figure in one.metrics.values()), None)
-        found |= {} if chance is None else {CHANCE: chance}
-        found |= {} if one.few_shot is None else {SHOTS: float(one.few_shot)}
-        return found | {COUNT: float(one.n)}
+        return figures_of(task, results, loaded, model, scorer)
 
     def load(self, task: str, run: RunConfig) -> Loaded:
         """The task with its data; raises `UserError` if they are not at hand."""
@@ -95,14 +80,45 @@ class TaskFigures:
         return self._loaded[task]
 
 
+def figures_of(
+    task: str, results: TaskResults, loaded: Loaded, model: LanguageModel, scorer: Scorer
+) -> dict[str, float]:
+    """The figures of `task`, the first that it reports first.
+
+    `NAME_stderr` is the standard error of NAME, `chance` the value of the first figure for a guess,
+    `n` the number of examples, `few_shot` how many solved ones stood before each, `truncated` and
+    `shortened` what did not fit into the context, if anything.
+
+    Args:
+      results: of this task or group alone, with samples.
+    """
+    found, one = dict[str, float](), summary(task, results)
+    for name, figure in one.metrics.items():
+        key = name.replace("/", ".")
+        found[key] = figure.value
+        if figure.stderr is not None:
+            found[key + STDERR] = figure.stderr
+    for key, values in _smooth(results, loaded, model, scorer).items():
+        if key not in found:
+            found[key], error = smooth.mean(values)
+            found |= {key + STDERR: error} if math.isfinite(error) else {}
+    chance = next((figure.chance for figure in one.metrics.values()), None)
+    found |= {} if chance is None else {CHANCE: chance}
+    found |= {} if one.few_shot is None else {SHOTS: float(one.few_shot)}
+    lost = {TRUNCATED: one.truncated, SHORTENED: one.shortened}
+    found |= {name: float(count) for name, count in lost.items() if count}
+    return found | {COUNT: float(one.n)}
+
+
 def summary(task: str, results: TaskResults) -> TaskResult:
     """The result of the task or group; of a group without figures of its own, the means of those
     that all of its tasks have, by their examples."""
     if task in results.tasks:
         return results.tasks[task]
     group, parts = results.groups.get(task), [*results.tasks.values()]
+    truncated, shortened = (sum(getattr(p, k) for p in parts) for k in (TRUNCATED, SHORTENED))
     if group is not None and group.metrics:
-        return group
+        return dataclasses.replace(group, truncated=truncated, shortened=shortened)
     n = sum(one.n for one in parts)
     shared = [name for name in parts[0].metrics if all(name in one.metrics for one in parts)]
     metrics = {}
@@ -121,8 +137,8 @@ def summary(task: str, results: TaskResults) -> TaskResult:
         of=sum(one.of for one in parts),
         few_shot=parts[0].few_shot,
         version=parts[0].version,
-        truncated=sum(one.truncated for one in parts),
-        shortened=sum(one.shortened for one in parts),
+        truncated=truncated,
+        shortened=shortened,
         metrics=metrics,
     )
 

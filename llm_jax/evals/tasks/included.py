@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError, read_bytes
+from llm_jax.evals.tasks.library import metric_names
 
 SAFE_DATA = ("json", "csv", "text", "parquet", "arrow")
 """Kinds of data files whose readers run nothing that the files hold."""
@@ -103,6 +104,12 @@ def why_code(value: Any) -> str | None:
             return f"has {key}: {value[key]!r}"
     if value.get("hf_evaluate"):
         return "loads its metric's code (hf_evaluate)"
+    metric = value.get("metric")
+    if isinstance(metric, str) and metric not in metric_names():
+        return (
+            f"has the metric {metric!r}, a script that lm-eval would look for (it has itself: "
+            f"{', '.join(sorted(metric_names()))})"
+        )
     data = value.get("dataset_path")
     if data is not None and data not in SAFE_DATA:
         return f"loads data by {str(data)!r} (safe are {', '.join(SAFE_DATA)})"

@@ -34,6 +34,7 @@ def harness() -> ModuleType:
     require_packages("--tasks", "lm_eval")
     os.environ.update(SETTINGS | os.environ)
     import lm_eval
+    import lm_eval.api.metrics
     import lm_eval.api.task
     import lm_eval.evaluator
     import lm_eval.tasks
@@ -49,3 +50,13 @@ def harness() -> ModuleType:
     for name in ("lm_eval", "datasets", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return lm_eval
+
+
+@functools.cache
+def metric_names() -> frozenset[str]:
+    """The metrics that lm-eval has itself. One with another name it takes for a script of the
+    package evaluate, which it downloads, or finds in a folder, and runs."""
+    harness()
+    from lm_eval.api.registry import metric_registry
+
+    return frozenset(metric_registry.keys())

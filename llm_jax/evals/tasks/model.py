@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import TemplateLM
@@ -57,21 +56,6 @@ class HarnessModel(TemplateLM):
 
     def _score(self, pairs: Sequence[Pair]) -> list[Scored]:
         return self.scorer.score(pairs, self._params)
-
-    @contextlib.contextmanager
-    def _running(self) -> Iterator[Engine]:
-        """The engine that was given, which runs, or one of its own for as long as it is needed."""
-        if self._engine is not None:
-            yield self._engine
-            return
-        from llm_jax.infer.engine.engine import Engine
-
-        made = Engine(self.own)
-        made.start()
-        try:
-            yield made
-        finally:
-            made.close(drain=False)
 
     @property
     def max_length(self) -> int:
@@ -134,7 +118,7 @@ class HarnessModel(TemplateLM):
         return totals
 
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> list[str]:
-        with self._running() as engine:
+        with answers.running(self.own, self._engine) as engine:
             return answers.generate(
                 engine,
                 [(self.tok_encode(text), wanted) for text, wanted in (r.args for r in requests)],

@@ -177,6 +177,7 @@ def _mean(
     R, T, N, H = q_RTNH.shape
     K = keys[0].shape[1]
     q_RKgH = q_RTNH.reshape(R, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(R, K, -1, H)
+    q_RKgH = q_RKgH.astype(keys[0].dtype)
 
     def one(k: jax.Array, v: jax.Array, first: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Largest score, sum of weights and weighted sum of values, of one part."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jax.sharding import Mesh
 
 from llm_jax.config import Architecture, ComputeConfig, UserError, generative_of
-from llm_jax.infer.decoder import Params
+from llm_jax.infer.decoder import Params, compute_for_inference
 from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.cache import slack
 from llm_jax.infer.engine.programs import Shapes, programs_for
@@ -20,7 +20,7 @@ from llm_jax.infer.engine.scheduler import Scheduler, on_mesh
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.infer.engine.slots import OnToken
 from llm_jax.infer.engine.speculative_batch import check_tokenizers, speculation
-from llm_jax.infer.engine.weights import engine_compute, engine_params, untied
+from llm_jax.infer.engine.weights import engine_params, untied
 from llm_jax.parallel.mesh import batch_shards
 
 if TYPE_CHECKING:
@@ -91,16 +91,16 @@ class Engine(Scheduler):
         chunk = min(settings.prefill_chunk, max_len)
         with on_mesh(mesh):
             shapes = Shapes(
-                untied(model), engine_compute(compute), vocab_size,
+                untied(model), compute_for_inference(compute), vocab_size,
                 settings.slots, max_len, chunk, mesh,
             )  # fmt: skip
-            weights = engine_params(params, model, compute, mesh)
+            weights = engine_params(params, model, compute, mesh, settings.weights)
             loses = slack(model, max_len, chunk)
             if draft is None and not settings.speculate:
                 programs = programs_for(shapes)
                 batch = Batch(programs, weights)
             else:
-                programs, batch = speculation(shapes, weights, loses, settings.speculate, draft)
+                programs, batch = speculation(shapes, weights, loses, settings, draft)
         super().__init__(programs, batch, settings, loses, mesh)
         self._thread: threading.Thread | None = None
 

@@ -28,7 +28,9 @@ from llm_jax.infer.engine.arrays import (
 )
 from llm_jax.infer.engine.cache import Rows, empty_cache, slot_attend
 from llm_jax.infer.engine.request import Kind
+from llm_jax.infer.engine.weights import cache_dtype
 from llm_jax.infer.row_sampling import choose_rows, count_tokens, most_likely, stops_too_early
+from llm_jax.models.common.int8 import as_floats
 from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import constrain
 
@@ -43,7 +45,7 @@ class Shapes:
 
     Attributes:
       model: with an output matrix of its own (`weights.untied`).
-      compute: `weights.engine_compute` of the run's.
+      compute: `decoder.compute_for_inference` of the run's.
       vocab_size: of the tokenizer; what the model has beyond it is padding.
       max_len: columns of a slot.
     """
@@ -88,7 +90,8 @@ class Programs:
         one = self.shapes
 
         def make() -> Any:
-            return empty_cache(one.model, one.slots, one.max_len, one.chunk, one.compute.dtype)
+            dtype = cache_dtype(one.compute)
+            return empty_cache(one.model, one.slots, one.max_len, one.chunk, dtype)
 
         return make() if one.mesh is None else jax.jit(make)()
 
@@ -247,7 +250,8 @@ class Programs:
 
     def _logits(self, params: Params, x: jax.Array) -> jax.Array:
         one = self.shapes
-        return known_only(model_of(one.model).logits(x, params, one.model), one.vocab_size)
+        floats = as_floats(params, one.compute.dtype, x)
+        return known_only(model_of(one.model).logits(x, floats, one.model), one.vocab_size)
 
     def _copy(self, cache: Any, source: Any, target: Any) -> Any:
         """The cache whose slot `target` is as `source`."""

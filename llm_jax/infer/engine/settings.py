@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from llm_jax.config import UserError
 
 MOST_DRAFTS = 16
 """Most tokens that are drafted at a time."""
+
+
+Weights = Literal["run", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +35,17 @@ class EngineSettings:
     """Tokens that are drafted for each text before the model checks them together, by the draft
     model or, without one, by what followed the same tokens earlier in the text. 0: none, or with a
     draft model 4."""
+    weights: Weights = "run"
+    """`run`: matrices in the run's dtype. `int8`: in 8 bits, for an engine that takes less memory
+    and answers slightly differently (`int8.py`)."""
 
     def __post_init__(self) -> None:
         for name in ("slots", "max_len", "prefill_chunk", "queue"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}: give 1 or more.")
+        if self.weights not in get_args(Weights):
+            raise UserError(f"weights is {self.weights!r}: give 'run' or 'int8'.")
         if not 0 <= self.speculate <= MOST_DRAFTS:
             raise UserError(
                 f"speculate is {self.speculate}: give a number from 0 to {MOST_DRAFTS}."

@@ -15,15 +15,16 @@ import numpy as np
 
 from llm_jax.config import UserError, generative_of
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.infer.decoder import Params
+from llm_jax.infer.decoder import Params, compute_for_inference
 from llm_jax.infer.engine.arrays import Made
 from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.cache import slack
 from llm_jax.infer.engine.programs import Shapes
 from llm_jax.infer.engine.request import Kind
+from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.infer.engine.slots import Slot
 from llm_jax.infer.engine.speculate import SpeculativePrograms, speculative_for
-from llm_jax.infer.engine.weights import engine_compute, engine_params, untied
+from llm_jax.infer.engine.weights import engine_params, untied
 
 if TYPE_CHECKING:
     from llm_jax.language_model import LanguageModel
@@ -137,7 +138,7 @@ def speculation(
     shapes: Shapes,
     params: Params,
     lost: int | None,
-    drafts: int,
+    settings: EngineSettings,
     draft: LanguageModel | None,
 ) -> tuple[SpeculativePrograms, SpeculativeBatch]:
     """What an engine works with instead of plain programs and a plain batch.
@@ -145,12 +146,11 @@ def speculation(
     Args:
       params: as of `engine_params`.
       lost: `cache.slack` of the model.
-      drafts: `EngineSettings.speculate`.
 
     Raises:
       UserError: the model cannot take back tokens, or the draft does not fit it.
     """
-    drafts = drafts or DRAFTS
+    drafts = settings.speculate or DRAFTS
     _check_drafts(lost, drafts, shapes.chunk, "The model")
     if draft is None:
         programs = speculative_for(shapes, drafts, None)
@@ -164,11 +164,11 @@ def speculation(
             f"{shapes.max_len}: set max_len to {smaller.max_seq_len}, or take another draft."
         )
     beside = Shapes(
-        untied(smaller), engine_compute(compute), shapes.vocab_size,
+        untied(smaller), compute_for_inference(compute), shapes.vocab_size,
         shapes.slots, shapes.max_len, shapes.chunk, shapes.mesh,
     )  # fmt: skip
     programs = speculative_for(shapes, drafts, beside)
-    weights = engine_params(draft.params, smaller, compute, shapes.mesh)
+    weights = engine_params(draft.params, smaller, compute, shapes.mesh, settings.weights)
     return programs, SpeculativeBatch(programs, params, weights, its)
 
 

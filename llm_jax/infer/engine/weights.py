@@ -9,8 +9,10 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 
 from llm_jax.config import ComputeConfig, ModelConfig, RecurrentConfig, UserError, layers_of
-from llm_jax.infer.decoder import Params, compute_for_inference, prepared
+from llm_jax.infer.decoder import Params, prepared
+from llm_jax.infer.engine.settings import Weights
 from llm_jax.models.common.family import separate
+from llm_jax.models.common.int8 import in_int8
 from llm_jax.models.common.parameter import Spec
 from llm_jax.models.protocol import model_of
 from llm_jax.parallel.mesh import parameter_sharding
@@ -19,35 +21,36 @@ from llm_jax.parallel.platform import platform
 Model = ModelConfig | RecurrentConfig
 
 
-def engine_compute(compute: ComputeConfig) -> ComputeConfig:
-    """How the engine computes. On a CPU always in float32, with the weights as the run's dtype has
-    them: XLA's products of bfloat16 are slower there (docs/log.md)."""
-    settled = compute_for_inference(compute)
-    if platform() == "cpu":
-        return dataclasses.replace(settled, dtype="float32")
-    return settled
+def cache_dtype(compute: ComputeConfig) -> str:
+    """The dtype of keys and values: that of the run, but on a CPU float32. One query per head is
+    too few rows for XLA's products of bfloat16 there (`models.common.layers.FEW`)."""
+    return "float32" if platform() == "cpu" else compute.dtype
 
 
 def engine_params(
-    params: Params, model: Model, compute: ComputeConfig, mesh: Mesh | None
+    params: Params,
+    model: Model,
+    compute: ComputeConfig,
+    mesh: Mesh | None,
+    weights: Weights = "run",
 ) -> Params:
     """The parameters that the programs take, on the devices of `mesh` if there is one.
 
     Args:
       params: tree of the family's `init`.
-      compute: of the run; `engine_compute` of it is what the programs use.
+      compute: of the run.
+      weights: see `EngineSettings`.
     """
     family = model_of(model)
     rounded = prepared(params, model, compute)
     apart = separate(rounded, family.layout(model))
-    used = engine_compute(compute)
-    if used.dtype != compute.dtype:
-        apart = jax.tree.map(lambda leaf: leaf.astype(used.dtype), apart)
     specs = separate_specs(model)
     if layers_of(model).tie_embeddings:
         # The products with an embedding table that is not transposed are faster.
         apart["unembed"] = apart["embed"]["tokens"].T
         specs["unembed"] = Spec(specs["embed"]["tokens"].axes[::-1], "table")
+    if weights == "int8":
+        apart, specs = in_int8(apart, specs)
     if mesh is None:
         return apart
     if mesh.shape["pipeline"] > 1:

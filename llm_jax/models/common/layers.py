@@ -67,18 +67,35 @@ def zeros(shape: tuple[int, ...], logical: Logical, role: Role = "vector") -> nn
 
 def plain_product(x: jax.Array, w: jax.Array) -> jax.Array:
     """x (…, D) times w (D, F), (…, F) in the dtype of `x`."""
-    return _contracted(x, w, ((x.ndim - 1,), (0,)))
+    if x.dtype == jnp.bfloat16 and platform() == "cpu":
+        return _wide_product(x, w).astype(x.dtype)
+    return jnp.einsum("...D,DF->...F", x, w)
 
 
 def _contracted(x: jax.Array, y: jax.Array, axes: tuple[Sequence[int], Sequence[int]]) -> jax.Array:
     """x times y, summed over these axes of each, in the dtype of `x`.
 
-    XLA on CPU multiplies bfloat16 as such only where the result is float32. Otherwise, it converts
-    both factors to float32 first, which takes up to ten times as long (docs/log.md).
+    XLA on CPU multiplies bfloat16 as such only where the result is float32 and has a few rows.
+    Otherwise, it converts both factors to float32 first, which takes ten times as long
+    (docs/log.md).
     """
     wide = jnp.float32 if x.dtype == jnp.bfloat16 and platform() == "cpu" else None
     out = jax.lax.dot_general(x, y, (axes, ((), ())), preferred_element_type=wide)
     return out.astype(x.dtype)
+
+
+FEW = 4
+"""Rows from which XLA on CPU multiplies bfloat16 as such."""
+
+
+def _wide_product(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x (…, D) times w (D, F), (…, F) in float32."""
+    rows = math.prod(x.shape[:-1])
+    if rows >= FEW or x.dtype != jnp.bfloat16 or platform() != "cpu":
+        return jnp.einsum("...D,DF->...F", x, w, preferred_element_type=jnp.float32)
+    few = jnp.pad(x.reshape(rows, -1), ((0, FEW - rows), (0, 0)))
+    out = jnp.einsum("RD,DF->RF", few, w, preferred_element_type=jnp.float32)
+    return out[:rows].reshape(*x.shape[:-1], -1)
 
 
 def dense(x: jax.Array, w: jax.Array, product: Product = plain_product) -> jax.Array:
@@ -118,9 +135,7 @@ def project(
     x: jax.Array, unembed_DV: jax.Array, softcap: float | None, bias_V: jax.Array | None = None
 ) -> jax.Array:
     """float32 logits (…, V) of hidden states (…, D): softcap·tanh(logits/softcap) if it is set."""
-    out = jnp.einsum(
-        "...D,DV->...V", x, unembed_DV.astype(x.dtype), preferred_element_type=jnp.float32
-    )
+    out = _wide_product(x, unembed_DV.astype(x.dtype))
     if bias_V is not None:
         out += bias_V
     return out if softcap is None else softcap * jnp.tanh(out / softcap)

@@ -13,6 +13,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from llm_jax.attention.mask import Cache, Mask
 from llm_jax.config import ComputeConfig
+from llm_jax.models.common.int8 import as_floats
 from llm_jax.models.common.moe import Routing
 from llm_jax.models.common.parameter import Spec
 from llm_jax.parallel.mesh import GATHERED, GATHERED_AXES, axes_of, gather_fsdp
@@ -167,6 +168,7 @@ def run_layers(
     routing_parts: list[Routing] = []
     if isinstance(stacks, tuple):
         for arrays, cache, kind in zip(stacks, caches, layout.layers, strict=True):
+            arrays = as_floats(arrays, compute.dtype, x_BTD)
             x_BTD, cache, routing = layer(x_BTD, arrays, cache, kind)
             cache_parts.append(cache)
             routing_parts += [] if routing is None else [routing]

@@ -1,1 +1,1 @@
-"""Encoder-decoders: T5."""
+"""Encoder-decoders: T5, and the original Transformer."""

@@ -85,8 +85,9 @@ def _asked(name: str, form: str) -> Any:
     made: list[Question] = []
     for function, said in found:
         module = function.rpartition(".")[0]
-        near = [one for one, _ in found if one != function and one.startswith(f"{module}.")]
-        others = [one for one, text in found if not one.startswith(f"{module}.") and text != said]
+        wrong_ones = [one for one, text in found if text != said]  # some share a description
+        near = [one for one in wrong_ones if one.startswith(f"{module}.")]
+        others = [one for one in wrong_ones if not one.startswith(f"{module}.")]
         wrong = draw.sample(near, min(2, len(near)))
         wrong += draw.sample(others, 3 - len(wrong))
         space = "" if form.endswith("：") else " "

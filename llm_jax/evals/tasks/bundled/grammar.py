@@ -71,7 +71,7 @@ def _attracted(draw: random.Random) -> Question:
     between = draw.choice(THINGS) + ("" if plural else "s")
     acts = draw.choice(ACTS)
     place = draw.choice(("near", "behind", "beside"))
-    right, wrong = acts[not plural], acts[plural]
+    right, wrong = acts[plural], acts[not plural]
     start = f"The {noun} {place} the {between}"
     return _pair(draw, f"{start} {right}.", f"{start} {wrong}.", "attraction")
 
@@ -120,9 +120,11 @@ ENGLISH = (_simple, _attracted, _quantity, _reflexive, _form)
 
 WHO = ["私", "彼", "妹", "先生", "友達", "父", "学生", "母", "田中さん", "子供"]
 PARTICLES = (
-    # (what stands before, the right particle, wrong ones, what may follow)
-    (["本", "手紙", "新聞", "雑誌"], "を", "にで", ["読んだ", "買った", "見せた", "忘れた"]),
-    (["水", "お茶", "牛乳", "薬"], "を", "にで", ["飲んだ", "買った", "こぼした"]),
+    # (what stands before, the right particle, wrong ones, what may follow). A particle is only
+    # wrong if the sentence has no reading with it: one can read in a book (本で読んだ), take
+    # medicine with water (水で飲んだ), or have one's mother scolded (母を叱られた).
+    (["本", "手紙", "新聞", "雑誌"], "を", "が", ["読んだ", "買った", "見せた", "忘れた"]),
+    (["水", "お茶", "牛乳", "薬"], "を", "が", ["飲んだ", "買った", "こぼした"]),
     (["学校", "東京", "図書館", "海", "病院"], "に", "をが", ["着いた", "向かった"]),
     (
         ["公園", "部屋", "庭", "図書館", "学校"],
@@ -130,12 +132,12 @@ PARTICLES = (
         "をが",
         ["遊んだ", "働いた", "待ち合わせた", "泣いた"],
     ),
-    (["電車", "バス", "自転車", "車", "船"], "で", "をが", ["来た", "帰った", "通っている"]),
-    (["友達", "先生", "弟", "隣の人"], "と", "をで", ["相談した", "話し合った", "結婚した"]),
-    (["電車", "バス", "船", "飛行機"], "に", "をで", ["間に合った", "乗り遅れた"]),
+    (["電車", "バス", "自転車", "車", "船"], "で", "を", ["来た", "帰った", "通勤している"]),
+    (["友達", "先生", "弟", "隣の人"], "と", "を", ["相談した", "話し合った", "結婚した"]),
+    (["電車", "バス", "船", "飛行機"], "に", "を", ["間に合った", "乗り遅れた"]),
     (["七時", "三時", "日曜日", "八月"], "に", "をが", ["起きた", "出かけた", "帰った"]),
-    (["音楽", "数学", "猫", "果物"], "が", "をで", ["好きだ", "得意だ", "苦手だ"]),
-    (["先生", "警官", "母", "友達"], "に", "をで", ["ほめられた", "叱られた", "頼まれた"]),
+    (["音楽", "数学", "猫", "果物"], "が", "にで", ["好きだ", "得意だ", "苦手だ"]),
+    (["先生", "警官", "母", "友達"], "に", "へで", ["ほめられた", "叱られた", "頼まれた"]),
     (["医者", "教師", "大人", "社長"], "に", "をで", ["なった", "なりたい", "なるだろう"]),
 )
 

@@ -90,7 +90,7 @@ def _one(draw: random.Random, language: str, length: int, depth: int) -> Questio
     fact, space, asked = FORMS[language]
     colours, numbers = draw.sample(COLOURS[language], 4), draw.sample(range(1000, 10_000), 4)
     facts = [fact.format(colour=c, number=n) for c, n in zip(colours, numbers, strict=True)]
-    hay = _hay(draw, HAY[language], length - sum(map(len, facts)))
+    hay = _hay(draw, HAY[language], length - sum(len(one + space) for one in facts), space)
     for other in facts[1:]:
         hay.insert(draw.randrange(len(hay) + 1), other)
     hay.insert(round(len(hay) * depth / 100), facts[0])
@@ -99,8 +99,8 @@ def _one(draw: random.Random, language: str, length: int, depth: int) -> Questio
     return question(draw, context, f"{space}{numbers[0]}", wrong, length=length, depth=depth)
 
 
-def _hay(draw: random.Random, sentences: Sequence[str], length: int) -> list[str]:
+def _hay(draw: random.Random, sentences: Sequence[str], length: int, space: str) -> list[str]:
     made: list[str] = []
-    while sum(map(len, made)) + len(made) < length:
+    while sum(len(one + space) for one in made) < length:
         made.append(draw.choice(sentences))
     return made

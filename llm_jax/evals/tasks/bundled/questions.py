@@ -75,12 +75,15 @@ def probabilities(answers: Answers) -> np.ndarray:
 
 
 def choice_figures(doc: Question, answers: Answers) -> dict[str, float]:
-    """The figures of one question: `acc` and `exact_match` jump, the others are continuous."""
+    """The figures of one question: `acc`, `acc_norm` (by log-probability per character, as in
+    lm-eval) and `exact_match` jump, the others are continuous."""
     gold = doc["gold"]
     p = probabilities(answers)
+    each = [answer[0] / len(choice) for answer, choice in zip(answers, doc["choices"], strict=True)]
     right = np.arange(len(p)) == gold
     return {
         "acc": float(np.argmax([log_prob for log_prob, _ in answers]) == gold),
+        "acc_norm": float(np.argmax(each) == gold),
         "exact_match": float(answers[gold][1]),
         "prob": float(p[gold]),
         "brier": float(((p - right) ** 2).sum()),

@@ -34,7 +34,7 @@ REGULAR = {
 IRREGULAR = {
     "人": "ひとり ふたり さんにん よにん ごにん ろくにん ななにん はちにん きゅうにん じゅうにん",
     "日": "ついたち ふつか みっか よっか いつか むいか なのか ようか ここのか とおか",
-    "つ": "ひとつ ふたつ みっつ よっつ いつつ むっつ ななつ やっつ ここのつ とお",
+    "つ": "ひとつ ふたつ みっつ よっつ いつつ むっつ ななつ やっつ ここのつ",
 }
 ENDINGS = {"人": ("にん", "り"), "日": ("にち", "か"), "つ": ("つ", "っつ")}
 FRACTIONS = (
@@ -56,7 +56,8 @@ FRACTIONS = (
 def japanese(**_: Any) -> Any:
     draw = random.Random("counters_ja")
     made = [_counted(draw, counter, n) for counter in REGULAR for n in range(1, 11)]
-    made += [_irregular(draw, counter, n) for counter in IRREGULAR for n in range(1, 11)]
+    for counter, sounds in IRREGULAR.items():
+        made += [_irregular(draw, counter, n + 1) for n in range(len(sounds.split()))]
     for down, up in FRACTIONS:
         made += [_fraction_read(draw, down, up), _fraction_meant(draw, down, up)]
     made += [_larger(draw, 1, a, b) for a in range(2, 11) for b in range(a + 1, 11)]
@@ -81,22 +82,29 @@ def _changed(sound: str, how: str) -> str:
 
 
 def _counted(draw: random.Random, counter: str, n: int) -> Question:
-    """Wrong are the other sounds of the counter and the other form of the number."""
+    """Wrong are the other sounds of the counter and the other form of the number; of a number with
+    one form, the neighbours. None is longer by its form: the shortest choice is no better guess."""
     sound, right = REGULAR[counter][0], reading(counter, n)
-    numbers = [PLAIN[n - 1], SHORT.get(n, PLAIN[n - 1] + "っ")]
+    numbers = {PLAIN[n - 1], SHORT.get(n, PLAIN[n - 1])}
     ways = ("", "voiced", "half") if sound[0] in H_ROW else ("", "voiced")
+    if counter == "分":  # さんぶん and じゅうぶん are said too, of parts and of what is enough
+        ways = ("", "half")
     made = {number + _changed(sound, way) for number in numbers for way in ways}
     # Of these both are said, as はちほん and はっぽん, よんふん and よんぷん.
-    also = {PLAIN[n - 1] + sound} if n in (3, 4, 8) and right != PLAIN[n - 1] + sound else set()
-    wrong = draw.sample(sorted(made - {right} - also), 2)
+    also = {PLAIN[n - 1] + sound} if n in (3, 4, 6, 8) and right != PLAIN[n - 1] + sound else set()
+    others = sorted(made - {right} - also)
+    if len(others) < 2:
+        others += [reading(counter, near) for near in (n - 1, n + 1) if 0 < near <= len(PLAIN)]
+    wrong = draw.sample(others, 2)
     return _read(draw, f"{KANJI[n - 1]}{counter}", right, wrong, counter)
 
 
 def _irregular(draw: random.Random, counter: str, n: int) -> Question:
-    right = IRREGULAR[counter].split()[n - 1]
+    sounds = IRREGULAR[counter].split()
+    right = sounds[n - 1]
     # 一日 is いちにち where it is a span of time.
     made = {PLAIN[n - 1] + ending for ending in ENDINGS[counter]}
-    made |= {IRREGULAR[counter].split()[n - 2], IRREGULAR[counter].split()[n % 10]}
+    made |= {sounds[n - 2], sounds[n % len(sounds)]}
     wrong = draw.sample(sorted(made - {right, "いちにち"}), 2)
     return _read(draw, f"{KANJI[n - 1]}{counter}", right, wrong, counter)
 
@@ -177,11 +185,18 @@ def words(n: int) -> str:
 
 
 def _number(draw: random.Random) -> Question:
+    """Any of four numbers near each other is the right one, all of one word or all of two: what is
+    short is not wrong more often."""
     n = draw.randint(11, 98)
-    near = {n + 1, n - 1, n + 10, n - 10, n % 10 * 10 + n // 10} & set(range(1, 100)) - {n}
-    wrong = draw.sample(sorted(near), 3)
-    context = f"In words, {n} is"
-    return question(draw, context, f" {words(n)}", [f" {words(w)}" for w in wrong], kind="number")
+    near = {n + sign * step for sign in (1, -1) for step in (1, 2, 10, 20, 30)}
+    near.add(n % 10 * 10 + n // 10)
+    alike = {w for w in near & set(range(10, 100)) - {n} if ("-" in words(w)) == ("-" in words(n))}
+    four = [n, *draw.sample(sorted(alike), 3)]
+    draw.shuffle(four)
+    right, *wrong = four
+    context = f"In words, {right} is"
+    said = [f" {words(w)}" for w in wrong]
+    return question(draw, context, f" {words(right)}", said, kind="number")
 
 
 def _fraction(draw: random.Random) -> Question:

@@ -30,8 +30,8 @@ ENGLISH = (
         "No, never.",
     ),
     (
-        "Where does most of a tree's weight come from?",
-        "From carbon in the air.",
+        "Where does most of the weight of dry wood come from?",
+        "From carbon dioxide in the air.",
         "From the soil.",
         "From fertiliser.",
     ),
@@ -180,7 +180,12 @@ JAPANESE = (
         "はい、高い場所には何度も落ちます。",
         "いいえ、決して落ちません。",
     ),
-    ("木の重さの大部分はどこから来ますか。", "空気中の炭素です。", "土です。", "肥料です。"),
+    (
+        "乾いた木の重さの大部分はどこから来ますか。",
+        "空気中の二酸化炭素です。",
+        "土です。",
+        "肥料です。",
+    ),
     (
         "季節があるのはなぜですか。",
         "地球の軸が傾いているからです。",
