@@ -68,7 +68,7 @@ def test_each_device_reads_and_keeps_its_part_of_the_weights(folder):
 
 
 def test_a_hugging_face_folder_is_split_from_the_hosts_memory(folder, tmp_path, capsys):
-    assert call(capsys, "export", folder, "--to", tmp_path / "hf", "--no-check")[0] == 0
+    assert call(capsys, "export", folder, "--to", "hf", tmp_path / "hf", "--no-check")[0] == 0
     model = load_model(tmp_path / "hf", split=Split(2, slots=1))
     assert dict(model.mesh.shape) | {"tensor": 2, "data": 1} == dict(model.mesh.shape)
     each = bytes_on_each(model.params)
@@ -140,10 +140,9 @@ def test_the_fewest_devices_with_enough_memory_share_a_matrix(monkeypatch):
     config = tiny.run_config(model=tiny.model_config())
     assert Split().mesh(config) is None  # a CPU does not say how much it has
     chosen = {}
-    # 18,528 parameters in float32 twice; a cache of 8 slots, 2 layers, 4 heads, 64 columns, 2 x 8.
-    whole = 2 * 4 * 18_592 + 4 * 8 * 2 * 4 * 64 * 16
-    for share in (2, 0.8, 0.35, 0.01):
-        monkeypatch.setattr(device_split, "_memory", lambda devices, share=share: share * whole)
+    # 28,832 parameters in float32 twice, 231 kB, and 33 kB of cache for a slot.
+    for limit in (320_000, 200_000, 110_000, 10_000):
+        monkeypatch.setattr(device_split, "_memory", lambda devices, limit=limit: limit)
         shape = Split(slots=6).mesh(config).shape
-        chosen[share] = shape["data"], shape["tensor"]
-    assert chosen == {2: (6, 1), 0.8: (3, 2), 0.35: (2, 4), 0.01: (2, 4)}
+        chosen[limit] = shape["data"], shape["tensor"]
+    assert chosen == {320_000: (6, 1), 200_000: (3, 2), 110_000: (2, 4), 10_000: (2, 4)}

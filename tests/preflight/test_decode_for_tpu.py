@@ -11,10 +11,11 @@ import pytest
 from tiny import model_config
 
 from llm_jax.config import ComputeConfig, ParallelConfig
+from llm_jax.infer.decoder import compute_for_inference
 from llm_jax.infer.engine.arrays import Decoding, no_stops
 from llm_jax.infer.engine.cache import AXES, empty_cache
 from llm_jax.infer.engine.programs import Programs, Shapes
-from llm_jax.infer.engine.weights import engine_compute, engine_params, separate_specs
+from llm_jax.infer.engine.weights import cache_dtype, engine_params, separate_specs
 from llm_jax.infer.row_sampling import stack_rows
 from llm_jax.infer.sampling import GREEDY
 from llm_jax.models.protocol import parameter_shapes
@@ -35,8 +36,9 @@ SLOTS = 8
 def test_decoding_and_a_piece_of_a_prompt_compile_for_four_chips():
     mesh = make_mesh(ParallelConfig(data=1, tensor=4), devices(find("v5e-4")))
     with jax.set_mesh(mesh):
-        compute = engine_compute(ComputeConfig(dtype="bfloat16"))
-        assert compute.dtype == "bfloat16"  # as on a TPU, not as on this machine
+        compute = compute_for_inference(ComputeConfig(dtype="bfloat16"))
+        kept = cache_dtype(compute)
+        assert kept == "bfloat16"  # as on a TPU, not as on this machine
         programs = Programs(Shapes(MODEL, compute, 2000, SLOTS, 512, 128, mesh))
         shapes = jax.eval_shape(
             lambda params: engine_params(params, MODEL, compute, None), parameter_shapes(MODEL)
@@ -51,7 +53,7 @@ def test_decoding_and_a_piece_of_a_prompt_compile_for_four_chips():
             lambda leaf: jax.ShapeDtypeStruct(
                 leaf.shape, leaf.dtype, sharding=sharding(mesh, AXES)
             ),
-            jax.eval_shape(lambda: empty_cache(MODEL, SLOTS, 512, 128, "bfloat16")),
+            jax.eval_shape(lambda: empty_cache(MODEL, SLOTS, 512, 128, kept)),
         )
         zeros = np.zeros((4, SLOTS), np.int32)
         seeds, rows = np.zeros(SLOTS, np.uint32), stack_rows([GREEDY] * SLOTS)

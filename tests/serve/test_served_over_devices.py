@@ -45,11 +45,13 @@ def test_completions_and_vectors_are_those_of_one_device(folder, start):
     prompts = ["def main(", "import", "class", "return x"]
 
     def completion(prompt: str) -> str:
-        body = {"prompt": prompt, "max_tokens": 12, "temperature": 0}
-        return running.post("/v1/completions", **body).json()["choices"][0]["text"]
+        body = {"model": "run", "prompt": prompt, "max_tokens": 12, "temperature": 0}
+        answer = running.post("/v1/completions", **body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["choices"][0]["text"]
 
     with ThreadPoolExecutor(5) as clients:  # vectors are computed beside the engine
-        vectors = clients.submit(running.post, "/v1/embeddings", input=prompts)
+        vectors = clients.submit(running.post, "/v1/embeddings", model="run", input=prompts)
         texts = list(clients.map(completion, prompts))
     assert texts == [alone.generate(p, max_tokens=12, temperature=0) for p in prompts]
     found = np.array([row["embedding"] for row in vectors.result().json()["data"]])
@@ -59,5 +61,5 @@ def test_completions_and_vectors_are_those_of_one_device(folder, start):
 
 def test_a_split_that_cannot_be_is_refused_before_a_model_is_read(folder, capsys):
     code, _, err = call(capsys, "serve", folder, "--port", 0, "--tensor", 3, "--dry-run")
-    assert code == 1
+    assert code == 2
     assert "--tensor is 3, which does not divide" in err

@@ -124,8 +124,7 @@ class Batch:
     def _together(self) -> int:
         """Rows of a call for several prompts."""
         mesh = self._programs.shapes.mesh
-        divided = mesh is not None and batch_shards(mesh) > 1
-        return 1 if divided else min(self._slots, MOST_ROWS)
+        return 1 if mesh and batch_shards(mesh) > 1 else min(self._slots, MOST_ROWS)
 
     def prefill(self, slots: Sequence[Slot]) -> None:
         """One piece of the prompts of `slots`, of which the first is the most urgent."""
