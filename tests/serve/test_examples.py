@@ -14,7 +14,7 @@ from types import ModuleType
 import jax
 import pytest
 import tiny
-from conftest import Running, start_server, tokenizer_of
+from a_server import Running, start_server, tokenizer_of
 
 from llm_jax.infer.chat_template import ChatTemplate, special_tokens
 from llm_jax.infer.engine.engine import Engine

@@ -186,7 +186,7 @@ def test_an_engine_that_fails_is_said(start, same_models):
     def fail():
         raise RuntimeError("of the test")
 
-    broken.engine.step = fail
+    broken.engine._step = fail
     running = start(models)
     for _ in range(2):  # the first meets the error, the second an engine that is closed
         made = running.post("/v1/completions", **LONG)
