@@ -15,8 +15,9 @@ from calls import OUTPUTS, Call
 from hostile import LINKS
 from zygote import Outcome
 
-from llm_jax.runs.kept import EVALUATIONS, SAMPLES, TASK_RESULTS, TASK_SAMPLES
+from llm_jax.runs.kept import EVALUATIONS, SAMPLES, TASK_SAMPLES
 from llm_jax.runs.plan_file import plan_file
+from llm_jax.runs.scores import FOLDER as SCORES
 
 CODES = (0, 1, 2, 75, 78, 130)
 SECONDS = 20.0
@@ -192,7 +193,7 @@ def _written(call: Call) -> list[str]:
         named += [path.with_name(f"{path.stem}-extend.json") for path in named]  # the second stage
         found += map(str, named)
     if "--keep" in words:
-        kept = (EVALUATIONS, SAMPLES, TASK_RESULTS, TASK_SAMPLES)
+        kept = (EVALUATIONS, SAMPLES, SCORES, TASK_SAMPLES)
         found += [f"{word}/{name}" for word in words for name in kept]
     if call.verb in ("plan", "preflight"):  # the prediction, beside the run
         found += [str(plan_file(path)) for path in named]
