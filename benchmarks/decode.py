@@ -6,7 +6,9 @@ Greedy, 256 new tokens after 16 of a prompt, as many threads as there are cores.
 run in turn, so that both meet the same load of the machine; the medians count. `share` is the share
 of the memory bandwidth that weights and cache take if each step reads all weights once, in the
 run's dtype, and each text's keys and values; the bandwidth is that of a sum over a large array.
-`alike` is the share of tokens that both made, which rounding ends early in bfloat16.
+`alike` is the share of tokens that both made, which rounding ends early in bfloat16. `products` is
+how much faster the bare products with the weights are, in XLA against torch: with more texts than a
+few, both programs are bound by them.
 `--first-token` times new processes instead: import, weights from disk, one token; `warm` is with
 what the one before has compiled.
 """
@@ -119,6 +121,45 @@ def weight_bytes(millions: int, size: int) -> int:
     return size * (shape["layers"] * (4 * D * D + 3 * D * F) + D * VOCAB)
 
 
+def middle_seconds(call: Callable[[], object], rounds: int = 21) -> float:
+    """The median of some calls, after two more."""
+    seconds = []
+    for _ in range(rounds + 2):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[2:]))
+
+
+def products(millions: int, dtype: str, batch: int) -> float:
+    """Seconds of torch over XLA's for the products of one step: each layer's, and the logits."""
+    import jax
+    import torch
+
+    from llm_jax.models.common.layers import plain_product
+
+    shape = SHAPES[millions]
+    D, F = shape["width"], shape["mlp"]
+    shapes = [(D, D)] * 4 + [(D, F)] * 2 + [(F, D)]
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=one).astype(np.float32) for one in shapes * shape["layers"]]
+    weights.append(rng.normal(size=(D, VOCAB)).astype(np.float32))
+    x = {n: rng.normal(size=(batch, n)).astype(np.float32) for n in (D, F)}
+    x_torch = {n: torch.tensor(one, dtype=getattr(torch, dtype)) for n, one in x.items()}
+    w_torch = [torch.tensor(w.T.copy(), dtype=getattr(torch, dtype)) for w in weights]
+    x_jax = {n: jax.numpy.asarray(one, dtype) for n, one in x.items()}
+    w_jax = [jax.numpy.asarray(w, dtype) for w in weights]
+    step = jax.jit(lambda x, ws: [plain_product(x[w.shape[0]], w) for w in ws])
+
+    def by_torch() -> list[Any]:
+        return [torch.nn.functional.linear(x_torch[w.shape[1]], w) for w in w_torch]
+
+    def by_xla() -> object:
+        return jax.block_until_ready(step(x_jax, w_jax))
+
+    return middle_seconds(by_torch) / middle_seconds(by_xla)
+
+
 def measured(
     millions: int, folder: Path, dtype: str, batch: int, count: int, rounds: int, rate: float
 ) -> dict[str, Any]:
@@ -147,6 +188,7 @@ def measured(
         "ratio": middle["theirs"] / middle["ours"],
         "share": step * count / middle["ours"] / rate,
         "alike": alike,
+        "products": products(millions, dtype, batch),
     }  # fmt: skip
 
 

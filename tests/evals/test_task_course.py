@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,22 @@ def test_an_unknown_task_is_refused_before_anything(
         main(["train", str(file), "--eval.tasks", "copying_em"])
     assert left.value.code and "copying_en" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_is_said_to_be_deleted(
+    run: Path, tmp_path: Path
+) -> None:
+    """Its parameters are gone before its folder is."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("scores"))
+    going = copy / "checkpoints" / "2"
+    shutil.rmtree(going / "params")
+    threading.Timer(1.0, shutil.rmtree, [going]).start()
+    said = list[str]()
+    asked = Checkpoints(TASKS[:1], limit=2, say=nothing, opened=load_model)
+    found, failures = follow(copy, asked, said.append)
+    assert sorted(found) == [4] and failures == 1
+    assert len(said) == 1 and "Checkpoint 2 was deleted" in said[0]
 
 
 @pytest.mark.slow

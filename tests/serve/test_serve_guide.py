@@ -60,7 +60,8 @@ def test_lm_eval_scores_the_task_of_the_other_guide(
     monkeypatch.setattr(tasks, "TaskManager", quick)
     program.cli_evaluate()
     said = capsys.readouterr().out
-    assert re.search(r"\|colours\|.*\|acc +\|", said), said
+    # The width of a column is its header's, which not every version of lm-eval's table writer prints.
+    assert re.search(r"\|colours\|.*\|acc *\|", said), said
 
 
 def test_the_tables_name_all_statuses_and_paths(running: Any) -> None:

@@ -23,6 +23,8 @@ PAUSE = 1.0
 PATIENCE = 120.0
 """Seconds without a writer after which a run that is not finished counts as ended: a launcher may
 start it again."""
+DELETION = 5.0
+"""Seconds in which a checkpoint that is being deleted is gone."""
 Say = Callable[[str], None]
 
 
@@ -130,11 +132,10 @@ def follow(
                 found[step] = checkpoints.score(run, step)
             except UserError as error:
                 failures += 1
-                deleted = step not in checkpoints_of(run)
                 say(
                     f"Checkpoint {step:,} was deleted before it was scored: raise "
                     "checkpoint.keep_last or checkpoint.keep_every."
-                    if deleted
+                    if _deleted(run, step)
                     else f"Checkpoint {step:,} is not scored: {error}"
                 )
         steps = read_config(run / "run.json", RunConfig).steps
@@ -147,3 +148,14 @@ def follow(
             )
             return found, failures
         time.sleep(PAUSE)
+
+
+def _deleted(run: Path, step: int) -> bool:
+    """Whether a checkpoint is gone. One whose first files are just being deleted counts, so it is
+    looked for until its folder has had the time to go."""
+    until = time.monotonic() + DELETION
+    while step in checkpoints_of(run):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
