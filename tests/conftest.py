@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import psutil
 import pytest
+from hypothesis import Phase, settings
 from tiny import VOCAB
 
 from llm_jax.data.build import BuildSpec, VocabSpec, build
@@ -50,6 +51,14 @@ def give_children_ctrl_c() -> None:
 
 
 give_children_ctrl_c()
+
+
+# An example that fails is shown as it was drawn: to shrink one took eight minutes once.
+# `pytest --hypothesis-profile default` does it.
+settings.register_profile(
+    "drawn", deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
+settings.load_profile("drawn")
 
 
 def pytest_configure(config: pytest.Config) -> None:

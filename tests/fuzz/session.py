@@ -181,4 +181,7 @@ def _variables(scratch: Path) -> dict[str, str]:
         "NO_GCE_CHECK": "true",
         "GOOGLE_CLOUD_PROJECT": "none",
         "KUBECONFIG": str(scratch / "none"),
+        # Read when the library is imported.
+        "HF_HOME": str(scratch / "huggingface"),
+        "MPLCONFIGDIR": str(scratch / "matplotlib"),
     }

@@ -7,9 +7,12 @@ next one. What the program would print and how it would end is what `run` gives.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
+import importlib.util
 import json
 import os
+import pkgutil
 import resource
 import select
 import signal
@@ -27,13 +30,12 @@ SECONDS = 60.0
 """Until a call is ended. The tests may have a small part of a processor."""
 ADDRESS_SPACE = 6 << 30
 """Bytes of address space that a call may take beside what the zygote has."""
-MODULES = (
-    "llm_jax.convert.hf_export", "llm_jax.convert.hf_import", "llm_jax.data.build",
-    "llm_jax.evals.perplexity", "llm_jax.infer.beam", "llm_jax.infer.generator",
-    "llm_jax.launch.job", "llm_jax.launch.supervisor", "llm_jax.laws.fit_figure",
-    "llm_jax.report.outcome_page", "llm_jax.plan.planner", "llm_jax.report.plan_page",
-    "llm_jax.preflight.topology", "llm_jax.train.load", "llm_jax.train.loop", "tyro",
+LIBRARIES = (
+    "datasets", "fsspec", "google.cloud.storage", "google.cloud.tpu_v2", "kubernetes",
+    "matplotlib.pyplot", "pyarrow.parquet", "reasoning_gym", "tensorflow_datasets",
+    "tokenizers", "trafilatura", "tyro", "warcio.archiveiterator", "yaml",
 )  # fmt: skip
+"""What verbs import late."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,28 @@ class Zygote:
 
 def serve() -> None:
     """Answers one line of JSON for each line of JSON, until its standard input is closed."""
-    from llm_jax.cli import VERBS
-
-    for module in (*MODULES, *(f"llm_jax.commands.{module}" for module, _ in VERBS.values())):
-        importlib.import_module(module)
+    _import_everything()
+    # What is here stays: a child that looked for garbage in it would copy its pages.
+    gc.collect()
+    gc.freeze()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for line in sys.stdin.buffer:
         answers.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
         answers.flush()
+
+
+def _import_everything() -> None:
+    """Imports all of llm_jax, and what it imports only when it is used."""
+    import llm_jax
+    from llm_jax.evals.tasks.library import harness
+
+    ours = pkgutil.walk_packages(llm_jax.__path__, "llm_jax.")
+    for name in (*(one.name for one in ours if "__main__" not in one.name), *LIBRARIES):
+        with contextlib.suppress(ImportError):  # an extra that is not installed
+            importlib.import_module(name)
+    if importlib.util.find_spec("lm_eval"):
+        harness()
 
 
 def _answer(asked: dict[str, Any]) -> dict[str, Any]:
