@@ -98,7 +98,7 @@ def loaded(args: argparse.Namespace) -> dict[str, Loaded] | None:
     config = read_config(file, RunConfig)
     generative_of(config.model, "Scoring")
     from llm_jax.evals.tasks.catalog import Settings, check_names, load_tasks
-    from llm_jax.evals.tasks.harness import seeded
+    from llm_jax.evals.tasks.harness import seeded, set_shots
 
     folders = config.data.folders.values()
     settings = Settings(
@@ -113,6 +113,8 @@ def loaded(args: argparse.Namespace) -> dict[str, Loaded] | None:
     for name in args.tasks:
         with seeded(args.seed or 0):
             found[name] = load_tasks([name], settings)
+        for task in found[name].tasks.values():
+            set_shots(task, args.few_shot)
     return found
 
 

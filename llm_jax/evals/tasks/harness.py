@@ -129,7 +129,7 @@ def evaluate_loaded(
             "--chat-template: the model's tokenizer has no chat template. Leave the flag out."
         )
     for task in loaded.tasks.values():
-        _set_shots(task, few_shot)
+        set_shots(task, few_shot)
         task.set_fewshot_seed(seed=seed)
     asked = HarnessModel(model, scorer=scorer, engine=engine, seed=seed)
     try:
@@ -167,8 +167,12 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(was_array)
 
 
-def _set_shots(task: Any, few_shot: int | None) -> None:
-    """As lm-eval does it: a task that fixes 0 in its file keeps it."""
+def set_shots(task: Any, few_shot: int | None) -> None:
+    """Has a task show so many solved examples. As in lm-eval, one that fixes 0 in its file keeps it.
+
+    Raises:
+      UserError: it has fewer.
+    """
     own = task.get_config("num_fewshot")
     if few_shot is not None and own != 0:
         if few_shot:
