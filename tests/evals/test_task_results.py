@@ -47,7 +47,9 @@ def results() -> dict[str, Any]:
     lost = Figure(math.nan, None, None, None, 4)
     return TaskResults(
         {
-            "copying_en": task(100, 200, acc=share(50, 100), log_prob=Figure(-3, 0.5, True, None, 9)),
+            "copying_en": task(
+                100, 200, acc=share(50, 100), log_prob=Figure(-3, 0.5, True, None, 9)
+            ),
             "reasoning_gym:a_task_with_a_long_name": task(4, 4, score=share(4, 4, None), odd=lost),
             "pronouns_ja": task(120, 120, lean_プログラマー=Figure(-0.0123, 0.1, None, None, 4)),
         }

@@ -168,7 +168,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def set_shots(task: Any, few_shot: int | None) -> None:
-    """Has a task show so many solved examples. As in lm-eval, one that fixes 0 in its file keeps it.
+    """Has a task show so many solved examples; as in lm-eval, one that fixes 0 keeps it.
 
     Raises:
       UserError: it has fewer.

@@ -10,7 +10,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from llm_jax.evals.tasks.bundled.questions import Question, drawn, question, shuffled, splits
+from llm_jax.evals.tasks.bundled.questions import (
+    Question,
+    dealt,
+    drawn,
+    question,
+    shuffled,
+    splits,
+)
 
 KANJI = "一二三四五六七八九十"
 PLAIN = ["いち", "に", "さん", "よん", "ご", "ろく", "なな", "はち", "きゅう", "じゅう"]
@@ -61,7 +68,7 @@ def japanese(**_: Any) -> Any:
     for down, up in FRACTIONS:
         made += [_fraction_read(draw, down, up), _fraction_meant(draw, down, up)]
     made += [_larger(draw, 1, a, b) for a in range(2, 11) for b in range(a + 1, 11)]
-    made = shuffled("counters_ja", made)
+    made = dealt("counters_ja", shuffled("counters_ja", made))
     return splits(made[20:], made[:20])
 
 

@@ -11,7 +11,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from llm_jax.evals.tasks.bundled.questions import question, splits
+from llm_jax.evals.tasks.bundled.questions import dealt, question, splits
 
 
 def english(**_: Any) -> Any:
@@ -29,4 +29,4 @@ def _asked(name: str, form: str, space: str) -> Any:
     for asked, true, false in (line.split("\t") for line in lines):
         made.append(question(draw, form.format(asked), space + true, [space + false]))
     draw.shuffle(made)
-    return splits(made)
+    return splits(dealt(name, made))
