@@ -99,9 +99,14 @@ def test_fractions_are_the_trap_that_they_are_known_for():
     read = [doc for doc in docs if doc["kind"] == "fraction" and "読み方" in doc["context"]]
     assert all("ぶんの" in doc["choices"][doc["gold"]] for doc in read)
     assert any("ぷんの" in choice for doc in read for choice in doc["choices"])
-    larger = [doc for context, doc in asked.items() if "大きいほう" in context]
-    assert all(len(doc["choices"]) == 2 for doc in larger)
-    assert len(larger) > 20
+    compared = {word: [doc for context, doc in asked.items() if word in context]
+                for word in ("大きいほう", "小さいほう")}  # fmt: skip
+    for word, some in compared.items():
+        assert len(some) > 10
+        for doc in some:
+            down = ["二三四五六七八九十".index(choice[0]) for choice in doc["choices"]]
+            least = int(down[1] < down[0])
+            assert doc["gold"] == (least if word == "大きいほう" else 1 - least)
 
 
 def test_cloze_asks_for_words_of_the_given_text(tmp_path):
