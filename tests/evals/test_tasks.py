@@ -94,6 +94,19 @@ def test_every_bundled_task_is_the_same_each_time_and_says_its_chance(model):
         assert all(math.isfinite(figure.value) for figure in one.metrics.values())
 
 
+def test_the_index_of_lm_eval_is_only_read_for_its_tasks(tmp_path, monkeypatch):
+    from llm_jax.evals.tasks import catalog
+
+    def unwanted():
+        raise AssertionError("14,000 task files are read")
+
+    monkeypatch.setattr(catalog, "_texts", unwanted)
+    include = own_task(tmp_path / "own")
+    assert check_tasks(["copying_en", "bundled_ja", "mine"], include) == []
+    with pytest.raises(AssertionError):
+        check_tasks(["hellaswag"])
+
+
 def test_rolling_windows_predict_each_token_once(model, monkeypatch):
     from llm_jax.evals.tasks.model import HarnessModel
     from llm_jax.infer.scoring import Scored
@@ -139,12 +152,14 @@ def own_task(folder, name="mine", kind="loglikelihood", more=""):
     return folder
 
 
-def test_a_folder_of_own_tasks_with_data_at_hand(model, tmp_path, monkeypatch):
+def test_a_folder_of_own_tasks_with_data_at_hand(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     include = own_task(tmp_path / "own")
     results = evaluate_tasks(model, ["mine"], include=include, samples=True)
     assert results.tasks["mine"].n == 6
     assert results.tasks["mine"].metrics["acc"].value in (0.0, 1.0)
+    assert results.tasks["mine"].metrics["perplexity"].stderr > 0  # lm-eval prints what it does
+    assert capsys.readouterr().out == ""
     rolling = own_task(tmp_path / "rolling", "rolled", "loglikelihood_rolling")
     (path,) = rolling.glob("*.yaml")
     path.write_text(path.read_text().replace("{{answer}}", "{{question}} {{answer}}"))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,8 @@ def _indexed(folders: tuple[Path, ...], defaults: bool) -> Any:
 def _sentences(name: str) -> Iterator[None]:
     """Errors of a task's own code and of the library that loads its data, as one sentence."""
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except UserError:
         raise
     except ImportError as error:

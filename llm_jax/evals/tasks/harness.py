@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,8 @@ def evaluate_loaded(
         task.set_fewshot_seed(seed=seed)
     asked = HarnessModel(model, scorer=scorer, engine=engine, seed=seed)
     try:
-        with seeded(seed):
+        # What it prints would be part of our own output.
+        with seeded(seed), redirect_stdout(sys.stderr):
             found = lm_eval.evaluator.evaluate(
                 lm=asked,
                 task_dict={"tasks": loaded.tasks, "groups": loaded.groups},
