@@ -240,12 +240,12 @@ def _figures(
         if not comma or name.endswith("_stderr"):
             continue
         error = figures.get(f"{name}_stderr,{way}")
-        finite = isinstance(error, int | float) and math.isfinite(error)
+        known = float(error) if isinstance(error, int | float) else math.nan
         yield (
             name if way == "none" else f"{name}/{way}",
             Figure(
                 value=float(value),
-                stderr=float(error) if finite else None,
+                stderr=known if math.isfinite(known) else None,
                 higher_is_better=better.get(name),
                 chance=chance.get(name),
                 n=counts[key] or n,
