@@ -114,7 +114,7 @@ def loaded(args: argparse.Namespace) -> dict[str, Loaded] | None:
         with seeded(args.seed or 0):
             found[name] = load_tasks([name], settings)
         for task in found[name].tasks.values():
-            set_shots(task, args.few_shot)
+            found[name].notes += set_shots(task, args.few_shot)
     return found
 
 

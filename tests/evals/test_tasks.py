@@ -168,6 +168,15 @@ def test_a_folder_of_own_tasks_with_data_at_hand(model, tmp_path, monkeypatch, c
     assert result.metrics["bits_per_byte"].higher_is_better is False
 
 
+def test_a_question_among_its_own_examples_is_said(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    words = ["eval", folder, "--tasks", "mine", "--few-shot", 2]
+    made = call_json(capsys, *words, "--include", own_task(tmp_path / "own"))
+    assert "the one that is asked among them" in made["notes"][0]
+    include = own_task(tmp_path / "split", more="fewshot_split: test")
+    assert call_json(capsys, *words, "--include", include)["notes"] == []
+
+
 def test_answers_end_at_stop_strings_and_fit_the_context(model, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     more = (

@@ -169,8 +169,11 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(was_array)
 
 
-def set_shots(task: Any, few_shot: int | None) -> None:
+def set_shots(task: Any, few_shot: int | None) -> list[str]:
     """Has a task show so many solved examples; as in lm-eval, one that fixes 0 keeps it.
+
+    Returns:
+      A sentence if lm-eval takes the examples from the test, the question itself among them.
 
     Raises:
       UserError: it has fewer.
@@ -182,6 +185,20 @@ def set_shots(task: Any, few_shot: int | None) -> None:
         task.set_config(key="num_fewshot", value=few_shot)
     elif own is None:
         task.set_config(key="num_fewshot", value=0)
+    if not task.get_config("num_fewshot") or _has_other_docs(task):
+        return []
+    return [
+        f"Task {task.task_name!r} has no split of solved examples: questions of the test are "
+        "shown, the one that is asked among them. `fewshot_split: test` in its file leaves that "
+        "one out."
+    ]
+
+
+def _has_other_docs(task: Any) -> bool:
+    """Whether solved examples are named, or not those of the test."""
+    how = getattr(task, "fewshot_cfg", None)  # a task that is a class of its own has none
+    named = how is None or how.split is not None or how.samples is not None
+    return bool(named or task.has_training_docs() or task.has_validation_docs())
 
 
 def _check_shots(task: Any, few_shot: int) -> None:
@@ -189,7 +206,8 @@ def _check_shots(task: Any, few_shot: int) -> None:
     docs = task.fewshot_docs()
     most = 0 if docs is None else len(docs)
     # Where they are questions of the test itself, one of them is the question that is asked.
-    most -= most > 0 and task.fewshot_cfg.split == task.config.test_split
+    how = getattr(task, "fewshot_cfg", None)
+    most -= most > 0 and how is not None and how.split == task.config.test_split
     if most == 0:
         raise UserError(f"Task {task.task_name!r} has no solved examples: leave --few-shot out.")
     if few_shot > most:
