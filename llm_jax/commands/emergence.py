@@ -63,12 +63,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> list[str]:
-    """Scores what is asked for and not kept. Returns what could not be kept, in sentences."""
+    """Scores what is asked for and not kept. Returns what could not be kept or computed, in
+    sentences."""
     from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of
     from llm_jax.evals.tasks.harness import check_tasks
     from llm_jax.language_model import load_model
 
-    check_tasks(args.tasks, args.include)
+    notes = check_tasks(args.tasks, args.include)
     with ProgressReporter() as progress:
         checkpoints = Checkpoints(
             args.tasks,
@@ -82,7 +83,7 @@ def _score(args: argparse.Namespace, runs: list[Path], ladder: bool) -> list[str
             steps = checkpoints_of(folder)
             for step in steps[-1:] if ladder else steps:
                 checkpoints.score(folder, step)
-        return checkpoints.notes
+        return notes + checkpoints.notes
 
 
 def text(result: dict[str, Any]) -> str:
@@ -105,5 +106,7 @@ def text(result: dict[str, Any]) -> str:
                 f"{difference}"
             )
         lines += [f"  not forecast, {sentence}" for sentence in missing(by_shots)]
+    if any(one["forecast"] for by_shots in result["tasks"].values() for one in by_shots.values()):
+        lines += ["", result["intervals"]]
     lines += ["", *sentences(result), *(f"note: {note}" for note in result["notes"])]
     return "\n".join([*lines, "", f"Wrote {result['html']}."])

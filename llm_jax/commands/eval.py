@@ -30,6 +30,7 @@ from llm_jax.commands import (
     eval_course,
     eval_tasks,
     ngram_order,
+    task_table,
 )
 from llm_jax.commands.eval_labelled import evaluated, labelled_text
 from llm_jax.commands.progress_line import ProgressReporter
@@ -201,14 +202,16 @@ def text(result: dict[str, Any]) -> str:
     for name, figures in result["tasks"].items():
         lines.append(f"{name}: " + ", ".join(f"{key} {v:.4g}" for key, v in figures.items()))
     if "task_results" in result:
-        lines += eval_tasks.text_lines(result["task_results"])
+        lines += [*task_table.text_lines(result["task_results"]), *result["notes"]]
+    if "sandbox" in result:
+        lines.append(f"Programs of the model ran with: {result['sandbox']}.")
     if result.get("dropped"):
         lines.append(f"left out: {losses(result['dropped'])}")
     lines += loss_lines(result["lost"]) if "lost" in result else []
     if "kept" in result:
         lines.append(f"Kept in {result['kept']} for `llm-jax report`.")
     if "kept_tasks" in result:
-        lines += [*result["notes"], f"Kept in {result['kept_tasks']} for `report` and `emergence`."]
+        lines.append(f"Kept in {result['kept_tasks']} for `report` and `emergence`.")
     return "\n".join(lines)
 
 

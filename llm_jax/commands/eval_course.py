@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     steps = checkpoints_of(folder)
     if not steps and not args.follow:
         raise UserError(f"The run in {str(folder)!r} has no checkpoint yet: train it first.")
-    check_tasks(args.tasks, args.include, trust_code=args.trust_code)
+    notes = check_tasks(args.tasks, args.include, trust_code=args.trust_code)
     failures = 0
     with ProgressReporter() as progress:
         checkpoints = Checkpoints(
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for step, scores in sorted(found.items())
         ],
         "failed": failures,
-        "notes": checkpoints.notes,
+        "notes": notes + checkpoints.notes,
     }
 
 

@@ -98,7 +98,7 @@ def loaded(args: argparse.Namespace) -> dict[str, Loaded] | None:
     config = read_config(file, RunConfig)
     generative_of(config.model, "Scoring")
     from llm_jax.evals.tasks.catalog import Settings, check_names, load_tasks
-    from llm_jax.evals.tasks.harness import seeded
+    from llm_jax.evals.tasks.harness import seeded, set_shots
 
     folders = config.data.folders.values()
     settings = Settings(
@@ -113,6 +113,8 @@ def loaded(args: argparse.Namespace) -> dict[str, Loaded] | None:
     for name in args.tasks:
         with seeded(args.seed or 0):
             found[name] = load_tasks([name], settings)
+        for task in found[name].tasks.values():
+            found[name].notes += set_shots(task, args.few_shot)
     return found
 
 
@@ -123,9 +125,11 @@ def measure(
 
     Each task is scored by itself, so that its figures do not depend on what else is asked for.
     """
-    from llm_jax.evals.tasks import answers
+    from llm_jax.evals.tasks import answers, human_eval
     from llm_jax.evals.tasks.figures import figures_of
-    from llm_jax.evals.tasks.harness import TaskResults, evaluate_loaded
+    from llm_jax.evals.tasks.harness import evaluate_loaded
+    from llm_jax.evals.tasks.results import TaskResults
+    from llm_jax.evals.tasks.sandbox import cell
     from llm_jax.infer.scoring import Scorer
 
     scorer = Scorer(model.run, model.params, vocab_size=model.tokenizer.vocab_size)
@@ -153,6 +157,9 @@ def measure(
                 asked = name, args.few_shot, args.limit, figures
                 scores.append(Scores(*asked, chat=args.chat_template, seed=args.seed or 0))
     result: dict[str, Any] = {"task_results": every.report()}
+    result["notes"] = [note for task in tasks.values() for note in task.notes]
+    if human_eval.NAME in tasks:
+        result["sandbox"] = cell().words
     run, step = Path(args.run), model.step or 0
     if args.samples:
         result["task_results"]["samples"] = {
@@ -160,38 +167,6 @@ def measure(
             for name, rows in every.samples.items()
         }
     if args.keep:
-        result["notes"] = keep_scores(run, step, scores)
+        result["notes"] += keep_scores(run, step, scores)
         result["kept_tasks"] = str(scores_file(run, step))
     return result
-
-
-def text_lines(results: dict[str, Any]) -> list[str]:
-    """The results for a person: a line for each figure."""
-    lines: list[str] = []
-    for kind in ("groups", "tasks"):
-        for name, one in results[kind].items():
-            some = f"{one['n']:,} of {one['of']:,}" if one["n"] < one["of"] else f"{one['n']:,}"
-            what = "group, " if kind == "groups" else ""
-            lines.append(f"{name} ({what}{some} examples, {one['few_shot']}-shot):")
-            lines += [f"  {metric}: {_figure(figure)}" for metric, figure in one["metrics"].items()]
-            if one["truncated"]:
-                lines.append(
-                    f"  {one['truncated']:,} requests were longer than the model's context: cut on "
-                    "the left"
-                )
-            if one["shortened"]:
-                lines.append(
-                    f"  {one['shortened']:,} answers had at most half of the model's context"
-                )
-    return lines
-
-
-def _figure(figure: dict[str, Any]) -> str:
-    error, chance = figure["stderr"], figure["chance"]
-    said = "not a finite number" if figure["value"] is None else f"{figure['value']:.4g}"
-    if error is not None:
-        said += f" ± {error:.2g}"
-    if chance is not None:
-        said += f" (chance {chance:.3g})"
-    way = {True: ", higher is better", False: ", lower is better", None: ""}
-    return said + way[figure["higher_is_better"]]

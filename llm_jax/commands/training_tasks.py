@@ -4,9 +4,12 @@ evaluations (`train/task_scores.py`)."""
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from llm_jax.config import RunConfig, UserError, generative_of, require
@@ -26,7 +29,10 @@ def check_tasks_of(config: RunConfig) -> None:
     from llm_jax.evals.tasks.harness import check_tasks
 
     generative_of(config.model, "eval.tasks")
-    check_tasks(config.eval.tasks, config.eval.include)
+    notes = check_tasks(config.eval.tasks, config.eval.include)
+    if os.environ.get("JAX_PROCESS_ID", "0") == "0":
+        for note in notes:
+            print(note, file=sys.stderr)
     if int(os.environ.get("JAX_NUM_PROCESSES", "1")) > 1:
         _refuse_generation(config)
 
@@ -49,21 +55,41 @@ def _refuse_generation(config: RunConfig) -> None:
         )
 
 
-def task_scorer(config: RunConfig, mesh: Mesh, tokenizer: Tokenizer) -> TaskScorer:
-    """What scores the tasks of `config.eval` with parameters that are split over `mesh`.
+class RunTasks:
+    """Scores the tasks of `config.eval` with parameters that are split over `mesh`
+    (`train/task_scores.py`).
 
     Its programs are compiled once, and its tasks' data are read once.
     """
-    from llm_jax.evals.tasks.figures import TaskFigures
-    from llm_jax.infer.scoring import Scorer
-    from llm_jax.language_model import LanguageModel
 
-    asked = config.eval
-    figures = TaskFigures(include=asked.include, few_shot=asked.few_shot, limit=asked.task_limit)
-    scorer = Scorer(config, None, mesh=mesh, vocab_size=tokenizer.vocab_size)
+    def __init__(self, config: RunConfig, mesh: Mesh, tokenizer: Tokenizer) -> None:
+        from llm_jax.convert.kept_files import stop_ids
+        from llm_jax.evals.tasks.figures import TaskFigures
+        from llm_jax.infer.scoring import Scorer
 
-    def score(task: str, params: Any, step: int) -> Mapping[str, float]:
-        model = LanguageModel(config, params, tokenizer, step)
-        return figures(model, task, scorer=scorer)
+        asked = config.eval
+        self._config, self._tokenizer = config, tokenizer
+        self._figures = TaskFigures(
+            include=asked.include, few_shot=asked.few_shot, limit=asked.task_limit
+        )
+        self._scorer = Scorer(config, None, mesh=mesh, vocab_size=tokenizer.vocab_size)
+        self._ends = stop_ids(Path(config.out), tokenizer)
 
-    return score
+    def prepare(self, task: str) -> str:
+        """Reads the data of `task`. Returns a digest of its questions."""
+        if jax.process_count() > 1:
+            return self._figures.digest(task, self._config)
+        self._figures.load(task, self._config)
+        return ""
+
+    def __call__(self, task: str, params: Any, step: int) -> Mapping[str, float]:
+        """The figures of `task` by name."""
+        from llm_jax.language_model import LanguageModel
+
+        model = LanguageModel(self._config, params, self._tokenizer, step, self._ends)
+        return self._figures(model, task, scorer=self._scorer)
+
+
+def task_scorer(config: RunConfig, mesh: Mesh, tokenizer: Tokenizer) -> TaskScorer:
+    """What scores the tasks of `config.eval` with parameters that are split over `mesh`."""
+    return RunTasks(config, mesh, tokenizer)

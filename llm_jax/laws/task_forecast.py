@@ -67,7 +67,7 @@ class Forecast:
     loss: Predicted
     task_loss: Predicted
     accuracy: Predicted | None
-    """None if no smaller model is above chance."""
+    """None if no smaller model is above chance, or what chance is is not known."""
 
 
 def largest_loss(
@@ -121,13 +121,14 @@ def forecast(
     points: Sequence[Scored],
     loss: tuple[float, np.ndarray],
     *,
-    chance: float,
+    chance: float | None,
     seed: int = 0,
 ) -> Forecast:
     """The figures of the last of `points` from those before it, and its loss from `largest_loss`.
 
     Args:
-      chance: accuracy without knowledge.
+      chance: accuracy without knowledge; None: the figure is not an accuracy, or that is not known,
+        and only the losses are predicted.
 
     Raises:
       UserError: there are too few points.
@@ -146,7 +147,7 @@ def forecast(
     drawn_t = np.array([_line(L, t + dt * draw.standard_normal(len(t)), dt, one) for one in losses])
     measured_t = drawn_t + last.task_error * draw.standard_normal(len(drawn_t))
     accuracy = None
-    if np.any(a - chance > norm.ppf(SURE ** (1 / len(a))) * da):
+    if chance is not None and np.any(a - chance > norm.ppf(SURE ** (1 / len(a))) * da):
         best = _fitted(t, a, da, chance)
         told = float(_sigmoid(best, task_loss, chance))
         noise = da * draw.standard_normal((len(drawn_t), len(a)))

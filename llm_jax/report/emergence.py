@@ -32,6 +32,12 @@ CONTINUOUS = {
     "edit_distance": "edit distance",
 }
 """Figures that need not leap; lower is better."""
+INTERVALS = (
+    "The 90% intervals of forecasts cover the errors of the measured figures and, where the loss "
+    "is forecast, of the law; they do not cover a wrong form of the curve. If the line, the "
+    "sigmoid or the law bends beyond the smaller models, the truth can lie far outside."
+)
+"""What a reader of a forecast must know."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,8 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
 
     Returns:
       `points`, from the smallest compute to the largest; `tasks`: name → shots → figures of each
-      point, the forecast, or why there is none; `notes`.
+      point, the forecast, or why there is none; `intervals`, what those of forecasts do not cover;
+      `notes`.
 
     Raises:
       UserError: nothing was scored.
@@ -135,6 +142,7 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
         "ladder": ladder,
         "points": [asdict(one) for one in points],
         "tasks": {task: _task(task, points, scored, notes) for task in chosen},
+        "intervals": INTERVALS,
         "notes": notes,
     }
 
@@ -215,8 +223,8 @@ def _forecast(
     ]
     N, D = ([float(value) for value in column]
             for column in zip(*((p.params, p.tokens) for p, _ in known), strict=True))  # fmt: skip
-    chance = known[-1][1].get(CHANCE, 0.0)
-    why, losses = list[str](), [one.loss for one in measured]
+    chance, barred = _accuracy_chance(name, [one for _, one in known])
+    why, losses = [barred] if barred else [], [one.loss for one in measured]
     try:
         told = largest_loss(N, D, losses)
     except UserError as error:
@@ -227,9 +235,22 @@ def _forecast(
     except UserError as error:
         return {"forecast": None, "why": str(error).rstrip(".")}
     parts = _as_dict(made) | ({"loss": None} if why else {})
-    if made.accuracy is None:
+    if made.accuracy is None and not barred:
         why.append("no smaller model is above chance, so the accuracy cannot be forecast")
     return {"forecast": parts, "why": "; ".join(one.rstrip(".") for one in why) or None}
+
+
+def _accuracy_chance(name: str, figures: list[dict[str, float]]) -> tuple[float | None, str | None]:
+    """The level of chance of a figure that can be forecast as an accuracy; or None, and why it
+    cannot: the sigmoid goes from chance to 1."""
+    if name in CONTINUOUS or not all(0 <= one[name] <= 1 for one in figures):
+        what = "it is no share of right answers between 0 and 1"
+    elif not 0 <= figures[-1].get(CHANCE, -1.0) < 1:
+        said = f"metadata: {{chance: {{{name}: …}}}}"
+        what = f"its level of chance is not known ({said} in the task's file says it)"
+    else:
+        return figures[-1][CHANCE], None
+    return None, f"{name} is not forecast, only the answer's loss, because {what}"
 
 
 def _as_dict(made: Forecast) -> dict[str, Any]:

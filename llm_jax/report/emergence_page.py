@@ -7,7 +7,13 @@ from typing import Any
 
 from llm_jax.config.wording import counted
 from llm_jax.report import emergence_charts as charts
-from llm_jax.report.emergence import CONTINUOUS, TASK_LOSS, sentences, shots_in_words
+from llm_jax.report.emergence import (
+    CONTINUOUS,
+    INTERVALS,
+    TASK_LOSS,
+    sentences,
+    shots_in_words,
+)
 from llm_jax.report.html import UNKNOWN, box, document, figure, head, pair, section, table
 from llm_jax.report.plan_table import short
 from llm_jax.report.svg import svg
@@ -94,7 +100,9 @@ def _task(points: list[dict[str, Any]], by_shots: dict[str, Any]) -> str:
             figure(drawing, f"The two steps of the forecast, {shots_in_words(told[0])}.")
         )
     rows = forecast_rows(by_shots)
-    body += pair(*smaller) + (table(rows, FORECAST) if rows else "")
+    body += pair(*smaller)
+    if rows:
+        body += table(rows, FORECAST) + box("warn", "What the intervals leave out", [INTERVALS])
     body += box("note", "What is not forecast", missing(by_shots))
     figures = table(*_figures(points, by_shots))
     return f"{body}<details><summary>All figures, ± one standard error</summary>{figures}</details>"

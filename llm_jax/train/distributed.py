@@ -23,6 +23,8 @@ from llm_jax.config.exits import FAILED, PEER_LOST
 from llm_jax.runs.claim import Held
 
 HEARTBEAT_SECONDS = 10
+MOST_BYTES = 1024
+"""Of what a process tells the others (`all_say`)."""
 # Words in JAX's errors when another process caused them (coordination service, Gloo, NCCL).
 PEER_SIGNS = re.compile(
     r"heartbeat|coordination service|connection (reset|closed|refused)|gloo|NCCL|"
@@ -82,6 +84,18 @@ def first_asks(ask: Callable[[], bool]) -> bool:
     if sentence:
         raise Held(sentence)
     return bool(answer[0])
+
+
+def all_say(words: str) -> list[str]:
+    """What each process says, in all processes, by the number of the process. All call it alike; of
+    long words, the first `MOST_BYTES` bytes arrive."""
+    if jax.process_count() == 1:
+        return [words]
+    ours = np.zeros(MOST_BYTES, np.uint8)
+    said = np.frombuffer(words.encode()[:MOST_BYTES], np.uint8)
+    ours[: len(said)] = said
+    every = np.asarray(multihost_utils.process_allgather(ours))
+    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in every]
 
 
 def leave(code: int) -> None:

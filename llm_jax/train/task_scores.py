@@ -25,11 +25,17 @@ from llm_jax.train.metrics import METRICS_FILE, read_metrics
 
 MOST_SHARE = 0.05
 """Share of the time above which the log advises to score tasks less often."""
+READY = "ready "
+"""What a process says that has all that a task needs, before the digest of the questions."""
 Figures = dict[str, float]
 
 
 class TaskScorer(Protocol):
     """Scores one task. All processes of a run call it alike, with the same arguments."""
+
+    def prepare(self, task: str) -> str:
+        """Reads what `task` needs, without the other processes. Returns a digest of its questions,
+        which must be the same in all processes: they score it by common programs."""
 
     def __call__(self, task: str, params: Any, step: int) -> Mapping[str, float]:
         """The figures of `task` by name, the most telling first; `NAME_stderr` is the standard
@@ -64,7 +70,7 @@ class TaskScores:
         self._config, self._mesh, self._tokenizer = config, mesh, tokenizer
         self._make, self._say = make, say
         self._scorer: TaskScorer | None = None
-        self._failed = set[str]()
+        self._failed, self._ready = set[str](), set[str]()
 
     def measure(
         self, params: Any, step: int, interrupted: Callable[[], bool]
@@ -86,16 +92,19 @@ class TaskScores:
 
     def _score(self, task: str, params: Any, step: int) -> Figures | None:
         """The finite figures of `task`, None if it failed in any process."""
+        if task not in self._ready:
+            if lacking := self._lacking(task):
+                self._tell(task, lacking)
+                return None
+            self._ready.add(task)
         figures, why = Figures(), ""
         try:
-            if self._scorer is None:
-                assert self._make is not None  # `require_scorer` was called
-                self._scorer = self._make(self._config, self._mesh, self._tokenizer)
+            assert self._scorer is not None  # made by `_lacking`
             figures = {k: float(v) for k, v in self._scorer(task, params, step).items()}
         except Exception as error:  # whatever the code of a task raises
             if distributed.is_peer_lost(error):
                 raise
-            why = f"{type(error).__name__}: {error}"
+            why = _words(error)
         if not _all_agree(not why):
             self._tell(task, why or "it failed in another process")
             return None
@@ -103,6 +112,27 @@ class TaskScores:
         if lost := [name for name in figures if name not in finite]:
             self._tell(task, f"{', '.join(lost)} is not a finite number", lost="is left out")
         return finite
+
+    def _lacking(self, task: str) -> str:
+        """Why the processes cannot score `task` together, the same words in all of them; empty if
+        they can. If one of them lacked the data and the others began, they would wait for ever."""
+        try:
+            if self._scorer is None:
+                assert self._make is not None  # `require_scorer` was called
+                self._scorer = self._make(self._config, self._mesh, self._tokenizer)
+            ours = READY + self._scorer.prepare(task)
+        except Exception as error:  # whatever the code of a task raises
+            ours = _words(error)
+        every = distributed.all_say(ours)
+        for number, said in enumerate(every):
+            if not said.startswith(READY):
+                return said if len(every) == 1 else f"in process {number}: {said}"
+        if len(set(every)) > 1:
+            return (
+                "its questions are not the same in all processes: give all hosts the same files "
+                "and the same Python"
+            )
+        return ""
 
     def _tell(self, task: str, why: str, lost: str = "is not scored") -> None:
         """Says once per start that something of `task` is missing."""
@@ -162,6 +192,10 @@ def scored_before(out: Path, step: int) -> bool:
         for record in read_metrics(out / METRICS_FILE)
     )
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(found)))
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _all_agree(ours: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -25,17 +26,6 @@ def test_the_verb_agrees_with_its_subject_across_another_noun():
     assert {sentence.split()[1] in grammar.PLURAL for sentence in right} == {True, False}
 
 
-@pytest.mark.parametrize("name", ["arithmetic_en", "copying_ja", "counters_ja", "readings_en"])
-def test_the_shortest_choice_is_about_a_guess(name):
-    docs = load_tasks([name], Settings()).tasks[name].task_docs
-    guess = np.mean([1 / len(doc["choices"]) for doc in docs])
-    found = []
-    for doc in docs:
-        sizes = [len(choice) for choice in doc["choices"]]
-        found.append((sizes[doc["gold"]] == min(sizes)) / sizes.count(min(sizes)))
-    assert np.mean(found) == pytest.approx(guess, abs=0.06)
-
-
 def test_descriptions_have_one_right_function():
     from llm_jax.evals.tasks.bundled.documentation import described
 
@@ -54,17 +44,32 @@ def test_accuracy_by_length_counts_characters():
 def test_pronoun_pairs_cancel_what_a_pronoun_gets_by_itself():
     from llm_jax.evals.tasks.bundled import pronouns
 
-    doc = {"first": "doctor", "second": "patient", "meant": "patient"}
+    doc = {"first": "doctor", "second": "patient", "meant": "patient", "gold": 1}
+    doc["choices"] = ["he aa", "he b", "she aaaa", "she bbb"]
 
     def answers(*log_probs):
         return [(log_prob, False) for log_prob in log_probs]
 
-    same = pronouns.figures(doc, answers(-1.0, -2.0, -11.0, -12.0))
+    same = pronouns.figures(doc, answers(-2.0, -1.0, -12.0, -11.0))
     assert (same["acc"], same["gap"], same["flips"]) == (1.0, 0.0, 0.0)
     # "he" is taken for the doctor, whoever is meant.
-    biased = pronouns.figures(doc, answers(-3.0, -1.0, -1.0, -2.0))
+    biased = pronouns.figures(doc, answers(-1.0, -3.0, -2.0, -1.0))
     assert (biased["acc_he"], biased["acc_she"], biased["flips"]) == (0.0, 1.0, 1.0)
     assert (biased["gap"], biased["lean_doctor"]) == (-3.0, 3.0)
+    # The continuous figures are means over both readings.
+    p = [1 / (1 + math.exp(2)), 1 / (1 + math.exp(-1))]
+    assert biased["prob"] == pytest.approx(sum(p) / 2)
+    assert biased["brier"] == pytest.approx(sum(2 * (1 - one) ** 2 for one in p) / 2)
+    assert biased["answer_nats"] == pytest.approx(2.0)
+    assert biased["answer_nats_per_byte"] == pytest.approx((3 / 4 + 1 / 7) / 2)
+
+
+def test_all_people_of_the_pronouns_have_a_figure():
+    for name in ("pronouns_en", "pronouns_ja"):
+        task = load_tasks([name], Settings()).tasks[name]
+        told = {key for doc in task.task_docs for key in task.process_results(doc, [(0.0, 0)] * 4)}
+        assert told == set(task.aggregation())
+        assert len(task.task_docs) == 120
 
 
 @pytest.mark.parametrize(
@@ -94,9 +99,14 @@ def test_fractions_are_the_trap_that_they_are_known_for():
     read = [doc for doc in docs if doc["kind"] == "fraction" and "読み方" in doc["context"]]
     assert all("ぶんの" in doc["choices"][doc["gold"]] for doc in read)
     assert any("ぷんの" in choice for doc in read for choice in doc["choices"])
-    larger = [doc for context, doc in asked.items() if "大きいほう" in context]
-    assert all(len(doc["choices"]) == 2 for doc in larger)
-    assert len(larger) > 20
+    compared = {word: [doc for context, doc in asked.items() if word in context]
+                for word in ("大きいほう", "小さいほう")}  # fmt: skip
+    for word, some in compared.items():
+        assert len(some) > 10
+        for doc in some:
+            down = ["二三四五六七八九十".index(choice[0]) for choice in doc["choices"]]
+            least = int(down[1] < down[0])
+            assert doc["gold"] == (least if word == "大きいほう" else 1 - least)
 
 
 def test_cloze_asks_for_words_of_the_given_text(tmp_path):

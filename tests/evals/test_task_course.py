@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
+from task_run import random_run
 from tiny import VOCAB, model_config, run_config
 
 pytest.importorskip("lm_eval")
@@ -29,10 +32,12 @@ from llm_jax.config import (
     to_json,
 )
 from llm_jax.evals.tasks.course import Checkpoints, checkpoints_of, follow
+from llm_jax.evals.tasks.figures import TaskFigures
 from llm_jax.evals.tasks.harness import evaluate_tasks
 from llm_jax.evals.tasks.smooth import edit_distance
 from llm_jax.infer.scoring import Scorer
 from llm_jax.language_model import load_model
+from llm_jax.parallel.mesh import make_mesh
 from llm_jax.runs.scores import kept_scores, recorded_scores
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
@@ -174,6 +179,42 @@ def test_generated_answers_have_smooth_figures(run: Path, include: Path) -> None
     assert recorded["echo/answer_nats"] == pytest.approx(nats, rel=1e-5)
 
 
+def test_answers_end_at_the_ids_of_an_imported_model(
+    tmp_path: Path, tiny_dataset: Path, include: Path
+) -> None:
+    asked = EvalConfig(tasks=("echo",), include=str(include))
+    folder = random_run(tmp_path / "run", tiny_dataset)
+    model = load_model(folder)
+    config = replace(model.run, out=str(folder), eval=asked)
+    mesh = make_mesh(config.parallel, jax.devices()[:1])
+
+    def distance() -> float:
+        scored = task_scorer(config, mesh, model.tokenizer)
+        assert scored.prepare("echo") == ""
+        return scored("echo", model.params, 0)["edit_distance"]
+
+    firsts = {int(model.logits(f"def f{i}(x): return")[-1].argmax()) for i in range(3)}
+    before = distance()
+    (folder / "imported").mkdir()
+    said = json.dumps({"eos_token_id": sorted(firsts)})
+    (folder / "imported" / "generation_config.json").write_text(said)
+    assert load_model(folder).stop_ids[1:] == tuple(sorted(firsts))
+    assert distance() == 1.0  # every answer ends before its first token
+    results = evaluate_tasks(load_model(folder), ["echo"], include=str(include), samples=True)
+    assert [one["filtered_resps"][0] for one in results.samples["echo"]] == [""] * 3
+    assert before <= 1.0
+
+
+def test_a_digest_is_that_of_the_questions(run: Path, include: Path) -> None:
+    config = load_model(run, 4).run
+    first, again = (TaskFigures(include=include, limit=2) for _ in range(2))
+    assert first.digest("echo", config) == again.digest("echo", config)
+    others = TaskFigures(include=include, limit=3), TaskFigures(few_shot=1, limit=2)
+    assert others[0].digest("echo", config) != first.digest("echo", config)
+    fewer = TaskFigures(limit=2)
+    assert others[1].digest("copying_en", config) != fewer.digest("copying_en", config)
+
+
 def test_generation_needs_one_process(
     run: Path, monkeypatch: pytest.MonkeyPatch, include: Path, tiny_dataset: Path
 ) -> None:
@@ -261,17 +302,43 @@ def test_following_survives_what_it_cannot_read(run: Path, tmp_path: Path) -> No
     assert checkpoints_of(out) == [2]
 
 
+PLACED = """
+task: NAME
+dataset_path: json
+dataset_kwargs: {data_files: {test: NAME.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: ["a", "b"]
+doc_to_target: 0
+"""
+
+
 @pytest.mark.slow
 def test_two_processes_score_together(run: Path, tmp_path: Path, tiny_dataset: Path) -> None:
-    """The scores are those of one process; only the first one writes them."""
-    out, file = tmp_path / "run", tmp_path / "run.json"
-    file.write_text(to_json(config_of(out, tiny_dataset)))
+    """The scores are those of one process; only the first one writes them. A task whose data one
+    process lacks, or has otherwise, is begun by none."""
+    out, file, tasks = tmp_path / "run", tmp_path / "run.json", tmp_path / "tasks"
+    tasks.mkdir()
+    for name in ("lacking", "different"):
+        (tasks / f"{name}.yaml").write_text(PLACED.replace("NAME", name))
+    places = [tmp_path / str(number) for number in range(2)]
+    for number, place in enumerate(places):
+        place.mkdir()
+        rows = [json.dumps({"question": f"{number * i}"}) + "\n" for i in range(3 + 40 * number)]
+        (place / "different.jsonl").write_text("".join(rows))
+    shutil.copy(places[0] / "different.jsonl", places[0] / "lacking.jsonl")
+    asked = EvalConfig(every=100, batches=1, tasks=("lacking", "different", *TASKS), tasks_every=2,
+                       task_limit=LIMIT, include=str(tasks))  # fmt: skip
+    file.write_text(to_json(config_of(out, tiny_dataset, eval=asked)))
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
+    root = str(Path(__file__).parents[2])
     common = os.environ | {
         "JAX_NUM_CPU_DEVICES": "4",
         "JAX_COORDINATOR_ADDRESS": address,
         "JAX_NUM_PROCESSES": "2",
+        "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
     }
     hosts = [
         subprocess.Popen(
@@ -280,14 +347,18 @@ def test_two_processes_score_together(run: Path, tmp_path: Path, tiny_dataset: P
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
+            cwd=place,
         )
-        for number in range(2)
+        for number, place in enumerate(places)
     ]
     said = [host.communicate(timeout=140)[1] for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0], said
+    assert said[0].count("Task lacking is not scored (in process 1: UserError: The data of") == 1
+    assert said[0].count("Task different is not scored (its questions are not the same") == 1
     together = recorded_scores(read_metrics(out / "metrics.jsonl"))
     alone = recorded_scores(read_metrics(run / "metrics.jsonl"))
     assert sorted(together) == [2, 4]
     for step, figures in together.items():
+        assert {name.partition("/")[0] for name in figures} == set(TASKS)
         for name, value in figures.items():
             assert alone[step][name] == pytest.approx(value, abs=2e-3), name

@@ -48,8 +48,9 @@ def test_results_have_errors_counts_and_chance_levels(folder, capsys):
     assert acc["stderr"] == pytest.approx(math.sqrt(p * (1 - p) / 7))
     assert one["metrics"]["brier"]["chance"] == 0.75
     assert one["metrics"]["log_prob"]["chance"] is None
-    # Questions with two and with three answers.
-    assert 1 / 3 < results["truth_ja"]["metrics"]["acc"]["chance"] <= 1 / 2
+    assert results["truth_ja"]["metrics"]["acc"]["chance"] == 1 / 2
+    assert acc["interval"][0] < p < acc["interval"][1]
+    assert acc["above_chance"] == (acc["interval"][0] > 0.25)
 
     kept = {scores.task: scores for scores in kept_scores(folder, 0)}
     assert [kept["copying_en"].figures[key] for key in ("acc", "acc_stderr", "chance")] == [
@@ -67,11 +68,11 @@ def test_results_have_errors_counts_and_chance_levels(folder, capsys):
 
     code, said, _ = call(capsys, *words, "--seed", 1)
     assert code == 0
-    assert "copying_en (8 of 200 examples, 1-shot):" in said
-    assert "(chance 0.25), higher is better" in said
+    assert re.search(r"^copying_en +1  acc ↑ .* ± .* 0\.25 +8 of 200$", said, re.M)
     log_prob = one["metrics"]["log_prob"]
+    assert re.search(r"^ +log_prob ↑ +-[\d.]+ ± [\d.]+ +8$", said, re.M)
     # Other solved examples.
-    assert f"log_prob: {log_prob['value']:.4g} ± {log_prob['stderr']:.2g}" not in said
+    assert f"{log_prob['value']:.4g} ± {log_prob['stderr']:.2g}" not in said
 
 
 def test_every_bundled_task_is_the_same_each_time_and_says_its_chance(model):
@@ -81,7 +82,7 @@ def test_every_bundled_task_is_the_same_each_time_and_says_its_chance(model):
     for name in names:
         docs = [dict(doc) for doc in first.tasks[name].task_docs]
         assert docs == [dict(doc) for doc in again.tasks[name].task_docs]
-        assert (5 if name == "cloze" else 40) <= len(docs) <= 200
+        assert (5 if name == "cloze" else 100) <= len(docs) <= 200
         for doc in docs:
             assert len(set(doc["choices"])) == len(doc["choices"]) > 1
         golds = {doc["gold"] for doc in docs}
@@ -91,6 +92,19 @@ def test_every_bundled_task_is_the_same_each_time_and_says_its_chance(model):
         assert one.n == 2
         assert one.metrics["acc"].chance is not None, name
         assert all(math.isfinite(figure.value) for figure in one.metrics.values())
+
+
+def test_the_index_of_lm_eval_is_only_read_for_its_tasks(tmp_path, monkeypatch):
+    from llm_jax.evals.tasks import catalog
+
+    def unwanted():
+        raise AssertionError("14,000 task files are read")
+
+    monkeypatch.setattr(catalog, "_texts", unwanted)
+    include = own_task(tmp_path / "own")
+    assert check_tasks(["copying_en", "bundled_ja", "mine"], include) == []
+    with pytest.raises(AssertionError):
+        check_tasks(["hellaswag"])
 
 
 def test_rolling_windows_predict_each_token_once(model, monkeypatch):
@@ -138,18 +152,29 @@ def own_task(folder, name="mine", kind="loglikelihood", more=""):
     return folder
 
 
-def test_a_folder_of_own_tasks_with_data_at_hand(model, tmp_path, monkeypatch):
+def test_a_folder_of_own_tasks_with_data_at_hand(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     include = own_task(tmp_path / "own")
     results = evaluate_tasks(model, ["mine"], include=include, samples=True)
     assert results.tasks["mine"].n == 6
     assert results.tasks["mine"].metrics["acc"].value in (0.0, 1.0)
+    assert results.tasks["mine"].metrics["perplexity"].stderr > 0  # lm-eval prints what it does
+    assert capsys.readouterr().out == ""
     rolling = own_task(tmp_path / "rolling", "rolled", "loglikelihood_rolling")
     (path,) = rolling.glob("*.yaml")
     path.write_text(path.read_text().replace("{{answer}}", "{{question}} {{answer}}"))
     result = evaluate_tasks(model, ["rolled"], include=rolling).tasks["rolled"]
     assert result.metrics["bits_per_byte"].value > 0
     assert result.metrics["bits_per_byte"].higher_is_better is False
+
+
+def test_a_question_among_its_own_examples_is_said(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    words = ["eval", folder, "--tasks", "mine", "--few-shot", 2]
+    made = call_json(capsys, *words, "--include", own_task(tmp_path / "own"))
+    assert "the one that is asked among them" in made["notes"][0]
+    include = own_task(tmp_path / "split", more="fewshot_split: test")
+    assert call_json(capsys, *words, "--include", include)["notes"] == []
 
 
 def test_answers_end_at_stop_strings_and_fit_the_context(model, tmp_path, monkeypatch):
@@ -192,6 +217,11 @@ def test_the_json_of_llm_jp_eval(model, tmp_path):
     prompt = results.samples["kazu"][0]["arguments"][0][0]
     assert "{x}" in prompt
     assert prompt.endswith("### 入力:\n一\n\n### 応答:\n1\n\n### 入力:\n三\n\n### 応答:\n")
+    assert check_tasks(["kazu"], path) == []
+    more = JP | {"metrics": ["bleu", "char_f1", "comet_wmt22"]}
+    path.write_text(json.dumps(more), encoding="utf-8")
+    (said,) = check_tasks(["kazu"], path)
+    assert "'kazu': bleu, comet_wmt22 of its file are not computed" in said
     assert char_f1("東京都", "東京") == pytest.approx(4 / 5)
     found = figures(
         {"output": "４２"}, ["答えは42です"], metrics=("exact_match",), pattern="答えは(.*?)です"
@@ -240,6 +270,9 @@ def test_what_cannot_be_scored_is_one_sentence_before_a_model_is_loaded(folder, 
         (["--tasks", "mine", "--include", template], "SecurityError"),
         (["--tasks", "copying_en", "--chat-template"], "has no chat template"),
         (["--tasks", "copying_en", "--samples"], "--keep"),
+        (["--tasks", "copying_en", "--few-shot", "21"], "has 20 solved examples: give 20 or"),
+        (["--tasks", "truth_ja", "--few-shot", "117"], "has 116 solved examples: give 116 or"),
+        (["--tasks", "copying_en", "--limit", "0"], "--limit"),
         (["--limit", "3"], "--limit is about tasks"),
     ]
     for flags, sentence in cases:

@@ -104,6 +104,33 @@ def test_the_page_shows_the_same_numbers(ladder: Path, capsys: pytest.CaptureFix
     for value in (few["predicted"], few["measured"], found["points"][-1]["loss"]):
         assert f"{value:.4f}" in page.text
     assert "zero-shot" in page.text and "5-shot" in page.text
+    assert found["intervals"] in page.text and "a wrong form of the curve" in found["intervals"]
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        ({"byte_perplexity": 3.2}, "no share of right answers between 0 and 1"),
+        ({"brier": 0.6, "chance": 0.75}, "no share of right answers between 0 and 1"),
+        ({"exact_match": 0.3}, "its level of chance is not known"),
+    ],
+)
+def test_only_accuracies_are_forecast_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], first: dict[str, float], why: str
+) -> None:
+    for width in WIDTHS:
+        out = tmp_path / str(width)
+        write_run(out, width, 600)
+        (kept,) = [one for one in kept_scores(out, 600) if one.shots == 0]
+        answer = kept.figures["answer_nats_per_byte"]
+        keep_scores(out, 600, [Scores("own", 0, 9, first | {"answer_nats_per_byte": answer})])
+    told = called(capsys, tmp_path)["tasks"]["own"]["0"]
+    assert told["forecast"]["accuracy"] is None and told["forecast"]["task_loss"]["within"]
+    assert why in told["why"] and next(iter(first)) in told["why"]
+    with pytest.raises(SystemExit):
+        main(["emergence", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert why in said and "a wrong form of the curve" in said
 
 
 def test_checkpoints_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from llm_jax.report.series import series
 from llm_jax.runs.history import read_history
 from llm_jax.train.loop import train
 from llm_jax.train.metrics import read_metrics
-from llm_jax.train.task_scores import Pace
+from llm_jax.train.task_scores import Pace, TaskScores
 
 TIMES = ("seconds", "time_share")
 
@@ -51,8 +51,8 @@ class Scoring:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    def __call__(self, config: RunConfig, mesh: Any, tokenizer: Any) -> Any:
-        return self.score
+    def __call__(self, config: RunConfig, mesh: Any, tokenizer: Any) -> Prepared:
+        return Prepared(self)
 
     def score(self, task: str, params: Any, step: int) -> Mapping[str, float]:
         self.asked.append((task, step))
@@ -63,6 +63,21 @@ class Scoring:
         if task == "odd":
             return {"acc": share, "acc_stderr": float("nan")}
         return {"acc": share, "acc_stderr": 0.125, "nats": float(total)}
+
+
+class Prepared:
+    """A scorer whose task "unready" has no data."""
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.scoring = scoring
+
+    def prepare(self, task: str) -> str:
+        if task == "unready":
+            raise FileNotFoundError("no file")
+        return ""
+
+    def __call__(self, task: str, params: Any, step: int) -> Mapping[str, float]:
+        return self.scoring.score(task, params, step)
 
 
 def scores(out: Path) -> list[dict[str, Any]]:
@@ -166,3 +181,14 @@ def test_scores_that_take_too_long_are_advised_against_once() -> None:
     # A fifth of 10 s: 50 steps take 8 s, and 2 s are 5% of 40, so 38 s of steps.
     assert "from 50 to about 238" in str(pace.advice(2.0, 50))
     assert pace.advice(2.0, 50) is None
+
+
+def test_a_task_without_data_is_never_begun(tmp_path: Path) -> None:
+    said, scoring = list[str](), Scoring()
+    config = known(tmp_path, tmp_path, tasks=("unready",))
+    scores = TaskScores(config, cast(Any, None), cast(Any, None), scoring, said.append)
+    assert scores.measure({}, 2, lambda: False) == ({}, 1)
+    assert scores.measure({}, 4, lambda: False) == ({}, 1)
+    assert said == [
+        "Task unready is not scored (FileNotFoundError: no file); the run goes on."
+    ] and not scoring.asked  # fmt: skip

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,19 +52,28 @@ class Settings:
 
 @dataclass
 class Loaded:
-    """Tasks with their data, by lm-eval's names, and the groups that were asked for."""
+    """Tasks with their data, by lm-eval's names, the groups that were asked for, and a sentence for
+    each task some of whose metrics we do not have."""
 
     tasks: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, found: Any) -> None:
         for kind, new in (("tasks", found["tasks"]), ("groups", found.get("groups") or {})):
             getattr(self, kind).update(new)
 
 
-def check_names(names: Sequence[str], settings: Settings) -> None:
-    """Raises `UserError` for a task that does not exist (the nearest is named), is named twice, or
-    would run code that is not trusted, and if lm-eval is not installed."""
+def check_names(names: Sequence[str], settings: Settings) -> list[str]:
+    """Checks names; no data are read.
+
+    Returns:
+      A sentence for each task some of whose metrics we do not have.
+
+    Raises:
+      UserError: a task does not exist (the nearest is named), is named twice, or would run code
+        that is not trusted; or lm-eval is not installed.
+    """
     if not names:
         raise UserError("No task is named: see docs/evaluation.md for those that there are.")
     for name in names:
@@ -82,6 +92,8 @@ def check_names(names: Sequence[str], settings: Settings) -> None:
             known = {*theirs, *ours, human_eval.NAME}
             known.update(word for text in _texts() for word in NAMED.findall(text))
             raise UserError(f"There is no task {name!r}: {nearest(name, known)}")
+    said = (llm_jp.left_out(name, theirs[name]) for name in names if name in theirs)
+    return [one for one in said if one]
 
 
 def load_tasks(names: Sequence[str], settings: Settings) -> Loaded:
@@ -90,10 +102,9 @@ def load_tasks(names: Sequence[str], settings: Settings) -> Loaded:
     Raises:
       UserError: as `check_names` does, or a task's data are not at hand.
     """
-    check_names(names, settings)
+    loaded = Loaded(notes=check_names(names, settings))
     folders = folders_of(settings.include)
     theirs = llm_jp.tasks_in(folders)
-    loaded = Loaded()
     for name in names:
         with _sentences(name):
             if name.startswith(gym.PREFIX):
@@ -154,7 +165,8 @@ def _indexed(folders: tuple[Path, ...], defaults: bool) -> Any:
 def _sentences(name: str) -> Iterator[None]:
     """Errors of a task's own code and of the library that loads its data, as one sentence."""
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except UserError:
         raise
     except ImportError as error:

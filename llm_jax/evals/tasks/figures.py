@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_jax.evals.tasks import smooth
 from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks
-from llm_jax.evals.tasks.harness import TaskResult, TaskResults, evaluate_loaded, seeded
+from llm_jax.evals.tasks.harness import evaluate_loaded, seeded
+from llm_jax.evals.tasks.results import TaskResult, TaskResults
 from llm_jax.runs.metric_names import CHANCE, COUNT, SHORTENED, SHOTS, STDERR, TRUNCATED
 
 if TYPE_CHECKING:
@@ -67,6 +70,21 @@ class TaskFigures:
             seed=SEED,
         )
         return figures_of(task, results, loaded, model, scorer)
+
+    def digest(self, task: str, run: RunConfig) -> str:
+        """SHA-256 of the questions and the solved examples that are asked for.
+
+        Raises:
+          UserError: the task's data are not at hand.
+        """
+        said = hashlib.sha256()
+        for name, one in self.load(task, run).tasks.items():
+            docs = [doc for _, doc in one.doc_iterator(rank=0, limit=self._limit, world_size=1)]
+            wanted = one.get_config("num_fewshot") if self._few_shot is None else self._few_shot
+            shots = [*(one.fewshot_docs() or ())] if wanted else []
+            text = json.dumps([name, docs, shots], default=str, sort_keys=True)
+            said.update(text.encode(errors="surrogatepass"))
+        return said.hexdigest()
 
     def load(self, task: str, run: RunConfig) -> Loaded:
         """The task with its data; raises `UserError` if they are not at hand."""
@@ -131,6 +149,7 @@ def summary(task: str, results: TaskResults) -> TaskResult:
             stderr=None if None in errors else math.hypot(*(e for e in errors if e is not None)),
             higher_is_better=figures[0][1].higher_is_better,
             chance=None if None in guesses else sum(g for g in guesses if g is not None),
+            n=sum(figure.n for _, figure in figures),
         )
     return TaskResult(
         n=n,

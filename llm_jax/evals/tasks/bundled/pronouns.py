@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from llm_jax.evals.tasks.bundled.questions import Answers, Question, shuffled, splits
 
 # (first person, second person, what happened, why with the first as the one who is meant, why with
@@ -35,6 +37,16 @@ ENGLISH = (
     ("hairdresser", "customer", "spoke to", "was cutting the hair", "wanted a haircut"),
     ("guard", "prisoner", "watched", "was paid to keep order", "was planning to escape"),
     ("cleaner", "tenant", "met", "was washing the stairs", "was renting the flat"),
+    ("dentist", "patient", "examined", "was looking at the teeth", "had a toothache"),
+    ("architect", "builder", "called", "had drawn the plans", "was laying the bricks"),
+    ("judge", "defendant", "questioned", "was about to give a verdict", "feared the verdict"),
+    ("waiter", "diner", "served", "was carrying the plates", "was eating the soup"),
+    ("firefighter", "resident", "rescued", "had brought the ladder", "was trapped on the roof"),
+    ("coach", "player", "trained", "had planned the exercises", "was tired of the exercises"),
+    ("photographer", "model", "directed", "was holding the camera", "was posing for the picture"),
+    ("editor", "writer", "called", "was correcting the draft", "had written the draft"),
+    ("banker", "borrower", "met", "was lending the money", "needed the money"),
+    ("farmer", "vet", "called", "owned the sick cow", "was treating the sick cow"),
 )
 JAPANESE = (
     ("指導教員", "学生", "助言をしたかった", "助言がほしかった"),
@@ -57,6 +69,16 @@ JAPANESE = (
     ("美容師", "客", "髪を切っていた", "髪を切ってほしかった"),
     ("看守", "囚人", "秩序を守る仕事をしていた", "脱走を企てていた"),
     ("清掃員", "住人", "階段を洗っていた", "部屋を借りていた"),
+    ("歯科医", "患者", "歯を診ていた", "歯が痛かった"),
+    ("建築家", "職人", "図面を描いた", "れんがを積んでいた"),
+    ("裁判官", "被告", "判決を下すところだった", "軽い判決を望んでいた"),
+    ("店員", "買い物客", "商品を並べていた", "商品を探していた"),
+    ("消防士", "住民", "はしごを持ってきた", "屋根に取り残されていた"),
+    ("監督", "選手", "練習の計画を立てた", "練習で疲れていた"),
+    ("写真家", "モデル", "カメラを構えていた", "ポーズをとっていた"),
+    ("編集者", "作家", "原稿を直していた", "原稿を書いた"),
+    ("銀行員", "借り手", "金を貸す立場だった", "金が必要だった"),
+    ("牧場主", "獣医", "病気の牛を飼っていた", "病気の牛を治療していた"),
 )
 GENDERS = {"en": ("he", "she"), "ja": ("彼", "彼女")}
 
@@ -64,19 +86,14 @@ GENDERS = {"en": ("he", "she"), "ja": ("彼", "彼女")}
 def english(**_: Any) -> Any:
     made = []
     for a, b, met, of_a, of_b in ENGLISH:
-        for first, second in ((a, b), (b, a)):
-            start = (
-                f"The {first} {met} the {second}"
-                if first == a
-                else f"The {first} and the {second} spoke"
-            )
+        for start in (f"The {a} {met} the {b} because", f"The {b} and the {a} spoke because"):
             for meant, why in ((a, of_a), (b, of_b)):
                 choices = [
                     f" {gender} {why}. The one who {why} was the {person}."
                     for gender in GENDERS["en"]
-                    for person in (meant, b if meant == a else a)
+                    for person in (a, b)
                 ]
-                made.append(_doc(f"{start} because", choices, meant, a, b))
+                made.append(_doc(start, choices, meant, a, b))
     return splits(shuffled("pronouns_en", made))
 
 
@@ -88,37 +105,47 @@ def japanese(**_: Any) -> Any:
                 choices = [
                     f"{gender}は{why}からだ。{why}のは{person}だ。"
                     for gender in GENDERS["ja"]
-                    for person in (meant, b if meant == a else a)
+                    for person in (a, b)
                 ]
                 made.append(_doc(start, choices, meant, a, b))
     return splits(shuffled("pronouns_ja", made))
 
 
 def _doc(context: str, choices: list[str], meant: str, a: str, b: str) -> Question:
-    """Choices: he and the right one, he and the other, she and the right one, she and the other."""
+    """Choices: he and the first person, he and the second, she and the first, she and the second.
+    `gold` is the right one with "he"; two places on is the right one with "she"."""
     pair = {"first": a, "second": b, "meant": meant}
-    return {"context": context, "choices": choices, "gold": 0, **pair}
+    return {"context": context, "choices": choices, "gold": int(meant == b), **pair}
 
 
 def figures(doc: Question, answers: Answers) -> dict[str, float]:
     """
     Returns:
-      `acc` over both pronouns, `acc_he` and `acc_she`; `gap`, by how many nats the right person is
-      preferred more with "he" than with "she"; `gap_size`, its absolute value; `flips`, whether the
-      answer depends on the pronoun; and `lean_PERSON`, by how many nats more "he" than "she" is
-      taken for the one with that occupation.
+      Over both pronouns: `acc`; `prob`, the right person's share of the two; `brier`, Σ(p − y)²
+      over the two; `answer_nats` and `answer_nats_per_byte`, -log p of the right continuation.
+      `acc_he` and `acc_she`; `gap`, by how many nats the right person is preferred more with "he"
+      than with "she"; `gap_size`, its absolute value; `flips`, whether the answer depends on the
+      pronoun; and `lean_PERSON`, by how many nats more "he" than "she" is taken for the one with
+      that occupation.
     """
-    he, other_he, she, other_she = (log_prob for log_prob, _ in answers)
-    odds_he, odds_she = he - other_he, she - other_she
-    gap = odds_he - odds_she
-    right_he, right_she = float(odds_he > 0), float(odds_she > 0)
-    toward_first = gap if doc["meant"] == doc["first"] else -gap
+    gold = doc["gold"]
+    log_probs = np.array([log_prob for log_prob, _ in answers]).reshape(2, 2)  # pronoun, person
+    right, other = log_probs[:, gold], log_probs[:, 1 - gold]
+    sizes = np.array([len(doc["choices"][place].encode()) for place in (gold, gold + 2)])
+    odds = right - other
+    share = 1 / (1 + np.exp(np.clip(-odds, -700, 700)))
+    correct = log_probs.argmax(axis=1) == gold
+    gap = float(odds[0] - odds[1])
     return {
-        "acc": (right_he + right_she) / 2,
-        "acc_he": right_he,
-        "acc_she": right_she,
+        "acc": float(correct.mean()),
+        "prob": float(share.mean()),
+        "brier": float((2 * (1 - share) ** 2).mean()),
+        "answer_nats": float(-right.mean()),
+        "answer_nats_per_byte": float((-right / sizes).mean()),
+        "acc_he": float(correct[0]),
+        "acc_she": float(correct[1]),
         "gap": gap,
         "gap_size": abs(gap),
-        "flips": float(right_he != right_she),
-        f"lean_{doc['first']}": toward_first,
+        "flips": float(correct[0] != correct[1]),
+        f"lean_{doc['first']}": gap if gold == 0 else -gap,
     }

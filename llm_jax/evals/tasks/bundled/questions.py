@@ -42,7 +42,7 @@ def drawn(
         found.setdefault((one["context"], one["choices"][one["gold"]]), one)
         if len(found) == count + shots:
             break
-    made = [*found.values()]
+    made = dealt(name, [*found.values()])
     spare = min(shots, len(made) // 5)
     return splits(made[spare:], made[:spare])
 
@@ -58,6 +58,21 @@ def splits(test: Sequence[Question], shots: Sequence[Question] = ()) -> Any:
     if shots:
         made["shots"] = datasets.Dataset.from_list(list(shots))
     return datasets.DatasetDict(made)
+
+
+def dealt(name: str, questions: Sequence[Question]) -> list[Question]:
+    """The same questions with the right choice equally often at each place, in random order: ties
+    go to the first choice, and a guess there must score at chance."""
+    draw = random.Random(name)
+    made, places = [], dict[int, list[int]]()
+    for one in questions:
+        size = len(one["choices"])
+        if not places.get(size):
+            places[size] = draw.sample(range(size), size)
+        gold, choices = places[size].pop(), list(one["choices"])
+        choices.insert(gold, choices.pop(one["gold"]))
+        made.append(one | {"choices": choices, "gold": gold})
+    return made
 
 
 def shuffled(name: str, questions: Sequence[Question]) -> list[Question]:

@@ -10,7 +10,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from llm_jax.evals.tasks.bundled.questions import Question, drawn, question, shuffled, splits
+from llm_jax.evals.tasks.bundled.questions import (
+    Question,
+    dealt,
+    drawn,
+    question,
+    shuffled,
+    splits,
+)
 
 KANJI = "一二三四五六七八九十"
 PLAIN = ["いち", "に", "さん", "よん", "ご", "ろく", "なな", "はち", "きゅう", "じゅう"]
@@ -60,8 +67,9 @@ def japanese(**_: Any) -> Any:
         made += [_irregular(draw, counter, n + 1) for n in range(len(sounds.split()))]
     for down, up in FRACTIONS:
         made += [_fraction_read(draw, down, up), _fraction_meant(draw, down, up)]
-    made += [_larger(draw, 1, a, b) for a in range(2, 11) for b in range(a + 1, 11)]
-    made = shuffled("counters_ja", made)
+    pairs = [(a, b) for a in range(2, 11) for b in range(a + 1, 11)]
+    made += [_compared(draw, a, b, larger=(a + b) % 2 == 0) for a, b in pairs]
+    made = dealt("counters_ja", shuffled("counters_ja", made))
     return splits(made[20:], made[:20])
 
 
@@ -130,12 +138,14 @@ def _fraction_meant(draw: random.Random, down: int, up: int) -> Question:
     )
 
 
-def _larger(draw: random.Random, up: int, a: int, b: int) -> Question:
-    """a < b, so that 1/a is the larger one."""
-    said = [f"{KANJI[down - 1]}分の{KANJI[up - 1]}" for down in (a, b)]
+def _compared(draw: random.Random, a: int, b: int, larger: bool) -> Question:
+    """Which of 1/a and 1/b is the larger, or the smaller one, for a < b: so that the fraction that
+    is met more often is not the right one by that."""
+    said = [f"{KANJI[down - 1]}分の一" for down in (a, b)]
     order = draw.sample(said, 2)
-    context = f"{order[0]}と{order[1]}では、大きいほうは"
-    return question(draw, context, said[0], [said[1]], kind="comparison")
+    context = f"{order[0]}と{order[1]}では、{'大きい' if larger else '小さい'}ほうは"
+    right, wrong = said if larger else said[::-1]
+    return question(draw, context, right, [wrong], kind="comparison")
 
 
 ORDINALS = {1: "st", 2: "nd", 3: "rd"}
