@@ -1,0 +1,144 @@
+"""Options of `generate`: each as the engine has it, and what cannot be is said before loading."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from task_run import random_run
+from verb_calls import call, call_json
+
+from llm_jax.convert.parity import our_logits
+from llm_jax.infer.generator import row_seed
+from llm_jax.language_model import load_model
+from llm_jax.runs.kept import read_samples
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_dataset, tmp_path_factory) -> Path:
+    return random_run(tmp_path_factory.mktemp("options") / "run", tiny_dataset)
+
+
+def words(folder: Path, *more: object) -> list[object]:
+    return ["generate", folder, "--prompt", "def", "--max-tokens", 24, *more]
+
+
+def test_samples_are_those_of_their_seeds_and_a_stop_string_spans_tokens(folder, capsys):
+    free = call_json(capsys, *words(folder, "--samples", 3, "--seed", 5))["samples"]
+    assert [one["seed"] for one in free] == [row_seed(5, i) for i in range(3)]
+    assert len({one["text"] for one in free}) == 3
+    alone = call_json(capsys, *words(folder, "--seed", free[2]["seed"]))["samples"]
+    assert alone[0]["ids"] == free[2]["ids"]
+    # The end of one token and the beginning of the next.
+    pieces = load_model(folder).tokenizer
+    place = next(
+        i for i in range(4, 20)
+        if all(pieces.bytes_of(t).isascii() and pieces.bytes_of(t) for t in free[0]["ids"][i:i + 2])
+    )  # fmt: skip
+    one, two = (pieces.bytes_of(i).decode() for i in free[0]["ids"][place : place + 2])
+    stop = one[-1] + two[0]
+    cut = call_json(capsys, *words(folder, "--samples", 3, "--seed", 5, "--stop", stop, "--keep"))
+    for short, long in zip(cut["samples"], free, strict=True):
+        assert short["text"] == long["text"].split(stop)[0]
+        assert (short["stopped_by"] == stop) == (stop in long["text"]) == short["stopped"]
+        assert short["ids"] == long["ids"][: len(short["ids"])]
+    assert len(cut["samples"][0]["ids"]) <= place + 2
+    kept = read_samples(folder)
+    assert kept and kept["how"] == f"temperature 0.8, seed 5, stop {stop!r}, samples 3"
+    assert [one["seed"] for one in kept["samples"]] == [one["seed"] for one in free]
+    made = load_model(folder).generate("def", max_tokens=24, temperature=0.8, seed=5, stop=[stop])
+    assert made == cut["text"]
+
+
+def test_penalties_biases_and_log_probs_are_those_of_the_logits(folder, capsys):
+    model = load_model(folder)
+    shaped = ["--repetition-penalty", 1.5, "--frequency-penalty", 0.7, "--presence-penalty", 0.4]
+    greedy = words(folder, "--temperature", 0, "--log-probs", 3, *shaped)
+    ((sample),) = call_json(capsys, *greedy)["samples"]
+    prompt, ids = model.tokens("def"), sample["ids"]
+    forbidden = ids[1]
+    logits = our_logits(model.params, model.config, np.array([prompt + ids], np.int32))[0]
+    logits = logits[len(prompt) - 1 : -1, : model.tokenizer.vocab_size].astype(np.float64)
+    for i, row in enumerate(logits):
+        wanted = row.copy()
+        seen = list({*prompt, *ids[:i]})
+        wanted[seen] = np.where(row[seen] > 0, row[seen] / 1.5, row[seen] * 1.5)
+        for token in set(ids[:i]):
+            wanted[token] -= 0.4 + 0.7 * ids[:i].count(token)
+        assert ids[i] == wanted.argmax()
+        log_p = row - np.log(np.exp(row - row.max()).sum()) - row.max()
+        kept = sample["log_probs"][i]
+        assert kept["log_prob"] == pytest.approx(log_p[ids[i]], abs=1e-4)
+        assert [one["id"] for one in kept["top"]] == np.argsort(-log_p)[:3].tolist()
+    made = call_json(capsys, *greedy, "--logit-bias", f"{forbidden}=-100", "--keep")["samples"][0]
+    assert made["ids"][0] == ids[0] and forbidden not in made["ids"]
+    kept = read_samples(folder)
+    assert kept and kept["how"].startswith("greedy, repetition-penalty 1.5, presence-penalty 0.4")
+    assert len(kept["samples"][0]["log_probs"]) == len(made["ids"])
+
+
+def test_texts_of_a_form(folder, tmp_path, capsys):
+    pytest.importorskip("llguidance")
+    (tmp_path / "schema.json").write_text('{"enum": ["cat", 12]}')
+    (tmp_path / "sums.lark").write_text('start: "1" ("+1")~2')
+    made = call_json(capsys, *words(folder, "--samples", 4, "--schema", tmp_path / "schema.json"))
+    assert all(json.loads(one["text"]) in ("cat", 12) for one in made["samples"])
+    assert all(one["complete"] for one in made["samples"])
+    made = call_json(capsys, *words(folder, "--grammar", tmp_path / "sums.lark"))
+    assert made["text"] == "1+1+1"
+    _, said, _ = call(capsys, *words(folder, "--regex", "[a-f]{90}"))
+    assert re.match("def[a-f]+\n", said) and "1 of 1 ended before the form" in said
+    (tmp_path / "never.json").write_text('{"enum": []}')
+    code, _, err = call(capsys, *words(folder, "--schema", tmp_path / "never.json"))
+    assert code == 2 and "The JSON schema cannot be used" in err
+
+
+@pytest.mark.parametrize("draft", [True, False])
+def test_drafts_change_no_greedy_text(draft, folder, capsys):
+    greedy = words(folder, "--prompt", "import", "--temperature", 0)
+    plain = call_json(capsys, *greedy)
+    made = call_json(capsys, *greedy, "--speculate", 3, *(["--draft", folder] if draft else []))
+    assert [one["ids"] for one in made["samples"]] == [one["ids"] for one in plain["samples"]]
+    counts = made["speculation"]
+    if draft:  # of itself: each is accepted
+        assert counts["accepted"] == counts["drafted"] > 0 and counts["rate"] == 1
+    else:  # a text of chance repeats little
+        assert 0 <= counts["accepted"] <= counts["drafted"]
+    assert "speculation" not in plain
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--beams", 2, "--stop", "a", "--top-k", 3], "leave out --top-k and --stop"),
+        (["--beams", 2, "--log-probs"], "leave out --log-probs"),
+        (["--samples", 2, "--temperature", 0], "all of them would be the same"),
+        (["--stop", ""], "--stop is empty"),
+        (["--repetition-penalty", -1], "--repetition-penalty is -1"),
+        (["--presence-penalty", "nan"], "--presence-penalty is nan"),
+        (["--frequency-penalty", 2.5], "--frequency-penalty is 2.5"),
+        (["--logit-bias", "7"], "'7' is not ID=VALUE"),
+        (["--logit-bias", "7=101"], "token 7 the bias 101"),
+        (["--logit-bias", "999999=1"], f"names token 999999: give ids from 0 to {tiny.VOCAB - 1}"),
+        (["--log-probs", 21], "'21' is not a whole number from 0 to 20"),
+        (["--regex", "a", "--grammar", "x"], "not allowed with"),
+        (["--schema", "nowhere"], "--schema nowhere cannot be read"),
+        (["--speculate", 2, "--presence-penalty", 1], "leave that out, or --speculate"),
+        (["--draft", "nowhere"], "There is no model in"),
+        (["--draft", "SHORT"], "context of the draft, which is 16"),
+    ],
+)
+def test_what_cannot_be_is_said_before_a_model_is_loaded(
+    flags, sentence, folder, tiny_dataset, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("llm_jax.language_model.load_model", None)
+    if "SHORT" in flags:
+        random_run(tmp_path / "short", tiny_dataset, max_seq_len=16)
+    given = [tmp_path / "short" if flag == "SHORT" else flag for flag in flags]
+    code, out, err = call(capsys, *words(folder, *given))
+    assert (code, out) == (2, "")
+    assert sentence in err.splitlines()[-1]
