@@ -186,7 +186,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     asked = asked_for(args)
     split = Split(args.tensor, slots_for(1 if args.beams else asked.texts))
-    trust = {"verify": not args.no_verify, "trust_code": args.trust_code}
+    trust: dict[str, Any] = {"verify": not args.no_verify, "trust_code": args.trust_code}
     model = load_model(args.run, args.step, split=split, **trust)
     if isinstance(model.config, SourceToTarget):
         result = targets(args, model, asked.prompts)

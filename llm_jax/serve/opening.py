@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from llm_jax.config import RunConfig, UserError, generative_of, nearest, read_config, read_text
 from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer
@@ -67,7 +68,7 @@ def load(
       UserError: it cannot be loaded, or cannot generate.
     """
     split = Split(tensor, engine.slots, engine.max_len)
-    trust = {"verify": verify, "trust_code": trust_code}
+    trust: dict[str, Any] = {"verify": verify, "trust_code": trust_code}
     model = load_model(place.folder, place.step, split=split, **trust)
     generative_of(model.config, "serve")
     helper = load_draft(draft, model, split, **trust) if draft else None

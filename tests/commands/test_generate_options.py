@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,25 @@ def test_drafts_change_no_greedy_text(draft, folder, capsys):
     assert "speculation" not in plain
 
 
+def test_the_commands_of_the_guide_run(folder, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("llguidance")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text("utf-8")
+    section = page.split("### Shape what is made")[1].split("\n## ")[0]
+    (block,) = re.findall(r"^```bash\n(.*?)^```$", section, re.M | re.S)
+    lines = [shlex.split(line)[1:] for line in block.splitlines()]
+    assert len(lines) == 6
+    monkeypatch.chdir(tmp_path)
+    Path("answer.json").write_text('{"type": "boolean"}')
+    for line in lines:
+        given = [str(folder) if word == "runs/first" else word for word in line]
+        made = call_json(capsys, *[word for word in given if word != "--json"], "--max-tokens", 8)
+        assert made["tokens"] > 0
+        if "--regex" in line:
+            assert re.fullmatch(line[-1], made["text"])
+        if "--schema" in line:
+            assert made["text"] in ("true", "false")
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -129,7 +149,7 @@ def test_drafts_change_no_greedy_text(draft, folder, capsys):
         (["--schema", "nowhere"], "--schema nowhere cannot be read"),
         (["--speculate", 2, "--presence-penalty", 1], "leave that out, or --speculate"),
         (["--draft", "nowhere"], "There is no model in"),
-        (["--draft", "SHORT"], "context of the draft, which is 16"),
+        (["--draft", "SHORT", "--max-tokens", 80], "context of the draft, which is 64"),
     ],
 )
 def test_what_cannot_be_is_said_before_a_model_is_loaded(
@@ -137,7 +157,7 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(
 ):
     monkeypatch.setattr("llm_jax.language_model.load_model", None)
     if "SHORT" in flags:
-        random_run(tmp_path / "short", tiny_dataset, max_seq_len=16)
+        random_run(tmp_path / "short", tiny_dataset, max_seq_len=64)
     given = [tmp_path / "short" if flag == "SHORT" else flag for flag in flags]
     code, out, err = call(capsys, *words(folder, *given))
     assert (code, out) == (2, "")
