@@ -149,7 +149,7 @@ VALID: dict[str, tuple[Words, ...]] = {
 
 ENTRIES = (
     "dataset", "hf", "job", "job.json", "labelled.jsonl", "law.json", "planned.json", "run",
-    "run.json", "runs.csv", "schema.json", "texts", "tokenizer.model",
+    "run.json", "runs.csv", "texts", "tokenizer.model",
 )  # fmt: skip
 """Of the world (world.py): what a valid call may name."""
 NEEDS = {
