@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from foreign import foreign_tokenizer
 from task_run import random_run
 from verb_calls import call, call_json
 
@@ -28,19 +31,20 @@ def words(folder: Path, *more: object) -> list[object]:
     return ["generate", folder, "--prompt", "def", "--max-tokens", 24, *more]
 
 
-def test_samples_are_those_of_their_seeds_and_a_stop_string_spans_tokens(folder, capsys):
+def test_samples_are_those_of_their_seeds_and_a_stop_string_spans_tokens(
+    folder, capsys, monkeypatch
+):
     free = call_json(capsys, *words(folder, "--samples", 3, "--seed", 5))["samples"]
     assert [one["seed"] for one in free] == [row_seed(5, i) for i in range(3)]
     assert len({one["text"] for one in free}) == 3
     alone = call_json(capsys, *words(folder, "--seed", free[2]["seed"]))["samples"]
     assert alone[0]["ids"] == free[2]["ids"]
     # The end of one token and the beginning of the next.
-    pieces = load_model(folder).tokenizer
-    place = next(
-        i for i in range(4, 20)
-        if all(pieces.bytes_of(t).isascii() and pieces.bytes_of(t) for t in free[0]["ids"][i:i + 2])
-    )  # fmt: skip
-    one, two = (pieces.bytes_of(i).decode() for i in free[0]["ids"][place : place + 2])
+    tokenizer = load_model(folder).tokenizer
+    spelled = [tokenizer.bytes_of(i) for i in free[0]["ids"]]
+    plain = [one != b"" and one.isascii() for one in spelled]
+    place = next(i for i in range(4, 20) if plain[i] and plain[i + 1])
+    one, two = spelled[place].decode(), spelled[place + 1].decode()
     stop = one[-1] + two[0]
     cut = call_json(capsys, *words(folder, "--samples", 3, "--seed", 5, "--stop", stop, "--keep"))
     for short, long in zip(cut["samples"], free, strict=True):
@@ -51,8 +55,15 @@ def test_samples_are_those_of_their_seeds_and_a_stop_string_spans_tokens(folder,
     kept = read_samples(folder)
     assert kept and kept["how"] == f"temperature 0.8, seed 5, stop {stop!r}, samples 3"
     assert [one["seed"] for one in kept["samples"]] == [one["seed"] for one in free]
-    made = load_model(folder).generate("def", max_tokens=24, temperature=0.8, seed=5, stop=[stop])
-    assert made == cut["text"]
+    pieces = []
+    made = load_model(folder).generate(
+        "def", max_tokens=24, temperature=0.8, seed=5, stop=[stop], on_text=pieces.append
+    )
+    assert made == cut["text"] == "".join(pieces)
+    # A terminal sees the text while it is made.
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    _, said, _ = call(capsys, *words(folder, "--seed", 5, "--stop", stop))
+    assert said.startswith(f"def{made}\n")
 
 
 def test_penalties_biases_and_log_probs_are_those_of_the_logits(folder, capsys):
@@ -93,16 +104,23 @@ def test_texts_of_a_form(folder, tmp_path, capsys):
     assert made["text"] == "1+1+1"
     _, said, _ = call(capsys, *words(folder, "--regex", "[a-f]{90}"))
     assert re.match("def[a-f]+\n", said) and "1 of 1 ended before the form" in said
+    made = load_model(folder).generate("def", max_tokens=20, regex="[0-9]{3}")
+    assert re.fullmatch("[0-9]{3}", made)
     (tmp_path / "never.json").write_text('{"enum": []}')
     code, _, err = call(capsys, *words(folder, "--schema", tmp_path / "never.json"))
     assert code == 2 and "The JSON schema cannot be used" in err
 
 
-@pytest.mark.parametrize("draft", [True, False])
-def test_drafts_change_no_greedy_text(draft, folder, capsys):
+@pytest.mark.parametrize("draft", ["run", "hf", None])
+def test_drafts_change_no_greedy_text(draft, folder, tmp_path, capsys):
     greedy = words(folder, "--prompt", "import", "--temperature", 0)
     plain = call_json(capsys, *greedy)
-    made = call_json(capsys, *greedy, "--speculate", 3, *(["--draft", folder] if draft else []))
+    flags = ["--speculate", 3]
+    if draft == "hf":
+        call_json(capsys, "export", folder, "--to", "hf", tmp_path / "hf", "--no-check")
+    if draft:
+        flags += ["--draft", folder if draft == "run" else tmp_path / "hf"]
+    made = call_json(capsys, *greedy, *flags)
     assert [one["ids"] for one in made["samples"]] == [one["ids"] for one in plain["samples"]]
     counts = made["speculation"]
     if draft:  # of itself: each is accepted
@@ -149,6 +167,7 @@ def test_the_commands_of_the_guide_run(folder, tmp_path, capsys, monkeypatch):
         (["--schema", "nowhere"], "--schema nowhere cannot be read"),
         (["--speculate", 2, "--presence-penalty", 1], "leave that out, or --speculate"),
         (["--draft", "nowhere"], "There is no model in"),
+        (["--draft", "OTHER"], f"is not the model's ({tiny.VOCAB})"),
         (["--draft", "SHORT", "--max-tokens", 80], "context of the draft, which is 64"),
     ],
 )
@@ -158,7 +177,10 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(
     monkeypatch.setattr("llm_jax.language_model.load_model", None)
     if "SHORT" in flags:
         random_run(tmp_path / "short", tiny_dataset, max_seq_len=64)
-    given = [tmp_path / "short" if flag == "SHORT" else flag for flag in flags]
+    if "OTHER" in flags:
+        shutil.copytree(folder, tmp_path / "other")
+        (tmp_path / "other" / "tokenizer.model").write_bytes(foreign_tokenizer().content)
+    given = [tmp_path / str(flag).lower() if flag in ("SHORT", "OTHER") else flag for flag in flags]
     code, out, err = call(capsys, *words(folder, *given))
     assert (code, out) == (2, "")
     assert sentence in err.splitlines()[-1]
