@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from llm_jax.evals.perplexity import Evaluator
     from llm_jax.evals.score import Score
-    from llm_jax.infer.decoder import Decoder
     from llm_jax.infer.device_split import Split
     from llm_jax.infer.engine.engine import Engine
+    from llm_jax.runs.model_places import Place
 
 
 def load_model(
@@ -81,6 +81,24 @@ def load_model(
     ends = stop_ids(folder, run.tokenizer)
     mesh = split.mesh(run.config) if split else None
     return LanguageModel(run.config, run.params, run.tokenizer, run.step, ends, mesh)
+
+
+def load_draft(
+    place: Place, model: LanguageModel, split: Split, *, verify: bool, trust_code: bool
+) -> LanguageModel:
+    """A smaller model that drafts tokens for `model`, on the devices of that.
+
+    Args:
+      split: with which `model` was loaded.
+      verify, trust_code: as of `load_model`.
+
+    Raises:
+      UserError: as of `load_model`.
+    """
+    same = None
+    if model.mesh is not None:
+        same = replace(split, tensor=model.mesh.shape["tensor"])
+    return load_model(place.folder, place.step, verify=verify, trust_code=trust_code, split=same)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,13 +195,21 @@ class LanguageModel:
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        logit_bias: Mapping[int, float] | None = None,
+        stop: Sequence[str] = (),
+        schema: Mapping[str, Any] | str | bool | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
         seed: int = 0,
         on_text: Callable[[str], object] | None = None,
     ) -> str:
         """A continuation of `prompt`, without the prompt.
 
-        Filters that are None are off. They apply in the order temperature, `top_k`, `top_p`,
-        `min_p`.
+        Filters that are None are off. What changes logits applies in the order `logit_bias`,
+        penalties, temperature, `top_k`, `top_p`, `min_p`.
 
         Args:
           prompt: text that the continuation follows; `<s>` comes before it.
@@ -193,44 +219,65 @@ class LanguageModel:
           top_p: sample only from the smallest set of most likely tokens with at least this total
             probability.
           min_p: sample only from tokens with at least this fraction of the highest probability.
+          repetition_penalty: logits of tokens that the prompt or the text has are divided by it, or
+            multiplied if negative; 1 is off.
+          presence_penalty: subtracted from the logit of each token that the text has; 0 is off.
+          frequency_penalty: subtracted for each time that the text has the token; 0 is off.
+          logit_bias: token ids, and what is added to their logits, -100 to 100.
+          stop: strings that end the text, which does not hold them.
+          schema: JSON Schema, or its text, that the text is valid JSON under. It, `regex` and
+            `grammar` need the extra `constrain`, and exclude each other.
+          regex: regular expression that the whole text matches.
+          grammar: Lark grammar that derives the text from its rule `start`.
           seed: seed of the sampling.
           on_text: called with each new piece of text as it is made.
 
         Raises:
-          UserError: a value is out of range, or the text would exceed the model's context.
+          UserError: a value is out of range, no text can have that form, or the text would exceed
+            the model's context.
         """
-        from llm_jax.infer.decoder import Decoder, check_room, compute_for_inference
-        from llm_jax.infer.generator import check_seed
+        from llm_jax.infer.completion_text import complete
+        from llm_jax.infer.constraint import constraint_of
+        from llm_jax.infer.decoder import check_room
+        from llm_jax.infer.engine.request import Request
         from llm_jax.infer.sampling import Sampling
-        from llm_jax.infer.streamed_text import generate_texts
 
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-        model = generative_of(self.config, "generate")
-        compute = compute_for_inference(self.run.compute)
-        vocab_size, ends = self.tokenizer.vocab_size, self.stop_ids or (self.tokenizer.eos_id,)
-        decoder = Decoder(model, compute, sampling, vocab_size, ends)
-        ids = self.tokens(prompt)
-        check_seed(seed)
-        check_room(model, len(ids), max_tokens)
-        (text,), _ = generate_texts(
-            self._engine(decoder, len(ids) + max_tokens),
-            decoder,
-            self.tokenizer,
-            [ids],
+        ends = self.stop_ids or (self.tokenizer.eos_id,)
+        request = Request(
+            prompt=tuple(self.tokens(prompt)),
             max_tokens=max_tokens,
+            sampling=Sampling(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                presence_penalty=presence_penalty,
+                frequency_penalty=frequency_penalty,
+                logit_bias=tuple((logit_bias or {}).items()),
+            ),
             seed=seed,
-            on_text=lambda new: on_text(new) if on_text and new else None,
+            stop_ids=ends,
+            constraint=constraint_of(
+                self.tokenizer, ends, schema=schema, regex=regex, grammar=grammar
+            ),
         )
-        return text
+        length = len(request.prompt) + max_tokens
+        check_room(generative_of(self.config, "generate"), len(request.prompt), max_tokens)
+        engine = self._engine(length)
+        ((answer,),) = complete(engine, self.tokenizer, [request], [stop], on_text=on_text)
+        return answer.text
 
-    def _engine(self, decoder: Decoder, length: int) -> Engine:
+    def _engine(self, length: int) -> Engine:
         """The engine of `generate`, made anew only for a longer text than before, or after an
         error or an interruption."""
-        from llm_jax.infer.generator import engine_for
+        from llm_jax.infer.engine.engine import Engine
+        from llm_jax.infer.generator import settings_for
 
         made = self._engines
         if not made or made[0].closed or made[0].max_len < length:
-            self._engines[:] = [engine_for(self.params, decoder, 1, length, self.mesh)]
+            settings = settings_for(self.config.max_seq_len, 1, length, self.mesh)
+            self._engines[:] = [Engine(self, settings)]
         return self._engines[0]
 
     @functools.cached_property

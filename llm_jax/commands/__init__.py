@@ -107,6 +107,23 @@ def add_tensor_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_draft_arguments(parser: argparse.ArgumentParser) -> None:
+    """How tokens are drafted that the model checks together."""
+    parser.add_argument(
+        "--draft",
+        metavar="RUN",
+        help="smaller model of the same tokenizer that drafts tokens: a run, RUN@STEP, or a "
+        "Hugging Face folder",
+    )
+    parser.add_argument(
+        "--speculate",
+        type=count_up_to(16),
+        metavar="N",
+        help="tokens drafted at a time (default: 4 with --draft, otherwise none; without --draft "
+        "they are looked up in the text so far)",
+    )
+
+
 def compared(result: dict[str, Any]) -> str:
     """How far the logits are from those of transformers, or why they were not compared."""
     difference = result["max_logit_difference"]

@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llm_jax.config import SourceToTarget, UserError
+from llm_jax.config import SourceToTarget
+
+if TYPE_CHECKING:
+    from llm_jax.language_model import LanguageModel
 
 NAME = re.compile(r"<extra_id_\d{1,9}>")
 
 
-def targets(
-    args: argparse.Namespace,
-    trained: Any,
-    model: SourceToTarget,
-    prompts: list[str],
-    stop_ids: tuple[int, ...],
-) -> dict[str, Any]:
-    """What `generate` returns.
-
-    Raises:
-      UserError: it is to be sampled.
-    """
+def targets(args: argparse.Namespace, loaded: LanguageModel, prompts: list[str]) -> dict[str, Any]:
+    """What `generate` returns."""
     from llm_jax.data.tokenizers.sentinels import sentinel_ids, start_id
     from llm_jax.infer.decoder import compute_for_inference
     from llm_jax.infer.sources_to_targets import Writer, beam, greedy, prepared
 
-    if not args.beams and args.temperature != 0:
-        raise UserError(
-            f"--temperature is {args.temperature:g}, but model.kind is {model.kind!r}, whose "
-            "targets are not sampled: give --temperature 0, or --beams N."
-        )
-    tokenizer, compute = trained.tokenizer, compute_for_inference(trained.config.compute)
-    params = prepared(trained.params, model, compute)
+    tokenizer, compute = loaded.tokenizer, compute_for_inference(loaded.run.compute)
+    model = loaded.config
+    assert isinstance(model, SourceToTarget)
+    params = prepared(loaded.params, model, compute)
     sentinels = sentinel_ids(tokenizer, model)
     limit = max(tokenizer.vocab_size, int(sentinels.max()) + 1)
-    writer = Writer(model, compute, limit, start_id(tokenizer, model), stop_ids)
+    writer = Writer(model, compute, limit, start_id(tokenizer, model), loaded.stop_ids)
     sources = [source_ids(prompt, tokenizer, sentinels) for prompt in prompts]
     if args.beams:
         one = beam(params, writer, sources[0], beams=args.beams, max_tokens=args.max_tokens)

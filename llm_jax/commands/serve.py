@@ -17,7 +17,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_jax.commands import add_tensor_argument, count, count_up_to, number
+from llm_jax.commands import (
+    add_draft_arguments,
+    add_tensor_argument,
+    count,
+    count_up_to,
+    number,
+)
 from llm_jax.config import UserError, read_text
 
 COMPILES = True
@@ -59,15 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-len", type=count, metavar="N", help="most tokens of a text (default: the context)"
     )
     add_tensor_argument(parser)
-    parser.add_argument(
-        "--draft", metavar="RUN", help="smaller model that drafts tokens, where one is served"
-    )
-    parser.add_argument(
-        "--speculate",
-        type=count_up_to(16),
-        metavar="N",
-        help="tokens drafted at a time (default: 4 with --draft, otherwise none)",
-    )
+    add_draft_arguments(parser)
     parser.add_argument(
         "--weights",
         choices=("run", "int8"),
@@ -136,6 +134,7 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     from llm_jax.infer.device_split import Split, described
     from llm_jax.infer.engine.settings import EngineSettings
     from llm_jax.parallel.platform import platform
+    from llm_jax.runs.model_places import draft_place, places_of
     from llm_jax.serve import listen, opening
     from llm_jax.serve.app import Server
     from llm_jax.serve.settings import Settings
@@ -143,9 +142,9 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     settings = Settings(
         host=args.host, port=args.port, keys=keys, most_body=args.max_body, seconds=args.timeout
     )
-    places = opening.places_of(args.models)
+    places = places_of(args.models)
     templates = opening.templates_of(args.chat_template, places)
-    draft = opening.places_of([args.draft])[0] if args.draft is not None else None
+    draft = draft_place(args.draft)
     if draft and len(places) > 1:
         raise UserError(f"--draft goes with one model, not {len(places)}: serve them apart.")
     for place in places:

@@ -7,7 +7,7 @@ text is does not depend on how it was cut into tokens: the string that is comple
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llm_jax.config import UserError
 from llm_jax.data.tokenizers import Tokenizer
@@ -39,6 +39,9 @@ def complete(
     requests: Sequence[Request],
     stops: Sequence[Sequence[str]] = (),
     n: int = 1,
+    *,
+    on_text: Callable[[str], object] | None = None,
+    after_step: Callable[[], object] | None = None,
 ) -> list[list[TextCompletion]]:
     """The texts that follow prompts: `n` answers to each request, with seeds of their own, of which
     the first is the request's.
@@ -46,6 +49,9 @@ def complete(
     Args:
       engine: running or not.
       stops: for each request the strings that end its texts; empty: none does.
+      on_text: called with each new piece of text, of whichever answer. With an engine that runs, it
+        is called at the end.
+      after_step: as of `Engine.run`.
 
     Raises:
       UserError: a request can never fit, or no token could be chosen for one.
@@ -56,7 +62,19 @@ def complete(
         for answer in range(n):
             asked.append(dataclasses.replace(request, seed=row_seed(request.seed, answer)))
             feeds.append(_Listener(engine, TextFeed(tokenizer, stop)))
-    tickets = engine.run(asked, feeds)
+
+    def show() -> None:
+        for one in feeds:
+            if (new := one.new_text()) and on_text:
+                on_text(new)
+
+    def between_steps() -> None:
+        show()
+        if after_step:
+            after_step()
+
+    tickets = engine.run(asked, feeds, between_steps)
+    show()  # what was held back
     made = [one.completion(ticket) for one, ticket in zip(feeds, tickets, strict=True)]
     return [made[first : first + n] for first in range(0, len(made), n)]
 
@@ -67,6 +85,12 @@ class _Listener:
     def __init__(self, engine: Engine, feed: TextFeed) -> None:
         self._engine, self._feed = engine, feed
         self._tokens: list[TokenOut] = []
+        self._shown = 0
+
+    def new_text(self) -> str:
+        """What may be shown since the last call."""
+        before, self._shown = self._shown, len(self._feed.text)
+        return self._feed.text[before:]
 
     def __call__(self, ticket: Ticket, token: TokenOut | None) -> None:
         if self._feed.stopped_by is not None:

@@ -165,6 +165,29 @@ def grammar_constraint(
     return Constraint(LLMatcher.grammar_from_lark(grammar), tokenizer, "The grammar", stop_ids)
 
 
+def constraint_of(
+    tokenizer: Tokenizer,
+    stop_ids: tuple[int, ...] = (),
+    *,
+    schema: Mapping[str, Any] | str | bool | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
+) -> Constraint | None:
+    """The constraint of that of `schema`, `regex` and `grammar` which is given; None: none is.
+
+    Raises:
+      UserError: more than one is given, or as `json_schema_constraint`, `regex_constraint` and
+        `grammar_constraint` do.
+    """
+    if sum(one is not None for one in (schema, regex, grammar)) > 1:
+        raise UserError("A text has one form: give a schema, a regular expression or a grammar.")
+    if schema is not None:
+        return json_schema_constraint(schema, tokenizer, stop_ids)
+    if regex is not None:
+        return regex_constraint(regex, tokenizer, stop_ids)
+    return None if grammar is None else grammar_constraint(grammar, tokenizer, stop_ids)
+
+
 @functools.lru_cache(maxsize=8)
 def _tokens(tokenizer: Tokenizer, stop_ids: tuple[int, ...]) -> Any:
     """llguidance's own tokenizer: the bytes of each token."""

@@ -24,15 +24,10 @@ class Generation:
     Attributes:
       ids: new tokens of each row, without the token that ended it.
       stopped: whether one of `Decoder.stop_ids` ended the row.
-      tokens_per_second: of all rows together, after the first step, without compilation. None if
-        there was only one.
     """
 
     ids: list[list[int]]
     stopped: list[bool]
-    tokens_per_second: float | None
-    compile_seconds: float
-    prefill_seconds: float
 
 
 MOST_SLOTS = 32
@@ -63,83 +58,94 @@ def generate(
       UserError: a prompt leaves no room for `max_tokens` in the model's context, the logits are not
         finite numbers, or the seed does not fit into 32 bits.
     """
-    check_seed(seed)
-    longest = max(map(len, prompts))
-    check_room(decoder.model, longest, max_tokens)
-    engine = engine_for(params, decoder, len(prompts), longest + max_tokens)
-    return generate_by(
-        engine, decoder, prompts, max_tokens=max_tokens, seed=seed, on_tokens=on_tokens
-    )
-
-
-def generate_by(
-    engine: Engine,
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_tokens: int,
-    seed: int,
-    on_tokens: Callable[[list[list[int]]], None] | None = None,
-) -> Generation:
-    """`generate` by an engine that does nothing else meanwhile."""
-    began, compiled = time.perf_counter(), engine.compile_seconds
-    fresh: list[list[int]] = [[] for _ in prompts]
-
-    def on_token_of(row: int) -> Callable[[Ticket, TokenOut | None], None]:
-        return lambda _, token: fresh[row].append(token.id) if token is not None else None
-
-    tickets: list[Ticket] = []
-    before, marks = engine.stats.tokens, []
-    try:
-        for row, prompt in enumerate(prompts):
-            request = Request(
-                prompt=tuple(prompt), max_tokens=max_tokens, sampling=decoder.sampling,
-                seed=row_seed(seed, row), stop_ids=decoder.stop_ids,
-            )  # fmt: skip
-            tickets.append(engine.submit(request, on_token_of(row)))
-        while engine.step():
-            if engine.stats.tokens > before:
-                marks.append((time.perf_counter() - engine.compile_seconds, engine.stats.tokens))
-            if on_tokens:
-                on_tokens([list(new) for new in fresh])
-            for new in fresh:
-                new.clear()
-    finally:  # after an error or an interruption, the engine's next call does not go on with them
-        for ticket in tickets:
-            engine.cancel(ticket)
-    for ticket in tickets:
-        ticket.wait()
-    marks = marks or [(began - compiled, before)]  # no token was asked for
-    (first, had), (last, have) = marks[0], marks[-1]
-    return Generation(
-        [ticket.ids for ticket in tickets],
-        [ticket.finish_reason == "stop" for ticket in tickets],
-        (have - had) / (last - first) if last > first else None,
-        engine.compile_seconds - compiled,
-        max(0.0, first - (began - compiled)),
-    )
-
-
-def check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise UserError(f"The seed is {seed}: give a number from 0 to {2**32 - 1}.")
+    longest, context = max(map(len, prompts)), decoder.model.max_seq_len
+    check_room(decoder.model, longest, max_tokens)
+    engine = Engine.of_parameters(
+        decoder.model, params, decoder.compute, decoder.vocab_size,
+        settings_for(context, len(prompts), longest + max_tokens),
+    )  # fmt: skip
+    fresh: list[list[int]] = [[] for _ in prompts]
+
+    def listener(row: int) -> Callable[[Ticket, TokenOut | None], None]:
+        return lambda _, token: fresh[row].append(token.id) if token is not None else None
+
+    def after_step() -> None:
+        if on_tokens:
+            on_tokens([list(new) for new in fresh])
+        for new in fresh:
+            new.clear()
+
+    requests = [
+        Request(
+            prompt=tuple(prompt), max_tokens=max_tokens, sampling=decoder.sampling,
+            seed=row_seed(seed, row), stop_ids=decoder.stop_ids,
+        )
+        for row, prompt in enumerate(prompts)
+    ]  # fmt: skip
+    tickets = engine.run(requests, [listener(row) for row in range(len(prompts))], after_step)
+    return Generation(
+        [ticket.ids for ticket in tickets], [ticket.finish_reason == "stop" for ticket in tickets]
+    )
 
 
-def slots_for(prompts: int) -> int:
+class Pace:
+    """How fast an engine that does nothing else makes tokens, from here on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._compiled, self._tokens = engine.compile_seconds, engine.stats.tokens
+        self._began = self._now
+        self._marks: list[tuple[float, int]] = []
+
+    @property
+    def _now(self) -> float:
+        """Seconds without those of compiling."""
+        return time.perf_counter() - self._engine.compile_seconds
+
+    def mark(self) -> None:
+        """Called after each step."""
+        if (have := self._engine.stats.tokens) > self._tokens:
+            self._marks = [*self._marks[:1], (self._now, have)]
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of all texts together, after the first step; None if there was only one."""
+        if len(self._marks) < 2:
+            return None
+        (first, had), (last, have) = self._marks
+        return (have - had) / (last - first) if last > first else None
+
+    @property
+    def compile_seconds(self) -> float:
+        return self._engine.compile_seconds - self._compiled
+
+    @property
+    def prefill_seconds(self) -> float:
+        """To the first tokens."""
+        return self._marks[0][0] - self._began if self._marks else 0.0
+
+
+def slots_for(texts: int) -> int:
     """Slots of an engine for as many texts."""
-    return min(1 << (prompts - 1).bit_length(), MOST_SLOTS)
+    return min(1 << (texts - 1).bit_length(), MOST_SLOTS)
 
 
-def engine_for(
-    params: Params, decoder: Decoder, prompts: int, length: int, mesh: Mesh | None = None
-) -> Engine:
-    """An engine for `prompts` texts of at most `length` tokens; on a mesh that divides slots, with
-    as many as it divides."""
-    slots = math.lcm(slots_for(prompts), 1 if mesh is None else batch_shards(mesh))
-    max_len = min(-(-length // COLUMNS) * COLUMNS, decoder.model.max_seq_len)
-    settings = EngineSettings(slots=slots, max_len=max_len, queue=max(prompts, 1))
-    return Engine.of_parameters(
-        decoder.model, params, decoder.compute, decoder.vocab_size, settings, mesh
+def settings_for(
+    context: int, texts: int, length: int, mesh: Mesh | None = None, speculate: int = 0
+) -> EngineSettings:
+    """Of an engine for `texts` texts of at most `length` tokens; on a mesh that divides slots, with
+    as many as it divides.
+
+    Args:
+      context: of the model, or of its draft if that is shorter.
+    """
+    return EngineSettings(
+        slots=math.lcm(slots_for(texts), 1 if mesh is None else batch_shards(mesh)),
+        max_len=min(-(-length // COLUMNS) * COLUMNS, context),
+        queue=max(texts, 1),
+        speculate=speculate,
     )
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.infer.decoder import Decoder
-from llm_jax.infer.engine.engine import Engine
-from llm_jax.infer.generator import Generation, generate_by
 
 
 class TextStream:
@@ -29,36 +26,3 @@ class TextStream:
     def end(self) -> str:
         """What is left: U+FFFD if a character was cut off, otherwise an empty string."""
         return self._decoder.decode(b"", final=True)
-
-
-def generate_texts(
-    engine: Engine,
-    decoder: Decoder,
-    tokenizer: Tokenizer,
-    ids: Sequence[Sequence[int]],
-    *,
-    max_tokens: int,
-    seed: int,
-    on_text: Callable[[str], object],
-) -> tuple[list[str], Generation]:
-    """The text after each prompt, and the generation.
-
-    Args:
-      ids: of the prompts.
-      on_text: called with each new piece of text, of whichever prompt.
-    """
-    streams = [TextStream(tokenizer) for _ in ids]
-    texts = [""] * len(ids)
-
-    def add(row: int, new: str) -> None:
-        texts[row] += new
-        on_text(new)
-
-    def on_tokens(fresh: list[list[int]]) -> None:
-        for row, new in enumerate(fresh):
-            add(row, streams[row].feed(new))
-
-    made = generate_by(engine, decoder, ids, max_tokens=max_tokens, seed=seed, on_tokens=on_tokens)
-    for row, stream in enumerate(streams):
-        add(row, stream.end())
-    return texts, made

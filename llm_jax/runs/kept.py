@@ -26,11 +26,17 @@ EVALUATION: dict[str, Any] = {
     "ngram": ({str: {"order": int, "trained_tokens": int, **_SCORE}},),
     "tasks": {str: {str: float}},
 }
-DRAWN: dict[str, Any] = {
-    "step": int,
-    "how": str,
-    "samples": [{"prompt": str, "text": str, "stopped": bool}],
+TOKEN: dict[str, Any] = {"id": int, "token": str, "log_prob": (float,)}
+SAMPLE: dict[str, Any] = {
+    "prompt": str,
+    "text": str,
+    "stopped": bool,
+    "stopped_by": (str,),
+    "complete": (bool,),
+    "seed": (int,),
+    "log_probs": ([TOKEN | {"top": [TOKEN]}],),
 }
+DRAWN: dict[str, Any] = {"step": int, "how": str, "samples": [SAMPLE]}
 
 
 def keep_evaluation(run: Path, result: dict[str, Any]) -> Path:
@@ -65,12 +71,12 @@ def keep_samples(run: Path, step: int, how: str, samples: list[dict[str, Any]]) 
 
     Args:
       how: how they were drawn, in words.
-      samples: `prompt`, `text` and `stopped` of each.
+      samples: of each the fields of `SAMPLE` that it has.
 
     Raises:
       OSError: the file cannot be written.
     """
-    kept = [{key: one[key] for key in DRAWN["samples"][0]} for one in samples]
+    kept = [{key: one[key] for key in SAMPLE if key in one} for one in samples]
     file = run / SAMPLES
     write_text(file, _json({"step": step, "how": how, "samples": kept}))
     return file

@@ -2,93 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llm_jax.config import RunConfig, UserError, generative_of, nearest, read_config, read_text
 from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer
 from llm_jax.infer.device_split import Split
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
-from llm_jax.language_model import load_model
-from llm_jax.runs.claim import writer_of
-from llm_jax.runs.places import folder_and_step, saved_steps
+from llm_jax.language_model import load_draft, load_model
+from llm_jax.runs.model_places import Place
 from llm_jax.serve.served import Served
-
-NAME = re.compile(r"[\w.@:-][\w.@:/-]*")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A model that is asked for: `NAME=FOLDER@STEP`.
-
-    Attributes:
-      step: None: the newest, or a Hugging Face folder.
-      note: what a reader should know of it; empty: nothing.
-    """
-
-    name: str
-    folder: Path
-    step: int | None
-    note: str
-
-
-def places_of(words: Sequence[str]) -> list[Place]:
-    """Raises `UserError` if a name comes twice, or there is no model in a folder."""
-    found = [_place(word) for word in words]
-    for place in found:
-        if sum(other.name == place.name for other in found) > 1:
-            raise UserError(
-                f"Two models would be called {place.name!r}: give them names, as in "
-                f"first={place.folder}."
-            )
-    return found
-
-
-def _place(word: str) -> Place:
-    name, equals, rest = word.partition("=")
-    if not equals or Path(word).exists():
-        name, rest = "", word
-    elif not NAME.fullmatch(name):
-        raise UserError(f"A model cannot be called {name!r}: use letters, digits and . _ - : @ /.")
-    if not rest:
-        raise UserError(f"{word!r} names no folder: write NAME=FOLDER.")
-    folder, step = folder_and_step(rest)
-    if not name:
-        name = folder.resolve().name + (f"@{step}" if step is not None else "")
-        if not NAME.fullmatch(name):
-            raise UserError(f"The model of {rest!r} needs a name: write NAME={rest}.")
-    if (folder / "run.json").is_file():
-        return Place(name, folder, step, _run_note(folder, step))
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"There is no model in {str(folder)!r}: give a run's folder, or a Hugging Face folder."
-        )
-    if step is not None:
-        raise UserError(f"{str(folder)!r} is not a run: it has no step {step}.")
-    return Place(name, folder, None, "")
-
-
-def _run_note(folder: Path, step: int | None) -> str:
-    """Checks a run without loading it; says whether it is being written."""
-    config = read_config(folder / "run.json", RunConfig)
-    generative_of(config.model, "serve")
-    steps = saved_steps(folder)
-    if not steps:
-        raise UserError(f"The run in {str(folder)!r} has no checkpoint yet: train it first.")
-    if step is not None and step not in steps:
-        known = ", ".join(map(str, steps))
-        raise UserError(f"The run in {str(folder)!r} has no step {step}: it has {known}.")
-    if writer := writer_of(folder, inside=True):
-        return (
-            f"{folder} is being written by {writer}: step {step or steps[-1]:,} is served, and "
-            "stays what it is."
-        )
-    return ""
 
 
 def check_split(places: Sequence[Place], split: Split) -> None:
@@ -142,14 +67,11 @@ def load(
     Raises:
       UserError: it cannot be loaded, or cannot generate.
     """
-    read = functools.partial(load_model, verify=verify, trust_code=trust_code)
     split = Split(tensor, engine.slots, engine.max_len)
-    model = read(place.folder, place.step, split=split)
+    trust: dict[str, Any] = {"verify": verify, "trust_code": trust_code}
+    model = load_model(place.folder, place.step, split=split, **trust)
     generative_of(model.config, "serve")
-    # A draft is on the devices of the model.
-    mesh = model.mesh
-    beside = None if mesh is None else dataclasses.replace(split, tensor=mesh.shape["tensor"])
-    helper = read(draft.folder, draft.step, split=beside) if draft else None
+    helper = load_draft(draft, model, split, **trust) if draft else None
     made = Engine(model, engine, draft=helper)
     made.warm_up()
     return Served(

@@ -93,6 +93,9 @@ def test_a_target_of_each_source(t5: Path, capsys: pytest.CaptureFixture[str]) -
     code, _, err = call(capsys, "generate", t5, "--prompt", "import json")
     assert code == 2
     assert "give --temperature 0, or --beams N" in err
+    code, _, err = call(capsys, "generate", t5, "--temperature", 0, "--stop", "a", "--log-probs")
+    assert code == 2
+    assert "made without --stop and --log-probs" in err
 
 
 def test_sentinels_in_a_prompt(tiny_dataset: Path) -> None:

@@ -101,6 +101,12 @@ VALID: dict[str, tuple[Words, ...]] = {
     "generate": (
         ("run", "--prompt", "a cat", "--max-tokens", "3"),
         ("run", "--prompt-file", "texts/a.txt", "--max-tokens", "2", "--temperature", "0"),
+        ("run", "--prompt", "a", "--max-tokens", "3", "--stop", "cat", "--samples", "2",
+         "--repetition-penalty", "1.2", "--logit-bias", "5=-100", "--log-probs", "2", "--keep"),
+        ("run", "--max-tokens", "3", "--schema", "schema.json", "--tensor", "1"),
+        ("run", "--max-tokens", "3", "--regex", "[a-c]+", "--presence-penalty", "0.5"),
+        ("run", "--prompt", "a", "--max-tokens", "3", "--draft", "run@2", "--speculate", "2"),
+        ("run", "--max-tokens", "3", "--draft", "hf", "--tensor", "2"),
     ),
     "serve": (
         ("run", "late=run@2", "--port", "0", "--chat-template", "texts/a.txt", "--dry-run"),

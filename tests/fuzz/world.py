@@ -46,6 +46,7 @@ def make(root: Path, zygote: Zygote) -> dict[str, list[str]]:
     _texts(root / "texts")
     _labelled(root / "labelled.jsonl")
     _curves(root / "runs.csv")
+    (root / "schema.json").write_text('{"enum": ["cat", 12]}', encoding="utf-8")
     config = run_config()
     (root / "run.json").write_text(to_json(config), encoding="utf-8")
 

@@ -13,7 +13,8 @@ from verb_calls import call
 from llm_jax.infer import embeddings
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import load_model
-from llm_jax.serve.opening import load, places_of
+from llm_jax.runs.model_places import places_of
+from llm_jax.serve.opening import load
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from jax.sharding import Mesh
@@ -104,11 +104,18 @@ class Engine(Scheduler):
         super().__init__(programs, batch, settings, loses, mesh)
         self._thread: threading.Thread | None = None
 
-    def run(self, requests: Sequence[Request], on_token: Sequence[OnToken] = ()) -> list[Ticket]:
-        """Answers all requests, in order of their number, however many they are.
+    def run(
+        self,
+        requests: Sequence[Request],
+        on_token: Sequence[OnToken] = (),
+        after_step: Callable[[], object] | None = None,
+    ) -> list[Ticket]:
+        """Answers all requests, in order of their number, however many they are. If that is
+        interrupted, they are cancelled.
 
         Args:
           on_token: one for each request, as of `submit`; empty: none.
+          after_step: called after each step, unless the engine has a thread, which takes them.
 
         Raises:
           UserError: one can never fit, or no token could be chosen for one.
@@ -118,14 +125,15 @@ class Engine(Scheduler):
         try:
             for request, listener in zip(requests, listeners, strict=True):
                 tickets.append(self._submit(request, listener, math.inf))
-        except UserError:
+            if self._thread is None:
+                while not all(ticket.done for ticket in tickets) and self.step():
+                    if after_step:
+                        after_step()
+            return [ticket.wait() for ticket in tickets]
+        except BaseException:
             for ticket in tickets:
                 self.cancel(ticket)
             raise
-        if self._thread is None:
-            while not all(ticket.done for ticket in tickets) and self.step():
-                pass
-        return [ticket.wait() for ticket in tickets]
 
     @property
     def closed(self) -> bool:
