@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llm_jax.serve.errors import ApiError, json_text
+from llm_jax.serve.errors import ApiError, fault, json_text
 
 T = TypeVar("T")
 END = "[DONE]"
@@ -60,6 +61,11 @@ class EventStream(Response):
                 await self._event(send, value)
         except ApiError as error:
             await self._event(send, error.body)
+        except OSError:  # the client's
+            raise
+        except Exception as error:
+            traceback.print_exception(error)
+            await self._event(send, fault(error).body)
         await self._text(send, END)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

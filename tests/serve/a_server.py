@@ -101,7 +101,9 @@ def start_server(models: list[Served], **settings: Any) -> tuple[Running, Callab
     opened = listen.listen(chosen)
     server = Server(models, chosen)
     loop = listen.Loop(server)
-    thread = threading.Thread(target=lambda: asyncio.run(loop.serve(sockets=[opened])), daemon=True)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(loop.serve(sockets=list(opened.sockets))), daemon=True
+    )
     thread.start()
     while not loop.started:
         assert thread.is_alive()
@@ -113,4 +115,4 @@ def start_server(models: list[Served], **settings: Any) -> tuple[Running, Callab
         opened.close()
 
     by_name = {one.name: one.model for one in models}
-    return Running(listen.address_of(opened), server, by_name), stop
+    return Running(opened.urls[0], server, by_name), stop
