@@ -148,8 +148,8 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     )  # fmt: skip
     if settings.connections < texts:
         _say(
-            f"{settings.connections:,} connections may be open, fewer than the {texts:,} texts that "
-            "--slots and --queue let in: raise the limit on open files (ulimit -n)."
+            f"{settings.connections:,} connections may be open, fewer than the {texts:,} texts "
+            "that --slots and --queue let in: raise the limit on open files (ulimit -n)."
         )
     templates = opening.templates_of(args.chat_template, places)
     draft = opening.places_of([args.draft])[0] if args.draft is not None else None

@@ -31,16 +31,16 @@ class Settings:
     connections: int = 1024
 
     @property
-    def most_connections(texts: int) -> int:
+    def is_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+
+def most_connections(texts: int) -> int:
     """One for each text that the server takes, and `SPARE` for what is refused, as far as the
     process may open files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     room = max(1, files - SPARE) if files != resource.RLIM_INFINITY else texts + SPARE
     return min(texts + SPARE, room)
-
-
-def is_loopback(self) -> bool:
-        return is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:
