@@ -179,22 +179,6 @@ def test_a_client_that_does_not_read_is_given_up(start, same_models, monkeypatch
     wait_until(lambda: is_idle(running.server))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_engine_that_fails_is_said(start, same_models):
-    (broken,) = models = same_models()
-
-    def fail():
-        raise RuntimeError("of the test")
-
-    broken.engine._step = fail
-    running = start(models)
-    for _ in range(2):  # the first meets the error, the second an engine that is closed
-        made = running.post("/v1/completions", **LONG)
-        assert made.status_code == 503 and made.json()["error"]["type"] == "unavailable_error"
-    with running.client() as client:
-        assert client.get("/health").status_code == 503
-
-
 def test_a_client_that_leaves_frees_its_slot(start, same_models):
     """Also one that waits for a whole answer."""
     (slow,) = models = same_models()
