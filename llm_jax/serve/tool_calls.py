@@ -13,7 +13,7 @@ import secrets
 from typing import Any
 
 BEGIN, END = "<tool_call>", "</tool_call>"
-STRING_OR_END = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\Z)|{END}', re.DOTALL)
+STRING_OR_END = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{END}', re.DOTALL)
 """A string of JSON, in which the end of a call is not one."""
 SPACE = " \t\r\n"
 
