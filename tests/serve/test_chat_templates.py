@@ -163,8 +163,8 @@ def test_calls_are_taken_out_of_the_text(
 
 PIECES = st.lists(
     st.sampled_from([
-        CALL, "<tool_call>", "</tool_call>", "<tool", "_call>", "{", "}", '"', "\\", " ", "\n", "猫",
-        '{"name": "f"}', '"</tool_call>"', "</tool_call",
+        CALL, "<tool_call>", "</tool_call>", "<tool", "_call>", "{", "}", '"', "\\", " ", "\n",
+        "猫", '{"name": "f"}', '"</tool_call>"', "</tool_call",
     ]),
     max_size=12,
 ).map("".join)  # fmt: skip
