@@ -32,7 +32,18 @@ from typing import Any
 import numpy as np
 
 START_SECONDS = 600
-WORDS = "def return 吾輩は 猫である class import value 名前は まだ 無い".split()
+WORDS = [
+    "def",
+    "return",
+    "吾輩は",
+    "猫である",
+    "class",
+    "import",
+    "value",
+    "名前は",
+    "まだ",
+    "無い",
+]
 CONTEXT = 512
 LEAVES = 5
 """One client request in so many leaves before its answer is whole."""
