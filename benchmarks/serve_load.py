@@ -32,18 +32,9 @@ from typing import Any
 import numpy as np
 
 START_SECONDS = 600
-WORDS = [
-    "def",
-    "return",
-    "吾輩は",
-    "猫である",
-    "class",
-    "import",
-    "value",
-    "名前は",
-    "まだ",
-    "無い",
-]
+WORDS = (
+    "def", "return", "吾輩は", "猫である", "class", "import", "value", "名前は", "まだ", "無い",
+)  # fmt: skip
 CONTEXT = 512
 LEAVES = 5
 """One client request in so many leaves before its answer is whole."""

@@ -41,11 +41,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "The key is missing or wrong.",
         403: "The request names another host than this machine.",
         404: "There is no such model.",
-        408: "The body did not arrive in time.",
+        408: "The head or the body did not arrive in time.",
         413: "The body is too large.",
         415: "The body is not JSON.",
         429: "The queue is full.",
-        503: "The server is shutting down.",
+        500: "The model computes no finite numbers, or the server has a fault.",
+        503: "The server is shutting down, an engine has stopped, or it has too many connections.",
         504: "The answer took too long.",
     }.items()
 }
