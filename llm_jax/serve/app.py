@@ -15,6 +15,7 @@ from starlette.responses import Response
 from llm_jax import __version__
 from llm_jax.infer.embeddings import batches
 from llm_jax.serve import errors, other_routes, page
+from llm_jax.serve.bodies import BodyRoute
 from llm_jax.serve.chat import Chat
 from llm_jax.serve.completions import Completion
 from llm_jax.serve.errors import ApiError, json_response
@@ -69,6 +70,7 @@ class Server:
             title="llm-jax", version=__version__, docs_url=None, redoc_url=None,
             lifespan=self._lifespan,
         )  # fmt: skip
+        self.app.router.route_class = BodyRoute
         errors.install(self.app)
         _add_generating_routes(self.app, self)
         _add_other_routes(self.app, self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 import signal
 import socket
 import sys
@@ -174,5 +175,8 @@ class Loop(uvicorn.Server):
 def serve(server: Server, opened: Listening) -> int:
     """Serves until a signal comes and its work is done; the exit code."""
     loop = Loop(server)
+    # What lives as long as the server is not looked at again while a large body is read.
+    gc.collect()
+    gc.freeze()
     loop.run(sockets=list(opened.sockets))
     return 130 if loop.signal == signal.SIGINT else 0

@@ -26,7 +26,7 @@ def has(address: str) -> bool:
 def resolver(monkeypatch, **names: list[str]) -> None:
     """The machine's names, whatever its files say."""
 
-    def found(host, port, type):
+    def found(host, port, family=0, type=0):
         return [
             (socket.AF_INET6, type, 6, "", (address, port, 0, 0))
             if ":" in address

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fastapi.exceptions import RequestValidationError
+
+from llm_jax.serve.bodies import checked
 
 LONG = {"model": "cycle", "prompt": "x", "max_tokens": 90, "temperature": 0}
 
@@ -34,7 +38,7 @@ def is_idle(server) -> bool:
         ("completions", {"model": "cycle", "prompt": 3}, 400, "prompt"),
         ("completions", {"model": "cycle", "prompt": []}, 400, "prompt"),
         ("completions", {"model": "cycle", "prompt": [5000]}, 400, "prompt"),
-        ("completions", {"model": "cycle", "prompt": "\ud800"}, 400, "prompt"),
+        ("completions", {"model": "cycle", "prompt": "\ud800"}, 400, None),
         ("completions", {"model": "cycle", "prompt": "x" * 400}, 400, "prompt"),
         ("completions", LONG | {"max_tokens": 95}, 400, "max_tokens"),
         ("completions", LONG | {"max_tokens": -1}, 400, "max_tokens"),
@@ -97,6 +101,30 @@ def test_a_body_that_is_no_object(running, content):
             "/v1/completions", content=content, headers={"Content-Type": "application/json"}
         )
     assert made.status_code == 400 and made.json()["error"]["message"]
+
+
+def test_a_large_body_is_read_beside_the_loop_and_ends_at_its_first_fault(running, monkeypatch):
+    threads, faults = [], []
+
+    def noted(model, content):
+        threads.append(threading.current_thread())
+        try:
+            return checked(model, content)
+        except RequestValidationError as error:
+            faults.append(len(error.errors()))
+            raise
+
+    monkeypatch.setattr("llm_jax.serve.bodies.checked", noted)
+    for many in (['"a"'] * 200_000, ["-1"] * 200_000, ["[1]"] * 200_000):
+        content = f'{{"model": "cycle", "prompt": [{",".join(many)}]}}'.encode()
+        with running.client() as client:
+            made = client.post(
+                "/v1/completions", content=content, headers={"Content-Type": "application/json"}
+            )
+        assert (made.status_code, made.json()["error"]["param"]) == (400, "prompt")
+        assert len(made.text) < 1000
+    assert len(threads) == 3 and all(one.name.startswith("asyncio_") for one in threads)
+    assert len(faults) == 3 and max(faults) <= 8
 
 
 def test_other_places_and_methods(running):
