@@ -138,7 +138,7 @@ CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "猫"}}\n</tool_
         ("no call < here", "no call < here", []),
         (f"first {CALL}\n{CALL} last", "first last", ["add", "add"]),
         (f"\n\n{CALL}\n\n{CALL}\n", "", ["add", "add"]),
-        (f" a\n{CALL} \n b ", " a\n b ", ["add"]),
+        (f" a\n{CALL} \n b ", " a\nb ", ["add"]),
         (f"a{CALL}\n\nb", "a\n\nb", ["add"]),
         (f"{CALL}\nb\n", "b\n", ["add"]),
         (" \n no call \n", " \n no call \n", []),

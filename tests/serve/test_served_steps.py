@@ -37,7 +37,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> RunConf
     return config
 
 
-@pytest.mark.slow
 def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start, capsys) -> None:
     words = [f"{run.out}@{step}" for step in STEPS]
     code, out, _ = call(capsys, "serve", *words, "--dry-run", "--port", "0")
@@ -75,7 +74,6 @@ def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start, cap
         assert gone.status_code == 404 and "first@" in gone.json()["error"]["message"]
 
 
-@pytest.mark.slow
 def test_parameters_are_held_once(run: RunConfig) -> None:
     (place,) = opening.places_of([f"{run.out}@3"])
     served = opening.load(place, None, SETTINGS)
