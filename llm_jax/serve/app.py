@@ -44,7 +44,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         404: "There is no such model.",
         408: "The head or the body did not arrive in time.",
         413: "The body is too large.",
-        415: "The body is not JSON.",
+        415: "The body is not JSON, or compressed.",
         429: "The queue is full.",
         500: "The model computes no finite numbers, or the server has a fault.",
         503: "The server is shutting down, an engine has stopped, or it has too many connections.",

@@ -154,6 +154,10 @@ def install(app: FastAPI) -> None:
 def field_error(found: Sequence[Any]) -> ApiError:
     """The first field that pydantic found a fault in, as the client wrote it, and its faults."""
     first = found[0]
+    # Of a value that may be a text or parts, the part of another kind says more than the text.
+    kinds = [one for one in found if one["loc"][-1:] == ("type",) and _within(one, first)]
+    found = kinds or found
+    first = found[0]
     field = _field(first)
     if first["type"] == "json_invalid":
         return ApiError(400, f"The body is not JSON: {first.get('ctx', {}).get('error', '')}.")
@@ -179,6 +183,10 @@ def _field(one: Any) -> str:
     if unknown or isinstance(last, int) or last in FIELDS:
         kept.append(last)
     return ".".join(str(place)[:MOST_SHOWN] for place in kept)
+
+
+def _within(one: Any, other: Any) -> bool:
+    return _field(one).startswith(f"{_field(other)}.")
 
 
 def _fault(one: Any) -> str:

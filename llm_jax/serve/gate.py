@@ -106,6 +106,8 @@ class Gate:
         # Other kinds may come from a page of any site without the browser asking first.
         if scope["method"] == "POST" and kind != b"application/json":
             raise ApiError(415, "The body must be JSON: send Content-Type: application/json.")
+        if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+            raise ApiError(415, "The body must not be compressed: leave Content-Encoding out.")
 
     async def _body(self, headers: dict[bytes, bytes], receive: Any) -> bytes:
         most, parts, size, more = self._settings.most_body, [], 0, True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import socket
 import threading
@@ -71,6 +72,19 @@ def is_idle(server) -> bool:
             400,
             "messages.0.role",
         ),
+        (
+            "chat/completions",
+            {
+                "model": "cycle",
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+                ],
+            },
+            400,
+            "messages.0.content.0.type",
+        ),
+        ("completions", LONG | {"n": 1000}, 400, "n"),
+        ("completions", LONG | {"temperature": float("nan")}, 400, "temperature"),
         ("embeddings", {"model": "cycle", "input": ""}, 400, "input"),
         ("embeddings", {"model": "cycle", "input": "x", "dimensions": 3}, 400, "dimensions"),
     ],
@@ -145,6 +159,14 @@ def test_other_places_and_methods(running):
             assert refused.json()["error"]["type"] == "permission_error"
         for host in ("localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8000", "[::1]"):
             assert client.get("/v1/models", headers={"Host": host}).status_code == 200, host
+
+
+def test_a_compressed_body_is_refused(running):
+    body = gzip.compress(json.dumps(LONG).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    with running.client() as client:
+        made = client.post("/v1/completions", content=body, headers=headers)
+    assert made.status_code == 415 and "compressed" in made.json()["error"]["message"]
 
 
 def test_a_body_too_large(running):
