@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from a_server import Start
+from a_server import Start, tokenizer_of
 from verb_calls import call
 
-from llm_jax.config import CheckpointConfig, EvalConfig, RunConfig
+from llm_jax.config import CheckpointConfig, EvalConfig, RecurrentConfig, RunConfig
 from llm_jax.infer import embeddings
+from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
-from llm_jax.language_model import load_model
+from llm_jax.language_model import LanguageModel, load_model
 from llm_jax.serve import opening
 from llm_jax.train.loop import train
 
@@ -72,6 +73,19 @@ def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start, cap
         assert np.abs(found[2] - found[3]).max() > 1e-3
         gone = client.post("/v1/completions", json={"model": "first@1", "prompt": "x"})
         assert gone.status_code == 404 and "first@" in gone.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("weights", ["run", "int8"])
+def test_vectors_of_a_recurrent_models_parameters_as_the_engine_has_them(weights: str) -> None:
+    config = RecurrentConfig(vocab_size=304, num_layers=2, d_model=32, max_seq_len=96)
+    params = tiny.parameters(config, size=0.2)
+    model = LanguageModel(tiny.run_config(model=config), params, tokenizer_of())
+    engine = Engine(model, dataclasses.replace(SETTINGS, weights=weights))
+    texts = ["def main", "猫"]
+    found = embeddings.of_texts(dataclasses.replace(model, params=engine.params), texts)
+    expected = embeddings.of_texts(model, texts)
+    limit = 1e-6 if weights == "run" else 0.02
+    assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
 
 
 def test_parameters_are_held_once(run: RunConfig) -> None:
