@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 from a_server import Start, tokenizer_of
-from verb_calls import call
+from verb_calls import call_json
 
 from llm_jax.config import CheckpointConfig, EvalConfig, RecurrentConfig, RunConfig
 from llm_jax.infer import embeddings
@@ -38,11 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> RunConf
     return config
 
 
-def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start, capsys) -> None:
-    words = [f"{run.out}@{step}" for step in STEPS]
-    code, out, _ = call(capsys, "serve", *words, "--dry-run", "--port", "0")
-    assert code == 0 and "first@2" in out and "first@3" in out
-    places = opening.places_of(words)
+def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start) -> None:
+    places = opening.places_of([f"{run.out}@{step}" for step in STEPS])
     running = start([opening.load(place, None, SETTINGS) for place in places])
     with running.client() as client:
         listed = client.get("/v1/models").json()["data"]
@@ -73,6 +70,13 @@ def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start, cap
         assert np.abs(found[2] - found[3]).max() > 1e-3
         gone = client.post("/v1/completions", json={"model": "first@1", "prompt": "x"})
         assert gone.status_code == 404 and "first@" in gone.json()["error"]["message"]
+
+
+def test_the_verb_takes_two_steps_of_a_run(run: RunConfig, capsys) -> None:
+    words = [f"{run.out}@{step}" for step in STEPS]
+    made = call_json(capsys, "serve", *words, "--dry-run", "--port", "0")
+    assert made["models"] == ["first@2", "first@3"]
+    assert set(made["folders"].values()) == {run.out}
 
 
 @pytest.mark.parametrize("weights", ["run", "int8"])
