@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -117,7 +118,8 @@ def failure(status: int, what: str, cause: object, code: str | None = None) -> A
 
 
 def fault(error: BaseException) -> ApiError:
-    """An error that nobody has foreseen."""
+    """An error that nobody has foreseen; the log has its traceback."""
+    traceback.print_exception(error)
     return failure(500, "The server has a fault", error)
 
 
@@ -147,7 +149,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> Response:
-        # The traceback goes to standard error: the server raises it again.
         return fault(error).response
 
 

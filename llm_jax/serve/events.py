@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import traceback
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
@@ -64,7 +63,6 @@ class EventStream(Response):
         except OSError:  # the client's
             raise
         except Exception as error:
-            traceback.print_exception(error)
             await self._event(send, fault(error).body)
         await self._text(send, END)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

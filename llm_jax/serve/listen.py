@@ -147,6 +147,7 @@ class Loop(uvicorn.Server):
                 server.gate,
                 http=protocol,  # type: ignore[arg-type]  # it is called, and that is all
                 timeout_keep_alive=IDLE_SECONDS,
+                log_config=None,  # that of uvicorn closes the handlers of other libraries
                 log_level="warning",
                 access_log=False,
                 lifespan="on",

@@ -65,7 +65,7 @@ def test_a_fault_of_our_own_is_said(running, monkeypatch, capsys):
     assert made.status_code == 500
     said = capsys.readouterr().err
     told(made.json()["error"], said, "server_error")
-    assert f"RuntimeError: {SECRET}" in said
+    assert f"RuntimeError: {SECRET}" in said and "Traceback" in said
 
 
 def test_a_fault_within_a_stream_is_said(running, monkeypatch, capsys):
