@@ -5,10 +5,13 @@
 
 Each client streams one greedy completion after another. It is measured how many tokens the server
 makes per second, the time to the first token of each answer, the time between tokens, and the
-server's memory. At the end it gets SIGTERM with all clients waiting: every accepted answer must
-come, and the exit code must be 0. Then every finished answer is compared with the one that the
-engine makes of that prompt alone, and the speed with that of the same engine without a server, with
-all requests known from the start. The last line is one JSON object. Linux only (/proc).
+server's memory (medians of both halves of the time). At the end it gets SIGTERM with clients
+waiting: every accepted answer must come, and the exit code must be 0. Then every finished answer is
+compared with the one that the engine makes of that prompt alone, and the speed with that of the
+same engine without a server, with all requests known from the start.
+
+Each line is a JSON object with a figure's `name`, `value` and `unit`. The exit code is 1 if an
+answer is wrong or missing, or the server did not end well. Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -27,22 +31,13 @@ from typing import Any
 
 import numpy as np
 
+START_SECONDS = 600
 WORDS = (
-    "def",
-    "return",
-    "吾輩は",
-    "猫である",
-    "class",
-    "import",
-    "value",
-    "名前は",
-    "まだ",
-    "無い",
-)
+    "def", "return", "吾輩は", "猫である", "class", "import", "value", "名前は", "まだ", "無い",
+)  # fmt: skip
 CONTEXT = 512
 LEAVES = 5
 """One client request in so many leaves before its answer is whole."""
-PAGE = 4096
 
 
 @dataclass
@@ -158,6 +153,7 @@ async def load(url: str, args: argparse.Namespace, pid: int) -> dict[str, Any]:
     began = time.perf_counter()
     await asyncio.sleep(args.seconds)
     tokens, seconds = await made_tokens(host, int(port)) - before, time.perf_counter() - began
+    await asyncio.sleep(0.5)  # by now the last requests are accepted
     subprocess.run(["kill", "-TERM", str(pid)], check=True)
     await asyncio.gather(*clients, watching)
     return {"asked": done, "tokens_per_second": tokens / seconds, "memory": memory}
@@ -176,7 +172,8 @@ async def made_tokens(host: str, port: int) -> float:
 
 def resident(pid: int) -> float:
     """Megabytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 1e6
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 1e6
 
 
 def check(folder: str, args: argparse.Namespace, asked: list[Asked]) -> dict[str, Any]:
@@ -208,8 +205,8 @@ def check(folder: str, args: argparse.Namespace, asked: list[Asked]) -> dict[str
     return {"compared": len(whole), "different": len(wrong), "offline": float(np.median(rates))}
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {f"p{p}": round(float(np.percentile(values, p)), 4) for p in (50, 99)}
+def percentile(values: list[float], percent: int) -> float:
+    return float(np.percentile(values, percent)) if values else float("nan")
 
 
 def main() -> None:
@@ -226,42 +223,77 @@ def main() -> None:
         place = args.model or f"{folder}/load"
         if args.model is None:
             random_run(Path(place))
-        print(json.dumps(measured(place, args)))
+        found, code, said = served(place, Path(folder, "log"), args)
+        checked = check(place, args, found["asked"])
+    figures = figures_of(found, checked)
+    for name, (value, unit) in figures.items():
+        print(json.dumps({"name": name, "value": round(value, 4), "unit": unit}), flush=True)
+    print(json.dumps({"name": "exit_code", "value": code, "unit": ""}), flush=True)
+    bad = ("different_answers", "accepted_without_answer", "refused")
+    if code or "Traceback" in said or any(figures[name][0] for name in bad):
+        print(said[-2000:], file=sys.stderr)
+        sys.exit(1)
 
 
-def measured(place: str, args: argparse.Namespace) -> dict[str, Any]:
+def served(place: str, log: Path, args: argparse.Namespace) -> tuple[dict[str, Any], int, str]:
+    """What clients met, the server's exit code, and what it said.
+
+    Its log is a file: a pipe that nobody reads would stop it when it is full.
+    """
     words = ["serve", f"load={place}", "--port", "0", "--slots", str(args.slots), "--queue", "4096"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "llm_jax", *words], stderr=subprocess.PIPE, text=True
-    )
-    assert server.stderr is not None
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "llm_jax", *words], stdout=out, stderr=subprocess.STDOUT
+        )
     try:
-        line = next(line for line in server.stderr if line.startswith("serving at "))
-        found = asyncio.run(load(line.split()[-1], args, server.pid))
-        said = server.stderr.read()
-        code = server.wait(60)
+        url = address(log, server)
+        found = asyncio.run(load(url, args, server.pid))
+        code = server.wait(args.seconds + 60)
     finally:
         server.kill()
+    return found, code, log.read_text()
+
+
+def address(log: Path, server: subprocess.Popen[bytes]) -> str:
+    """Waits until the server says where it is."""
+    end = time.perf_counter() + START_SECONDS
+    while time.perf_counter() < end and server.poll() is None:
+        lines = log.read_text().splitlines()
+        if line := next((one for one in lines if one.startswith("serving at ")), None):
+            return line.split()[2]
+        time.sleep(0.1)
+    raise SystemExit(f"The server did not start:\n{log.read_text()}")
+
+
+def figures_of(found: dict[str, Any], checked: dict[str, Any]) -> dict[str, tuple[float, str]]:
+    """Name → value and unit."""
     asked: list[Asked] = found["asked"]
+    whole = [one for one in asked if one.whole]
     accepted = [one for one in asked if one.status == 200 and not one.left]
     first = [one.lines[0][0] - one.began for one in asked if one.lines]
-    between = [
-        (one.lines[-1][0] - one.lines[0][0]) / max(1, one.tokens - 1) for one in asked if one.whole
-    ]
-    result = {
-        "tokens_per_second": round(found["tokens_per_second"], 1),
-        "first_token_seconds": spread(first),
-        "token_seconds": spread(between),
-        "memory_mb": [round(found["memory"][0]), round(found["memory"][-1])],
-        "requests": len(asked),
-        "left": sum(one.left for one in asked),
-        "statuses": sorted({one.status for one in asked}),
-        "accepted_without_answer": sum(not one.whole for one in accepted),
-        "exit_code": code if code or "Traceback" not in said else said[-500:],
+    between = [(one.lines[-1][0] - one.lines[0][0]) / max(1, one.tokens - 1) for one in whole]
+    half = len(found["memory"]) // 2
+    early, late = (float(np.median(part)) for part in
+                   (found["memory"][:half], found["memory"][half:]))  # fmt: skip
+    rate, offline = found["tokens_per_second"], checked["offline"]
+    return {
+        "tokens_per_second": (rate, "tokens/s"),
+        "offline_tokens_per_second": (offline, "tokens/s"),
+        "share_of_offline": (rate / offline, ""),
+        "first_token_p50": (percentile(first, 50), "s"),
+        "first_token_p99": (percentile(first, 99), "s"),
+        "token_p50": (percentile(between, 50), "s"),
+        "token_p99": (percentile(between, 99), "s"),
+        "memory_first_half": (early, "MB"),
+        "memory_last_half": (late, "MB"),
+        "memory_growth": (late / early - 1, ""),
+        "requests": (len(asked), ""),
+        "cancelled": (sum(one.left for one in asked), ""),
+        "refused": (sum(one.status != 200 for one in asked), ""),
+        "accepted_without_answer": (sum(not one.whole for one in accepted), ""),
+        "compared_answers": (checked["compared"], ""),
+        "different_answers": (checked["different"], ""),
     }
-    result |= check(place, args, asked)
-    result["share_of_offline"] = round(result["tokens_per_second"] / result["offline"], 3)
-    return result
 
 
 if __name__ == "__main__":

@@ -137,12 +137,19 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     from llm_jax.runs.model_places import draft_place, places_of
     from llm_jax.serve import listen, opening
     from llm_jax.serve.app import Server
-    from llm_jax.serve.settings import Settings
+    from llm_jax.serve.settings import Settings, most_connections
 
-    settings = Settings(
-        host=args.host, port=args.port, keys=keys, most_body=args.max_body, seconds=args.timeout
-    )
     places = places_of(args.models)
+    texts = len(places) * (args.slots + args.queue)
+    settings = Settings(
+        host=args.host, port=args.port, keys=keys, most_body=args.max_body, seconds=args.timeout,
+        connections=most_connections(texts),
+    )  # fmt: skip
+    if settings.connections < texts:
+        _say(
+            f"{settings.connections:,} connections may be open, fewer than the {texts:,} texts "
+            "that --slots and --queue let in: raise the limit on open files (ulimit -n)."
+        )
     templates = opening.templates_of(args.chat_template, places)
     draft = draft_place(args.draft)
     if draft and len(places) > 1:
@@ -161,7 +168,7 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     with listen.listen(settings) as opened:
         if args.dry_run:
             found = {place.name: str(place.folder) for place in places}
-            return {"url": listen.address_of(opened), "models": list(found), "folders": found}
+            return {"url": opened.urls[0], "models": list(found), "folders": found}
         models = [
             opening.load(
                 place,
@@ -177,17 +184,20 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
         if not keys and not settings.is_loopback:
             _say("warning: whoever reaches this address may use the models: --api-key-file asks "
                  "for a key")  # fmt: skip
-        url = listen.address_of(opened)
         for model in models:
             step = "" if model.model.step is None else f", step {model.model.step:,}"
             _say(f"{model.name}: {model.place}{step}, {model.context:,} tokens"
                  f"{'' if model.template else ', no chat template'}")  # fmt: skip
+            memory = model.engine.memory
+            _say(f"{model.name}: {_megabytes(memory.parameters)} of parameters, "
+                 f"{_megabytes(memory.cache)} of cache")  # fmt: skip
             if model.model.mesh is not None:
                 _say(f"{model.name}: {described(model.model.mesh)}")
-        _say(f"serving at {url}")
+        urls = opened.urls
+        _say(f"serving at {' and '.join(urls)}")
         server = Server(models, settings)
         exit_code = listen.serve(server, opened)
-    result: dict[str, Any] = {"url": url, "models": [model.name for model in models]}
+    result: dict[str, Any] = {"url": urls[0], "models": [model.name for model in models]}
     totals = {"tokens": sum(model.engine.stats.tokens for model in models)}
     return result | totals | {"exit_code": exit_code}
 
@@ -197,6 +207,10 @@ def text(result: dict[str, Any]) -> str:
         lines = [f"{name}: {folder}" for name, folder in result["folders"].items()]
         return "\n".join([*lines, f"would be served at {result['url']}"])
     return f"Made {result['tokens']:,} tokens."
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 def _say(line: str) -> None:

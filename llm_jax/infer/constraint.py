@@ -25,6 +25,10 @@ UTF_8 = (*range(0xC0), *range(0xC2, 0xF5))
 """Bytes that occur in UTF-8."""
 
 
+class ConstraintError(UserError):
+    """A text cannot go on under its constraint."""
+
+
 class ConstraintState:
     """Where one text stands in its constraint. It is used by one thread at a time.
 
@@ -46,10 +50,10 @@ class ConstraintState:
         """Takes the next token.
 
         Raises:
-          UserError: it is not allowed, or the grammar has become too complex.
+          ConstraintError: it is not allowed, or the grammar has become too complex.
         """
         if not self._matcher.consume_token(token):
-            raise UserError(f"Token {token} breaks the constraint: {_why(self._matcher)}.")
+            raise ConstraintError(f"Token {token} breaks the constraint: {_why(self._matcher)}.")
         self._look()
 
     @property
@@ -64,7 +68,7 @@ class ConstraintState:
         self._allowed_V = mask_V.astype(bool)
         self.done = self._matcher.is_stopped()
         if self._matcher.is_error() or (self.done and not self.met):
-            raise UserError(f"The constraint cannot be followed: {_why(self._matcher)}.")
+            raise ConstraintError(f"The constraint cannot be followed: {_why(self._matcher)}.")
 
 
 class Constraint:

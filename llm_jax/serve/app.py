@@ -15,6 +15,7 @@ from starlette.responses import Response
 from llm_jax import __version__
 from llm_jax.infer.embeddings import batches
 from llm_jax.serve import errors, other_routes, page
+from llm_jax.serve.bodies import BodyRoute
 from llm_jax.serve.chat import Chat
 from llm_jax.serve.completions import Completion
 from llm_jax.serve.errors import ApiError, json_response
@@ -41,11 +42,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "The key is missing or wrong.",
         403: "The request names another host than this machine.",
         404: "There is no such model.",
-        408: "The body did not arrive in time.",
+        408: "The head or the body did not arrive in time.",
         413: "The body is too large.",
-        415: "The body is not JSON.",
+        415: "The body is not JSON, or compressed.",
         429: "The queue is full.",
-        503: "The server is shutting down.",
+        500: "The model computes no finite numbers, or the server has a fault.",
+        503: "The server is shutting down, an engine has stopped, or it has too many connections.",
         504: "The answer took too long.",
     }.items()
 }
@@ -68,6 +70,7 @@ class Server:
             title="llm-jax", version=__version__, docs_url=None, redoc_url=None,
             lifespan=self._lifespan,
         )  # fmt: skip
+        self.app.router.route_class = BodyRoute
         errors.install(self.app)
         _add_generating_routes(self.app, self)
         _add_other_routes(self.app, self)

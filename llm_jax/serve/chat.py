@@ -79,7 +79,7 @@ class Chat:
             calls = ToolCalls()
             text = calls.feed(answer.text) + calls.end()
             if calls.found:
-                message |= {"content": text.strip() or None, "tool_calls": calls.found}
+                message |= {"content": text or None, "tool_calls": calls.found}
                 reason = "tool_calls"
         return {
             "index": index,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
+import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -26,6 +30,8 @@ TYPES = {
 """Status → `type`; every other one is an `invalid_request_error`."""
 MOST_SHOWN = 200
 """Characters of a client's word that an error quotes."""
+REQUEST: ContextVar[str] = ContextVar("REQUEST", default="")
+"""Id of the request that is answered, as the header `X-Request-Id` says it."""
 
 
 class ApiError(Exception):
@@ -91,6 +97,32 @@ def queue_full() -> ApiError:
     )  # fmt: skip
 
 
+def new_request() -> str:
+    """Gives the request that is answered from here on an id."""
+    made = f"req_{secrets.token_hex(8)}"
+    REQUEST.set(made)
+    return made
+
+
+def failure(status: int, what: str, cause: object, code: str | None = None) -> ApiError:
+    """A fault that is not the client's. Its cause may tell of the machine, so it is in the log
+    alone, and the client gets the id under which it is there.
+
+    Args:
+      what: the beginning of the client's sentence.
+    """
+    kind = f"{type(cause).__name__}: " if isinstance(cause, BaseException) else ""
+    print(f"request {REQUEST.get()}: {kind}{cause}", file=sys.stderr, flush=True)
+    message = f"{what}: the server's log says why, at {REQUEST.get()}."
+    return ApiError(status, message, None, code)
+
+
+def fault(error: BaseException) -> ApiError:
+    """An error that nobody has foreseen; the log has its traceback."""
+    traceback.print_exception(error)
+    return failure(500, "The server has a fault", error)
+
+
 def install(app: FastAPI) -> None:
     """Every error that a route raises has this form."""
 
@@ -117,12 +149,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> Response:
-        # The traceback goes to standard error: the server raises it again.
-        return ApiError(500, "The server has a fault: its log says more.").response
+        return fault(error).response
 
 
 def field_error(found: Sequence[Any]) -> ApiError:
     """The first field that pydantic found a fault in, as the client wrote it, and its faults."""
+    first = found[0]
+    # Of a value that may be a text or parts, the part of another kind says more than the text.
+    kinds = [one for one in found if one["loc"][-1:] == ("type",) and _within(one, first)]
+    found = kinds or found
     first = found[0]
     field = _field(first)
     if first["type"] == "json_invalid":
@@ -149,6 +184,10 @@ def _field(one: Any) -> str:
     if unknown or isinstance(last, int) or last in FIELDS:
         kept.append(last)
     return ".".join(str(place)[:MOST_SHOWN] for place in kept)
+
+
+def _within(one: Any, other: Any) -> bool:
+    return _field(one).startswith(f"{_field(other)}.")
 
 
 def _fault(one: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llm_jax.serve.errors import ApiError, json_text
+from llm_jax.serve.errors import ApiError, fault, json_text
 
 T = TypeVar("T")
 END = "[DONE]"
@@ -60,6 +60,10 @@ class EventStream(Response):
                 await self._event(send, value)
         except ApiError as error:
             await self._event(send, error.body)
+        except OSError:  # the client's
+            raise
+        except Exception as error:
+            await self._event(send, fault(error).body)
         await self._text(send, END)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Iterable
 from typing import Any
 
-from llm_jax.serve.errors import ApiError
+from llm_jax.serve.errors import ApiError, new_request
 from llm_jax.serve.settings import Settings, is_loopback
 from llm_jax.serve.telemetry import Telemetry
 
@@ -24,6 +24,8 @@ SEND_SECONDS = 60.0
 """A client that reads nothing for so long is given up: the server could not end otherwise."""
 DISCARDED = 16
 """So many times the limit is read of a body that is too large, so that its sender sees why."""
+CLOSE = {"Connection": "close"}
+"""What is still to come of the request is not read."""
 REALM = {"WWW-Authenticate": 'Basic realm="llm-jax"'}
 """A browser then asks for the key, as the password of any user."""
 
@@ -46,7 +48,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
-        send = self._counted(scope, send)
+        send = self._counted(scope, send, new_request())
         try:
             self._check(scope, headers)
             body = await self._body(headers, receive)
@@ -68,15 +70,17 @@ class Gate:
         finally:
             self.inside -= 1
 
-    def _counted(self, scope: Any, send: Any) -> Any:
+    def _counted(self, scope: Any, send: Any, number: str) -> Any:
         """`send`, which counts the answer by the route's path, as clients can make up endless ones,
-        and gives up a client that does not read."""
+        says the request's id, and gives up a client that does not read."""
 
         async def counting(message: Any) -> None:
             if message["type"] == "http.response.start":
                 route = scope.get("route")
                 path = getattr(route, "path", "other")
                 self._telemetry.request(path, message["status"])
+                headers = [*message.get("headers", ()), (b"x-request-id", number.encode())]
+                message = message | {"headers": headers}
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     await send(message)
@@ -102,6 +106,8 @@ class Gate:
         # Other kinds may come from a page of any site without the browser asking first.
         if scope["method"] == "POST" and kind != b"application/json":
             raise ApiError(415, "The body must be JSON: send Content-Type: application/json.")
+        if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+            raise ApiError(415, "The body must not be compressed: leave Content-Encoding out.")
 
     async def _body(self, headers: dict[bytes, bytes], receive: Any) -> bytes:
         most, parts, size, more = self._settings.most_body, [], 0, True
@@ -116,12 +122,20 @@ class Gate:
                     if size <= most:
                         parts.append(message.get("body", b""))
                     elif size > DISCARDED * most:
-                        break
+                        raise self._too_large(CLOSE)
         except TimeoutError:
-            raise ApiError(408, f"The body did not arrive in {BODY_SECONDS:.0f} s.") from None
+            raise ApiError(
+                408, f"The body did not arrive in {BODY_SECONDS:g} s.", None, "timeout", CLOSE
+            ) from None
         if size > most:
-            raise ApiError(413, f"The body has more than {most:,} bytes.", None, "body_too_large")
+            raise self._too_large({})
         return b"".join(parts)
+
+    def _too_large(self, headers: dict[str, str]) -> ApiError:
+        most = self._settings.most_body
+        return ApiError(
+            413, f"The body has more than {most:,} bytes.", None, "body_too_large", headers
+        )
 
 
 class Stalled(OSError):

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from llm_jax.config import UserError
 from llm_jax.infer.completion_text import TextFeed
+from llm_jax.infer.constraint import ConstraintError
 from llm_jax.infer.engine.request import Request, Ticket, TokenOut
 from llm_jax.infer.engine.settings import QueueFull
-from llm_jax.serve.errors import ApiError, queue_full
+from llm_jax.serve.errors import ApiError, failure, queue_full
 from llm_jax.serve.served import Served
 from llm_jax.serve.telemetry import Telemetry
 
@@ -97,8 +98,9 @@ class Making:
                 raise queue_full() from None
             except UserError as error:
                 self._cancel()
-                status = 503 if self._served.engine.closed else 400
-                raise ApiError(status, str(error)) from None
+                if self._served.engine.closed:
+                    raise _stopped(error) from None
+                raise ApiError(400, str(error)) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -162,13 +164,19 @@ class Making:
         error = answer.ticket.error if answer.ticket else None
         self._telemetry.refused(self._served.name, "failed" if error else "stopped")
         if error is None:
-            return ApiError(503, "The engine has stopped.", None, "engine_stopped")
+            return _stopped("the engine was closed")
         if self._served.engine.closed:
-            return ApiError(503, str(error), None, "engine_stopped")
-        # A constraint is the client's, and logits that are not finite are the model's.
-        return ApiError(500 if answer.request.constraint is None else 400, str(error))
+            return _stopped(error)
+        if isinstance(error, ConstraintError):
+            return ApiError(400, str(error), "response_format")
+        # Logits that are not finite, say, which are the model's.
+        return failure(500, "The model has failed", error)
 
     def _cancel(self) -> None:
         for answer in self.answers:
             if answer.ticket is not None and answer.ticket.finish_reason is None:
                 self._served.engine.cancel(answer.ticket)
+
+
+def _stopped(cause: object) -> ApiError:
+    return failure(503, "The engine has stopped", cause, "engine_stopped")

@@ -74,10 +74,12 @@ def load(
     helper = load_draft(draft, model, split, **trust) if draft else None
     made = Engine(model, engine, draft=helper)
     made.warm_up()
+    # What was read is free from here on: embeddings take the engine's parameters too.
+    run = dataclasses.replace(model.run, model=made.config)
     return Served(
         name=place.name,
         place=str(place.folder),
-        model=model,
+        model=dataclasses.replace(model, run=run, params=made.params),
         engine=made,
         template=template or from_tokenizer(model.tokenizer),
         context=made.max_len,

@@ -22,9 +22,9 @@ COLDEST = 1e-4
 
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
 Id = Annotated[int, Field(ge=0, lt=2**31)]
-Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST_IDS)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS)]
-ListsOfIds = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST_IDS, fail_fast=True)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+ListsOfIds = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
 Given = Text | Texts | Ids | ListsOfIds
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -42,7 +42,7 @@ class Ignored(Body):
     """Fields of OpenAI's that change nothing here."""
 
     user: Text | None = Field(None, description="without effect")
-    metadata: dict[str, str] | None = Field(None, description="without effect")
+    metadata: dict[str, str] | None = Field(None, max_length=16, description="without effect")
     store: Literal[False] | None = Field(None, description="nothing is stored")
     service_tier: Literal["auto", "default"] | None = Field(None, description="without effect")
 
@@ -114,6 +114,9 @@ class Part(Body):
     text: Text
 
 
+Parts = Annotated[list[Part], Field(min_length=1, max_length=1024, fail_fast=True)]
+
+
 class Called(Body):
     name: Text
     arguments: Text
@@ -128,7 +131,7 @@ class ToolCall(Body):
 
 class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[Part], Field(min_length=1, max_length=1024)] | None = None
+    content: Text | Parts | None = None
     name: Text | None = None
     tool_calls: list[ToolCall] | None = Field(None, min_length=1, max_length=128)
     tool_call_id: Text | None = None
@@ -154,7 +157,7 @@ class Tool(Body):
 
 
 class ChatBody(Sampled):
-    messages: list[Message] = Field(min_length=1, max_length=4096)
+    messages: list[Message] = Field(min_length=1, max_length=4096, fail_fast=True)
     max_tokens: Count | None = Field(None, description="default: what the context leaves")
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
@@ -192,7 +195,7 @@ class TokenizeBody(Body):
 
 class DetokenizeBody(Body):
     model: Text | None = Field(None, description="default: the first")
-    tokens: list[Id] = Field(max_length=MOST_IDS)
+    tokens: Annotated[list[Id], Field(max_length=MOST_IDS, fail_fast=True)]
 
 
 BODIES = (

@@ -1,19 +1,26 @@
 """Calls of tools in a model's text: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`.
 
-This is the form of Hermes and Qwen. Other forms stay in the message as text.
+This is the form of Hermes and Qwen. Other forms stay in the message as text. Models write calls on
+lines of their own: white space beside a call does not belong to the message, except that between
+two texts the one before the first call stays, or the one after the last if there is none.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from typing import Any
 
 BEGIN, END = "<tool_call>", "</tool_call>"
+STRING_OR_END = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{END}', re.DOTALL)
+"""A string of JSON, in which the end of a call is not one."""
+SPACE = " \t\r\n"
 
 
 class ToolCalls:
-    """Takes calls out of a text that arrives in pieces.
+    """Takes calls out of a text that arrives in pieces. However it is cut, all that `feed` and
+    `end` return is together the same.
 
     Attributes:
       found: the calls so far, in OpenAI's form.
@@ -22,38 +29,72 @@ class ToolCalls:
     def __init__(self) -> None:
         self.found: list[dict[str, Any]] = []
         self._held = ""
+        self._shown = False
+        self._before = ""
+        self._after: str | None = None
+        """White space behind the last text and, if a call came since, behind that."""
 
     def feed(self, text: str) -> str:
-        """What is certainly not a part of a call."""
+        """What certainly belongs to the message."""
         self._held += text
         shown = ""
         while True:
             before, begin, rest = self._held.partition(BEGIN)
             if not begin:
                 keep = _overlap(self._held)
-                shown += self._held[: len(self._held) - keep]
+                shown += self._text(self._held[: len(self._held) - keep])
                 self._held = self._held[len(self._held) - keep :]
                 return shown
-            inside, end, after = rest.partition(END)
-            if not end:
+            shown += self._text(before)
+            end = _end_of(rest)
+            if end is None:
                 self._held = begin + rest
-                return shown + before
-            call = parsed(inside)
-            shown += before
-            if call is None:  # not a call, so it is text
-                shown += begin + inside + end
-            else:
-                self.found.append(call)
-            self._held = after
+                return shown
+            inside, self._held = rest[:end], rest[end + len(END) :]
+            if not self._call(inside):  # so it is text
+                shown += self._text(begin + inside + END)
 
     def end(self) -> str:
         """What is left. A last call may lack its end, where that is a token that ends the text."""
         held, self._held = self._held, ""
-        call = parsed(held.removeprefix(BEGIN)) if held.startswith(BEGIN) else None
+        if held.startswith(BEGIN) and self._call(held.removeprefix(BEGIN)):
+            return ""
+        return self._text(held) + (self._before if self._after is None else "")
+
+    def _call(self, inside: str) -> bool:
+        """Whether it is a call, which is taken then."""
+        call = parsed(inside)
         if call is None:
-            return held
+            return False
         self.found.append(call)
-        return ""
+        self._before = (self._before or self._after or "") if self._shown else ""
+        self._after = ""
+        return True
+
+    def _text(self, text: str) -> str:
+        """What of a text outside of calls may be shown: its white space waits for what follows."""
+        rest = text.lstrip(SPACE)
+        space = text[: len(text) - len(rest)]
+        if self._after is None:
+            self._before += space
+        else:
+            self._after += space
+        if not rest:
+            return ""
+        content = rest.rstrip(SPACE)
+        between = self._before
+        if self._after is not None:
+            between = (self._before or self._after) if self._shown else ""
+        self._before, self._after, self._shown = rest[len(content) :], None, True
+        return between + content
+
+
+def _end_of(text: str) -> int | None:
+    """Where the first END is that is not in a string; None: it is still to come."""
+    if END not in text:
+        return None
+    places = (one.start() for one in STRING_OR_END.finditer(text) if one.group() == END)
+    return next(places, None)
 
 
 def parsed(text: str) -> dict[str, Any] | None:

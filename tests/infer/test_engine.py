@@ -373,7 +373,7 @@ def test_weights_of_8_bits_are_a_quarter_and_nearly_the_same(name):
     assert 1e-6 < np.abs(exact - near).mean() < 0.04 * exact.std()
 
     def size(engine: Engine) -> int:
-        params = engine._batch._params
+        params = engine.params
         return sum(leaf.nbytes for leaf in jax.tree.leaves({**params, "embed": None}))
 
     assert size(engines[1]) < 0.35 * size(engines[0])

@@ -132,7 +132,7 @@ def test_a_draft_model_leaves_the_distribution_as_it_is(tokenizer):
 
 
 def test_texts_with_penalties_beside_them_and_prefixes_that_are_used_again(tokenizer):
-    """The draft's cache follows through plain steps, and through copies of slots."""
+    """The draft's cache follows through texts without drafts, and through copies of slots."""
     model = model_of(tokenizer)
     head = tuple(np.random.default_rng(3).integers(1, 5, 40).tolist())
     requests = [
@@ -144,6 +144,66 @@ def test_texts_with_penalties_beside_them_and_prefixes_that_are_used_again(token
     engine = Engine(model, dataclasses.replace(SETTINGS, speculate=3), draft=model)
     assert [ticket.ids for ticket in engine.run(requests)] == plain
     assert engine.stats.prefix_hits > 0 and engine.stats.accepted == engine.stats.drafted > 0
+
+
+class Alternating:
+    """A constraint: no letter twice in a row, and an end after nine."""
+
+    vocab_size = 5
+
+    def __init__(self, last: int | None = None, made: int = 0) -> None:
+        self.last, self.made = last, made
+        self.done = made == 9
+
+    def start(self) -> Alternating:
+        return Alternating()
+
+    def allowed(self) -> np.ndarray:
+        return (np.arange(5) != self.last) & (np.arange(5) > 0)
+
+    def advance(self, token: int) -> None:
+        self.__init__(token, self.made + 1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@pytest.mark.parametrize("kind", ["lookup", "draft"])
+def test_texts_beside_penalties_and_constraints_go_on_speculating(tokenizer, kind, temperature):
+    """Each is the text that it is alone, and those that are shaped are those of plain decoding."""
+    model = model_of(tokenizer)
+    rng = np.random.default_rng(4)
+
+    def request(i: int, tokens: int, constraint: Any = None, **penalties: Any) -> Request:
+        return Request(
+            prompt=tuple(rng.integers(1, 5, 20 + i).tolist()), max_tokens=tokens, seed=i,
+            sampling=Sampling(temperature=temperature, **penalties), constraint=constraint,
+            log_probs=1,
+        )  # fmt: skip
+
+    shaped = [
+        request(0, 90, frequency_penalty=0.2, repetition_penalty=1.3),
+        request(1, 30, Alternating()),
+        request(2, 20, logit_bias=((2, 1.5),), presence_penalty=0.5),
+        request(3, 9, min_tokens=9),
+    ]
+    free = [request(4 + i, 40) for i in range(4)]
+    settings = dataclasses.replace(SETTINGS, slots=5, speculate=3)
+    draft = nearby(model) if kind == "draft" else None
+
+    def engine() -> Engine:
+        return Engine(model, settings, draft=draft)
+
+    # The first one lasts as long as all others, so that every call has a shaped text.
+    together = engine()
+    made = together.run([*shaped[:1], *free, *shaped[1:]])
+    assert 0 < together.stats.accepted <= together.stats.drafted
+    plain = Engine(model, SETTINGS).run(shaped)
+    for mine, theirs in zip([made[0], *made[5:]], plain, strict=True):
+        assert (mine.ids, mine.finish_reason) == (theirs.ids, theirs.finish_reason)
+        for one, other in zip(mine.tokens, theirs.tokens, strict=True):
+            assert one.log_prob == pytest.approx(other.log_prob, abs=1e-4)
+    assert (len(plain[1].ids), plain[1].finish_reason) == (9, "stop")
+    alone = engine().run(free)
+    assert [ticket.ids for ticket in made[1:5]] == [ticket.ids for ticket in alone]
 
 
 @pytest.mark.parametrize("kind", ["plain", "lookup", "draft", "recurrent"])

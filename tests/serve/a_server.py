@@ -78,6 +78,13 @@ class Running:
     url: str
     server: Server
     models: dict[str, LanguageModel]
+    loop: listen.Loop
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """For sockets."""
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return host, int(port)
 
     def client(self, **more: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, **more)
@@ -101,7 +108,9 @@ def start_server(models: list[Served], **settings: Any) -> tuple[Running, Callab
     opened = listen.listen(chosen)
     server = Server(models, chosen)
     loop = listen.Loop(server)
-    thread = threading.Thread(target=lambda: asyncio.run(loop.serve(sockets=[opened])), daemon=True)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(loop.serve(sockets=list(opened.sockets))), daemon=True
+    )
     thread.start()
     while not loop.started:
         assert thread.is_alive()
@@ -113,4 +122,4 @@ def start_server(models: list[Served], **settings: Any) -> tuple[Running, Callab
         opened.close()
 
     by_name = {one.name: one.model for one in models}
-    return Running(listen.address_of(opened), server, by_name), stop
+    return Running(opened.urls[0], server, by_name, loop), stop

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_jax.config import UserError
 from llm_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
 from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer, special_tokens
+from llm_jax.serve.chat import Chat
+from llm_jax.serve.making import Answer, Piece
+from llm_jax.serve.schema import ChatBody
 from llm_jax.serve.tool_calls import ToolCalls
 
 USER = [{"role": "user", "content": "猫"}]
@@ -127,7 +136,14 @@ CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "猫"}}\n</tool_
     ("text", "shown", "names"),
     [
         ("no call < here", "no call < here", []),
-        (f"first {CALL}\n{CALL} last", "first \n last", ["add", "add"]),
+        (f"first {CALL}\n{CALL} last", "first last", ["add", "add"]),
+        (f"\n\n{CALL}\n\n{CALL}\n", "", ["add", "add"]),
+        (f" a\n{CALL} \n b ", " a\nb ", ["add"]),
+        (f"a{CALL}\n\nb", "a\n\nb", ["add"]),
+        (f"{CALL}\nb\n", "b\n", ["add"]),
+        (" \n no call \n", " \n no call \n", []),
+        (CALL.replace("猫", "</tool_call>"), "", ["add"]),
+        (CALL.replace("猫", '\\"</tool_call>'), "", ["add"]),
         (CALL.removesuffix("</tool_call>"), "", ["add"]),
         ("<tool_call>not JSON</tool_call>!", "<tool_call>not JSON</tool_call>!", []),
         ("<tool_call>{}", "<tool_call>{}", []),
@@ -142,4 +158,71 @@ def test_calls_are_taken_out_of_the_text(
     assert "".join(parts) + calls.end() == shown
     assert [call["function"]["name"] for call in calls.found] == names
     for call in calls.found:
-        assert json.loads(call["function"]["arguments"]) == {"a": 1, "b": "猫"}
+        assert json.loads(call["function"]["arguments"])["a"] == 1
+
+
+PIECES = st.lists(
+    st.sampled_from([
+        CALL, "<tool_call>", "</tool_call>", "<tool", "_call>", "{", "}", '"', "\\", " ", "\n",
+        "猫", '{"name": "f"}', '"</tool_call>"', "</tool_call",
+    ]),
+    max_size=12,
+).map("".join)  # fmt: skip
+
+
+def calls_of(calls: ToolCalls) -> list[dict[str, str]]:
+    return [call["function"] for call in calls.found]
+
+
+@given(text=PIECES, cuts=st.lists(st.integers(0, 200), max_size=12))
+@settings(max_examples=400, deadline=None, database=None, derandomize=True)
+def test_calls_and_text_do_not_depend_on_how_the_text_is_cut(text: str, cuts: list[int]) -> None:
+    whole = ToolCalls()
+    expected = whole.feed(text) + whole.end()
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    for parts in (list(text), [text[a:b] for a, b in itertools.pairwise(places)]):
+        calls = ToolCalls()
+        assert "".join(map(calls.feed, parts)) + calls.end() == expected
+        assert calls_of(calls) == calls_of(whole)
+    if not whole.found:
+        assert expected == text
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    "text", [f"I add.\n\n{CALL}\n{CALL}\n", f"\n{CALL}", "no call\n", CALL[:-30]]
+)
+def test_a_streamed_message_is_the_whole_one(running, text: str, size: int) -> None:
+    """Content, calls and the reason of its end, from the pieces to the fields of the answer."""
+    tool = {"type": "function", "function": {"name": "add"}}
+    body = ChatBody.model_validate(
+        {"model": "cycle", "messages": [{"role": "user", "content": "x"}], "tools": [tool]}
+    )
+    chat = Chat(body, running.server.models.find("cycle"))
+    answer = Answer(chat.requests[0], text=text, finish_reason="stop")
+    whole = chat._choice(0, answer)
+    parts = [text[i : i + size] for i in range(0, len(text), size)]
+
+    class Given:
+        answers: ClassVar = [answer]
+
+        async def __aenter__(self) -> None: ...
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def pieces(self) -> AsyncIterator[Piece]:
+            for part in parts:
+                yield Piece(0, part, [], None)
+            yield Piece(0, "", [], "stop")
+
+    async def streamed() -> list[Any]:
+        return [chunk["choices"][0] async for chunk in chat._chunks(Given())]  # type: ignore[arg-type]
+
+    chunks = asyncio.run(streamed())
+    content = "".join(chunk["delta"].get("content", "") for chunk in chunks)
+    calls = [call for chunk in chunks for call in chunk["delta"].get("tool_calls", [])]
+    message = whole["message"]
+    assert content == (message["content"] or "")
+    assert [call["function"] for call in calls] == [
+        call["function"] for call in message.get("tool_calls", [])
+    ]
+    assert chunks[-1]["finish_reason"] == whole["finish_reason"]

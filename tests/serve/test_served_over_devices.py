@@ -30,7 +30,7 @@ def test_completions_and_vectors_are_those_of_one_device(folder, start):
     assert {axis: made.model.mesh.shape[axis] for axis in ("data", "tensor")} == {
         "data": 2, "tensor": 4,
     }  # fmt: skip
-    weights = jax.tree.leaves(made.engine._batch._params)
+    weights = jax.tree.leaves(made.engine.params)
     for device in made.model.mesh.devices.flat:
         parts = [s.data for w in weights for s in w.addressable_shards if s.device == device]
         # A fourth, and the norms.

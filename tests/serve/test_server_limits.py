@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fastapi.exceptions import RequestValidationError
+
+from llm_jax.serve.bodies import checked
 
 LONG = {"model": "cycle", "prompt": "x", "max_tokens": 90, "temperature": 0}
 
@@ -34,7 +39,7 @@ def is_idle(server) -> bool:
         ("completions", {"model": "cycle", "prompt": 3}, 400, "prompt"),
         ("completions", {"model": "cycle", "prompt": []}, 400, "prompt"),
         ("completions", {"model": "cycle", "prompt": [5000]}, 400, "prompt"),
-        ("completions", {"model": "cycle", "prompt": "\ud800"}, 400, "prompt"),
+        ("completions", {"model": "cycle", "prompt": "\ud800"}, 400, None),
         ("completions", {"model": "cycle", "prompt": "x" * 400}, 400, "prompt"),
         ("completions", LONG | {"max_tokens": 95}, 400, "max_tokens"),
         ("completions", LONG | {"max_tokens": -1}, 400, "max_tokens"),
@@ -67,6 +72,19 @@ def is_idle(server) -> bool:
             400,
             "messages.0.role",
         ),
+        (
+            "chat/completions",
+            {
+                "model": "cycle",
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+                ],
+            },
+            400,
+            "messages.0.content.0.type",
+        ),
+        ("completions", LONG | {"n": 1000}, 400, "n"),
+        ("completions", LONG | {"temperature": float("nan")}, 400, "temperature"),
         ("embeddings", {"model": "cycle", "input": ""}, 400, "input"),
         ("embeddings", {"model": "cycle", "input": "x", "dimensions": 3}, 400, "dimensions"),
     ],
@@ -99,6 +117,30 @@ def test_a_body_that_is_no_object(running, content):
     assert made.status_code == 400 and made.json()["error"]["message"]
 
 
+def test_a_large_body_is_read_beside_the_loop_and_ends_at_its_first_fault(running, monkeypatch):
+    threads, faults = [], []
+
+    def noted(model, content):
+        threads.append(threading.current_thread())
+        try:
+            return checked(model, content)
+        except RequestValidationError as error:
+            faults.append(len(error.errors()))
+            raise
+
+    monkeypatch.setattr("llm_jax.serve.bodies.checked", noted)
+    for many in (['"a"'] * 200_000, ["-1"] * 200_000, ["[1]"] * 200_000):
+        content = f'{{"model": "cycle", "prompt": [{",".join(many)}]}}'.encode()
+        with running.client() as client:
+            made = client.post(
+                "/v1/completions", content=content, headers={"Content-Type": "application/json"}
+            )
+        assert (made.status_code, made.json()["error"]["param"]) == (400, "prompt")
+        assert len(made.text) < 1000
+    assert len(threads) == 3 and all(one.name.startswith("asyncio_") for one in threads)
+    assert len(faults) == 3 and max(faults) <= 8
+
+
 def test_other_places_and_methods(running):
     with running.client() as client:
         assert client.get("/v1/nothing").json()["error"]["type"] == "not_found_error"
@@ -117,6 +159,14 @@ def test_other_places_and_methods(running):
             assert refused.json()["error"]["type"] == "permission_error"
         for host in ("localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8000", "[::1]"):
             assert client.get("/v1/models", headers={"Host": host}).status_code == 200, host
+
+
+def test_a_compressed_body_is_refused(running):
+    body = gzip.compress(json.dumps(LONG).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    with running.client() as client:
+        made = client.post("/v1/completions", content=body, headers=headers)
+    assert made.status_code == 415 and "compressed" in made.json()["error"]["message"]
 
 
 def test_a_body_too_large(running):
@@ -177,22 +227,6 @@ def test_a_client_that_does_not_read_is_given_up(start, same_models, monkeypatch
         with client.makefile("rb") as answer:
             assert b"[DONE]" not in answer.read()
     wait_until(lambda: is_idle(running.server))
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_engine_that_fails_is_said(start, same_models):
-    (broken,) = models = same_models()
-
-    def fail():
-        raise RuntimeError("of the test")
-
-    broken.engine._step = fail
-    running = start(models)
-    for _ in range(2):  # the first meets the error, the second an engine that is closed
-        made = running.post("/v1/completions", **LONG)
-        assert made.status_code == 503 and made.json()["error"]["type"] == "unavailable_error"
-    with running.client() as client:
-        assert client.get("/health").status_code == 503
 
 
 def test_a_client_that_leaves_frees_its_slot(start, same_models):

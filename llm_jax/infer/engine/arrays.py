@@ -19,6 +19,18 @@ STEPS = 16
 """Most steps of decoding in one call."""
 
 
+class Memory(NamedTuple):
+    """Bytes on all devices together, with those of a draft model."""
+
+    parameters: int
+    cache: int
+
+
+def bytes_of(arrays: Any) -> int:
+    """Of all arrays of a tree, on all devices together; a copy counts once."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+
+
 class Decoding(NamedTuple):
     """The rows of a decoding step; row r is slot r.
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.infer.decoder import Params, not_finite
-from llm_jax.infer.engine.arrays import STEPS, Decoding, Made, Scores, no_stops
+from llm_jax.infer.engine.arrays import STEPS, Decoding, Made, Memory, Scores, bytes_of, no_stops
 from llm_jax.infer.engine.programs import Programs
-from llm_jax.infer.engine.request import KINDS, Finish, Kind, Request, TokenOut
+from llm_jax.infer.engine.request import KINDS, Finish, Kind, TokenOut
 from llm_jax.infer.engine.slots import Slot, told
 from llm_jax.infer.row_sampling import bias_row, prompt_counts, stack_rows
 from llm_jax.infer.sampling import GREEDY
@@ -40,13 +40,14 @@ class Batch:
     """The state of all slots on the device.
 
     Attributes:
+      params: as of `engine_params`.
       tokens: new tokens made so far.
       drafted, accepted: tokens that were drafted so far, and those of them that were accepted.
       compile_seconds: what compiling took, in calls that found their program not compiled.
     """
 
     def __init__(self, programs: Programs, params: Params) -> None:
-        self._programs, self._params = programs, params
+        self._programs, self.params = programs, params
         self._cache = programs.cache()
         shapes = programs.shapes
         self._slots, self._vocab = shapes.slots, shapes.model.vocab_size
@@ -61,6 +62,10 @@ class Batch:
         self.drafted = self.accepted = 0
         self._behind = 0
         """Places behind a text that a call may write besides."""
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(bytes_of(self.params), bytes_of(self._cache))
 
     def warm_up(self) -> None:
         """Runs every program once, on no text."""
@@ -156,7 +161,7 @@ class Batch:
             length_R[row] = len(slot.tokens)
         with self._compiling():
             self._cache, scores = self._programs.prefill(
-                self._params, self._cache, token_RT, slot_R, start_R, count_R, length_R, target_RT,
+                self.params, self._cache, token_RT, slot_R, start_R, count_R, length_R, target_RT,
                 scored=scored,
             )  # fmt: skip
         return None if scores is None else jax.device_get(scores)
@@ -172,7 +177,7 @@ class Batch:
           busy: a prompt is being computed, so one step is taken.
           waited_for: a request waits for a slot.
         """
-        requests = [_request(slot) for slot in slots]
+        requests = [slot.request for slot in slots]
         kind = KINDS[max(KINDS.index(request.kind) for request in requests)]
         top = any(request.log_probs is not None for request in requests)
         steps = self._steps(slots, busy, waited_for)
@@ -197,7 +202,7 @@ class Batch:
             number = slot.number
             token_S[number], position_S[number] = slot.tokens[slot.have], slot.have
             left_S[number] = slot.left
-            made_S[number] = _request(slot).max_tokens - slot.left
+            made_S[number] = slot.request.max_tokens - slot.left
         return Decoding(
             token_S, position_S, left_S, made_S, self._seed_S, self._rows, self._stop_SK
         )
@@ -210,7 +215,7 @@ class Batch:
         shaping = self._shaping if kind == "shaped" else None
         with self._compiling():
             self._cache, shaping, made = self._programs.decode(
-                self._params, self._cache, state, shaping, np.int32(steps), np.bool_(top), kind=kind
+                self.params, self._cache, state, shaping, np.int32(steps), np.bool_(top), kind=kind
             )
         if shaping is not None:
             self._shaping = shaping
@@ -241,7 +246,7 @@ class Batch:
 
     def _take(self, slot: Slot, made: Made, count: int) -> Ended | None:
         """Adds a slot's new tokens to its answer; how it has ended, if it has."""
-        request, number, ticket = _request(slot), slot.number, slot.ticket
+        request, number, ticket = slot.request, slot.number, slot.ticket
         assert ticket is not None
         count = min(count, slot.left)
         # The call went on to here, also if the text ends before.
@@ -269,17 +274,12 @@ class Batch:
         return Ended("length") if slot.left == 0 else None
 
 
-def _request(slot: Slot) -> Request:
-    assert slot.ticket is not None
-    return slot.ticket.request
-
-
 def _scored(slot: Slot) -> bool:
-    return _request(slot).prompt_log_probs is not None
+    return slot.request.prompt_log_probs is not None
 
 
 def _add_scores(slot: Slot, scores: Scores, row: int, count: int) -> None:
-    ticket, request = slot.ticket, _request(slot)
+    ticket, request = slot.ticket, slot.request
     assert ticket is not None
     for i in range(count):
         top = _pairs(scores.top_id_RTA[row, i], scores.top_log_prob_RTA[row, i],

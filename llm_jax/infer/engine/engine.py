@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from llm_jax.config import Architecture, ComputeConfig, UserError, generative_of
 from llm_jax.infer.decoder import Params, compute_for_inference
+from llm_jax.infer.engine.arrays import Memory
 from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.cache import slack
 from llm_jax.infer.engine.programs import Shapes, programs_for
@@ -144,6 +145,21 @@ class Engine(Scheduler):
     def compile_seconds(self) -> float:
         """What compiling has taken so far, in calls that found their program not compiled."""
         return self._batch.compile_seconds
+
+    @property
+    def memory(self) -> Memory:
+        """What its parameters and its cache take."""
+        return self._batch.memory
+
+    @property
+    def params(self) -> Params:
+        """The parameters as it reads them, each layer apart: of `self.config`."""
+        return self._batch.params
+
+    @property
+    def config(self) -> Architecture:
+        """The architecture of `params`: with an output matrix of its own."""
+        return self._programs.shapes.model
 
     def warm_up(self) -> float:
         """Compiles all programs; returns the seconds that it took."""

@@ -100,7 +100,7 @@ class Programs:
         S, V = self.shapes.slots, self.shapes.model.vocab_size
 
         def make() -> Shaping:
-            return _placed(
+            return placed(
                 Shaping(
                     jnp.zeros((S, V), jnp.int32),
                     jnp.zeros((S, V), jnp.float32),
@@ -195,7 +195,7 @@ class Programs:
 
         start = (jnp.int32(0), cache, state, shaping, made)
         _, cache, _, shaping, made = jax.lax.while_loop(lambda c: c[0] < steps, step, start)
-        return cache, _placed(shaping), made
+        return cache, placed(shaping), made
 
     def _choose(
         self, logits_SV: jax.Array, state: Decoding, shaping: Shaping | None, kind: Kind
@@ -261,10 +261,10 @@ class Programs:
     def _set_row(self, all_SV: Any, slot: Any, row_V: Any) -> Any:
         """`all_SV` with one row anew."""
         self.compiled += 1
-        return _placed(all_SV.at[slot].set(row_V))
+        return placed(all_SV.at[slot].set(row_V))
 
 
-def _placed(arrays: Any) -> Any:
+def placed(arrays: Any) -> Any:
     """Arrays (S, V) where every program has them, or a call would compile anew."""
     return jax.tree.map(lambda leaf: constrain(leaf, "batch", None), arrays)
 

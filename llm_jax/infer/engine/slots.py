@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from llm_jax.config import UserError
-from llm_jax.infer.engine.request import Ticket, TokenOut
+from llm_jax.infer.engine.request import Request, Ticket, TokenOut
 
 if TYPE_CHECKING:
     from llm_jax.infer.constraint import ConstraintState
@@ -48,6 +48,12 @@ class Slot:
     used: int = 0
 
     @property
+    def request(self) -> Request:
+        """Of a slot that is taken."""
+        assert self.ticket is not None
+        return self.ticket.request
+
+    @property
     def prompt_left(self) -> int:
         """Tokens of the prompt that are still to be computed. The last one is not among them: a
         step of decoding begins with it."""
@@ -63,7 +69,7 @@ class Slot:
     def left(self) -> int:
         """New tokens that may still be made."""
         assert self.ticket is not None
-        return self.ticket.request.max_tokens - len(self.ticket.tokens)
+        return self.request.max_tokens - len(self.ticket.tokens)
 
 
 class Place(NamedTuple):

@@ -4,6 +4,9 @@ A round drafts K tokens for each row, computes the model at all of them together
 that it accepts and one more (`infer/speculative.py`). What refused drafts leave in the cache lies
 behind the text, where no query reads it, and is overwritten.
 
+A row with penalties, biases or a constraint has no drafts: a round adds one token, as plain
+decoding does.
+
 Shape letters as in `programs.py`, and T = K + 1 positions that are checked.
 """
 
@@ -18,9 +21,9 @@ import jax.numpy as jnp
 from llm_jax.infer.decoder import Params
 from llm_jax.infer.engine.arrays import STEPS, Decoding, Made, nothing_made, token_log_probs
 from llm_jax.infer.engine.cache import Rows
-from llm_jax.infer.engine.programs import Programs, Shapes
+from llm_jax.infer.engine.programs import Programs, Shapes, placed
 from llm_jax.infer.engine.request import Kind
-from llm_jax.infer.row_sampling import draw_rows, most_likely, row_logits
+from llm_jax.infer.row_sampling import count_tokens, draw_rows, most_likely, row_logits
 from llm_jax.infer.speculative import accept_drawn, accept_rows, choose_each, look_up, repeated
 
 
@@ -42,6 +45,8 @@ class Rounds(NamedTuple):
 
     Attributes:
       text_SM: tokens of each row's text, for drafts that are looked up.
+      shaped_S: rows with penalties, biases or a constraint.
+      shaping: theirs; None: there is no such row.
       made: as of `Programs.decode`, with room for the tokens of the last round.
       count_S: new tokens of each row so far.
       drafted, accepted: numbers of drafts, and of those that were accepted.
@@ -51,6 +56,8 @@ class Rounds(NamedTuple):
     draft_cache: Any
     state: Decoding
     text_SM: Any
+    shaped_S: Any
+    shaping: Any
     made: Made
     count_S: Any
     drafted: Any
@@ -67,7 +74,7 @@ class SpeculativePrograms(Programs):
     def __init__(self, shapes: Shapes, drafts: int, draft: Shapes | None) -> None:
         super().__init__(shapes)
         self.drafts, self.draft = drafts, None if draft is None else Programs(draft)
-        self.speculate = jax.jit(self._speculate, donate_argnums=(1, 3), static_argnames="kind")
+        self.speculate = jax.jit(self._speculate, donate_argnums=(1, 3, 7), static_argnames="kind")
         self.draft_prefill = jax.jit(self._draft_prefill, donate_argnums=1)
 
     def _draft_prefill(
@@ -87,6 +94,8 @@ class SpeculativePrograms(Programs):
         draft_cache: Any,
         state: Decoding,
         text_SM: Any,
+        shaped_S: Any,
+        shaping: Any,
         steps: Any,
         wants_top: Any,
         kind: Kind,
@@ -95,21 +104,22 @@ class SpeculativePrograms(Programs):
         self.compiled += 1
         S, none = self.shapes.slots, jnp.int32(0)
         made = nothing_made(S, STEPS + self.drafts)
-        count_S = jnp.zeros(S, jnp.int32)
-        start = Rounds(cache, draft_cache, state, text_SM, made, count_S, none, none)
+        texts = (text_SM, shaped_S, shaping, made, jnp.zeros(S, jnp.int32))
+        start = Rounds(cache, draft_cache, state, *texts, none, none)
 
         def unfinished(now: Rounds) -> jax.Array:
             return jnp.any(now.state.left_S > 0) & (jnp.max(now.count_S) < steps)
 
-        if draft_params is None:
-            return self._lookup_rounds(params, start, unfinished, wants_top, kind)
-
         def one_round(now: Rounds) -> Rounds:
-            drafts, draft_cache = self._model_drafts(draft_params, now, kind)
-            now = now._replace(draft_cache=draft_cache)
-            return self._round(params, now, drafts, wants_top, kind)
+            assert draft_params is not None
+            drafts, cache = self._model_drafts(draft_params, now, kind)
+            return self._round(params, now._replace(draft_cache=cache), drafts, wants_top, kind)
 
-        return jax.lax.while_loop(unfinished, one_round, start)
+        if draft_params is None:
+            end = self._lookup_rounds(params, start, unfinished, wants_top, kind)
+        else:
+            end = jax.lax.while_loop(unfinished, one_round, start)
+        return end._replace(shaping=placed(end.shaping))
 
     def _lookup_rounds(
         self, params: Params, start: Rounds, unfinished: Any, wants_top: jax.Array, kind: Kind
@@ -121,7 +131,7 @@ class SpeculativePrograms(Programs):
         Now = tuple[Rounds, Drafts]
 
         def looked_up(now: Rounds) -> Now:
-            most_S = self._most_drafts(now.state)
+            most_S = self._most_drafts(now)
             token_SK, count_S = look_up(now.text_SM, now.state.position_S + 1, self.drafts)
             return now, Drafts(token_SK, jnp.minimum(count_S, most_S), None)
 
@@ -150,6 +160,8 @@ class SpeculativePrograms(Programs):
         logits_STV, cache = self._check(params, now.cache, now.state, drafts)
         token_ST, accepted_S = self._accept(logits_STV, now.state, drafts, kind)
         active_S = now.state.left_S > 0
+        if now.shaping is not None:
+            token_ST, now = self._shaped(logits_STV, token_ST, now)
         now = now._replace(
             cache=cache,
             drafted=now.drafted + jnp.sum(drafts.count_S),
@@ -158,13 +170,24 @@ class SpeculativePrograms(Programs):
         new_S = jnp.where(active_S, accepted_S + 1, 0)
         return _taken(now, logits_STV, token_ST, new_S, wants_top)
 
-    def _most_drafts(self, state: Decoding) -> jax.Array:
+    def _shaped(
+        self, logits_STV: jax.Array, token_ST: jax.Array, now: Rounds
+    ) -> tuple[jax.Array, Rounds]:
+        """The tokens with those of rows that are shaped, which have one each; counts them."""
+        all_, V = now.shaping, self.shapes.vocab_size
+        known = jax.tree.map(lambda leaf: leaf[:, :V], all_)
+        one_S = self._choose(logits_STV[:, 0], now.state, known, "shaped")
+        token_ST = token_ST.at[:, 0].set(jnp.where(now.shaped_S, one_S, token_ST[:, 0]))
+        counts_SV = count_tokens(all_.counts_SV, one_S, now.shaped_S & (now.state.left_S > 0))
+        return token_ST, now._replace(shaping=all_._replace(counts_SV=counts_SV))
+
+    def _most_drafts(self, now: Rounds) -> jax.Array:
         """Drafts that each row may have: one fewer than the tokens that it may still have."""
-        return jnp.clip(state.left_S - 1, 0, self.drafts)
+        return jnp.where(now.shaped_S, 0, jnp.clip(now.state.left_S - 1, 0, self.drafts))
 
     def _model_drafts(self, draft_params: Params, now: Rounds, kind: Kind) -> tuple[Drafts, Any]:
         """Drafts of the draft model, and its cache with them."""
-        state, K, most_S = now.state, self.drafts, self._most_drafts(now.state)
+        state, K, most_S = now.state, self.drafts, self._most_drafts(now)
         draft = self.draft
         assert draft is not None
 

@@ -1,8 +1,8 @@
 """An engine's batch that decodes speculatively.
 
 Greedy texts, and texts whose drafts are looked up, are token for token those of plain decoding, but
-for the rounding of logits. Sampled texts with a draft model have the same distribution. While a
-text with penalties, biases or a constraint is in the batch, all are decoded plainly.
+for the rounding of logits. Sampled texts with a draft model have the same distribution. A text
+with penalties, biases or a constraint has no drafts, and those beside it have theirs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from llm_jax.config import UserError, generative_of
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.infer.decoder import Params, compute_for_inference
-from llm_jax.infer.engine.arrays import Made
+from llm_jax.infer.engine.arrays import Made, Memory, bytes_of
 from llm_jax.infer.engine.batch import Batch
 from llm_jax.infer.engine.cache import slack
 from llm_jax.infer.engine.programs import Shapes
@@ -57,6 +57,11 @@ class SpeculativeBatch(Batch):
         self._draft_has = [0] * self._slots
         """Tokens of each slot's text that the draft's cache has."""
 
+    @property
+    def memory(self) -> Memory:
+        main, beside = super().memory, bytes_of(self._draft_params)
+        return Memory(main.parameters + beside, main.cache + bytes_of(self._draft_cache))
+
     def warm_up(self) -> None:
         super().warm_up()
         if self._programs.draft is not None:
@@ -81,20 +86,24 @@ class SpeculativeBatch(Batch):
     def _decode(
         self, slots: Sequence[Slot], steps: int, top: bool, kind: Kind
     ) -> tuple[Made, np.ndarray]:
-        if kind == "shaped":
-            return super()._decode(slots, steps, top, kind)
         text_SM = np.zeros((self._slots, self._programs.shapes.max_len), np.int32)
+        shaped_S = np.zeros(self._slots, bool)
         for slot in slots:
+            shaped_S[slot.number] = slot.request.kind == "shaped"
             if self._draft_params is None:
                 text_SM[slot.number, : len(slot.tokens)] = slot.tokens
             else:
                 self._catch_up(slot)
         with self._compiling():
             done = self._programs.speculate(
-                self._params, self._cache, self._draft_params, self._draft_cache,
-                self._decoding(slots), text_SM, np.int32(steps), np.bool_(top), kind=kind,
+                self.params, self._cache, self._draft_params, self._draft_cache,
+                self._decoding(slots), text_SM, shaped_S,
+                self._shaping if kind == "shaped" else None,
+                np.int32(steps), np.bool_(top), kind=kind,
             )  # fmt: skip
         self._cache, self._draft_cache = done.cache, done.draft_cache
+        if done.shaping is not None:
+            self._shaping = done.shaping
         made, count_S, drafted, accepted = jax.device_get(
             (_wanted(done.made, top), done.count_S, done.drafted, done.accepted)
         )
@@ -105,8 +114,7 @@ class SpeculativeBatch(Batch):
         return made, count_S
 
     def _catch_up(self, slot: Slot) -> None:
-        """Has the draft read what is new in a text since its last round: its prompt, and what was
-        decoded plainly."""
+        """Has the draft read what is new in a text since its last round: its prompt."""
         number, sizes = slot.number, self._programs.shapes.pieces
         while (left := slot.have - self._draft_has[number]) > 0:
             size = next((size for size in sizes if size >= left), sizes[-1])

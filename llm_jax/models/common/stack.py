@@ -167,7 +167,8 @@ def run_layers(
     cache_parts: list[Cache] = []
     routing_parts: list[Routing] = []
     if isinstance(stacks, tuple):
-        for arrays, cache, kind in zip(stacks, caches, layout.layers, strict=True):
+        each = (None,) * len(stacks) if caches is None else caches
+        for arrays, cache, kind in zip(stacks, each, layout.layers, strict=True):
             arrays = as_floats(arrays, compute.dtype, x_BTD)
             x_BTD, cache, routing = layer(x_BTD, arrays, cache, kind)
             cache_parts.append(cache)

@@ -71,10 +71,12 @@ class Recurrent(Gated):
         x_BTD = self.embedded(params, batch["inputs"], context.compute)
         begins_BT = batch["positions"] == 0
         shared = Steps(begins_BT, jnp.ones_like(begins_BT), matmul_of(context.compute.quantize))
-        stacks, order = {"blocks": params["blocks"]}, self.layout(config)
+        order = self.layout(config)
+        stacks = blocks_of(params, order)
         if context.schedule is None:
             x_BTD, _, _ = run_layers(stacks, x_BTD, shared, order, config, context.compute, None)
         else:
+            assert isinstance(stacks, dict)  # only inference takes the blocks apart
             x_BTD, _ = run_stages(
                 stacks, x_BTD, shared, order, config, context.compute, context.schedule
             )
