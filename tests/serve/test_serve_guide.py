@@ -60,7 +60,7 @@ def test_lm_eval_scores_the_task_of_the_other_guide(
     monkeypatch.setattr(tasks, "TaskManager", quick)
     program.cli_evaluate()
     said = capsys.readouterr().out
-    # The width of a column is its header's, which not every version of lm-eval's table writer prints.
+    # A column is as wide as its header, which not every version of lm-eval's writer prints.
     assert re.search(r"\|colours\|.*\|acc *\|", said), said
 
 

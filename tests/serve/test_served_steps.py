@@ -16,6 +16,7 @@ from llm_jax.infer import embeddings
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import LanguageModel, load_model
+from llm_jax.runs.model_places import places_of
 from llm_jax.serve import opening
 from llm_jax.train.loop import train
 
@@ -39,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> RunConf
 
 
 def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start) -> None:
-    places = opening.places_of([f"{run.out}@{step}" for step in STEPS])
+    places = places_of([f"{run.out}@{step}" for step in STEPS])
     running = start([opening.load(place, None, SETTINGS) for place in places])
     with running.client() as client:
         listed = client.get("/v1/models").json()["data"]
@@ -93,7 +94,7 @@ def test_vectors_of_a_recurrent_models_parameters_as_the_engine_has_them(weights
 
 
 def test_parameters_are_held_once(run: RunConfig) -> None:
-    (place,) = opening.places_of([f"{run.out}@3"])
+    (place,) = places_of([f"{run.out}@3"])
     served = opening.load(place, None, SETTINGS)
     engine, model = served.engine, run.model
     assert served.model.params is engine.params
