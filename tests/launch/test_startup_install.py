@@ -170,7 +170,8 @@ def test_shutdown_asks_for_the_grace_until_it_is_told(machine):
     started = time.monotonic()
     try:
         assert machine("tpu_shutdown.sh", llm_jax_grace="4").wait(40) == 0
-        assert 4 <= time.monotonic() - started < 20  # of 4 s, and 120 if nothing tells them
+        # 4 s in whole seconds of the clock, and 120 if nothing tells them.
+        assert 3 <= time.monotonic() - started < 20
     finally:
         agent.kill()
     assert machine.faults["attributes/llm-jax-grace"] == []
