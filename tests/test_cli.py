@@ -223,6 +223,7 @@ def test_help_of_a_field_is_wrapped_at_the_margin_only(capsys: pytest.CaptureFix
         assert room <= len(following.strip("│ ").split()[0]) + 2, (row, following)
 
 
+@pytest.mark.slow
 def test_flags_override_and_the_rest_stays(
     tmp_path: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

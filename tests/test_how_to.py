@@ -63,6 +63,7 @@ def losses(folder: str) -> list[float]:
     return [line["loss"] for line in map(json.loads, lines) if line["split"] == "train"]
 
 
+@pytest.mark.slow
 def test_an_optimizer(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, (train,) = write("own-optimizer")
     flags = [*SMALL, "--data.path", str(tiny_dataset), "--log-every", "1"]
@@ -83,6 +84,7 @@ def test_an_optimizer(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "another version than before" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_objective_with_a_fifth_array(
     tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +99,7 @@ def test_an_objective_with_a_fifth_array(
     assert own[-1] < own[0]
 
 
+@pytest.mark.slow
 def test_an_objective_on_a_mesh_is_the_same(
     tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_source(capsys: pytest.CaptureFixture[str]) -> None:
     assert "data/notes" in fails(capsys, build)  # other text than it was built from
 
 
+@pytest.mark.slow
 def test_an_evaluation(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, (evaluate,) = write("own-evaluation")
     flags = [*SMALL, "--data.path", str(tiny_dataset), "--steps", "2", "--out", "runs/first"]
@@ -138,6 +142,7 @@ def test_an_evaluation(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -
     assert "finite numbers" in fails(capsys, [*evaluate[:3], "bad.py:nothing"])
 
 
+@pytest.mark.slow
 def test_a_layer(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, (train, generate) = write("own-layer")
     flags = [*SMALL, "--data.path", str(tiny_dataset), "--log-every", "1"]
@@ -153,6 +158,7 @@ def test_a_layer(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert losses("runs/split") == pytest.approx(found, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_architecture(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, (train, evaluate) = write("own-architecture")
     run(capsys, train, *SMALL, "--data.path", str(tiny_dataset), "--log-every", "1")

@@ -69,6 +69,7 @@ def reference(args: tuple[Any, ...], how: Scores) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_blocks_and_reference_are_the_equation() -> None:
     args, how = inputs(30, 8, 12), Scores(8, 0.3, value_dim=12, sinks=True)
     plain, plain_grads = reference(args, how)
@@ -83,6 +84,7 @@ def test_blocks_and_reference_are_the_equation() -> None:
     assert relative_error(block_grads, plain_grads, least=1.0) < 2e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ring", pytest.param("gather", marks=pytest.mark.slow)])
 def test_a_split_length_is_the_equation(kind: Any) -> None:
     args, how = inputs(32, 8, 12), Scores(8, 0.3, value_dim=12, sinks=True)

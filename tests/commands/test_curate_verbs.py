@@ -26,6 +26,7 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_from_code_to_a_dataset(
     tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +161,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     assert after == before
 
 
+@pytest.mark.slow
 def test_a_classifier_from_examples(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], corpus: Path
 ) -> None:

@@ -203,6 +203,7 @@ def test_help_imports_no_numpy(verb: list[str]) -> None:
     assert done.stdout.endswith("\n[]\n")
 
 
+@pytest.mark.slow
 def test_losses_are_the_last_sentence(
     tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,7 @@ def test_an_analogy_leaves_out_what_was_given(
     assert values == sorted(values, reverse=True)
 
 
+@pytest.mark.slow
 def test_hidden_states_do_not_depend_on_padding(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_hidden_states_do_not_depend_on_padding(
     np.testing.assert_allclose(np.load(out)[0], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -31,6 +31,7 @@ def words(folder: Path, *more: object) -> list[object]:
     return ["generate", folder, "--prompt", "def", "--max-tokens", 24, *more]
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_their_seeds_and_a_stop_string_spans_tokens(
     folder, capsys, monkeypatch
 ):
@@ -66,6 +67,7 @@ def test_samples_are_those_of_their_seeds_and_a_stop_string_spans_tokens(
     assert said.startswith(f"def{made}\n")
 
 
+@pytest.mark.slow
 def test_penalties_biases_and_log_probs_are_those_of_the_logits(folder, capsys):
     model = load_model(folder)
     shaped = ["--repetition-penalty", 1.5, "--frequency-penalty", 0.7, "--presence-penalty", 0.4]
@@ -93,6 +95,7 @@ def test_penalties_biases_and_log_probs_are_those_of_the_logits(folder, capsys):
     assert len(kept["samples"][0]["log_probs"]) == len(made["ids"])
 
 
+@pytest.mark.slow
 def test_texts_of_a_form(folder, tmp_path, capsys):
     pytest.importorskip("llguidance")
     (tmp_path / "schema.json").write_text('{"enum": ["cat", 12]}')
@@ -111,6 +114,7 @@ def test_texts_of_a_form(folder, tmp_path, capsys):
     assert code == 2 and "The JSON schema cannot be used" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", ["run", "hf", None])
 def test_drafts_change_no_greedy_text(draft, folder, tmp_path, capsys):
     greedy = words(folder, "--prompt", "import", "--temperature", 0)
@@ -130,6 +134,7 @@ def test_drafts_change_no_greedy_text(draft, folder, tmp_path, capsys):
     assert "speculation" not in plain
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_guide_run(folder, tmp_path, capsys, monkeypatch):
     pytest.importorskip("llguidance")
     page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text("utf-8")

@@ -112,6 +112,7 @@ def test_report_sets_prediction_beside_measurement(planned_run: Path, capsys, tm
     assert f"{found['measured_loss']:.4f}" in out
 
 
+@pytest.mark.slow
 def test_what_eval_and_generate_keep_is_in_the_report(planned_run, capsys, tmp_path) -> None:
     code, out, err = call(capsys, "eval", planned_run, "--ngram", 2, "--keep", "--json")
     assert code == 0, err
@@ -217,6 +218,7 @@ def test_a_ladder_says_what_its_text_lacks(tiny_dataset, tmp_path, monkeypatch, 
     assert "12 documents could not be used when lossy was built" in err
 
 
+@pytest.mark.slow
 def test_an_anchor_moves_a_law_to_the_text_and_its_plan_says_so(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

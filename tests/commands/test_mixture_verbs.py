@@ -240,6 +240,7 @@ def test_what_may_be_public(
     export("ward")  # for one's own house
 
 
+@pytest.mark.slow
 def test_losses_by_source_in_eval_and_report(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

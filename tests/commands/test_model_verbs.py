@@ -38,6 +38,7 @@ def run_folder(tiny_dataset, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_eval_of_the_validation_split_and_of_a_text(run_folder, tiny_dataset, tmp_path, capsys):
     made = call_json(capsys, "eval", run_folder, "--ngram", 3)
     # Random weights know less than chance over the vocabulary; a trigram knows far more.
@@ -138,6 +139,7 @@ def test_losses_that_are_too_large_for_a_perplexity(run_folder, tmp_path, tiny_d
         assert "inf" not in out.replace("infer", "") and "nan" not in out
 
 
+@pytest.mark.slow
 def test_export_import_and_export_again(run_folder, tmp_path, capsys):
     pytest.importorskip("transformers")
     out, back, again = tmp_path / "hf", tmp_path / "back", tmp_path / "again"
@@ -210,6 +212,7 @@ def test_a_damaged_checkpoint_is_not_read(verb, how, run_folder, capsys, tmp_pat
     assert state_of(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_the_other_checkpoint_or_no_verification(run_folder, capsys, tmp_path):
     good = call_json(capsys, "eval", run_folder)
     assert good["verified"]

@@ -150,6 +150,7 @@ def test_regmix_refuses(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_law_moves_to_a_mixture_and_plans_it(
     sources: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

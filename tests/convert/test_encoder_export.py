@@ -66,6 +66,7 @@ def test_it_goes_out_and_comes_back(name: str, folders: Any, tokenizer: Tokenize
     assert "fill-mask" in (out / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
     """The loss over hidden tokens, its gradients, and parameters after a step, beside torch's."""

@@ -36,6 +36,7 @@ def tokenizers() -> dict[str, Tokenizer]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["recipe", "dummy-prefix", "byte-level"])
 def test_old_ids_stay_and_new_pieces_are_used(kind):
     old = tokenizers()[kind]

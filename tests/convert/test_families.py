@@ -86,6 +86,7 @@ COVERED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in COVERED else ()) for n in MODELS]
 )
@@ -129,6 +130,7 @@ def gathered(folder: Path):
 QUICK = ("llama-dynamic", "phi3-longrope", "cohere2", "bloom", "deepseek_v3", "gpt_oss")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in MODELS]
 )

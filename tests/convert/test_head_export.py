@@ -152,6 +152,7 @@ STEPS = [name for name, model in MODELS.items() if name.startswith("Bert") or mo
 """ModernBERT's layers have a test of their own; each of its heads is the same last layer."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_gradients_and_one_adamw_step_of_a_head(name: str, folders: Any) -> None:
     """The loss of padded rows, its gradients, and parameters after a step, beside torch's."""

@@ -84,6 +84,7 @@ def params_of(model: ModelConfig):
     return tiny.parameters(model, size=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_exported_model_has_the_same_logits_and_comes_back(name, tokenizer, tmp_path):
     model, params = OURS[name], params_of(OURS[name])

@@ -47,6 +47,7 @@ def brought(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_comes_in_goes_out_byte_for_byte(brought, tmp_path):
     run, out = tmp_path / "run", tmp_path / "out"
     made = hf_import.import_run(brought, run, tokenizer_of(brought), check=True)
@@ -61,6 +62,7 @@ def test_what_comes_in_goes_out_byte_for_byte(brought, tmp_path):
     assert (config["bos_token_id"], config["eos_token_id"]) == (0, [1, 7])
 
 
+@pytest.mark.slow
 def test_generation_stops_at_every_end_that_the_model_names(brought, tmp_path):
     run, tokenizer = tmp_path / "run", tokenizer_of(brought)
     hf_import.import_run(brought, run, tokenizer, check=False)
@@ -74,6 +76,7 @@ def test_generation_stops_at_every_end_that_the_model_names(brought, tmp_path):
     assert kept_files.stop_ids(run, tokenizer) == (1,)
 
 
+@pytest.mark.slow
 def test_a_dataset_takes_the_tokenizer_of_a_run(brought, tmp_path):
     run = tmp_path / "run"
     hf_import.import_run(brought, run, tokenizer_of(brought), check=False)

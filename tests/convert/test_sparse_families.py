@@ -169,6 +169,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_that_transformers_has_computes_the_same(name, tokenizer, tmp_path) -> None:
     """Shared experts without a gate (DeepSeekMoE), and sigmoids without a bias on the choice."""
@@ -208,6 +209,7 @@ def test_a_shared_width_of_no_whole_expert_has_no_class() -> None:
         family_of(odd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deepseek_v3", "glm4_moe"])
 def test_layers_that_predict_further_tokens_are_left_out_and_that_is_said(
     name, tokenizer, tmp_path, capsys

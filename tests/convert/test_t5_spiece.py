@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [False, True])
 def test_a_folder_with_spiece_model_only(settings, tmp_path):
     pieces = foreign_tokenizer(

@@ -167,6 +167,7 @@ def decays(name: str, parameter) -> bool:
 SLOW = set(OPTIONS) - {"bloom", "olmo2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in MODELS]
 )

@@ -54,6 +54,7 @@ def test_a_window_that_begins_with_a_document_starts_at_segment_one() -> None:
     assert batch["targets"].tolist() == [[7, 2, -1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seq_len", [1, 64, 500, 2048, 3000])
 def test_one_epoch_reads_every_window_once(dataset: TokenDataset, seq_len: int) -> None:
     tokens = stream(dataset, "train").astype(np.int32)

@@ -14,6 +14,7 @@ from llm_jax.data.blend import BLOCK, ONE, WHOLE, Blend, shares_of
 WEIGHTS = st.lists(st.integers(1, 10**6), min_size=1, max_size=9)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(WEIGHTS)
 def test_any_thousand_rows_have_the_shares_to_within_one_row(weights: list[int]) -> None:

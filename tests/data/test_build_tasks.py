@@ -90,6 +90,7 @@ def texts() -> Iterator[str | Document]:
         yield Document(text, f"own {number}", ("MIT", "CC0-1.0")[number % 2], number or None)
 
 
+@pytest.mark.slow
 def test_the_bytes_are_the_same_with_any_number_of_processes(
     messy: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_the_bytes_are_the_same_with_any_number_of_processes(
     assert sum(one["tokens"] for one in info["sources"]) == info["tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_a_curated_folder_is_read_in_tasks(
     messy: Path, tokenizer: Tokenizer, tmp_path: Path
@@ -269,6 +271,7 @@ def started(source: Path, tokenizer: Tokenizer, out: Path, limit: int = 0) -> su
     return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_a_full_disk_in_a_task(messy: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     process = started(messy / "b", tokenizer, tmp_path / "out", limit=40_000)

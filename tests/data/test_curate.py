@@ -95,6 +95,7 @@ def texts(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_what_comes_in_is_dropped_or_comes_out(corpus: Path, tmp_path: Path) -> None:
     info = run(RECIPE, corpus, tmp_path / "out")
     assert info["documents"]["in"] == 400
@@ -115,6 +116,7 @@ def test_what_comes_in_is_dropped_or_comes_out(corpus: Path, tmp_path: Path) -> 
         assert margins == sorted(margins)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_the_bytes_are_the_same_with_any_number_of_processes(corpus: Path, tmp_path: Path) -> None:
     made = [content_of_run(corpus, tmp_path / str(workers), workers) for workers in (1, 3)]
@@ -200,6 +202,7 @@ def test_a_curated_folder_inside_of_another_is_refused(corpus: Path, tmp_path: P
     assert [document.text for document in read] == ["a list of pictures"]
 
 
+@pytest.mark.slow
 def test_the_same_call_finds_what_is_there(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = run(Recipe(), corpus, out)
@@ -287,6 +290,7 @@ def test_a_damaged_curation_can_be_replaced(corpus: Path, tmp_path: Path) -> Non
     assert run(Recipe(), corpus, out, overwrite=True)["documents"]["out"] == 400
 
 
+@pytest.mark.slow
 def test_near_duplicates_and_paragraphs_are_found_across_sources(tmp_path: Path) -> None:
     notice = "This page uses material of the example project and is under its licence. " * 2
     same = " ".join(f"{word}{other}" for word in "abcdefghijklmn" for other in "abcdefghijklmn")
@@ -387,6 +391,7 @@ def test_ready_recipes_are_json_and_have_names() -> None:
         load_recipe("web-jp")
 
 
+@pytest.mark.slow
 def test_parquet_holds_the_same_documents(corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     recipe = Recipe(steps=(GopherRepetition(), Pii(kinds=("email",))))
@@ -403,6 +408,7 @@ def test_parquet_holds_the_same_documents(corpus: Path, tmp_path: Path) -> None:
         run(recipe, corpus, tmp_path / "jsonl", format="parquet")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_there(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def run(sources: list[Source], out: Path, workers: int = 2, **more: Any) -> dict
     return curate(spec, out, silent, workers=workers, **settings)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_portions_give_what_one_reader_gives_and_the_same_bytes_with_any_number_of_processes(
     folder: Path, tmp_path: Path

@@ -61,6 +61,7 @@ def verdict(step: Step, text: str) -> tuple[bool, str]:
     return all(check.holds for check in step.check(draft)), draft.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_a_published_rule_gives_the_verdict_of_its_own_code(
     name: str, goldens: dict[str, Any]
@@ -121,6 +122,7 @@ def test_sentences_begin_after_a_mark_that_ends_one(line: str, sentences: int) -
     assert count_sentences(line) == sentences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["1", "1-", "(", "a@", "。", "\n", "a:", "あ", "\n脚注 ", "090-1234 "]
 )

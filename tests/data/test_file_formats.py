@@ -221,6 +221,7 @@ def test_warc(tmp_path: Path, name: str) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["", "gz", "bz2", "xz"])
 def test_an_archive_has_files_of_every_format(tmp_path: Path, mode: str) -> None:
     write_csv(tmp_path / "a.csv", ",")

@@ -306,6 +306,7 @@ def test_a_sparse_member_claims_a_terabyte(tmp_path: Path) -> None:
     assert (texts, left_out.lost) == ([], {"not a regular file": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
 def test_bombs_of_other_compressions(tmp_path: Path, pack: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(unpack, "FREE_BYTES", 2**22)

@@ -48,6 +48,7 @@ def test_the_optimum_of_a_known_function() -> None:
     assert np.abs(mean - optimum).max() < 0.05
 
 
+@pytest.mark.slow
 def test_random_losses_explain_nothing() -> None:
     """Of 200 series of noise, at most 1 in 100 reaches half of the variance."""
     reached = 0

@@ -31,6 +31,7 @@ def resolved(step: NearDuplicates, texts: list[str]) -> np.ndarray:
     return step.resolve(tables, np.arange(len(texts)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", [0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
 def test_planted_pairs_are_found_at_the_rate_of_the_formula(similarity: float) -> None:
     draw = random.Random(int(100 * similarity))

@@ -83,6 +83,7 @@ def run(out: str, source: Path, workers: Any) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(out, "documents").iterdir()}
 
 
+@pytest.mark.slow
 def test_relative_paths_are_found_from_another_directory() -> None:
     elsewhere = Elsewhere()
     assert run("out", Path("texts"), elsewhere) == run("here", Path("texts"), 1)
@@ -93,6 +94,7 @@ def test_relative_paths_are_found_from_another_directory() -> None:
     assert sorted(one[:4] for one in elsewhere.ran if one[0] == "0" and len(one) == 5) == places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("idle", ["read", "0", "1"])
 def test_work_of_a_task_that_is_not_to_be_seen_is_no_silent_loss(
     idle: str, monkeypatch: pytest.MonkeyPatch
@@ -105,6 +107,7 @@ def test_work_of_a_task_that_is_not_to_be_seen_is_no_silent_loss(
     assert run("out", Path("texts"), 1) == run("here", Path("texts"), 1)
 
 
+@pytest.mark.slow
 def test_a_resumed_curation_keeps_what_is_done_but_not_of_another_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def require_ids(tokenizer: Tokenizer, pattern: str, ranks, lines: list[str]) -> 
         assert tokenizer.token_bytes[text].sum() == len(line.encode())
 
 
+@pytest.mark.slow
 def test_llama_3s_own_file_has_the_ids_of_tiktoken(llama, ranks, lines):
     tokenizer = Tokenizer.load(llama / "tokenizer.model")
     require_ids(tokenizer, LLAMA3_WORDS, ranks, lines)

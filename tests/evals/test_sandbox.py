@@ -115,6 +115,7 @@ def test_the_kernel_refuses_without_the_hook(tmp_path):
     assert victim.read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_loops_without_end_are_ended_with_what_they_started():
     assert not passes("while True: pass", seconds=1)
     assert not passes("import time\ntime.sleep(60)", seconds=1)

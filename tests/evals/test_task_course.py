@@ -107,6 +107,7 @@ def called(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]
     return found
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_checkpoint(
     run: Path, checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +180,7 @@ def test_generated_answers_have_smooth_figures(run: Path, include: Path) -> None
     assert recorded["echo/answer_nats"] == pytest.approx(nats, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_answers_end_at_the_ids_of_an_imported_model(
     tmp_path: Path, tiny_dataset: Path, include: Path
 ) -> None:
@@ -281,6 +283,7 @@ def test_a_run_in_another_process_is_followed(tmp_path: Path, tiny_dataset: Path
     assert [one.figures for one in kept_scores(out, 6)] == [found[6][0].figures]
 
 
+@pytest.mark.slow
 def test_following_survives_what_it_cannot_read(run: Path, tmp_path: Path) -> None:
     out, said = tmp_path / "run", list[str]()
     shutil.copytree(run, out, ignore=shutil.ignore_patterns("scores"))

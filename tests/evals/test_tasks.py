@@ -33,6 +33,7 @@ def model(folder):
     return load_model(folder)
 
 
+@pytest.mark.slow
 def test_results_have_errors_counts_and_chance_levels(folder, capsys):
     words = ["eval", folder, "--tasks", "copying_en", "truth_ja", "--limit", 8, "--few-shot", 1]
     made = call_json(capsys, *words, "--keep", "--samples")
@@ -75,6 +76,7 @@ def test_results_have_errors_counts_and_chance_levels(folder, capsys):
     assert f"{log_prob['value']:.4g} ± {log_prob['stderr']:.2g}" not in said
 
 
+@pytest.mark.slow
 def test_every_bundled_task_is_the_same_each_time_and_says_its_chance(model):
     names = bundled_names()
     assert len(names) == 19
@@ -310,6 +312,7 @@ def test_a_chat_template_is_that_of_the_tokenizer(model):
         HarnessModel(model).apply_chat_template(messages)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_guide_are_run(folder, tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
     monkeypatch.chdir(tmp_path)

@@ -93,6 +93,7 @@ def real_size(model: ModelConfig) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_parameters_are_exact(name):
     model = ModelConfig(**{**BASE, **VARIANTS[name]})

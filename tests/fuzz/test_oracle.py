@@ -81,6 +81,7 @@ def test_the_flags_of_a_verb_are_its_parsers(verb):
     assert verb != "train" or {"--data.batch-size", "--optim.learning-rate"} <= names
 
 
+@pytest.mark.slow
 @settings(max_examples=50, derandomize=True, deadline=None, database=None)
 @given(st.sampled_from(sorted(VERBS)).flatmap(lambda verb: calls(verb, {"run": ["run/run.json"]})))
 def test_what_is_drawn_can_be_passed_to_a_program(call: Call):

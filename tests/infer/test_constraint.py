@@ -121,6 +121,7 @@ def test_each_of_a_thousand_texts_parses_and_is_valid(kind, name, request):
     assert len(set(texts)) > 4
 
 
+@pytest.mark.slow
 def test_texts_of_an_engine_meet_their_constraints(byte_pieces):
     """A model of random weights at temperature 1; beside them texts without a constraint."""
     config = tiny.model_config(vocab_size=304, max_seq_len=256)

@@ -31,6 +31,7 @@ def bytes_on_each(tree) -> dict[jax.Device, int]:
     return found
 
 
+@pytest.mark.slow
 def test_generate_over_four_devices_gives_the_text_of_one(folder, capsys):
     words = ["generate", folder, "--temperature", 0, "--max-tokens", 12]
     prompts = ["--prompt", "def main(", "--prompt", "import"]
@@ -67,6 +68,7 @@ def test_each_device_reads_and_keeps_its_part_of_the_weights(folder):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_hugging_face_folder_is_split_from_the_hosts_memory(folder, tmp_path, capsys):
     assert call(capsys, "export", folder, "--to", "hf", tmp_path / "hf", "--no-check")[0] == 0
     model = load_model(tmp_path / "hf", split=Split(2, slots=1))

@@ -87,6 +87,7 @@ def greedy_alone(name: str, one: Request) -> list[int]:
     return text[len(one.prompt) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "experts"])
 def test_any_order_of_arrival_gives_each_request_the_tokens_that_it_gets_alone(name):
     """Prompts of several pieces, shared prefixes, more requests than slots, cancelled ones."""
@@ -121,6 +122,7 @@ def test_any_order_of_arrival_gives_each_request_the_tokens_that_it_gets_alone(n
         assert engine.stats.prefix_hits > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "windows"])
 def test_greedy_is_the_argmax_of_the_full_forward(name):
     asked = [request([1, *range(5, 32)], 6), request([1, 9], 6)]
@@ -176,6 +178,7 @@ def test_a_shared_prefix_is_computed_once():
     assert copied.reused >= len(start) + 1
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_the_warm_up():
     engine = engine_of(slots=2, max_len=48)
     engine.warm_up()
@@ -204,6 +207,7 @@ def test_the_draws_of_a_request_do_not_depend_on_its_neighbours():
     assert tickets[2].ids == alone != tickets[5].ids
 
 
+@pytest.mark.slow
 def test_penalties_and_biases_of_one_request_do_not_reach_the_next():
     engine = engine_of(slots=1)
     plain = request([1, 5, 9], 10)
@@ -362,6 +366,7 @@ def test_what_can_never_work_is_one_sentence(ask, words):
         ask()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "latent", "experts", "lstm"])
 def test_weights_of_8_bits_are_a_quarter_and_nearly_the_same(name):
     """The bytes are those of what a step reads; log-probabilities are of the same text."""
@@ -379,6 +384,7 @@ def test_weights_of_8_bits_are_a_quarter_and_nearly_the_same(name):
     assert size(engines[1]) < 0.35 * size(engines[0])
 
 
+@pytest.mark.slow
 def test_weights_of_8_bits_over_a_mesh_make_the_texts_of_one_device():
     asked = random_requests(2, 3)
     mesh = make_mesh(ParallelConfig(data=2, tensor=2), jax.devices()[:4])
@@ -387,6 +393,7 @@ def test_weights_of_8_bits_over_a_mesh_make_the_texts_of_one_device():
     assert [ticket.ids for ticket in over] == [ticket.ids for ticket in one]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "windows", "lstm"])
 def test_greedy_over_a_mesh_is_that_of_one_device(name):
     asked = random_requests(2, 6)

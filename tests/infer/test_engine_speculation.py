@@ -72,6 +72,7 @@ def requests_of(sampling: Sampling, count: int = 9, **options: Any) -> list[Requ
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lookup", "draft", "itself"])
 def test_greedy_texts_are_those_of_plain_decoding(tokenizer, kind):
     model = model_of(tokenizer)
@@ -93,6 +94,7 @@ def test_greedy_texts_are_those_of_plain_decoding(tokenizer, kind):
         assert stats.accepted < stats.drafted
 
 
+@pytest.mark.slow
 def test_looked_up_drafts_change_no_draw(tokenizer):
     model = model_of(tokenizer)
     requests = requests_of(Sampling(temperature=0.9, top_p=0.9))
@@ -102,6 +104,7 @@ def test_looked_up_drafts_change_no_draw(tokenizer):
     assert 0 < engine.stats.accepted < engine.stats.drafted
 
 
+@pytest.mark.slow
 def test_a_draft_model_leaves_the_distribution_as_it_is(tokenizer):
     model = model_of(tokenizer)
     sampling, prompt, draws = Sampling(temperature=0.8, min_p=0.05), (1, 3, 2), 4096
@@ -131,6 +134,7 @@ def test_a_draft_model_leaves_the_distribution_as_it_is(tokenizer):
     assert degrees > 10 and abs(chi2 - degrees) < 4 * np.sqrt(2 * degrees)
 
 
+@pytest.mark.slow
 def test_texts_with_penalties_beside_them_and_prefixes_that_are_used_again(tokenizer):
     """The draft's cache follows through texts without drafts, and through copies of slots."""
     model = model_of(tokenizer)
@@ -165,6 +169,7 @@ class Alternating:
         self.__init__(token, self.made + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 @pytest.mark.parametrize("kind", ["lookup", "draft"])
 def test_texts_beside_penalties_and_constraints_go_on_speculating(tokenizer, kind, temperature):
@@ -206,6 +211,7 @@ def test_texts_beside_penalties_and_constraints_go_on_speculating(tokenizer, kin
     assert [ticket.ids for ticket in made[1:5]] == [ticket.ids for ticket in alone]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "lookup", "draft", "recurrent"])
 def test_a_text_goes_on_from_one_that_ended_within_a_call(tokenizer, kind):
     """A call goes on behind a stop token: rings, and states, hold what no text has."""
@@ -228,6 +234,7 @@ def test_a_text_goes_on_from_one_that_ended_within_a_call(tokenizer, kind):
         assert made(first, again) == [free[:end], *made(again)]
 
 
+@pytest.mark.slow
 def test_everything_is_compiled_by_the_warm_up(tokenizer):
     model = model_of(tokenizer)
     engine = Engine(model, dataclasses.replace(SETTINGS, speculate=3), draft=nearby(model))
@@ -237,6 +244,7 @@ def test_everything_is_compiled_by_the_warm_up(tokenizer):
     assert engine.stats.compiled == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lookup", "draft"])
 def test_over_a_mesh_greedy_texts_are_the_same_and_nothing_compiles_later(tokenizer, kind):
     """XLA's own events: a program that is not traced again may still be compiled again."""

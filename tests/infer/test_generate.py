@@ -58,6 +58,7 @@ def decoder_of(model: ModelConfig, sampling: Sampling = GREEDY, ends=(NO_EOS,), 
     return Decoder(model, tiny.compute_config(**compute), sampling, model.vocab_size, ends)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scan"), [*((name, True) for name in MODELS), ("pattern", False)])
 def test_cached_logits_equal_the_full_forward(name, scan):
     model, params = MODELS[name], params_of(MODELS[name])
@@ -92,6 +93,7 @@ def test_cached_logits_equal_the_full_forward(name, scan):
     assert worst < 1e-5 * max(1, np.abs(full).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gqa", "pattern", "gpt2"])
 def test_greedy_is_the_argmax_of_the_full_forward(name):
     model, params = MODELS[name], params_of(MODELS[name])
@@ -150,6 +152,7 @@ def test_a_prompt_beyond_the_context_is_one_sentence():
         generate(params, decoder_of(model), [[1] * 60], max_tokens=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance_rate", [0.0, 1e-3])
 def test_bfloat16_chooses_the_experts_that_training_chooses(balance_rate):
     moe = MoeConfig(experts=64, top_k=2, d_ff=8, balance_rate=balance_rate)
@@ -171,6 +174,7 @@ def test_bfloat16_chooses_the_experts_that_training_chooses(balance_rate):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_logits_that_are_not_finite_are_refused(broken):
     model = MODELS["gqa"]
@@ -213,6 +217,7 @@ def test_one_beam_is_greedy():
     assert beam_search(params, decoder, [1, 5, 9], beams=1, max_tokens=12)[0] == greedy
 
 
+@pytest.mark.slow
 def test_greedy_equals_transformers_generate(tmp_path):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")

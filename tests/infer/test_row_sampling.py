@@ -106,6 +106,7 @@ def test_the_first_of_equal_tokens_is_greedy():
     assert CHOOSE(logits_BV, stack_rows([GREEDY] * 2), keys_B).tolist() == [0, 7]
 
 
+@pytest.mark.slow
 def test_draws_follow_the_filtered_distribution_over_many_blocks():
     sampling, draws = Sampling(temperature=1.5, top_p=0.9), 50_000
     logits_V = logits_of(1, seed=2)[0]

@@ -41,6 +41,7 @@ def random_pairs(count, most, seed=0):
         yield tuple(rng.integers(3, 60, size).tolist() for size in sizes)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_each_pair_alone(model, scorer):
     pairs = list(random_pairs(12, 30))
     greedy = [5, 7, 9]

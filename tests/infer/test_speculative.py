@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,7 @@ def target_logits(draft_BK: jax.Array) -> jax.Array:
     return jnp.asarray(TARGET_VV)[before_BT]
 
 
+@pytest.mark.slow
 def test_drafts_of_a_model_leave_the_distribution_as_it_is():
     draft_BK, q_BKV = drafted(jax.random.key(1))
     flat = stack_rows([SAMPLING] * (DRAWS * (K + 1)))
@@ -123,6 +125,7 @@ def test_drafts_that_are_not_random_leave_the_distribution_as_it_is():
     assert abs(chi2) < 4
 
 
+@pytest.mark.slow
 def test_greedy_rows_accept_what_is_most_likely_and_nothing_else():
     p_BTV = jnp.asarray(RANDOM.normal(size=(2, K + 1, V)), jnp.float32)
     best_BT = p_BTV.argmax(axis=-1)

@@ -94,6 +94,7 @@ def printable(text):
     return all(c.isprintable() for c in text)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(text=HOSTILE)
 def test_a_hostile_string_in_any_field(text):

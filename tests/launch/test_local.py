@@ -38,6 +38,7 @@ def test_a_gang_finishes_and_leaves_nothing(make_spec, store):
     assert "process 1 begins at step 0" in logs(spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faults", "cause"),
     [
@@ -60,6 +61,7 @@ def test_a_fault_is_named_and_survived(make_spec, store, faults, cause):
     assert final_state(spec.out) == undisturbed()
 
 
+@pytest.mark.slow
 def test_a_hang_leaves_the_stacks_in_the_log(make_spec, store):
     """Of hosts that wait for each other in step 4, nobody can say which one hung first."""
     spec = make_spec("hang:1:4")
@@ -70,6 +72,7 @@ def test_a_hang_leaves_the_stacks_in_the_log(make_spec, store):
     assert 'fake_trainer.py", line' in logs(spec) and "in fault" in logs(spec)
 
 
+@pytest.mark.slow
 def test_retries_count_only_without_progress(make_spec, store):
     faults = ",".join(f"raise:0:{step}" for step in (6, 12, 18, 24, 30))
     outcome, status = launch(make_spec(faults, retries=1), store)
@@ -98,6 +101,7 @@ def in_background(spec):
     return thread, outcomes
 
 
+@pytest.mark.slow
 def test_stop_saves_and_run_goes_on_from_there(make_spec, store):
     spec = make_spec(env={"FAKE_STEP_SECONDS": "0.1"})
     store(spec)
@@ -115,6 +119,7 @@ def test_stop_saves_and_run_goes_on_from_there(make_spec, store):
     assert f"process 1 begins at step {step}" in logs(spec)
 
 
+@pytest.mark.slow
 def test_only_one_supervisor(make_spec, store):
     spec = make_spec(env={"FAKE_STEP_SECONDS": "0.05"})
     store(spec)
@@ -138,6 +143,7 @@ def test_a_missing_host_is_named(make_spec, store, monkeypatch):
     assert outcome.cause.startswith("after 1 s host 2 of 3 had not started")
 
 
+@pytest.mark.slow
 def test_a_supervisor_takes_over_running_agents(make_spec, store):
     spec = make_spec(env={"FAKE_STEP_SECONDS": "0.05"})
     store(spec)

@@ -34,6 +34,7 @@ def hold(found):
     assert 0 < found["steady"] <= STEADY
 
 
+@pytest.mark.slow
 def test_budgets_at_256_hosts():
     hold(scale.measure(256, failures=1, every=10.0, seed=1, kinds=("crash",)))
 
@@ -43,6 +44,7 @@ def test_budgets_at_2048_hosts():
     hold(scale.measure(2048, failures=2, every=20.0, seed=2, kinds=("crash", "storm")))
 
 
+@pytest.mark.slow
 def test_a_simulation_depends_on_nothing_but_its_seed():
     first, again, other = (
         scale.measure(16, failures=2, every=30.0, seed=seed, kinds=("crash", "host"))

@@ -51,6 +51,7 @@ def test_status_names_them_with_the_reason(folder):
     ]
 
 
+@pytest.mark.slow
 def test_what_a_real_script_leaves_is_read(tmp_path, make_spec):
     spec = make_spec()
     (tmp_path / "vm").mkdir()

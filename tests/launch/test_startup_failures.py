@@ -30,6 +30,7 @@ def test_a_bad_answer_is_asked_for_again(machine, name, how):
     assert record["code"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_an_identity_that_is_not_certain_never_starts(machine, name):
     machine.faults[name] = ["503"] * 1000
@@ -41,6 +42,7 @@ def test_an_identity_that_is_not_certain_never_starts(machine, name):
     assert (machine.record("bucket") is None) == (name == OUT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -74,6 +76,7 @@ INSTALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["exit", "hang"])
 @pytest.mark.parametrize("pattern", ["storage cp gs://", "pip install", "gcsfuse"])
 def test_an_installer_that_fails_once_is_run_again(machine, pattern, how):
@@ -82,6 +85,7 @@ def test_an_installer_that_fails_once_is_run_again(machine, pattern, how):
     assert machine.log().count("agent slice=0 worker=0 incarnation=4\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "stage"), INSTALL.items())
 def test_an_installer_that_never_succeeds_leaves_a_record(machine, pattern, stage):
     machine.fail(pattern, 1000)
@@ -92,6 +96,7 @@ def test_an_installer_that_never_succeeds_leaves_a_record(machine, pattern, stag
     assert "for 4 s" in record["sentence"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["configure-docker", "docker pull"])
 def test_an_image_that_cannot_be_had_leaves_a_record(machine, pattern):
     machine.fail(pattern, 1000)

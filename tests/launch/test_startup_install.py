@@ -73,6 +73,7 @@ def test_another_key_is_refused(machine, keys):
     assert "apt-get" not in machine.log() and "agent slice" not in machine.log()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["exit", "hang"])
 @pytest.mark.parametrize("pattern", ["apt-get -qq update", "apt-get -qq install", "curl https"])
 def test_apt_that_fails_once_is_run_again(machine, keys, pattern, how):
@@ -82,6 +83,7 @@ def test_apt_that_fails_once_is_run_again(machine, keys, pattern, how):
     assert machine.log().count("agent slice=0 worker=0 incarnation=4\n") == 1
 
 
+@pytest.mark.slow
 def test_apt_that_never_succeeds_leaves_a_record(machine, keys):
     without_gcsfuse(machine, keys, keys[0][0])
     machine.fail("apt-get -qq update", 1000)
@@ -121,6 +123,7 @@ def test_a_vm_that_is_not_told_what_to_install_installs_nothing(machine, metadat
     assert "storage cp gs://" not in machine.log()
 
 
+@pytest.mark.slow
 def test_a_late_number_is_waited_for(machine):
     machine.faults[WORKER] = ["404"] * 3
     machine.env["LLM_JAX_LATE_SECONDS"] = "60"
@@ -128,6 +131,7 @@ def test_a_late_number_is_waited_for(machine):
     assert machine.log().count("agent slice=0 worker=1 incarnation=4\n") == 1
 
 
+@pytest.mark.slow
 def test_a_number_that_never_comes_is_refused_in_time(machine):
     started = time.monotonic()
     assert machine("tpu_startup.sh", "0", agent_worker_number=None).wait(30) == 1
@@ -135,6 +139,7 @@ def test_a_number_that_never_comes_is_refused_in_time(machine):
     assert "no attribute agent-worker-number" in machine.record("bucket")["sentence"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["signal", "shutdown script"])
 @pytest.mark.parametrize("pattern", ["uv pip install --quiet --req", "storage cp gs://"])
 def test_an_end_while_installing_leaves_a_record(machine, how, pattern):
@@ -162,6 +167,7 @@ def test_a_stopped_script_lets_its_agent_save(machine):
     assert "agent got TERM" in machine.log() and machine.record("bucket")["stage"] == "agent"
 
 
+@pytest.mark.slow
 def test_shutdown_asks_for_the_grace_until_it_is_told(machine):
     machine.faults["attributes/llm-jax-grace"] = ["503", "drop"]
     machine.path.joinpath("home").mkdir()

@@ -86,6 +86,7 @@ def test_dry_run_prints_what_is_applied(spec_file, tmp_path, capsys):
         assert folder.read(file["name"]).decode() == file["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_run_saves_and_leaves_with_75(spec_file, tmp_path, number):
     path = spec_file(env={"FAKE_STEP_SECONDS": "0.1"})
@@ -101,6 +102,7 @@ def test_a_signal_to_run_saves_and_leaves_with_75(spec_file, tmp_path, number):
     assert job.status(str(tmp_path / "out"))["state"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_detached_job_goes_on_by_itself(spec_file, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = spec_file(env={"FAKE_STEP_SECONDS": "0.1"})
@@ -129,6 +131,7 @@ def test_a_supervisor_that_cannot_start_is_said(spec_file, tmp_path, capsys, mon
     assert (code, err) == (2, "error: The supervisor ended at once: a broken installation.\n")
 
 
+@pytest.mark.slow
 def test_logs_follow_to_the_end(spec_file, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = spec_file("kill:0:9", env={"FAKE_STEP_SECONDS": "0.05"})

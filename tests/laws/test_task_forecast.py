@@ -46,6 +46,7 @@ def test_without_noise_the_largest_is_predicted_exactly() -> None:
     assert found.loss.within and found.task_loss.within and found.accuracy.within
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_they_say() -> None:
     """Of 24 ladders with noise, the measured figure lies in the 90% interval of most."""
     L = losses(N, D)

@@ -56,6 +56,7 @@ def reachable(model: ModelConfig, segments: np.ndarray) -> np.ndarray:
     return reach
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_influence_is_exactly_what_the_masks_allow(
     variant: str, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,7 @@ def attention(config: ModelConfig) -> Any:
     return jax.device_get(DECODER.init(config, jax.random.key(0))["blocks"]["attn"])
 
 
+@pytest.mark.slow
 def test_keys_are_like_queries_but_in_the_copying_head() -> None:
     config = model(d_model=512)
     attn = attention(config)
@@ -39,6 +40,7 @@ def test_keys_are_like_queries_but_in_the_copying_head() -> None:
     assert np.std(attn["k"]) == pytest.approx(np.std(attn["q"]), rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_copying_head_finds_what_the_first_has_written() -> None:
     """A token's query is like the key of what the first head writes of it, and not of others."""
     attn = attention(model(d_model=64))

@@ -148,6 +148,7 @@ def test_layer_equals_the_dense_evaluation(variant: str) -> None:
     assert relative_error(grads, right) < 1e-4
 
 
+@pytest.mark.slow
 def test_losses_of_routers_join_the_model_s_and_are_reported() -> None:
     """The same gradient from one batch of two equal halves and from two micro-batches of them."""
     moe = replace(PLAIN, balance_loss=0.5, z_loss=0.1, every=2)

@@ -133,6 +133,7 @@ def test_option_changes_the_output_and_all_its_parameters_learn(option: str) -> 
     check_output_and_gradients(model_config(**({"num_layers": 3} | OPTIONS[option])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -182,6 +183,7 @@ RECIPES = sorted({path.stem for folder in recipe_folders() for path in folder.gl
 DECODERS = [name for name in RECIPES if isinstance(load(name).model, ModelConfig)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", DECODERS)
 def test_recipes_have_the_parameters_that_the_planner_counts(recipe: str) -> None:
     check_count(load(recipe).model)

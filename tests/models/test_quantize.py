@@ -75,6 +75,7 @@ def test_gradients_go_straight_through() -> None:
         assert (one == two).all()
 
 
+@pytest.mark.slow
 @quantizes
 @pytest.mark.parametrize("kind", ["int8", pytest.param("fp8", marks=pytest.mark.slow)])
 def test_one_batch_is_learnt_by_heart(kind: Any) -> None:
@@ -165,6 +166,7 @@ NEW_LAYERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @quantizes
 @pytest.mark.parametrize("name", NEW_LAYERS)
 def test_layers_of_other_families_learn_with_matmuls_in_eight_bits(name: str) -> None:

@@ -129,6 +129,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_it_learns_and_resumes_bitwise(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(config_of(out, tiny_dataset), callback=lambda record: record["step"] < 3)
@@ -142,6 +143,7 @@ def test_it_learns_and_resumes_bitwise(trained: Path, tiny_dataset: Path, tmp_pa
         assert np.array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_mesh_of_eight_gives_the_loss_of_one(trained: Path, tiny_dataset: Path) -> None:
     from llm_jax.train.feed import to_device
     from llm_jax.train.step import gradients
@@ -181,6 +183,7 @@ def test_the_length_is_not_split(tiny_dataset: Path) -> None:
         train(config)
 
 
+@pytest.mark.slow
 @BOTH
 def test_generation_equals_the_whole_forward_pass(config: RecurrentConfig) -> None:
     """Greedy, with prompts of two lengths: the state of a row ignores its padding."""

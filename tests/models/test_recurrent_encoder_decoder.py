@@ -130,6 +130,7 @@ def logits(params: Any, batch: Any, model: Any) -> np.ndarray:
     return np.asarray(family.logits(hidden.x_BTD, params, model))
 
 
+@pytest.mark.slow
 @BOTH
 def test_logits_are_those_of_torch(model: Any) -> None:
     torch = pytest.importorskip("torch")
@@ -142,6 +143,7 @@ def test_logits_are_those_of_torch(model: Any) -> None:
         np.testing.assert_allclose(found[row, : len(before)], wanted, atol=1e-4)
 
 
+@pytest.mark.slow
 @BOTH
 def test_packed_pairs_do_not_see_each_other(model: Any) -> None:
     """The first two pairs in one row, behind each other."""
@@ -157,6 +159,7 @@ def test_packed_pairs_do_not_see_each_other(model: Any) -> None:
     np.testing.assert_allclose(found[9:], alone[1, :14], atol=1e-5)
 
 
+@pytest.mark.slow
 @BOTH
 def test_targets_are_those_of_the_whole_forward_pass(model: Any) -> None:
     """Greedily, for sources of two lengths at once; by beams, with the same sum of log p."""
@@ -193,6 +196,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_it_resumes_bitwise(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(run_of(LSTM, out, tiny_dataset), callback=lambda record: record["step"] < 2)

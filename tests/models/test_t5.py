@@ -139,6 +139,7 @@ def folders(text: TokenDataset, tmp_path_factory: pytest.TempPathFactory) -> dic
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_it_goes_out_and_comes_back(name: str, folders: Any, text: TokenDataset) -> None:
     import transformers
@@ -157,6 +158,7 @@ def test_it_goes_out_and_comes_back(name: str, folders: Any, text: TokenDataset)
     assert (again.objective, again.model) == ("spans", model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
     """Of sources and targets of different lengths, with padding, beside torch's."""
@@ -187,6 +189,7 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
     assert float(metrics["loss"]) == pytest.approx(loss.item(), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_targets_are_those_of_transformers(name: str, text: TokenDataset, tmp_path: Path) -> None:
     """Greedily, for sources of two lengths at once; by beams, with the same sum of log p."""

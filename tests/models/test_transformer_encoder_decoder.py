@@ -143,6 +143,7 @@ def test_sines_and_cosines_are_those_of_marian(folders: Any) -> None:
     np.testing.assert_allclose(sinusoids(64, 32), table, atol=1e-6)
 
 
+@pytest.mark.slow
 @BOTH
 def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
     """With label smoothing, and padding of sources and targets, beside torch's."""
@@ -184,6 +185,7 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
     assert float(metrics["loss"]) == pytest.approx(plain.item(), abs=1e-5)
 
 
+@pytest.mark.slow
 @BOTH
 def test_targets_are_those_of_transformers(name: str, folders: Any, text: TokenDataset) -> None:
     """Greedily, for sources of two lengths at once; by beams, with the same sum of log p."""
@@ -214,6 +216,7 @@ def test_targets_are_those_of_transformers(name: str, folders: Any, text: TokenD
             greedy(params, writer, **bad)
 
 
+@pytest.mark.slow
 @BOTH
 def test_steps_give_the_logits_of_the_whole_pass(name: str) -> None:
     """Token by token with the caches, for targets whose tokens all differ."""
@@ -233,6 +236,7 @@ def test_steps_give_the_logits_of_the_whole_pass(name: str) -> None:
         np.testing.assert_allclose(found[rows], wanted[rows, i], atol=1e-4)
 
 
+@pytest.mark.slow
 @BOTH
 def test_packed_pairs_do_not_see_each_other(name: str) -> None:
     """The first two pairs in one row, behind each other: positions begin anew."""

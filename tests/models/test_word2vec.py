@@ -67,6 +67,7 @@ def text(tiny_dataset: Path) -> TokenDataset:
     return TokenDataset.open(tiny_dataset)
 
 
+@pytest.mark.slow
 def test_frequencies_are_those_of_gensim(text: TokenDataset) -> None:
     """Which tokens stay, and how often each is a negative."""
     word2vec = pytest.importorskip("gensim.models").Word2Vec
@@ -173,6 +174,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_it_resumes_bitwise(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(run_of(SKIP, tiny_dataset, out), callback=lambda record: record["step"] < 3)

@@ -140,6 +140,7 @@ def test_float32_logits_of_the_batch_never_exist() -> None:
     assert temporary(lambda *args: full_logits_loss(*args, None, 1e-4)) > whole
 
 
+@pytest.mark.slow
 def test_the_whole_step_has_no_logits_either() -> None:
     T, V = 256, 32_768
     config = run_config(

@@ -187,6 +187,7 @@ def cases() -> list[Any]:
     return [pytest.param(*c, marks=() if c in fast else pytest.mark.slow) for c in every]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "variant"), cases())
 def test_layout_agrees_with_one_device(layout: str, variant: str) -> None:
     loss, grads, collectives = one_step(variant, LAYOUTS[layout])
@@ -198,6 +199,7 @@ def test_layout_agrees_with_one_device(layout: str, variant: str) -> None:
         check_collectives(layout, collectives)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layout", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in MORE]
 )
@@ -212,6 +214,7 @@ def test_other_axes_and_experts_agree_with_one_device(layout: str) -> None:
     check_collectives(layout, collectives)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [pytest.param("norms_after", marks=pytest.mark.slow), "parallel"])
 def test_options_of_the_block_agree_with_one_device(model: str) -> None:
     loss, grads, _ = one_step("scan", LAYOUTS["data2_fsdp2_tensor2"], model=model)
@@ -220,6 +223,7 @@ def test_options_of_the_block_agree_with_one_device(model: str) -> None:
     assert relative_error(grads, grads_1) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layout", [pytest.param(n, marks=pytest.mark.slow if "ring" in n else ()) for n in SPARSE]
 )
@@ -242,6 +246,7 @@ def check_collectives(layout: str, found: dict[str, int]) -> None:
     assert found == golden[version][layout]
 
 
+@pytest.mark.slow
 def test_initial_parameters_do_not_depend_on_the_mesh() -> None:
     config = run_config(model=model_config(tie_embeddings=True))
     mesh = make_mesh(LAYOUTS["data2_fsdp2_tensor2"])

@@ -84,6 +84,7 @@ def test_a_chip_without_a_published_run_is_wider() -> None:
     assert FILE.is_file()
 
 
+@pytest.mark.slow
 def test_what_ran_is_planned() -> None:
     """With the planner's own mesh. Two do not fit: 70B on 32 v6e, which the TPU compiler gives
     38.8 GB per chip with everything in bfloat16 (docs/log.md); and PaLM, whose one key/value head

@@ -9,6 +9,7 @@ import pytest
 from asking import Capture, ask, refusal, told
 
 
+@pytest.mark.slow
 def test_a_range_of_dollars(capsys: Capture) -> None:
     made = ask(capsys, "--usd", "1k:100k", "--chip", "v5e")
     assert made["unit"] == "usd"
@@ -24,6 +25,7 @@ def test_a_range_of_dollars(capsys: Capture) -> None:
     assert {name: made["curve"][2][name] for name in same} == {name: alone[name] for name in same}
 
 
+@pytest.mark.slow
 def test_time_on_a_machine_and_budgets_too_small(capsys: Capture) -> None:
     made = ask(capsys, "--deadline", "1h:10d", "--chip", "v5e-64")
     assert made["unit"] == "hours"

@@ -59,6 +59,7 @@ def test_a_run_json_without_tokens_takes_its_own_steps(capsys: Capture, tmp_path
     assert half["params"] == made["params"]
 
 
+@pytest.mark.slow
 def test_a_recipe_with_an_optimizer_of_its_own_and_longer_sequences(
     capsys: Capture, tmp_path: Path
 ) -> None:

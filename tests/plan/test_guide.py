@@ -21,6 +21,7 @@ PLANS = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", PLANS)
 def test_the_guides_plans_run(
     flags: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -55,6 +55,7 @@ def assert_sound(made) -> None:
     assert run.time.low <= run.time.expected <= run.time.high
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     exponent=st.floats(18, 26),
@@ -76,6 +77,7 @@ def test_every_plan_is_sound_and_meets_its_flops(exponent, name, family):
     assert active_parameters(made.model) == pytest.approx(made.optimum.params, rel=0.02)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(exponent=st.floats(2, 6), name=st.sampled_from(["v5p", "v5e", "h100"]))
 def test_dollars_to_plan_to_cost_returns_the_dollars(exponent, name):
@@ -88,6 +90,7 @@ def test_dollars_to_plan_to_cost_returns_the_dollars(exponent, name):
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(exponent=st.floats(18, 24), more=st.floats(1.5, 100))
 def test_more_budget_never_plans_a_worse_loss(exponent, more):
@@ -273,6 +276,7 @@ def verb(capsys, *argv: str) -> tuple[int, str, str]:
     return stop.value.code, out.out, out.err
 
 
+@pytest.mark.slow
 def test_verb_json_run_and_report(tmp_path, capsys):
     config, page = tmp_path / "run.json", tmp_path / "plan.html"
     code, out, _ = verb(
@@ -407,6 +411,7 @@ def test_bad_input_is_one_sentence(capsys, argv, sentence):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_local_machine_is_measured_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(this_machine, "SIZE", 256)

@@ -52,6 +52,7 @@ def test_the_price_stands_with_its_source_and_date(capsys: Capture) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_file_of_ones_own(capsys: Capture, tmp_path: Path) -> None:
     file, page = tmp_path / "prices.json", tmp_path / "plan.html"
     mine = {

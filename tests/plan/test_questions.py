@@ -40,6 +40,7 @@ def test_a_loss_is_reached_at_the_least_cost(capsys: pytest.CaptureFixture[str])
     assert "predicts losses" in refusal(capsys, "--loss", "2.2", "--law", "hoffmann-approach1")
 
 
+@pytest.mark.slow
 def test_chips_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--params", "8B", "--tokens", "1T", "--chip", "v5p", "--compare", "v5e,h100,tpu7x")
     made = ask(capsys, *words)

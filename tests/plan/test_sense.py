@@ -98,6 +98,7 @@ def test_no_rate_is_above_what_a_rule_was_fitted_on(rule: str) -> None:
     assert recommend("step-law", 4e8, 1e10, 2.4e19).learning_rate < MOST_RATE
 
 
+@pytest.mark.slow
 def test_the_text_is_the_limit_and_how_much_is_worth_spending(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def verb(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str
     return int(end.value.code or 0), json.loads(out) if out else None, err
 
 
+@pytest.mark.slow
 @compiles
 @pytest.mark.parametrize(
     "layout",

@@ -94,6 +94,7 @@ def test_the_largest_is_forecast_from_the_others(
     assert leaps["acc"] > leaps["answer_nats_per_byte"]
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_same_numbers(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = called(capsys, ladder, "--out", ladder.parent / "made" / "page.html")
     html = Path(found["html"]).read_text()
@@ -107,6 +108,7 @@ def test_the_page_shows_the_same_numbers(ladder: Path, capsys: pytest.CaptureFix
     assert found["intervals"] in page.text and "a wrong form of the curve" in found["intervals"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "why"),
     [

@@ -39,6 +39,7 @@ def page(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str) -> tupl
     return json.loads(out), Page(file.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REQUESTS)
 def test_no_row_is_zero_or_unbounded(name, tmp_path, capsys) -> None:
     found, made = page(tmp_path, capsys, REQUESTS[name])
@@ -75,6 +76,7 @@ def test_chips_side_by_side(tmp_path, capsys) -> None:
     assert "The same run on other chips" not in made.text
 
 
+@pytest.mark.slow
 def test_seconds_on_other_chips_are_no_comparison(tmp_path, capsys) -> None:
     _, made = page(tmp_path, capsys, REQUESTS["tiny"])
     assert "The same run on other chips" not in made.text
@@ -82,6 +84,7 @@ def test_seconds_on_other_chips_are_no_comparison(tmp_path, capsys) -> None:
     assert "The same run on other chips" in made.text
 
 
+@pytest.mark.slow
 def test_the_whole_cost_has_an_interval(tmp_path, capsys) -> None:
     found, made = page(tmp_path, capsys, REQUESTS["large"])
     low, high = (hours * found["usd"] / found["hours"] for hours in found["hours_range"])

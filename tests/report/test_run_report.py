@@ -146,6 +146,7 @@ def test_figures_of_a_planned_run(tmp_path: Path, capsys) -> None:
     assert "Evaluations" not in html and "Samples" not in html
 
 
+@pytest.mark.slow
 def test_a_report_teaches_the_next_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def client(talker: Running) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{talker.url}/v1", api_key="none", max_retries=0)
 
 
+@pytest.mark.slow
 def test_the_right_passage_is_found_and_an_invented_answer_refused(
     client: openai.OpenAI, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def nearer(body: Any, number: int) -> Any:
     return body
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_no_request_is_an_error_of_the_server(running: Any) -> None:
     schemathesis = pytest.importorskip("schemathesis")

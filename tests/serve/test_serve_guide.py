@@ -41,6 +41,7 @@ def test_the_python_runs(running: Any, capsys: pytest.CaptureFixture[str]) -> No
     assert "total_tokens" in said and said.splitlines()[-1] == "64"
 
 
+@pytest.mark.slow
 def test_lm_eval_scores_the_task_of_the_other_guide(
     running: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -22,6 +22,7 @@ def folder(tiny_dataset, tmp_path_factory):
     return random_run(tmp_path_factory.mktemp("served") / "run", tiny_dataset)
 
 
+@pytest.mark.slow
 def test_completions_and_vectors_are_those_of_one_device(folder, start):
     alone = load_model(folder)
     before = {id(array) for array in jax.live_arrays()}

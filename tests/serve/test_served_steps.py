@@ -39,6 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> RunConf
     return config
 
 
+@pytest.mark.slow
 def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start) -> None:
     places = places_of([f"{run.out}@{step}" for step in STEPS])
     running = start([opening.load(place, None, SETTINGS) for place in places])
@@ -93,6 +94,7 @@ def test_vectors_of_a_recurrent_models_parameters_as_the_engine_has_them(weights
     assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_parameters_are_held_once(run: RunConfig) -> None:
     (place,) = places_of([f"{run.out}@3"])
     served = opening.load(place, None, SETTINGS)

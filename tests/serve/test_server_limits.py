@@ -117,6 +117,7 @@ def test_a_body_that_is_no_object(running, content):
     assert made.status_code == 400 and made.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_a_large_body_is_read_beside_the_loop_and_ends_at_its_first_fault(running, monkeypatch):
     threads, faults = [], []
 

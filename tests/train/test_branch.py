@@ -62,6 +62,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> RunC
     return config
 
 
+@pytest.mark.slow
 def test_a_branch_goes_on_bitwise_under_another_name(parent: RunConfig, tmp_path: Path) -> None:
     """Steps 5 and 6 of the branch are the parent's; with a rate of its own they are not."""
     same = dataclasses.replace(parent, name="same", out=str(tmp_path / "same"))
@@ -77,6 +78,7 @@ def test_a_branch_goes_on_bitwise_under_another_name(parent: RunConfig, tmp_path
     assert [found[n] == losses(parent.out)[n] for n in range(1, 7)] == [True] * 5 + [False]
 
 
+@pytest.mark.slow
 def test_the_history_and_the_lineage_share_the_past(
     parent: RunConfig, tmp_path: Path, three_sources: dict[str, Path]
 ) -> None:
@@ -101,6 +103,7 @@ def test_the_history_and_the_lineage_share_the_past(
     assert read_history(tmp_path / "anneal", longer).branch == began
 
 
+@pytest.mark.slow
 def test_a_branch_of_a_run_that_began_with_a_model(parent: RunConfig, tmp_path: Path) -> None:
     """random → general → domain (--init) → sensitive (--branch): each knows all before it."""
     domain = dataclasses.replace(parent, name="domain", out=str(tmp_path / "domain"), steps=2)
@@ -146,6 +149,7 @@ def test_a_damaged_checkpoint_has_no_branch(parent: RunConfig, tmp_path: Path) -
     assert not (tmp_path / "b" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_branch_that_was_killed_while_it_was_copied(
     parent: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +288,7 @@ def test_without_a_config_everything_is_the_run_s(
     assert "There is no run in" in said
 
 
+@pytest.mark.slow
 def test_what_a_config_does_not_say_is_the_run_s(
     parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ def history(config: RunConfig) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(config.out) / FILE).read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_whose_batch_and_length_change(
     tmp_path: Path, tiny_dataset: Path, read: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +169,7 @@ def loop_config(config: RunConfig) -> dict[str, Any]:
     return json.loads(to_json(config))
 
 
+@pytest.mark.slow
 def test_a_longer_cosine_says_that_the_rate_jumps(
     tmp_path: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +191,7 @@ def test_a_longer_cosine_says_that_the_rate_jumps(
     assert f"next step's learning rate is {b}." in said
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_touched(
     tmp_path: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_finished_run_is_not_touched(
     assert [path.name for path in held if now[path] != held[path]] == []
 
 
+@pytest.mark.slow
 def test_another_text_under_the_same_path_is_noticed(
     tmp_path: Path, tiny_dataset: Path, read: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,6 +247,7 @@ def test_another_text_under_the_same_path_is_noticed(
     assert read_history(tmp_path / "run", back).tokens(8) == 8 * 8 * 16
 
 
+@pytest.mark.slow
 def test_a_run_of_before_there_was_a_history(
     tmp_path: Path, tiny_dataset: Path, read: Rows
 ) -> None:
@@ -264,6 +269,7 @@ def test_a_run_of_before_there_was_a_history(
     np.testing.assert_array_equal(read[2], read[4])
 
 
+@pytest.mark.slow
 def test_a_history_that_is_gone_is_no_silent_change(tmp_path: Path, tiny_dataset: Path) -> None:
     """run.json alone would put the run elsewhere than its checkpoint was."""
     first = config_of(tmp_path / "run", tiny_dataset)

@@ -18,6 +18,7 @@ def test_large_steps_run_inline() -> None:
     assert not cpu_dispatch.runs_inline(load("quickstart"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inline", [True, False])
 def test_a_step_is_timed_when_it_is_done(
     inline: bool, tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch

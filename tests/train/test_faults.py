@@ -226,6 +226,7 @@ with Stop() as stop, stop.leaving_at_once():
 """
 
 
+@pytest.mark.slow
 def test_one_interrupt_is_not_taken_for_two() -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", SLOW_TO_SAY],

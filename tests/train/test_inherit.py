@@ -50,6 +50,7 @@ def child_of(parent: RunConfig, out: Path) -> RunConfig:
     return dataclasses.replace(parent, out=str(out), optim=optim_config())
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_another(
     parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_run_begins_with_the_weights_of_another(
         read_folder(Path(child.out), "all")
 
 
+@pytest.mark.slow
 def test_a_new_folder_begins_with_random_weights_and_names_the_flag(
     parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +112,7 @@ def test_weights_that_do_not_fit_are_refused(
     assert not (tmp_path / "child" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_refused_with_a_way_out(parent: RunConfig, tmp_path: Path) -> None:
     """The run itself may stay as it is: the same folder then begins with another checkpoint."""
     hurt, child = tmp_path / "hurt", child_of(parent, tmp_path / "child")
@@ -121,6 +124,7 @@ def test_damaged_weights_are_refused_with_a_way_out(parent: RunConfig, tmp_path:
     assert train(child, init=f"{hurt}@1")["step"] == 2
 
 
+@pytest.mark.slow
 def test_longer_sequences_begin_with_the_same_weights(parent: RunConfig, tmp_path: Path) -> None:
     """Rotary positions have no weights, so their base and the longest sequence may change."""
     child = child_of(parent, tmp_path / "long")
@@ -134,6 +138,7 @@ def test_longer_sequences_begin_with_the_same_weights(parent: RunConfig, tmp_pat
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), begun, given)))
 
 
+@pytest.mark.slow
 def test_a_start_from_another_thread(
     parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

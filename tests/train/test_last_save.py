@@ -56,6 +56,7 @@ def stopped_at_3(
     return train(config)
 
 
+@pytest.mark.slow
 def test_slow_storage_comes_second(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +71,7 @@ def test_slow_storage_comes_second(
             assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_without_disks_of_its_own_the_risk_is_said(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +82,7 @@ def test_without_disks_of_its_own_the_risk_is_said(
     assert saved_steps(Path(config.out) / "checkpoints") == [3]
 
 
+@pytest.mark.slow
 def test_fast_storage_is_enough(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +91,7 @@ def test_fast_storage_is_enough(
     assert not list(Path(str(config.checkpoint.local)).glob("*/0/3"))
 
 
+@pytest.mark.slow
 def test_a_last_step_that_only_the_disks_have_is_saved_in_the_folder(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +125,7 @@ train(read_config(Path(sys.argv[1]), RunConfig))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [100, 3])
 def test_a_save_that_hangs_costs_no_step(
     every: int, config: RunConfig, tmp_path: Path, environment: dict[str, str]

@@ -79,6 +79,7 @@ def damage(config: RunConfig, step: int) -> None:
     file.write_bytes(held)
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_the_disk(
     config: RunConfig, calm: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_it_goes_on_from_the_disk(
     assert on_disk(config) == []  # the run's folder has it all
 
 
+@pytest.mark.slow
 def test_before_the_first_checkpoint_in_the_folder(config: RunConfig, calm: list[float]) -> None:
     crash_after(2, config)
     crash_after(3, config)
@@ -106,6 +108,7 @@ def test_before_the_first_checkpoint_in_the_folder(config: RunConfig, calm: list
     assert losses(config.out) == calm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damaged", "first"), [((7,), 6), ((7, 6), 4)])
 def test_a_damaged_one_is_not_used(
     damaged: tuple[int, ...],
@@ -135,6 +138,7 @@ def test_another_mesh_goes_on_from_the_folder(config: RunConfig, calm: list[floa
     assert losses(config.out) == pytest.approx(calm, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_new_run_of_the_same_name_finds_nothing(config: RunConfig, calm: list[float]) -> None:
     crash_after(3, config)
     shutil.rmtree(config.out)
@@ -143,6 +147,7 @@ def test_a_new_run_of_the_same_name_finds_nothing(config: RunConfig, calm: list[
     assert losses(config.out) == calm
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_costs_nothing_else(
     config: RunConfig, calm: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,6 +135,7 @@ def test_the_lineage_counts_what_was_read(
     assert rows["books"][0][1] == rows["books"][1][0] and rows["code"][0][0] == 0
 
 
+@pytest.mark.slow
 def test_a_run_from_an_older_checkpoint_is_bitwise_the_same(
     whole: tuple[RunConfig, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_the_role_decides_how_a_parameter_is_treated() -> None:
     assert {experts[f"blocks.moe.{name}"] for name in inner} == {matrix}
 
 
+@pytest.mark.slow
 def test_update_is_adamw_after_clipping() -> None:
     """One update against Loshchilov & Hutter's algorithm 2, written out."""
     model = model_config(num_layers=1)
@@ -320,6 +321,7 @@ def steps(
     return found
 
 
+@pytest.mark.slow
 def test_accumulation_changes_nothing() -> None:
     """The rows have different numbers of targets, so a mean of means would differ."""
     data = DataConfig(seq_len=16, batch_size=8)

@@ -51,6 +51,7 @@ def test_the_threads_of_a_process_have_run() -> None:
     assert after[0] > before[0] and after[1] >= before[1]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_busy_machine_has_no_mfu(
     tmp_path: Path,
     tiny_dataset: Path,

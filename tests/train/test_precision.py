@@ -155,6 +155,7 @@ def losses_by_heart(steps: int = 200, **optim: Any) -> list[float]:
     return [float(loss) for loss in found]
 
 
+@pytest.mark.slow
 def test_stochastic_rounding_learns_what_plain_rounding_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -200,6 +201,7 @@ def test_every_mesh_rounds_alike(kind: Any) -> None:
     assert found[0][4] < found[0][0] - 0.1
 
 
+@pytest.mark.slow
 def test_gradients_of_micro_batches_are_summed_in_the_chosen_dtype() -> None:
     """bfloat16 gradients are those of float32 but for their last digits."""
     found = {}

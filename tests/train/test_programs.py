@@ -40,6 +40,7 @@ def test_a_written_out_layer_is_traced_once_for_each_kind(
     assert len(traced) == kinds
 
 
+@pytest.mark.slow
 def test_programs_come_from_threads_and_make_the_same_state() -> None:
     config = run_config(model=model_config(num_layers=1))
     mesh = make_mesh(config.parallel, jax.devices()[:1])
@@ -70,6 +71,7 @@ def test_what_cannot_be_compiled_is_raised(monkeypatch: pytest.MonkeyPatch) -> N
         compile_programs([config], mesh, np.ones(64, np.int32), random_start=False)
 
 
+@pytest.mark.slow
 def test_a_cpu_compiles_the_validation_when_it_is_needed(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

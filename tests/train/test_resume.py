@@ -207,6 +207,7 @@ def test_ctrl_c_is_left_to_the_foreground() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_sigterm_between_checkpoints(
     tmp_path: Path, tiny_dataset: Path, finished: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +257,7 @@ def test_every_state_goes_on_bitwise(state: str, tmp_path: Path, tiny_dataset: P
     assert whole == pytest.approx(result["loss"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_evaluated_and_handed_over(
     tmp_path: Path, tiny_dataset: Path
 ) -> None:
@@ -298,6 +300,7 @@ def test_a_longer_run_goes_on(tmp_path: Path, tiny_dataset: Path) -> None:
     assert list(losses(tmp_path / "run")) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_checkpoints_that_are_kept(tmp_path: Path, tiny_dataset: Path) -> None:
     policy = CheckpointConfig(every=1, keep_last=2, keep_every=3)
     config = few_steps(tmp_path / "run", tiny_dataset, checkpoint=policy, steps=8)
@@ -332,6 +335,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_checkpoints_are_plain_and_outlive_the_library(
     finished: RunConfig, environment: dict[str, str]
 ) -> None:
@@ -367,6 +371,7 @@ print(run.step, sum(float(abs(leaf).sum()) for leaf in jax.tree.leaves(run.param
 """
 
 
+@pytest.mark.slow
 def test_a_run_of_eight_devices_is_read_on_one(
     finished: RunConfig, environment: dict[str, str]
 ) -> None:

@@ -31,6 +31,7 @@ from llm_jax.train.state import abstract_state
 from llm_jax.train.sums import NOTE
 
 
+@pytest.mark.slow
 def test_a_time_out_is_called_one(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_failed_part_of_a_save_waits_for_nobody() -> None:
     assert waited == ["begin", "save"]
 
 
+@pytest.mark.slow
 def test_a_failed_write_ends_the_run_at_the_next_step(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +198,7 @@ def test_orbax_does_not_ask_when_to_stop(tmp_path: Path, monkeypatch: pytest.Mon
     assert manager.reached_preemption(100_000) is False
 
 
+@pytest.mark.slow
 def test_each_save_says_how_long_it_held_the_loop(
     tmp_path: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     assert [e.step for e in events if e.session_log.status == SessionLog.START] == [3]
 
 
+@pytest.mark.slow
 def test_a_start_imports_no_torch() -> None:
     """Importing it takes longer than JAX; a run has no use for it."""
     code = "import sys, llm_jax.train.loop; print([m for m in HEAVY if m in sys.modules])"

@@ -114,6 +114,7 @@ def test_a_broken_task_is_counted_and_the_run_goes_on(
     assert said.count("no data") == 1 and said.count("acc_stderr is not a finite number") == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_scores_and_repeats_none(
     tmp_path: Path, whole: Path, tiny_dataset: Path
 ) -> None:

@@ -16,6 +16,7 @@ from llm_jax.train.loop import train
 from llm_jax.train.metrics import Log
 
 
+@pytest.mark.slow
 def test_a_range_and_a_signal(
     tmp_path: Path,
     tiny_dataset: Path,
