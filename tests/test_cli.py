@@ -255,6 +255,7 @@ def test_flags_override_and_the_rest_stays(
     assert said.startswith(f"step 2: validation loss {result['loss']:.4f}, ")
 
 
+@pytest.mark.slow
 def test_an_installed_tpu_compiler_is_silent_without_a_tpu(tmp_path: Path) -> None:
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed")

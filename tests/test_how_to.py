@@ -182,6 +182,7 @@ def test_an_optimizer_that_averages_is_refused(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [

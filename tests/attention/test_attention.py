@@ -88,6 +88,7 @@ def reference(
     return reference_attention(q, k, v, mask, Scores(H, SCALE, softcap, slopes), None, distance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_both_paths_are_the_equation(case: str) -> None:
     options: dict[str, Any] = {"softcap": None, "window": None, "causal": True} | CASES[case]

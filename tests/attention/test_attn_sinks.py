@@ -101,6 +101,7 @@ def test_a_split_length_is_the_equation(kind: Any) -> None:
     assert relative_error(found[1], wanted[1], least=1.0) < 1e-5
 
 
+@pytest.mark.slow
 def test_splash_is_the_equation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel is interpreted, in blocks of which one of four is empty; also over a mesh."""
     monkeypatch.setattr(splash, "BLOCKS", (128,))

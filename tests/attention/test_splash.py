@@ -61,6 +61,7 @@ def plain(args: list[Any], rule: tuple[Mask, Scores]) -> Any:
     return value_and_gradients(lambda q, k, v: reference_attention(q, k, v, mask, scores), args)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_splash_is_the_equation(case: str) -> None:
     args, rule = inputs(), CASES[case]
@@ -129,6 +130,7 @@ def test_a_kernel_of_another_platform_is_refused() -> None:
         attention_choice(scores(model_config()), ComputeConfig(attention="splash"), 256, "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("causal", "window"),
     [

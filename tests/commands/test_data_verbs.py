@@ -179,6 +179,7 @@ def test_a_tokenizer_that_cannot_be_exported_is_refused_or_what_it_loses_is_show
     assert r"lost: '\n' " in said
 
 
+@pytest.mark.slow
 def test_a_process_prints_json_alone_on_stdout(tmp_path: Path, corpus: Path) -> None:
     words = ["data", "build", "--input", corpus, "--vocab-size", "420", "--out", tmp_path / "set"]
     command = [sys.executable, "-m", "llm_jax", *map(str, words), "--json"]

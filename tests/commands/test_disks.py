@@ -110,6 +110,7 @@ def refused(
     assert content(disk) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_files_cannot_grow(verb, made, disk, capsys) -> None:
     with files_of_at_most(1000):
@@ -129,6 +130,7 @@ def test_a_full_disk(verb, size, made, disk, capsys) -> None:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_read_only_disk(verb, made, disk, capsys) -> None:
     if mounted(disk, "ro"):

@@ -66,6 +66,7 @@ def planned_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_the_law_file_brings_its_recipe_and_the_dataset_its_vocabulary(planned_run: Path) -> None:
     config = from_json((planned_run / "run.json").read_text(), RunConfig)
     assert config.model.vocab_size == 512
@@ -78,6 +79,7 @@ def test_the_law_file_brings_its_recipe_and_the_dataset_its_vocabulary(planned_r
     assert plan.law_text is None
 
 
+@pytest.mark.slow
 def test_report_sets_prediction_beside_measurement(planned_run: Path, capsys, tmp_path) -> None:
     code, out, _ = call(capsys, "report", planned_run, "--out", tmp_path / "r", "--json")
     assert code == 0
@@ -139,6 +141,7 @@ def test_what_eval_and_generate_keep_is_in_the_report(planned_run, capsys, tmp_p
     assert "ngram" not in kept["validation split"]
 
 
+@pytest.mark.slow
 def test_report_of_a_run_that_was_changed_or_not_planned(planned_run, capsys, tmp_path) -> None:
     config = from_json((planned_run / "run.json").read_text(), RunConfig)
     for changed, files, sentence in (
@@ -158,6 +161,7 @@ def test_report_of_a_run_that_was_changed_or_not_planned(planned_run, capsys, tm
         assert sentence in found["warnings"][0]
 
 
+@pytest.mark.slow
 def test_a_law_of_other_text_is_said(tiny_dataset, tmp_path, capsys) -> None:
     law = law_file(tmp_path / "law.json", "another")
     code, out, _ = call(
@@ -171,6 +175,7 @@ def test_a_law_of_other_text_is_said(tiny_dataset, tmp_path, capsys) -> None:
     assert plan.law_text == "four packages"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
@@ -204,6 +209,7 @@ def test_bad_input_is_one_sentence(tiny_dataset, tmp_path, monkeypatch, capsys, 
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_ladder_says_what_its_text_lacks(tiny_dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     info = json.loads((tiny_dataset / "dataset.json").read_text(encoding="utf-8"))
@@ -288,6 +294,7 @@ def test_a_stopped_ladder_keeps_its_finished_runs(tiny_dataset: Path, tmp_path: 
     assert "family 'qwen' → 'llama'" in other.stderr
 
 
+@pytest.mark.slow
 def test_a_report_does_not_take_the_predictions_place(tmp_path: Path, capsys) -> None:
     words = ["plan", "--flops", "1e19", "--write", tmp_path / "run.json"]
     code, _, err = call(capsys, *words, "--report", tmp_path / "plan.json")

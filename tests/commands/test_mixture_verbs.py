@@ -152,6 +152,7 @@ def test_data_mix_refuses(
     assert sentence in call(capsys, "data", "mix", *words, "--tokens", "1M", code=2)
 
 
+@pytest.mark.slow
 def test_a_plan_takes_the_mixture_s_sources(
     runs: dict[str, Path],
     folders: dict[str, Path],

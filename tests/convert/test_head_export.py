@@ -173,6 +173,7 @@ def test_gradients_and_one_adamw_step_of_a_head(name: str, folders: Any) -> None
     assert float(metrics["loss"]) == pytest.approx(loss.item(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_are_learned_by_squared_differences(folders: Any) -> None:
     from llm_jax.objectives.sentence_pairs import loss, pair_vectors
 

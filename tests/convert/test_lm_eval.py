@@ -41,6 +41,7 @@ def test_windows_are_those_that_lm_eval_documents():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [50, 200])
 def test_the_end_of_the_document_and_the_last_window_are_the_difference(tokens, tokenizer):
     params = tiny.parameters(MODEL)

@@ -144,6 +144,7 @@ def test_a_tokenizer_of_more_ids_than_the_model_is_refused(brought, tmp_path):
         hf_import.read_with(tmp_path, tokenizer_of(tmp_path))
 
 
+@pytest.mark.slow
 def test_keys_that_change_nothing_are_let_through(brought, tmp_path, capsys):
     folder = tmp_path / "model"
     shutil.copytree(brought, folder)

@@ -130,6 +130,7 @@ def test_a_curated_folder_is_read_in_tasks(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("kind", ["no-bytes", "byte-level"])
 def test_other_tokenizers(kind: str, messy: Path, tmp_path: Path) -> None:
@@ -165,6 +166,7 @@ def test_a_small_corpus_starts_no_process(
     made((FileSource(messy / "b"),), tokenizer, tmp_path / "out", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_losses_that_are_not_allowed(

@@ -215,6 +215,7 @@ def test_the_same_call_finds_what_is_there(corpus: Path, tmp_path: Path) -> None
     assert run(RECIPE, corpus, out, overwrite=True)["documents"]["out"] < 400
 
 
+@pytest.mark.slow
 def test_a_step_file_that_changed_is_another_curation(corpus: Path, tmp_path: Path) -> None:
     """A classifier is not text; a table of evaluation texts has columns of its own."""
     file, out = tmp_path / "quality.safetensors", tmp_path / "out"
@@ -274,6 +275,7 @@ def test_a_damaged_list_of_files_is_found_at_once(
         curated_sources(out)
 
 
+@pytest.mark.slow
 def test_a_damaged_curation_can_be_replaced(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(Recipe(), corpus, out)
@@ -313,6 +315,7 @@ def test_near_duplicates_and_paragraphs_are_found_across_sources(tmp_path: Path)
     assert example["notes"]["like document"] == 1 and example["value"] >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_planted_leaks_are_all_found(language: str, tmp_path: Path) -> None:
     """Each of 100 documents with a passage of a held-out text, and none of the others."""
@@ -350,6 +353,7 @@ def test_evaluation_text_that_is_not_there(corpus: Path, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_recipe_that_drops_everything_says_so(corpus: Path, tmp_path: Path) -> None:
     recipe = Recipe(steps=(GopherQuality(min_words=90_000),))
     with pytest.raises(UserError, match="gopher_quality 400"):

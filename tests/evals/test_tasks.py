@@ -170,6 +170,7 @@ def test_a_folder_of_own_tasks_with_data_at_hand(model, tmp_path, monkeypatch, c
     assert result.metrics["bits_per_byte"].higher_is_better is False
 
 
+@pytest.mark.slow
 def test_a_question_among_its_own_examples_is_said(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     words = ["eval", folder, "--tasks", "mine", "--few-shot", 2]
@@ -231,6 +232,7 @@ def test_the_json_of_llm_jp_eval(model, tmp_path):
     assert found == {"exact_match": 1.0}
 
 
+@pytest.mark.slow
 def test_tasks_of_reasoning_gym(model):
     pytest.importorskip("reasoning_gym")
     name = "reasoning_gym:basic_arithmetic"

@@ -87,6 +87,7 @@ def test_a_character_that_is_cut_off_and_an_empty_stop_string(pieces):
         TextFeed(pieces, ("a", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("running", [False, True])
 def test_answers_of_an_engine_end_at_their_stop_strings(pieces, running):
     config = tiny.model_config(vocab_size=304)

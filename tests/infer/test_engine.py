@@ -130,6 +130,7 @@ def test_greedy_is_the_argmax_of_the_full_forward(name):
         assert ticket.ids == greedy_alone(name, one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "windows", "longrope", "lstm"])
 def test_log_probs_are_those_of_the_full_forward(name):
     text = [1, *np.random.default_rng(0).integers(3, 64, 21).tolist()]

@@ -128,6 +128,7 @@ def test_padding_of_the_vocabulary_is_never_chosen():
     assert max(max(ids) for ids in made.ids) < 20
 
 
+@pytest.mark.slow
 def test_sampling_depends_on_the_seed_alone_and_streams_what_it_returns():
     model, params = MODELS["gqa"], params_of(MODELS["gqa"])
     decoder = decoder_of(model, Sampling(temperature=1.0))
@@ -187,6 +188,7 @@ def test_logits_that_are_not_finite_are_refused(broken):
         beam_search(params, decoder_of(model), [1, 5], beams=2, max_tokens=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", [(2,), (2, 4)])
 def test_beam_search_with_every_beam_finds_the_likeliest_continuation(ends):
     model = tiny.model_config(vocab_size=5, num_layers=1)

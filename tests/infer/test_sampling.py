@@ -24,6 +24,7 @@ def distribution(**options) -> np.ndarray:
     return np.asarray(jax.nn.softmax(filtered(logits, Sampling(**options)))[0])
 
 
+@pytest.mark.slow
 def test_temperature_raises_probabilities_to_a_power():
     np.testing.assert_allclose(distribution(), PROBS, rtol=1e-5)
     np.testing.assert_allclose(

@@ -89,6 +89,7 @@ def test_what_is_too_long_is_cut_on_the_left_and_counted(model, scorer):
         scorer.score([([5], ids)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parallel", [{"fsdp": 2, "tensor": 2, "context": 2}, {"data": 2, "pipeline": 2, "tensor": 2}]
 )

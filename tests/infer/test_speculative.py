@@ -98,6 +98,7 @@ def test_drafts_of_a_model_leave_the_distribution_as_it_is():
     assert wrong > 50
 
 
+@pytest.mark.slow
 def test_the_first_token_is_accepted_as_often_as_the_distributions_overlap():
     """Leviathan et al. 2023, corollary 3.6: the sum of min(p, q)."""
     draft_BK, q_BKV = drafted(jax.random.key(4))
@@ -114,6 +115,7 @@ def test_the_first_token_is_accepted_as_often_as_the_distributions_overlap():
     assert abs(float(accepted_B.mean()) - np.minimum(p, q).sum()) < 0.008
 
 
+@pytest.mark.slow
 def test_drafts_that_are_not_random_leave_the_distribution_as_it_is():
     draft_BK = jnp.broadcast_to(jnp.array([1, 4, 0]), (DRAWS, K))
     keys_BT = jax.random.split(jax.random.key(6), (DRAWS, K + 1))

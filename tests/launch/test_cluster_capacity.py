@@ -18,6 +18,7 @@ RESERVATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("held", "sentence"), RESERVATIONS.values(), ids=RESERVATIONS.keys())
 def test_a_reservation_fits_the_slices(look, world, google, held, sentence):
     google.reservations = [held]

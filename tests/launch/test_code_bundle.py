@@ -171,6 +171,7 @@ def test_names_of_key_files(name, is_one):
     assert key_file(name) is is_one
 
 
+@pytest.mark.slow
 def test_this_repository_can_be_sent():
     assert len(checked(ROOT)) == 1
 

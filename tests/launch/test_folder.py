@@ -79,6 +79,7 @@ def test_leases(address):
     second.release()
 
 
+@pytest.mark.slow
 def test_an_expired_lease_is_taken_by_exactly_one(address):
     folder = open_folder(address)
     dead = {"hostname": "elsewhere", "pid": 1, "released": False}

@@ -80,6 +80,7 @@ def test_retries_count_only_without_progress(make_spec, store):
     assert [a["step"] for a in status["attempts"]] == [6, 12, 18, 24, 30, 40]
 
 
+@pytest.mark.slow
 def test_a_crash_loop_stops_with_its_cause(make_spec, store):
     outcome, status = launch(make_spec("oom:1:12!", retries=2), store)
     expected = "host 1: out of memory at step 12 (2 restarts got no further)"
@@ -131,6 +132,7 @@ def test_only_one_supervisor(make_spec, store):
     assert outcomes[0].state == "finished"
 
 
+@pytest.mark.slow
 def test_a_missing_host_is_named(make_spec, store, monkeypatch):
     def all_but_the_last(spec, incarnation):
         return render(spec, incarnation)[:-1]

@@ -19,6 +19,7 @@ def machine(tmp_path):
         yield start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["503", "500", "429", "403", "drop", "short"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_answer_is_asked_for_again(machine, name, how):

@@ -95,6 +95,7 @@ UV = ["pip install --quiet --require-hashes --target", "uv venv", "uv pip instal
       "uv pip install --quiet --no-deps"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", UV)
 def test_uv_that_fails_once_is_run_again(machine, pattern):
     machine.fail(pattern, 1)

@@ -86,6 +86,7 @@ def test_a_machine_of_someone_else_is_left_alone(machine):
     assert machine.log() == ""
 
 
+@pytest.mark.slow
 def test_shutdown_lets_the_agent_save(machine):
     child = machine("tpu_startup.sh", "wait")
     wait_for(lambda: "agent slice" in machine.log())

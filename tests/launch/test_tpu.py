@@ -159,6 +159,7 @@ def test_stock_out_is_retried_and_then_named(tpu_spec, cloud, store):
     assert back.billable() == []
 
 
+@pytest.mark.slow
 def test_429_and_503_are_waited_out(tpu_spec, cloud):
     spec = tpu_spec(slices=1)
     back = driver(spec, cloud)

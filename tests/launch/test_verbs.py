@@ -37,6 +37,7 @@ def spec_file(make_spec, tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_a_job_from_run_to_list(spec_file, tmp_path, capsys):
     out = str(tmp_path / "out")
     code, ran, _ = call(capsys, "run", "--spec", spec_file("oom:1:12"))
@@ -61,6 +62,7 @@ def test_a_job_from_run_to_list(spec_file, tmp_path, capsys):
     assert listed["jobs"] == [{"job": "fake", "state": "finished", "out": out}]
 
 
+@pytest.mark.slow
 def test_a_failed_job_exits_1_and_a_wrong_configuration_78(spec_file, capsys):
     code, _, err = call(capsys, "run", "--spec", spec_file("oom:1:12!", retries=0))
     assert code == 1

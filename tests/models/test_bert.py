@@ -83,6 +83,7 @@ def test_logits_are_those_of_transformers(theirs: tuple[Path, Any]) -> None:
     assert np.abs(ours[seen] - wanted[seen]).max() < 2e-5
 
 
+@pytest.mark.slow
 def test_each_position_sees_both_sides_and_no_padding() -> None:
     family = model_of(CONFIG)
     params = family.init(CONFIG, jax.random.key(0))

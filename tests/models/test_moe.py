@@ -198,6 +198,7 @@ def test_z_loss_is_the_mean_square_of_log_z() -> None:
     assert found == pytest.approx(0.5 * (2 + np.log(4)) ** 2, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_bias_takes_part_in_the_choice_only_and_moves_against_the_load() -> None:
     moe = MoeConfig(experts=4, top_k=2, d_ff=8, router="sigmoid", balance_rate=0.01)
     scores_BTE, bias_E = scores_of(0, 4), jnp.array([-9.0, 0.0, 0.0, 0.0])

@@ -202,6 +202,7 @@ def check_count(model: ModelConfig) -> None:
     assert names <= set(RULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

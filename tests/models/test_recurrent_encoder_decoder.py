@@ -206,6 +206,7 @@ def test_it_resumes_bitwise(trained: Path, tiny_dataset: Path, tmp_path: Path) -
     assert jax.tree.all(jax.tree.map(np.array_equal, *both))
 
 
+@pytest.mark.slow
 def test_the_verb_makes_targets(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--prompt", "import <extra_id_0>", "--max-tokens", 5, "--json", "--temperature", 0)
     code, out, err = call(capsys, "generate", trained, *flags)
@@ -237,6 +238,7 @@ def test_a_mesh_of_eight_gives_the_gradients_of_one(tiny_dataset: Path) -> None:
             train(refused)
 
 
+@pytest.mark.slow
 def test_a_config_is_checked_and_goes_through_json() -> None:
     config = run_of(GRU)
     assert from_json(to_json(config), type(config)) == config
@@ -246,6 +248,7 @@ def test_a_config_is_checked_and_goes_through_json() -> None:
         run_of(LSTM, objective="next_token")
 
 
+@pytest.mark.slow
 @BOTH
 def test_flops_are_those_of_the_matrices(model: Any) -> None:
     size: dict[str, int] = {}

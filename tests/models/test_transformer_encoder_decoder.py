@@ -113,6 +113,7 @@ def loaded(name: str, folders: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 @BOTH
 def test_it_goes_out_and_comes_back(name: str, folders: Any, text: TokenDataset) -> None:
     import transformers

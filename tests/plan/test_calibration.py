@@ -52,6 +52,7 @@ def unseen() -> dict[str, float]:
     return errors
 
 
+@pytest.mark.slow
 def test_runs_are_predicted_by_fits_that_did_not_see_them(unseen: dict[str, float]) -> None:
     errors = [unseen[run.name] for run in RUNS]
     assert within(errors, 1.15) >= 0.9

@@ -152,6 +152,7 @@ def test_a_dataset_is_read_without_its_tokens(tiny_dataset, tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["flops", "minutes"])
 @pytest.mark.parametrize("amount", [1e-40, 1e-29, 1e-3, 1e9, 1e15, 1e22, 1e26, 9e29, 1e31, 1e300])
 def test_a_refusal_names_only_flags_that_a_ladder_has(budget, amount, tmp_path, monkeypatch):

@@ -123,6 +123,7 @@ def test_inference_makes_a_smaller_model_on_the_same_budget():
     assert total == pytest.approx(1e23, rel=0.02)
 
 
+@pytest.mark.slow
 def test_serving_by_cost_weighs_its_tokens(capsys):
     """At 40% of the peak and the price of training, which reaches the chip's share: share/0.4 times
     its FLOPs' cost; generating at 4% on half of the tokens: eleven halves of that."""
@@ -439,6 +440,7 @@ def test_local_machine_is_measured_once(tmp_path, monkeypatch, capsys):
     assert found["mesh"]["fsdp"] == 1
 
 
+@pytest.mark.slow
 def test_planner_starts_without_jax():
     import subprocess
     import sys

@@ -55,6 +55,7 @@ def test_epochs_by_source_and_which_one_binds(capsys: Capture) -> None:
     assert "ja (binds)" in said
 
 
+@pytest.mark.slow
 def test_a_small_source_is_the_limit_by_name(capsys: Capture) -> None:
     made = ask(capsys, "--usd", "100k", "--source", "ja=1B:0.5", "--source", "en=2T:0.5")
     assert made["epochs"] > 16

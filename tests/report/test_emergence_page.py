@@ -67,6 +67,7 @@ def called(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]
     return found
 
 
+@pytest.mark.slow
 def test_the_largest_is_forecast_from_the_others(
     ladder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

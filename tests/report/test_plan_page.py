@@ -61,6 +61,7 @@ def test_no_row_is_zero_or_unbounded(name, tmp_path, capsys) -> None:
     assert sum("oofline of one device" in label for label in labels) == 1
 
 
+@pytest.mark.slow
 def test_chips_side_by_side(tmp_path, capsys) -> None:
     found, made = page(tmp_path, capsys, REQUESTS["side by side"])
     assert len(found["compare"]) == 5

@@ -108,6 +108,7 @@ def test_echo_gives_the_log_probs_of_the_prompt(running):
     assert same["usage"]["completion_tokens"] == 0
 
 
+@pytest.mark.slow
 def test_lm_eval_scores_are_the_models(running):
     """`local-completions` with token ids, as lm-eval sends them."""
     pytest.importorskip("lm_eval")

@@ -74,6 +74,7 @@ def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start) -> 
         assert gone.status_code == 404 and "first@" in gone.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_the_verb_takes_two_steps_of_a_run(run: RunConfig, capsys) -> None:
     words = [f"{run.out}@{step}" for step in STEPS]
     made = call_json(capsys, "serve", *words, "--dry-run", "--port", "0")
@@ -81,6 +82,7 @@ def test_the_verb_takes_two_steps_of_a_run(run: RunConfig, capsys) -> None:
     assert set(made["folders"].values()) == {run.out}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["run", "int8"])
 def test_vectors_of_a_recurrent_models_parameters_as_the_engine_has_them(weights: str) -> None:
     config = RecurrentConfig(vocab_size=304, num_layers=2, d_model=32, max_seq_len=96)

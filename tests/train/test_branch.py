@@ -172,6 +172,7 @@ def test_a_branch_that_was_killed_while_it_was_copied(
     assert not (tmp_path / "b" / branches.PARTIAL).exists()
 
 
+@pytest.mark.slow
 def test_what_is_left_of_a_killed_copy_is_known_until_all_is_deleted(
     parent: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +196,7 @@ def test_what_is_left_of_a_killed_copy_is_known_until_all_is_deleted(
     assert losses(config.out) == losses(parent.out)
 
 
+@pytest.mark.slow
 def test_a_branch_whose_checkpoints_are_lost_does_not_begin_anew(
     parent: RunConfig, tmp_path: Path
 ) -> None:
@@ -273,6 +275,7 @@ def call(capsys: pytest.CaptureFixture[str], *words: Any, code: int = 0) -> tupl
     return json.loads(shown.out) if code == 0 else None, shown.err
 
 
+@pytest.mark.slow
 def test_without_a_config_everything_is_the_run_s(
     parent: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, value: float = float("nan")) -> No
     monkeypatch.setattr(step_module, "loss_fn", loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_bad_step_changes_nothing_but_the_counts(
     value: float, monkeypatch: pytest.MonkeyPatch

@@ -86,6 +86,7 @@ def whole(
     return config, train(config)
 
 
+@pytest.mark.slow
 def test_losses_by_source_make_the_loss_in_the_run_s_shares(
     whole: tuple[RunConfig, dict[str, Any]],
 ) -> None:
@@ -100,6 +101,7 @@ def test_losses_by_source_make_the_loss_in_the_run_s_shares(
     assert all(0 < last[f"bits_per_byte/{name}"] < 20 for name in shares)
 
 
+@pytest.mark.slow
 def test_the_lineage_counts_what_was_read(
     whole: tuple[RunConfig, dict[str, Any]], three_sources: dict[str, Path]
 ) -> None:
@@ -159,6 +161,7 @@ def text_of(sizes: dict[str, int]) -> Text:
     return mixed_text([Text(f"text of {name}", n, name=name) for name, n in sizes.items()])
 
 
+@pytest.mark.slow
 def test_no_window_of_an_epoch_is_read_twice_over_changes() -> None:
     """A ramp, two stages, another weight at step 20 and another length at step 30."""
     folders = {"a": Path("a"), "b": Path("b")}
@@ -202,6 +205,7 @@ def test_no_window_of_an_epoch_is_read_twice_over_changes() -> None:
     assert tokens["a"] + tokens["b"] == history.tokens(40) == 16 * (60 + 80 + 80 + 40)
 
 
+@pytest.mark.slow
 def test_a_dataset_alone_is_read_on_when_a_mixture_with_it_begins() -> None:
     alone, mixed = (
         Text("x", 1601),
@@ -220,6 +224,7 @@ def test_a_dataset_alone_is_read_on_when_a_mixture_with_it_begins() -> None:
     assert stage.reading.places(10 * 4 + stage.offset) == (30, 10)
 
 
+@pytest.mark.slow
 def test_other_shares_are_measured_on_the_same_batches(tmp_path: Path) -> None:
     folders, text = {"a": Path("a"), "b": Path("b")}, text_of({"a": 4000, "b": 4000})
     config = config_of(tmp_path, mixture(folders, (0, {"a": 3.0, "b": 1.0})))

@@ -233,6 +233,7 @@ def test_adafactor_divides_by_rows_and_columns() -> None:
     assert [moment["matrix"].shape for moment in moments] == [(2, 128), (2, 130)]
 
 
+@pytest.mark.slow
 def test_schedule_free_by_its_equations() -> None:
     """Defazio et al. 2024, eq. 8-10 with algorithm 1's weights, written out for three steps."""
     rate, b1, b2 = 0.1, 0.9, 0.95
@@ -343,6 +344,7 @@ def test_metrics_by_their_definitions() -> None:
     assert first["grad_norm"] > 0.1
 
 
+@pytest.mark.slow
 def test_one_batch_is_learnt_by_heart() -> None:
     config = run_config(
         steps=300,
