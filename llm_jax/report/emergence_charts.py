@@ -48,7 +48,8 @@ def panels(axes: Axes, points: list[dict[str, Any]], by_shots: dict[str, Any]) -
         panel.yaxis.set_major_locator(MaxNLocator(5))
         panel.tick_params(labelsize=8)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    once = dict(zip(labels, handles, strict=True))  # each curve has a forecast
+    figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=5, frameon=False)
 
 
 def by_examples(axes: Axes, points: list[dict[str, Any]], by_shots: dict[str, Any]) -> None:
