@@ -18,6 +18,7 @@ import sysconfig
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class LlamaCpp:
 
 def measured(folder: Path, dtype: str, batch: int, count: int, rounds: int) -> dict[str, Any]:
     """One line of the table."""
-    both = {
+    both: dict[str, Callable[[np.ndarray, int], list[list[int]]]] = {
         "ours": ours(folder, dtype, batch, PROMPT + count),
         "llama.cpp": LlamaCpp(folder / f"{dtype}.gguf", batch, PROMPT + count),
     }
