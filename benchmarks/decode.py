@@ -34,6 +34,10 @@ SHAPES = {
 }
 """Millions of parameters → a Llama with an output matrix of its own."""
 VOCAB, PROMPT = 16_384, 16
+PLAIN = 300
+"""An id above those of control tokens and bytes."""
+Program = Callable[[np.ndarray, int], list[list[int]]]
+"""program(prompts, count) -> the new tokens of each prompt."""
 CONTEXT = 512
 
 
@@ -59,7 +63,7 @@ def model_folder(millions: int, root: Path) -> Path:
     return root / str(millions)
 
 
-def theirs(folder: Path, dtype: str) -> Callable[[np.ndarray, int], list[list[int]]]:
+def theirs(folder: Path, dtype: str) -> Program:
     import torch
     import transformers
 
@@ -80,9 +84,7 @@ def theirs(folder: Path, dtype: str) -> Callable[[np.ndarray, int], list[list[in
     return run
 
 
-def ours(
-    folder: Path, dtype: str, slots: int, max_len: int
-) -> Callable[[np.ndarray, int], list[list[int]]]:
+def ours(folder: Path, dtype: str, slots: int, max_len: int) -> Program:
     from llm_jax.config import ComputeConfig
     from llm_jax.convert.hf_import import read
     from llm_jax.infer.engine.engine import Engine
@@ -160,24 +162,36 @@ def products(millions: int, dtype: str, batch: int) -> float:
     return middle_seconds(by_torch) / middle_seconds(by_xla)
 
 
+def in_turn(
+    both: dict[str, Program], batch: int, count: int, rounds: int
+) -> tuple[dict[str, float], float]:
+    """The median seconds of each program, and the share of tokens that they have in common."""
+    rng = np.random.default_rng(0)
+    seconds: dict[str, list[float]] = {name: [] for name in both}
+    alike = 0.0
+    for number in range(rounds + 1):
+        prompts = rng.integers(PLAIN, VOCAB, (batch, PROMPT)).astype(np.int32)
+        texts = []
+        for name, run in both.items():
+            began = time.perf_counter()
+            texts.append(np.array(run(prompts, count)))
+            if number:  # the first compiles
+                seconds[name].append(time.perf_counter() - began)
+        alike = float(np.mean(texts[0] == texts[1]))
+    return {name: float(np.median(times)) for name, times in seconds.items()}, alike
+
+
+def print_line(line: dict[str, Any]) -> None:
+    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}
+    print(json.dumps(rounded), flush=True)
+
+
 def measured(
     millions: int, folder: Path, dtype: str, batch: int, count: int, rounds: int, rate: float
 ) -> dict[str, Any]:
     """One line of the table."""
     both = {"ours": ours(folder, dtype, batch, PROMPT + count), "theirs": theirs(folder, dtype)}
-    rng = np.random.default_rng(0)
-    seconds: dict[str, list[float]] = {name: [] for name in both}
-    alike = 0.0
-    for number in range(rounds + 1):
-        prompts = rng.integers(3, VOCAB, (batch, PROMPT)).astype(np.int32)
-        texts = {}
-        for name, run in both.items():
-            began = time.perf_counter()
-            texts[name] = run(prompts, count)
-            if number:  # the first compiles
-                seconds[name].append(time.perf_counter() - began)
-        alike = float(np.mean(np.array(texts["ours"]) == np.array(texts["theirs"])))
-    middle = {name: float(np.median(times)) for name, times in seconds.items()}
+    middle, alike = in_turn(both, batch, count, rounds)
     size = 4 if dtype == "float32" else 2
     cached = SHAPES[millions]["layers"] * 2 * SHAPES[millions]["width"] * size
     step = weight_bytes(millions, size) + batch * cached * (PROMPT + count / 2)
@@ -246,10 +260,7 @@ def main() -> None:
                     continue
                 for batch in args.batches:
                     line = measured(millions, folder, dtype, batch, args.tokens, args.rounds, rate)
-                    rounded = {
-                        k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()
-                    }
-                    print(json.dumps(rounded), flush=True)
+                    print_line(line)
 
 
 if __name__ == "__main__":

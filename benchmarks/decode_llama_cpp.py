@@ -16,15 +16,13 @@ import json
 import os
 import sysconfig
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from decode import PROMPT, SHAPES, VOCAB, model_folder, ours
+from decode import PROMPT, SHAPES, VOCAB, Program, in_turn, model_folder, ours, print_line
 
 TEXT_FILES = 400
 
@@ -81,29 +79,15 @@ class LlamaCpp:
 
 def measured(folder: Path, dtype: str, batch: int, count: int, rounds: int) -> dict[str, Any]:
     """One line of the table."""
-    both: dict[str, Callable[[np.ndarray, int], list[list[int]]]] = {
+    both: dict[str, Program] = {
         "ours": ours(folder, dtype, batch, PROMPT + count),
         "llama.cpp": LlamaCpp(folder / f"{dtype}.gguf", batch, PROMPT + count),
     }
-    rng = np.random.default_rng(0)
-    seconds: dict[str, list[float]] = {name: [] for name in both}
-    for number in range(rounds + 1):
-        prompts = rng.integers(300, VOCAB, (batch, PROMPT)).astype(np.int32)
-        texts = {}
-        for name, run in both.items():
-            began = time.perf_counter()
-            texts[name] = run(prompts, count)
-            if number:  # the first compiles
-                seconds[name].append(time.perf_counter() - began)
-    pairs = zip(texts["ours"], texts["llama.cpp"], strict=True)
-    alike = [a == b for ours_, theirs in pairs for a, b in zip(ours_, theirs, strict=False)]
-    middle = {name: float(np.median(times)) for name, times in seconds.items()}
+    middle, alike = in_turn(both, batch, count, rounds)
     return {
-        "dtype": dtype, "batch": batch,
-        "tokens_per_second": round(batch * count / middle["ours"], 1),
-        "llama.cpp": round(batch * count / middle["llama.cpp"], 1),
-        "ratio": round(middle["llama.cpp"] / middle["ours"], 3),
-        "alike": round(float(np.mean(alike)), 3),
+        "dtype": dtype, "batch": batch, "tokens_per_second": batch * count / middle["ours"],
+        "llama.cpp": batch * count / middle["llama.cpp"],
+        "ratio": middle["llama.cpp"] / middle["ours"], "alike": alike,
     }  # fmt: skip
 
 
@@ -122,10 +106,7 @@ def main() -> None:
                 gguf_file(folder, dtype)
                 for batch in args.batches:
                     line = measured(folder, dtype, batch, args.tokens, args.rounds)
-                    rounded = {
-                        k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()
-                    }
-                    print(json.dumps({"millions": millions} | rounded), flush=True)
+                    print_line({"millions": millions} | line)
 
 
 if __name__ == "__main__":
