@@ -109,7 +109,7 @@ def _sample(
 
 def _scored(tokenizer: Tokenizer, number: int, log_prob: float | None) -> dict[str, Any]:
     """A token with its log-probability in nats; null: the model excludes it."""
-    from llm_jax.serve.spelling import spelled
+    from llm_jax.infer.streamed_text import spelled
 
     known = number < tokenizer.vocab_size
     finite = log_prob is not None and math.isfinite(log_prob)

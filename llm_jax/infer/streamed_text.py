@@ -26,3 +26,15 @@ class TextStream:
     def end(self) -> str:
         """What is left: U+FFFD if a character was cut off, otherwise an empty string."""
         return self._decoder.decode(b"", final=True)
+
+
+def spelled(tokenizer: Tokenizer, number: int) -> str:
+    """A token as text. One whose bytes are not whole characters is written `bytes:\\xe7\\x8c`, as
+    OpenAI does; a special token as the vocabulary spells it."""
+    content = tokenizer.bytes_of(number)
+    if not content:
+        return tokenizer.pieces([number])[0]
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)

@@ -12,17 +12,7 @@ from typing import Any
 
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.infer.engine.request import TokenOut
-
-
-def spelled(tokenizer: Tokenizer, number: int) -> str:
-    """A token as text."""
-    content = tokenizer.bytes_of(number)
-    if not content:
-        return tokenizer.pieces([number])[0]
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
+from llm_jax.infer.streamed_text import spelled
 
 
 def top_of(tokenizer: Tokenizer, out: TokenOut) -> dict[str, float] | None:
