@@ -18,6 +18,7 @@ from llm_jax.config import (
     read_text,
 )
 from llm_jax.runs.model_places import Place, draft_place
+from llm_jax.runs.places import run_file
 
 if TYPE_CHECKING:
     from llm_jax.data.tokenizers import Tokenizer
@@ -153,9 +154,7 @@ def _opened(folder: Path) -> tuple[Architecture, Tokenizer]:
     from llm_jax.data.tokenizers import Tokenizer
 
     folder = folder.absolute()
-    if not (folder / "run.json").is_file():
-        raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
-    return read_config(folder / "run.json", RunConfig).model, Tokenizer.load(folder)
+    return read_config(run_file(folder), RunConfig).model, Tokenizer.load(folder)
 
 
 def _check_target(args: argparse.Namespace, model: SourceToTarget) -> None:

@@ -22,12 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.report.lineage_tree import parents, sources, tree
-    from llm_jax.runs.places import folder_and_step, saved_steps
+    from llm_jax.runs.places import folder_and_step, run_file, saved_steps
     from llm_jax.train.lineage import lineage_at
 
     folder, step = folder_and_step(args.run)
-    if not (folder / "run.json").is_file():
-        raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
+    run_file(folder)
     steps = saved_steps(folder)
     if not steps or step not in (None, *steps):
         known = f"it has {', '.join(map(str, steps))}" if steps else "train it first"

@@ -25,6 +25,7 @@ from llm_jax.plan.machines import Machine
 from llm_jax.plan.memory import layout_of
 from llm_jax.plan.roofline import step_time
 from llm_jax.runs.files import write_text
+from llm_jax.runs.places import run_file
 
 RUN_NOISE = 0.05
 """Standard deviation of ln(seconds) between runs on one machine that are alike."""
@@ -103,9 +104,7 @@ def _kept() -> dict[str, dict[str, float]]:
 
 
 def _compared(folder: Path, chip: Chip, chips: int) -> dict[str, Any]:
-    if not (folder / "run.json").is_file():
-        raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
-    config = read_config(folder / "run.json", RunConfig)
+    config = read_config(run_file(folder), RunConfig)
     measured = _measured(folder, config)
     predicted = predicted_seconds(config, chip, chips)
     if abs(math.log(measured / predicted)) >= FARTHEST:

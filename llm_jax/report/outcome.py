@@ -14,6 +14,7 @@ from llm_jax.laws.run_curves import records
 from llm_jax.report.verdict import verdicts
 from llm_jax.runs.history import History, read_history
 from llm_jax.runs.json_lines import read_records
+from llm_jax.runs.places import run_file
 from llm_jax.runs.plan_file import PlanRecord, read_plan
 from llm_jax.runs.rollbacks import read_rollbacks
 from llm_jax.runs.starts import Start, accounted, goodput, read_starts
@@ -34,10 +35,7 @@ def config_of(folder: Path) -> RunConfig:
       UserError: the folder has no run.json.
       ConfigError: run.json is not a valid config.
     """
-    file = folder / "run.json"
-    if not file.is_file():
-        raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
-    return read_config(file, RunConfig)
+    return read_config(run_file(folder), RunConfig)
 
 
 def compare(folder: Path) -> dict[str, Any]:

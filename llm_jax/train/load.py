@@ -17,6 +17,7 @@ from llm_jax.config import RunConfig, UserError, read_config, require_shape
 from llm_jax.config.extensions import is_own_code
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import parameter_shapes
+from llm_jax.runs.places import run_file
 from llm_jax.train.damage import saved_steps, shared_damage
 from llm_jax.train.failures import Damaged, no_orbax_noise, reason
 from llm_jax.train.finite import require_finite
@@ -138,9 +139,7 @@ def find(
 ) -> Found:
     """The checkpoint that `load_run` is asked for; raises as it does, but for the weights."""
     folder = Path(folder).absolute()
-    if not (folder / "run.json").is_file():
-        raise UserError(f"There is no run in {str(folder)!r}: give the `out` folder of a run.")
-    config = read_config(folder / "run.json", RunConfig)
+    config = read_config(run_file(folder), RunConfig)
     if is_own_code("model.kind", config.model.kind) and not trust_code:
         raise UserError(
             f"The model of the run in {str(folder)!r} is code, {config.model.kind!r}: read it, "

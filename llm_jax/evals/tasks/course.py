@@ -12,6 +12,7 @@ from llm_jax.config import RunConfig, UserError, read_config
 from llm_jax.evals.tasks.figures import Include, TaskFigures
 from llm_jax.infer.scoring import Scorer
 from llm_jax.runs.claim import writer_of
+from llm_jax.runs.places import run_file
 from llm_jax.runs.scores import Scores, keep_scores, kept_scores
 from llm_jax.train.damage import saved_steps
 
@@ -97,8 +98,7 @@ def checkpoints_of(run: Path) -> list[int]:
     Raises:
       UserError: there is no run.
     """
-    if not (run / "run.json").is_file():
-        raise UserError(f"There is no run in {str(run)!r}: give the `out` folder of a run.")
+    run_file(run)
     folder = run / "checkpoints"
     return saved_steps(folder)[::-1] if folder.is_dir() else []
 
