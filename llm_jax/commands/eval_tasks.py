@@ -126,6 +126,7 @@ def measure(
     Each task is scored by itself, so that its figures do not depend on what else is asked for.
     """
     from llm_jax.evals.tasks import answers, human_eval
+    from llm_jax.evals.tasks.catalog import Settings, version_of
     from llm_jax.evals.tasks.figures import figures_of
     from llm_jax.evals.tasks.harness import evaluate_loaded
     from llm_jax.evals.tasks.results import TaskResults
@@ -155,7 +156,9 @@ def measure(
             if args.keep:
                 figures = figures_of(name, found, task, model, scorer)
                 asked = name, args.few_shot, args.limit, figures
-                scores.append(Scores(*asked, chat=args.chat_template, seed=args.seed or 0))
+                version = version_of(name, Settings(include=args.include))
+                how = {"chat": args.chat_template, "seed": args.seed or 0, "version": version}
+                scores.append(Scores(*asked, **how))
     result: dict[str, Any] = {"task_results": every.report()}
     result["notes"] = [note for task in tasks.values() for note in task.notes]
     if human_eval.NAME in tasks:

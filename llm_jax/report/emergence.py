@@ -21,6 +21,7 @@ from llm_jax.facts.train_flops import train_flops
 from llm_jax.laws.run_curves import records
 from llm_jax.laws.task_forecast import DRAWS, Forecast, Predicted, forecast, largest_loss
 from llm_jax.laws.task_forecast import Scored as Measured
+from llm_jax.report.task_versions import of_one_version
 from llm_jax.runs.history import read_history
 from llm_jax.runs.metric_names import CHANCE, SHOTS, STDERR
 from llm_jax.runs.scores import Scores, kept_scores, kept_steps
@@ -107,8 +108,8 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
 
     Returns:
       `points`, from the smallest compute to the largest; `tasks`: name → shots → figures of each
-      point, the forecast, or why there is none; `intervals`, what those of forecasts do not cover;
-      `notes`.
+      point, the forecast, or why there is none; `versions` of the tasks, null where none is known;
+      `intervals`, what those of forecasts do not cover; `notes`.
 
     Raises:
       UserError: nothing was scored.
@@ -137,11 +138,14 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
             "are worse than a run that ends there: growth along a run looks steeper than it is."
         )
     chosen = list(tasks) or [*names]
+    scored, versions, left_out = of_one_version([one.name for one in points], scored, chosen)
+    notes += left_out
     return {
         "folder": str(folder),
         "ladder": ladder,
         "points": [asdict(one) for one in points],
         "tasks": {task: _task(task, points, scored, notes) for task in chosen},
+        "versions": versions,
         "intervals": INTERVALS,
         "notes": notes,
     }

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError, nearest
-from llm_jax.evals.tasks import gym, human_eval, llm_jp
+from llm_jax.evals.tasks import gym, human_eval, llm_jp, versions
 from llm_jax.evals.tasks.included import check_files, folders_of, task_files
 from llm_jax.evals.tasks.library import DOWNLOAD, harness
 
@@ -119,6 +119,20 @@ def load_tasks(names: Sequence[str], settings: Settings) -> Loaded:
                 metadata = {"held_out": held} if name == HELD_OUT else None
                 loaded.add(_manager(tuple(folders), not ours, metadata).load([name]))
     return loaded
+
+
+def version_of(name: str, settings: Settings) -> str | None:
+    """The version of a task or group that `check_names` knows; None if its file says none. No data
+    are read."""
+    if name.startswith(gym.PREFIX):
+        return gym.version()
+    if name == human_eval.NAME:
+        return human_eval.version()
+    folders = folders_of(settings.include)
+    if path := llm_jp.tasks_in(folders).get(name):
+        return llm_jp.version(path)
+    entries = _index(tuple(folders), False)
+    return versions.of_entry(name, entries if name in entries else _index(tuple(folders), True))
 
 
 def bundled_names() -> list[str]:
