@@ -87,8 +87,8 @@ def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
         before = held.pop(one.asked, None)
         if before is not None and before.version != one.version:
             notes.append(
-                f"{one.task}: the kept scores are of {version_in_words(before.version)} of the "
-                f"task, and the task is now of {version_in_words(one.version)}: they are replaced."
+                f"{one.task}: kept scores of {version_in_words(before.version)} of the task are "
+                f"replaced by those of {version_in_words(one.version)}."
             )
         finite = {name: value for name, value in one.figures.items() if math.isfinite(value)}
         if lost := [name for name in one.figures if name not in finite]:

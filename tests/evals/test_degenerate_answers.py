@@ -39,8 +39,8 @@ KNOWN = {
     # Descriptions of functions have letters of their names.
     ("stdlib_en", "repeats"),
     ("stdlib_ja", "repeats"),
-    # The next day is mostly of the same month.
-    ("dates_ja", "repeats"),
+    # Neighbouring days share digits.
+    ("dates_en", "repeats"),
     # What a text says often, it says again.
     ("cloze", "frequent"),
 }
