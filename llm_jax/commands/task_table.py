@@ -44,6 +44,8 @@ def course_lines(checkpoints: list[dict[str, Any]], versions: dict[str, str | No
     for one in checkpoints:
         for task, figures in one["scores"].items():
             by_task.setdefault(task, []).append((one["step"], figures))
+    if not by_task:
+        return []
     rows = []
     for task, scored in by_task.items():
         last = ("", "")

@@ -94,6 +94,7 @@ def test_several_checkpoints_are_one_table() -> None:
     assert third.split() == ["log_prob", "2,778", "-3", "±", "0.5", "-3.98", "to", "-2.02", "4"]
     assert fourth.split()[0] == "3,704"
     said = "\n".join(rest)
+    assert course_lines([], {"copying_en": "2.0"}) == []
     assert "versions: copying_en 2.0" in said and "copying_en: 3 requests were longer" in said
 
 
