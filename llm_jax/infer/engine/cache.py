@@ -3,8 +3,12 @@
 A layer that sees everything keeps position p of a text in column p. Its columns are cut into parts,
 so that a step reads only the parts that the longest text reaches: a part costs a condition, a slice
 of a larger array would cost a copy. A layer with a window keeps its last `ring` positions, p in
-column p mod ring. The axes are (slots, heads, columns, head size): then both products of attention
-are plain batched matmuls. Latent attention keeps one row per position, as if of one head.
+column p mod ring. Latent attention keeps one row per position, as if of one head.
+
+The axes are (slots, heads, columns, head size): then both products of attention are plain batched
+matmuls.
+A TPU keeps (slots, columns, heads, head size): its compiler wants new positions in rows side by
+side, and would copy the whole cache before and after each call otherwise (docs/log.md).
 
 What lies after a text's last position was written by an earlier text. No query reads it.
 
@@ -25,11 +29,21 @@ from llm_jax.models.common.rope import apply_rope, rotates_late, rotations
 from llm_jax.models.protocol import model_of
 from llm_jax.models.recurrent.cells import zero_state
 from llm_jax.parallel.mesh import constrain
+from llm_jax.parallel.platform import platform
 
 FIRST = 128
 """Columns of the first two parts; each part after them doubles the length."""
-AXES = ("batch", "kv_heads", None, "head_dim")
-"""Logical axes of a part."""
+
+
+def columns_first() -> bool:
+    """Whether columns come before heads in a part."""
+    return platform() == "tpu"
+
+
+def part_axes() -> tuple[str | None, ...]:
+    """Logical axes of a part."""
+    first = (None, "kv_heads") if columns_first() else ("kv_heads", None)
+    return ("batch", *first, "head_dim")
 
 
 class Columns(NamedTuple):
@@ -83,7 +97,14 @@ def empty_cache(
         for name, (heads, size) in _kept_sizes(config).items():
             parts = columns(max_len, chunk, window).parts
             made[name] = tuple(
-                constrain(jnp.zeros((slots, heads, m, size), dtype), *AXES) for m in parts
+                constrain(
+                    jnp.zeros(
+                        (slots, m, heads, size) if columns_first() else (slots, heads, m, size),
+                        dtype,
+                    ),
+                    *part_axes(),
+                )
+                for m in parts
             )
         return made
 
@@ -152,11 +173,14 @@ def _written(
     slot_R = jnp.arange(R) if rows.slot_R is None else rows.slot_R
     made, first = [], 0
     for part in parts:
-        M = part.shape[2]
+        M = part.shape[1 if columns_first() else 2]
         at_RT = rows.position_RT % M if how.ring else rows.position_RT - first
         at_RT = jnp.where(rows.write_RT & (at_RT >= 0), at_RT, M)
-        new = part.at[slot_R[:, None], :, at_RT].set(new_RTKH.astype(part.dtype), mode="drop")
-        made.append(constrain(new, *AXES))
+        rows_RT = (
+            (slot_R[:, None], at_RT) if columns_first() else (slot_R[:, None], slice(None), at_RT)
+        )
+        new = part.at[rows_RT].set(new_RTKH.astype(part.dtype), mode="drop")
+        made.append(constrain(new, *part_axes()))
         first += M
     return tuple(made)
 
@@ -174,6 +198,17 @@ def _mean(
 ) -> jax.Array:
     """Mean of values by attention, (R, T, N, V) in the dtype of the queries: a softmax over parts
     (Milakov & Gimelshein 2018)."""
+    if columns_first():
+        if rows.slot_R is not None:
+            # Outside of the conditions below, in which the TPU compiler would copy all slots.
+            keys, values = (
+                tuple(jax.lax.optimization_barrier(part[rows.slot_R]) for part in parts)
+                for parts in (keys, values)
+            )
+            rows = rows._replace(slot_R=None)
+        keys, values = (
+            tuple(jnp.swapaxes(part, 1, 2) for part in parts) for parts in (keys, values)
+        )
     R, T, N, H = q_RTNH.shape
     K = keys[0].shape[1]
     q_RKgH = q_RTNH.reshape(R, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(R, K, -1, H)
