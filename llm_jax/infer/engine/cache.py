@@ -3,12 +3,12 @@
 A layer that sees everything keeps position p of a text in column p. Its columns are cut into parts,
 so that a step reads only the parts that the longest text reaches: a part costs a condition, a slice
 of a larger array would cost a copy. A layer with a window keeps its last `ring` positions, p in
-column p mod ring. Latent attention keeps one row per position, as if of one head.
+column p mod ring. The axes are (slots, heads, columns, head size): then both products of attention
+are plain batched matmuls. Latent attention keeps one row per position, as if of one head.
 
-The axes are (slots, heads, columns, head size): then both products of attention are plain batched
-matmuls.
-A TPU keeps (slots, columns, heads, head size): its compiler wants new positions in rows side by
-side, and would copy the whole cache before and after each call otherwise (docs/log.md).
+Programs get and return parts as they are stored: on a TPU as (slots, columns, heads, head size). Its
+compiler writes new positions in that order, and would copy the whole cache into it at the start of
+each call, and back at the end (docs/log.md).
 
 What lies after a text's last position was written by an earlier text. No query reads it.
 
@@ -33,17 +33,22 @@ from llm_jax.parallel.platform import platform
 
 FIRST = 128
 """Columns of the first two parts; each part after them doubles the length."""
+AXES = ("batch", "kv_heads", None, "head_dim")
+"""Logical axes of a part."""
 
 
 def columns_first() -> bool:
-    """Whether columns come before heads in a part."""
+    """Whether parts are stored with columns before heads."""
     return platform() == "tpu"
 
 
-def part_axes() -> tuple[str | None, ...]:
-    """Logical axes of a part."""
-    first = (None, "kv_heads") if columns_first() else ("kv_heads", None)
-    return ("batch", *first, "head_dim")
+def turned(part: Any) -> Any:
+    """A part, or its logical axes, as it is stored; and a stored one with the axes `AXES`."""
+    if not columns_first():
+        return part
+    if isinstance(part, tuple):
+        return (part[0], part[2], part[1], part[3])
+    return jnp.swapaxes(part, 1, 2)
 
 
 class Columns(NamedTuple):
@@ -97,14 +102,7 @@ def empty_cache(
         for name, (heads, size) in _kept_sizes(config).items():
             parts = columns(max_len, chunk, window).parts
             made[name] = tuple(
-                constrain(
-                    jnp.zeros(
-                        (slots, m, heads, size) if columns_first() else (slots, heads, m, size),
-                        dtype,
-                    ),
-                    *part_axes(),
-                )
-                for m in parts
+                turned(constrain(jnp.zeros((slots, heads, m, size), dtype), *AXES)) for m in parts
             )
         return made
 
@@ -155,12 +153,14 @@ def slot_attend(config: Any, max_len: int, chunk: int, rows: Rows) -> Attend:
             new = {"k": k_RTKH, "v": v_RTKH}
         else:
             new, q_RTNH = {"latent": latent.rows_BTR[:, :, None]}, latent.absorb(q_RTNH)
-        cache = {name: _written(cache[name], new[name], how, rows) for name in new}
-        keys, values = (cache[name] for name in (("k", "v") if latent is None else ("latent",) * 2))
+        parts = {
+            name: _written(tuple(map(turned, cache[name])), new[name], how, rows) for name in new
+        }
+        keys, values = (parts[name] for name in (("k", "v") if latent is None else ("latent",) * 2))
         mean_RTNV = _mean(q_RTNH, keys, values, sinks_N, how, rule, mask, config, rows)
         if latent is not None:
             mean_RTNV = latent.expand(mean_RTNV[..., : latent.width])
-        return mean_RTNV, cache
+        return mean_RTNV, {name: tuple(map(turned, parts[name])) for name in parts}
 
     return attend
 
@@ -173,14 +173,11 @@ def _written(
     slot_R = jnp.arange(R) if rows.slot_R is None else rows.slot_R
     made, first = [], 0
     for part in parts:
-        M = part.shape[1 if columns_first() else 2]
+        M = part.shape[2]
         at_RT = rows.position_RT % M if how.ring else rows.position_RT - first
         at_RT = jnp.where(rows.write_RT & (at_RT >= 0), at_RT, M)
-        rows_RT = (
-            (slot_R[:, None], at_RT) if columns_first() else (slot_R[:, None], slice(None), at_RT)
-        )
-        new = part.at[rows_RT].set(new_RTKH.astype(part.dtype), mode="drop")
-        made.append(constrain(new, *part_axes()))
+        new = part.at[slot_R[:, None], :, at_RT].set(new_RTKH.astype(part.dtype), mode="drop")
+        made.append(constrain(new, *AXES))
         first += M
     return tuple(made)
 
@@ -198,17 +195,13 @@ def _mean(
 ) -> jax.Array:
     """Mean of values by attention, (R, T, N, V) in the dtype of the queries: a softmax over parts
     (Milakov & Gimelshein 2018)."""
-    if columns_first():
-        if rows.slot_R is not None:
-            # Outside of the conditions below, in which the TPU compiler would copy all slots.
-            keys, values = (
-                tuple(jax.lax.optimization_barrier(part[rows.slot_R]) for part in parts)
-                for parts in (keys, values)
-            )
-            rows = rows._replace(slot_R=None)
+    if columns_first() and rows.slot_R is not None:
+        # Inside of the conditions below the TPU compiler would copy all slots.
         keys, values = (
-            tuple(jnp.swapaxes(part, 1, 2) for part in parts) for parts in (keys, values)
+            tuple(jax.lax.optimization_barrier(part[rows.slot_R]) for part in parts)
+            for parts in (keys, values)
         )
+        rows = rows._replace(slot_R=None)
     R, T, N, H = q_RTNH.shape
     K = keys[0].shape[1]
     q_RKgH = q_RTNH.reshape(R, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(R, K, -1, H)
