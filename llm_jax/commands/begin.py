@@ -41,6 +41,14 @@ DEFAULTS: dict[str, Any] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_other_run(parser)
+    parser.add_argument(
+        "--mixture", metavar="FILE", help="read this mixture, such as `data mix --write` makes it"
+    )
+
+
+def add_other_run(parser: argparse.ArgumentParser) -> None:
+    """The flags that name the run which a new run begins with."""
     parser.add_argument(
         "--init",
         "--init-from",
@@ -52,9 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--branch",
         metavar="RUN[@STEP]",
         help="go on from this run with everything, under another name and `out`",
-    )
-    parser.add_argument(
-        "--mixture", metavar="FILE", help="read this mixture, such as `data mix --write` makes it"
     )
 
 
@@ -69,13 +74,14 @@ def config_of(args: argparse.Namespace) -> RunConfig:
             "--init begins with weights alone and --branch goes on with everything: give one."
         )
     other = args.init or args.branch
-    given = {word.split("=")[0].replace("_", "-") for word in args.overrides if is_flag(word)}
+    given = _given(args.overrides)
     reference = args.config or (str(_folder(other)) if other else None)
     config = override(reference, args.overrides, verb="train", own=args.flags)
     if other and args.config is None:
         config = _under_another_name(config, str(reference), given)
     elif other:
-        config = _keeping(config, args.config, other, given)
+        theirs = read_config(_folder(other) / "run.json", RunConfig)
+        config = keeping(config, args.config, other, theirs, args.overrides)
     if args.mixture:
         if "--data.path" in given:
             raise UserError("--mixture and --data.path both say what is read: give one of them.")
@@ -132,12 +138,19 @@ def _under_another_name(config: RunConfig, folder: str, given: set[str]) -> RunC
     return config if "--name" in given else replace(config, name=Path(config.out).name)
 
 
-def _keeping(config: RunConfig, reference: str, other: str, given: set[str]) -> RunConfig:
+def keeping(
+    config: RunConfig, reference: str, other: str, theirs: RunConfig, overrides: list[str]
+) -> RunConfig:
     """`config` with the fields of `KEPT` as the run `other` has them, where nothing else is said.
 
     A JSON file says what it names, a recipe what is not the default.
+
+    Args:
+      reference: CONFIG.
+      theirs: the config of `other`.
+      overrides: the flags of fields.
     """
-    theirs = read_config(_folder(other) / "run.json", RunConfig)
+    given = _given(overrides)
     file = json_file(reference)
     raw = read_json(file) if file else None
     kept: dict[str, dict[str, Any]] = {"data": {}, "optim": {}, "compute": {}}
@@ -155,3 +168,7 @@ def _keeping(config: RunConfig, reference: str, other: str, given: set[str]) -> 
     if words:
         print(f"As in {other}: {', '.join(words)}.", file=sys.stderr)
     return config
+
+
+def _given(overrides: list[str]) -> set[str]:
+    return {word.split("=")[0].replace("_", "-") for word in overrides if is_flag(word)}

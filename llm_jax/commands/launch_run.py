@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
+from llm_jax.commands import begin
 from llm_jax.commands.overrides import override
 from llm_jax.config import (
     ConfigError,
@@ -69,6 +72,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("config", nargs="?", metavar="CONFIG", help="recipe, run.json, or folder of a run")
     add("--spec", metavar="FILE", help="job.json with these fields; flags override it")
+    begin.add_other_run(parser)
     add("--name", help="name of the job and the run (default: that of the run)")
     add("--out", help="folder of the run, or gs://bucket/folder (default: that of the run)")
     add("--accelerator", help="v5p-128, h100-8, a3-megagpu-8g, cpu-2, … (default cpu-1)")
@@ -104,6 +108,7 @@ def job_spec(args: argparse.Namespace) -> JobSpec:
     _require_object(raw.get("env", {}), "job.env")
     if args.env:
         raw["env"] = {**raw.get("env", {}), **dict(_variable(text) for text in args.env)}
+    _set_other_run(raw)
     if "config" not in raw:
         raise UserError(
             "llm-jax launch run needs a CONFIG: a recipe's name, a run.json, or a --spec with one."
@@ -111,6 +116,29 @@ def job_spec(args: argparse.Namespace) -> JobSpec:
     _set_backend(raw, args)
     _defaults_of_the_run(raw)
     return from_dict(raw, JobSpec, "job")
+
+
+def _set_other_run(raw: dict[str, Any]) -> None:
+    """Makes the path of the run to begin with absolute. Without a CONFIG, it is that run's."""
+    from llm_jax.launch import parent
+
+    for name in ("init", "branch"):
+        if not isinstance(raw.get(name), str):
+            continue
+        raw[name] = parent.whole(raw[name])
+        if "config" in raw:
+            continue
+        folder, _ = parent.split(raw[name])
+        if folder.startswith("gs://"):
+            raise UserError(
+                f"--{name} {raw[name]} needs a CONFIG beside it, such as a copy of that run's own: "
+                f"gcloud storage cp {folder}/run.json run.json"
+            )
+        if "out" not in raw or os.path.realpath(raw["out"]) == os.path.realpath(folder):
+            raise UserError(
+                f"The config is that of {folder}: name another folder for the new run with --out."
+            )
+        raw |= {"config": folder, "name": raw.get("name", Path(raw["out"]).name)}
 
 
 def _require_object(value: Any, where: str) -> None:
@@ -126,8 +154,13 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def trained_run(spec: JobSpec, args: argparse.Namespace, verb: str = "launch run") -> RunConfig:
-    """The run that `spec.config` names, with the flags of its fields applied."""
+    """The run that `spec.config` names, with the flags of its fields applied, and what it keeps of
+    the run that it begins with."""
+    from llm_jax.launch.parent import parent_config
+
     run = override(spec.config, args.overrides, verb=verb, own=args.flags)
+    if other := spec.init or spec.branch:
+        run = begin.keeping(run, spec.config, other, parent_config(other), args.overrides)
     return replace(run, name=args.name or run.name, out=spec.out)
 
 

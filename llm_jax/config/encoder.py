@@ -7,6 +7,7 @@ from typing import Literal
 
 from llm_jax.config.errors import positive, require
 from llm_jax.config.heads import Head, check_head
+from llm_jax.config.inner_layers import check_heads_divide, inner_layers
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.model_checks import MOST_LAYERS
 
@@ -47,11 +48,7 @@ class EncoderConfig:
         positive("model", self, "num_layers", most=MOST_LAYERS)
         positive("model", self, "vocab_size", "d_model", "num_heads", "d_ff", "max_seq_len")
         positive("model", self, "types", "norm_eps")
-        require(
-            self.d_model % self.num_heads == 0,
-            f"model.d_model is {self.d_model}, which model.num_heads = {self.num_heads} does not "
-            "divide: set num_heads to a divisor of d_model.",
-        )
+        check_heads_divide(self)
         check_head(self)
         require(
             not self.next_sentence or self.head == "masked",
@@ -61,19 +58,11 @@ class EncoderConfig:
     @property
     def layers(self) -> ModelConfig:
         """The options of its attention, its MLPs and its norms."""
-        return ModelConfig(
-            vocab_size=self.vocab_size,
-            num_layers=self.num_layers,
-            d_model=self.d_model,
-            num_heads=self.num_heads,
-            num_kv_heads=self.num_heads,
-            head_dim=self.d_model // self.num_heads,
-            d_ff=self.d_ff,
-            max_seq_len=self.max_seq_len,
+        return inner_layers(
+            self,
             activation=self.activation,
             norm="layernorm",
             norm_eps=self.norm_eps,
             positions="learned",
             biases=("qkv", "out", "mlp"),
-            tie_embeddings=True,
         )

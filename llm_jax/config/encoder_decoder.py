@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config.errors import positive, require
+from llm_jax.config.inner_layers import inner_layers
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.model_checks import MOST_LAYERS
 
@@ -60,18 +61,11 @@ class EncoderDecoderConfig:
     @property
     def layers(self) -> ModelConfig:
         """The options of its attention, its MLPs and its norms."""
-        return ModelConfig(
-            vocab_size=self.vocab_size,
-            num_layers=self.num_layers,
-            d_model=self.d_model,
-            num_heads=self.num_heads,
-            num_kv_heads=self.num_heads,
+        return inner_layers(
+            self,
             head_dim=self.head_dim,
-            d_ff=self.d_ff,
-            max_seq_len=self.max_seq_len,
             activation=self.activation,
             norm_eps=self.norm_eps,
             positions="learned",
             attn_scale=1.0,
-            tie_embeddings=True,
         )

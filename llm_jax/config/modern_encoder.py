@@ -7,6 +7,7 @@ from typing import Literal
 
 from llm_jax.config.errors import positive, require
 from llm_jax.config.heads import Head, check_head
+from llm_jax.config.inner_layers import inner_layers
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.model_checks import MOST_LAYERS
 
@@ -70,20 +71,12 @@ class ModernEncoderConfig:
     @property
     def layers(self) -> ModelConfig:
         """The options of its attention, its MLPs and its norms."""
-        return ModelConfig(
-            vocab_size=self.vocab_size,
-            num_layers=self.num_layers,
-            d_model=self.d_model,
-            num_heads=self.num_heads,
-            num_kv_heads=self.num_heads,
-            head_dim=self.d_model // self.num_heads,
-            d_ff=self.d_ff,
-            max_seq_len=self.max_seq_len,
+        return inner_layers(
+            self,
             activation="gelu_exact",
             norm="layernorm",
             norm_weights="scale",
             norm_eps=self.norm_eps,
             rope_theta=self.rope_theta,
             rope_local_theta=self.local_rope_theta,
-            tie_embeddings=True,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_jax.config.errors import positive, require
+from llm_jax.config.inner_layers import check_heads_divide, inner_layers
 from llm_jax.config.model import ModelConfig
 from llm_jax.config.model_checks import MOST_LAYERS
 
@@ -49,11 +50,7 @@ class TransformerEncoderDecoderConfig:
         positive("model", self, "num_layers", "num_decoder_layers", most=MOST_LAYERS)
         positive("model", self, "vocab_size", "d_model", "num_heads", "d_ff", "max_seq_len")
         positive("model", self, "sentinels")
-        require(
-            self.d_model % self.num_heads == 0,
-            f"model.d_model is {self.d_model}, which model.num_heads = {self.num_heads} does not "
-            "divide: set num_heads to a divisor of d_model.",
-        )
+        check_heads_divide(self)
         require(
             self.d_model % 2 == 0 or self.positions == "learned",
             f"model.d_model is {self.d_model}, of which sines and cosines have half each: make it "
@@ -63,19 +60,11 @@ class TransformerEncoderDecoderConfig:
     @property
     def layers(self) -> ModelConfig:
         """The options of its attention, its MLPs and its norms."""
-        return ModelConfig(
-            vocab_size=self.vocab_size,
-            num_layers=self.num_layers,
-            d_model=self.d_model,
-            num_heads=self.num_heads,
-            num_kv_heads=self.num_heads,
-            head_dim=self.d_model // self.num_heads,
-            d_ff=self.d_ff,
-            max_seq_len=self.max_seq_len,
+        return inner_layers(
+            self,
             activation=self.activation,
             norm="layernorm",
             norm_eps=1e-5,
             positions="learned",
             biases=("qkv", "out", "mlp"),
-            tie_embeddings=True,
         )

@@ -29,7 +29,7 @@ from llm_jax.config import UserError
 from llm_jax.config.exits import CONFIG, FINISHED, PEER_LOST, PREEMPTED
 from llm_jax.config.grace import GRACE
 from llm_jax.config.secrets import redact, secret_values
-from llm_jax.launch import checks, mount
+from llm_jax.launch import checks, mount, parent
 from llm_jax.launch.budget import pace
 from llm_jax.launch.cause import classify, decide, sentence
 from llm_jax.launch.checks import Refused
@@ -181,9 +181,9 @@ class Agent:
         run = read_json(self.folder, "launch/run.json")
         if run is None:
             return self.record("config", "launch/run.json is missing", None, None)
-        root = mount.mount_root(self.env)
+        root, begin = mount.mount_root(self.env), parent.words(self.spec)
         try:
-            mount.check_mounts(run, self.folder, root)
+            mount.check_mounts([run, begin], self.folder, root)
         except Refused as error:
             return self.record("refused", str(error), None, None)
         with tempfile.TemporaryDirectory() as scratch:
@@ -194,7 +194,9 @@ class Agent:
             train = self.spec.trainer or [sys.executable, "-m", "llm_jax", "train"]
             kills = kernel_kills()
             trainer = Trainer(
-                [*train, str(path)], self.trainer_environment(attempt, lead), self.wake
+                [*train, str(path), *mount.as_files(begin, root)],
+                self.trainer_environment(attempt, lead),
+                self.wake,
             )
             try:
                 watch = Watch(self, attempt, gang, presence, trainer)

@@ -26,6 +26,7 @@ from llm_jax.launch.guard import check_run, close_folder
 from llm_jax.launch.history import all_have_left, next_incarnation, whole_history
 from llm_jax.launch.lease import is_supervised
 from llm_jax.launch.lock import Lock
+from llm_jax.launch.parent import check_place
 from llm_jax.launch.pinned import check_image
 from llm_jax.launch.progress import progress
 from llm_jax.launch.records import (
@@ -93,6 +94,7 @@ def check_given(spec: JobSpec, run: RunConfig) -> None:
     check_local(spec, run)
     check_image(spec.image)
     check_path(spec, run)
+    check_place(spec)
     driver(spec).render(0)  # which finds what no form of a field tells
 
 

@@ -70,6 +70,10 @@ class JobSpec:
     """Folder that is packed and sent to the hosts, which install it with pip."""
     image: str | None = None
     """Container image that holds llm_jax, by its digest; instead of `code`."""
+    init: str | None = None
+    """Run (`RUN` or `RUN@STEP`) with whose weights the run begins."""
+    branch: str | None = None
+    """Run of which the run is a branch; instead of `init`."""
     sha256: dict = field(default_factory=dict)
     """Of what hosts install, by file in `launch/`. `launch run` fills it in."""
     capacity: Literal["on-demand", "spot", "reserved", "flex-start"] = "on-demand"
@@ -96,7 +100,7 @@ class JobSpec:
             "a letter first.",
         )
         require(self.out != "", "job.out is empty: name the folder of the run.")
-        for name in ("config", "out", "code"):
+        for name in ("config", "out", "code", "init", "branch"):
             check_text(f"job.{name}", getattr(self, name) or "")
         if self.out.startswith("gs://"):
             check_address("job.out", self.out)
@@ -117,6 +121,16 @@ class JobSpec:
         require(
             not (self.code and self.image),
             "job.code and job.image are both set: send the code or name an image that holds it.",
+        )
+        begun = self.init or self.branch
+        require(
+            not (self.init and self.branch),
+            "job.init and job.branch are both set: init begins with weights alone, and branch goes "
+            "on with everything.",
+        )
+        require(
+            not (begun and self.trainer),
+            f"job.trainer is set, and the run begins with {begun!r}: only `llm-jax train` does so.",
         )
         require(
             (self.capacity == "reserved") == (self.reservation is not None),

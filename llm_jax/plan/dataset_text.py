@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llm_jax.config import MixtureConfig, UserError, read_dataset_info
 from llm_jax.plan.limited_text import Source
@@ -34,9 +35,9 @@ def read(path: str | Path) -> Text:
     """The text of the dataset folder `path`.
 
     Raises:
-      UserError: there is no finished dataset.
+      UserError: there is no finished dataset, or it is not one of text.
     """
-    info = read_dataset_info(path)
+    info = _text_info(path)
     return Text(
         path=str(path),
         vocab_size=info["vocab_size"],
@@ -53,9 +54,9 @@ def read_mixture(path: str | Path, mixture: MixtureConfig, shares: Mapping[str, 
     """The text of the mixture in the file `path`, of which each source has its share of a run.
 
     Raises:
-      UserError: a dataset is missing, or has another tokenizer than the first.
+      UserError: a dataset is missing, is not one of text, or has another tokenizer than the first.
     """
-    infos = {source.name: read_dataset_info(source.path) for source in mixture.sources}
+    infos = {source.name: _text_info(source.path) for source in mixture.sources}
     first = next(iter(infos.values()))
     for name, info in infos.items():
         if info["tokenizer_sha256"] != first["tokenizer_sha256"]:
@@ -82,3 +83,13 @@ def read_mixture(path: str | Path, mixture: MixtureConfig, shares: Mapping[str, 
         lost=sum((info.get("lost") or {}).get("count", 0) for info in infos.values()),
         parts=parts,
     )
+
+
+def _text_info(path: str | Path) -> dict[str, Any]:
+    info = read_dataset_info(path)
+    if "examples" in info:
+        raise UserError(
+            f"{path} holds labelled examples, and scaling laws are of text: name a dataset of "
+            "`llm-jax data build`."
+        )
+    return info

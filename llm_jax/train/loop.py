@@ -198,9 +198,9 @@ class _Run(Prepared):
                     self._account(*pending)
                 pending = (step, metrics)
                 evaluates = self._due(step, config.eval.every)
+                scores = self._due(step, config.eval.scores_every)
                 saves = self._due(step, config.checkpoint.every)
                 near = self._due(step, config.checkpoint.local_every) and not saves
-                scores = self._due(step, config.eval.scores_every)
                 if evaluates or saves or near or scores or self.inline:
                     # Read now, so that the step is not timed as evaluation or as the next step.
                     self._account(*pending)

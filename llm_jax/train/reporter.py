@@ -1,4 +1,4 @@
-"""What a run prints: its introduction, the figures of each step, the steps that were skipped."""
+"""What a run prints: where it begins, the figures of each step, the steps that were skipped."""
 
 from __future__ import annotations
 
@@ -10,19 +10,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from llm_jax.config import (
-    ModelConfig,
-    RecurrentConfig,
-    RecurrentEncoderDecoderConfig,
-    RunConfig,
-    Word2VecConfig,
-)
+from llm_jax.config import RunConfig
 from llm_jax.config.wording import counted
-from llm_jax.facts.counts import active_parameters, total_parameters
 from llm_jax.facts.train_flops import train_flops
-from llm_jax.models.common.attend import attention_of
-from llm_jax.models.protocol import parameter_shapes
-from llm_jax.parallel.mesh import used_axes
 from llm_jax.runs.history import History
 from llm_jax.runs.metric_names import (
     FAILED,
@@ -37,6 +27,7 @@ from llm_jax.runs.scores import of_last_version, scores_in_words
 from llm_jax.runs.starts import TASKS, accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
 from llm_jax.train.clock import Clock
+from llm_jax.train.introduction import introduction
 from llm_jax.train.metrics import METRICS_FILE, Log, read_metrics
 from llm_jax.train.place import Place
 from llm_jax.train.run_folder import in_words
@@ -126,30 +117,9 @@ class Reporter:
           peak: as returned by `peak.peak_flops`.
           read: what the run reads of each source.
         """
-        config, device = self.config, mesh.devices.flat[0].platform
         self._peak, source = peak
-        if isinstance(config.model, RecurrentConfig | RecurrentEncoderDecoderConfig):
-            attends, layer_kind = None, f"{config.model.cell} layers"
-        elif isinstance(config.model, Word2VecConfig):
-            attends, layer_kind = None, f"{config.model.method} by {config.model.negatives} samples"
-        else:
-            attends = attention_of(config, mesh, device)
-            layer_kind = f"{attends.kind} attention"
-        data = config.data
-        first = (data.ramp_from or data.batch_size) * data.seq_len
-        ramp = f" (from {first:,} in the first {data.ramp_steps:,})" if data.ramp_from else ""
-        self.log.say(
-            f"{config.name}: {_sizes(config)}, "
-            f"{counted(config.steps, 'step')} of {config.batch_tokens:,} tokens{ramp}, "
-            f"{self.history.tokens(config.steps) / 1e6:.1f} M tokens in all; "
-            f"mesh {used_axes(mesh)}; {layer_kind}, {config.compute.dtype}; {source}"
-        )
-        if attends and attends.reason:
-            self.log.say(f"The {device} attention kernel is not used: {attends.reason}.")
-        if config.compute.compiler and device != "tpu":
-            asked = ", ".join(config.compute.compiler)
-            self.log.say(f"compute.compiler ({asked}) is for TPUs: it does nothing on a {device}.")
-        for line in reading_sentences(read):
+        tokens = self.history.tokens(self.config.steps)
+        for line in introduction(self.config, mesh, tokens, source, read):
             self.log.say(line)
 
     def begin(self, step: int) -> None:
@@ -272,19 +242,6 @@ class Reporter:
         return {"split": split, "step": step, "tokens": self.history.tokens(step)}
 
 
-def reading_sentences(read: list[Use]) -> list[str]:
-    """What a run reads of each source, and how often where that is more than once."""
-    if len(read) == 1:
-        epochs = read[0].epochs
-        return [f"The training split is read {epochs:.1f} times."] if epochs > 1 else []
-    whole = sum(use.tokens for use in read) or 1
-    return [
-        f"{use.text.name}: {use.tokens / whole:.2%} of what is read, {use.tokens:,} tokens, "
-        f"{use.epochs:.3g} times its {use.text.tokens:,}."
-        for use in read
-    ]
-
-
 def skip_reason(loss: float, grad_norm: float) -> str:
     """Why the guard skipped a step with this loss and gradient norm."""
     if not math.isfinite(loss):
@@ -292,14 +249,3 @@ def skip_reason(loss: float, grad_norm: float) -> str:
     if not math.isfinite(grad_norm):
         return f"the gradient's norm is {grad_norm}"
     return f"the loss is {loss:.4f}, far above those before"
-
-
-def _sizes(config: RunConfig) -> str:
-    """How many parameters the model has, and how many of them a token uses."""
-    model = config.model
-    if not isinstance(model, ModelConfig) or model.kind != "decoder":
-        leaves = jax.tree.leaves(parameter_shapes(model))
-        return f"{sum(leaf.size for leaf in leaves) / 1e6:.2f} M parameters"
-    size, active = total_parameters(model), active_parameters(model)
-    of_these = f" ({active / 1e6:.2f} M for each token)" if active < size else ""
-    return f"{size / 1e6:.2f} M parameters{of_these}"

@@ -20,6 +20,7 @@ from llm_jax.data.order import Order
 from llm_jax.data.sources.left_out import LeftOut, Unusable
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.data.tokenizers.json_file import JsonTokenizer
+from llm_jax.plan import dataset_text
 
 WORDS = ("Ann", "met", "東京", "の", "𠮷野", "in", "São", "Paulo.")
 
@@ -160,6 +161,8 @@ def test_a_folder_of_examples(tmp_path: Path, tokenizers: Any) -> None:
     with pytest.raises(UserError, match="other inputs or settings"):
         kept_in = dataclasses.replace(spec, class_="restricted")
         build_examples(kept_in, tmp_path / "out", lambda *_: None, False)
+    with pytest.raises(UserError, match="holds labelled examples, and scaling laws are of text"):
+        dataset_text.read(tmp_path / "out")  # of `plan` and `ladder`
     dataset = TokenDataset.open(tmp_path / "out")
     assert isinstance(dataset, LabelledDataset)
     assert (dataset.kind, dataset.labels) == ("classify", ("0", "5", "10"))

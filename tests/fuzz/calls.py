@@ -127,6 +127,7 @@ VALID: dict[str, tuple[Words, ...]] = {
     "launch run": (
         ("run.json", "--out", "made", "--accelerator", "cpu-2", "--dry-run"),
         ("--spec", "job.json", "--dry-run"),
+        ("--init", "run@2", "--out", "made", "--dry-run"),
         ("planned.json", "--out", "gs://bucket/x", "--accelerator", "v5p-8", "--backend", "tpu",
          "--project", "p", "--zone", "us-east5-a", "--image", "x@sha256:" + "0" * 64, "--dry-run"),
         ("run.json", "--out", "made", "--accelerator", "h100-8", "--backend", "slurm",

@@ -22,6 +22,7 @@ from llm_jax.config import (
     UserError,
 )
 from llm_jax.convert.parity import our_logits
+from llm_jax.infer.engine import cache
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.request import Request
 from llm_jax.infer.engine.settings import EngineSettings, QueueFull
@@ -85,6 +86,18 @@ def greedy_alone(name: str, one: Request) -> list[int]:
         logits = our_logits(params_of(name), MODELS[name], np.array([text], np.int32))[0, -1]
         text.append(int(logits.argmax()))
     return text[len(one.prompt) :]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["full", "windows", "latent", "longrope", "alibi"])
+def test_a_cache_as_a_tpu_keeps_it_gives_the_same_tokens(name, monkeypatch):
+    asked = random_requests(11, 6)
+    wanted = [ticket.ids for ticket in engine_of(name).run(asked)]
+    monkeypatch.setattr(cache, "columns_first", lambda: True)
+    part = jax.tree.leaves(cache.empty_cache(MODELS[name], 3, 63, CHUNK, "float32"))[0]
+    assert part.shape[1] > part.shape[2]  # columns before heads
+    # Of another length: engines of equal shapes share their programs.
+    assert [ticket.ids for ticket in engine_of(name, max_len=63).run(asked)] == wanted
 
 
 @pytest.mark.slow

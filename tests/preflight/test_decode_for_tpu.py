@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from tiny import model_config
 from llm_jax.config import ComputeConfig, ParallelConfig
 from llm_jax.infer.decoder import compute_for_inference
 from llm_jax.infer.engine.arrays import Decoding, no_stops
-from llm_jax.infer.engine.cache import AXES, empty_cache
+from llm_jax.infer.engine.cache import AXES, empty_cache, turned
 from llm_jax.infer.engine.programs import Programs, Shapes
 from llm_jax.infer.engine.weights import cache_dtype, engine_params, separate_specs
 from llm_jax.infer.row_sampling import stack_rows
@@ -27,6 +28,7 @@ MODEL = model_config(
     max_seq_len=512,
 )  # fmt: skip
 SLOTS = 8
+COPIED = re.compile(r"= bf16\[([\d,]+)\]\S* copy\(")
 
 
 @pytest.mark.slow
@@ -51,7 +53,7 @@ def test_decoding_and_a_piece_of_a_prompt_compile_for_four_chips():
         params = jax.tree.map(placed, shapes, separate_specs(MODEL))
         cache = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=sharding(mesh, AXES)
+                leaf.shape, leaf.dtype, sharding=sharding(mesh, turned(AXES))
             ),
             jax.eval_shape(lambda: empty_cache(MODEL, SLOTS, 512, 128, kept)),
         )
@@ -70,4 +72,10 @@ def test_decoding_and_a_piece_of_a_prompt_compile_for_four_chips():
     for program in (decode, piece):
         # Arguments of a chip: a fourth of weights and cache, and what is small.
         assert program.memory_analysis().argument_size_in_bytes < 0.26 * whole
-        assert "all-reduce" in program.as_text()
+        text = program.as_text()
+        assert "all-reduce" in text
+        # No program copies a part of the cache, or a layer's weights, into another order.
+        copied = {tuple(map(int, found.split(","))) for found in COPIED.findall(text)}
+        kept = {tuple(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves if leaf.ndim > 2}
+        assert len(kept) > 2
+        assert not copied & kept

@@ -6,6 +6,10 @@ of a larger array would cost a copy. A layer with a window keeps its last `ring`
 column p mod ring. The axes are (slots, heads, columns, head size): then both products of attention
 are plain batched matmuls. Latent attention keeps one row per position, as if of one head.
 
+Programs get and return parts as they are stored: on a TPU as (slots, columns, heads, head size). Its
+compiler writes new positions in that order, and would copy the whole cache into it at the start of
+each call, and back at the end (docs/log.md).
+
 What lies after a text's last position was written by an earlier text. No query reads it.
 
 Shape letters as in `attention/`, and R: rows of this call, M: columns of a part.
@@ -25,11 +29,26 @@ from llm_jax.models.common.rope import apply_rope, rotates_late, rotations
 from llm_jax.models.protocol import model_of
 from llm_jax.models.recurrent.cells import zero_state
 from llm_jax.parallel.mesh import constrain
+from llm_jax.parallel.platform import platform
 
 FIRST = 128
 """Columns of the first two parts; each part after them doubles the length."""
 AXES = ("batch", "kv_heads", None, "head_dim")
 """Logical axes of a part."""
+
+
+def columns_first() -> bool:
+    """Whether parts are stored with columns before heads."""
+    return platform() == "tpu"
+
+
+def turned(part: Any) -> Any:
+    """A part, or its logical axes, as it is stored; and a stored one with the axes `AXES`."""
+    if not columns_first():
+        return part
+    if isinstance(part, tuple):
+        return (part[0], part[2], part[1], part[3])
+    return jnp.swapaxes(part, 1, 2)
 
 
 class Columns(NamedTuple):
@@ -83,7 +102,7 @@ def empty_cache(
         for name, (heads, size) in _kept_sizes(config).items():
             parts = columns(max_len, chunk, window).parts
             made[name] = tuple(
-                constrain(jnp.zeros((slots, heads, m, size), dtype), *AXES) for m in parts
+                turned(constrain(jnp.zeros((slots, heads, m, size), dtype), *AXES)) for m in parts
             )
         return made
 
@@ -134,12 +153,14 @@ def slot_attend(config: Any, max_len: int, chunk: int, rows: Rows) -> Attend:
             new = {"k": k_RTKH, "v": v_RTKH}
         else:
             new, q_RTNH = {"latent": latent.rows_BTR[:, :, None]}, latent.absorb(q_RTNH)
-        cache = {name: _written(cache[name], new[name], how, rows) for name in new}
-        keys, values = (cache[name] for name in (("k", "v") if latent is None else ("latent",) * 2))
+        parts = {
+            name: _written(tuple(map(turned, cache[name])), new[name], how, rows) for name in new
+        }
+        keys, values = (parts[name] for name in (("k", "v") if latent is None else ("latent",) * 2))
         mean_RTNV = _mean(q_RTNH, keys, values, sinks_N, how, rule, mask, config, rows)
         if latent is not None:
             mean_RTNV = latent.expand(mean_RTNV[..., : latent.width])
-        return mean_RTNV, cache
+        return mean_RTNV, {name: tuple(map(turned, parts[name])) for name in parts}
 
     return attend
 
@@ -174,6 +195,13 @@ def _mean(
 ) -> jax.Array:
     """Mean of values by attention, (R, T, N, V) in the dtype of the queries: a softmax over parts
     (Milakov & Gimelshein 2018)."""
+    if columns_first() and rows.slot_R is not None:
+        # Inside of the conditions below the TPU compiler would copy all slots.
+        keys, values = (
+            tuple(jax.lax.optimization_barrier(part[rows.slot_R]) for part in parts)
+            for parts in (keys, values)
+        )
+        rows = rows._replace(slot_R=None)
     R, T, N, H = q_RTNH.shape
     K = keys[0].shape[1]
     q_RKgH = q_RTNH.reshape(R, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(R, K, -1, H)

@@ -27,7 +27,8 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
     assert isinstance(backend, SkyPilot)
     python = f"{HOME}/venv/bin/python" if spec.code is not None else "python3"
     resources: dict[str, Any] = {"use_spot": spec.capacity == "spot"}
-    bucket = spec.out.removeprefix("gs://").partition("/")[0]
+    places = [spec.out, spec.init, spec.branch]
+    buckets = {one.removeprefix("gs://").partition("/")[0] for one in places if one}
     if of.kind == "tpu":
         resources["accelerators"] = f"tpu-{gce_type(of)}"
         resources["accelerator_args"] = {"runtime_version": TPU_RUNTIME[of.chip]}
@@ -45,7 +46,10 @@ def task(spec: JobSpec, incarnation: int) -> dict[str, Any]:
         # SkyPilot counts a TPU slice as one node, and runs the command on each of its hosts.
         "num_nodes": 1 if of.kind == "tpu" else spec.slices,
         "envs": {"LLM_JAX_INCARNATION": str(incarnation)},
-        "file_mounts": {f"{ROOT}/{bucket}": {"source": f"gs://{bucket}", "mode": "MOUNT"}},
+        "file_mounts": {
+            f"{ROOT}/{bucket}": {"source": f"gs://{bucket}", "mode": "MOUNT"}
+            for bucket in sorted(buckets)
+        },
         "run": "export LLM_JAX_PROCESS=$SKYPILOT_NODE_RANK\n"
         f"{python} -m llm_jax.launch.agent {shell_word(spec.out)}\n",
     }

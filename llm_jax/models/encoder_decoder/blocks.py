@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, field
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from llm_jax.attention.biased import biased_attention
 from llm_jax.attention.mask import Cache, Mask
-from llm_jax.config import EncoderDecoderConfig
+from llm_jax.config import EncoderDecoderConfig, ModelConfig
 from llm_jax.models.common.layers import (
     Attention,
     Mlp,
@@ -21,6 +22,7 @@ from llm_jax.models.common.layers import (
     init_std,
     normal,
 )
+from llm_jax.models.protocol import Params
 from llm_jax.parallel.mesh import constrain
 
 
@@ -129,3 +131,22 @@ class DecoderBlock(nnx.Module):
         h_BTD = self.mlp(self.mlp_norm(x_BTD), shared.matmul)
         x_BTD = constrain(x_BTD + h_BTD, "batch", "length", "act_embed")
         return x_BTD, own, None
+
+
+def first_caches(
+    params: Params, memory_BSD: jax.Array, segments_BS: jax.Array, room: int, layers: ModelConfig
+) -> tuple[Cache, Cache]:
+    """What `protocol.Translator.begin` returns of Transformer blocks: keys and values of the source
+    for all layers of the decoder, (L, B, S, N, H) each, with what is `seen` of it, and empty ones
+    of the target, (L, B, room, N, H)."""
+    attn, dtype = params["decoder"]["cross"]["attn"], memory_BSD.dtype
+
+    def of_source(name: str) -> jax.Array:
+        out_LBSNH = jnp.einsum("BSD,LDNH->LBSNH", memory_BSD, attn[name].astype(dtype))
+        bias_LNH = attn.get(f"{name}_bias")
+        return out_LBSNH if bias_LNH is None else out_LBSNH + bias_LNH[:, None, None].astype(dtype)
+
+    source = {name: of_source(name) for name in ("k", "v")}
+    shape = (len(attn["k"]), len(memory_BSD), room, layers.num_heads, layers.head_dim)
+    own = {name: jnp.zeros(shape, dtype) for name in ("k", "v")}
+    return source | {"seen": (segments_BS > 0)[None]}, own

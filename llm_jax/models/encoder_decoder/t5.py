@@ -32,7 +32,12 @@ from llm_jax.models.common.stack import (
     Layout,
     run_layers,
 )
-from llm_jax.models.encoder_decoder.blocks import DecoderBlock, DecoderShared, EncoderBlock
+from llm_jax.models.encoder_decoder.blocks import (
+    DecoderBlock,
+    DecoderShared,
+    EncoderBlock,
+    first_caches,
+)
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain
 
@@ -176,18 +181,9 @@ class T5(Stacked):
         config: EncoderDecoderConfig,
         compute: ComputeConfig,
     ) -> tuple[Cache, Cache]:
-        """See `protocol.Translator`: keys and values of the source for all layers of the decoder,
-        (L, B, S, N, H) each, and empty ones of the target, (L, B, room, N, H)."""
+        """See `protocol.Translator`."""
         memory_BSD = self.encode(params, tokens_BS, segments_BS, config, compute)
-        attn = params["decoder"]["cross"]["attn"]
-        source = {
-            name: jnp.einsum("BSD,LDNH->LBSNH", memory_BSD, attn[name].astype(memory_BSD.dtype))
-            for name in ("k", "v")
-        }
-        B, N, H = len(tokens_BS), config.num_heads, config.head_dim
-        shape = (config.num_decoder_layers, B, room, N, H)
-        own = {name: jnp.zeros(shape, memory_BSD.dtype) for name in ("k", "v")}
-        return source | {"seen": (segments_BS > 0)[None]}, own
+        return first_caches(params, memory_BSD, segments_BS, room, config.layers)
 
     def step(
         self,

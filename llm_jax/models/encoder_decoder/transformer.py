@@ -31,7 +31,7 @@ from llm_jax.models.common.layers import Norm, Shared, init_std, normal, project
 from llm_jax.models.common.quantize import matmul_of
 from llm_jax.models.common.stack import Layer, Layout, run_layers
 from llm_jax.models.encoder.bert import EncoderBlock
-from llm_jax.models.encoder_decoder.blocks import DecoderShared
+from llm_jax.models.encoder_decoder.blocks import DecoderShared, first_caches
 from llm_jax.models.encoder_decoder.post_norm import DecoderBlock
 from llm_jax.models.protocol import Batch, Context, Hidden, Params
 from llm_jax.parallel.mesh import axis_shards, constrain
@@ -121,19 +121,9 @@ class Transformer(Stacked):
         config: Config,
         compute: ComputeConfig,
     ) -> tuple[Cache, Cache]:
-        """See `protocol.Translator`: keys and values of the source for all layers of the decoder,
-        (L, B, S, N, H) each, and empty ones of the target, (L, B, room, N, H)."""
+        """See `protocol.Translator`."""
         memory_BSD = self._encode(params, tokens_BS, segments_BS, config, Context(compute))
-        attn, dtype = params["decoder"]["cross"]["attn"], memory_BSD.dtype
-        source = {
-            name: jnp.einsum("BSD,LDNH->LBSNH", memory_BSD, attn[name].astype(dtype))
-            + attn[f"{name}_bias"][:, None, None].astype(dtype)
-            for name in ("k", "v")
-        }
-        layers = config.layers
-        shape = (config.num_decoder_layers, len(tokens_BS), room, config.num_heads, layers.head_dim)
-        own = {name: jnp.zeros(shape, dtype) for name in ("k", "v")}
-        return source | {"seen": (segments_BS > 0)[None]}, own
+        return first_caches(params, memory_BSD, segments_BS, room, config.layers)
 
     def step(
         self,
