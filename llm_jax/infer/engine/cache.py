@@ -6,9 +6,9 @@ of a larger array would cost a copy. A layer with a window keeps its last `ring`
 column p mod ring. The axes are (slots, heads, columns, head size): then both products of attention
 are plain batched matmuls. Latent attention keeps one row per position, as if of one head.
 
-Programs get and return parts as they are stored: on a TPU as (slots, columns, heads, head size). Its
-compiler writes new positions in that order, and would copy the whole cache into it at the start of
-each call, and back at the end (docs/log.md).
+Programs get and return parts as they are stored: on a TPU as (slots, columns, heads, head size).
+Its compiler writes new positions in that order, and would copy the whole cache into it at the start
+of each call, and back at the end (docs/log.md).
 
 What lies after a text's last position was written by an earlier text. No query reads it.
 
