@@ -86,7 +86,7 @@ def theirs(folder: Path, dtype: str) -> Program:
 
 def ours(folder: Path, dtype: str, slots: int, max_len: int) -> Program:
     from llm_jax.config import ComputeConfig
-    from llm_jax.convert.hf_import import read
+    from llm_jax.convert.hf_model import read
     from llm_jax.infer.engine.engine import Engine
     from llm_jax.infer.engine.request import Request
     from llm_jax.infer.engine.settings import EngineSettings

@@ -75,9 +75,7 @@ def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
     _wait_to_see(out / "run.json")
 
 
-def _parent(
-    config: RunConfig, branch: str, tokenizer: Tokenizer
-) -> tuple[Path, int, RunConfig]:
+def _parent(config: RunConfig, branch: str, tokenizer: Tokenizer) -> tuple[Path, int, RunConfig]:
     """Folder, step and config of the run that `branch` names, which `config` can go on from."""
     folder, step, parent = run_named("--branch", branch)
     check_fits("--branch", branch, folder, config, tokenizer.sha256)

@@ -11,8 +11,8 @@ import contextlib
 import os
 import re
 import sys
-import traceback
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -86,8 +86,8 @@ def gang() -> Gang | None:
     for name, word in words.items():
         if not (word.isascii() and word.isdecimal()):
             raise ConfigError(
-                f"JAX_COORDINATOR_ADDRESS is {address!r}, and {name} is {word!r}: set it to a whole "
-                "number, or unset both for a run of one process."
+                f"JAX_COORDINATOR_ADDRESS is {address!r}, and {name} is {word!r}: set it to a "
+                "whole number, or unset both for a run of one process."
             )
     count, number = map(int, words.values())
     if number >= count:

@@ -34,7 +34,10 @@ def ends(config: Path, *flags: tuple[str, ...]) -> list[tuple[int, str]]:
     ]
     said = [child.communicate(timeout=120)[1] for child in children]
     return [
-        (child.returncode, next((one for one in reversed(lines.splitlines()) if "error: " in one), lines))
+        (
+            child.returncode,
+            next((one for one in reversed(lines.splitlines()) if "error: " in one), lines),
+        )
         for child, lines in zip(children, said, strict=True)
     ]
 
