@@ -281,6 +281,17 @@ def flat(tree: Params) -> dict[str, Any]:
     return found
 
 
+ALIGNED = 64
+"""Bytes, of which XLA wants an address to be a multiple. Else it copies the array."""
+
+
 def empty(config: Any) -> Params:
-    """The tree of `init` as float32 NumPy arrays, not yet filled."""
-    return jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), parameter_shapes(config))
+    """The tree of `init` as float32 NumPy arrays, not yet filled, which a CPU takes as they are."""
+    return jax.tree.map(lambda leaf: _empty(leaf.shape), parameter_shapes(config))
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+    size = 4 * math.prod(shape)
+    raw = np.empty(size + ALIGNED, np.uint8)
+    begin = -raw.ctypes.data % ALIGNED
+    return raw[begin : begin + size].view(np.float32).reshape(shape)
