@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import parameter_shapes
 from llm_jax.runs.places import run_file
 from llm_jax.train.damage import saved_steps, shared_damage
-from llm_jax.train.failures import Damaged, no_orbax_noise, reason
+from llm_jax.train.failures import Damaged, reason, without_tensorstore_noise
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import (
     MANIFEST,
@@ -36,8 +35,6 @@ from llm_jax.train.optimizers.schedule_free import (
 from llm_jax.train.plain import key_of, plain, unplain
 from llm_jax.train.run_folder import check_format
 from llm_jax.train.state import optimizer_of
-
-logging.getLogger("absl").addFilter(no_orbax_noise)
 
 
 @dataclass(frozen=True)
@@ -194,7 +191,7 @@ def _item(checkpoint: Path, item: str, args: ocp.args.CheckpointArgs) -> Any:
       args: what Orbax restores the item by.
     """
     handler = ocp.checkpoint_args.get_registered_handler_cls(args)
-    with ocp.Checkpointer(handler()) as reader:
+    with without_tensorstore_noise(), ocp.Checkpointer(handler()) as reader:
         return reader.restore(checkpoint / item, args=args)
 
 
