@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from llm_jax.config import UserError
+from llm_jax.convert.arrays import aligned_empty, copy_matrix
 from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import naming_of
 from llm_jax.convert.families.family import Naming
@@ -78,6 +79,9 @@ class Leaf:
 
     def put(self, part: np.ndarray, params: Params) -> None:
         """Inverse of `part`."""
+        if self.matrix is not None and self.order is None:
+            copy_matrix(part.reshape(self.matrix), self.of(params).reshape(self.matrix))
+            return
         place = ... if self.order is None else (..., list(self.order))
         self.of(params)[place] = part.reshape(self.shape)
 
@@ -281,17 +285,6 @@ def flat(tree: Params) -> dict[str, Any]:
     return found
 
 
-ALIGNED = 64
-"""Bytes, of which XLA wants an address to be a multiple. Else it copies the array."""
-
-
 def empty(config: Any) -> Params:
     """The tree of `init` as float32 NumPy arrays, not yet filled, which a CPU takes as they are."""
-    return jax.tree.map(lambda leaf: _empty(leaf.shape), parameter_shapes(config))
-
-
-def _empty(shape: tuple[int, ...]) -> np.ndarray:
-    size = 4 * math.prod(shape)
-    raw = np.empty(size + ALIGNED, np.uint8)
-    begin = -raw.ctypes.data % ALIGNED
-    return raw[begin : begin + size].view(np.float32).reshape(shape)
+    return jax.tree.map(lambda leaf: aligned_empty(leaf.shape), parameter_shapes(config))
