@@ -15,12 +15,12 @@ import ml_dtypes
 import numpy as np
 
 from llm_jax.config import UserError
-from llm_jax.convert.arrays import aligned_empty, copy_matrix
 from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.families import naming_of
 from llm_jax.convert.families.family import Naming
 from llm_jax.convert.others import other_named
 from llm_jax.models.protocol import model_of, parameter_shapes
+from llm_jax.train.host_arrays import aligned_empty, copy_matrix
 
 Params = dict[str, Any]
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
