@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -47,19 +48,13 @@ class Gang(NamedTuple):
 
     Attributes:
       address: of process 0, with the port that it listens on.
-      count: of processes.
+      processes: how many there are.
       number: of this one, from 0.
     """
 
     address: str
-    count: int
+    processes: int
     number: int
-
-
-class PeerLost(UserError):
-    """Another process of the run has not come."""
-
-    exit_code = PEER_LOST
 
 
 class PeerFailed(UserError):
@@ -98,31 +93,40 @@ def gang() -> Gang | None:
     return Gang(address, count, number)
 
 
-def join(seconds: int = JOIN_SECONDS) -> None:
+def join(seconds: int = JOIN_SECONDS, code: int = PEER_LOST) -> None:
     """Joins the processes of the run that the environment describes, if it describes one.
+
+    If they have not all come within so many `seconds`, a sentence says so, and this process ends
+    with the exit `code`: JAX would abort it.
 
     Raises:
       ConfigError: the environment contradicts itself.
-      PeerLost: not all processes have come in so many `seconds`.
     """
     found = gang()
     if found is None:
         return
+    late = threading.Timer(seconds, _not_met, (found, seconds, code))
+    late.daemon = True
+    late.start()
     try:
         jax.distributed.initialize(
             found.address,
-            num_processes=found.count,
+            num_processes=found.processes,
             process_id=found.number,
-            initialization_timeout=seconds,
+            initialization_timeout=2 * seconds,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    except RuntimeError as error:
-        if not PEER_SIGNS.search(str(error)):
-            raise
-        raise PeerLost(
-            f"Not all {found.count} processes of the run met at {found.address} within {seconds} s "
-            f"(this is process {found.number}): start the same command on every host."
-        ) from None
+    finally:
+        late.cancel()
+
+
+def _not_met(found: Gang, seconds: int, code: int) -> NoReturn:
+    print(
+        f"error: Only some of the {found.processes} processes of the run came to {found.address} "
+        f"within {seconds} s (process {found.number} did): start the same command on every host.",
+        file=sys.stderr,
+    )
+    _end(code, found.number)
 
 
 def tell(sentence: str, code: int) -> None:
@@ -134,17 +138,17 @@ def tell(sentence: str, code: int) -> None:
         found = gang()
     except ConfigError:
         return
-    if found is None or found.count == 1 or jax.distributed.is_initialized():
+    if found is None or found.processes == 1 or jax.distributed.is_initialized():
         return
     print(
-        f"telling the other {found.count - 1} of {found.count} processes, at most {TELL_SECONDS} s",
+        f"telling the other processes of the run, for at most {TELL_SECONDS} s",
         file=sys.stderr,
         flush=True,
     )
     try:
-        join(TELL_SECONDS)
+        join(TELL_SECONDS, code)
         all_say(_told(sentence, code))
-    except (UserError, RuntimeError) as error:
+    except RuntimeError as error:
         print(f"they could not be told: {error}", file=sys.stderr)
     _end(code, found.number)
 

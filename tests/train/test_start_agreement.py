@@ -78,6 +78,21 @@ def test_configs_that_differ(config: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+ALONE = "from llm_jax.train import distributed; distributed.join(2, 78)"
+
+
+@pytest.mark.slow
+def test_a_process_that_stays_alone(config: Path) -> None:
+    """JAX would abort it, with exit code 134 and a stack of C++."""
+    alone = {"JAX_PLATFORMS": "cpu", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        alone["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{server.getsockname()[1]}"
+    child = [sys.executable, "-c", ALONE]
+    done = subprocess.run(child, env=os.environ | alone, stderr=-1, text=True, timeout=120)
+    assert done.returncode == 78
+    assert done.stderr.splitlines()[-1].startswith("error: Only some of the 2 processes of the run")
+
+
 @pytest.mark.parametrize(
     ("count", "number", "name"),
     [("", "0", "JAX_NUM_PROCESSES"), ("2", "one", "JAX_PROCESS_ID"), ("2", "2", "JAX_PROCESS_ID")],

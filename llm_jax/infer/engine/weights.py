@@ -90,7 +90,7 @@ def _in_memory(leaf: Any) -> tuple[Any, Any]:
         return leaf, None
     if len(leaf.sharding.device_set) > 1:
         return leaf, None
-    (device,) = leaf.sharding.device_set
+    device: Any = next(iter(leaf.sharding.device_set))
     return (np.asarray(leaf) if device.platform == "cpu" else leaf), device
 
 
