@@ -140,7 +140,7 @@ def open_local(path: Path) -> TensorFile:
 
 def _read(file: Any, size: int) -> memoryview:
     """`size` bytes or what is left: one read gives at most 2 GiB."""
-    raw, filled = memoryview(np.empty(size, np.uint8)), 0  # a bytearray would be set to zero first
+    raw, filled = np.empty(size, np.uint8).data, 0  # a bytearray would be set to zero first
     while filled < size and (count := file.readinto(raw[filled:])):
         filled += count
     return raw[:filled]

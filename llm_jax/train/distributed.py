@@ -161,19 +161,16 @@ def all_pass(check: Callable[[], T]) -> T:
     """
     if jax.process_count() == 1:
         return check()
-    passed: list[T] = []
-    own: Exception | None = None
     try:
-        passed.append(check())
+        passed = check()
     except Exception as error:
-        own = error
-    every = all_say("" if own is None else _told(*_words(own)))
-    if own is not None:
-        raise own
-    for number, said in enumerate(every):
+        with contextlib.suppress(RuntimeError):  # others may be lost: this error says more
+            all_say(_told(*_words(error)))
+        raise
+    for number, said in enumerate(all_say("")):
         if said:
             raise PeerFailed(number, said)
-    return passed[0]
+    return passed
 
 
 def _words(error: Exception) -> tuple[str, int]:
