@@ -10,7 +10,8 @@ run's dtype, and each text's keys and values; the bandwidth is that of a sum ove
 how much faster the bare products with the weights are, in XLA against torch: with more texts than a
 few, both programs are bound by them.
 `--first-token` times new processes instead: import, weights from disk, one token; `warm` is with
-what the one before has compiled.
+what the one before has compiled. `peak` is the largest resident set of the warm one in MB, and
+`weights` the parameters in float32, as they are read.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def theirs(folder: Path, dtype: str) -> Program:
 
 def ours(folder: Path, dtype: str, slots: int, max_len: int) -> Program:
     from llm_jax.config import ComputeConfig
-    from llm_jax.convert.hf_import import read
+    from llm_jax.convert.hf_model import read
     from llm_jax.infer.engine.engine import Engine
     from llm_jax.infer.engine.request import Request
     from llm_jax.infer.engine.settings import EngineSettings
@@ -94,7 +95,7 @@ def ours(folder: Path, dtype: str, slots: int, max_len: int) -> Program:
     config, params = read(folder)
     settings = EngineSettings(slots=slots, max_len=max_len)
     compute = ComputeConfig(dtype="float32" if dtype == "float32" else "bfloat16")
-    engine = Engine.of_parameters(config, params, compute, VOCAB, settings)
+    engine = Engine.of_parameters(config, params, compute, VOCAB, settings, frees=True)
 
     def run(prompts: np.ndarray, count: int) -> list[list[int]]:
         asked = [Request(prompt=tuple(row), max_tokens=count) for row in prompts.tolist()]
@@ -216,8 +217,9 @@ ours(Path({folder!r}), {dtype!r}, 1, 272)(np.arange(3, 19, dtype=np.int32)[None]
 """
 
 
-def first_tokens(folder: Path, dtype: str, cache: Path) -> Iterator[float]:
-    """Seconds of two processes after each other, from their start to the end with one token."""
+def first_tokens(folder: Path, dtype: str, cache: Path) -> Iterator[tuple[float, float]]:
+    """Seconds of two processes after each other, from their start to the end with one token, and
+    their largest resident set in MB."""
     program = FIRST.format(here=str(Path(__file__).parent), folder=str(folder), dtype=dtype)
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
@@ -225,8 +227,22 @@ def first_tokens(folder: Path, dtype: str, cache: Path) -> Iterator[float]:
     }
     for _ in range(2):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True, env=environment)
-        yield time.perf_counter() - began
+        child = subprocess.Popen([sys.executable, "-c", program], env=environment)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            sys.exit(f"a process ended with {child.returncode}")
+        kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+        yield time.perf_counter() - began, kilobytes * 1024 / 1e6
+
+
+def first_token_line(millions: int, folder: Path, dtype: str, cache: Path) -> dict[str, Any]:
+    (cold, _), (warm, peak) = first_tokens(folder, dtype, cache)
+    weights = weight_bytes(millions, 4) + 4 * SHAPES[millions]["width"] * VOCAB
+    return {
+        "millions": millions, "dtype": dtype, "cold": cold, "warm": warm, "peak": peak,
+        "weights": weights / 1e6,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -254,9 +270,8 @@ def main() -> None:
             folder = model_folder(millions, Path(name))
             for dtype in args.dtypes:
                 if args.first_token:
-                    seconds = first_tokens(folder, dtype, Path(name) / "compiled")
-                    line = dict(zip(("cold", "warm"), seconds, strict=True))
-                    print(json.dumps({"millions": millions, "dtype": dtype} | line), flush=True)
+                    cache = Path(name) / "compiled"
+                    print_line(first_token_line(millions, folder, dtype, cache))
                     continue
                 for batch in args.batches:
                     line = measured(millions, folder, dtype, batch, args.tokens, args.rounds, rate)

@@ -31,7 +31,7 @@ def gguf_file(folder: Path, dtype: str) -> Path:
     """The model of a Hugging Face folder for llama.cpp."""
     from llm_jax.config import DataConfig, RunConfig
     from llm_jax.convert.gguf_export import export_gguf
-    from llm_jax.convert.hf_import import read
+    from llm_jax.convert.hf_model import read
     from llm_jax.data.tokenizers.training import train
 
     library = Path(sysconfig.get_paths()["stdlib"])

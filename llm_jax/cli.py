@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llm_jax import __version__
-from llm_jax.commands import compile_cache, overrides, streams
+from llm_jax.commands import compile_cache, overrides, peers, streams
 from llm_jax.commands.json_line import json_line
 from llm_jax.config import UserError, nearest
 from llm_jax.facts.attached import WITHOUT_TPU, maybe_tpu
@@ -187,6 +187,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except UserError as error:
         streams.complain(str(error))
+        if is_program:
+            peers.tell(argv, str(error), error.exit_code)
         if error.abandons_threads:
             os._exit(error.exit_code)
         sys.exit(error.exit_code)
@@ -195,15 +197,20 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as error:
         streams.complain(disk_sentence(error))
+        # An error that may pass is not a usage error.
+        exit_code = 2 if error.errno in WRONG_PATH else 1
         if is_program:
             streams.give_up_output()  # stdout may be what cannot be written
-        # An error that may pass is not a usage error.
-        sys.exit(2 if error.errno in WRONG_PATH else 1)
+            peers.tell(argv, disk_sentence(error), exit_code)
+        sys.exit(exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        sys.exit(_unforeseen(error, argv))
+        exit_code = _unforeseen(error, argv)
+        if is_program:
+            peers.tell(argv, f"{type(error).__name__}: {error}", exit_code)
+        sys.exit(exit_code)
     sys.exit(exit_code)
 
 

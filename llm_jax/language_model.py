@@ -59,7 +59,7 @@ def load_model(
     if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
         import jax
 
-        from llm_jax.convert.hf_import import read_with, run_config
+        from llm_jax.convert.hf_read import read_with, run_config
         from llm_jax.convert.own_tokenizer import tokenizer_of
 
         if step is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ from llm_jax.attention.blockwise import blockwise_attention
 from llm_jax.attention.mask import Attend, Cache, Latent, Mask, Scores, visible
 from llm_jax.attention.reference import reference_attention
 from llm_jax.attention.ring import split_attention
-from llm_jax.attention.splash import gathered_splash_attention, splash_attention, splash_refusal
 from llm_jax.config import ComputeConfig, require
 
+LANES = 128
+"""Width of a TPU's vector registers; the kernel's blocks are multiples of it."""
 KERNELS = {"tpu": "splash", "gpu": "cudnn"}
 """Platform → the kernel that `auto` prefers there."""
 
@@ -105,6 +106,27 @@ def _refusal(
     return None
 
 
+def splash_refusal(scores: Scores, seq_len: int) -> str | None:
+    """Why the kernel cannot compute such attention, or None if it can."""
+    if seq_len % LANES:
+        return (
+            f"splash attention needs a sequence length that is a multiple of {LANES}, not {seq_len}"
+        )
+    if scores.head_dim % 64:
+        return (
+            "splash attention needs a model.head_dim that is a multiple of 64, not "
+            f"{scores.head_dim}"
+        )
+    if scores.value_dim is not None and scores.value_dim % 64:
+        return (
+            "splash attention needs a model.latent.value_dim that is a multiple of 64, not "
+            f"{scores.value_dim}"
+        )
+    if scores.slopes is not None:
+        return "splash attention has no ALiBi (model.positions)"
+    return None
+
+
 def attend_by(choice: Choice, scores: Scores, segments_BT: jax.Array) -> Attend:
     """Attention of packed sequences by the chosen implementation, for training and evaluation.
 
@@ -162,14 +184,21 @@ def _cudnn(q_BTNH, k_BTKH, v_BTKH, segments_BT, mask, scores, sinks_N=None):
     )
 
 
+def _splash(*arguments: Any, gathered: bool) -> jax.Array:
+    # Pallas takes long to import, and only a TPU needs it.
+    from llm_jax.attention.splash import gathered_splash_attention, splash_attention
+
+    return (gathered_splash_attention if gathered else splash_attention)(*arguments)
+
+
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     "reference": _reference,
     "blockwise": blockwise_attention,
-    "splash": splash_attention,
+    "splash": functools.partial(_splash, gathered=False),
     "cudnn": _cudnn,
     RING: functools.partial(split_attention, kind="ring"),
     GATHER: functools.partial(split_attention, kind="gather"),
-    GATHERED_SPLASH: gathered_splash_attention,
+    GATHERED_SPLASH: functools.partial(_splash, gathered=True),
 }
 """Name → f(q_BTNH, k_BTKH, v_BTKV, segments_BT, mask, scores, sinks_N=None) -> out_BTNV, all of one
 function. The choice refuses sinks where a kernel has none."""

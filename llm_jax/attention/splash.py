@@ -28,31 +28,9 @@ from llm_jax.attention.ring import split_attention, zigzag
 from llm_jax.parallel.mesh import axis_shards, spec
 from llm_jax.parallel.platform import platform
 
-LANES = 128
-"""Width of a TPU's vector registers; the kernel's blocks are multiples of it."""
 BLOCKS = (512, 384, 256, 128)
-"""Allowed rows per block. 512 is MaxText's choice for v5 and v6 (its `sa_block_*`)."""
-
-
-def splash_refusal(scores: Scores, seq_len: int) -> str | None:
-    """Why the kernel cannot compute such attention, or None if it can."""
-    if seq_len % LANES:
-        return (
-            f"splash attention needs a sequence length that is a multiple of {LANES}, not {seq_len}"
-        )
-    if scores.head_dim % 64:
-        return (
-            "splash attention needs a model.head_dim that is a multiple of 64, not "
-            f"{scores.head_dim}"
-        )
-    if scores.value_dim is not None and scores.value_dim % 64:
-        return (
-            "splash attention needs a model.latent.value_dim that is a multiple of 64, not "
-            f"{scores.value_dim}"
-        )
-    if scores.slopes is not None:
-        return "splash attention has no ALiBi (model.positions)"
-    return None
+"""Allowed rows per block, multiples of `choose.LANES`. 512 is MaxText's choice for v5 and v6 (its
+`sa_block_*`)."""
 
 
 def splash_attention(

@@ -1,4 +1,4 @@
-"""Imports a Hugging Face folder as parameters or as a run folder. The folder is not trusted."""
+"""Imports a Hugging Face folder as a run folder. The folder is not trusted."""
 
 from __future__ import annotations
 
@@ -12,19 +12,11 @@ from typing import Any
 
 import jax
 
-from llm_jax.config import (
-    Architecture,
-    DataConfig,
-    RunConfig,
-    UserError,
-    read_text,
-    to_dict,
-    to_json,
-)
-from llm_jax.config.architecture import trained_by
+from llm_jax.config import RunConfig, UserError, read_text, to_dict, to_json
 from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.hf_export import refuse_nonempty
-from llm_jax.convert.hf_model import Model, open_model, read, read_config_json
+from llm_jax.convert.hf_model import Model, open_model, read_config_json
+from llm_jax.convert.hf_read import run_config
 from llm_jax.convert.own_tokenizer import require_belongs, require_starts
 from llm_jax.convert.tensor_file import TensorFile
 from llm_jax.data.tokenizers import Tokenizer
@@ -38,21 +30,6 @@ from llm_jax.train.manifest import write_manifest
 from llm_jax.train.run_folder import CHECKPOINT_FORMAT, unwritable
 
 Params = dict[str, Any]
-
-
-def read_with(
-    folder: Path, tokenizer: Tokenizer, *, compared: bool = False
-) -> tuple[Architecture, Params]:
-    """`read`, for a model that is to be used with `tokenizer`.
-
-    Raises:
-      UserError: as `read` does; or a weight is not a finite number, or the tokenizer does not fit.
-    """
-    model, params = read(folder, compared=compared)
-    require_belongs(read_config_json(folder), model.vocab_size, tokenizer)
-    require_starts(read_config_json(folder), model, tokenizer)
-    require_finite(params, str(folder), "download it again")
-    return model, params
 
 
 def import_run(
@@ -149,15 +126,6 @@ def _licence_of(folder: Path) -> str | None:
     said = dict(re.findall(r"^(license|license_name):[ \t]*(\S+)", front[1], re.M) if front else ())
     name = said.get("license_name") or said.get("license")
     return name.strip("\"'") if name else None
-
-
-def run_config(model: Architecture, out: Path) -> RunConfig:
-    """A run in `out` with the imported architecture, and the defaults of everything else."""
-    data = DataConfig(seq_len=min(1024, model.max_seq_len))
-    objective = trained_by(model) or "next_token"
-    return RunConfig(
-        name=out.name, out=str(out), steps=1000, model=model, data=data, objective=objective
-    )
 
 
 def write_run(folder: Path, config: RunConfig, params: Params, tokenizer: Tokenizer) -> None:

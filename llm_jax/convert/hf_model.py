@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from llm_jax.convert.tensors import Absent, Constant, Tensor, empty, tensors, wi
 from llm_jax.train.finite import require_finite
 
 Params = dict[str, Any]
+READERS = 2
+"""Tensors that are read at a time, and so in memory beside the parameters."""
 # Buffers in old checkpoints. They are not parameters.
 BUFFERS = (
     ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
@@ -54,8 +57,13 @@ class Model:
     def params(self) -> Params:
         """All parameters as float32 NumPy arrays."""
         params = empty(self.config)
-        for tensor in self.tensors:
+
+        def fill(tensor: Tensor | ExpertTensor | Absent) -> None:
             tensor.write(self._values(tensor), params)
+
+        with ThreadPoolExecutor(READERS) as pool:  # neither reading nor copying holds the lock
+            for _ in pool.map(fill, self.tensors):
+                pass
         return params
 
     def layers(self) -> Params:

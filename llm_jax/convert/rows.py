@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llm_jax.convert.expert_tensor import ExpertTensor
 from llm_jax.convert.tensors import Absent, Tensor, flat
 from llm_jax.models.protocol import parameter_shapes
-from llm_jax.train.layer_save import LayeredArray, Place
+
+if TYPE_CHECKING:
+    from llm_jax.train.layer_save import LayeredArray, Place
 
 Params = dict[str, Any]
 
@@ -43,6 +45,8 @@ def layered(
       dtype: of the arrays.
       read: returns the values of a tensor; None of one that is absent.
     """
+    from llm_jax.train.layer_save import LayeredArray  # imports Orbax
+
     shapes = flat(parameter_shapes(config))
     sources: dict[str, list[Tensor | ExpertTensor | Absent]] = {}
     leading: dict[str, int] = {}

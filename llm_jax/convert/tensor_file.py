@@ -40,7 +40,7 @@ DTYPES = {
 """Name of a dtype in the header → the dtype."""
 MOST_HEADER = 100_000_000
 """Bytes of a header, as the safetensors library allows."""
-Ranges = Callable[[int, int], "bytes | bytearray"]
+Ranges = Callable[[int, int], "bytes | bytearray | memoryview"]
 """Reads the bytes of a file from an offset to another."""
 
 
@@ -130,7 +130,7 @@ class TensorFile:
 def open_local(path: Path) -> TensorFile:
     """The tensors of a file on a disk; raises `UserError` as `TensorFile` does."""
 
-    def ranges(begin: int, end: int) -> bytearray:
+    def ranges(begin: int, end: int) -> memoryview:
         with path.open("rb", buffering=0) as file:
             file.seek(begin)
             return _read(file, end - begin)
@@ -138,13 +138,12 @@ def open_local(path: Path) -> TensorFile:
     return TensorFile(str(path), path.stat().st_size, ranges)
 
 
-def _read(file: Any, size: int) -> bytearray:
+def _read(file: Any, size: int) -> memoryview:
     """`size` bytes or what is left: one read gives at most 2 GiB."""
-    raw = bytearray(size)
-    view, filled = memoryview(raw), 0
-    while filled < size and (count := file.readinto(view[filled:])):
+    raw, filled = np.empty(size, np.uint8).data, 0  # a bytearray would be set to zero first
+    while filled < size and (count := file.readinto(raw[filled:])):
         filled += count
-    return raw if filled == size else raw[:filled]
+    return raw[:filled]
 
 
 def write(

@@ -20,6 +20,7 @@ from llm_jax.convert.families import naming_of
 from llm_jax.convert.families.family import Naming
 from llm_jax.convert.others import other_named
 from llm_jax.models.protocol import model_of, parameter_shapes
+from llm_jax.train.host_arrays import aligned_empty, copy_matrix
 
 Params = dict[str, Any]
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -78,6 +79,9 @@ class Leaf:
 
     def put(self, part: np.ndarray, params: Params) -> None:
         """Inverse of `part`."""
+        if self.matrix is not None and self.order is None:
+            copy_matrix(part.reshape(self.matrix), self.of(params).reshape(self.matrix))
+            return
         place = ... if self.order is None else (..., list(self.order))
         self.of(params)[place] = part.reshape(self.shape)
 
@@ -282,5 +286,5 @@ def flat(tree: Params) -> dict[str, Any]:
 
 
 def empty(config: Any) -> Params:
-    """The tree of `init` as float32 NumPy arrays, not yet filled."""
-    return jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), parameter_shapes(config))
+    """The tree of `init` as float32 NumPy arrays, not yet filled, which a CPU takes as they are."""
+    return jax.tree.map(lambda leaf: aligned_empty(leaf.shape), parameter_shapes(config))

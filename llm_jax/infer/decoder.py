@@ -63,6 +63,14 @@ def compute_for_inference(compute: ComputeConfig) -> ComputeConfig:
     return ComputeConfig(dtype=compute.dtype, remat="none", scan_layers=compute.scan_layers)
 
 
+def require_generates(model: Architecture) -> None:
+    """Raises `UserError` if the family of the model cannot generate."""
+    if not hasattr(model_of(model), "hidden"):
+        raise UserError(
+            f"model.kind is {model.kind!r}, which cannot generate: it has no method `hidden`."
+        )
+
+
 def prepared(params: Params, model: Architecture, compute: ComputeConfig) -> Params:
     """`params` with the matrices cast to the compute dtype once, instead of at each token. What
     training keeps in float32 (norms, biases, routers) stays in float32.
@@ -70,10 +78,7 @@ def prepared(params: Params, model: Architecture, compute: ComputeConfig) -> Par
     Raises:
       UserError: the family of the model cannot generate.
     """
-    if not hasattr(model_of(model), "hidden"):
-        raise UserError(
-            f"model.kind is {model.kind!r}, which cannot generate: it has no method `hidden`."
-        )
+    require_generates(model)
     params = jax.tree.map(jnp.asarray, params)
     return as_matrices(params, compute.dtype, model_of(model).specs(model))
 

@@ -89,7 +89,7 @@ class Generative(Model, Protocol):
         """Final hidden states of `tokens_BT`, and the caches with their keys and values.
 
         Args:
-          params: tree of `init`, or with each layer apart (`family.separate`).
+          params: tree of `init`, or with each layer apart (`family.SEPARATE`).
           attend: reads and extends a layer's cache.
           caches: tree whose leaves have leading axis L, or a tuple with the tree of each layer if
             the parameters have them apart; `attend` gets one layer at a time.

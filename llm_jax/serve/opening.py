@@ -73,9 +73,9 @@ def load(
     model = load_model(place.folder, place.step, split=split, **trust)
     generative_of(model.config, "serve")
     helper = load_draft(draft, model, split, **trust) if draft else None
-    made = Engine(model, engine, draft=helper)
+    made = Engine(model, engine, draft=helper, frees=True)
     made.warm_up()
-    # What was read is free from here on: embeddings take the engine's parameters too.
+    # Embeddings take the engine's parameters too.
     run = dataclasses.replace(model.run, model=made.config)
     return Served(
         name=place.name,

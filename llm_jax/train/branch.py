@@ -55,16 +55,8 @@ def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
     if (out / "run.json").is_file():
         _check_same(config, branch, tokenizer)
         return
-    folder, step, parent = run_named("--branch", branch)
-    check_fits("--branch", branch, folder, config, tokenizer.sha256)
-    check_architecture(config, parent, "is a branch of a run that has")
-    if parent.optim.kind != config.optim.kind:
-        raise ConfigError(
-            f"--branch is {branch!r}, a run with optim.kind {parent.optim.kind!r}, not "
-            f"{config.optim.kind!r}: keep it, or begin with its weights alone with --init."
-        )
+    folder, step, parent = distributed.all_pass(lambda: _parent(config, branch, tokenizer))
     checkpoint = folder / "checkpoints" / str(step)
-    require_regular(checkpoint)
     place = shared_damage(checkpoint)
     if place is not None:
         raise Damaged(
@@ -81,6 +73,20 @@ def open_branch(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:
         _copy(config, folder, step, parent)
     distributed.wait_for_all("the branch is made")
     _wait_to_see(out / "run.json")
+
+
+def _parent(config: RunConfig, branch: str, tokenizer: Tokenizer) -> tuple[Path, int, RunConfig]:
+    """Folder, step and config of the run that `branch` names, which `config` can go on from."""
+    folder, step, parent = run_named("--branch", branch)
+    check_fits("--branch", branch, folder, config, tokenizer.sha256)
+    check_architecture(config, parent, "is a branch of a run that has")
+    if parent.optim.kind != config.optim.kind:
+        raise ConfigError(
+            f"--branch is {branch!r}, a run with optim.kind {parent.optim.kind!r}, not "
+            f"{config.optim.kind!r}: keep it, or begin with its weights alone with --init."
+        )
+    require_regular(folder / "checkpoints" / str(step))
+    return folder, step, parent
 
 
 def _check_same(config: RunConfig, branch: str, tokenizer: Tokenizer) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ from llm_jax.config import RunConfig, from_dict, to_dict
 from llm_jax.runs.slow_save import SlowSave, keep_slow_save
 from llm_jax.train import distributed
 from llm_jax.train.damage import saved_steps, set_damaged_aside
-from llm_jax.train.failures import Damaged, FileFailure, no_orbax_noise, reason
+from llm_jax.train.failures import Damaged, FileFailure, reason
 from llm_jax.train.guard import fresh_guard
 from llm_jax.train.local_checkpoints import LocalCheckpoints
 from llm_jax.train.manager import Barrier, Manager
@@ -48,8 +47,6 @@ from llm_jax.train.run_folder import (
 from llm_jax.train.save_speed import Hold, SaveSpeed, save_speed
 from llm_jax.train.state import State, fresh_optimizer
 from llm_jax.train.sums import ITEM, Committed, SumsSave
-
-logging.getLogger("absl").addFilter(no_orbax_noise)
 
 VERSIONED = ("jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
 

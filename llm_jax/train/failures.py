@@ -45,14 +45,17 @@ class Damaged(UserError):
 
 @contextlib.contextmanager
 def without_tensorstore_noise() -> Iterator[None]:
-    """Keeps TensorStore's threads from printing a traceback each when Orbax gives up on a write.
+    """Keeps TensorStore's threads, and what Orbax leaves unfinished, from printing a traceback each
+    when Orbax gives up on reading or writing. The error itself is raised, and said in a sentence.
 
     After an error they are still running, so the hook is restored only if the block succeeds.
     """
     before = sys.unraisablehook
 
     def hook(told: Any) -> None:
-        if not (told.exc_type is RuntimeError and str(told.exc_value) == "Event loop is closed"):
+        closed = told.exc_type is RuntimeError and str(told.exc_value) == "Event loop is closed"
+        code = getattr(told.object, "cr_code", None)  # of a coroutine that nobody awaits any more
+        if not (closed or (code is not None and "orbax" in code.co_filename)):
             before(told)
 
     sys.unraisablehook = hook
@@ -65,3 +68,13 @@ def no_orbax_noise(record: logging.LogRecord) -> bool:
     itself. It logs a traceback per thread for errors that it also raises: those are left out."""
     told = record.levelno < logging.ERROR or record.exc_info
     return not ("orbax" in record.pathname and told)
+
+
+def no_orbax_tasks(record: logging.LogRecord) -> bool:
+    """A log filter for asyncio, which logs the errors of all tasks that Orbax has given up with the
+    one whose error it raises."""
+    return "orbax" not in record.getMessage()
+
+
+logging.getLogger("absl").addFilter(no_orbax_noise)
+logging.getLogger("asyncio").addFilter(no_orbax_tasks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import parameter_shapes
 from llm_jax.runs.places import run_file
 from llm_jax.train.damage import saved_steps, shared_damage
-from llm_jax.train.failures import Damaged, no_orbax_noise, reason
+from llm_jax.train.failures import Damaged, reason, without_tensorstore_noise
 from llm_jax.train.finite import require_finite
 from llm_jax.train.manifest import (
     MANIFEST,
@@ -36,8 +35,7 @@ from llm_jax.train.optimizers.schedule_free import (
 from llm_jax.train.plain import key_of, plain, unplain
 from llm_jax.train.run_folder import check_format
 from llm_jax.train.state import optimizer_of
-
-logging.getLogger("absl").addFilter(no_orbax_noise)
+from llm_jax.train.stored import StoredItem
 
 
 @dataclass(frozen=True)
@@ -80,19 +78,25 @@ def load_run(
       Damaged: the checkpoint's files have changed or cannot be read.
     """
     found = find(folder, step, verify=verify, trust_code=trust_code, shared=shared)
-    # The devices it was saved on may not exist here, so the target names its own.
-    here = SingleDeviceSharding(jax.local_devices()[0])
     where = where(found.config) if callable(where) else where
-    where = where or jax.tree.map(lambda _: here, found.shapes)
-    target = jax.tree.map(_placed, found.shapes, where)
     try:
-        params = _item(found.checkpoint, "params", ocp.args.StandardRestore(target))
+        params = _params(found, where)
         if found.averages:
             params = _averaged(found.checkpoint, found.config, params)
     except Exception as error:  # Orbax raises no narrower one
         raise found.unreadable(error) from error
     require_finite(params, found.name, found.way_out)
     return Run(found.config, found.step, params, found.tokenizer, found.verified)
+
+
+def _params(found: Found, where: Any) -> Any:
+    """The parameters, on the devices that `where` says, or on one."""
+    if where is None:
+        params = StoredItem(found.checkpoint / "params").whole(found.shapes)
+        return jax.device_put(params, SingleDeviceSharding(jax.local_devices()[0]))
+    # The devices it was saved on may not exist here, so the target names its own.
+    target = jax.tree.map(_placed, found.shapes, where)
+    return _item(found.checkpoint, "params", ocp.args.StandardRestore(target))
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ def _item(checkpoint: Path, item: str, args: ocp.args.CheckpointArgs) -> Any:
       args: what Orbax restores the item by.
     """
     handler = ocp.checkpoint_args.get_registered_handler_cls(args)
-    with ocp.Checkpointer(handler()) as reader:
+    with without_tensorstore_noise(), ocp.Checkpointer(handler()) as reader:
         return reader.restore(checkpoint / item, args=args)
 
 

@@ -16,6 +16,7 @@ from llm_jax.runs.metric_names import own_figures
 from llm_jax.runs.places import folder_and_step
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.runs.rollbacks import read_rollbacks
+from llm_jax.train import agree, distributed
 from llm_jax.train.changes import check_standing, resume
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.failures import Damaged
@@ -72,11 +73,12 @@ def find_place(
     out, text = Path(config.out), training_text(datasets, config)
     tokenizer = datasets[0].tokenizer
     sha256 = datasets[0].tokenizer.sha256
-    old = check_folder(config, tokenizer)
+    old = distributed.all_pass(lambda: check_folder(config, tokenizer))
+    agree.require_one_folder(config.out, old is not None)
     checkpointer = Checkpointer.open(config, sha256, abstract) if old else None
     saved = checkpointer.newest(abstract) if checkpointer else None
     if old is None or checkpointer is None or saved is None:
-        parent = parent_of(init, config, sha256) if init else None
+        parent = distributed.all_pass(lambda: _parent(init, config, sha256))
         began_with(parent)  # what it has read can be told
         if old:
             before = read_history(out, old)
@@ -106,6 +108,10 @@ def find_place(
     if lineage is None:
         began_with(history.parent)  # as above
     return Place(checkpointer, history, lines, saved, measured, lineage, scored, finished)
+
+
+def _parent(init: str | None, config: RunConfig, sha256: str) -> dict[str, Any] | None:
+    return parent_of(init, config, sha256) if init else None
 
 
 def _check_past(out: str, history: History, notes: list[str]) -> None:

@@ -124,14 +124,8 @@ def prepare(
     """
     out = Path(config.out)
     clock = Clock(out, jax.process_index(), jax.process_count())
-    mesh = make_mesh(config.parallel)
-    check_divisible(config, mesh)
-    require_library(config.compute)
+    mesh, datasets = distributed.all_pass(lambda: _checked(config))
     objective = objective_of(config)
-    datasets = open_datasets(config)
-    for dataset in datasets:
-        dataset.windows("train", config.data.seq_len)
-        held_out_batches(dataset, config, mesh)
     writing = only_writer(out, "llm-jax train", inside=True, ask=distributed.first_asks)
     with stop.leaving_at_once():
         claim = held.enter_context(writing)
@@ -162,3 +156,15 @@ def prepare(
         if objective.notice:
             log.say(objective.notice(datasets[0].tokenizer))
     return made
+
+
+def _checked(config: RunConfig) -> tuple[Mesh, Datasets]:
+    """The devices and the data of a run, which fit it and each other."""
+    mesh = make_mesh(config.parallel)
+    check_divisible(config, mesh)
+    require_library(config.compute)
+    datasets = open_datasets(config)
+    for dataset in datasets:
+        dataset.windows("train", config.data.seq_len)
+        held_out_batches(dataset, config, mesh)
+    return mesh, datasets

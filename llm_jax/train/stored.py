@@ -1,4 +1,7 @@
-"""The arrays of a checkpoint, read a slice at a time, for models that do not fit in memory.
+"""The arrays of a checkpoint, read without Orbax, for those who only read.
+
+Whole arrays are read into memory that a CPU's programs use as it is. Orbax would hold a copy too.
+Models that do not fit in memory are read a slice at a time.
 
 A stacked array holds all layers of a model. Where its chunks on disk span several layers, as a run
 on one device writes them, each slice would take reading all of them; such an array is copied to a
@@ -19,6 +22,7 @@ import numpy as np
 import tensorstore as ts
 
 from llm_jax.train.failures import Damaged, reason
+from llm_jax.train.host_arrays import aligned_empty
 
 Params = dict[str, Any]
 CACHE_BYTES = 100_000_000
@@ -72,12 +76,26 @@ class StoredItem:
 
     Args:
       folder: of the item, written by Orbax.
-      scratch: an empty folder for arrays that are laid out anew.
+      scratch: an empty folder for arrays of which slices are read and that are laid out anew.
     """
 
-    def __init__(self, folder: Path, scratch: Path) -> None:
+    def __init__(self, folder: Path, scratch: Path | None = None) -> None:
         self._folder, self._scratch = folder.absolute(), scratch
         self._context = ts.Context({"cache_pool#ocdbt": {"total_bytes_limit": CACHE_BYTES}})
+
+    def whole(self, shapes: Params) -> Params:
+        """A tree of NumPy arrays like `shapes`, which are float32; raises as `tree` does."""
+
+        def read(path: Any, leaf: Any) -> np.ndarray:
+            array = self._checked([entry.key for entry in path], leaf.shape)
+            made = aligned_empty(leaf.shape)
+            try:
+                ts.array(made).write(ts.cast(array, ts.float32)).result()
+            except (ValueError, RuntimeError) as error:
+                raise Damaged(f"{self._folder} cannot be read ({reason(error)}).") from None
+            return made
+
+        return jax.tree_util.tree_map_with_path(read, shapes)
 
     def tree(self, shapes: Params, stacks: Any) -> Params:
         """A tree of `StoredArray` like `shapes`.
@@ -97,6 +115,16 @@ class StoredItem:
 
     def array(self, keys: list[str], shape: tuple[int, ...], *, stacked: bool) -> StoredArray:
         """The array that has the place `keys` in the item's tree; raises as `tree` does."""
+        name, found = ".".join(keys), self._checked(keys, shape)
+        dtype = found.dtype.numpy_dtype
+        if stacked and found.chunk_layout.read_chunk.shape[0] > 1:
+            assert self._scratch is not None
+            file = self._scratch / f"{self._folder.name}.{name}"
+            return StoredArray(found.shape, dtype, _Laid(file, found, self._slice).read)
+        return StoredArray(found.shape, dtype, lambda place: self._slice(found, place))
+
+    def _checked(self, keys: list[str], shape: tuple[int, ...]) -> Any:
+        """TensorStore's array in the place `keys`."""
         name = ".".join(keys)
         try:
             found = self._open(name)
@@ -107,11 +135,7 @@ class StoredItem:
                 f"{self._folder} has an array {name!r} of shape {list(found.shape)}, not "
                 f"{list(shape)}."
             )
-        dtype = found.dtype.numpy_dtype
-        if stacked and found.chunk_layout.read_chunk.shape[0] > 1:
-            file = self._scratch / f"{self._folder.name}.{name}"
-            return StoredArray(found.shape, dtype, _Laid(file, found, self._slice).read)
-        return StoredArray(found.shape, dtype, lambda place: self._slice(found, place))
+        return found
 
     def _open(self, name: str) -> Any:
         return ts.open(

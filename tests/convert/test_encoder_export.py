@@ -14,7 +14,7 @@ import tiny
 from beside_torch import optim_config, require_same_step
 
 from llm_jax.config import EncoderConfig, ModernEncoderConfig, UserError
-from llm_jax.convert import hf_export, hf_import, parity
+from llm_jax.convert import hf_export, hf_import, hf_model, parity
 from llm_jax.convert.others import other_of
 from llm_jax.convert.own_tokenizer import tokenizer_of
 from llm_jax.data.tokenizers import Tokenizer
@@ -57,7 +57,7 @@ def test_it_goes_out_and_comes_back(name: str, folders: Any, tokenizer: Tokenize
     out, params, made = folders[name]
     assert made.architecture == name
     assert made.max_logit_difference < 1e-4
-    model, back = hf_import.read(out)
+    model, back = hf_model.read(out)
     assert model == MODELS[name]
     assert jax.tree.all(jax.tree.map(np.array_equal, back, params))
     parity.require_same_names(out, name)

@@ -16,7 +16,7 @@ from family_table import BEGIN, END, table
 from safetensors.numpy import load_file
 
 from llm_jax.config import ModelConfig, UserError
-from llm_jax.convert import hf_export, hf_import, parity
+from llm_jax.convert import hf_export, hf_model, parity
 from llm_jax.convert.families import FAMILIES, family_named
 from llm_jax.convert.hf_config import from_hf, to_hf
 from llm_jax.convert.hf_model import open_model
@@ -93,7 +93,7 @@ COVERED = (
 def test_a_family_both_ways(name, root, tmp_path):
     model, folder = source(name, root)
     family = family_named(name.split("-")[0])
-    config, params = hf_import.read(folder)
+    config, params = hf_model.read(folder)
     tokens_BT = np.random.default_rng(1).integers(3, 128, (2, LENGTH)).astype(np.int32)
     theirs = their_logits(model, tokens_BT)
     assert np.abs(theirs).max() > 0.1
@@ -107,7 +107,7 @@ def test_a_family_both_ways(name, root, tmp_path):
     for tensor, values in after.items():
         np.testing.assert_array_equal(before[tensor], values, err_msg=tensor)
     assert np.abs(parity.their_logits(tmp_path, tokens_BT) - theirs).max() <= 1e-4
-    assert hf_import.read(tmp_path)[0] == config
+    assert hf_model.read(tmp_path)[0] == config
     jax.tree.map(np.testing.assert_array_equal, gathered(tmp_path), params)
     if config.moe is None:
         parity.require_same_names(tmp_path, family.architecture, family.naming.older)
@@ -136,7 +136,7 @@ QUICK = ("llama-dynamic", "phi3-longrope", "cohere2", "bloom", "deepseek_v3", "g
 )
 def test_a_family_writes_the_same_text_with_its_cache(name, root):
     model, folder = source(name, root)
-    config, params = hf_import.read(folder)
+    config, params = hf_model.read(folder)
     prompt = [1, 17, 40, 5, 99, 23, 8, 64]
     if name.endswith("longrope"):  # beyond the first context: a text that outgrows it differs
         prompt = prompt * 3

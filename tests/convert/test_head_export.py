@@ -14,7 +14,7 @@ import tiny
 from beside_torch import optim_config, require_same_step
 
 from llm_jax.config import EncoderConfig, ModernEncoderConfig, UserError
-from llm_jax.convert import hf_export, hf_import, parity
+from llm_jax.convert import hf_export, hf_model, parity
 from llm_jax.convert.others import other_of
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.objectives.labels import seen
@@ -74,7 +74,7 @@ def test_a_head_goes_out_and_comes_back(name: str, folders: Any, tokenizer: Toke
     out, params, made = folders[name]
     assert (made.architecture, made.notes) == (name, [])
     assert made.max_logit_difference < 1e-4
-    model, back = hf_import.read(out)
+    model, back = hf_model.read(out)
     assert model == MODELS[name]
     assert jax.tree.all(jax.tree.map(np.array_equal, back, params))
     parity.require_same_names(out, name)
@@ -195,7 +195,7 @@ def test_a_base_model_is_read_without_its_pooler(tmp_path: Path, tokenizer: Toke
     )  # fmt: skip
     theirs = transformers.BertModel._from_config(config, attn_implementation="eager").eval()
     theirs.save_pretrained(tmp_path)
-    model, params = hf_import.read(tmp_path)
+    model, params = hf_model.read(tmp_path)
     assert model.head == "embed"
     tokens = parity.sample_tokens(tokenizer, model)
     other = other_of(model)

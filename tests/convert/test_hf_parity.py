@@ -12,7 +12,7 @@ import tiny
 from family_models import built
 
 from llm_jax.config import Llama3Rope, ModelConfig, MoeConfig, RunConfig, YarnRope
-from llm_jax.convert import hf_export, hf_import, parity
+from llm_jax.convert import hf_export, hf_model, parity
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -94,7 +94,7 @@ def test_exported_model_has_the_same_logits_and_comes_back(name, tokenizer, tmp_
     assert json.loads((out / "config.json").read_text())["model_type"] == EXPECTED_TYPE[name]
     assert sorted(made.files) == sorted(path.name for path in out.iterdir())
 
-    back, read = hf_import.read(out)
+    back, read = hf_model.read(out)
     model, params, _ = hf_export.as_hugging_face_has_it(model, params)
     assert back == model
     assert max_leaf_difference(read, params) == 0
@@ -151,5 +151,5 @@ def test_imported_model_has_the_same_logits(name, tmp_path):
     tokens_BT = np.random.default_rng(1).integers(0, 120, (2, 64)).astype(np.int32)
     with torch.no_grad():
         theirs = model(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
-    config, params = hf_import.read(tmp_path)
+    config, params = hf_model.read(tmp_path)
     assert np.abs(parity.our_logits(params, config, tokens_BT) - theirs).max() <= 1e-4

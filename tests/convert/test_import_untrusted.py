@@ -15,7 +15,7 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 from llm_jax.config import UserError
-from llm_jax.convert import hf_config, hf_export, hf_import, shards
+from llm_jax.convert import hf_config, hf_export, hf_import, hf_model, shards
 from llm_jax.convert.added_tokens import require_known
 from llm_jax.convert.own_tokenizer import tokenizer_of
 
@@ -56,33 +56,33 @@ def test_a_missing_a_surplus_and_a_misshapen_tensor(folder):
     kept = load_file(folder / shards.WEIGHTS)
     change_tensors(folder, lambda tensors: tensors.pop(name))
     with pytest.raises(UserError, match=f"has no tensor '{name}'"):
-        hf_import.read(folder)
+        hf_model.read(folder)
     save_file(kept | {"model.extra": np.zeros(2, np.float32)}, folder / shards.WEIGHTS)
     with pytest.raises(
         UserError, match=r"1 tensor that its config.json does not use: model\.extra"
     ):
-        hf_import.read(folder)
+        hf_model.read(folder)
     save_file(kept | {name: kept[name].T.copy()}, folder / shards.WEIGHTS)
     with pytest.raises(UserError, match=r"has shape \[32, 64\], but its .* says \[64, 32\]"):
-        hf_import.read(folder)
+        hf_model.read(folder)
 
 
 def test_whole_numbers_are_no_weights(folder):
     name = "model.norm.weight"
     change_tensors(folder, lambda t: t.update({name: np.ones(32, np.int8)}))
     with pytest.raises(UserError, match=r"has type I8: only F32.*, not quantised weights"):
-        hf_import.read(folder)
+        hf_model.read(folder)
 
 
 def test_a_truncated_file_and_no_file(folder):
     whole = (folder / shards.WEIGHTS).read_bytes()
     (folder / shards.WEIGHTS).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="is not a complete safetensors file"):
-        hf_import.read(folder)
+        hf_model.read(folder)
     (folder / shards.WEIGHTS).unlink()
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
     with pytest.raises(UserError, match=r"only safetensors are read, never pickled \.bin"):
-        hf_import.read(folder)
+        hf_model.read(folder)
 
 
 @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "", 3])
@@ -91,14 +91,14 @@ def test_an_index_cannot_name_a_file_outside_of_the_folder(folder, name):
     index = {"weight_map": {"model.norm.weight": name}}
     (folder / shards.INDEX).write_text(json.dumps(index))
     with pytest.raises(UserError, match="only files in the folder itself are read"):
-        hf_import.read(folder)
+        hf_model.read(folder)
 
 
 def test_a_link_out_of_the_folder_is_not_followed(folder):
     (folder / shards.WEIGHTS).rename(folder.parent / "elsewhere.safetensors")
     (folder / shards.WEIGHTS).symlink_to(folder.parent / "elsewhere.safetensors")
     with pytest.raises(UserError, match="a link that leads out of the folder"):
-        hf_import.read(folder)
+        hf_model.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_link_out_of_the_folder_is_not_followed(folder):
 def test_a_config_that_means_something_else_is_refused(folder, fields, sentence):
     change_config(folder, **fields)
     with pytest.raises(UserError, match=sentence):
-        hf_import.read(folder)
+        hf_model.read(folder)
 
 
 def test_sharded_weights_come_back_the_same(params, tmp_path):
@@ -134,11 +134,11 @@ def test_sharded_weights_come_back_the_same(params, tmp_path):
     assert set(index["weight_map"].values()) == set(files[:-1])
     assert index["metadata"]["total_size"] == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     (tmp_path / "config.json").write_text(json.dumps(config_json()))
-    _, back = hf_import.read(tmp_path)
+    _, back = hf_model.read(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, back, params)
     (tmp_path / files[1]).unlink()
     with pytest.raises(UserError, match="There is no file"):
-        hf_import.read(tmp_path)
+        hf_model.read(tmp_path)
 
 
 def config_json() -> dict:

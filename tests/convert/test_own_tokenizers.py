@@ -13,7 +13,15 @@ from foreign import foreign_tokenizer
 
 from llm_jax.cli import main
 from llm_jax.config import UserError
-from llm_jax.convert import hf_config, hf_export, hf_import, hf_tokenizer, kept_files
+from llm_jax.convert import (
+    hf_config,
+    hf_export,
+    hf_import,
+    hf_model,
+    hf_read,
+    hf_tokenizer,
+    kept_files,
+)
 from llm_jax.convert.own_tokenizer import tokenizer_of
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.dataset import TokenDataset
@@ -105,7 +113,7 @@ def test_special_ids_that_disagree_are_refused(change, sentence, brought, tmp_pa
     raw = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(raw | change))
     with pytest.raises(UserError, match=sentence):
-        hf_import.read_with(folder, tokenizer_of(folder))
+        hf_read.read_with(folder, tokenizer_of(folder))
 
 
 def test_the_choice_among_the_files_of_a_folder(brought, tmp_path):
@@ -141,7 +149,7 @@ def test_a_tokenizer_of_more_ids_than_the_model_is_refused(brought, tmp_path):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(DEEPSEEK / name, tmp_path)
     with pytest.raises(UserError, match="has 129280 tokens, more than the 1000"):
-        hf_import.read_with(tmp_path, tokenizer_of(tmp_path))
+        hf_read.read_with(tmp_path, tokenizer_of(tmp_path))
 
 
 @pytest.mark.slow
@@ -152,10 +160,10 @@ def test_keys_that_change_nothing_are_let_through(brought, tmp_path, capsys):
     harmless = {"is_llama_config": True, "unsloth_version": "2026.1", "temperature": 0.7,
                 "tokenizer_class": "LlamaTokenizerFast", "rope_interleaved": False}  # fmt: skip
     (folder / "config.json").write_text(json.dumps(raw | harmless))
-    assert hf_import.read(folder)[0] == hf_import.read(brought)[0]
+    assert hf_model.read(folder)[0] == hf_model.read(brought)[0]
     (folder / "config.json").write_text(json.dumps(raw | {"new_magic": 3}))
     with pytest.raises(UserError, match="new_magic = 3, which this importer does not know"):
-        hf_import.read(folder)
+        hf_model.read(folder)
     with pytest.raises(SystemExit) as stopped:
         main(["import", str(folder), str(tmp_path / "run")])
     assert stopped.value.code == 0

@@ -62,7 +62,7 @@ def quantised(folder: Path) -> None:
 
 def test_mxfp4_weights_are_read_as_transformers_reads_them(tmp_path: Path) -> None:
     quantised(tmp_path)
-    config, params = hf_import.read(tmp_path)
+    config, params = hf_model.read(tmp_path)
     theirs = parity.their_logits(tmp_path, TOKENS_BT)
     assert np.abs(theirs).max() > 0.1
     assert np.abs(parity.our_logits(params, config, TOKENS_BT) - theirs).max() <= 1e-4
@@ -103,7 +103,7 @@ def test_pairs_that_do_not_fit_are_refused(change: Any, words: str, tmp_path: Pa
     change(tensors)
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(UserError) as error:
-        hf_import.read(tmp_path)
+        hf_model.read(tmp_path)
     assert words in str(error.value)
     assert str(tmp_path) in str(error.value)
 
@@ -185,7 +185,7 @@ def test_a_form_that_transformers_has_computes_the_same(name, tokenizer, tmp_pat
     assert made.max_logit_difference is not None
     assert made.max_logit_difference <= 1e-4
     assert json.loads((out / "config.json").read_text())["model_type"] == name
-    back, read = hf_import.read(out)
+    back, read = hf_model.read(out)
     tokens_BT = np.random.default_rng(1).integers(3, 600, (2, 40)).astype(np.int32)
     ours, theirs = (
         parity.our_logits(jax.tree.map(jnp.asarray, tree), config, tokens_BT)
@@ -252,7 +252,7 @@ def test_layers_that_predict_further_tokens_are_left_out_and_that_is_said(
             "that its config.json does not use" if number == 0 else "num_nextn_predict_layers is"
         )
         with pytest.raises(UserError, match=words):
-            hf_import.read(source)
+            hf_model.read(source)
 
 
 def test_a_bias_of_the_last_layer_only_goes_out_with_the_others_as_another_class(
@@ -303,8 +303,8 @@ def test_fp8_weights_are_read_with_their_factors(tokenizer, tmp_path, capsys) ->
     raw = json.loads((plain / "config.json").read_text())
     blocks = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [16, 16]}
     (packed / "config.json").write_text(json.dumps(raw | {"quantization_config": blocks}))
-    model, params = hf_import.read(packed)
-    jax.tree.map(np.testing.assert_array_equal, params, hf_import.read(plain)[1])
+    model, params = hf_model.read(packed)
+    jax.tree.map(np.testing.assert_array_equal, params, hf_model.read(plain)[1])
     theirs = parity.their_logits(plain, TOKENS_BT)
     assert np.abs(parity.our_logits(params, model, TOKENS_BT) - theirs).max() <= 1e-4
     made = hf_import.import_run(packed, run, tokenizer, check=True)
@@ -314,5 +314,5 @@ def test_fp8_weights_are_read_with_their_factors(tokenizer, tmp_path, capsys) ->
         wrong = raw | {"quantization_config": blocks | {"weight_block_size": size}}
         (packed / "config.json").write_text(json.dumps(wrong))
         with pytest.raises(UserError) as error:
-            hf_import.read(packed)
+            hf_model.read(packed)
         assert words in str(error.value)

@@ -17,7 +17,7 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 from llm_jax.config import MoeConfig, RecurrentConfig, UserError
-from llm_jax.convert import hf_export, hf_import, parity, shards
+from llm_jax.convert import hf_export, hf_import, hf_model, parity, shards
 from llm_jax.convert.bucket import opened
 from llm_jax.convert.hf_import import run_config, write_run
 from llm_jax.convert.tensor_file import open_local, write
@@ -207,7 +207,7 @@ def test_padding_of_the_vocabulary_stays_here(run, tokenizer, tmp_path):
     assert made.notes == [
         "40 padding rows of the vocabulary left out, which no token has: 600 of 640 go out"
     ]
-    back, params = hf_import.read(tmp_path / "hf")
+    back, params = hf_model.read(tmp_path / "hf")
     assert back.vocab_size == json.loads((tmp_path / "hf/config.json").read_text())["vocab_size"]
     assert_same(params, cut(tiny.parameters(MODEL), 600))
 
@@ -334,7 +334,7 @@ def test_a_head_that_is_not_the_table_is_refused_where_they_are_one(folder, tmp_
     raw = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(raw | {"tie_word_embeddings": True}))
     with pytest.raises(UserError, match=r"'lm_head\.weight' with other values than 'model\.embed"):
-        hf_import.read(tmp_path)
+        hf_model.read(tmp_path)
 
 
 def test_a_recurrent_model_has_no_class(tokenizer, tmp_path):

@@ -233,7 +233,7 @@ def test_greedy_equals_transformers_generate(tmp_path):
         for parameter in theirs.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     theirs.save_pretrained(tmp_path)
-    from llm_jax.convert.hf_import import read
+    from llm_jax.convert.hf_model import read
 
     model, params = read(tmp_path)
     prompts = [[1, 5, 9], [1, 44, 3, 7, 30]]

@@ -12,7 +12,7 @@ import pytest
 from tiny import compute_config, relative_error
 
 from llm_jax.config import ComputeConfig, EncoderConfig, ParallelConfig, UserError
-from llm_jax.convert.hf_import import read
+from llm_jax.convert.hf_model import read
 from llm_jax.convert.others.bert import BERT
 from llm_jax.models.protocol import Context, model_of
 from llm_jax.parallel.mesh import make_mesh, parameter_sharding

@@ -24,7 +24,7 @@ from llm_jax.config import (
     UserError,
 )
 from llm_jax.config.data import span_lengths
-from llm_jax.convert import hf_export, hf_import
+from llm_jax.convert import hf_export, hf_import, hf_model
 from llm_jax.convert.others import other_of
 from llm_jax.convert.own_tokenizer import tokenizer_of
 from llm_jax.data.dataset import TokenDataset
@@ -147,7 +147,7 @@ def test_it_goes_out_and_comes_back(name: str, folders: Any, text: TokenDataset)
     out, params, made = folders[name]
     assert made.architecture == "T5ForConditionalGeneration"
     assert made.max_logit_difference < 1e-4
-    model, back = hf_import.read(out)
+    model, back = hf_model.read(out)
     assert model == MODELS[name]
     assert jax.tree.all(jax.tree.map(np.array_equal, back, params))
     theirs = transformers.AutoTokenizer.from_pretrained(out)
@@ -251,18 +251,18 @@ def test_a_head_of_its_own_is_refused(folders: Any, tmp_path: Path) -> None:
     weights["lm_head.weight"] = weights["shared.weight"].copy()
     (tmp_path / "config.json").write_bytes((out / "config.json").read_bytes())
     save_file(weights, tmp_path / "model.safetensors")
-    hf_import.read(tmp_path)
+    hf_model.read(tmp_path)
     weights["lm_head.weight"] = weights["shared.weight"] + 1
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(
         UserError, match=r"'lm_head\.weight' with other values than 'shared\.weight'"
     ):
-        hf_import.read(tmp_path)
+        hf_model.read(tmp_path)
     del weights["lm_head.weight"]
     weights["decoder.embed_tokens.weight"] = weights["shared.weight"] + 1
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"'decoder\.embed_tokens\.weight' with other values"):
-        hf_import.read(tmp_path)
+        hf_model.read(tmp_path)
 
 
 @pytest.mark.slow

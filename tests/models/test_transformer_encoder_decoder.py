@@ -25,7 +25,7 @@ from llm_jax.config import (
     from_json,
     to_json,
 )
-from llm_jax.convert import hf_export, hf_import
+from llm_jax.convert import hf_export, hf_import, hf_model
 from llm_jax.convert.others import other_named, other_of
 from llm_jax.convert.own_tokenizer import tokenizer_of
 from llm_jax.data.dataset import TokenDataset
@@ -121,7 +121,7 @@ def test_it_goes_out_and_comes_back(name: str, folders: Any, text: TokenDataset)
     out, params, said = folders[name]
     assert said.architecture == CLASSES[name]
     assert said.max_logit_difference < 1e-4
-    model, back = hf_import.read(out)
+    model, back = hf_model.read(out)
     assert model == MODELS[name]
     assert jax.tree.all(jax.tree.map(np.array_equal, back, params))
     begin = {"marian": text.tokenizer.pad_id, "bart": text.tokenizer.eos_id}[name]

@@ -35,6 +35,8 @@ class Engine(Scheduler):
     Args:
       mesh: devices to split it over; None: those of the model.
       draft: a smaller model of the same tokenizer, which drafts tokens (`speculative_batch.py`).
+      frees: empties the `params` of both models leaf by leaf as its own are made, so that memory
+        holds about one copy. Nothing else can use them then.
 
     Attributes:
       max_len: most tokens of a text, with its prompt.
@@ -48,12 +50,13 @@ class Engine(Scheduler):
         *,
         mesh: Mesh | None = None,
         draft: LanguageModel | None = None,
+        frees: bool = False,
     ) -> None:
         if draft is not None:
             check_tokenizers(model.tokenizer, draft.tokenizer)
         run, vocab_size = model.run, model.tokenizer.vocab_size
         mesh = model.mesh if mesh is None else mesh
-        self._begin(run.model, model.params, run.compute, vocab_size, settings, mesh, draft)
+        self._begin(run.model, model.params, run.compute, vocab_size, settings, mesh, frees, draft)
 
     @classmethod
     def of_parameters(
@@ -64,15 +67,18 @@ class Engine(Scheduler):
         vocab_size: int,
         settings: EngineSettings,
         mesh: Mesh | None = None,
+        *,
+        frees: bool = False,
     ) -> Engine:
         """An engine without a `LanguageModel`.
 
         Args:
           params: tree of the family's `init`.
           vocab_size: tokens that may be chosen; the model may have more rows.
+          frees: empties `params`, as of the constructor.
         """
         made = cls.__new__(cls)
-        made._begin(config, params, compute, vocab_size, settings, mesh)
+        made._begin(config, params, compute, vocab_size, settings, mesh, frees)
         return made
 
     def _begin(
@@ -83,6 +89,7 @@ class Engine(Scheduler):
         vocab_size: int,
         settings: EngineSettings,
         mesh: Mesh | None,
+        frees: bool,
         draft: LanguageModel | None = None,
     ) -> None:
         model = generative_of(config, "the engine")
@@ -95,13 +102,13 @@ class Engine(Scheduler):
                 untied(model), compute_for_inference(compute), vocab_size,
                 settings.slots, max_len, chunk, mesh,
             )  # fmt: skip
-            weights = engine_params(params, model, compute, mesh, settings.weights)
+            weights = engine_params(params, model, compute, mesh, settings.weights, frees=frees)
             loses = slack(model, max_len, chunk)
             if draft is None and not settings.speculate:
                 programs = programs_for(shapes)
                 batch = Batch(programs, weights)
             else:
-                programs, batch = speculation(shapes, weights, loses, settings, draft)
+                programs, batch = speculation(shapes, weights, loses, settings, draft, frees)
         super().__init__(programs, batch, settings, loses, mesh)
         self._thread: threading.Thread | None = None
 

@@ -148,12 +148,14 @@ def speculation(
     lost: int | None,
     settings: EngineSettings,
     draft: LanguageModel | None,
+    frees: bool = False,
 ) -> tuple[SpeculativePrograms, SpeculativeBatch]:
     """What an engine works with instead of plain programs and a plain batch.
 
     Args:
       params: as of `engine_params`.
       lost: `cache.slack` of the model.
+      frees: empties the draft's `params`, as of `engine_params`.
 
     Raises:
       UserError: the model cannot take back tokens, or the draft does not fit it.
@@ -176,7 +178,9 @@ def speculation(
         shapes.slots, shapes.max_len, shapes.chunk, shapes.mesh,
     )  # fmt: skip
     programs = speculative_for(shapes, drafts, beside)
-    weights = engine_params(draft.params, smaller, compute, shapes.mesh, settings.weights)
+    weights = engine_params(
+        draft.params, smaller, compute, shapes.mesh, settings.weights, frees=frees
+    )
     return programs, SpeculativeBatch(programs, params, weights, its)
 
 

@@ -24,18 +24,7 @@ from llm_jax.models.common.stack import (
 from llm_jax.parallel.mesh import constrain, gather_fsdp
 
 SEPARATE = "layers"
-"""Place of a tuple with the parameters of each layer, in place of stacks (`separate`)."""
-
-
-def separate(params: Params, layout: Layout) -> Params:
-    """`params` with each layer apart, as `run_layers` writes them out."""
-    stacks = layout.stacks
-    apart: dict[int, Params] = {}
-    for name, numbers in stacks.items():
-        for place, number in enumerate(numbers):
-            apart[number] = jax.tree.map(lambda leaf, place=place: leaf[place], params[name])
-    beside = {name: leaf for name, leaf in params.items() if name not in stacks}
-    return beside | {SEPARATE: tuple(apart[i] for i in range(len(layout.layers)))}
+"""Place of a tuple with the parameters of each layer, in place of stacks."""
 
 
 def blocks_of(params: Params, layout: Layout) -> dict[str, Params] | tuple[Params, ...]:

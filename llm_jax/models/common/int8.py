@@ -30,29 +30,21 @@ class Int8(NamedTuple):
     factors: Any
 
 
-def in_int8(params: Params, specs: Params) -> tuple[Params, Params]:
-    """`params` and `specs` with an `Int8` in place of each matrix of a block, and of the output
-    matrix. The embedding of tokens, of which a step reads a few rows, is not changed."""
-    chosen = jax.tree_util.tree_map_with_path(
-        lambda path, spec: spec.role == "matrix" or path[0].key == "unembed",
-        specs,
-        is_leaf=_is_spec,
-    )
+def takes_int8(place: str, spec: Spec) -> bool:
+    """Whether the leaf in `place` of the tree (`unembed`, `layers`, …) is kept in 8 bits: matrices
+    of blocks and the output matrix. The embedding, of which a step reads a few rows, is not."""
+    return spec.role == "matrix" or place == "unembed"
 
-    def made(leaf: jax.Array, spec: Spec, choose: bool) -> Any:
-        return _rounded(leaf, spec) if choose else leaf
 
-    def declared(spec: Spec, choose: bool) -> Any:
-        if not choose:
-            return spec
-        summed = _summed(spec)
-        axes = tuple(None if i in summed else name for i, name in enumerate(spec.axes))
-        return Int8(spec, Spec(axes, spec.role))
-
-    return (
-        jax.tree.map(made, params, specs, chosen),
-        jax.tree.map(declared, specs, chosen, is_leaf=_is_spec),
-    )
+def in_int8(leaf: jax.Array, spec: Spec) -> tuple[Int8, Int8]:
+    """A matrix in 8 bits, and the specs of both arrays."""
+    summed = _summed(spec)
+    wide = leaf.astype(jnp.float32)
+    most = jnp.max(jnp.abs(wide), axis=summed, keepdims=True)
+    factors = jnp.where(most > 0, most, 1.0) / LARGEST
+    axes = tuple(None if i in summed else name for i, name in enumerate(spec.axes))
+    made = Int8(jnp.round(wide / factors).astype(jnp.int8), factors)
+    return made, Int8(spec, Spec(axes, spec.role))
 
 
 def as_floats(params: Params, dtype: str, x: jax.Array) -> Params:
@@ -70,19 +62,8 @@ def as_floats(params: Params, dtype: str, x: jax.Array) -> Params:
     return jax.tree.map(floats, params, is_leaf=lambda leaf: isinstance(leaf, Int8))
 
 
-def _rounded(leaf: jax.Array, spec: Spec) -> Int8:
-    wide = leaf.astype(jnp.float32)
-    most = jnp.max(jnp.abs(wide), axis=_summed(spec), keepdims=True)
-    factors = jnp.where(most > 0, most, 1.0) / LARGEST
-    return Int8(jnp.round(wide / factors).astype(jnp.int8), factors)
-
-
 def _summed(spec: Spec) -> tuple[int, ...]:
     """The axes that a product with the matrix sums over: all but the last where it writes to the
     residual stream, the first otherwise; and each expert is a matrix."""
     own = [i for i, name in enumerate(spec.axes) if name != "experts"]
     return tuple(own[:-1]) if spec.axes[-1] in ("embed", "expert_embed") else (own[0],)
-
-
-def _is_spec(leaf: Any) -> bool:
-    return isinstance(leaf, Spec)

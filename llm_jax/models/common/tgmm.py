@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.megablox.gmm import tgmm
 
 ROWS = (512, 256, 128)
 """Allowed rows per tile; the largest that divides all rows is used."""
@@ -33,6 +32,9 @@ def sum_by_group(
       sizes_E: int32, rows of each group; 0 gives a matrix of zeros.
       interpret: run the kernel as plain JAX, for a test without a TPU.
     """
+    # Pallas takes long to import, and only a TPU needs it.
+    from jax.experimental.pallas.ops.tpu.megablox.gmm import tgmm
+
     r, D, F = *x_rD.shape, dy_rF.shape[1]
     tile = next(size for size in ROWS if r % size == 0)
     widths = min(D, WIDTH), min(F, WIDTH)
