@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from llm_jax.config import ComputeConfig, ModelConfig, RecurrentConfig, UserError, layers_of
 from llm_jax.infer.decoder import Params, require_generates
 from llm_jax.infer.engine.settings import Weights
+from llm_jax.infer.engine.tpu_layout import as_read
 from llm_jax.models.common.family import SEPARATE
 from llm_jax.models.common.int8 import in_int8, takes_int8
 from llm_jax.models.common.parameter import Spec
@@ -116,12 +117,16 @@ class _Form:
         tree[last] = self._placed(made, specs, device, "/".join(keys))
 
     def _placed(self, made: Any, specs: Any, device: Any, name: str) -> Any:
-        mesh = self.mesh
-        if mesh is None:
+        mesh, on_tpu = self.mesh, platform() == "tpu"
+        if mesh is None and (isinstance(made, jax.core.Tracer) or not on_tpu):
             return jax.device_put(made, device)
 
-        def where(leaf: Any, spec: Spec) -> NamedSharding:
-            return parameter_sharding(mesh, name, leaf.shape, spec.axes)
+        def where(leaf: Any, spec: Spec) -> Any:
+            if mesh is None:
+                place: Sharding = SingleDeviceSharding(device or jax.local_devices()[0])
+            else:
+                place = parameter_sharding(mesh, name, leaf.shape, spec.axes)
+            return as_read(place, spec) if on_tpu else place
 
         return jax.device_put(made, jax.tree.map(where, made, specs))
 
