@@ -72,9 +72,15 @@ def array_bytes(type_text: str) -> list[int]:
 
 
 class Program:
-    """Computations of a compiled module, and how often one run executes each."""
+    """Computations of a compiled module, and how often one run executes each.
 
-    def __init__(self, text: str) -> None:
+    Args:
+      text: the module.
+      unbounded: how often a loop runs whose condition has no constant; None: there is none.
+    """
+
+    def __init__(self, text: str, unbounded: int | None = None) -> None:
+        self.unbounded = unbounded
         self.computations: dict[str, list[Instruction]] = {}
         self.entry = ""
         current: list[Instruction] = []
@@ -130,6 +136,8 @@ class Program:
             for one in self.computations[condition]
             if one.opcode == "constant" and (found := re.match(r"constant\((\d+)\)", one.rest))
         }
+        if not limits and self.unbounded is not None:
+            return self.unbounded
         if len(limits) != 1:
             raise ValueError(f"the loop {loop.name} has the limits {sorted(limits)}")
         return limits.pop()
