@@ -251,7 +251,9 @@ class Programs:
     def _logits(self, params: Params, x: jax.Array) -> jax.Array:
         one = self.shapes
         floats = as_floats(params, one.compute.dtype, x)
-        return known_only(model_of(one.model).logits(x, floats, one.model), one.vocab_size)
+        rows = x.reshape(-1, x.shape[-1])
+        logits = model_of(one.model).logits(rows, floats, one.model)
+        return known_only(logits, one.vocab_size).reshape(*x.shape[:-1], -1)
 
     def _copy(self, cache: Any, source: Any, target: Any) -> Any:
         """The cache whose slot `target` is as `source`."""

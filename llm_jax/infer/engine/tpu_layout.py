@@ -20,4 +20,6 @@ def as_read(where: Sharding, spec: Spec) -> Sharding | Format:
             return Format(Layout((1, 2, 0)), where)
         case ("experts", _, _):  # the grouped product takes rows
             return Format(Layout((0, 1, 2)), where)
+        case ("embed", "vocab"):  # in one order for steps and for rounds of drafts
+            return Format(Layout((0, 1)), where)
     return where
