@@ -34,7 +34,9 @@ def require_agreement(config: RunConfig, init: str | None, branch: str | None) -
 
 def _require_same(first: dict[str, Any], ours: dict[str, Any]) -> None:
     changed = changed_fields(_without_places(first), _without_places(ours), "run")
-    changed = {name: pair for name, pair in changed.items() if name not in OWN}
+    changed = {
+        name.replace("run.--", "--"): pair for name, pair in changed.items() if name not in OWN
+    }
     if changed:
         raise ConfigError(
             f"Process {jax.process_index()} was started with another config than process 0 "
