@@ -144,11 +144,14 @@ def test_sources_of_a_mixture_may_be_elsewhere(monkeypatch: pytest.MonkeyPatch) 
     agree.require_agreement(config("there/a"), None, None)
 
 
-def test_a_folder_that_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_and_data_that_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "all_say", lambda words: [words, "none"])
     agree.require_one_folder("runs/a", False)
     with pytest.raises(ConfigError, match="on storage that all hosts share"):
         agree.require_one_folder("runs/a", True)
+    agree.require_one_text("none")
+    with pytest.raises(ConfigError, match="Process 1 reads other data than process 0"):
+        agree.require_one_text("0123456789abcdef")
 
 
 @pytest.mark.parametrize(
