@@ -122,6 +122,7 @@ def prepare(
       held: keeps the claim on the folder until it is closed.
       listen: is given each record of the metrics.
     """
+    agree.require_agreement(config, init, branch)
     out = Path(config.out)
     clock = Clock(out, jax.process_index(), jax.process_count())
     mesh, datasets = distributed.all_pass(lambda: _checked(config))
