@@ -34,7 +34,9 @@ def require_agreement(config: RunConfig, init: str | None, branch: str | None) -
 
 def _require_same(first: dict[str, Any], ours: dict[str, Any]) -> None:
     changed = changed_fields(_without_places(first), _without_places(ours), "run")
-    changed = {name: pair for name, pair in changed.items() if name not in OWN}
+    changed = {
+        name.replace("run.--", "--"): pair for name, pair in changed.items() if name not in OWN
+    }
     if changed:
         raise ConfigError(
             f"Process {jax.process_index()} was started with another config than process 0 "
@@ -59,3 +61,14 @@ def require_one_folder(out: str, is_run: bool) -> None:
         f"run.out is {out}, where some processes see a run and others do not: choose an `out` on "
         "storage that all hosts share.",
     )
+
+
+def require_one_text(fingerprint: str) -> None:
+    """Raises `ConfigError` in all processes if one of them reads other data than process 0."""
+    every = distributed.all_say(fingerprint)
+    for number, other in enumerate(every):
+        require(
+            other == every[0],
+            f"Process {number} reads other data than process 0 (fingerprint {other[:12]}, not "
+            f"{every[0][:12]}): give all hosts the same dataset.",
+        )

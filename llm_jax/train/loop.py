@@ -25,7 +25,7 @@ from llm_jax.objectives.objective import objective_of
 from llm_jax.runs.lineage import write_lineage
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.runs.starts import TASKS
-from llm_jax.train import agree, distributed
+from llm_jax.train import distributed
 from llm_jax.train.course import Stage, stages
 from llm_jax.train.cpu_dispatch import dispatch_for
 from llm_jax.train.damage import saved_steps
@@ -91,7 +91,6 @@ def train(
         Stop(grace) as stop,
         contextlib.ExitStack() as held,
     ):
-        agree.require_agreement(config, init, branch)
         listen = functools.partial(_tell, callback, stop) if callback else None
         try:
             with (

@@ -20,7 +20,7 @@ from llm_jax.runs.claim import Claim, only_writer
 from llm_jax.runs.history import History, Text
 from llm_jax.runs.plan_file import PlanRecord
 from llm_jax.runs.rollbacks import Rollback, read_rollbacks
-from llm_jax.train import distributed
+from llm_jax.train import agree, distributed
 from llm_jax.train.branch import open_branch
 from llm_jax.train.checkpoint import Checkpointer
 from llm_jax.train.clock import Clock
@@ -122,9 +122,11 @@ def prepare(
       held: keeps the claim on the folder until it is closed.
       listen: is given each record of the metrics.
     """
+    agree.require_agreement(config, init, branch)
     out = Path(config.out)
     clock = Clock(out, jax.process_index(), jax.process_count())
     mesh, datasets = distributed.all_pass(lambda: _checked(config))
+    agree.require_one_text(training_text(datasets, config).fingerprint)
     objective = objective_of(config)
     writing = only_writer(out, "llm-jax train", inside=True, ask=distributed.first_asks)
     with stop.leaving_at_once():

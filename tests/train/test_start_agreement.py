@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,8 +12,18 @@ from pathlib import Path
 import pytest
 import tiny
 
-from llm_jax.config import ConfigError, to_json
-from llm_jax.train import distributed
+from llm_jax.config import (
+    Amount,
+    ConfigError,
+    DataConfig,
+    MixtureConfig,
+    MixtureSource,
+    MixtureStage,
+    RunConfig,
+    to_dict,
+    to_json,
+)
+from llm_jax.train import agree, distributed
 
 
 def ends(config: Path, *flags: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -91,6 +102,56 @@ def test_a_process_that_stays_alone(config: Path) -> None:
     done = subprocess.run(child, env=os.environ | alone, stderr=-1, text=True, timeout=120)
     assert done.returncode == 78
     assert done.stderr.splitlines()[-1].startswith("error: Only some of the 2 processes of the run")
+
+
+MIXED = MixtureConfig(
+    sources=(MixtureSource(name="a", path="data/a"),),
+    stages=(MixtureStage(read=(Amount(source="a", weight=1),)),),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "init", "words"),
+    [
+        ({"out": "elsewhere", "log_every": 7, "wandb": "project"}, None, None),
+        ({"data": DataConfig(path="my/copy", seq_len=16, batch_size=8)}, None, None),
+        ({"seed": 3}, None, "run.seed 3 → 0"),
+        ({}, "runs/first", "(--init 'runs/first' → None)"),
+        ({"data": DataConfig(path="", mixture=MIXED, seq_len=16)}, None, "run.data.mixture {"),
+    ],
+)
+def test_what_may_differ(
+    changes: dict, init: str | None, words: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = to_dict(tiny.run_config(**changes)) | {"--init": init, "--branch": None}
+    monkeypatch.setattr(distributed, "first_says", lambda ours: json.dumps(first))
+    if words is None:
+        agree.require_agreement(tiny.run_config(), None, None)
+        return
+    with pytest.raises(ConfigError) as error:
+        agree.require_agreement(tiny.run_config(), None, None)
+    assert words in str(error.value)
+
+
+def test_sources_of_a_mixture_may_be_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def config(path: str) -> RunConfig:
+        sources = (MixtureSource(name="a", path=path),)
+        mixture = MixtureConfig(sources=sources, stages=MIXED.stages)
+        return tiny.run_config(data=DataConfig(path="", mixture=mixture, seq_len=16))
+
+    first = to_dict(config("here/a")) | {"--init": None, "--branch": None}
+    monkeypatch.setattr(distributed, "first_says", lambda ours: json.dumps(first))
+    agree.require_agreement(config("there/a"), None, None)
+
+
+def test_a_folder_and_data_that_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "all_say", lambda words: [words, "none"])
+    agree.require_one_folder("runs/a", False)
+    with pytest.raises(ConfigError, match="on storage that all hosts share"):
+        agree.require_one_folder("runs/a", True)
+    agree.require_one_text("none")
+    with pytest.raises(ConfigError, match="Process 1 reads other data than process 0"):
+        agree.require_one_text("0123456789abcdef")
 
 
 @pytest.mark.parametrize(
