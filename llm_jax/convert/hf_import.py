@@ -49,10 +49,19 @@ def read_with(
       UserError: as `read` does; or a weight is not a finite number, or the tokenizer does not fit.
     """
     model, params = read(folder, compared=compared)
-    require_belongs(read_config_json(folder), model.vocab_size, tokenizer)
-    require_starts(read_config_json(folder), model, tokenizer)
+    require_fits(read_config_json(folder), model, tokenizer)
     require_finite(params, str(folder), "download it again")
     return model, params
+
+
+def require_fits(raw: dict[str, Any], model: Architecture, tokenizer: Tokenizer) -> None:
+    """Raises `UserError` unless the tokenizer belongs to the model of a config.json.
+
+    Args:
+      raw: config.json.
+    """
+    require_belongs(raw, model.vocab_size, tokenizer)
+    require_starts(raw, model, tokenizer)
 
 
 def import_run(
@@ -83,8 +92,7 @@ def import_run(
     if problem := unwritable(out, "RUN"):
         raise UserError(problem)
     model = open_model(folder, compared=check, elsewhere=elsewhere)
-    require_belongs(read_config_json(folder), model.config.vocab_size, tokenizer)
-    require_starts(read_config_json(folder), model.config, tokenizer)
+    require_fits(read_config_json(folder), model.config, tokenizer)
     difference: float | None = None
     reason: str | None = "--no-check"
     if check:

@@ -145,7 +145,10 @@ def install(app: FastAPI) -> None:
             405: f"{request.method[:20]} is not allowed at {request.url.path[:MOST_SHOWN]!r}.",
         }
         message = words.get(error.status_code, str(error.detail))
-        return ApiError(error.status_code, message, headers=error.headers).response
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"  # the gate answers it
+        return ApiError(error.status_code, message, headers=headers).response
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> Response:
