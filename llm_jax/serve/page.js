@@ -33,17 +33,20 @@ class Side {
   clear() { this.out.replaceChildren(); this.say(""); this.turns = []; }
   say(text, failed) { this.note.textContent = text; this.note.className = failed ? "note error" : "note"; }
 
+  /* Whether there is an answer, or a part of one. */
   async generate(controls, signal) {
     const chat = controls.mode === "chat", turns = this.turns; /* "Clear" makes new ones */
-    let place = this.out;
+    let place = this.out, boxes = [];
     if (chat) {
       turns.push({ role: "user", content: controls.text });
-      this.turn("you").textContent = controls.text;
-      place = this.turn(this.model.id);
+      boxes = [this.turn("you"), this.turn(this.model.id)];
+      boxes[0].textContent = controls.text;
+      place = boxes[1];
     } else {
       this.out.replaceChildren(make("span", "given", controls.text));
     }
     const began = performance.now();
+    const painter = new Painter(place);
     let first = 0, tokens = 0, text = "", reason = "";
     this.say("…");
     try {
@@ -51,8 +54,7 @@ class Side {
         method: "POST", signal, headers: { "Content-Type": "application/json" },
         body: JSON.stringify(this.body(controls, chat)),
       });
-      if (!answer.ok) throw new Error((await answer.json()).error.message);
-      const painter = new Painter(place);
+      if (!answer.ok) throw new Error(await refusal(answer));
       for await (const event of events(answer)) {
         if (event.error) throw new Error(event.error.message);
         if (event.usage) tokens = event.usage.completion_tokens;
@@ -64,16 +66,19 @@ class Side {
           reason = choice.finish_reason || reason;
         }
       }
-      painter.end();
       const rest = (performance.now() - first) / 1000;
       const speed = tokens > 1 && rest > 0 ? `, ${((tokens - 1) / rest).toFixed(1)} tokens/s` : "";
-      this.say(`${tokens} tokens, ${reason}, first after ${((first - began) / 1000).toFixed(2)} s${speed}`);
+      const wait = first ? `, first after ${((first - began) / 1000).toFixed(2)} s` : "";
+      this.say(`${tokens} token${tokens === 1 ? "" : "s"}, ${reason}${wait}${speed}`);
     } catch (error) {
       const stopped = error.name === "AbortError";
-      this.say(stopped ? "stopped" : error.message, !stopped);
+      this.say(stopped ? "stopped" : fault(error), !stopped);
     }
+    painter.end();
     if (chat && text) turns.push({ role: "assistant", content: text });
-    else if (chat) turns.pop();
+    else if (chat && !reason) { turns.pop(); for (const box of boxes) box.parentNode.remove(); }
+    else if (chat) turns.push({ role: "assistant", content: "" });
+    return Boolean(text || reason);
   }
   turn(who) {
     const box = make("div", "turn");
@@ -183,6 +188,15 @@ const chatTokens = logprobs => !logprobs ? [] : logprobs.content.map(one => ({ n
   bytes: one.bytes || [], logprob: one.logprob,
   top: one.top_logprobs.map(other => [other.token, other.logprob]) }));
 
+/* Why an answer is none, in the server's words; a proxy may have others. */
+async function refusal(answer) {
+  try { return (await answer.json()).error.message; }
+  catch { return `The server's answer is ${answer.status} ${answer.statusText}`.trim() + "."; }
+}
+/* A browser calls it a TypeError when nobody answers, or the connection breaks off. */
+const fault = error => error instanceof TypeError
+  ? "The server does not answer: see whether it is still running." : error.message;
+
 async function* events(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -209,19 +223,29 @@ function controls() {
 }
 async function go() {
   if (running || !sides.length) return;
+  const asked = controls(), chat = asked.mode === "chat";
+  if (chat && !asked.text.trim()) { $("text").focus(); return; }
   running = new AbortController();
   quiet();
-  $("go").disabled = true; $("halt").disabled = false;
-  const asked = controls();
-  if (asked.mode === "chat") $("text").value = "";
-  await Promise.all(sides.map(side => side.generate(asked, running.signal)));
+  show(true);
+  if (chat) $("text").value = "";
+  const made = await Promise.all(sides.map(side => side.generate(asked, running.signal)));
   running = null;
-  $("go").disabled = false; $("halt").disabled = true;
+  show(false);
+  /* A message that no model has answered can be sent again. */
+  if (chat && !made.includes(true) && !$("text").value) $("text").value = asked.text;
+}
+function show(busy) {
+  for (const id of ["go", "mode", "compare"]) $(id).disabled = busy;
+  $("halt").disabled = !busy;
 }
 const halt = () => { if (running) running.abort(); };
 function showMode() {
   const chat = $("mode").value === "chat";
   $("textlabel").textContent = chat ? "Message" : "Text to continue";
+  $("keys").textContent = chat ? "Enter sends, Shift+Enter begins a line, Esc stops"
+    : "Ctrl+Enter generates, Esc stops";
+  $("go").textContent = chat ? "Send" : "Generate";
   for (const side of sides)
     side.say(chat && !side.model.chat ? "This model has no chat template: let it continue a text." : "",
       true);
@@ -242,9 +266,18 @@ $("halt").addEventListener("click", halt);
 $("clear").addEventListener("click", () => { halt(); for (const side of sides) side.clear(); });
 $("compare").addEventListener("change", showSides);
 $("mode").addEventListener("change", () => { for (const side of sides) side.clear(); showMode(); });
-$("colour").addEventListener("change", () => { $("key").hidden = !$("colour").checked; });
+$("colour").addEventListener("change", () => {
+  $("key").hidden = !$("colour").checked;
+  document.body.classList.toggle("plain", !$("colour").checked);
+});
+/* Enter that sends: in a message alone, elsewhere with Ctrl or the command key. */
+const sends = event => event.key === "Enter" && (event.ctrlKey || event.metaKey ||
+  (event.target === $("text") && $("mode").value === "chat" && !event.shiftKey && !event.altKey));
 document.addEventListener("keydown", event => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+  /* While an input method composes, Enter takes its suggestion and Esc drops it. Safari says so
+     by the code alone. */
+  if (event.isComposing || event.keyCode === 229) return;
+  if (sends(event)) {
     event.preventDefault();
     if ($("form").reportValidity()) go();
   }
