@@ -21,9 +21,9 @@ from starlette.responses import Response
 from llm_jax.serve.errors import ApiError
 from llm_jax.serve.json_size import size_of
 
-MOST_VALUES = 1 << 21
-MOST_GROUPS = 1 << 16
-MOST_STRINGS = 1 << 17
+MOST_VALUES = 1 << 20
+MOST_GROUPS = 1 << 15
+MOST_STRINGS = 1 << 16
 """Of a body: values in all, lists and objects, strings with the names of fields. Far more than a
 request needs whose prompts are texts or lists of ids."""
 MOST_FAULTS = 64

@@ -43,8 +43,8 @@ def size_of(content: bytes) -> Size:
         before = np.concatenate([[-1 - escaped], plain[:-1]])
         real = (part == QUOTE) & ((place - 1 - before) % 2 == 0)
         within = (np.cumsum(real) + inside) % 2 == 1
-        values += np.count_nonzero((part == COMMA) & ~within)
-        groups += np.count_nonzero(((part == LIST) | (part == OBJECT)) & ~within)
-        quotes += np.count_nonzero(real)
+        values += int(np.count_nonzero((part == COMMA) & ~within))
+        groups += int(np.count_nonzero(((part == LIST) | (part == OBJECT)) & ~within))
+        quotes += int(np.count_nonzero(real))
         inside, escaped = bool(within[-1]), bool((len(part) - 1 - plain[-1]) % 2)
     return Size(values, groups, -(-quotes // 2))
