@@ -97,11 +97,11 @@ def open_model(
         damaged, or a tensor is missing, not used, or has another shape than config.json says.
     """
     raw = read_config_json(folder)
-    config = architecture_of(raw, compared=compared)
-    weights = weights_in(folder, raw, elsewhere)
     if other := other_named(raw.get("model_type")):
-        return _open_other(folder, config, other, weights)
-    family = family_named(raw["model_type"])
+        kind = other.from_hf(raw, compared=compared)
+        return _open_other(folder, kind, other, Weights(folder, elsewhere))
+    config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
+    weights = weights_in(folder, raw, elsewhere)
     stored = _without_further_layers(folder, raw, _stored_names(weights, family))
     if config.tie_embeddings and (copy := stored.pop(family.naming.names["unembed"], None)):
         table = stored.get(family.naming.names["embed/tokens"], "")

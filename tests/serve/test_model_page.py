@@ -165,6 +165,23 @@ def test_enter_sends_a_message_but_not_while_an_input_method_composes(tab: Any) 
 
 
 @needs_browser
+def test_a_long_conversation_shows_its_end_and_what_is_said_of_it(tab: Any) -> None:
+    tab.set_viewport_size({"width": 600, "height": 400})
+    tab.uncheck("#compare")
+    tab.select_option("#mode", "chat")
+    ask(tab, max=2, temperature=0)
+    for _ in range(4):
+        tab.fill("#text", "x")
+        tab.press("#text", "Enter")
+        finish(tab)
+    out = tab.locator(".out")
+    heights = out.evaluate("box => [box.scrollHeight, box.scrollTop + box.clientHeight]")
+    assert heights[0] > 300 and heights[0] - heights[1] < 2
+    note, text = (one.bounding_box() for one in (tab.locator("section .note"), out))
+    assert note["y"] + note["height"] <= text["y"] and text["height"] <= 241
+
+
+@needs_browser
 def test_errors_are_said_and_a_message_without_an_answer_comes_back(tab: Any) -> None:
     tab.uncheck("#compare")
     tab.select_option("#mode", "chat")
