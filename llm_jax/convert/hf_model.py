@@ -98,8 +98,8 @@ def open_model(
     """
     raw = read_config_json(folder)
     if other := other_named(raw.get("model_type")):
-        kind = other.from_hf(raw, compared=compared)
-        return _open_other(folder, kind, other, Weights(folder, elsewhere))
+        config = other.from_hf(raw, compared=compared)
+        return _open_other(folder, config, other, Weights(folder, elsewhere))
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
     weights = weights_in(folder, raw, elsewhere)
     stored = _without_further_layers(folder, raw, _stored_names(weights, family))
