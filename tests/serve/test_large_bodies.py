@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from a_server import Running, served, start_server
 
-from llm_jax.serve import bodies, json_size
+from llm_jax.serve import bodies, errors, json_size
 from llm_jax.serve.json_size import Size, size_of
 from llm_jax.serve.schema import CompletionBody
 
@@ -91,6 +91,35 @@ def post(running: Running, content: bytes) -> Any:
     headers = {"Content-Type": "application/json"}
     with running.client() as client:
         return client.post("/v1/completions", content=content, headers=headers)
+
+
+def test_answers_are_written_beside_the_loop(running: Running, monkeypatch: Any) -> None:
+    """And a few elements at a time, with the same text as at once."""
+    threads: list[str] = []
+
+    def noted(value: Any, *more: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return errors.json_response(value, *more)
+
+    for module in ("app", "completions", "chat"):
+        monkeypatch.setattr(f"llm_jax.serve.{module}.json_response", noted)
+    message = [{"role": "user", "content": "x"}]
+    for path, asked in {
+        "/v1/completions": {"prompt": ["x"] * 40, "max_tokens": 1, "echo": True, "logprobs": 1},
+        "/v1/chat/completions": {"messages": message, "max_tokens": 2},
+        "/v1/embeddings": {"input": ["x"] * 40},
+        "/tokenize": {"prompt": "猫" * 40},
+        "/detokenize": {"tokens": [5] * 40},
+    }.items():
+        assert running.post(path, model="cycle", **asked).status_code == 200
+    assert len(threads) == 5 and all(name.startswith("asyncio_") for name in threads), threads
+    for count in (0, 1, errors.PIECE, errors.PIECE + 1, 3 * errors.PIECE):
+        value = {
+            "n": count,
+            "many": [{"猫": [i]} for i in range(count)],
+            "in": {"it": [[]] * count},
+        }
+        assert errors.json_response(value).body == errors.json_text(value).encode()
 
 
 def test_health_is_answered_while_a_body_is_read(running: Running, monkeypatch: Any) -> None:
