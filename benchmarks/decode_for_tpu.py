@@ -42,14 +42,17 @@ def usual_order() -> Iterator[None]:
 
 
 def figures(made: Compiled) -> dict[str, float]:
-    decode, piece = made.decode.as_text(), made.piece.as_text()
-    return {
-        "one_step": Program(decode, 1).estimated_cycles(),
-        f"{STEPS}_steps": Program(decode, STEPS).estimated_cycles(),
-        "piece": Program(piece, 1).estimated_cycles(),
-        "decode_temporary_mb": made.decode.memory_analysis().temp_size_in_bytes / 1e6,
-        "piece_temporary_mb": made.piece.memory_analysis().temp_size_in_bytes / 1e6,
-    }
+    found: dict[str, float] = {}
+    for name, program, counts in (
+        ("decode", made.decode, (1, STEPS)),
+        ("piece", made.piece, (1,)),
+    ):
+        text, memory = program.as_text(), program.memory_analysis()
+        assert text is not None and memory is not None
+        for steps in counts:
+            found[f"{name}_{steps}"] = Program(text, steps).estimated_cycles()
+        found[f"{name}_temporary_mb"] = memory.temp_size_in_bytes / 1e6
+    return found
 
 
 def main() -> None:

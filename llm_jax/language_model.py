@@ -23,11 +23,11 @@ from llm_jax.data.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
+    from llm_jax.convert.describe import Described
     from llm_jax.evals.perplexity import Evaluator
     from llm_jax.evals.score import Score
     from llm_jax.infer.device_split import Split
     from llm_jax.infer.engine.engine import Engine
-    from llm_jax.runs.model_places import Place
 
 
 def load_model(
@@ -53,52 +53,65 @@ def load_model(
     Raises:
       UserError: there is no model, or its files cannot be used.
     """
-    from llm_jax.convert.kept_files import stop_ids
+    from llm_jax.convert.describe import describe
+    from llm_jax.runs.model_places import Place, is_hugging_face
 
     folder = Path(path)
-    if not (folder / "run.json").is_file() and (folder / "config.json").is_file():
-        import jax
-
-        from llm_jax.convert.hf_read import read_with, run_config
-        from llm_jax.convert.own_tokenizer import tokenizer_of
-
+    if is_hugging_face(folder):
         if step is not None:
             raise UserError(f"{str(path)!r} is not a run: it has no step {step}. Leave step out.")
-        theirs = tokenizer_of(folder, tokenizer)
-        model, params = read_with(folder, theirs)
-        ends = stop_ids(folder, theirs)
-        config = run_config(model, folder)
-        mesh = split.mesh(config) if split else None
-        if split and mesh is not None:  # from the host's memory: no device has all of them
-            params = jax.device_put(params, split.places(config))
-        return LanguageModel(config, params, theirs, stop_ids=ends, mesh=mesh)
-    from llm_jax.train.load import load_run
-
+        return load_described(describe(Place(folder.name, folder, None), tokenizer), split=split)
     if tokenizer is not None:
         raise UserError(f"{str(path)!r} is a run, which has its tokenizer: leave tokenizer out.")
+    return _of_run(folder, step, verify=verify, trust_code=trust_code, split=split)
+
+
+def load_described(
+    said: Described,
+    *,
+    verify: bool = True,
+    trust_code: bool = False,
+    split: Split | None = None,
+    beside: LanguageModel | None = None,
+) -> LanguageModel:
+    """A model whose folder has been looked at.
+
+    Args:
+      verify, trust_code, split: as of `load_model`.
+      beside: a model loaded with `split`, on whose devices this one is to be.
+
+    Raises:
+      UserError: as of `load_model`.
+    """
+    place = said.place
+    if split and beside is not None:
+        mesh = beside.mesh
+        split = None if mesh is None else replace(split, tensor=mesh.shape["tensor"])
+    if place.is_run:
+        trust: dict[str, Any] = {"verify": verify, "trust_code": trust_code}
+        return _of_run(place.folder, place.step, split=split, **trust)
+    import jax
+
+    from llm_jax.convert.hf_read import read_with
+
+    _, params = read_with(place.folder, said.tokenizer)
+    mesh = split.mesh(said.run) if split else None
+    if split and mesh is not None:  # from the host's memory: no device has all of them
+        params = jax.device_put(params, split.places(said.run))
+    return LanguageModel(said.run, params, said.tokenizer, stop_ids=said.stop_ids, mesh=mesh)
+
+
+def _of_run(
+    folder: Path, step: int | None, *, verify: bool, trust_code: bool, split: Split | None
+) -> LanguageModel:
+    from llm_jax.convert.kept_files import stop_ids
+    from llm_jax.train.load import load_run
+
     where = split.places if split else None
     run = load_run(folder, step, verify=verify, trust_code=trust_code, where=where)
     ends = stop_ids(folder, run.tokenizer)
     mesh = split.mesh(run.config) if split else None
     return LanguageModel(run.config, run.params, run.tokenizer, run.step, ends, mesh)
-
-
-def load_draft(
-    place: Place, model: LanguageModel, split: Split, *, verify: bool, trust_code: bool
-) -> LanguageModel:
-    """A smaller model that drafts tokens for `model`, on the devices of that.
-
-    Args:
-      split: with which `model` was loaded.
-      verify, trust_code: as of `load_model`.
-
-    Raises:
-      UserError: as of `load_model`.
-    """
-    same = None
-    if model.mesh is not None:
-        same = replace(split, tensor=model.mesh.shape["tensor"])
-    return load_model(place.folder, place.step, verify=verify, trust_code=trust_code, split=same)
 
 
 @dataclass(frozen=True, eq=False)

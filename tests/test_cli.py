@@ -273,4 +273,4 @@ def test_an_installed_tpu_compiler_is_silent_without_a_tpu(tmp_path: Path) -> No
         text=True,
     )
     assert done.stdout == "cpu\n"
-    assert re.fullmatch(r"error: There is no run in [^\n]+\n", done.stderr)
+    assert re.fullmatch(r"error: There is no model in [^\n]+\n", done.stderr)

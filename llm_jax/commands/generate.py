@@ -1,9 +1,10 @@
-"""Continue prompts with a run's model.
+"""Continue prompts with the model of a run or of a Hugging Face folder.
 
   llm-jax generate runs/quickstart --prompt "def main(" --max-tokens 100
   llm-jax generate runs/quickstart --prompt "The" --prompt "A" --temperature 0.8 --top-p 0.95
   llm-jax generate runs/quickstart --prompt "The" --samples 3 --stop "." --repetition-penalty 1.1
   llm-jax generate runs/quickstart --prompt-file start.txt --beams 4
+  llm-jax generate hf --prompt "The" --draft runs/quickstart@500
 
 Without a prompt, it starts a new document. A single text streams to the terminal. What changes the
 choice of a token applies in the order logit bias, form, penalties, temperature, top-k, top-p,
@@ -36,7 +37,9 @@ MOST_TOP = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run's folder, RUN@STEP, or a Hugging Face folder"
+    )
     add_checkpoint_arguments(parser)
     parser.add_argument(
         "--prompt",
@@ -182,12 +185,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from llm_jax.commands.generate_texts import beams, texts
     from llm_jax.infer.device_split import Split, described, sizes
     from llm_jax.infer.generator import slots_for
-    from llm_jax.language_model import load_model
+    from llm_jax.language_model import load_described
 
     asked = asked_for(args)
+    for note in asked.notes:
+        print(note, file=sys.stderr)
     split = Split(args.tensor, slots_for(1 if args.beams else asked.texts))
     trust: dict[str, Any] = {"verify": not args.no_verify, "trust_code": args.trust_code}
-    model = load_model(args.run, args.step, split=split, **trust)
+    model = load_described(asked.model, split=split, **trust)
     if isinstance(model.config, SourceToTarget):
         result = targets(args, model, asked.prompts)
     elif args.beams:
@@ -199,7 +204,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(described(model.mesh), file=sys.stderr)
     if args.keep:
         assert model.step is not None
-        kept = keep_samples(Path(args.run), model.step, asked.how, result["samples"])
+        folder = asked.model.place.folder
+        kept = keep_samples(folder, model.step, asked.how, result["samples"])
         result["kept"] = str(kept)
     return result
 

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from llm_jax.config import (
     Architecture,
-    RunConfig,
     SourceToTarget,
     UserError,
     generative_of,
-    read_config,
     read_text,
 )
-from llm_jax.runs.model_places import Place, draft_place
-from llm_jax.runs.places import run_file
+from llm_jax.runs.model_places import draft_place, place_of
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from llm_jax.convert.describe import Described
     from llm_jax.data.tokenizers import Tokenizer
     from llm_jax.infer.engine.request import Request
+    from llm_jax.infer.engine.settings import EngineSettings
     from llm_jax.infer.sampling import Sampling
 
 FILTERS = ("top_k", "top_p", "min_p")
@@ -45,6 +46,7 @@ class Asked:
     Attributes:
       requests: one for each prompt, with the seed of its first text; none for an encoder-decoder.
       samples: texts for each prompt.
+      model: that makes the texts; its weights are not read yet.
       draft: the model that drafts tokens; None: none does.
       how: the samples are drawn, in words.
     """
@@ -52,36 +54,50 @@ class Asked:
     prompts: list[str]
     requests: list[Request]
     samples: int
-    draft: Place | None
+    model: Described
+    draft: Described | None
     how: str
 
     @property
     def texts(self) -> int:
         return len(self.prompts) * self.samples
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of the folders."""
+        return [one.place.note for one in (self.model, self.draft) if one and one.place.note]
+
 
 def asked_for(args: argparse.Namespace) -> Asked:
     """Raises `UserError` if a value is out of range, or the flags do not go together."""
+    from llm_jax.convert.describe import describe
+
     sampling, prompts = _sampling(args), _prompts(args)
     _check_flags(args, prompts)
     form = _form(args)
-    draft = draft_place(args.draft)
-    architecture, tokenizer = _opened(Path(args.run))
-    if args.beams and args.beams > tokenizer.vocab_size:
+    place, drafting = place_of(args.run, "generate", args.step), draft_place(args.draft)
+    if args.keep and not place.is_run:
         raise UserError(
-            f"--beams is {args.beams}, more than the {tokenizer.vocab_size} tokens of the "
+            f"--keep keeps samples in a run, and {str(place.folder)!r} is a Hugging Face folder: "
+            "leave it out."
+        )
+    model, draft = describe(place), describe(drafting) if drafting else None
+    if args.beams and args.beams > model.tokenizer.vocab_size:
+        raise UserError(
+            f"--beams is {args.beams}, more than the {model.tokenizer.vocab_size} tokens of the "
             "vocabulary: give fewer."
         )
     requests = list["Request"]()
-    if isinstance(architecture, SourceToTarget):
-        _check_target(args, architecture)
+    if isinstance(model.architecture, SourceToTarget):
+        _check_target(args, model.architecture)
     else:
-        generative_of(architecture, "generate")
-        requests = _requests(args, prompts, sampling, form, tokenizer)
-        _check_requests(requests, architecture, tokenizer)
-    if draft:
-        _check_draft(draft, tokenizer, requests)
-    return Asked(prompts, requests, args.samples, draft, _how(args))
+        generative_of(model.architecture, "generate")
+        requests = _requests(args, prompts, sampling, form, model)
+        _check_requests(requests, model.architecture, model.tokenizer)
+    asked = Asked(prompts, requests, args.samples, model, draft, _how(args))
+    if draft or args.speculate:
+        _check_drafting(asked, args.speculate or 0)
+    return asked
 
 
 def _sampling(args: argparse.Namespace) -> Sampling:
@@ -149,14 +165,6 @@ def _form(args: argparse.Namespace) -> dict[str, str]:
     return files if args.regex is None else {"regex": args.regex}
 
 
-def _opened(folder: Path) -> tuple[Architecture, Tokenizer]:
-    """What a run says without its weights."""
-    from llm_jax.data.tokenizers import Tokenizer
-
-    folder = folder.absolute()
-    return read_config(run_file(folder), RunConfig).model, Tokenizer.load(folder)
-
-
 def _check_target(args: argparse.Namespace, model: SourceToTarget) -> None:
     if flags := _given(args, BY_ENGINE):
         raise UserError(
@@ -174,14 +182,13 @@ def _requests(
     prompts: list[str],
     sampling: Sampling,
     form: dict[str, str],
-    tokenizer: Tokenizer,
+    model: Described,
 ) -> list[Request]:
-    from llm_jax.convert.kept_files import stop_ids
     from llm_jax.infer.constraint import constraint_of
     from llm_jax.infer.engine.request import Request
     from llm_jax.infer.generator import row_seed
 
-    ends = stop_ids(Path(args.run), tokenizer)
+    tokenizer, ends = model.tokenizer, model.stop_ids
     constraint = constraint_of(tokenizer, ends, **form)
     return [
         Request(
@@ -211,26 +218,41 @@ def _check_requests(
             )
 
 
-def _check_draft(draft: Place, tokenizer: Tokenizer, requests: list[Request]) -> None:
-    """The context of a Hugging Face folder is known when that is read."""
-    from llm_jax.convert.own_tokenizer import tokenizer_of
-    from llm_jax.infer.engine.speculative_batch import check_tokenizers
+def _check_drafting(asked: Asked, speculate: int) -> None:
+    from llm_jax.infer.engine.engine import longest_text
+    from llm_jax.infer.engine.speculative_batch import check_speculation, check_tokenizers
 
-    if not (draft.folder / "run.json").is_file():
-        check_tokenizers(tokenizer, tokenizer_of(draft.folder))
-        return
-    model, theirs = _opened(draft.folder)
-    check_tokenizers(tokenizer, theirs)
-    check_draft_room(model, requests)
+    model, draft = generative_of(asked.model.architecture, "--speculate"), None
+    if asked.draft:
+        check_tokenizers(asked.model.tokenizer, asked.draft.tokenizer)
+        draft = generative_of(asked.draft.architecture, "--draft")
+        _check_draft_room(draft.max_seq_len, asked.requests)
+    settings = engine_settings(asked, speculate)
+    check_speculation(model, draft, settings, longest_text(model.max_seq_len, settings.max_len))
 
 
-def check_draft_room(draft: Architecture, requests: list[Request]) -> None:
-    """Raises `UserError` if a text would be longer than the draft's context."""
-    longest = max(len(request.prompt) + request.max_tokens for request in requests)
-    if longest > draft.max_seq_len:
+def engine_settings(asked: Asked, speculate: int, mesh: Mesh | None = None) -> EngineSettings:
+    """Of the engine that makes the texts.
+
+    Args:
+      mesh: devices that the model is on; None: one.
+    """
+    from llm_jax.infer.generator import settings_for
+
+    models = filter(None, [asked.model, asked.draft])
+    context = min(one.architecture.max_seq_len for one in models)
+    return settings_for(context, asked.texts, _longest(asked.requests), mesh, speculate)
+
+
+def _longest(requests: list[Request]) -> int:
+    return max(len(request.prompt) + request.max_tokens for request in requests)
+
+
+def _check_draft_room(context: int, requests: list[Request]) -> None:
+    if (longest := _longest(requests)) > context:
         raise UserError(
             f"A prompt and --max-tokens have {longest} tokens together, more than the context of "
-            f"the draft, which is {draft.max_seq_len}: shorten one of them, or leave --draft out."
+            f"the draft, which is {context}: shorten one of them, or leave --draft out."
         )
 
 

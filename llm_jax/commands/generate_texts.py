@@ -65,22 +65,16 @@ def texts(
 
 
 def _engine(args: argparse.Namespace, model: LanguageModel, asked: Asked, split: Split) -> Engine:
-    from llm_jax.commands.generate_asked import check_draft_room
+    from llm_jax.commands.generate_asked import engine_settings
     from llm_jax.infer.engine.engine import Engine
-    from llm_jax.infer.generator import settings_for
-    from llm_jax.language_model import load_draft
+    from llm_jax.language_model import load_described
 
-    context, draft = generative_of(model.config, "generate").max_seq_len, None
+    draft = None
     if asked.draft:
-        draft = load_draft(
-            asked.draft, model, split, verify=not args.no_verify, trust_code=args.trust_code
-        )
-        smaller = generative_of(draft.config, "--draft")
-        check_draft_room(smaller, asked.requests)
-        context = min(context, smaller.max_seq_len)
-    length = max(len(request.prompt) for request in asked.requests) + args.max_tokens
-    settings = settings_for(context, asked.texts, length, model.mesh, args.speculate or 0)
-    return Engine(model, settings, draft=draft)
+        trust: dict[str, Any] = {"verify": not args.no_verify, "trust_code": args.trust_code}
+        draft = load_described(asked.draft, split=split, beside=model, **trust)
+    settings = engine_settings(asked, args.speculate or 0, model.mesh)
+    return Engine(model, settings, draft=draft, frees=True)
 
 
 def _sample(

@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
-    from llm_jax.infer.device_split import Split, described
+    from llm_jax.infer.device_split import described
     from llm_jax.infer.engine.settings import EngineSettings
     from llm_jax.parallel.platform import platform
     from llm_jax.runs.model_places import draft_place, places_of
@@ -154,15 +154,14 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
     draft = draft_place(args.draft)
     if draft and len(places) > 1:
         raise UserError(f"--draft goes with one model, not {len(places)}: serve them apart.")
-    for place in places:
+    for place in (*places, *filter(None, [draft])):
         if place.note:
             _say(place.note)
     engine = EngineSettings(
         slots=args.slots, max_len=args.max_len, queue=args.queue, speculate=args.speculate or 0,
         weights=args.weights,
     )  # fmt: skip
-    if args.tensor:
-        opening.check_split(places, Split(args.tensor, args.slots, args.max_len))
+    looked_at, smaller = opening.looked_at(places, draft, engine, args.tensor)
     if args.weights == "int8" and platform() == "cpu":
         _say("--weights int8 is for accelerators: on a CPU it is slower and saves no memory.")
     with listen.listen(settings) as opened:
@@ -171,15 +170,15 @@ def _served(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
             return {"url": opened.urls[0], "models": list(found), "folders": found}
         models = [
             opening.load(
-                place,
-                templates.get(place.name),
+                said,
+                templates.get(said.place.name),
                 engine,
-                draft=draft,
+                draft=smaller,
                 verify=not args.no_verify,
                 trust_code=args.trust_code,
                 tensor=args.tensor,
             )
-            for place in places
+            for said in looked_at
         ]
         if not keys and not settings.is_loopback:
             _say("warning: whoever reaches this address may use the models: --api-key-file asks "

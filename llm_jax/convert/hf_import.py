@@ -16,8 +16,7 @@ from llm_jax.config import RunConfig, UserError, read_text, to_dict, to_json
 from llm_jax.convert import hf_config, kept_files, parity
 from llm_jax.convert.hf_export import refuse_nonempty
 from llm_jax.convert.hf_model import Model, open_model, read_config_json
-from llm_jax.convert.hf_read import run_config
-from llm_jax.convert.own_tokenizer import require_belongs, require_starts
+from llm_jax.convert.hf_read import require_fits, run_config
 from llm_jax.convert.tensor_file import TensorFile
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.models.protocol import model_of
@@ -60,8 +59,7 @@ def import_run(
     if problem := unwritable(out, "RUN"):
         raise UserError(problem)
     model = open_model(folder, compared=check, elsewhere=elsewhere)
-    require_belongs(read_config_json(folder), model.config.vocab_size, tokenizer)
-    require_starts(read_config_json(folder), model.config, tokenizer)
+    require_fits(read_config_json(folder), model.config, tokenizer)
     difference: float | None = None
     reason: str | None = "--no-check"
     if check:

@@ -109,7 +109,7 @@ def open_model(
         config = other.from_hf(raw, compared=compared)
         return _open_other(folder, config, other, Weights(folder, elsewhere))
     config, family = hf_config.from_hf(raw, compared=compared), family_named(raw["model_type"])
-    weights = _weights(folder, raw, elsewhere)
+    weights = weights_in(folder, raw, elsewhere)
     stored = _without_further_layers(folder, raw, _stored_names(weights, family))
     if config.tie_embeddings and (copy := stored.pop(family.naming.names["unembed"], None)):
         table = stored.get(family.naming.names["embed/tokens"], "")
@@ -118,10 +118,22 @@ def open_model(
     return matched(folder, config, family.model_type, weights, stored)
 
 
-def _weights(
-    folder: Path, raw: dict[str, Any], elsewhere: Callable[[str], TensorFile] | None
+def architecture_of(raw: dict[str, Any], *, compared: bool = False) -> Architecture:
+    """The architecture that a config.json describes, of whichever kind; raises, and takes
+    `compared`, as `hf_config.from_hf` does."""
+    if other := other_named(raw.get("model_type")):
+        return other.from_hf(raw, compared=compared)
+    return hf_config.from_hf(raw, compared=compared)
+
+
+def weights_in(
+    folder: Path, raw: dict[str, Any], elsewhere: Callable[[str], TensorFile] | None = None
 ) -> Weights:
-    """The tensors of a folder, quantised or not."""
+    """The tensors of a folder, quantised or not, of which none is read; raises as `Weights` does.
+
+    Args:
+      raw: its config.json.
+    """
     method = hf_config.quant_method(raw)
     if method == "fp8":
         return Fp8Weights(folder, elsewhere, block_of(raw))

@@ -24,10 +24,19 @@ def read_with(
       UserError: as `read` does; or a weight is not a finite number, or the tokenizer does not fit.
     """
     model, params = read(folder, compared=compared)
-    require_belongs(read_config_json(folder), model.vocab_size, tokenizer)
-    require_starts(read_config_json(folder), model, tokenizer)
+    require_fits(read_config_json(folder), model, tokenizer)
     require_finite(params, str(folder), "download it again")
     return model, params
+
+
+def require_fits(raw: dict[str, Any], model: Architecture, tokenizer: Tokenizer) -> None:
+    """Raises `UserError` unless the tokenizer belongs to the model of a config.json.
+
+    Args:
+      raw: config.json.
+    """
+    require_belongs(raw, model.vocab_size, tokenizer)
+    require_starts(raw, model, tokenizer)
 
 
 def run_config(model: Architecture, out: Path) -> RunConfig:

@@ -47,8 +47,8 @@ def tokenizer_of(folder: Path, given: str | Path | None = None) -> Tokenizer:
         require_known(folder, tokenizer)
         return tokenizer
     raise UserError(
-        f"{folder} has no tokenizer ({MODEL_FILE} or {JSON_FILE}): give one that belongs to this "
-        "model with --tokenizer."
+        f"{folder} has no tokenizer ({MODEL_FILE} or {JSON_FILE}): put that of its model there, or "
+        "give it to `llm-jax import --tokenizer`."
     )
 
 

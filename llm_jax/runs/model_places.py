@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llm_jax.config import RunConfig, UserError, generative_of, read_config
+from llm_jax.config import UserError
 from llm_jax.runs.claim import writer_of
 from llm_jax.runs.places import folder_and_step, saved_steps
 
 NAME = re.compile(r"[\w.@:-][\w.@:/-]*")
+DOES = {
+    "serve": "is served, and stays what it is",
+    "generate": "makes the texts",
+    "--draft": "drafts tokens, and stays what it is",
+}
+"""What asks for a model → what its checkpoint does, for the note of a run that is being written."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +32,29 @@ class Place:
     name: str
     folder: Path
     step: int | None
-    note: str
+    note: str = ""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run; otherwise it is a Hugging Face folder."""
+        return is_run(self.folder)
 
 
-def places_of(words: Sequence[str], what: str = "serve") -> list[Place]:
-    """The models that words name; none is loaded.
+def is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file()
 
-    Args:
-      what: they are for, as errors say it.
+
+def is_hugging_face(folder: Path) -> bool:
+    return not is_run(folder) and (folder / "config.json").is_file()
+
+
+def places_of(words: Sequence[str]) -> list[Place]:
+    """The models that are to be served, `[NAME=]FOLDER[@STEP]` each; none is loaded.
 
     Raises:
-      UserError: a name comes twice, there is no model in a folder, or it continues no text.
+      UserError: a name comes twice, or there is no model in a folder.
     """
-    found = [_place(word, what) for word in words]
+    found = [_named(word) for word in words]
     for place in found:
         if sum(other.name == place.name for other in found) > 1:
             raise UserError(
@@ -48,12 +64,36 @@ def places_of(words: Sequence[str], what: str = "serve") -> list[Place]:
     return found
 
 
+def place_of(word: str, what: str, step: int | None = None) -> Place:
+    """The model that `FOLDER[@STEP]` names; it is not loaded.
+
+    Args:
+      what: asks for it, one of `DOES`.
+      step: that was given apart from the word.
+
+    Raises:
+      UserError: there is no model in the folder, or no such step.
+    """
+    folder, named = folder_and_step(word)
+    if step is not None and named is not None and step != named:
+        raise UserError(f"{word!r} is step {named}, and --step is {step}: give one of them.")
+    step = named if step is None else step
+    place = Place(folder.resolve().name + (f"@{named}" if named is not None else ""), folder, step)
+    if place.is_run:
+        return _of_run(place, what)
+    if not is_hugging_face(folder):
+        raise UserError(_nothing_in(folder))
+    if step is not None:
+        raise UserError(f"{str(folder)!r} is not a run: it has no step {step}.")
+    return place
+
+
 def draft_place(word: str | None) -> Place | None:
-    """The model that is to draft tokens, if there is one; raises as `places_of` does."""
-    return None if word is None else places_of([word], "--draft")[0]
+    """The model that is to draft tokens, if there is one; raises as `place_of` does."""
+    return None if word is None else place_of(word, "--draft")
 
 
-def _place(word: str, what: str) -> Place:
+def _named(word: str) -> Place:
     name, equals, rest = word.partition("=")
     if not equals or Path(word).exists():
         name, rest = "", word
@@ -61,35 +101,34 @@ def _place(word: str, what: str) -> Place:
         raise UserError(f"A model cannot be called {name!r}: use letters, digits and . _ - : @ /.")
     if not rest:
         raise UserError(f"{word!r} names no folder: write NAME=FOLDER.")
-    folder, step = folder_and_step(rest)
-    if not name:
-        name = folder.resolve().name + (f"@{step}" if step is not None else "")
-        if not NAME.fullmatch(name):
-            raise UserError(f"The model of {rest!r} needs a name: write NAME={rest}.")
-    if (folder / "run.json").is_file():
-        return Place(name, folder, step, _run_note(folder, step, what))
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"There is no model in {str(folder)!r}: give a run's folder, or a Hugging Face folder."
+    place = place_of(rest, "serve")
+    if name:
+        return replace(place, name=name)
+    if not NAME.fullmatch(place.name):
+        raise UserError(f"The model of {rest!r} needs a name: write NAME={rest}.")
+    return place
+
+
+def _nothing_in(folder: Path) -> str:
+    if folder.suffix == ".gguf" or any(folder.glob("*.gguf")):
+        return (
+            f"{str(folder)!r} is GGUF, which is for llama.cpp: give the run, or the Hugging Face "
+            "folder, that it was made from."
         )
-    if step is not None:
-        raise UserError(f"{str(folder)!r} is not a run: it has no step {step}.")
-    return Place(name, folder, None, "")
+    return f"There is no model in {str(folder)!r}: give a run's folder, or a Hugging Face folder."
 
 
-def _run_note(folder: Path, step: int | None, what: str) -> str:
-    """Checks a run without loading it; says whether it is being written."""
-    config = read_config(folder / "run.json", RunConfig)
-    generative_of(config.model, what)
-    steps = saved_steps(folder)
+def _of_run(place: Place, what: str) -> Place:
+    """Checks the step without loading it. Of a run that is being written, the newest step is fixed,
+    and noted."""
+    folder, step, steps = place.folder, place.step, saved_steps(place.folder)
     if not steps:
         raise UserError(f"The run in {str(folder)!r} has no checkpoint yet: train it first.")
     if step is not None and step not in steps:
         known = ", ".join(map(str, steps))
         raise UserError(f"The run in {str(folder)!r} has no step {step}: it has {known}.")
     if writer := writer_of(folder, inside=True):
-        return (
-            f"{folder} is being written by {writer}: step {step or steps[-1]:,} is served, and "
-            "stays what it is."
-        )
-    return ""
+        step = steps[-1] if step is None else step
+        note = f"{folder} is being written by {writer}: step {step:,} {DOES[what]}."
+        return replace(place, step=step, note=note)
+    return place

@@ -96,7 +96,7 @@ class Server:
             telemetry=self.telemetry,
         )
 
-    async def vectors(self, served: Served, body: EmbeddingsBody) -> dict[str, Any]:
+    async def vectors(self, served: Served, body: EmbeddingsBody) -> Response:
         """Embeds batch after batch, so that one client does not hold the thread from the others."""
         texts = await asyncio.to_thread(other_routes.inputs_of, body, served)
         loop, found = asyncio.get_running_loop(), dict[int, np.ndarray]()
@@ -110,7 +110,9 @@ class Server:
             raise ApiError(504, f"It took more than {seconds:g} s.", None, "timeout") from None
         vectors = [found[place] for place in range(len(texts))]
         tokens = sum(len(text.ids) for text in texts)
-        return other_routes.embeddings_answer(body, served, vectors, tokens)
+        return await asyncio.to_thread(
+            lambda: json_response(other_routes.embeddings_answer(body, served, vectors, tokens))
+        )
 
 
 def _add_generating_routes(app: FastAPI, server: Server) -> None:
@@ -130,7 +132,7 @@ def _add_generating_routes(app: FastAPI, server: Server) -> None:
     @app.post("/v1/embeddings", responses=REFUSALS)
     async def embeddings(body: EmbeddingsBody, request: Request) -> Response:
         served = server.models.find(body.model)
-        return json_response(await unless_gone(request, server.vectors(served, body)))
+        return await unless_gone(request, server.vectors(served, body))
 
     @app.exception_handler(Gone)
     async def left(request: Request, error: Gone) -> Response:
@@ -150,12 +152,12 @@ def _add_other_routes(app: FastAPI, server: Server) -> None:
     @app.post("/tokenize", responses=REFUSALS)
     async def tokenize(body: TokenizeBody) -> Response:
         served = server.models.find(body.model)
-        return json_response(await asyncio.to_thread(other_routes.tokenize, body, served))
+        return await asyncio.to_thread(lambda: json_response(other_routes.tokenize(body, served)))
 
     @app.post("/detokenize", responses=REFUSALS)
     async def detokenize(body: DetokenizeBody) -> Response:
         served = server.models.find(body.model)
-        return json_response(await asyncio.to_thread(other_routes.detokenize, body, served))
+        return await asyncio.to_thread(lambda: json_response(other_routes.detokenize(body, served)))
 
     @app.get("/tokenizer_info", responses={404: REFUSALS[404]})
     async def tokenizer_info(model: str | None = None) -> Response:

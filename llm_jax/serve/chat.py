@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -63,11 +64,14 @@ class Chat:
     async def respond(self, request: Request, making: Making) -> Response:
         if self.body.stream:
             return EventStream(self._chunks(making))
-        return json_response(await unless_gone(request, self._whole(making)))
+        return await unless_gone(request, self._whole(making))
 
-    async def _whole(self, making: Making) -> dict[str, Any]:
+    async def _whole(self, making: Making) -> Response:
         async with making:
             answers = await making.finished()
+        return await asyncio.to_thread(lambda: json_response(self._answer(answers)))
+
+    def _answer(self, answers: list[Answer]) -> dict[str, Any]:
         choices = [self._choice(index, answer) for index, answer in enumerate(answers)]
         head = self._head | {"object": "chat.completion"}
         return head | {"choices": choices, "usage": self._usage(answers)}

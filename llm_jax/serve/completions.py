@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -60,11 +61,15 @@ class Completion:
     async def respond(self, request: Request, making: Making) -> Response:
         if self.body.stream:
             return EventStream(self._chunks(making))
-        return json_response(await unless_gone(request, self._whole(making)))
+        return await unless_gone(request, self._whole(making))
 
-    async def _whole(self, making: Making) -> dict[str, Any]:
+    async def _whole(self, making: Making) -> Response:
         async with making:
             answers = await making.finished()
+        # With log-probabilities of long texts it takes a while.
+        return await asyncio.to_thread(lambda: json_response(self._answer(answers)))
+
+    def _answer(self, answers: list[Answer]) -> dict[str, Any]:
         choices: list[dict[str, Any]] = []
         for place, prompt in enumerate(self.prompts):
             group = answers[place * self.made : (place + 1) * self.made]

@@ -28,6 +28,8 @@ TYPES = {
     504: "timeout_error",
 }
 """Status → `type`; every other one is an `invalid_request_error`."""
+PIECE = 16
+"""Elements of a list that are written at once."""
 MOST_SHOWN = 200
 """Characters of a client's word that an error quotes."""
 REQUEST: ContextVar[str] = ContextVar("REQUEST", default="")
@@ -75,8 +77,19 @@ def json_response(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     # Half a character of a client's text is escaped, as UTF-8 cannot say it.
-    content = json_text(value).encode("utf-8", "backslashreplace")
+    content = _in_pieces(value).encode("utf-8", "backslashreplace")
     return Response(content, status, dict(headers or {}), "application/json")
+
+
+def _in_pieces(value: Any) -> str:
+    """`json_text` of an answer, whose lists are written a few elements at a time: in a thread, the
+    interpreter's lock is free in between."""
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{json_text(k)}:{_in_pieces(one)}' for k, one in value.items())}}}"
+    if isinstance(value, list):
+        pieces = (value[i : i + PIECE] for i in range(0, len(value), PIECE))
+        return f"[{','.join(json_text(piece)[1:-1] for piece in pieces)}]"
+    return json_text(value)
 
 
 def unknown_model(name: str, known: Iterable[str]) -> ApiError:
@@ -145,7 +158,10 @@ def install(app: FastAPI) -> None:
             405: f"{request.method[:20]} is not allowed at {request.url.path[:MOST_SHOWN]!r}.",
         }
         message = words.get(error.status_code, str(error.detail))
-        return ApiError(error.status_code, message, headers=error.headers).response
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"  # the gate answers it
+        return ApiError(error.status_code, message, headers=headers).response
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> Response:

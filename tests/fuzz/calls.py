@@ -107,6 +107,7 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("run", "--max-tokens", "3", "--regex", "[a-c]+", "--presence-penalty", "0.5"),
         ("run", "--prompt", "a", "--max-tokens", "3", "--draft", "run@2", "--speculate", "2"),
         ("run", "--max-tokens", "3", "--draft", "hf", "--tensor", "2"),
+        ("hf", "--prompt", "a", "--max-tokens", "3", "--draft", "run@2", "--log-probs"),
     ),
     "serve": (
         ("run", "late=run@2", "--port", "0", "--chat-template", "texts/a.txt", "--dry-run"),

@@ -10,6 +10,7 @@ import pytest
 from task_run import random_run
 from verb_calls import call
 
+from llm_jax.convert.describe import describe
 from llm_jax.infer import embeddings
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.language_model import load_model
@@ -27,7 +28,7 @@ def test_completions_and_vectors_are_those_of_one_device(folder, start):
     alone = load_model(folder)
     before = {id(array) for array in jax.live_arrays()}
     settings = EngineSettings(slots=2, max_len=64, prefill_chunk=16)
-    made = load(places_of([str(folder)])[0], None, settings, tensor=4)
+    made = load(describe(places_of([str(folder)])[0]), None, settings, tensor=4)
     assert {axis: made.model.mesh.shape[axis] for axis in ("data", "tensor")} == {
         "data": 2, "tensor": 4,
     }  # fmt: skip

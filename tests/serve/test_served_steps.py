@@ -12,6 +12,7 @@ from a_server import Start, tokenizer_of
 from verb_calls import call_json
 
 from llm_jax.config import CheckpointConfig, EvalConfig, RecurrentConfig, RunConfig
+from llm_jax.convert.describe import describe
 from llm_jax.infer import embeddings
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.settings import EngineSettings
@@ -42,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> RunConf
 @pytest.mark.slow
 def test_two_steps_of_a_run_are_served_by_name(run: RunConfig, start: Start) -> None:
     places = places_of([f"{run.out}@{step}" for step in STEPS])
-    running = start([opening.load(place, None, SETTINGS) for place in places])
+    running = start([opening.load(describe(place), None, SETTINGS) for place in places])
     with running.client() as client:
         listed = client.get("/v1/models").json()["data"]
         assert [(one["id"], one["step"]) for one in listed] == [("first@2", 2), ("first@3", 3)]
@@ -98,8 +99,8 @@ def test_vectors_of_a_recurrent_models_parameters_as_the_engine_has_them(weights
 
 @pytest.mark.slow
 def test_parameters_are_held_once(run: RunConfig) -> None:
-    (place,) = places_of([f"{run.out}@3"])
-    served = opening.load(place, None, SETTINGS)
+    said = describe(places_of([f"{run.out}@3"])[0])
+    served = opening.load(said, None, SETTINGS)
     engine, model = served.engine, run.model
     assert served.model.params is engine.params
     # A tied table is transposed besides, and everything else is there once.
@@ -110,6 +111,6 @@ def test_parameters_are_held_once(run: RunConfig) -> None:
     per_token = 2 * model.num_layers * model.num_kv_heads * model.head_dim * 4
     assert engine.memory.cache == SETTINGS.slots * 64 * per_token
     with_draft = opening.load(
-        place, None, dataclasses.replace(SETTINGS, speculate=2), draft=place
+        said, None, dataclasses.replace(SETTINGS, speculate=2), draft=said
     ).engine.memory
     assert with_draft == type(with_draft)(*(2 * value for value in engine.memory))

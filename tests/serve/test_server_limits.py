@@ -130,7 +130,7 @@ def test_a_large_body_is_read_beside_the_loop_and_ends_at_its_first_fault(runnin
             raise
 
     monkeypatch.setattr("llm_jax.serve.bodies.checked", noted)
-    for many in (['"a"'] * 200_000, ["-1"] * 200_000, ["[1]"] * 200_000):
+    for many in (['"a"'] * 60_000, ["-1"] * 200_000, ["[1]"] * 30_000):
         content = f'{{"model": "cycle", "prompt": [{",".join(many)}]}}'.encode()
         with running.client() as client:
             made = client.post(

@@ -19,6 +19,9 @@ from llm_jax.data.tokenizers.base import Tokenizer, require_unicode, save_compan
 from llm_jax.data.tokenizers.files import JSON_FILE, SETTINGS
 
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+LONG = 1 << 14
+"""Characters or ids from which on a text is a batch of one: only of batches does the library let
+other threads of a server run meanwhile."""
 ROLES = {"begin": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token")}
 """Names of the tokens that begin and end a document. BERT calls them `[CLS]` and `[SEP]`."""
 
@@ -65,6 +68,8 @@ class JsonTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         require_unicode(text)
+        if len(text) > LONG:
+            return self._prompts.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return self._prompts.encode(text, add_special_tokens=False).ids
 
     def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -79,7 +84,10 @@ class JsonTokenizer(Tokenizer):
         return [self.document(one.ids) for one in encoded]
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self._prompts.decode(self.checked(ids), skip_special_tokens=True)
+        numbers = self.checked(ids)
+        if len(numbers) > LONG:
+            return self._prompts.decode_batch([numbers], skip_special_tokens=True)[0]
+        return self._prompts.decode(numbers, skip_special_tokens=True)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return [self._prompts.id_to_token(int(i)) or "" for i in ids]

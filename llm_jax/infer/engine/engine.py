@@ -93,7 +93,7 @@ class Engine(Scheduler):
         draft: LanguageModel | None = None,
     ) -> None:
         model = generative_of(config, "the engine")
-        max_len = _max_len(model.max_seq_len, settings.max_len)
+        max_len = longest_text(model.max_seq_len, settings.max_len)
         if mesh is not None:
             _check_slots(settings.slots, mesh)
         chunk = min(settings.prefill_chunk, max_len)
@@ -108,7 +108,7 @@ class Engine(Scheduler):
                 programs = programs_for(shapes)
                 batch = Batch(programs, weights)
             else:
-                programs, batch = speculation(shapes, weights, loses, settings, draft, frees)
+                programs, batch = speculation(shapes, weights, settings, draft, frees)
         super().__init__(programs, batch, settings, loses, mesh)
         self._thread: threading.Thread | None = None
 
@@ -212,7 +212,12 @@ class Engine(Scheduler):
                 self._changed.wait()
 
 
-def _max_len(context: int, asked: int | None) -> int:
+def longest_text(context: int, asked: int | None) -> int:
+    """Most tokens of a text, with its prompt, where `EngineSettings.max_len` is `asked`.
+
+    Raises:
+      UserError: that is more than the model's context.
+    """
     if asked is not None and asked > context:
         raise UserError(f"max_len is {asked}, more than the model's context of {context}.")
     return context if asked is None else asked

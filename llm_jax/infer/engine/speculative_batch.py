@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from llm_jax.config import UserError, generative_of
+from llm_jax.config import ModelConfig, RecurrentConfig, UserError, generative_of
 from llm_jax.data.tokenizers import Tokenizer
 from llm_jax.infer.decoder import Params, compute_for_inference
 from llm_jax.infer.engine.arrays import Made, Memory, bytes_of
@@ -29,6 +29,7 @@ from llm_jax.infer.engine.weights import engine_params, untied
 if TYPE_CHECKING:
     from llm_jax.language_model import LanguageModel
 
+Generative = ModelConfig | RecurrentConfig
 DRAFTS = 4
 """Tokens that a draft model drafts at a time, unless told otherwise."""
 
@@ -145,7 +146,6 @@ def check_tokenizers(model: Tokenizer, draft: Tokenizer) -> None:
 def speculation(
     shapes: Shapes,
     params: Params,
-    lost: int | None,
     settings: EngineSettings,
     draft: LanguageModel | None,
     frees: bool = False,
@@ -154,25 +154,18 @@ def speculation(
 
     Args:
       params: as of `engine_params`.
-      lost: `cache.slack` of the model.
       frees: empties the draft's `params`, as of `engine_params`.
 
     Raises:
-      UserError: the model cannot take back tokens, or the draft does not fit it.
+      UserError: as `check_speculation` does.
     """
     drafts = settings.speculate or DRAFTS
-    _check_drafts(lost, drafts, shapes.chunk, "The model")
-    if draft is None:
+    smaller = None if draft is None else generative_of(draft.config, "a draft")
+    check_speculation(shapes.model, smaller, settings, shapes.max_len)
+    if draft is None or smaller is None:
         programs = speculative_for(shapes, drafts, None)
         return programs, SpeculativeBatch(programs, params)
-    smaller, compute = generative_of(draft.config, "a draft"), draft.run.compute
-    its = slack(smaller, shapes.max_len, shapes.chunk)
-    _check_drafts(its, drafts, shapes.chunk, "The draft")
-    if smaller.max_seq_len < shapes.max_len:
-        raise UserError(
-            f"The draft's context is {smaller.max_seq_len} tokens, and max_len is "
-            f"{shapes.max_len}: set max_len to {smaller.max_seq_len}, or take another draft."
-        )
+    compute, its = draft.run.compute, slack(smaller, shapes.max_len, shapes.chunk)
     beside = Shapes(
         untied(smaller), compute_for_inference(compute), shapes.vocab_size,
         shapes.slots, shapes.max_len, shapes.chunk, shapes.mesh,
@@ -182,6 +175,30 @@ def speculation(
         draft.params, smaller, compute, shapes.mesh, settings.weights, frees=frees
     )
     return programs, SpeculativeBatch(programs, params, weights, its)
+
+
+def check_speculation(
+    model: Generative, draft: Generative | None, settings: EngineSettings, max_len: int
+) -> None:
+    """Checks what needs no weights.
+
+    Args:
+      draft: the model that drafts; None: drafts are looked up.
+      max_len: most tokens of a text, with its prompt.
+
+    Raises:
+      UserError: the model cannot take back tokens, or the draft does not fit it.
+    """
+    drafts, chunk = settings.speculate or DRAFTS, min(settings.prefill_chunk, max_len)
+    _check_drafts(slack(model, max_len, chunk), drafts, chunk, "The model")
+    if draft is None:
+        return
+    _check_drafts(slack(draft, max_len, chunk), drafts, chunk, "The draft")
+    if draft.max_seq_len < max_len:
+        raise UserError(
+            f"The draft's context is {draft.max_seq_len} tokens, and max_len is {max_len}: set "
+            f"max_len to {draft.max_seq_len}, or take another draft."
+        )
 
 
 def _check_drafts(lost: int | None, drafts: int, chunk: int, what: str) -> None:
