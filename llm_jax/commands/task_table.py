@@ -11,6 +11,14 @@ HEAD = ("task", "shots", "metric", "value ± stderr", "chance", "n")
 RIGHT = (1, 3, 4, 5)
 """Columns of numbers."""
 GAP = 2
+FLAWS = {
+    "truncated": "requests were longer than the model's context: cut on the left",
+    "shortened": "answers had at most half of the model's context",
+    "joined": "answers share their first token with the end of their question: without it, what is "
+    "scored is not quite the answer (as in lm-eval)",
+    "unlabelled": "questions have no right answer among their choices: they count as wrong",
+}
+"""What a reader must know of a task, by its name in the results."""
 WAYS = {True: " ↑", False: " ↓", None: ""}
 
 
@@ -26,15 +34,9 @@ def text_lines(results: dict[str, Any]) -> list[str]:
         which = ", ".join(better[name]) or "none"
         lines += _wrapped(f"{name}, better than chance (the 95% interval excludes it): {which}")
     for name, one in both:
-        if one["truncated"]:
-            lines += _wrapped(
-                f"{name}: {one['truncated']:,} requests were longer than the model's context: cut "
-                "on the left"
-            )
-        if one["shortened"]:
-            lines += _wrapped(
-                f"{name}: {one['shortened']:,} answers had at most half of the model's context"
-            )
+        for flaw, sentence in FLAWS.items():
+            if one[flaw]:
+                lines += _wrapped(f"{name}: {one[flaw]:,} {sentence}")
     return lines
 
 

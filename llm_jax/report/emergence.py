@@ -7,7 +7,8 @@ Accuracy and exact match leap where the probability of the answer grows smoothly
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from llm_jax.laws.run_curves import records
 from llm_jax.laws.task_forecast import DRAWS, Forecast, Predicted, forecast, largest_loss
 from llm_jax.laws.task_forecast import Scored as Measured
 from llm_jax.runs.history import read_history
-from llm_jax.runs.metric_names import CHANCE, SHOTS, STDERR
-from llm_jax.runs.scores import Scores, kept_scores, kept_steps
+from llm_jax.runs.metric_names import CHANCE, COUNT, SHOTS, STDERR
+from llm_jax.runs.scores import Scores, kept_scores, kept_steps, outdated
 
 TASK_LOSS = "answer_nats_per_byte"
 CONTINUOUS = {
@@ -98,12 +99,15 @@ def point_of(run: Path, step: int) -> Point:
     )
 
 
-def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
+def emergence(
+    folder: Path, tasks: Sequence[str], asked: Callable[[Scores], bool] = lambda one: True
+) -> dict[str, Any]:
     """The scores that are kept at `folder`, by compute, and a forecast of the largest model.
 
     Args:
       folder: a run, or a folder of runs, of each of which the newest scored checkpoint counts.
       tasks: which tasks; empty: all that were scored.
+      asked: which scores of them; of several, the newest count.
 
     Returns:
       `points`, from the smallest compute to the largest; `tasks`: name → shots → figures of each
@@ -120,7 +124,7 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
     ]
     points = sorted((point_of(*place) for place in places), key=lambda one: one.flops)
     found = [kept_scores(Path(one.run), one.step) for one in points]
-    scored = [[one for one in each if not one.chat] for each in found]
+    scored = [[one for one in each if not one.chat and asked(one)] for each in found]
     names = dict.fromkeys(one.task for each in scored for one in each)
     missing = [task for task in tasks if task not in names]
     if not names or missing:
@@ -129,6 +133,12 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
             f"No checkpoint at {str(folder)!r} was scored on {what}: name it with --tasks."
         )
     notes = [f"{run} has no scores: it is left out." for run, steps in kept.items() if not steps]
+    notes += [
+        f"{point.name}: scores of other parameters than the checkpoint has now are left out; name "
+        "--tasks to score it anew."
+        for point in points
+        if outdated(Path(point.run), point.step)
+    ]
     if any(one.chat for each in found for one in each):
         notes.append("Scores that were asked through a chat template are left out.")
     if not ladder:
@@ -154,12 +164,20 @@ def _task(
     rows = [{_shown(one): one for one in found if one.task == task} for found in scored]
     shots = sorted({shot for row in rows for shot in row}, key=lambda s: -1 if s is None else s)
     for found in scored:
-        if len({one.limit for one in found if one.task == task}) > 1:
-            notes.append(f"{task} was scored with different limits: the newest scores count.")
+        if len({(one.limit, one.seed) for one in found if one.task == task}) > 1:
+            notes.append(f"{task} was scored with different limits or seeds: the newest scores "
+                         "count.")  # fmt: skip
             break
     made = {}
     for shot in shots:
         figures = [row[shot].figures if shot in row else None for row in rows]
+        sizes = {int(one[COUNT]) for one in figures if one is not None and COUNT in one}
+        if len(sizes) > 1:
+            notes.append(
+                f"{task}, {shots_in_words(_shots_key(shot))}: some models were scored on "
+                f"{min(sizes):,} examples and others on up to {max(sizes):,}, so their figures "
+                "differ by the questions too. Score all with one --limit."
+            )
         name = next(_first(one) for one in figures if one is not None)
         made[_shots_key(shot)] = {
             "accuracy": name,
@@ -217,7 +235,7 @@ def _forecast(
             task_loss=one[TASK_LOSS],
             task_error=one.get(TASK_LOSS + STDERR, 0.0),
             accuracy=one[name],
-            accuracy_error=one.get(name + STDERR, 0.0),
+            accuracy_error=_error(name, one),
         )
         for point, one in known
     ]
@@ -238,6 +256,17 @@ def _forecast(
     if made.accuracy is None and not barred:
         why.append("no smaller model is above chance, so the accuracy cannot be forecast")
     return {"forecast": parts, "why": "; ".join(one.rstrip(".") for one in why) or None}
+
+
+def _error(name: str, figures: dict[str, float]) -> float:
+    """The standard error of a figure. Where all examples are right, or none is, it is 0, as if
+    there were no doubt; then it is that of one right among n + 2, or one wrong (Agresti and Coull
+    1998)."""
+    error, n = figures.get(name + STDERR, 0.0), figures.get(COUNT)
+    if error > 0 or n is None or figures[name] not in (0.0, 1.0):
+        return error
+    share = 1 / (n + 2)
+    return math.sqrt(share * (1 - share) / (n + 2))
 
 
 def _accuracy_chance(name: str, figures: list[dict[str, float]]) -> tuple[float | None, str | None]:

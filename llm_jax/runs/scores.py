@@ -2,10 +2,14 @@
 
 `<run>/scores/STEP.json` has what `eval --tasks` with `--keep`, `--all-steps` or `--follow`, and
 `emergence`, scored on the checkpoint of that step. What the run itself scored is in its metrics.
+
+A run that goes back may save other parameters at a step that it has reached before. Scores of
+parameters that the checkpoint no longer has do not count.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -36,6 +40,8 @@ class Scores:
     """Whether it was asked through the tokenizer's chat template."""
     seed: int = 0
     """Of the solved examples and of sampled answers."""
+    weights: str | None = None
+    """`weights_of` the checkpoint when it was scored; None: not known."""
 
     @property
     def asked(self) -> tuple[str, int | None, int | None, bool, int]:
@@ -53,6 +59,7 @@ SHAPE: dict[str, Any] = {
             "figures": {str: float},
             "chat": bool,
             "seed": int,
+            "weights": (str,),
         }
     ],
 }
@@ -63,19 +70,38 @@ def scores_file(run: Path, step: int) -> Path:
     return run / FOLDER / f"{step}.json"
 
 
+def weights_of(run: Path, step: int) -> str | None:
+    """A digest of the checksums of a checkpoint's parameters; None if there is no checkpoint or it
+    has none."""
+    try:
+        sums = read_json(run / "checkpoints" / str(step) / "manifest.json")
+    except UserError:
+        return None
+    if not isinstance(sums, dict):
+        return None
+    params = sorted((name, sums[name]) for name in sums if name.startswith("params/"))
+    return hashlib.sha256(json.dumps(params).encode()).hexdigest()[:16]
+
+
 def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
     """Adds `scores` to those of checkpoint `step`, the newest last; an answer to the same question
     is replaced. Figures that are not finite numbers are left out; if the first one is not, all of
     that task.
 
     Returns:
-      A sentence for each score that is not kept whole.
+      A sentence for each score that is not kept whole, and one if others are dropped because the
+      checkpoint has other parameters now.
 
     Raises:
       UserError: the file that is there is damaged.
       OSError: it cannot be written.
     """
     held, notes = {one.asked: one for one in kept_scores(run, step)}, list[str]()
+    if old := outdated(run, step):
+        notes.append(
+            f"{run.name} at step {step:,}: {old:,} kept scores were of other parameters than the "
+            "checkpoint has now, and are dropped."
+        )
     for one in scores:
         held.pop(one.asked, None)
         finite = {name: value for name, value in one.figures.items() if math.isfinite(value)}
@@ -92,11 +118,21 @@ def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
 
 
 def kept_scores(run: Path, step: int) -> list[Scores]:
-    """The scores kept of checkpoint `step`.
+    """The scores kept of checkpoint `step`, as far as it still has the parameters that were scored.
 
     Raises:
       UserError: the file is damaged.
     """
+    now = weights_of(run, step)
+    return [one for one in _in_file(run, step) if now is None or one.weights in (None, now)]
+
+
+def outdated(run: Path, step: int) -> int:
+    """How many scores in the file are of parameters that checkpoint `step` no longer has."""
+    return len(_in_file(run, step)) - len(kept_scores(run, step))
+
+
+def _in_file(run: Path, step: int) -> list[Scores]:
     file = scores_file(run, step)
     if not file.is_file():
         return []

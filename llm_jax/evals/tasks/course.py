@@ -13,7 +13,7 @@ from llm_jax.evals.tasks.figures import Include, TaskFigures
 from llm_jax.infer.scoring import Scorer
 from llm_jax.runs.claim import writer_of
 from llm_jax.runs.places import run_file
-from llm_jax.runs.scores import Scores, keep_scores, kept_scores
+from llm_jax.runs.scores import Scores, keep_scores, kept_scores, weights_of
 from llm_jax.train.damage import saved_steps
 
 if TYPE_CHECKING:
@@ -75,12 +75,14 @@ class Checkpoints:
         kept = {one.asked for one in kept_scores(run, step)}
         wanted = [Scores(t, shot, self._limit, {}) for shot in self._figures for t in self._tasks]
         if missing := [one for one in wanted if one.asked not in kept]:
-            model = self._opened(run, step)
+            weights, model = weights_of(run, step), self._opened(run, step)
             scorer = self._scorer(run, model)
             for one in missing:
                 self._say(f"{run.name}, step {step:,}: {one.task}")
                 figures = self._figures[one.shots](model, one.task, scorer=scorer)
-                self.notes += keep_scores(run, step, [replace(one, figures=figures)])
+                self.notes += keep_scores(
+                    run, step, [replace(one, figures=figures, weights=weights)]
+                )
         found = {one.asked: one for one in kept_scores(run, step)}
         return [found[one.asked] for one in wanted if one.asked in found]
 

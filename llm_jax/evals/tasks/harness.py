@@ -15,7 +15,7 @@ import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.evals.tasks.catalog import Loaded, Settings, check_names, load_tasks
-from llm_jax.evals.tasks.chance import chances
+from llm_jax.evals.tasks.chance import chances, unlabelled
 from llm_jax.evals.tasks.library import harness
 from llm_jax.evals.tasks.results import Figure, TaskResult, TaskResults
 
@@ -80,7 +80,8 @@ def evaluate_tasks(
       run_code: run programs that the model has written, in a sandbox.
 
     Raises:
-      UserError: a task is not known, cannot be loaded or fails, or a value is out of range.
+      UserError: a task is not known, cannot be loaded, cannot be answered or fails, or a value is
+        out of range.
     """
     settings = Settings(
         include=include,
@@ -153,7 +154,15 @@ def evaluate_loaded(
         raise UserError(
             f"A task of {', '.join(loaded.tasks)} failed ({type(error).__name__}: {line})."
         ) from error
-    return _results(found, loaded, asked, samples)
+    results = _results(found, loaded, asked, samples)
+    for name, one in results.tasks.items():
+        if one.unlabelled and one.unlabelled == one.n:
+            raise UserError(
+                f"No question of task {name!r} has its right answer among its choices: "
+                "doc_to_target must be one of doc_to_choice, letter for letter, or its number from "
+                "0."
+            )
+    return results
 
 
 @contextmanager
@@ -236,6 +245,8 @@ def _results(
             version=str(found["versions"].get(name)),
             truncated=asked.truncated[name],
             shortened=asked.shortened[name],
+            joined=asked.joined[name],
+            unlabelled=unlabelled(task),
             metrics=dict(_figures(figures, better, chance, _counts(samples.get(name, ())), n)),
         )
     return TaskResults(**made, samples=samples if keep_samples else {})

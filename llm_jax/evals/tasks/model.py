@@ -25,6 +25,8 @@ class HarnessModel(TemplateLM):
 
     Attributes:
       truncated: task → requests that were longer than the context and lost their beginning.
+      joined: task → requests of which one token holds the end of the context and the beginning of
+        the answer: what is scored after the context is not quite the answer, as in lm-eval.
       shortened: task → answers that may be shorter than the task allows, for the same reason.
     """
 
@@ -39,12 +41,14 @@ class HarnessModel(TemplateLM):
         super().__init__()
         self.own = model
         self.truncated: Counter[str] = Counter()
+        self.joined: Counter[str] = Counter()
         self.shortened: Counter[str] = Counter()
         self._tokenizer, self._seed = model.tokenizer, seed
         self._scorer, self._engine = scorer, engine
         # A scorer that is given may have been made with the parameters of an earlier step.
         self._params = None if scorer is None else model.params
         self._asking: list[str] = []
+        self._joins: set[tuple[str, str]] = set()
 
     @property
     def scorer(self) -> Scorer:
@@ -85,6 +89,15 @@ class HarnessModel(TemplateLM):
     def _begin(self) -> int:
         return self._tokenizer.bos_id
 
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Both encoded together, and cut after as many ids as the context alone has. Space at its
+        end goes to the continuation."""
+        text, bare = context + continuation, context.rstrip()
+        whole, alone = self.tok_encode(text), self.tok_encode(bare)
+        if whole[: len(alone)] != alone:
+            self._joins.add((context, continuation))
+        return alone, whole[len(alone) :]
+
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         self._asking = [request.task_name for request in requests]
         found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
@@ -98,7 +111,8 @@ class HarnessModel(TemplateLM):
                     f"after …{context[-20:]!r}): it cannot be scored with this tokenizer."
                 )
         pairs = [(context, continuation) for _, context, continuation in requests]
-        for name, (context, continuation) in zip(self._asking, pairs, strict=True):
+        for name, (texts, context, continuation) in zip(self._asking, requests, strict=True):
+            self.joined[name] += texts in self._joins
             self.truncated[name] += len(context) + len(continuation) > self.max_length + 1
         return [(one.log_prob, one.greedy) for one in self._score(pairs)]
 
