@@ -199,7 +199,7 @@ def test_answers_end_at_stop_strings_and_fit_the_context(model, tmp_path, monkey
 
 
 JP = {
-    "instruction": "質問に答えなさい。{x}",
+    "instruction": '質問に答えなさい。{x}{% endraw %}"}}\\',
     "output_length": 8,
     "metrics": ["exact_match", "char_f1"],
     "few_shots": [{"input": "一", "output": "1"}, {"input": "二", "output": "2"}],
@@ -218,9 +218,9 @@ def test_the_json_of_llm_jp_eval(model, tmp_path):
     assert (one.n, one.few_shot) == (2, 1)
     assert set(one.metrics) == {"exact_match", "char_f1"}
     prompt = results.samples["kazu"][0]["arguments"][0][0]
-    assert "{x}" in prompt
+    assert f"### 指示:\n{JP['instruction']}\n\n###" in prompt
     assert prompt.endswith("### 入力:\n一\n\n### 応答:\n1\n\n### 入力:\n三\n\n### 応答:\n")
-    assert check_tasks(["kazu"], path) == []
+    assert check_tasks(["kazu"], [path, path.parent]) == []
     more = JP | {"metrics": ["bleu", "char_f1", "comet_wmt22"]}
     path.write_text(json.dumps(more), encoding="utf-8")
     (said,) = check_tasks(["kazu"], path)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import UserError, nearest
+from llm_jax.config import UserError, nearest, read_json
 from llm_jax.evals.tasks import gym, human_eval, llm_jp
 from llm_jax.evals.tasks.included import check_files, folders_of, task_files
 from llm_jax.evals.tasks.library import DOWNLOAD, harness
@@ -81,14 +81,23 @@ def check_names(names: Sequence[str], settings: Settings) -> list[str]:
             raise UserError(f"--tasks names {name!r} twice: name it once.")
     harness()
     folders = folders_of(settings.include)
-    check_files(folders, settings.trust_code)
+    defined = check_files(folders, settings.trust_code)
     theirs, ours = llm_jp.tasks_in(folders), _index(tuple(folders), False)
     for name in names:
+        files = sorted(defined.get(name, set()) | ({theirs[name]} if name in theirs else set()))
+        if len(files) > 1:
+            raise UserError(
+                f"Two files of --include define task {name!r}, {str(files[0])!r} and "
+                f"{str(files[1])!r}: rename one."
+            )
         if name.startswith(gym.PREFIX):
             gym.check_name(name)
         elif name == human_eval.NAME:
             human_eval.check(settings.run_code)
         elif not (name in {*theirs, *ours} or _is_theirs(name, tuple(folders))):
+            for path in (one for folder in folders for one in task_files(folder, ".json")):
+                if path.stem == name:
+                    read_json(path)  # says what is wrong with it
             known = {*theirs, *ours, human_eval.NAME}
             known.update(word for text in _texts() for word in NAMED.findall(text))
             raise UserError(f"There is no task {name!r}: {nearest(name, known)}")
@@ -149,16 +158,30 @@ def _index(folders: tuple[Path, ...], defaults: bool) -> dict[str, Any]:
 
 
 def _manager(folders: tuple[Path, ...], defaults: bool, metadata: dict[str, Any] | None) -> Any:
-    if metadata is None:
-        return _indexed(folders, defaults)
-    manager = harness().tasks.TaskManager
-    return manager(include_path=[BUNDLED, *folders], include_defaults=defaults, metadata=metadata)
+    return _made(folders, defaults, metadata) if metadata else _indexed(folders, defaults)
 
 
 @functools.lru_cache(maxsize=4)
 def _indexed(folders: tuple[Path, ...], defaults: bool) -> Any:
-    manager = harness().tasks.TaskManager
-    return manager(include_path=[BUNDLED, *folders], include_defaults=defaults)
+    return _made(folders, defaults, None)
+
+
+def _made(folders: tuple[Path, ...], defaults: bool, metadata: dict[str, Any] | None) -> Any:
+    """lm-eval's reader of task files. It takes folders; what is in single files is added."""
+    made = harness().tasks.TaskManager(
+        include_path=[BUNDLED, *(one for one in folders if one.is_dir())],
+        include_defaults=defaults,
+        metadata=metadata,
+    )
+    from lm_eval.tasks._index import TaskIndex
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    for file in folders:
+        if file.suffix == ".yaml" and file.is_file():
+            entries: dict[str, Any] = {}
+            TaskIndex.process_cfg(load_yaml(file, resolve_func=False), file, entries)
+            made.task_index.update(entries)
+    return made
 
 
 @contextmanager

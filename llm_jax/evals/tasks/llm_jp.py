@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ INTRODUCTION = (
 
 
 def tasks_in(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name → file of each task of this format. Other JSON files are left alone.
+    """Name → file of each task of this format. Other JSON files of a folder are left alone, such
+    as the data of a task.
 
     Raises:
       UserError: two files have one name.
@@ -43,7 +45,12 @@ def tasks_in(folders: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in folders:
         for path in task_files(folder, ".json"):
-            held = read_json(path)
+            try:
+                held = read_json(path)
+            except UserError:
+                if folder == path:
+                    raise
+                continue
             if not (isinstance(held, dict) and {"instruction", "samples"} <= held.keys()):
                 if folder == path:
                     raise UserError(
@@ -51,7 +58,7 @@ def tasks_in(folders: Sequence[Path]) -> dict[str, Path]:
                         "'instruction' and 'samples'."
                     )
                 continue
-            if path.stem in found:
+            if found.get(path.stem, path).resolve() != path.resolve():
                 raise UserError(f"Two files of --include are called {path.name!r}: rename one.")
             found[path.stem] = path
     return found
@@ -76,7 +83,7 @@ def task(name: str, path: Path) -> Any:
             made["shots"] = datasets.Dataset.from_list([_pair(one) for one in shots])
         return datasets.DatasetDict(made)
 
-    heading = HEADING.format("指示") + held["instruction"]
+    heading = INTRODUCTION + HEADING.format("指示") + held["instruction"] + "\n\n"
     return harness().api.task.ConfigurableTask(
         config={
             "task": name,
@@ -88,9 +95,9 @@ def task(name: str, path: Path) -> Any:
             "num_fewshot": count,
             "output_type": "generate_until",
             # Braces of an instruction are not a template.
-            "description": INTRODUCTION + "{% raw %}" + heading + "{% endraw %}\n\n",
+            "description": f"{{{{ {json.dumps(heading, ensure_ascii=False)} }}}}",
             "doc_to_text": HEADING.format("入力") + "{{input}}\n\n" + HEADING.format("応答"),
-            "doc_to_target": "{{output}}",
+            "doc_to_target": "output",
             "target_delimiter": "",
             "fewshot_delimiter": "\n\n",
             "generation_kwargs": {
