@@ -225,7 +225,18 @@ def test_the_json_of_llm_jp_eval(model, tmp_path):
     path.write_text(json.dumps(more), encoding="utf-8")
     (said,) = check_tasks(["kazu"], path)
     assert "'kazu': bleu, comet_wmt22 of its file are not computed" in said
+    english = JP | {"language": "en", "instruction": "Answer."}
+    path.write_text(json.dumps(english), encoding="utf-8")
+    asked = evaluate_tasks(model, ["kazu"], include=path, samples=True, limit=1).samples["kazu"]
+    assert asked[0]["arguments"][0][0].endswith(
+        "request.\n\n### Instruction:\nAnswer.\n\n### Input:\n一\n\n### Response:\n1\n\n"
+        "### Input:\n三\n\n### Response:\n"
+    )
+    path.write_text(json.dumps(JP | {"language": "fr"}), encoding="utf-8")
+    with pytest.raises(UserError, match="'fr': give one of ja, en"):
+        check_tasks(["kazu"], path)
     assert char_f1("東京都", "東京") == pytest.approx(4 / 5)
+    assert char_f1("大阪、東京。", "東京 大阪") == 1.0
     found = figures(
         {"output": "４２"}, ["答えは42です"], metrics=("exact_match",), pattern="答えは(.*?)です"
     )

@@ -4,9 +4,10 @@
      "few_shots": [{"input": "…", "output": "…"}], "samples": [{"input": "…", "output": "…"}]}
 
 `num_few_shots` (4 unless it is given), `answer_extract_pattern` (a regular expression whose first
-group is the answer) and `label_list` are read too. The prompt is the one of that tool: instruction,
-input and response under headings. Other metrics than these two need models or taggers: they are
-left out, and `left_out` names them; a file with none of these two is refused.
+group is the answer), `label_list` and `language` (`ja` unless it is given, or `en`) are read too.
+The prompt is the one of that tool: instruction, input and response under headings. Other metrics
+than these two need models or taggers: they are left out, and `left_out` names them; a file with
+none of these two is refused.
 """
 
 from __future__ import annotations
@@ -28,11 +29,21 @@ SHOTS, TOKENS = 4, 64
 METRICS = ("exact_match", "char_f1")
 PAIR = {"input": str, "output": str}
 SHAPE = {"instruction": str, "samples": [PAIR]}
-HEADING = "### {}:\n"
-INTRODUCTION = (
-    "以下は、タスクを説明する指示と、文脈のある入力の組み合わせです。"
-    "要求を適切に満たす応答を書きなさい。\n\n"
-)
+PROMPTS = {
+    "ja": (
+        "以下は、タスクを説明する指示と、文脈のある入力の組み合わせです。"
+        "要求を適切に満たす応答を書きなさい。\n\n### 指示:\n",
+        "### 入力:\n",
+        "### 応答:\n",
+    ),
+    "en": (
+        "Here is a combination of instructions explaining the task and inputs with context. "
+        "Please write a response that adequately meets the request.\n\n### Instruction:\n",
+        "### Input:\n",
+        "### Response:\n",
+    ),
+}
+"""Language → what stands before the instruction, an input and its output in that tool."""
 
 
 def tasks_in(folders: Sequence[Path]) -> dict[str, Path]:
@@ -83,7 +94,8 @@ def task(name: str, path: Path) -> Any:
             made["shots"] = datasets.Dataset.from_list([_pair(one) for one in shots])
         return datasets.DatasetDict(made)
 
-    heading = INTRODUCTION + HEADING.format("指示") + held["instruction"] + "\n\n"
+    beginning, asked, answered = PROMPTS[held.get("language", "ja")]
+    heading = f"{beginning}{held['instruction']}\n\n"
     return harness().api.task.ConfigurableTask(
         config={
             "task": name,
@@ -96,7 +108,7 @@ def task(name: str, path: Path) -> Any:
             "output_type": "generate_until",
             # Braces of an instruction are not a template.
             "description": f"{{{{ {json.dumps(heading, ensure_ascii=False)} }}}}",
-            "doc_to_text": HEADING.format("入力") + "{{input}}\n\n" + HEADING.format("応答"),
+            "doc_to_text": asked + "{{input}}\n\n" + answered,
             "doc_to_target": "output",
             "target_delimiter": "",
             "fewshot_delimiter": "\n\n",
@@ -148,6 +160,10 @@ def _checked(path: Path) -> dict[str, Any]:
         raise UserError(f"The task file {str(path)!r} is not llm-jp-eval's ({error}).") from None
     if not held["samples"]:
         raise UserError(f"The task file {str(path)!r} has no samples.")
+    if held.get("language", "ja") not in [*PROMPTS]:
+        raise UserError(
+            f"language of {str(path)!r} is {held['language']!r}: give one of {', '.join(PROMPTS)}."
+        )
     wanted = held.get("metrics", list(METRICS))
     if not isinstance(wanted, list):
         raise UserError(f"metrics of {str(path)!r} is {wanted!r}: give a list of names.")
@@ -176,8 +192,12 @@ def normalised(text: str) -> str:
 
 
 def char_f1(answer: str, right: str) -> float:
-    """Share of characters that the two have in common, 2·common/(both lengths), in their order."""
-    a, b = (" ".join(sorted(text.lower().split())) for text in (answer, right))
+    """Share of characters that the two have in common, 2·common/(both lengths), in their order.
+
+    Words, between which there are spaces or marks, are sorted first, as in the token_sort_ratio of
+    fuzzywuzzy, which that tool calls (and which rounds to 0.01).
+    """
+    a, b = (" ".join(sorted(re.sub(r"\W", " ", one.lower()).split())) for one in (answer, right))
     return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
