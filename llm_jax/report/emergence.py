@@ -235,7 +235,7 @@ def _forecast(
             task_loss=one[TASK_LOSS],
             task_error=one.get(TASK_LOSS + STDERR, 0.0),
             accuracy=one[name],
-            accuracy_error=_error(name, one),
+            accuracy_error=accuracy_error(name, one),
         )
         for point, one in known
     ]
@@ -258,15 +258,14 @@ def _forecast(
     return {"forecast": parts, "why": "; ".join(one.rstrip(".") for one in why) or None}
 
 
-def _error(name: str, figures: dict[str, float]) -> float:
-    """The standard error of a figure. Where all examples are right, or none is, it is 0, as if
-    there were no doubt; then it is that of one right among n + 2, or one wrong (Agresti and Coull
-    1998)."""
+def accuracy_error(name: str, figures: dict[str, float]) -> float:
+    """The standard error of an accuracy. Where no example is right, or all are, it would be 0, as
+    if there were no doubt: then it is that of 2 among n + 4 (Agresti and Coull 1998)."""
     error, n = figures.get(name + STDERR, 0.0), figures.get(COUNT)
     if error > 0 or n is None or figures[name] not in (0.0, 1.0):
         return error
-    share = 1 / (n + 2)
-    return math.sqrt(share * (1 - share) / (n + 2))
+    share = 2 / (n + 4)
+    return math.sqrt(share * (1 - share) / (n + 4))
 
 
 def _accuracy_chance(name: str, figures: list[dict[str, float]]) -> tuple[float | None, str | None]:
