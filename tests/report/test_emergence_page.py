@@ -16,7 +16,8 @@ from page_parts import Page
 from llm_jax.cli import main
 from llm_jax.config import DataConfig, to_json
 from llm_jax.facts.counts import token_flops, total_parameters
-from llm_jax.report.emergence import accuracy_error, emergence
+from llm_jax.report.emergence import emergence
+from llm_jax.report.emergence_forecast import accuracy_error
 from llm_jax.runs.scores import Scores, keep_scores, kept_scores, kept_steps
 
 WIDTHS, STEPS, SHOTS, ERROR = (32, 48, 64, 96), (200, 600, 1800), (0, 1, 5), 0.01
