@@ -154,6 +154,9 @@ def _task(
                 "differ by the questions too. Score all with one --limit."
             )
         name = next(_first(one) for one in figures if one is not None)
+        if any(one is not None and name not in one for one in figures):
+            notes.append(f"{task}: models that were scored without {name} are left out.")
+            figures = [one if one is not None and name in one else None for one in figures]
         made[_shots_key(shot)] = {
             "accuracy": name,
             "continuous": [k for k in CONTINUOUS if any(one and k in one for one in figures)],

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("lm_eval")
 
 from llm_jax.config import UserError
+from llm_jax.evals.tasks import catalog
 from llm_jax.evals.tasks.catalog import Settings, load_tasks
 from llm_jax.evals.tasks.harness import check_tasks
 
@@ -37,6 +38,7 @@ def write_task(folder: Path, name: str = "own", file: str | None = None) -> Path
 
 def test_a_single_file_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(catalog, "_texts", tuple)  # lm-eval's 14,000 files
     file = write_task(tmp_path / "own")
     (file.parent / "other.yaml").write_text("task: other")
     assert check_tasks(["own"], file) == []
@@ -45,7 +47,8 @@ def test_a_single_file_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         check_tasks(["other"], file)
 
 
-def test_data_beside_a_task_are_left_alone(tmp_path: Path) -> None:
+def test_data_beside_a_task_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_texts", tuple)
     folder = write_task(tmp_path / "own").parent
     assert check_tasks(["own"], folder) == []  # rows.json is no JSON, but lines of it
     with pytest.raises(UserError, match=r"rows\.json"):
@@ -74,4 +77,7 @@ def test_a_group_of_ones_own_may_hold_tasks_of_lm_eval(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     (tmp_path / "mine.yaml").write_text("group: mine\ntask: [copying_en, lambada_openai]\n")
     with pytest.raises(UserError, match="The data of task 'mine' are not at hand"):
+        load_tasks(["mine"], Settings(include=tmp_path))
+    (tmp_path / "mine.yaml").write_text("group: mine\ntask: [copying_en, lambada_opena]\n")
+    with pytest.raises(UserError, match="'mine' names task 'lambada_opena': did you mean"):
         load_tasks(["mine"], Settings(include=tmp_path))

@@ -149,12 +149,12 @@ def test_a_token_that_question_and_answer_share_is_said(model: LanguageModel, ow
         if len(text) > 3 and text.isalpha() and len(tokenizer.encode(text)) == 1
         and tokenizer.encode(text[:2]) != tokenizer.encode(text)
     )  # fmt: skip
-    rows = [{"q": piece[:2], "choices": [piece[2:] + "(", "("], "a": 0}]
+    rows = [{"q": piece[:2], "choices": [piece[2:] + "(x, y)", "("], "a": 0}]
     loaded = own(rows, CHOICE % "a" + 'target_delimiter: ""\n')
     result = evaluate_loaded(model, loaded, samples=True)
     assert result.tasks["own"].joined == 1
     # As in lm-eval: both are encoded together, and cut after as many ids as the question has.
-    asked, whole = tokenizer.encode(piece[:2]), tokenizer.encode(piece + "(")
+    asked, whole = tokenizer.encode(piece[:2]), tokenizer.encode(piece + "(x, y)")
     scorer = Scorer(model.run, model.params, vocab_size=tokenizer.vocab_size)
     (one,) = scorer.score([([tokenizer.bos_id, *asked], whole[len(asked) :])])
     told = result.samples["own"][0]["filtered_resps"][0][0]

@@ -199,6 +199,19 @@ def test_what_was_asked_for_is_shown(tmp_path: Path) -> None:
     assert any("some models were scored on 50 examples and others on up to 200" in n for n in notes)
 
 
+def test_a_task_whose_figures_have_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for width, name in zip(WIDTHS, ("acc", "acc", "f1", "acc"), strict=True):
+        write_run(tmp_path / str(width), width, 600)
+        keep_scores(tmp_path / str(width), 600, [Scores("own", 0, 9, {name: 0.5})])
+    found = called(capsys, tmp_path)
+    assert [one and one["acc"] for one in found["tasks"]["own"]["0"]["figures"]] == [
+        0.5, 0.5, None, 0.5
+    ]  # fmt: skip
+    assert "own: models that were scored without acc are left out." in found["notes"]
+
+
 def test_scores_of_replaced_weights_are_said(tmp_path: Path) -> None:
     write_run(tmp_path / "run", 32, 600)
     (kept,) = [one for one in kept_scores(tmp_path / "run", 600) if one.shots == 0]

@@ -123,11 +123,36 @@ def load_tasks(names: Sequence[str], settings: Settings) -> Loaded:
             elif name in theirs:
                 loaded.add({"tasks": {name: llm_jp.task(name, theirs[name])}})
             else:
-                ours = name in _index(tuple(folders), False)
+                ours = _is_whole(name, _index(tuple(folders), False))
+                if not ours:
+                    _check_members(name, _index(tuple(folders), True))
                 held = {"texts": settings.texts, "datasets": settings.datasets}
                 metadata = {"held_out": held} if name == HELD_OUT else None
                 loaded.add(_manager(tuple(folders), not ours, metadata).load([name]))
     return loaded
+
+
+def _members(entry: Any) -> list[str]:
+    """The tasks and groups that a group names."""
+    parts = (entry.cfg or {}).get("task")
+    named = (
+        one.get("task", one.get("group")) if isinstance(one, dict) else one
+        for one in (parts if isinstance(parts, list) else ())
+    )
+    return [one for one in named if isinstance(one, str)]
+
+
+def _is_whole(name: str, index: dict[str, Any]) -> bool:
+    """Whether a task, or all members of a group, are in an index."""
+    return name in index and all(_is_whole(one, index) for one in _members(index[name]))
+
+
+def _check_members(name: str, index: dict[str, Any]) -> None:
+    """Raises `UserError` if a group names a task that there is not."""
+    parts = (index[name].cfg or {}).get("task")
+    for one in parts if isinstance(parts, list) else ():
+        if isinstance(one, str) and one not in index:
+            raise UserError(f"Group {name!r} names task {one!r}: {nearest(one, index)}")
 
 
 def bundled_names() -> list[str]:
@@ -153,16 +178,21 @@ def _is_theirs(name: str, folders: tuple[Path, ...]) -> bool:
 
 
 def _index(folders: tuple[Path, ...], defaults: bool) -> dict[str, Any]:
-    entries: dict[str, Any] = _indexed(folders, defaults).task_index
+    entries: dict[str, Any] = _manager(folders, defaults, None).task_index
     return entries
 
 
 def _manager(folders: tuple[Path, ...], defaults: bool, metadata: dict[str, Any] | None) -> Any:
-    return _made(folders, defaults, metadata) if metadata else _indexed(folders, defaults)
+    if metadata:
+        return _made(folders, defaults, metadata)
+    files = [file for folder in folders for file in task_files(folder, ".yaml")]
+    now = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return _indexed(folders, defaults, now)
 
 
 @functools.lru_cache(maxsize=4)
-def _indexed(folders: tuple[Path, ...], defaults: bool) -> Any:
+def _indexed(folders: tuple[Path, ...], defaults: bool, files: tuple[Any, ...]) -> Any:
+    """Read once, as long as `files` are the same: a notebook may edit them."""
     return _made(folders, defaults, None)
 
 
