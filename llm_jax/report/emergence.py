@@ -23,9 +23,10 @@ from llm_jax.runs.metric_names import COUNT, SHOTS, STDERR
 from llm_jax.runs.scores import Scores, kept_scores, kept_steps, outdated
 
 INTERVALS = (
-    "The 90% intervals of forecasts cover the errors of the measured figures and, where the loss "
-    "is forecast, of the law; they do not cover a wrong form of the curve. If the line, the "
-    "sigmoid or the law bends beyond the smaller models, the truth can lie far outside."
+    "The 90% intervals of forecasts cover the errors of the measured figures, the scatter of the "
+    "smaller models about the curves and, where the loss is forecast, the law's; they do not cover "
+    "a wrong form of the curve. If the line, the sigmoid or the law bends beyond the smaller "
+    "models, the truth can lie far outside."
 )
 """What a reader of a forecast must know."""
 

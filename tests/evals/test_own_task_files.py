@@ -76,8 +76,8 @@ def test_a_group_of_ones_own_may_hold_tasks_of_lm_eval(
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     (tmp_path / "mine.yaml").write_text("group: mine\ntask: [copying_en, lambada_openai]\n")
+    (tmp_path / "wrong.yaml").write_text("group: wrong\ntask: [copying_en, lambada_opena]\n")
     with pytest.raises(UserError, match="The data of task 'mine' are not at hand"):
         load_tasks(["mine"], Settings(include=tmp_path))
-    (tmp_path / "mine.yaml").write_text("group: mine\ntask: [copying_en, lambada_opena]\n")
-    with pytest.raises(UserError, match="'mine' names task 'lambada_opena': did you mean"):
-        load_tasks(["mine"], Settings(include=tmp_path))
+    with pytest.raises(UserError, match="'wrong' names task 'lambada_opena': did you mean"):
+        load_tasks(["wrong"], Settings(include=tmp_path))
