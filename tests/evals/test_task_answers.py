@@ -132,6 +132,23 @@ def test_a_label_that_is_no_choice_is_said(model: LanguageModel, own: Any) -> No
         evaluate_loaded(model, hidden)
 
 
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"a": None}, "Question 2 of task 'own' has the right answer None"),
+        ({"choices": "blue", "a": 1}, "Question 1 of task 'own' has the choices 'blue'"),
+    ],
+)
+def test_a_question_that_cannot_be_scored_is_named(
+    model: LanguageModel, own: Any, row: dict[str, Any], sentence: str
+) -> None:
+    first = {"q": "Grass is", "choices": ["blue", "green"], "a": 1}
+    more = (CHOICE % "a").replace('"{{choices}}"', "choices")
+    rows = [first | {"choices": row.get("choices", first["choices"])}, first | row]
+    with pytest.raises(UserError, match=sentence):
+        evaluate_loaded(model, own(rows, more))
+
+
 def test_chance_counts_all_right_answers(model: LanguageModel, own: Any) -> None:
     rows = [
         {"q": "Even is", "choices": ["1", "2", "3", "4"], "a": rights} for rights in ([1, 3], [1])
@@ -171,6 +188,8 @@ def test_a_token_that_question_and_answer_share_is_said(model: LanguageModel, ow
         ({"temperature": -1.0}, "In generation_kwargs of task 'own': --temperature is -1.0"),
         ({"temperature": 1.0, "top_p": 0.0}, "In generation_kwargs of task 'own': --top-p"),
         ({"max_gen_toks": 0}, "answers of 0 tokens"),
+        ({"max_gen_toks": "many"}, "In generation_kwargs of task 'own', until must be a text"),
+        ({"until": 3}, "In generation_kwargs of task 'own', until must be a text"),
         ({"num_beams": 4}, "num_beams"),
     ],
 )

@@ -30,10 +30,17 @@ def settings_of(task: str, wanted: dict[str, Any]) -> tuple[list[str], int, Samp
     """
     left = dict(wanted)
     until = left.pop("until", None) or []
-    stops = [until] if isinstance(until, str) else [str(stop) for stop in until]
+    stops = [until] if isinstance(until, str) else until
     limits = [left.pop(name, None) for name in LIMITS]
-    most = next((int(limit) for limit in limits if limit is not None), DEFAULT)
-    temperature = float(left.pop("temperature", None) or 0.0)
+    try:
+        most = int(next((limit for limit in limits if limit is not None), DEFAULT))
+        temperature = float(left.pop("temperature", None) or 0.0)
+        stops = [str(stop) for stop in stops if stop]
+    except (TypeError, ValueError):
+        raise UserError(
+            f"In generation_kwargs of task {task!r}, until must be a text or a list of texts, and "
+            "the most tokens and the temperature must be numbers."
+        ) from None
     samples = left.pop("do_sample", None)
     if samples and temperature == 0:
         raise UserError(
@@ -59,7 +66,7 @@ def settings_of(task: str, wanted: dict[str, Any]) -> tuple[list[str], int, Samp
         sampling = Sampling(temperature=temperature, **filters)
     except UserError as error:
         raise UserError(f"In generation_kwargs of task {task!r}: {error}") from None
-    return [stop for stop in stops if stop], most, sampling
+    return stops, most, sampling
 
 
 @contextlib.contextmanager

@@ -128,7 +128,10 @@ def load_tasks(names: Sequence[str], settings: Settings) -> Loaded:
                     _check_members(name, _index(tuple(folders), True))
                 held = {"texts": settings.texts, "datasets": settings.datasets}
                 metadata = {"held_out": held} if name == HELD_OUT else None
-                loaded.add(_manager(tuple(folders), not ours, metadata).load([name]))
+                found = _manager(tuple(folders), not ours, metadata).load([name])
+                if not found["tasks"]:
+                    raise UserError(f"Group {name!r} has no tasks: name some in its file.")
+                loaded.add(found)
     return loaded
 
 
@@ -228,6 +231,8 @@ def _sentences(name: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # whatever the task's code and the library raise
         line = " ".join(str(error).split())[:300]
+        if isinstance(error, StopIteration):  # of the library that reads the data
+            raise UserError(f"The data of task {name!r} are empty: write some.") from error
         if _is_absence(error):
             raise UserError(
                 f"The data of task {name!r} are not at hand ({line}): give a task whose data are, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -15,7 +16,7 @@ import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.evals.tasks.catalog import Loaded, Settings, check_names, load_tasks
-from llm_jax.evals.tasks.chance import chances, unlabelled
+from llm_jax.evals.tasks.chance import Choices, chances, choices_of, unlabelled
 from llm_jax.evals.tasks.library import harness
 from llm_jax.evals.tasks.results import Figure, TaskResult, TaskResults
 
@@ -133,10 +134,12 @@ def evaluate_loaded(
     for task in loaded.tasks.values():
         set_shots(task, few_shot)
         task.set_fewshot_seed(seed=seed)
+    choices = {name: choices_of(task, limit) for name, task in loaded.tasks.items()}
     asked = HarnessModel(model, scorer=scorer, engine=engine, seed=seed)
     try:
         # What it prints would be part of our own output.
-        with seeded(seed), redirect_stdout(sys.stderr):
+        with seeded(seed), redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("once")  # bootstraps may repeat one a thousand times
             found = lm_eval.evaluator.evaluate(
                 lm=asked,
                 task_dict={"tasks": loaded.tasks, "groups": loaded.groups},
@@ -154,15 +157,7 @@ def evaluate_loaded(
         raise UserError(
             f"A task of {', '.join(loaded.tasks)} failed ({type(error).__name__}: {line})."
         ) from error
-    results = _results(found, loaded, asked, samples)
-    for name, one in results.tasks.items():
-        if one.unlabelled and one.unlabelled == one.n:
-            raise UserError(
-                f"No question of task {name!r} has its right answer among its choices: "
-                "doc_to_target must be one of doc_to_choice, letter for letter, or its number from "
-                "0."
-            )
-    return results
+    return _results(found, loaded, asked, choices, samples)
 
 
 @contextmanager
@@ -227,7 +222,11 @@ def _check_shots(task: Any, few_shot: int) -> None:
 
 
 def _results(
-    found: Mapping[str, Any], loaded: Loaded, asked: Any, keep_samples: bool
+    found: Mapping[str, Any],
+    loaded: Loaded,
+    asked: Any,
+    choices: Mapping[str, list[Choices]],
+    keep_samples: bool,
 ) -> TaskResults:
     made: dict[str, dict[str, TaskResult]] = {"tasks": {}, "groups": {}}
     grouped, samples = found.get("groups") or {}, found.get("samples") or {}
@@ -236,7 +235,8 @@ def _results(
         if task is None and name not in grouped:
             continue
         sizes = found["n-samples"].get(name, {})
-        better, chance = found["higher_is_better"].get(name, {}), chances(task)
+        better = found["higher_is_better"].get(name, {})
+        chance = {} if task is None else chances(task, choices[name])
         n = int(sizes.get("effective", figures.get("sample_len", 0)))
         made["groups" if task is None else "tasks"][name] = TaskResult(
             n=n,
@@ -246,7 +246,7 @@ def _results(
             truncated=asked.truncated[name],
             shortened=asked.shortened[name],
             joined=asked.joined[name],
-            unlabelled=unlabelled(task),
+            unlabelled=unlabelled(choices.get(name, ())),
             metrics=dict(_figures(figures, better, chance, _counts(samples.get(name, ())), n)),
         )
     return TaskResults(**made, samples=samples if keep_samples else {})

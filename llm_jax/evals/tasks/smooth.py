@@ -110,7 +110,7 @@ def mean(values: list[float]) -> tuple[float, float]:
 
 
 def _is_place(target: Any, choices: list[str]) -> bool:
-    return isinstance(target, int | np.integer) and 0 <= target < len(choices)
+    return isinstance(target, int) and 0 <= target < len(choices)
 
 
 def _right(target: Any, continuations: list[str]) -> int | None:
