@@ -97,8 +97,10 @@ def text(result: dict[str, Any]) -> str:
 
     lines = []
     for task, by_shots in result["tasks"].items():
+        version = result["versions"][task]
+        name = task if version is None else f"{task} (version {version})"
         for shots_key, one in by_shots.items():
-            lines.append(f"{task}, {shots_in_words(shots_key)}, {one['accuracy']}:")
+            lines.append(f"{name}, {shots_in_words(shots_key)}, {one['accuracy']}:")
             for point, figures in zip(result["points"], one["figures"], strict=True):
                 if figures is not None:
                     error = figures.get(one["accuracy"] + "_stderr")

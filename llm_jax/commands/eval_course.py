@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from llm_jax.commands import task_table
 from llm_jax.commands.progress_line import ProgressReporter
 from llm_jax.config import UserError
-from llm_jax.runs.metric_names import STDERR
 
 NOT_WITH = ("step", "text", "ngram", "task", "chat_template", "samples", "run_code", "seed")
 """Flags of `eval` that are about one checkpoint."""
@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             {"step": step, "scores": {one.task: one.figures for one in scores}}
             for step, scores in sorted(found.items())
         ],
+        "versions": checkpoints.versions,
         "failed": failures,
         "notes": notes + checkpoints.notes,
     }
@@ -96,23 +97,9 @@ def _say(sentence: str) -> None:
 
 
 def text(result: dict[str, Any]) -> str:
-    lines = [
-        f"step {one['step']:,}, {task}: {first_figure(figures)}"
-        for one in result["checkpoints"]
-        for task, figures in one["scores"].items()
-    ]
+    lines = task_table.course_lines(result["checkpoints"], result["versions"])
     if result["failed"]:
         lines.append(f"checkpoints that could not be scored: {result['failed']:,}")
     lines += result["notes"]
     run = result["run"]
     return "\n".join([*lines, f"Kept in {run}/scores for `llm-jax report` and `emergence`."])
-
-
-def first_figure(figures: dict[str, float]) -> str:
-    """The first figure of a task, with its standard error and the level of chance."""
-    name = next(iter(figures))
-    error, chance = figures.get(name + STDERR), figures.get("chance")
-    within = "" if error is None else f" ± {error:.2g}"
-    return f"{name} {figures[name]:.4g}{within}" + (
-        "" if chance is None else f" (chance {chance:.3g})"
-    )

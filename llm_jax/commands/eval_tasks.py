@@ -126,6 +126,7 @@ def measure(
     Each task is scored by itself, so that its figures do not depend on what else is asked for.
     """
     from llm_jax.evals.tasks import answers, human_eval
+    from llm_jax.evals.tasks.catalog import Settings, version_of
     from llm_jax.evals.tasks.figures import figures_of
     from llm_jax.evals.tasks.harness import evaluate_loaded
     from llm_jax.evals.tasks.results import TaskResults
@@ -162,6 +163,7 @@ def measure(
                     figures_of(name, found, task, model, scorer, chat=args.chat_template),
                     chat=args.chat_template,
                     seed=args.seed or 0,
+                    version=version_of(name, Settings(include=args.include)),
                     weights=weights,
                 )
                 notes += keep_scores(run, step, [scores])

@@ -1,15 +1,20 @@
-"""The results of `eval --tasks` as a table of at most 80 columns."""
+"""The results of `eval --tasks` as tables of at most 80 columns: of one or several checkpoints."""
 
 from __future__ import annotations
 
 import textwrap
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
+
+from llm_jax.evals.tasks.results import interval
+from llm_jax.runs.metric_names import CHANCE, COUNT, EXAMPLES, STDERR
 
 WIDTH = 80
 HEAD = ("task", "shots", "metric", "value ± stderr", "chance", "n")
-RIGHT = (1, 3, 4, 5)
-"""Columns of numbers."""
+COURSE = ("task", "metric", "step", "value ± stderr", "95% interval", "chance", "n")
+NUMBERS = {"shots", "step", "value ± stderr", "95% interval", "chance", "n"}
+"""Columns of numbers, which stand at the right."""
 GAP = 2
 FLAWS = {
     "truncated": "requests were longer than the model's context: cut on the left",
@@ -27,16 +32,68 @@ def text_lines(results: dict[str, Any]) -> list[str]:
     than a guess."""
     both = [(name, one) for kind in ("groups", "tasks") for name, one in results[kind].items()]
     rows = [row for name, one in both for row in _rows(name, one)]
-    lines = [*_table(rows), "± one standard error; ↑ higher is better, ↓ lower is better"]
+    lines = [*_table(HEAD, rows), "± one standard error; ↑ higher is better, ↓ lower is better"]
+    lines += version_lines({name: one["version"] for name, one in both})
     better = {name: _better(one) for name, one in both}
     known = [name for name, one in both if _knows_chance(one)]
     for name in known:
         which = ", ".join(better[name]) or "none"
         lines += _wrapped(f"{name}, better than chance (the 95% interval excludes it): {which}")
-    for name, one in both:
-        for flaw, sentence in FLAWS.items():
-            if one[flaw]:
-                lines += _wrapped(f"{name}: {one[flaw]:,} {sentence}")
+    return lines + [line for name, one in both for line in _flaw_lines(name, one)]
+
+
+def course_lines(checkpoints: list[dict[str, Any]], versions: dict[str, str | None]) -> list[str]:
+    """The first figure of each task on several checkpoints for a person: a row for each step.
+
+    Args:
+      checkpoints: of each its `step`, and `scores`: task → figures as they are kept.
+    """
+    by_task: dict[str, list[tuple[int, dict[str, float]]]] = {}
+    for one in checkpoints:
+        for task, figures in one["scores"].items():
+            by_task.setdefault(task, []).append((one["step"], figures))
+    if not by_task:
+        return []
+    rows = []
+    for task, scored in by_task.items():
+        last = ("", "")
+        for step, figures in scored:
+            name = next(iter(figures))
+            named = [new if new != old else "" for new, old in zip((task, name), last, strict=True)]
+            rows.append([*named, f"{step:,}", *_of_figures(name, figures)])
+            last = task, name
+    lines = [*_table(COURSE, rows), "± one standard error; all figures: --json"]
+    lines += version_lines(versions)
+    for task, scored in by_task.items():
+        lines += _flaw_lines(task, scored[-1][1])
+    return lines
+
+
+def _of_figures(name: str, figures: Mapping[str, float]) -> list[str]:
+    """Value, interval, chance and number of examples of a figure as it is kept."""
+    value, error = figures[name], figures.get(name + STDERR)
+    n, chance = figures.get(name + EXAMPLES, figures.get(COUNT)), figures.get(CHANCE)
+    ends = None if n is None else interval(value, error, int(n), share=True)
+    return [
+        _value({"value": value, "stderr": error}),
+        "" if ends is None else " to ".join(f"{end:.3g}" for end in ends),
+        "" if chance is None else f"{chance:.3g}",
+        "" if n is None else f"{n:,.0f}",
+    ]
+
+
+def version_lines(versions: Mapping[str, str | None]) -> list[str]:
+    """The versions of tasks whose files say one."""
+    known = [f"{name} {version}" for name, version in versions.items() if version is not None]
+    return _wrapped(f"versions: {', '.join(known)}") if known else []
+
+
+def _flaw_lines(name: str, one: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a task."""
+    lines = []
+    for flaw, sentence in FLAWS.items():
+        if one.get(flaw):
+            lines += _wrapped(f"{name}: {one[flaw]:,.0f} {sentence}")
     return lines
 
 
@@ -70,26 +127,27 @@ def _value(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.4g}" + ("" if error is None else f" ± {error:.2g}")
 
 
-def _table(rows: list[list[str]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
     """Lines of the rows under their head. A name that does not fit beside its figures has a line
     of its own."""
-    wide = [max(map(width, column)) for column in zip(HEAD, *rows, strict=True)]
-    room = max(WIDTH - sum(wide[1:]) - GAP * (len(HEAD) - 1), width(HEAD[0]))
+    wide = [max(map(width, column)) for column in zip(head, *rows, strict=True)]
+    room = max(WIDTH - sum(wide[1:]) - GAP * (len(head) - 1), width(head[0]))
     wide[0] = min(wide[0], room)
-    lines = [_line(list(HEAD), wide)]
+    right = [name in NUMBERS for name in head]
+    lines = [_line(list(head), wide, right)]
     for row in rows:
         if width(row[0]) > wide[0]:
             lines.append(row[0])
             row = ["", *row[1:]]
-        lines.append(_line(row, wide))
+        lines.append(_line(row, wide, right))
     return lines
 
 
-def _line(cells: list[str], wide: list[int]) -> str:
+def _line(cells: list[str], wide: list[int], right: list[bool]) -> str:
     padded = []
-    for place, (cell, most) in enumerate(zip(cells, wide, strict=True)):
+    for cell, most, at_right in zip(cells, wide, right, strict=True):
         space = " " * (most - width(cell))
-        padded.append(space + cell if place in RIGHT else cell + space)
+        padded.append(space + cell if at_right else cell + space)
     return (" " * GAP).join(padded).rstrip()
 
 

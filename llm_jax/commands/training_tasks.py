@@ -82,6 +82,10 @@ class RunTasks:
         self._figures.load(task, self._config)
         return ""
 
+    def version(self, task: str) -> str | None:
+        """The version of `task`; None if its file says none."""
+        return self._figures.version(task)
+
     def __call__(self, task: str, params: Any, step: int) -> Mapping[str, float]:
         """The figures of `task` by name."""
         from llm_jax.language_model import LanguageModel

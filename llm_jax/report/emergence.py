@@ -18,6 +18,7 @@ from llm_jax.facts.recurrent_counts import sizes_of
 from llm_jax.facts.train_flops import train_flops
 from llm_jax.laws.run_curves import records
 from llm_jax.report.emergence_forecast import CONTINUOUS, TASK_LOSS, Point, forecast_of
+from llm_jax.report.task_versions import of_one_version
 from llm_jax.runs.history import read_history
 from llm_jax.runs.metric_names import COUNT, SHOTS, STDERR
 from llm_jax.runs.scores import Scores, kept_scores, kept_steps, outdated
@@ -87,8 +88,8 @@ def emergence(
 
     Returns:
       `points`, from the smallest compute to the largest; `tasks`: name → shots → figures of each
-      point, the forecast, or why there is none; `intervals`, what those of forecasts do not cover;
-      `notes`.
+      point, the forecast, or why there is none; `versions` of the tasks, null where none is known;
+      `intervals`, what those of forecasts do not cover; `notes`.
 
     Raises:
       UserError: nothing was scored.
@@ -123,11 +124,14 @@ def emergence(
             "are worse than a run that ends there: growth along a run looks steeper than it is."
         )
     chosen = list(tasks) or [*names]
+    scored, versions, left_out = of_one_version([one.name for one in points], scored, chosen)
+    notes += left_out
     return {
         "folder": str(folder),
         "ladder": ladder,
         "points": [asdict(one) for one in points],
         "tasks": {task: _task(task, points, scored, notes) for task in chosen},
+        "versions": versions,
         "intervals": INTERVALS,
         "notes": notes,
     }

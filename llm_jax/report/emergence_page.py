@@ -31,7 +31,10 @@ def page(found: dict[str, Any]) -> str:
         head(TITLE, line, _tiles(points)),
         box("note", "Leaps and smooth growth", sentences(found)),
         box("warn", "Know when you read this", found["notes"]),
-        *(section(task, _task(points, by_shots)) for task, by_shots in tasks.items()),
+        *(
+            section(_titled(task, found["versions"][task]), _task(points, by_shots))
+            for task, by_shots in tasks.items()
+        ),
         section("The models", table(_models(points), MODELS)),
         section("How to read it", READING),
     ]
@@ -59,6 +62,10 @@ def _tiles(points: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
         )
         for name, one in (("Smallest", points[0]), ("Largest", points[-1]))
     ]
+
+
+def _titled(task: str, version: str | None) -> str:
+    return task if version is None else f"{task}, version {version}"
 
 
 def _task(points: list[dict[str, Any]], by_shots: dict[str, Any]) -> str:

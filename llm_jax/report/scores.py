@@ -7,17 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.report import run_charts
-from llm_jax.report.html import UNKNOWN, figure, pair, table
+from llm_jax.report.html import UNKNOWN, box, figure, pair, table
 from llm_jax.report.outcome import METRICS
 from llm_jax.report.series import Series
 from llm_jax.report.svg import svg
 from llm_jax.runs.json_lines import read_records
-from llm_jax.runs.metric_names import CHANCE, COUNT, FAILED, SHARE, SHOTS, STDERR, TASK
-from llm_jax.runs.scores import first_figures, kept_scores, kept_steps, recorded_scores
+from llm_jax.runs.metric_names import (
+    CHANCE,
+    COUNT,
+    EXAMPLES,
+    FAILED,
+    SHARE,
+    SHOTS,
+    STDERR,
+    TASK,
+    VERSION,
+)
+from llm_jax.runs.scores import (
+    first_figures,
+    kept_scores,
+    kept_steps,
+    of_last_version,
+    recorded_scores,
+)
 
-HEAD = ["Task", "Figure", "First step #", "First #", "Last step #", "Last #", "± 1 s.e. #",
-        "Chance #"]  # fmt: skip
-KEPT = ["Step #", "Task", "Examples shown #", "Figure", "Value #", "± 1 s.e. #", "Chance #"]
+HEAD = ["Task", "Version", "Figure", "First step #", "First #", "Last step #", "Last #",
+        "± 1 s.e. #", "Chance #", "Examples #"]  # fmt: skip
+KEPT = ["Step #", "Task", "Version", "Examples shown #", "Figure", "Value #", "± 1 s.e. #",
+        "Chance #", "Examples #"]  # fmt: skip
+BESIDE = (STDERR, EXAMPLES, f"/{CHANCE}", f"/{COUNT}", f"/{SHOTS}")
+"""Ends of names that say something about a figure or a task, and have no row."""
 
 
 def scores_section(folder: Path, run: Series) -> str:
@@ -34,18 +53,28 @@ def scores_section(folder: Path, run: Series) -> str:
 def _on_its_way(records: list[dict[str, Any]], run: Series) -> str:
     if not records:
         return ""
+    records, notes = of_last_version(records)
+    versions = {
+        name.removesuffix(f"/{VERSION}"): value
+        for record in records
+        for name, value in record.items()
+        if name.endswith(f"/{VERSION}")
+    }
     scored = recorded_scores(records)
     names = dict.fromkeys(name for one in scored.values() for name in one)
     firsts, rows = set(first_figures(names)), []
     for name in names:
-        if name.endswith((STDERR, f"/{CHANCE}", f"/{COUNT}", f"/{SHOTS}")):
+        if name.endswith(BESIDE):
             continue
         steps = [step for step, one in scored.items() if name in one]
         (first, last), (task, _, what) = (steps[0], steps[-1]), name.rpartition("/")
-        error = scored[last].get(name + STDERR)
-        chance = scored[last].get(f"{task}/{CHANCE}") if name in firsts else None
-        rows.append([task, what, f"{first:,}", f"{scored[first][name]:.4f}", f"{last:,}",
-                     f"{scored[last][name]:.4f}", _shown(error), _shown(chance)])  # fmt: skip
+        newest = scored[last]
+        error, count = newest.get(name + STDERR), newest.get(f"{task}/{COUNT}")
+        chance = newest.get(f"{task}/{CHANCE}") if name in firsts else None
+        count = newest.get(name + EXAMPLES, count)
+        rows.append([task, versions.get(task) or UNKNOWN, what, f"{first:,}",
+                     f"{scored[first][name]:.4f}", f"{last:,}", f"{newest[name]:.4f}",
+                     _shown(error), _shown(chance), _count(count)])  # fmt: skip
     drawn = ""
     if run.scores:
         words = "; ".join(
@@ -58,7 +87,7 @@ def _on_its_way(records: list[dict[str, Any]], run: Series) -> str:
     said = f" Scoring failed {failed:,} time{'s' * (failed != 1)}." if failed else ""
     share = records[-1].get(SHARE, 0.0)
     note = f"<p class='soft'>Scoring took {share:.1%} of the run's time.{said}</p>"
-    return drawn + table(rows, HEAD) + note
+    return drawn + table(rows, HEAD) + box("warn", "Left out", notes) + note
 
 
 def _kept(folder: Path) -> str:
@@ -70,9 +99,14 @@ def _kept(folder: Path) -> str:
             if name is not None:
                 error = one.figures.get(name + STDERR)
                 task = f"{one.task} (chat template)" if one.chat else one.task
-                row = [f"{step:,}", task, shots, name, f"{value:.4f}", _shown(error)]
-                rows.append([*row, _shown(one.figures.get(CHANCE))])
+                row = [f"{step:,}", task, one.version or UNKNOWN, shots, name, f"{value:.4f}"]
+                row += [_shown(error), _shown(one.figures.get(CHANCE))]
+                rows.append([*row, _count(one.figures.get(COUNT))])
     return table(rows, KEPT) if rows else ""
+
+
+def _count(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}"
 
 
 def _shown(value: float | None) -> str:

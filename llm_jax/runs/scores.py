@@ -3,6 +3,9 @@
 `<run>/scores/STEP.json` has what `eval --tasks` with `--keep`, `--all-steps` or `--follow`, and
 `emergence`, scored on the checkpoint of that step. What the run itself scored is in its metrics.
 
+Each score has the version of its task: those of two versions answer different questions, so they
+are not put beside each other, and what is left out is said.
+
 A run that goes back may save other parameters at a step that it has reached before. Scores of
 parameters that the checkpoint no longer has do not count.
 """
@@ -19,7 +22,7 @@ from typing import Any
 
 from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.runs.files import write_text
-from llm_jax.runs.metric_names import STDERR, TASK
+from llm_jax.runs.metric_names import STDERR, TASK, VERSION
 
 FOLDER = "scores"
 Curve = list[tuple[float, float]]
@@ -40,6 +43,8 @@ class Scores:
     """Whether it was asked through the tokenizer's chat template."""
     seed: int = 0
     """Of the solved examples and of sampled answers."""
+    version: str | None = None
+    """Of the task; None: its file says none, or the score was kept before versions were."""
     weights: str | None = None
     """`weights_of` the checkpoint when it was scored; None: not known."""
 
@@ -59,6 +64,7 @@ SHAPE: dict[str, Any] = {
             "figures": {str: float},
             "chat": bool,
             "seed": int,
+            "version": (str,),
             "weights": (str,),
         }
     ],
@@ -85,12 +91,13 @@ def weights_of(run: Path, step: int) -> str | None:
 
 def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
     """Adds `scores` to those of checkpoint `step`, the newest last; an answer to the same question
-    is replaced. Figures that are not finite numbers are left out; if the first one is not, all of
-    that task.
+    is replaced, by one of another version of the task too. Figures that are not finite numbers are
+    left out; if the first one is not, all of that task.
 
     Returns:
-      A sentence for each score that is not kept whole, and one if others are dropped because the
-      checkpoint has other parameters now.
+      A sentence for each score that is not kept whole, for each that is replaced by one of another
+      version of its task, and one if others are dropped because the checkpoint has other parameters
+      now.
 
     Raises:
       UserError: the file that is there is damaged.
@@ -103,7 +110,12 @@ def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
             "checkpoint has now, and are dropped."
         )
     for one in scores:
-        held.pop(one.asked, None)
+        before = held.pop(one.asked, None)
+        if before is not None and before.version != one.version:
+            notes.append(
+                f"{one.task}: kept scores of {version_in_words(before.version)} of the task are "
+                f"replaced by those of {version_in_words(one.version)}."
+            )
         finite = {name: value for name, value in one.figures.items() if math.isfinite(value)}
         if lost := [name for name in one.figures if name not in finite]:
             what = f"{one.task} at step {step:,}: {', '.join(lost)} is not a finite number and"
@@ -150,6 +162,53 @@ def kept_steps(run: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
+def version_in_words(version: str | None) -> str:
+    """The version of a task, inside a sentence."""
+    return "an unknown version" if version is None else f"version {version}"
+
+
+def of_last_version(
+    records: Iterable[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What a run recorded, without the figures of tasks that later had another version.
+
+    Returns:
+      The records, and a sentence for each task of which figures are left out.
+    """
+    records, notes = list(records), list[str]()
+    scored = [one for one in records if one.get("split") == TASK]
+    versions, lost = dict[str, str | None](), dict[str, dict[str | None, int]]()
+    for one in scored:
+        versions |= {task: one.get(f"{task}/{VERSION}") for task in _tasks_of(one)}
+    for one in scored:
+        for task in _tasks_of(one):
+            version = one.get(f"{task}/{VERSION}")
+            if version != versions[task]:
+                lost.setdefault(task, {})[version] = one["step"]
+    for task, steps in lost.items():
+        for version, step in steps.items():
+            notes.append(
+                f"{task}: scores up to step {step:,} are of {version_in_words(version)} of the "
+                f"task, the last ones of {version_in_words(versions[task])}: the earlier ones are "
+                "left out of curves and tables."
+            )
+    return [_without_others(one, versions) for one in records], notes
+
+
+def _tasks_of(record: dict[str, Any]) -> list[str]:
+    return [name.rpartition("/")[0] for name in first_figures(figures_of(record))]
+
+
+def _without_others(record: dict[str, Any], versions: dict[str, str | None]) -> dict[str, Any]:
+    """A record without the figures of tasks that have another version."""
+    if record.get("split") != TASK:
+        return record
+    other = {
+        task for task in _tasks_of(record) if record.get(f"{task}/{VERSION}") != versions[task]
+    }
+    return {k: v for k, v in record.items() if k.rpartition("/")[0] not in other}
+
+
 def recorded_scores(records: Iterable[dict[str, Any]]) -> dict[int, dict[str, float]]:
     """Step → `TASK/FIGURE` → value, of what a run recorded. Of several records of a step, after a
     resume, the last counts."""
@@ -174,10 +233,24 @@ def first_figures(names: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
+def scores_in_words(figures: dict[str, float]) -> str:
+    """The first figure of each task, with its standard error."""
+    words = list[str]()
+    last = ""
+    for name, value in figures.items():
+        task, _, figure = name.rpartition("/")
+        if task != last:
+            error = figures.get(name + STDERR)
+            within = "" if error is None else f" ± {error:.3f}"
+            words.append(f"{task} {figure} {value:.4g}{within}")
+        last = task
+    return ", ".join(words) or "no scores"
+
+
 def score_curves(records: Iterable[dict[str, Any]]) -> dict[str, Curve]:
     """`TASK/FIGURE` → (tokens, value) of the first figure of each task, if all its values lie
-    between 0 and 1."""
-    records = list(records)
+    between 0 and 1. Only those of a task's last version count."""
+    records, _ = of_last_version(records)
     read = {one["step"]: one.get("tokens", 0) for one in records if "step" in one}
     scored = recorded_scores(records)
     names = dict.fromkeys(name for one in scored.values() for name in first_figures(one))

@@ -29,15 +29,15 @@ from llm_jax.runs.metric_names import (
     LOSS_OF,
     SHARE,
     SPENT,
-    STDERR,
     TASK,
     own_figures,
 )
 from llm_jax.runs.rollbacks import Rollback
+from llm_jax.runs.scores import of_last_version, scores_in_words
 from llm_jax.runs.starts import TASKS, accounted, goodput, read_starts
 from llm_jax.train.changes import next_rate, sentence, shortened
 from llm_jax.train.clock import Clock
-from llm_jax.train.metrics import Log
+from llm_jax.train.metrics import METRICS_FILE, Log, read_metrics
 from llm_jax.train.place import Place
 from llm_jax.train.run_folder import in_words
 from llm_jax.train.save_speed import Hold, SaveSpeed
@@ -62,6 +62,7 @@ class Reporter:
         self._peak: float | None = None
         self._mark = (0, 0.0)
         self._pace = Pace()
+        self._compared = False  # whether earlier starts scored other versions of the tasks
 
     def found(self, place: Place, rollbacks: list[Rollback], source: Path | None) -> None:
         """Prints what was found in the run's folder, and where the run begins or resumes.
@@ -209,17 +210,29 @@ class Reporter:
                 line += f"  {name.removeprefix(LOSS_OF)} {loss:.4f}"
         self.log.write(self._record("validation", step) | values, line)
 
-    def tasks(self, step: int, figures: dict[str, float], failures: int, seconds: float) -> None:
+    def tasks(
+        self,
+        step: int,
+        figures: dict[str, float],
+        versions: dict[str, str],
+        failures: int,
+        seconds: float,
+    ) -> None:
         """Reports the scores after `step` (`TaskScores.measure`), which took `seconds`."""
         account = self.clock.account()
         share = account[TASKS] / max(sum(account.values()), 1e-9)
         spent = {SPENT: seconds, SHARE: share, FAILED: float(failures)}
         failed = f"; {counted(failures, 'task')} failed" if failures else ""
         self.log.write(
-            self._record(TASK, step) | figures | spent,
+            self._record(TASK, step) | figures | versions | spent,
             f"step {step}/{self.config.steps}  {scores_in_words(figures)}  ({seconds:.1f} s, "
             f"{share:.1%} of the run's time so far{failed})",
         )
+        if not self._compared:
+            self._compared = True
+            records = read_metrics(Path(self.config.out) / METRICS_FILE)
+            for note in of_last_version(records)[1]:
+                self.log.say(note)
         if advice := self._pace.advice(seconds, self.config.eval.scores_every or step):
             self.log.say(advice)
 
@@ -257,20 +270,6 @@ class Reporter:
 
     def _record(self, split: str, step: int) -> dict[str, Any]:
         return {"split": split, "step": step, "tokens": self.history.tokens(step)}
-
-
-def scores_in_words(figures: dict[str, float]) -> str:
-    """The first figure of each task, with its standard error."""
-    words = list[str]()
-    last = ""
-    for name, value in figures.items():
-        task, _, figure = name.rpartition("/")
-        if task != last:
-            error = figures.get(name + STDERR)
-            within = "" if error is None else f" ± {error:.3f}"
-            words.append(f"{task} {figure} {value:.4g}{within}")
-        last = task
-    return ", ".join(words) or "no scores"
 
 
 def reading_sentences(read: list[Use]) -> list[str]:

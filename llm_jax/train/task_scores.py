@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from llm_jax.config import ConfigError, RunConfig
 from llm_jax.data.tokenizers import Tokenizer
-from llm_jax.runs.metric_names import TASK
+from llm_jax.runs.metric_names import TASK, VERSION
 from llm_jax.train import distributed
 from llm_jax.train.metrics import METRICS_FILE, read_metrics
 
@@ -36,6 +36,9 @@ class TaskScorer(Protocol):
     def prepare(self, task: str) -> str:
         """Reads what `task` needs, without the other processes. Returns a digest of its questions,
         which must be the same in all processes: they score it by common programs."""
+
+    def version(self, task: str) -> str | None:
+        """The version of `task`, after `prepare`; None if it has none."""
 
     def __call__(self, task: str, params: Any, step: int) -> Mapping[str, float]:
         """The figures of `task` by name, the most telling first; `NAME_stderr` is the standard
@@ -71,15 +74,17 @@ class TaskScores:
         self._make, self._say = make, say
         self._scorer: TaskScorer | None = None
         self._failed, self._ready = set[str](), set[str]()
+        self._versions: dict[str, str | None] = {}
 
     def measure(
         self, params: Any, step: int, interrupted: Callable[[], bool]
-    ) -> tuple[Figures, int] | None:
-        """The figures of all tasks, as `TASK/FIGURE`, and how many tasks failed.
+    ) -> tuple[Figures, dict[str, str], int] | None:
+        """The figures of all tasks, as `TASK/FIGURE`; the versions of the tasks, as
+        `TASK/version`; and how many tasks failed.
 
         None if `interrupted()`, which is called before each task, returns True.
         """
-        found, failures = Figures(), 0
+        found, versions, failures = Figures(), dict[str, str](), 0
         for task in self._config.eval.tasks:
             if interrupted():
                 return None
@@ -88,7 +93,9 @@ class TaskScores:
                 failures += 1
             else:
                 found |= {f"{task}/{name}": value for name, value in figures.items()}
-        return found, failures
+                version = self._versions[task]
+                versions |= {} if version is None else {f"{task}/{VERSION}": version}
+        return found, versions, failures
 
     def _score(self, task: str, params: Any, step: int) -> Figures | None:
         """The finite figures of `task`, None if it failed in any process."""
@@ -121,6 +128,7 @@ class TaskScores:
                 assert self._make is not None  # `require_scorer` was called
                 self._scorer = self._make(self._config, self._mesh, self._tokenizer)
             ours = READY + self._scorer.prepare(task)
+            self._versions[task] = self._scorer.version(task)
         except Exception as error:  # whatever the code of a task raises
             ours = _words(error)
         every = distributed.all_say(ours)

@@ -18,7 +18,7 @@ pytest.importorskip("lm_eval")
 
 def test_the_verb_agrees_with_its_subject_across_another_noun():
     draw = random.Random(0)
-    pairs = [grammar._attracted(draw) for _ in range(40)]
+    pairs = [grammar._attracted(draw, plural=n % 2 == 0) for n in range(40)]
     right = [one["choices"][one["gold"]] for one in pairs]
     for sentence in right:
         _, noun, *_, verb = sentence.rstrip(".").split()
@@ -79,7 +79,7 @@ def test_all_people_of_the_pronouns_have_a_figure():
      ("冊", 6, "ろくさつ"), ("冊", 8, "はっさつ"), ("軒", 10, "じゅっけん"), ("杯", 5, "ごはい")],
 )  # fmt: skip
 def test_readings(counter, n, sound):
-    from llm_jax.evals.tasks.bundled.readings import reading
+    from llm_jax.evals.tasks.bundled.counters import reading
 
     assert reading(counter, n) == sound
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_jax.commands.task_table import text_lines, width
+from llm_jax.commands.task_table import course_lines, text_lines, width
 from llm_jax.evals.tasks.results import Figure, TaskResult, TaskResults
 
 
@@ -71,6 +71,31 @@ def test_the_table_fits_a_terminal() -> None:
     assert "copying_en, better than chance (the 95% interval excludes it): acc" in said
     assert said.count("better than chance") == 1  # no other task has a known level of chance
     assert "copying_en: 3 requests were longer" in said
+
+
+def test_several_checkpoints_are_one_table() -> None:
+    wilson = {"acc": 0.8, "acc_stderr": math.sqrt(0.8 * 0.2 / 9), "chance": 0.25, "n": 10.0}
+    nats = {"log_prob": -3.0, "log_prob_stderr": 0.5, "n": 40.0, "log_prob_examples": 4.0}
+    long = "reasoning_gym:a_task_with_a_long_name_of_its_own"
+    checkpoints = [
+        {"step": 2778, "scores": {"copying_en": wilson, long: nats}},
+        {"step": 3704, "scores": {"copying_en": wilson | {"truncated": 3.0}, long: nats}},
+    ]
+    lines = course_lines(checkpoints, {"copying_en": "2.0", long: None})
+    assert all(width(line) <= 80 for line in lines)
+    head, first, second, name, third, fourth, *rest = lines
+    assert head.split("  ")[0] == "task" and head.split()[-2:] == ["chance", "n"]
+    assert first.split() == ["copying_en", "acc", "2,778", "0.8", "±", "0.13",
+                             "0.49", "to", "0.943", "0.25", "10"]  # fmt: skip
+    assert (
+        second.split() == first.replace("copying_en acc", "").replace("2,778", "3,704").split()[2:]
+    )
+    assert name == long
+    assert third.split() == ["log_prob", "2,778", "-3", "±", "0.5", "-3.98", "to", "-2.02", "4"]
+    assert fourth.split()[0] == "3,704"
+    said = "\n".join(rest)
+    assert course_lines([], {"copying_en": "2.0"}) == []
+    assert "versions: copying_en 2.0" in said and "copying_en: 3 requests were longer" in said
 
 
 def test_what_json_has() -> None:

@@ -149,6 +149,25 @@ def test_checkpoints_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert told["predicted"] == pytest.approx(told["measured"], rel=5e-3)
 
 
+def test_scores_of_another_version_are_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for width, version in ((32, "9.0"), (48, "10.0"), (64, None), (96, "10.0")):
+        write_run(tmp_path / str(width), width, 200)
+        made = [Scores("own", 0, 9, {"acc": width / 100}, version=version)]
+        keep_scores(tmp_path / str(width), 200, made)
+    found = called(capsys, tmp_path)
+    assert found["versions"] == {TASK: None, "own": "10.0"}
+    figures = found["tasks"]["own"]["0"]["figures"]
+    assert [one and one["acc"] for one in figures] == [None, 0.48, None, 0.96]
+    said = "\n".join(found["notes"])
+    assert "own: scores of version 9.0 of the task are left out (32@200)" in said
+    assert "own: scores of an unknown version of the task are left out (64@200)" in said
+    assert f"The version of {TASK} is not known" in said
+    page = Page(Path(found["html"]).read_text())
+    assert "own, version 10.0" in page.text and "(32@200)" in page.text
+
+
 def test_what_was_not_scored_is_said(
     ladder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

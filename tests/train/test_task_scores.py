@@ -48,8 +48,9 @@ def known(out: Path, data: Path, **changes: Any) -> RunConfig:
 class Scoring:
     """Remembers what it was asked; its figures are exact functions of the parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "1.0") -> None:
         self.asked: list[tuple[str, int]] = []
+        self.version = version
 
     def __call__(self, config: RunConfig, mesh: Any, tokenizer: Any) -> Prepared:
         return Prepared(self)
@@ -75,6 +76,9 @@ class Prepared:
         if task == "unready":
             raise FileNotFoundError("no file")
         return ""
+
+    def version(self, task: str) -> str | None:
+        return None if task == "odd" else self.scoring.version
 
     def __call__(self, task: str, params: Any, step: int) -> Mapping[str, float]:
         return self.scoring.score(task, params, step)
@@ -110,13 +114,14 @@ def test_a_broken_task_is_counted_and_the_run_goes_on(
     assert [one["step"] for one in found] == [2, 4, 6]
     assert [one["failed"] for one in found] == [1.0, 1.0, 1.0]
     assert found[0]["sum/acc"] == found[0]["odd/acc"] != found[1]["sum/acc"]
+    assert [one["sum/version"] for one in found] == ["1.0"] * 3 and "odd/version" not in found[0]
     assert "odd/acc_stderr" not in found[0] and found[0]["sum/acc_stderr"] == 0.125
     assert said.count("no data") == 1 and said.count("acc_stderr is not a finite number") == 1
 
 
 @pytest.mark.slow
 def test_a_resumed_run_has_the_same_scores_and_repeats_none(
-    tmp_path: Path, whole: Path, tiny_dataset: Path
+    tmp_path: Path, whole: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, first, second = known(tmp_path / "run", tiny_dataset), Scoring(), Scoring()
 
@@ -137,6 +142,11 @@ def test_a_resumed_run_has_the_same_scores_and_repeats_none(
     assert {step for _, step in fourth.asked} == {6} and scores(tmp_path / "run") == scores(whole)
     held_out = [json.loads(one) for one in lines if '"split": "validation"' in one]
     assert result["loss"] == held_out[-1]["loss"]
+    # Another version of the task is not put beside the first.
+    file.write_text("".join(one for one in lines if '"task", "step": 6' not in one))
+    capsys.readouterr()
+    assert train(config, tasks=Scoring("2.0"))["exit_code"] == 0
+    assert "sum: scores up to step 4 are of version 1.0 of the task" in capsys.readouterr().err
 
 
 def test_scores_are_in_the_pictures_and_the_report(whole: Path, tiny_dataset: Path) -> None:
@@ -145,6 +155,7 @@ def test_scores_are_in_the_pictures_and_the_report(whole: Path, tiny_dataset: Pa
     html = page(whole, found, curves)
     last = scores(whole)[-1]
     assert f"{last['sum/acc']:.4f}" in html and "scoring tasks" in html
+    assert "<td>1.0</td>" in html
     assert [tokens for tokens, _ in curves.scores["sum/acc"]] == [256, 512, 768]
     (board,) = (whole / "tensorboard").iterdir()
     data, tags = board.read_bytes(), set[str]()
@@ -188,8 +199,8 @@ def test_a_task_without_data_is_never_begun(tmp_path: Path) -> None:
     said, scoring = list[str](), Scoring()
     config = known(tmp_path, tmp_path, tasks=("unready",))
     scores = TaskScores(config, cast(Any, None), cast(Any, None), scoring, said.append)
-    assert scores.measure({}, 2, lambda: False) == ({}, 1)
-    assert scores.measure({}, 4, lambda: False) == ({}, 1)
+    assert scores.measure({}, 2, lambda: False) == ({}, {}, 1)
+    assert scores.measure({}, 4, lambda: False) == ({}, {}, 1)
     assert said == [
         "Task unready is not scored (FileNotFoundError: no file); the run goes on."
     ] and not scoring.asked  # fmt: skip

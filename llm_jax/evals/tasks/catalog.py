@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError, nearest, read_json
-from llm_jax.evals.tasks import gym, human_eval, llm_jp
+from llm_jax.evals.tasks import gym, human_eval, llm_jp, versions
 from llm_jax.evals.tasks.included import check_files, folders_of, task_files
 from llm_jax.evals.tasks.library import DOWNLOAD, harness
 
@@ -156,6 +156,20 @@ def _check_members(name: str, index: dict[str, Any]) -> None:
     for one in parts if isinstance(parts, list) else ():
         if isinstance(one, str) and one not in index:
             raise UserError(f"Group {name!r} names task {one!r}: {nearest(one, index)}")
+
+
+def version_of(name: str, settings: Settings) -> str | None:
+    """The version of a task or group that `check_names` knows; None if its file says none. No data
+    are read."""
+    if name.startswith(gym.PREFIX):
+        return gym.version()
+    if name == human_eval.NAME:
+        return human_eval.version()
+    folders = folders_of(settings.include)
+    if path := llm_jp.tasks_in(folders).get(name):
+        return llm_jp.version(path)
+    entries = _index(tuple(folders), False)
+    return versions.of_entry(name, entries if name in entries else _index(tuple(folders), True))
 
 
 def bundled_names() -> list[str]:

@@ -41,7 +41,9 @@ class Checkpoints:
       opened: the model of a run's checkpoint (`load_model`).
 
     Attributes:
-      notes: a sentence for each score that could not be kept whole.
+      notes: a sentence for each score that could not be kept whole, and for each task whose kept
+        scores were of another version and are replaced.
+      versions: of the tasks; None where a task's file says none.
     """
 
     def __init__(
@@ -60,31 +62,38 @@ class Checkpoints:
             shot: TaskFigures(include=include, few_shot=shot, limit=limit, trust_code=trust_code)
             for shot in shots
         }
+        some = next(iter(self._figures.values()))
+        self.versions = {task: some.version(task) for task in tasks}
         self._opened = opened
         self.notes: list[str] = []
         self._scorers: dict[Path, Scorer] = {}
 
     def score(self, run: Path, step: int) -> list[Scores]:
-        """The scores of a checkpoint; what is already kept is not scored again, and what cannot
-        be kept is not among them.
+        """The scores of a checkpoint. What is already kept of the same version of the task is not
+        scored again, and what cannot be kept is not among them.
 
         Raises:
           UserError: there is no such checkpoint, it is damaged, or a task fails. What was scored
             before that is kept.
         """
-        kept = {one.asked for one in kept_scores(run, step)}
-        wanted = [Scores(t, shot, self._limit, {}) for shot in self._figures for t in self._tasks]
-        if missing := [one for one in wanted if one.asked not in kept]:
+        kept = {(one.asked, one.version) for one in kept_scores(run, step)}
+        wanted = [
+            Scores(task, shot, self._limit, {}, version=version)
+            for shot in self._figures
+            for task, version in self.versions.items()
+        ]
+        if missing := [one for one in wanted if (one.asked, one.version) not in kept]:
             weights, model = weights_of(run, step), self._opened(run, step)
             scorer = self._scorer(run, model)
             for one in missing:
                 self._say(f"{run.name}, step {step:,}: {one.task}")
                 figures = self._figures[one.shots](model, one.task, scorer=scorer)
-                self.notes += keep_scores(
-                    run, step, [replace(one, figures=figures, weights=weights)]
-                )
-        found = {one.asked: one for one in kept_scores(run, step)}
-        return [found[one.asked] for one in wanted if one.asked in found]
+                scored = replace(one, figures=figures, weights=weights)
+                notes = keep_scores(run, step, [scored])
+                self.notes += [note for note in notes if note not in self.notes]
+        found = {(one.asked, one.version): one for one in kept_scores(run, step)}
+        keys = [(one.asked, one.version) for one in wanted]
+        return [found[key] for key in keys if key in found]
 
     def _scorer(self, run: Path, model: LanguageModel) -> Scorer:
         """The scorer of a run's checkpoints, whose programs are compiled once."""

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_jax.evals.tasks import smooth
-from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks
+from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks, version_of
 from llm_jax.evals.tasks.harness import evaluate_loaded, seeded
 from llm_jax.evals.tasks.results import TaskResult, TaskResults
-from llm_jax.runs.metric_names import CHANCE, COUNT, FLAWS, SHOTS, STDERR
+from llm_jax.evals.tasks.versions import together
+from llm_jax.runs.metric_names import CHANCE, COUNT, EXAMPLES, FLAWS, SHOTS, STDERR
 
 if TYPE_CHECKING:
     from llm_jax.config import RunConfig
@@ -86,6 +87,10 @@ class TaskFigures:
             said.update(text.encode(errors="surrogatepass"))
         return said.hexdigest()
 
+    def version(self, task: str) -> str | None:
+        """The version of `task`; no data are read. None: its file says none."""
+        return version_of(task, Settings(include=self._include, trust_code=self._trust_code))
+
     def load(self, task: str, run: RunConfig) -> Loaded:
         """The task with its data; raises `UserError` if they are not at hand."""
         folders = tuple(str(path) for path in run.data.folders.values() if path)
@@ -110,9 +115,9 @@ def figures_of(
 ) -> dict[str, float]:
     """The figures of `task`, the first that it reports first.
 
-    `NAME_stderr` is the standard error of NAME, `chance` the value of the first figure for a guess,
-    `n` the number of examples, `few_shot` how many solved ones stood before each; and those of
-    `FLAWS` that are not 0.
+    `NAME_stderr` is the standard error of NAME, `NAME_examples` how many examples have it where not
+    all have, `chance` the value of the first figure for a guess, `n` the number of examples,
+    `few_shot` how many solved ones stood before each; and those of `FLAWS` that are not 0.
 
     Args:
       results: of this task or group alone, with samples.
@@ -124,6 +129,8 @@ def figures_of(
         found[key] = figure.value
         if figure.stderr is not None:
             found[key + STDERR] = figure.stderr
+        if figure.n != one.n:
+            found[key + EXAMPLES] = float(figure.n)
     for key, values in _smooth(results, loaded, model, scorer, chat).items():
         if key not in found:
             found[key], error = smooth.mean(values)
@@ -162,7 +169,7 @@ def summary(task: str, results: TaskResults) -> TaskResult:
         n=n,
         of=sum(one.of for one in parts),
         few_shot=shots.pop() if len(shots) == 1 else None,
-        version=parts[0].version,
+        version=together({name: one.version for name, one in results.tasks.items()}),
         metrics=metrics,
         **flaws,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version as version_of_package
 from typing import Any
 
 from llm_jax.config import UserError, nearest
@@ -21,6 +22,11 @@ def check_name(name: str) -> None:
     if name.removeprefix(PREFIX) not in known:
         other = nearest(name.removeprefix(PREFIX), known)
         raise UserError(f"There is no task {name!r}: {other}")
+
+
+def version() -> str:
+    """The version of all tasks: the package's."""
+    return version_of_package("reasoning-gym")
 
 
 def task(name: str) -> Any:
@@ -65,6 +71,6 @@ def task(name: str) -> Any:
                 {"metric": "score", "aggregation": "mean", "higher_is_better": True},
                 {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True},
             ],
-            "metadata": {"version": reasoning_gym.__version__},
+            "metadata": {"version": version()},
         }
     )

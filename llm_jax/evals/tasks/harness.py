@@ -19,6 +19,7 @@ from llm_jax.evals.tasks.catalog import Loaded, Settings, check_names, load_task
 from llm_jax.evals.tasks.chance import Choices, chances, choices_of, unlabelled
 from llm_jax.evals.tasks.library import harness
 from llm_jax.evals.tasks.results import Figure, TaskResult, TaskResults
+from llm_jax.evals.tasks.versions import of_metadata
 
 if TYPE_CHECKING:
     from llm_jax.infer.engine.engine import Engine
@@ -242,7 +243,7 @@ def _results(
             n=n,
             of=int(sizes.get("original", figures.get("sample_len", 0))),
             few_shot=found["n-shot"].get(name),
-            version=str(found["versions"].get(name)),
+            version=of_metadata(_metadata(task or loaded.groups.get(name))),
             truncated=asked.truncated[name],
             shortened=asked.shortened[name],
             joined=asked.joined[name],
@@ -250,6 +251,11 @@ def _results(
             metrics=dict(_figures(figures, better, chance, _counts(samples.get(name, ())), n)),
         )
     return TaskResults(**made, samples=samples if keep_samples else {})
+
+
+def _metadata(task: Any) -> Any:
+    """What the file of a task or a group says beside its questions."""
+    return getattr(getattr(task, "config", task), "metadata", None)
 
 
 def _counts(samples: Sequence[Mapping[str, Any]]) -> Counter[str]:

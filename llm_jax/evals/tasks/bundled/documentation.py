@@ -94,9 +94,9 @@ def _asked(name: str, form: str) -> Any:
 def with_others(
     draw: random.Random, found: list[tuple[str, str]]
 ) -> Iterator[tuple[str, str, list[str]]]:
-    """Each function with its description and three others: two of its module, where it has them,
-    and one of another. They are dealt in turn, not drawn: each is a wrong answer as often as the
-    others, so that how often a name is met tells nothing."""
+    """Each function with its description and three others: of its module, where it has them, so
+    that who likes a module is right by chance. They are dealt in turn, not drawn: each is a wrong
+    answer as often as the others, so that how often a name is met tells nothing."""
     found = draw.sample(found, len(found))
     modules: dict[str, list[tuple[str, str]]] = {}
     for one in found:
@@ -106,7 +106,7 @@ def with_others(
         near = modules[function.rpartition(".")[0]]
         own = near.index((function, said))
         far = place + len(ring) // 2
-        turn = [near[(own + step) % len(near)] for step in range(1, len(near))][:2]
+        turn = [near[(own + step) % len(near)] for step in range(1, len(near))][:3]
         turn += [ring[(far + step) % len(ring)] for step in range(len(ring))]
         others = [other for other, text in turn if text != said]  # some share a description
         yield function, said, [*dict.fromkeys(others)][:3]

@@ -14,6 +14,7 @@ TRIES = 50
 """Draws for each example that is wanted; a task with few different ones has fewer examples."""
 Question = dict[str, Any]
 """`context`, `choices` (texts that may follow it) and `gold` (number of the right one)."""
+Make = Callable[[random.Random], Question]
 Answers = Sequence[tuple[float, bool]]
 """Log-probability of each choice, and whether the model would write it."""
 
@@ -27,20 +28,26 @@ def question(
     return {"context": context, "choices": choices, "gold": choices.index(right), **more}
 
 
-def drawn(
-    name: str, make: Callable[[random.Random], Question], count: int = TEST, shots: int = SHOTS
-) -> Any:
+def drawn(name: str, make: Make | Sequence[Make], count: int = TEST, shots: int = SHOTS) -> Any:
     """Different questions of `make`, the same ones at each call. Returns a `DatasetDict`.
+
+    Several makers have one question each in turn. With makers in pairs, in which one answer is
+    right as often as the other, a model that likes one of them whatever is asked is no better and
+    no worse than a guess; `count` is then a multiple of their number.
 
     Args:
       name: of the task: what the generator is seeded with.
     """
+    makers = [make] if callable(make) else [*make]
     draw = random.Random(name)
     found: dict[tuple[str, str], Question] = {}
-    for _ in range(TRIES * (count + shots)):
-        one = make(draw)
-        found.setdefault((one["context"], one["choices"][one["gold"]]), one)
-        if len(found) == count + shots:
+    for number in range(count + shots):
+        for _ in range(TRIES):
+            one = makers[number % len(makers)](draw)
+            if (key := (one["context"], one["choices"][one["gold"]])) not in found:
+                found[key] = one
+                break
+        else:
             break
     made = dealt(name, [*found.values()])
     spare = min(shots, len(made) // 5)
