@@ -14,7 +14,7 @@ CHANCE = ("acc", "acc_norm", "acc_bytes", "prob")
 class Choices(NamedTuple):
     """How many choices a question has, and how many of them are right."""
 
-    count: int
+    all: int
     right: int
 
 
@@ -54,8 +54,8 @@ def chances(task: Any, asked: Sequence[Choices]) -> dict[str, float]:
     said = (task.config.metadata or {}).get("chance", {})
     if not asked:
         return dict(said)
-    guess = sum(max(one.right, 1) / one.count for one in asked) / len(asked)
-    brier = {"brier": sum(1 - 1 / one.count for one in asked) / len(asked)}
+    guess = sum(max(one.right, 1) / one.all for one in asked) / len(asked)
+    brier = {"brier": sum(1 - 1 / one.all for one in asked) / len(asked)}
     return dict.fromkeys(CHANCE, guess) | brier | dict(said)
 
 
