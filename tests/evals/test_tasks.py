@@ -321,6 +321,15 @@ def test_a_chat_template_is_that_of_the_tokenizer(model):
     assert asked.apply_chat_template(messages) == "<s><user>猫?<a>"
     assert asked.apply_chat_template(messages, add_generation_prompt=False) == "<s><user>猫?"
     assert HarnessModel(model).chat_template(True) is None
+    # Special tokens that the template writes are these tokens, as in `serve`.
+    told = HarnessModel(asked.own, chat=True)
+    tokenizer = told.own.tokenizer
+    text = told.apply_chat_template(messages) + "</s>x"
+    begin, *middle, end, last = told.tok_encode(text)
+    assert (begin, end) == (tokenizer.bos_id, tokenizer.eos_id)
+    assert [*middle, last] == tokenizer.encode("<user>猫?<a>") + tokenizer.encode("x")
+    assert HarnessModel(model).tok_encode(text)[:1] == [tokenizer.bos_id]
+    assert tokenizer.eos_id not in HarnessModel(model).tok_encode(text)
     with pytest.raises(UserError, match="Leave the flag out"):
         HarnessModel(model).apply_chat_template(messages)
 

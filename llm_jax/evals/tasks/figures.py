@@ -189,7 +189,7 @@ def _smooth(
             elif rights := smooth.rights_of(one, _choices(task, one)):
                 each.append(smooth.of_text(one, rights))
                 pairs.append((one["arguments"][0][0], shown(task, one["doc"], rights[0], chat)))
-        for figures in each + _right_answers(model, scorer, name, pairs):
+        for figures in each + _right_answers(model, scorer, name, pairs, chat):
             for key, value in figures.items():
                 found.setdefault(key, []).append(value)
     return found
@@ -210,7 +210,7 @@ def shown(task: Any, doc: Any, answer: str, chat: bool) -> str:
 
 
 def _right_answers(
-    model: LanguageModel, scorer: Scorer, task: str, pairs: list[tuple[str, str]]
+    model: LanguageModel, scorer: Scorer, task: str, pairs: list[tuple[str, str]], chat: bool
 ) -> list[dict[str, float]]:
     """The figures of right answers to questions whose answers were generated, each after its
     prompt."""
@@ -224,7 +224,7 @@ def _right_answers(
     ]
     if not requests:
         return []
-    scored = HarnessModel(model, scorer=scorer, seed=SEED).loglikelihood(requests)
+    scored = HarnessModel(model, scorer=scorer, seed=SEED, chat=chat).loglikelihood(requests)
     return [
         smooth.of_answer(log_prob, answer)
         for (log_prob, _), (_, answer) in zip(scored, pairs, strict=True)

@@ -136,7 +136,7 @@ def evaluate_loaded(
         set_shots(task, few_shot)
         task.set_fewshot_seed(seed=seed)
     choices = {name: choices_of(task, limit) for name, task in loaded.tasks.items()}
-    asked = HarnessModel(model, scorer=scorer, engine=engine, seed=seed)
+    asked = HarnessModel(model, scorer=scorer, engine=engine, seed=seed, chat=chat_template)
     try:
         # What it prints would be part of our own output.
         with seeded(seed), redirect_stdout(sys.stderr), warnings.catch_warnings():

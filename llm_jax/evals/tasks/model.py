@@ -12,7 +12,12 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from llm_jax.config import UserError
 from llm_jax.evals.tasks import answers
-from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer, special_tokens
+from llm_jax.infer.chat_template import (
+    ChatTemplate,
+    ConversationIds,
+    from_tokenizer,
+    special_tokens,
+)
 from llm_jax.infer.scoring import Pair, Scored, Scorer
 
 if TYPE_CHECKING:
@@ -22,6 +27,9 @@ if TYPE_CHECKING:
 
 class HarnessModel(TemplateLM):
     """A model of ours behind lm-eval's interface.
+
+    Args:
+      chat: its prompts are conversations, in which special tokens are spelled out.
 
     Attributes:
       truncated: task → requests that were longer than the context and lost their beginning.
@@ -37,6 +45,7 @@ class HarnessModel(TemplateLM):
         scorer: Scorer | None = None,
         engine: Engine | None = None,
         seed: int = 0,
+        chat: bool = False,
     ) -> None:
         super().__init__()
         self.own = model
@@ -44,6 +53,7 @@ class HarnessModel(TemplateLM):
         self.joined: Counter[str] = Counter()
         self.shortened: Counter[str] = Counter()
         self._tokenizer, self._seed = model.tokenizer, seed
+        self._ids = ConversationIds(model.tokenizer) if chat else model.tokenizer.encode
         self._scorer, self._engine = scorer, engine
         # A scorer that is given may have been made with the parameters of an earlier step.
         self._params = None if scorer is None else model.params
@@ -81,7 +91,7 @@ class HarnessModel(TemplateLM):
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
         """Ids of a text. `<s>` comes first unless the text begins with it or it is not wanted."""
-        ids = self._tokenizer.encode(string)
+        ids = self._ids(string)
         begins = add_special_tokens if add_special_tokens is not None else ids[:1] != [self._begin]
         return [self._begin, *ids] if begins else ids
 
