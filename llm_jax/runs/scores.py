@@ -15,7 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,8 @@ from llm_jax.runs.files import write_text
 from llm_jax.runs.metric_names import STDERR, TASK, VERSION
 
 FOLDER = "scores"
+PATIENCE = 10.0
+"""Seconds after which a lock counts as left behind: a write takes milliseconds."""
 Curve = list[tuple[float, float]]
 
 
@@ -103,6 +108,11 @@ def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
       UserError: the file that is there is damaged.
       OSError: it cannot be written.
     """
+    with _alone(scores_file(run, step)):
+        return _keep(run, step, scores)
+
+
+def _keep(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
     held, notes = {one.asked: one for one in kept_scores(run, step)}, list[str]()
     if old := outdated(run, step):
         notes.append(
@@ -127,6 +137,27 @@ def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
     content = {"step": step, "scores": [asdict(one) for one in held.values()]}
     write_text(scores_file(run, step), json.dumps(content, indent=1) + "\n")
     return notes
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Two processes may score one checkpoint on different tasks: each adds to what the other has
+    written. A lock that stays belongs to a process that was killed while it wrote."""
+    lock = file.with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            if time.monotonic() > until:
+                break
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 def kept_scores(run: Path, step: int) -> list[Scores]:

@@ -4,6 +4,7 @@ no choice, tokens that question and answer share, and settings of generated answ
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ pytest.importorskip("lm_eval")
 
 from llm_jax.config import DataConfig, UserError
 from llm_jax.evals.tasks import figures as figures_module
-from llm_jax.evals.tasks.answers import settings_of
+from llm_jax.evals.tasks.answers import generate, settings_of
 from llm_jax.evals.tasks.catalog import Settings, load_tasks
 from llm_jax.evals.tasks.figures import TaskFigures, figures_of, shown
 from llm_jax.evals.tasks.harness import evaluate_loaded
@@ -202,6 +203,22 @@ def test_settings_that_switch_off() -> None:
     _, most, sampling = settings_of("own", {"temperature": 0.7, "top_k": 0, "min_p": 0.0})
     assert (most, sampling.temperature, sampling.top_k, sampling.min_p) == (256, 0.7, None, None)
     assert settings_of("own", {"temperature": 0.7, "do_sample": False})[2].temperature == 0
+
+
+def test_a_sampled_answer_does_not_depend_on_other_tasks(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def complete(engine: Any, tokenizer: Any, requests: Any, stops: Any) -> list[Any]:
+        asked.extend(request.seed for request in requests)
+        return [[SimpleNamespace(text="")]] * len(requests)
+
+    monkeypatch.setattr("llm_jax.infer.completion_text.complete", complete)
+    counts = {name: Counter[str]() for name in ("truncated", "shortened")}
+    prompts: list[tuple[list[int], dict[str, Any]]] = [([1], {"max_gen_toks": 4})] * 5
+    generate(Any, prompts, ["a", "a", "b", "a", "b"], model=model, seed=7, **counts)  # type: ignore[arg-type]
+    assert asked == [7, 8, 7, 9, 8]
 
 
 def test_cloze_asks_each_run_about_its_own_text(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from llm_jax.runs import scores
 from llm_jax.runs.scores import (
     Scores,
     keep_scores,
@@ -66,3 +68,28 @@ def test_scores_that_were_kept_before_weights_were_count(tmp_path: Path) -> None
     del held["scores"][0]["weights"]
     file.write_text(json.dumps(held))
     assert [one.weights for one in kept_scores(tmp_path, 20)] == [None]
+
+
+def test_two_writers_lose_nothing(tmp_path: Path) -> None:
+    def write(task: str) -> None:
+        for seed in range(20):
+            keep_scores(tmp_path, 20, [Scores(task, None, None, {"acc": 0.5}, seed=seed)])
+
+    threads = [threading.Thread(target=write, args=(task,)) for task in "abc"]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(kept_scores(tmp_path, 20)) == 60
+    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["20.json"]
+
+
+def test_a_lock_that_was_left_behind_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "PATIENCE", 0.1)
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "20.lock").touch()
+    keep_scores(tmp_path, 20, [Scores("a", None, None, {"acc": 0.5})])
+    assert len(kept_scores(tmp_path, 20)) == 1
+    assert not (tmp_path / "scores" / "20.lock").exists()

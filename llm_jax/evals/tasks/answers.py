@@ -107,7 +107,8 @@ def generate(
     ends = model.stop_ids or (model.tokenizer.eos_id,)
     requests: list[Request] = []
     stops: list[list[str]] = []
-    for number, (task, (ids, wanted)) in enumerate(zip(tasks, prompts, strict=True)):
+    asked: Counter[str] = Counter()
+    for task, (ids, wanted) in zip(tasks, prompts, strict=True):
         stop, most, sampling = settings_of(task, wanted)
         shortened[task] += most > room // 2
         most = min(most, room // 2)
@@ -117,10 +118,12 @@ def generate(
                 prompt=tuple(ids[-(room - most) :]),
                 max_tokens=most,
                 sampling=sampling,
-                seed=(seed + number) % 2**32,
+                # Of its place in its task, whatever else is asked for.
+                seed=(seed + asked[task]) % 2**32,
                 stop_ids=tuple(ends),
             )
         )
         stops.append(stop)
+        asked[task] += 1
     answers = complete(engine, model.tokenizer, requests, stops)
     return [one.text for (one,) in answers]
