@@ -64,7 +64,8 @@ def point_of(run: Path, step: int) -> Point:
         )
     file = run / "metrics.jsonl"
     losses = records(file, "validation") if file.is_file() else []
-    tokens = read_history(run, config).tokens(step)
+    history = read_history(run, config)
+    tokens, parent = history.tokens(step), history.parent
     return Point(
         name=f"{run.name}@{step}",
         run=str(run),
@@ -73,6 +74,7 @@ def point_of(run: Path, step: int) -> Point:
         tokens=tokens,
         flops=flops * tokens,
         loss=next((one["loss"] for one in reversed(losses) if one["step"] == step), None),
+        began_with=None if parent is None else str(parent["run"]),
     )
 
 
@@ -99,7 +101,15 @@ def emergence(
     places = [
         (run, step) for run, steps in kept.items() for step in (steps[-1:] if ladder else steps)
     ]
-    points = sorted((point_of(*place) for place in places), key=lambda one: one.flops)
+    every = sorted((point_of(*place) for place in places), key=lambda one: one.flops)
+    points = [one for one in every if one.tokens]
+    unread = [
+        f"{one.name} has read no tokens here, so what it has cost is not known: it is left out."
+        for one in every
+        if not one.tokens
+    ]
+    if unread and not points:
+        raise UserError(unread[0])
     found = [kept_scores(Path(one.run), one.step) for one in points]
     scored = [[one for one in each if not one.chat and asked(one)] for each in found]
     names = dict.fromkeys(one.task for each in scored for one in each)
@@ -110,6 +120,13 @@ def emergence(
             f"No checkpoint at {str(folder)!r} was scored on {what}: name it with --tasks."
         )
     notes = [f"{run} has no scores: it is left out." for run, steps in kept.items() if not steps]
+    notes += unread
+    notes += [
+        f"{one.name} began with the weights of {one.began_with}, whose FLOPs are not counted: it "
+        "stands too far to the left."
+        for one in points
+        if one.began_with
+    ]
     notes += [
         f"{point.name}: scores of other parameters than the checkpoint has now are left out; name "
         "--tasks to score it anew."

@@ -33,6 +33,8 @@ class Point:
     flops: float
     loss: float | None
     """Held-out loss in nats per token at this step; None if it was not measured there."""
+    began_with: str | None = None
+    """The run whose weights it began with: its tokens and FLOPs are not counted."""
 
 
 def forecast_of(
@@ -44,6 +46,11 @@ def forecast_of(
         for point, one in zip(points, figures, strict=True)
         if one is not None and point.loss is not None and {name, TASK_LOSS} <= one.keys()
     ]
+    if begun := next((one for one in points if one.began_with), None):
+        said = (
+            f"the tokens of {begun.name} do not account for its loss: it began with other weights"
+        )
+        return {"forecast": None, "why": said}
     if not known or known[-1][0] != points[-1]:
         return {"forecast": None, "why": "the largest model has no loss or no such scores"}
     measured = [

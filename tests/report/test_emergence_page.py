@@ -14,10 +14,11 @@ import tiny
 from page_parts import Page
 
 from llm_jax.cli import main
-from llm_jax.config import DataConfig, to_json
+from llm_jax.config import DataConfig, RunConfig, UserError, read_config, to_json
 from llm_jax.facts.counts import token_flops, total_parameters
 from llm_jax.report.emergence import emergence
 from llm_jax.report.emergence_forecast import accuracy_error
+from llm_jax.runs.history import append, beginning
 from llm_jax.runs.scores import Scores, keep_scores, kept_scores, kept_steps
 
 WIDTHS, STEPS, SHOTS, ERROR = (32, 48, 64, 96), (200, 600, 1800), (0, 1, 5), 0.01
@@ -252,3 +253,20 @@ def test_a_share_of_none_or_all_is_not_without_doubt() -> None:
         assert accuracy_error("acc", told | {"acc_stderr": 0.01}) == 0.01
     assert accuracy_error("acc", {"acc": 0.5, "acc_stderr": 0.0, "n": 9.0}) == 0.0
     assert accuracy_error("acc", {"acc": 0.0}) == 0.0
+
+
+def test_what_a_run_did_not_compute_itself_is_said(tmp_path: Path) -> None:
+    for width in WIDTHS:
+        write_run(tmp_path / str(width), width, 600)
+    config = read_config(tmp_path / "48" / "run.json", RunConfig)
+    (line,) = beginning(config, None, {"run": "base", "name": "base", "step": 9}).entries
+    append(tmp_path / "48", line)
+    (tmp_path / "32" / "scores" / "600.json").rename(tmp_path / "32" / "scores" / "0.json")
+    found = emergence(tmp_path, [])
+    assert [one["name"] for one in found["points"]] == ["48@600", "64@600", "96@600"]
+    assert "32@0 has read no tokens here" in found["notes"][0]
+    assert "48@600 began with the weights of base" in found["notes"][1]
+    told = found["tasks"][TASK]["0"]
+    assert told["forecast"] is None and "do not account for its loss" in told["why"]
+    with pytest.raises(UserError, match="32@0 has read no tokens here"):
+        emergence(tmp_path / "32", [])
