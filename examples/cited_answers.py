@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import bm25s
 import numpy as np
-from openai import OpenAI
+from openai import OpenAI, OpenAIError
 from usearch.index import Index
 
 KANA_KANJI = r"[\u3040-\u30ff\u3400-\u9fff]"
@@ -47,12 +47,9 @@ def words(text: str) -> list[str]:
 def passages(folder: Path) -> list[Passage]:
     """The paragraphs of the .txt and .md files of a folder."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".txt", ".md"))
-    return [
-        Passage(str(path.relative_to(folder)), paragraph.strip())
-        for path in files
-        for paragraph in re.split(r"\n\s*\n", path.read_text("utf-8"))
-        if paragraph.strip()
-    ]
+    split = [(path, re.split(r"\n\s*\n", path.read_text("utf-8"))) for path in files]
+    found = [Passage(str(p.relative_to(folder)), t.strip()) for p, each in split for t in each]
+    return [one for one in found if one.text]
 
 
 class Search:
@@ -80,16 +77,14 @@ class Search:
             return []
         semantic = [int(i) for i in self.by_meaning.search(self.embed([question])[0], k).keys]
         fused: dict[int, float] = {}
-        for ranking in (lexical, semantic):
-            for place, i in enumerate(ranking):
-                fused[i] = fused.get(i, 0) + 1 / (60 + place)
+        for place, i in [*enumerate(lexical), *enumerate(semantic)]:
+            fused[i] = fused.get(i, 0) + 1 / (60 + place)
         return [self.texts[i] for i in sorted(fused, key=lambda i: -fused[i])[:count]]
 
 
 def answer(search: Search, question: str, count: int) -> tuple[str | None, str]:
     """The answer and the file that it is from; or None, and why it is refused."""
-    evidence = search(question, count)
-    if not evidence:
+    if not (evidence := search(question, count)):
         return None, "no passage shares a word with the question"
     numbered = "\n".join(f"[{i}] {one.text}" for i, one in enumerate(evidence, 1))
     fields = {"passage": {"enum": [*range(1, len(evidence) + 1), None]},
@@ -101,7 +96,7 @@ def answer(search: Search, question: str, count: int) -> tuple[str | None, str]:
         messages=[{"role": "user", "content": f"{numbered}\n\n{question}\n"
                    "Copy the answer from the passage that holds it; passage null if none does."}],
         response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
-        max_tokens=800, temperature=0,
+        temperature=0,
     )  # fmt: skip
     try:
         said = json.loads(made.choices[0].message.content or "")
@@ -117,12 +112,11 @@ def answer(search: Search, question: str, count: int) -> tuple[str | None, str]:
 
 def evaluate(search: Search, questions: Path, count: int) -> dict[str, float]:
     """Recall of the right file, share of right answers, and of right refusals."""
-    rows = [json.loads(line) for line in questions.read_text("utf-8").splitlines() if line]
-    known = [row for row in rows if row["answer"] is not None]
-    unknown = [row for row in rows if row["answer"] is None]
+    rows = [json.loads(line) for line in questions.read_text("utf-8").splitlines() if line.strip()]
+    known, unknown = ([r for r in rows if (r["answer"] is None) == no] for no in (False, True))
     hits = [row["file"] in {one.file for one in search(row["question"], count)} for row in known]
-    told = [answer(search, row["question"], count)[0] for row in known]
-    right = [words(row["answer"]) == words(t or "") for row, t in zip(known, told, strict=True)]
+    told = [(row["answer"], answer(search, row["question"], count)[0]) for row in known]
+    right = [words(wanted) == words(said or "") for wanted, said in told]
     refused = [answer(search, row["question"], count)[0] is None for row in unknown]
     means = {f"recall@{count}": hits, "answers right": right, "refusals right": refused}
     return {name: sum(ones) / len(ones) for name, ones in means.items() if ones}
@@ -137,13 +131,18 @@ def main() -> None:
     parser.add_argument("--key", default="none", help="the server's key, if it has one")
     parser.add_argument("--passages", type=int, default=3)
     args = parser.parse_args()
-    client = OpenAI(base_url=args.url, api_key=args.key)
-    search = Search(client, client.models.list().data[0].id, passages(args.folder))
-    if args.questions:
-        print(json.dumps(evaluate(search, args.questions, args.passages)))
-    if args.question:
-        text, note = answer(search, args.question, args.passages)
-        print(f"I do not know: {note}." if text is None else f"{text} [{note}]")
+    client, texts = OpenAI(base_url=args.url, api_key=args.key), passages(args.folder)
+    if not texts or not (args.question or args.questions):
+        parser.error("give a folder with .txt or .md files, and a question or --questions")
+    try:
+        search = Search(client, client.models.list().data[0].id, texts)
+        if args.questions:
+            print(json.dumps(evaluate(search, args.questions, args.passages)))
+        if args.question:
+            text, note = answer(search, args.question, args.passages)
+            print(f"I do not know: {note}." if text is None else f"{text} [{note}]")
+    except OpenAIError as error:
+        raise SystemExit(f"The server at {args.url}: {error}") from None
 
 
 if __name__ == "__main__":

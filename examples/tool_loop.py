@@ -18,7 +18,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from openai import OpenAI
+from openai import OpenAI, OpenAIError
 
 OPERATORS: dict[type, Callable[..., float]] = {
     ast.Add: operator.add,
@@ -93,7 +93,7 @@ def ask(client: OpenAI, model: str, question: str, steps: int) -> str | None:
     form = {"type": "json_schema", "json_schema": {"name": "turn", "schema": schema()}}
     for _ in range(steps):
         made = client.chat.completions.create(
-            model=model, messages=messages, response_format=form, max_tokens=600, temperature=0
+            model=model, messages=messages, response_format=form, temperature=0
         )  # type: ignore[call-overload]
         said = made.choices[0].message.content or ""
         print(said)
@@ -119,8 +119,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     args = parser.parse_args()
     client = OpenAI(base_url=args.url, api_key=args.key)
-    model = client.models.list().data[0].id
-    if ask(client, model, args.question, args.steps) is None:
+    try:
+        model = client.models.list().data[0].id
+        answered = ask(client, model, args.question, args.steps) is not None
+    except OpenAIError as error:
+        raise SystemExit(f"The server at {args.url}: {error}") from None
+    if not answered:
         print(f"No answer after {args.steps} turns.")
 
 

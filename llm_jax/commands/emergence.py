@@ -55,7 +55,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"{flag} is {value}, which is for scoring: name --tasks, or leave it "
                             "out.")  # fmt: skip
     lost = _score(args, runs, ladder) if args.tasks else []
-    found = emergence(args.path, args.tasks)
+    # Of named tasks, what was asked for counts, and not what else is kept of them.
+    found = emergence(
+        args.path,
+        args.tasks,
+        lambda one: not args.tasks or (one.limit, one.seed) == (args.limit, 0),
+    )
     found["notes"] += lost
     file = args.out or args.path / "emergence.html"
     write_text(file, page(found))

@@ -11,7 +11,7 @@ from llm_jax.commands import count, seed
 from llm_jax.config import RunConfig, UserError, generative_of, read_config
 from llm_jax.config.extras import require_packages
 from llm_jax.runs.kept import keep_task_samples
-from llm_jax.runs.scores import Scores, keep_scores, scores_file
+from llm_jax.runs.scores import Scores, keep_scores, scores_file, weights_of
 
 if TYPE_CHECKING:
     from llm_jax.evals.tasks.catalog import Loaded
@@ -133,8 +133,10 @@ def measure(
     from llm_jax.evals.tasks.sandbox import cell
     from llm_jax.infer.scoring import Scorer
 
+    run, step = Path(args.run), model.step or 0
     scorer = Scorer(model.run, model.params, vocab_size=model.tokenizer.vocab_size)
-    every, scores = TaskResults({}), list[Scores]()
+    every, weights = TaskResults({}), weights_of(run, step)
+    notes = [note for task in tasks.values() for note in task.notes]
     kinds = {one.OUTPUT_TYPE for task in tasks.values() for one in task.tasks.values()}
     generated = "generate_until" in kinds  # by one engine for all
     with answers.running(model) if generated else contextlib.nullcontext() as engine:
@@ -153,23 +155,26 @@ def measure(
             )
             for kind in ("tasks", "groups", "samples"):
                 getattr(every, kind).update(getattr(found, kind))
-            if args.keep:
-                figures = figures_of(name, found, task, model, scorer)
-                asked = name, args.few_shot, args.limit, figures
-                version = version_of(name, Settings(include=args.include))
-                how = {"chat": args.chat_template, "seed": args.seed or 0, "version": version}
-                scores.append(Scores(*asked, **how))
-    result: dict[str, Any] = {"task_results": every.report()}
-    result["notes"] = [note for task in tasks.values() for note in task.notes]
+            if args.keep:  # at once, since the next task may fail
+                scores = Scores(
+                    name,
+                    args.few_shot,
+                    args.limit,
+                    figures_of(name, found, task, model, scorer, chat=args.chat_template),
+                    chat=args.chat_template,
+                    seed=args.seed or 0,
+                    version=version_of(name, Settings(include=args.include)),
+                    weights=weights,
+                )
+                notes += keep_scores(run, step, [scores])
+    result: dict[str, Any] = {"task_results": every.report(), "notes": notes}
     if human_eval.NAME in tasks:
         result["sandbox"] = cell().words
-    run, step = Path(args.run), model.step or 0
     if args.samples:
         result["task_results"]["samples"] = {
             name: str(keep_task_samples(run, step, name, rows))
             for name, rows in every.samples.items()
         }
     if args.keep:
-        result["notes"] += keep_scores(run, step, scores)
         result["kept_tasks"] = str(scores_file(run, step))
     return result

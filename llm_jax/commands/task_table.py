@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_jax.evals.tasks.results import interval
-from llm_jax.runs.metric_names import CHANCE, COUNT, EXAMPLES, SHORTENED, STDERR, TRUNCATED
+from llm_jax.runs.metric_names import CHANCE, COUNT, EXAMPLES, STDERR
 
 WIDTH = 80
 HEAD = ("task", "shots", "metric", "value ± stderr", "chance", "n")
@@ -16,6 +16,14 @@ COURSE = ("task", "metric", "step", "value ± stderr", "95% interval", "chance",
 NUMBERS = {"shots", "step", "value ± stderr", "95% interval", "chance", "n"}
 """Columns of numbers, which stand at the right."""
 GAP = 2
+FLAWS = {
+    "truncated": "requests were longer than the model's context: cut on the left",
+    "shortened": "answers had at most half of the model's context",
+    "joined": "answers share their first token with the end of their question: without it, what is "
+    "scored is not quite the answer (as in lm-eval)",
+    "unlabelled": "questions have no right answer among their choices: they count as wrong",
+}
+"""What a reader must know of a task, by its name in the results."""
 WAYS = {True: " ↑", False: " ↓", None: ""}
 
 
@@ -31,7 +39,7 @@ def text_lines(results: dict[str, Any]) -> list[str]:
     for name in known:
         which = ", ".join(better[name]) or "none"
         lines += _wrapped(f"{name}, better than chance (the 95% interval excludes it): {which}")
-    return lines + [line for name, one in both for line in _cut_lines(name, one)]
+    return lines + [line for name, one in both for line in _flaw_lines(name, one)]
 
 
 def course_lines(checkpoints: list[dict[str, Any]], versions: dict[str, str | None]) -> list[str]:
@@ -57,7 +65,7 @@ def course_lines(checkpoints: list[dict[str, Any]], versions: dict[str, str | No
     lines = [*_table(COURSE, rows), "± one standard error; all figures: --json"]
     lines += version_lines(versions)
     for task, scored in by_task.items():
-        lines += _cut_lines(task, scored[-1][1])
+        lines += _flaw_lines(task, scored[-1][1])
     return lines
 
 
@@ -80,18 +88,12 @@ def version_lines(versions: Mapping[str, str | None]) -> list[str]:
     return _wrapped(f"versions: {', '.join(known)}") if known else []
 
 
-def _cut_lines(name: str, one: Mapping[str, Any]) -> list[str]:
-    """What did not fit into the model's context, if anything."""
+def _flaw_lines(name: str, one: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a task."""
     lines = []
-    if one.get(TRUNCATED):
-        lines += _wrapped(
-            f"{name}: {one[TRUNCATED]:,.0f} requests were longer than the model's context: cut "
-            "on the left"
-        )
-    if one.get(SHORTENED):
-        lines += _wrapped(
-            f"{name}: {one[SHORTENED]:,.0f} answers had at most half of the model's context"
-        )
+    for flaw, sentence in FLAWS.items():
+        if one.get(flaw):
+            lines += _wrapped(f"{name}: {one[flaw]:,.0f} {sentence}")
     return lines
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import datetime
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -140,6 +141,32 @@ def special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
             if role.endswith("_token") and isinstance(spelling, str):
                 found[role] = spelling
     return found
+
+
+class ConversationIds:
+    """Ids of texts that a template made, in which special tokens are spelled out. Some libraries
+    take these for text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: dict[str, int] = {}
+        spelled = tokenizer.pieces([tokenizer.eos_id])[0]
+        if tokenizer.encode(spelled) != [tokenizer.eos_id]:
+            pieces, names = tokenizer.pieces(range(tokenizer.vocab_size)), set(tokenizer.special)
+            self._ids = {piece: i for i, piece in enumerate(pieces) if piece in names}
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._splitter = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+
+    def __call__(self, text: str) -> list[int]:
+        if not self._ids:
+            return self._tokenizer.encode(text)
+        found: list[int] = []
+        for part in self._splitter.split(text):
+            if part in self._ids:
+                found.append(self._ids[part])
+            elif part:
+                found += self._tokenizer.encode(part)
+        return found
 
 
 _end: contextvars.ContextVar[float] = contextvars.ContextVar("end")

@@ -143,21 +143,24 @@ def forecast(
     middle, losses = loss
     L, t, dt, a, da = others
     dt, da = np.maximum(dt, TINY), np.maximum(da, TINY)
-    task_loss = _line(L, t, dt, middle)
-    drawn_t = np.array([_line(L, t + dt * draw.standard_normal(len(t)), dt, one) for one in losses])
-    measured_t = drawn_t + last.task_error * draw.standard_normal(len(drawn_t))
+    task_loss = float(_line(L, t, dt, middle))
+    wide = _scatter(t - _line(L, t, dt, L), dt)
+    off_t = wide * dt * draw.standard_normal((len(losses), len(t)))
+    drawn_t = np.array([_line(L, t + off, dt, one) for off, one in zip(off_t, losses, strict=True)])
+    measured_t = drawn_t + wide * max(last.task_error, TINY) * draw.standard_normal(len(drawn_t))
     accuracy = None
     if chance is not None and np.any(a - chance > norm.ppf(SURE ** (1 / len(a))) * da):
         best = _fitted(t, a, da, chance)
         told = float(_sigmoid(best, task_loss, chance))
-        noise = da * draw.standard_normal((len(drawn_t), len(a)))
+        wide = _scatter(a - _sigmoid(best, t, chance), da)
+        noise = wide * da * draw.standard_normal((len(drawn_t), len(a)))
         drawn_a = np.array(
             [
                 _sigmoid(_fitted(t, a + off, da, chance, best), one, chance)
                 for one, off in zip(drawn_t, noise, strict=True)
             ]
         )
-        drawn_a = drawn_a + last.accuracy_error * draw.standard_normal(len(drawn_a))
+        drawn_a += wide * max(last.accuracy_error, TINY) * draw.standard_normal(len(drawn_a))
         accuracy = _predicted(told, np.clip(drawn_a, 0, 1), last.accuracy)
     return Forecast(
         loss=_predicted(middle, losses, last.loss),
@@ -171,10 +174,18 @@ def _predicted(middle: float, draws: np.ndarray, measured: float) -> Predicted:
     return Predicted(float(middle), float(low), float(high), float(measured))
 
 
-def _line(x: np.ndarray, y: np.ndarray, error: np.ndarray, at: float) -> float:
+def _line(
+    x: np.ndarray, y: np.ndarray, error: np.ndarray, at: np.ndarray | float
+) -> np.ndarray | float:
     """The value at `at` of the line through (x, y), weighted by 1/error²."""
     slope, offset = np.polyfit(x, y, 1, w=1 / error)
-    return float(offset + slope * at)
+    return offset + slope * at
+
+
+def _scatter(off: np.ndarray, error: np.ndarray) -> float:
+    """By what factor points lie further from a curve of two parameters than their errors say, at
+    least 1 (Birge 1932). Errors are those of a task's examples; runs differ beside them."""
+    return max(1.0, float(np.sqrt(np.sum((off / error) ** 2) / max(len(off) - 2, 1))))
 
 
 def _fitted(

@@ -7,52 +7,29 @@ Accuracy and exact match leap where the probability of the answer grows smoothly
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from llm_jax.config import RunConfig, UserError, generative_of, read_config
 from llm_jax.config.wording import counted
 from llm_jax.facts.recurrent_counts import sizes_of
 from llm_jax.facts.train_flops import train_flops
 from llm_jax.laws.run_curves import records
-from llm_jax.laws.task_forecast import DRAWS, Forecast, Predicted, forecast, largest_loss
-from llm_jax.laws.task_forecast import Scored as Measured
+from llm_jax.report.emergence_forecast import CONTINUOUS, TASK_LOSS, Point, forecast_of
 from llm_jax.report.task_versions import of_one_version
 from llm_jax.runs.history import read_history
-from llm_jax.runs.metric_names import CHANCE, SHOTS, STDERR
-from llm_jax.runs.scores import Scores, kept_scores, kept_steps
+from llm_jax.runs.metric_names import COUNT, SHOTS, STDERR
+from llm_jax.runs.scores import Scores, kept_scores, kept_steps, outdated
 
-TASK_LOSS = "answer_nats_per_byte"
-CONTINUOUS = {
-    TASK_LOSS: "loss of the answer, nats per byte",
-    "brier": "Brier score",
-    "edit_distance": "edit distance",
-}
-"""Figures that need not leap; lower is better."""
 INTERVALS = (
-    "The 90% intervals of forecasts cover the errors of the measured figures and, where the loss "
-    "is forecast, of the law; they do not cover a wrong form of the curve. If the line, the "
-    "sigmoid or the law bends beyond the smaller models, the truth can lie far outside."
+    "The 90% intervals of forecasts cover the errors of the measured figures, the scatter of the "
+    "smaller models about the curves and, where the loss is forecast, the law's; they do not cover "
+    "a wrong form of the curve. If the line, the sigmoid or the law bends beyond the smaller "
+    "models, the truth can lie far outside."
 )
 """What a reader of a forecast must know."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A model: a run's checkpoint, and what it has cost."""
-
-    name: str
-    run: str
-    step: int
-    params: int
-    tokens: int
-    flops: float
-    loss: float | None
-    """Held-out loss in nats per token at this step; None if it was not measured there."""
 
 
 def runs_in(folder: Path) -> tuple[list[Path], bool]:
@@ -87,7 +64,8 @@ def point_of(run: Path, step: int) -> Point:
         )
     file = run / "metrics.jsonl"
     losses = records(file, "validation") if file.is_file() else []
-    tokens = read_history(run, config).tokens(step)
+    history = read_history(run, config)
+    tokens, parent = history.tokens(step), history.parent
     return Point(
         name=f"{run.name}@{step}",
         run=str(run),
@@ -96,15 +74,19 @@ def point_of(run: Path, step: int) -> Point:
         tokens=tokens,
         flops=flops * tokens,
         loss=next((one["loss"] for one in reversed(losses) if one["step"] == step), None),
+        began_with=None if parent is None else str(parent["run"]),
     )
 
 
-def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
+def emergence(
+    folder: Path, tasks: Sequence[str], asked: Callable[[Scores], bool] = lambda one: True
+) -> dict[str, Any]:
     """The scores that are kept at `folder`, by compute, and a forecast of the largest model.
 
     Args:
       folder: a run, or a folder of runs, of each of which the newest scored checkpoint counts.
       tasks: which tasks; empty: all that were scored.
+      asked: which scores of them; of several, the newest count.
 
     Returns:
       `points`, from the smallest compute to the largest; `tasks`: name → shots → figures of each
@@ -119,9 +101,17 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
     places = [
         (run, step) for run, steps in kept.items() for step in (steps[-1:] if ladder else steps)
     ]
-    points = sorted((point_of(*place) for place in places), key=lambda one: one.flops)
+    every = sorted((point_of(*place) for place in places), key=lambda one: one.flops)
+    points = [one for one in every if one.tokens]
+    unread = [
+        f"{one.name} has read no tokens here, so what it has cost is not known: it is left out."
+        for one in every
+        if not one.tokens
+    ]
+    if unread and not points:
+        raise UserError(unread[0])
     found = [kept_scores(Path(one.run), one.step) for one in points]
-    scored = [[one for one in each if not one.chat] for each in found]
+    scored = [[one for one in each if not one.chat and asked(one)] for each in found]
     names = dict.fromkeys(one.task for each in scored for one in each)
     missing = [task for task in tasks if task not in names]
     if not names or missing:
@@ -130,6 +120,19 @@ def emergence(folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
             f"No checkpoint at {str(folder)!r} was scored on {what}: name it with --tasks."
         )
     notes = [f"{run} has no scores: it is left out." for run, steps in kept.items() if not steps]
+    notes += unread
+    notes += [
+        f"{one.name} began with the weights of {one.began_with}, whose FLOPs are not counted: it "
+        "stands too far to the left."
+        for one in points
+        if one.began_with
+    ]
+    notes += [
+        f"{point.name}: scores of other parameters than the checkpoint has now are left out; name "
+        "--tasks to score it anew."
+        for point in points
+        if outdated(Path(point.run), point.step)
+    ]
     if any(one.chat for each in found for one in each):
         notes.append("Scores that were asked through a chat template are left out.")
     if not ladder:
@@ -158,19 +161,30 @@ def _task(
     rows = [{_shown(one): one for one in found if one.task == task} for found in scored]
     shots = sorted({shot for row in rows for shot in row}, key=lambda s: -1 if s is None else s)
     for found in scored:
-        if len({one.limit for one in found if one.task == task}) > 1:
-            notes.append(f"{task} was scored with different limits: the newest scores count.")
+        if len({(one.limit, one.seed) for one in found if one.task == task}) > 1:
+            notes.append(f"{task} was scored with different limits or seeds: the newest scores "
+                         "count.")  # fmt: skip
             break
     made = {}
     for shot in shots:
         figures = [row[shot].figures if shot in row else None for row in rows]
+        sizes = {int(one[COUNT]) for one in figures if one is not None and COUNT in one}
+        if len(sizes) > 1:
+            notes.append(
+                f"{task}, {shots_in_words(_shots_key(shot))}: some models were scored on "
+                f"{min(sizes):,} examples and others on up to {max(sizes):,}, so their figures "
+                "differ by the questions too. Score all with one --limit."
+            )
         name = next(_first(one) for one in figures if one is not None)
+        if any(one is not None and name not in one for one in figures):
+            notes.append(f"{task}: models that were scored without {name} are left out.")
+            figures = [one if one is not None and name in one else None for one in figures]
         made[_shots_key(shot)] = {
             "accuracy": name,
             "continuous": [k for k in CONTINUOUS if any(one and k in one for one in figures)],
             "figures": figures,
             "leaps": _leaps(name, figures),
-            **_forecast(name, points, figures),
+            **forecast_of(name, points, figures),
         }
     return made
 
@@ -202,74 +216,6 @@ def _leaps(name: str, figures: list[dict[str, float] | None]) -> dict[str, float
             steps = [abs(b - a) for a, b in itertools.pairwise(values)]
             found[key] = min(max(steps) / whole, 1.0)
     return found
-
-
-def _forecast(
-    name: str, points: list[Point], figures: list[dict[str, float] | None]
-) -> dict[str, Any]:
-    """`forecast`, or None and `why`."""
-    known = [
-        (point, one)
-        for point, one in zip(points, figures, strict=True)
-        if one is not None and point.loss is not None and {name, TASK_LOSS} <= one.keys()
-    ]
-    if not known or known[-1][0] != points[-1]:
-        return {"forecast": None, "why": "the largest model has no loss or no such scores"}
-    measured = [
-        Measured(
-            loss=float(point.loss or 0.0),
-            task_loss=one[TASK_LOSS],
-            task_error=one.get(TASK_LOSS + STDERR, 0.0),
-            accuracy=one[name],
-            accuracy_error=one.get(name + STDERR, 0.0),
-        )
-        for point, one in known
-    ]
-    N, D = ([float(value) for value in column]
-            for column in zip(*((p.params, p.tokens) for p, _ in known), strict=True))  # fmt: skip
-    chance, barred = _accuracy_chance(name, [one for _, one in known])
-    why, losses = [barred] if barred else [], [one.loss for one in measured]
-    try:
-        told = largest_loss(N, D, losses)
-    except UserError as error:
-        why.append(f"its loss is not forecast, so the steps begin with the measured one: {error}")
-        told = losses[-1], np.full(DRAWS, losses[-1])
-    try:
-        made = forecast(measured, told, chance=chance)
-    except UserError as error:
-        return {"forecast": None, "why": str(error).rstrip(".")}
-    parts = _as_dict(made) | ({"loss": None} if why else {})
-    if made.accuracy is None and not barred:
-        why.append("no smaller model is above chance, so the accuracy cannot be forecast")
-    return {"forecast": parts, "why": "; ".join(one.rstrip(".") for one in why) or None}
-
-
-def _accuracy_chance(name: str, figures: list[dict[str, float]]) -> tuple[float | None, str | None]:
-    """The level of chance of a figure that can be forecast as an accuracy; or None, and why it
-    cannot: the sigmoid goes from chance to 1."""
-    if name in CONTINUOUS or not all(0 <= one[name] <= 1 for one in figures):
-        what = "it is no share of right answers between 0 and 1"
-    elif not 0 <= figures[-1].get(CHANCE, -1.0) < 1:
-        said = f"metadata: {{chance: {{{name}: …}}}}"
-        what = f"its level of chance is not known ({said} in the task's file says it)"
-    else:
-        return figures[-1][CHANCE], None
-    return None, f"{name} is not forecast, only the answer's loss, because {what}"
-
-
-def _as_dict(made: Forecast) -> dict[str, Any]:
-    parts = {"loss": made.loss, "task_loss": made.task_loss, "accuracy": made.accuracy}
-    return {name: part and _compared(part) for name, part in parts.items()}
-
-
-def _compared(part: Predicted) -> dict[str, Any]:
-    return {
-        "predicted": part.predicted,
-        "interval": [part.low, part.high],
-        "measured": part.measured,
-        "difference": part.measured - part.predicted,
-        "within": part.within,
-    }
 
 
 def sentences(found: dict[str, Any]) -> list[str]:

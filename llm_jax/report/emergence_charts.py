@@ -8,7 +8,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from llm_jax.report.emergence import CONTINUOUS, TASK_LOSS, shots_in_words
+from llm_jax.report.emergence import shots_in_words
+from llm_jax.report.emergence_forecast import CONTINUOUS, TASK_LOSS
 from llm_jax.report.plan_table import short
 from llm_jax.report.svg import ACCENT, BLUE, INK, ORANGE, SOFT
 from llm_jax.runs.metric_names import CHANCE, STDERR

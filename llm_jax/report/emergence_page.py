@@ -7,13 +7,8 @@ from typing import Any
 
 from llm_jax.config.wording import counted
 from llm_jax.report import emergence_charts as charts
-from llm_jax.report.emergence import (
-    CONTINUOUS,
-    INTERVALS,
-    TASK_LOSS,
-    sentences,
-    shots_in_words,
-)
+from llm_jax.report.emergence import INTERVALS, sentences, shots_in_words
+from llm_jax.report.emergence_forecast import CONTINUOUS, TASK_LOSS
 from llm_jax.report.html import UNKNOWN, box, document, figure, head, pair, section, table
 from llm_jax.report.plan_table import short
 from llm_jax.report.svg import svg

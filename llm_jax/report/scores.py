@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llm_jax.config.wording import counted
 from llm_jax.report import run_charts
 from llm_jax.report.html import UNKNOWN, box, figure, pair, table
 from llm_jax.report.outcome import METRICS
@@ -28,6 +29,7 @@ from llm_jax.runs.scores import (
     kept_scores,
     kept_steps,
     of_last_version,
+    outdated,
     recorded_scores,
 )
 
@@ -102,7 +104,14 @@ def _kept(folder: Path) -> str:
                 row = [f"{step:,}", task, one.version or UNKNOWN, shots, name, f"{value:.4f}"]
                 row += [_shown(error), _shown(one.figures.get(CHANCE))]
                 rows.append([*row, _count(one.figures.get(COUNT))])
-    return table(rows, KEPT) if rows else ""
+    drawn = table(rows, KEPT) if rows else ""
+    if old := sum(outdated(folder, step) for step in kept_steps(folder)):
+        drawn += box(
+            "warn",
+            "Left out",
+            [f"{counted(old, 'kept score')} of parameters that their checkpoint no longer has."],
+        )
+    return drawn
 
 
 def _count(value: float | None) -> str:

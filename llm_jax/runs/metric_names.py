@@ -19,9 +19,12 @@ VERSION = "version"
 CHANCE, COUNT, SHOTS = "chance", "n", "few_shot"
 """Of a task: the value of its first figure for a guess, the number of its examples, and how many
 solved ones stood before each."""
-TRUNCATED, SHORTENED = "truncated", "shortened"
+TRUNCATED, SHORTENED, JOINED, UNLABELLED = FLAWS = (
+    "truncated", "shortened", "joined", "unlabelled",
+)  # fmt: skip
 """Of a task, where they are not 0: requests that were longer than the model's context and lost
-their beginning, and answers that could be shorter than the task allows."""
+their beginning, answers that could be shorter than the task allows, answers whose first characters
+share a token with the question, and questions without a right answer among their choices."""
 SPENT, SHARE, FAILED = "seconds", "time_share", "failed"
 """Of a record with scores: seconds that they took, the share of the run's time that all scores
 took so far, and the number of tasks that failed."""

@@ -5,13 +5,20 @@
 
 Each score has the version of its task: those of two versions answer different questions, so they
 are not put beside each other, and what is left out is said.
+
+A run that goes back may save other parameters at a step that it has reached before. Scores of
+parameters that the checkpoint no longer has do not count.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterable
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +28,8 @@ from llm_jax.runs.files import write_text
 from llm_jax.runs.metric_names import STDERR, TASK, VERSION
 
 FOLDER = "scores"
+PATIENCE = 10.0
+"""Seconds after which a lock counts as left behind: a write takes milliseconds."""
 Curve = list[tuple[float, float]]
 
 
@@ -41,6 +50,8 @@ class Scores:
     """Of the solved examples and of sampled answers."""
     version: str | None = None
     """Of the task; None: its file says none, or the score was kept before versions were."""
+    weights: str | None = None
+    """`weights_of` the checkpoint when it was scored; None: not known."""
 
     @property
     def asked(self) -> tuple[str, int | None, int | None, bool, int]:
@@ -59,6 +70,7 @@ SHAPE: dict[str, Any] = {
             "chat": bool,
             "seed": int,
             "version": (str,),
+            "weights": (str,),
         }
     ],
 }
@@ -69,20 +81,44 @@ def scores_file(run: Path, step: int) -> Path:
     return run / FOLDER / f"{step}.json"
 
 
+def weights_of(run: Path, step: int) -> str | None:
+    """A digest of the checksums of a checkpoint's parameters; None if there is no checkpoint or it
+    has none."""
+    try:
+        sums = read_json(run / "checkpoints" / str(step) / "manifest.json")
+    except UserError:
+        return None
+    if not isinstance(sums, dict):
+        return None
+    params = sorted((name, sums[name]) for name in sums if name.startswith("params/"))
+    return hashlib.sha256(json.dumps(params).encode()).hexdigest()[:16]
+
+
 def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
     """Adds `scores` to those of checkpoint `step`, the newest last; an answer to the same question
     is replaced, by one of another version of the task too. Figures that are not finite numbers are
     left out; if the first one is not, all of that task.
 
     Returns:
-      A sentence for each score that is not kept whole, and for each that is replaced by one of
-      another version of its task.
+      A sentence for each score that is not kept whole, for each that is replaced by one of another
+      version of its task, and one if others are dropped because the checkpoint has other parameters
+      now.
 
     Raises:
       UserError: the file that is there is damaged.
       OSError: it cannot be written.
     """
+    with _alone(scores_file(run, step)):
+        return _keep(run, step, scores)
+
+
+def _keep(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
     held, notes = {one.asked: one for one in kept_scores(run, step)}, list[str]()
+    if old := outdated(run, step):
+        notes.append(
+            f"{run.name} at step {step:,}: {old:,} kept scores were of other parameters than the "
+            "checkpoint has now, and are dropped."
+        )
     for one in scores:
         before = held.pop(one.asked, None)
         if before is not None and before.version != one.version:
@@ -103,12 +139,43 @@ def keep_scores(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
     return notes
 
 
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Two processes may score one checkpoint on different tasks: each adds to what the other has
+    written. A lock that stays belongs to a process that was killed while it wrote."""
+    lock = file.with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            if time.monotonic() > until:
+                break
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
 def kept_scores(run: Path, step: int) -> list[Scores]:
-    """The scores kept of checkpoint `step`.
+    """The scores kept of checkpoint `step`, as far as it still has the parameters that were scored.
 
     Raises:
       UserError: the file is damaged.
     """
+    now = weights_of(run, step)
+    return [one for one in _in_file(run, step) if now is None or one.weights in (None, now)]
+
+
+def outdated(run: Path, step: int) -> int:
+    """How many scores in the file are of parameters that checkpoint `step` no longer has."""
+    return len(_in_file(run, step)) - len(kept_scores(run, step))
+
+
+def _in_file(run: Path, step: int) -> list[Scores]:
     file = scores_file(run, step)
     if not file.is_file():
         return []

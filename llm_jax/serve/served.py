@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from llm_jax.infer.chat_template import ChatTemplate
+from llm_jax.infer.chat_template import ChatTemplate, ConversationIds
 from llm_jax.infer.embeddings import Vectors
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.scheduler import on_mesh
@@ -49,35 +48,10 @@ class Served:
         with on_mesh(self.model.mesh):
             return next(made, None)
 
-    def conversation_ids(self, text: str) -> list[int]:
-        """Ids of a text that a template made, in which special tokens are spelled out."""
-        tokenizer = self.model.tokenizer
-        spelled = tokenizer.pieces([tokenizer.eos_id])[0]
-        if tokenizer.encode(spelled) == [tokenizer.eos_id] or not tokenizer.special:
-            return tokenizer.encode(text)
-        # A library that takes special tokens in a text for text.
-        found: list[int] = []
-        for part in self._special.splitter.split(text):
-            if part in self._special.ids:
-                found.append(self._special.ids[part])
-            elif part:
-                found += tokenizer.encode(part)
-        return found
-
     @functools.cached_property
-    def _special(self) -> _Special:
-        tokenizer = self.model.tokenizer
-        pieces, names = tokenizer.pieces(range(tokenizer.vocab_size)), set(tokenizer.special)
-        ids = {piece: i for i, piece in enumerate(pieces) if piece in names}
-        longest_first = sorted(ids, key=len, reverse=True)
-        return _Special(ids, re.compile(f"({'|'.join(map(re.escape, longest_first))})"))
-
-
-class _Special(NamedTuple):
-    """Special tokens: their ids by spelling, and what cuts them out of a text."""
-
-    ids: dict[str, int]
-    splitter: re.Pattern[str]
+    def conversation_ids(self) -> ConversationIds:
+        """From a text that a template made to its ids."""
+        return ConversationIds(self.model.tokenizer)
 
 
 class Models:

@@ -55,7 +55,7 @@ def test_a_generated_answer() -> None:
         "filtered_resps": [" sitten "],
     }
     assert of_choices(sample) == {}
-    assert of_text(sample) == {"edit_distance": pytest.approx(1 / 6)}
+    assert of_text(sample, ["kitten", "sitting"]) == {"edit_distance": pytest.approx(1 / 6)}
     assert first_answers([sample, sample | {"filter": "other"}]) == [sample]
 
 

@@ -199,7 +199,7 @@ def test_answers_end_at_stop_strings_and_fit_the_context(model, tmp_path, monkey
 
 
 JP = {
-    "instruction": "質問に答えなさい。{x}",
+    "instruction": '質問に答えなさい。{x}{% endraw %}"}}\\',
     "output_length": 8,
     "metrics": ["exact_match", "char_f1"],
     "few_shots": [{"input": "一", "output": "1"}, {"input": "二", "output": "2"}],
@@ -218,14 +218,25 @@ def test_the_json_of_llm_jp_eval(model, tmp_path):
     assert (one.n, one.few_shot) == (2, 1)
     assert set(one.metrics) == {"exact_match", "char_f1"}
     prompt = results.samples["kazu"][0]["arguments"][0][0]
-    assert "{x}" in prompt
+    assert f"### 指示:\n{JP['instruction']}\n\n###" in prompt
     assert prompt.endswith("### 入力:\n一\n\n### 応答:\n1\n\n### 入力:\n三\n\n### 応答:\n")
-    assert check_tasks(["kazu"], path) == []
+    assert check_tasks(["kazu"], [path, path.parent]) == []
     more = JP | {"metrics": ["bleu", "char_f1", "comet_wmt22"]}
     path.write_text(json.dumps(more), encoding="utf-8")
     (said,) = check_tasks(["kazu"], path)
     assert "'kazu': bleu, comet_wmt22 of its file are not computed" in said
+    english = JP | {"language": "en", "instruction": "Answer."}
+    path.write_text(json.dumps(english), encoding="utf-8")
+    asked = evaluate_tasks(model, ["kazu"], include=path, samples=True, limit=1).samples["kazu"]
+    assert asked[0]["arguments"][0][0].endswith(
+        "request.\n\n### Instruction:\nAnswer.\n\n### Input:\n一\n\n### Response:\n1\n\n"
+        "### Input:\n三\n\n### Response:\n"
+    )
+    path.write_text(json.dumps(JP | {"language": "fr"}), encoding="utf-8")
+    with pytest.raises(UserError, match="'fr': give one of ja, en"):
+        check_tasks(["kazu"], path)
     assert char_f1("東京都", "東京") == pytest.approx(4 / 5)
+    assert char_f1("大阪、東京。", "東京 大阪") == 1.0
     found = figures(
         {"output": "４２"}, ["答えは42です"], metrics=("exact_match",), pattern="答えは(.*?)です"
     )
@@ -310,6 +321,15 @@ def test_a_chat_template_is_that_of_the_tokenizer(model):
     assert asked.apply_chat_template(messages) == "<s><user>猫?<a>"
     assert asked.apply_chat_template(messages, add_generation_prompt=False) == "<s><user>猫?"
     assert HarnessModel(model).chat_template(True) is None
+    # Special tokens that the template writes are these tokens, as in `serve`.
+    told = HarnessModel(asked.own, chat=True)
+    tokenizer = told.own.tokenizer
+    text = told.apply_chat_template(messages) + "</s>x"
+    begin, *middle, end, last = told.tok_encode(text)
+    assert (begin, end) == (tokenizer.bos_id, tokenizer.eos_id)
+    assert [*middle, last] == tokenizer.encode("<user>猫?<a>") + tokenizer.encode("x")
+    assert HarnessModel(model).tok_encode(text)[:1] == [tokenizer.bos_id]
+    assert tokenizer.eos_id not in HarnessModel(model).tok_encode(text)
     with pytest.raises(UserError, match="Leave the flag out"):
         HarnessModel(model).apply_chat_template(messages)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ import tiny
 from page_parts import Page
 
 from llm_jax.cli import main
-from llm_jax.config import DataConfig, to_json
+from llm_jax.config import DataConfig, RunConfig, UserError, read_config, to_json
 from llm_jax.facts.counts import token_flops, total_parameters
+from llm_jax.report.emergence import emergence
+from llm_jax.report.emergence_forecast import accuracy_error
+from llm_jax.runs.history import append, beginning
 from llm_jax.runs.scores import Scores, keep_scores, kept_scores, kept_steps
 
 WIDTHS, STEPS, SHOTS, ERROR = (32, 48, 64, 96), (200, 600, 1800), (0, 1, 5), 0.01
@@ -194,3 +199,74 @@ def test_scores_are_kept_by_question(tmp_path: Path) -> None:
         again.asked: again,
         other.asked: other,
     }
+
+
+def test_what_was_asked_for_is_shown(tmp_path: Path) -> None:
+    """Not what else is kept of the same task; and models with other questions are told."""
+    for width in WIDTHS[:2]:
+        write_run(tmp_path / str(width), width, 600)
+        half = Scores(TASK, 0, 50, {"acc": 0.5, "n": 50.0})
+        keep_scores(tmp_path / str(width), 600, [half, Scores(TASK, 0, 50, {"acc": 1.0}, seed=1)])
+    told = emergence(tmp_path, [TASK], lambda one: (one.limit, one.seed) == (50, 0))
+    assert [one["acc"] for one in told["tasks"][TASK]["0"]["figures"]] == [0.5, 0.5]
+    newest = emergence(tmp_path, [])
+    assert [one["acc"] for one in newest["tasks"][TASK]["0"]["figures"]] == [1.0, 1.0]
+    assert any("scored with different limits or seeds" in note for note in newest["notes"])
+    more = Scores(TASK, 0, None, {"acc": 0.5, "n": 200.0})
+    keep_scores(tmp_path / "32", 600, [more])
+    keep_scores(tmp_path / "48", 600, [replace(half, seed=2)])
+    notes = emergence(tmp_path, [])["notes"]
+    assert any("some models were scored on 50 examples and others on up to 200" in n for n in notes)
+
+
+def test_a_task_whose_figures_have_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for width, name in zip(WIDTHS, ("acc", "acc", "f1", "acc"), strict=True):
+        write_run(tmp_path / str(width), width, 600)
+        keep_scores(tmp_path / str(width), 600, [Scores("own", 0, 9, {name: 0.5})])
+    found = called(capsys, tmp_path)
+    assert [one and one["acc"] for one in found["tasks"]["own"]["0"]["figures"]] == [
+        0.5, 0.5, None, 0.5
+    ]  # fmt: skip
+    assert "own: models that were scored without acc are left out." in found["notes"]
+
+
+def test_scores_of_replaced_weights_are_said(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", 32, 600)
+    (kept,) = [one for one in kept_scores(tmp_path / "run", 600) if one.shots == 0]
+    keep_scores(tmp_path / "run", 600, [replace(kept, weights="0" * 16)])
+    saved = tmp_path / "run" / "checkpoints" / "600"
+    saved.mkdir(parents=True)
+    (saved / "manifest.json").write_text('{"params/d/0": [1, "aa"]}')
+    found = emergence(tmp_path / "run", [])
+    assert list(found["tasks"][TASK]) == ["1", "5"]
+    assert any("run@600: scores of other parameters" in note for note in found["notes"])
+
+
+def test_a_share_of_none_or_all_is_not_without_doubt() -> None:
+    """A weight of 1/error² would have it outweigh all others."""
+    wanted = math.sqrt(2 / 104 * 102 / 104 / 104)
+    for share in (0.0, 1.0):
+        told = {"acc": share, "acc_stderr": 0.0, "n": 100.0}
+        assert accuracy_error("acc", told) == pytest.approx(wanted)
+        assert accuracy_error("acc", told | {"acc_stderr": 0.01}) == 0.01
+    assert accuracy_error("acc", {"acc": 0.5, "acc_stderr": 0.0, "n": 9.0}) == 0.0
+    assert accuracy_error("acc", {"acc": 0.0}) == 0.0
+
+
+def test_what_a_run_did_not_compute_itself_is_said(tmp_path: Path) -> None:
+    for width in WIDTHS:
+        write_run(tmp_path / str(width), width, 600)
+    config = read_config(tmp_path / "48" / "run.json", RunConfig)
+    (line,) = beginning(config, None, {"run": "base", "name": "base", "step": 9}).entries
+    append(tmp_path / "48", line)
+    (tmp_path / "32" / "scores" / "600.json").rename(tmp_path / "32" / "scores" / "0.json")
+    found = emergence(tmp_path, [])
+    assert [one["name"] for one in found["points"]] == ["48@600", "64@600", "96@600"]
+    assert "32@0 has read no tokens here" in found["notes"][0]
+    assert "48@600 began with the weights of base" in found["notes"][1]
+    told = found["tasks"][TASK]["0"]
+    assert told["forecast"] is None and "do not account for its loss" in told["why"]
+    with pytest.raises(UserError, match="32@0 has read no tokens here"):
+        emergence(tmp_path / "32", [])

@@ -112,6 +112,32 @@ def test_tools_are_called_in_form_and_the_loop_ends(
         assert set(json.loads(turn)) in shapes
 
 
+def test_answers_get_what_the_context_leaves(
+    client: openai.OpenAI, talker: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number of tokens that fits one model does not fit another: the quickstart's context is 512.
+    What the server refuses is one sentence."""
+    for name, words in (("tool_loop", []), ("cited_answers", [str(EXAMPLES)])):
+        if name == "cited_answers":
+            pytest.importorskip("bm25s")
+            pytest.importorskip("usearch")
+        assert "max_tokens" not in (EXAMPLES / f"{name}.py").read_text("utf-8")
+        asked = [*words, "llm-jax serve " * 300, "--url", f"{talker.url}/v1"]
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            pytest.raises(SystemExit, match=r"The server at http.*: Error code: 400"),
+        ):
+            patch.setattr(sys, "argv", [name, *asked])
+            example(name).main()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(SystemExit),
+    ):
+        patch.setattr(sys, "argv", ["cited_answers", str(EXAMPLES)])
+        example("cited_answers").main()
+    assert "and a question or --questions" in capsys.readouterr().err
+
+
 def test_tools_compute_and_refuse() -> None:
     tools = example("tool_loop")
     assert tools.use({"tool": "days_between", "first": "2026-01-31", "last": "2026-03-01"}) == "29"

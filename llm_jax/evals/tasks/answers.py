@@ -18,25 +18,38 @@ LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 """Names of the most tokens of an answer; the first of them counts, as in lm-eval."""
 DEFAULT = 256
 """Most tokens of an answer where a task says nothing, as in lm-eval."""
-SAMPLED = ("top_k", "top_p", "min_p")
-"""Settings that only count where an answer is sampled."""
+SAMPLED = {"top_k": (0, -1), "top_p": (), "min_p": (0,)}
+"""Settings that only count where an answer is sampled, each with the values that switch it off."""
 
 
 def settings_of(task: str, wanted: dict[str, Any]) -> tuple[list[str], int, Sampling]:
     """Stop strings, most tokens and sampling of a task's `generation_kwargs`.
 
     Raises:
-      UserError: it has a setting that we do not know.
+      UserError: it has a setting that we do not know, or a value that is out of range.
     """
     left = dict(wanted)
     until = left.pop("until", None) or []
-    stops = [until] if isinstance(until, str) else [str(stop) for stop in until]
+    stops = [until] if isinstance(until, str) else until
     limits = [left.pop(name, None) for name in LIMITS]
-    most = next((int(limit) for limit in limits if limit is not None), DEFAULT)
-    temperature = float(left.pop("temperature", 0.0) or 0.0)
-    if not left.pop("do_sample", temperature > 0):
+    try:
+        most = int(next((limit for limit in limits if limit is not None), DEFAULT))
+        temperature = float(left.pop("temperature", None) or 0.0)
+        stops = [str(stop) for stop in stops if stop]
+    except (TypeError, ValueError):
+        raise UserError(
+            f"In generation_kwargs of task {task!r}, until must be a text or a list of texts, and "
+            "the most tokens and the temperature must be numbers."
+        ) from None
+    samples = left.pop("do_sample", None)
+    if samples and temperature == 0:
+        raise UserError(
+            f"Task {task!r} wants sampled answers (do_sample) and gives no temperature above 0: "
+            "add one to its generation_kwargs, or leave do_sample out."
+        )
+    if samples is False:
         temperature = 0.0
-    filters = {name: left.pop(name) for name in SAMPLED if left.get(name) is not None}
+    given = {name: left.pop(name, None) for name in SAMPLED}
     if left.get("num_beams") == 1:
         left.pop("num_beams")
     if left:
@@ -44,9 +57,16 @@ def settings_of(task: str, wanted: dict[str, Any]) -> tuple[list[str], int, Samp
             f"Task {task!r} wants answers with {', '.join(sorted(left))}, which generation here "
             "does not know: remove it from the task's generation_kwargs."
         )
+    if most < 1:
+        raise UserError(f"Task {task!r} wants answers of {most} tokens: give 1 or more.")
+    filters = {n: v for n, v in given.items() if v is not None and v not in SAMPLED[n]}
     if temperature == 0:
         filters = {}
-    return [stop for stop in stops if stop], most, Sampling(temperature=temperature, **filters)
+    try:
+        sampling = Sampling(temperature=temperature, **filters)
+    except UserError as error:
+        raise UserError(f"In generation_kwargs of task {task!r}: {error}") from None
+    return stops, most, sampling
 
 
 @contextlib.contextmanager
@@ -87,7 +107,8 @@ def generate(
     ends = model.stop_ids or (model.tokenizer.eos_id,)
     requests: list[Request] = []
     stops: list[list[str]] = []
-    for number, (task, (ids, wanted)) in enumerate(zip(tasks, prompts, strict=True)):
+    asked: Counter[str] = Counter()
+    for task, (ids, wanted) in zip(tasks, prompts, strict=True):
         stop, most, sampling = settings_of(task, wanted)
         shortened[task] += most > room // 2
         most = min(most, room // 2)
@@ -97,10 +118,12 @@ def generate(
                 prompt=tuple(ids[-(room - most) :]),
                 max_tokens=most,
                 sampling=sampling,
-                seed=(seed + number) % 2**32,
+                # Of its place in its task, whatever else is asked for.
+                seed=(seed + asked[task]) % 2**32,
                 stop_ids=tuple(ends),
             )
         )
         stops.append(stop)
+        asked[task] += 1
     answers = complete(engine, model.tokenizer, requests, stops)
     return [one.text for (one,) in answers]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm_jax.config import UserError, nearest
+from llm_jax.config import UserError, nearest, read_json
 from llm_jax.evals.tasks import gym, human_eval, llm_jp, versions
 from llm_jax.evals.tasks.included import check_files, folders_of, task_files
 from llm_jax.evals.tasks.library import DOWNLOAD, harness
@@ -81,14 +81,23 @@ def check_names(names: Sequence[str], settings: Settings) -> list[str]:
             raise UserError(f"--tasks names {name!r} twice: name it once.")
     harness()
     folders = folders_of(settings.include)
-    check_files(folders, settings.trust_code)
+    defined = check_files(folders, settings.trust_code)
     theirs, ours = llm_jp.tasks_in(folders), _index(tuple(folders), False)
     for name in names:
+        files = sorted(defined.get(name, set()) | ({theirs[name]} if name in theirs else set()))
+        if len(files) > 1:
+            raise UserError(
+                f"Two files of --include define task {name!r}, {str(files[0])!r} and "
+                f"{str(files[1])!r}: rename one."
+            )
         if name.startswith(gym.PREFIX):
             gym.check_name(name)
         elif name == human_eval.NAME:
             human_eval.check(settings.run_code)
         elif not (name in {*theirs, *ours} or _is_theirs(name, tuple(folders))):
+            for path in (one for folder in folders for one in task_files(folder, ".json")):
+                if path.stem == name:
+                    read_json(path)  # says what is wrong with it
             known = {*theirs, *ours, human_eval.NAME}
             known.update(word for text in _texts() for word in NAMED.findall(text))
             raise UserError(f"There is no task {name!r}: {nearest(name, known)}")
@@ -114,11 +123,39 @@ def load_tasks(names: Sequence[str], settings: Settings) -> Loaded:
             elif name in theirs:
                 loaded.add({"tasks": {name: llm_jp.task(name, theirs[name])}})
             else:
-                ours = name in _index(tuple(folders), False)
+                ours = _is_whole(name, _index(tuple(folders), False))
+                if not ours:
+                    _check_members(name, _index(tuple(folders), True))
                 held = {"texts": settings.texts, "datasets": settings.datasets}
                 metadata = {"held_out": held} if name == HELD_OUT else None
-                loaded.add(_manager(tuple(folders), not ours, metadata).load([name]))
+                found = _manager(tuple(folders), not ours, metadata).load([name])
+                if not found["tasks"]:
+                    raise UserError(f"Group {name!r} has no tasks: name some in its file.")
+                loaded.add(found)
     return loaded
+
+
+def _members(entry: Any) -> list[str]:
+    """The tasks and groups that a group names."""
+    parts = (entry.cfg or {}).get("task")
+    named = (
+        one.get("task", one.get("group")) if isinstance(one, dict) else one
+        for one in (parts if isinstance(parts, list) else ())
+    )
+    return [one for one in named if isinstance(one, str)]
+
+
+def _is_whole(name: str, index: dict[str, Any]) -> bool:
+    """Whether a task, or all members of a group, are in an index."""
+    return name in index and all(_is_whole(one, index) for one in _members(index[name]))
+
+
+def _check_members(name: str, index: dict[str, Any]) -> None:
+    """Raises `UserError` if a group names a task that there is not."""
+    parts = (index[name].cfg or {}).get("task")
+    for one in parts if isinstance(parts, list) else ():
+        if isinstance(one, str) and one not in index:
+            raise UserError(f"Group {name!r} names task {one!r}: {nearest(one, index)}")
 
 
 def version_of(name: str, settings: Settings) -> str | None:
@@ -158,21 +195,40 @@ def _is_theirs(name: str, folders: tuple[Path, ...]) -> bool:
 
 
 def _index(folders: tuple[Path, ...], defaults: bool) -> dict[str, Any]:
-    entries: dict[str, Any] = _indexed(folders, defaults).task_index
+    entries: dict[str, Any] = _manager(folders, defaults, None).task_index
     return entries
 
 
 def _manager(folders: tuple[Path, ...], defaults: bool, metadata: dict[str, Any] | None) -> Any:
-    if metadata is None:
-        return _indexed(folders, defaults)
-    manager = harness().tasks.TaskManager
-    return manager(include_path=[BUNDLED, *folders], include_defaults=defaults, metadata=metadata)
+    if metadata:
+        return _made(folders, defaults, metadata)
+    files = [file for folder in folders for file in task_files(folder, ".yaml")]
+    now = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return _indexed(folders, defaults, now)
 
 
 @functools.lru_cache(maxsize=4)
-def _indexed(folders: tuple[Path, ...], defaults: bool) -> Any:
-    manager = harness().tasks.TaskManager
-    return manager(include_path=[BUNDLED, *folders], include_defaults=defaults)
+def _indexed(folders: tuple[Path, ...], defaults: bool, files: tuple[Any, ...]) -> Any:
+    """Read once, as long as `files` are the same: a notebook may edit them."""
+    return _made(folders, defaults, None)
+
+
+def _made(folders: tuple[Path, ...], defaults: bool, metadata: dict[str, Any] | None) -> Any:
+    """lm-eval's reader of task files. It takes folders; what is in single files is added."""
+    made = harness().tasks.TaskManager(
+        include_path=[BUNDLED, *(one for one in folders if one.is_dir())],
+        include_defaults=defaults,
+        metadata=metadata,
+    )
+    from lm_eval.tasks._index import TaskIndex
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    for file in folders:
+        if file.suffix == ".yaml" and file.is_file():
+            entries: dict[str, Any] = {}
+            TaskIndex.process_cfg(load_yaml(file, resolve_func=False), file, entries)
+            made.task_index.update(entries)
+    return made
 
 
 @contextmanager
@@ -189,6 +245,8 @@ def _sentences(name: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # whatever the task's code and the library raise
         line = " ".join(str(error).split())[:300]
+        if isinstance(error, StopIteration):  # of the library that reads the data
+            raise UserError(f"The data of task {name!r} are empty: write some.") from error
         if _is_absence(error):
             raise UserError(
                 f"The data of task {name!r} are not at hand ({line}): give a task whose data are, "

@@ -13,7 +13,7 @@ from llm_jax.evals.tasks.figures import Include, TaskFigures
 from llm_jax.infer.scoring import Scorer
 from llm_jax.runs.claim import writer_of
 from llm_jax.runs.places import run_file
-from llm_jax.runs.scores import Scores, keep_scores, kept_scores
+from llm_jax.runs.scores import Scores, keep_scores, kept_scores, weights_of
 from llm_jax.train.damage import saved_steps
 
 if TYPE_CHECKING:
@@ -82,17 +82,28 @@ class Checkpoints:
             for shot in self._figures
             for task, version in self.versions.items()
         ]
+        self._take_as_same([one for one in wanted if (one.asked, one.version) in kept])
         if missing := [one for one in wanted if (one.asked, one.version) not in kept]:
-            model = self._opened(run, step)
+            weights, model = weights_of(run, step), self._opened(run, step)
             scorer = self._scorer(run, model)
             for one in missing:
                 self._say(f"{run.name}, step {step:,}: {one.task}")
                 figures = self._figures[one.shots](model, one.task, scorer=scorer)
-                notes = keep_scores(run, step, [replace(one, figures=figures)])
+                scored = replace(one, figures=figures, weights=weights)
+                notes = keep_scores(run, step, [scored])
                 self.notes += [note for note in notes if note not in self.notes]
         found = {(one.asked, one.version): one for one in kept_scores(run, step)}
         keys = [(one.asked, one.version) for one in wanted]
         return [found[key] for key in keys if key in found]
+
+    def _take_as_same(self, kept: Sequence[Scores]) -> None:
+        """Says of which kept scores it is not known whether they answer today's questions."""
+        for task in dict.fromkeys(one.task for one in kept if one.version is None):
+            note = (
+                f"{task}: its file says no version (metadata: {{version: …}}), so kept scores "
+                "count as answers to the same questions."
+            )
+            self.notes += [note] if note not in self.notes else []
 
     def _scorer(self, run: Path, model: LanguageModel) -> Scorer:
         """The scorer of a run's checkpoints, whose programs are compiled once."""
@@ -131,13 +142,13 @@ def follow(
       UserError: there is no run.
     """
     found: dict[int, list[Scores]] = {}
-    failures, seen, alone = 0, set[int](), time.monotonic()
+    failures, seen, alone = 0, dict[int, str | None](), time.monotonic()
     while True:
         if writer_of(run, inside=True) is not None:
             alone = time.monotonic()
-        new = [step for step in checkpoints_of(run) if step not in seen]
+        new = [step for step in checkpoints_of(run) if _is_new(run, step, seen)]
         for step in new:
-            seen.add(step)
+            seen[step] = weights_of(run, step)
             try:
                 found[step] = checkpoints.score(run, step)
             except UserError as error:
@@ -158,6 +169,14 @@ def follow(
             )
             return found, failures
         time.sleep(PAUSE)
+
+
+def _is_new(run: Path, step: int, seen: dict[int, str | None]) -> bool:
+    """Whether a checkpoint has not been seen, or the run went back and saved it anew."""
+    if step not in seen:
+        return True
+    weights = weights_of(run, step)
+    return weights is not None and weights != seen[step]
 
 
 def _deleted(run: Path, step: int) -> bool:

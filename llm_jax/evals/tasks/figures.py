@@ -15,15 +15,7 @@ from llm_jax.evals.tasks.catalog import Loaded, Settings, load_tasks, version_of
 from llm_jax.evals.tasks.harness import evaluate_loaded, seeded
 from llm_jax.evals.tasks.results import TaskResult, TaskResults
 from llm_jax.evals.tasks.versions import together
-from llm_jax.runs.metric_names import (
-    CHANCE,
-    COUNT,
-    EXAMPLES,
-    SHORTENED,
-    SHOTS,
-    STDERR,
-    TRUNCATED,
-)
+from llm_jax.runs.metric_names import CHANCE, COUNT, EXAMPLES, FLAWS, SHOTS, STDERR
 
 if TYPE_CHECKING:
     from llm_jax.config import RunConfig
@@ -54,7 +46,7 @@ class TaskFigures:
     ) -> None:
         self._include, self._few_shot, self._limit = include, few_shot, limit
         self._trust_code = trust_code
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[tuple[str, tuple[str, ...]], Loaded] = {}
 
     def __call__(
         self, model: LanguageModel, task: str, *, scorer: Scorer, engine: Engine | None = None
@@ -101,28 +93,35 @@ class TaskFigures:
 
     def load(self, task: str, run: RunConfig) -> Loaded:
         """The task with its data; raises `UserError` if they are not at hand."""
-        if task not in self._loaded:
-            folders = tuple(str(path) for path in run.data.folders.values() if path)
+        folders = tuple(str(path) for path in run.data.folders.values() if path)
+        key = task, folders  # cloze asks about the run's own text
+        if key not in self._loaded:
             with seeded(SEED):
                 settings = Settings(
                     include=self._include, trust_code=self._trust_code, datasets=folders
                 )
-                self._loaded[task] = load_tasks([task], settings)
-        return self._loaded[task]
+                self._loaded[key] = load_tasks([task], settings)
+        return self._loaded[key]
 
 
 def figures_of(
-    task: str, results: TaskResults, loaded: Loaded, model: LanguageModel, scorer: Scorer
+    task: str,
+    results: TaskResults,
+    loaded: Loaded,
+    model: LanguageModel,
+    scorer: Scorer,
+    *,
+    chat: bool = False,
 ) -> dict[str, float]:
     """The figures of `task`, the first that it reports first.
 
     `NAME_stderr` is the standard error of NAME, `NAME_examples` how many examples have it where not
-    all have, `chance` the value of the first figure for a guess,
-    `n` the number of examples, `few_shot` how many solved ones stood before each, `truncated` and
-    `shortened` what did not fit into the context, if anything.
+    all have, `chance` the value of the first figure for a guess, `n` the number of examples,
+    `few_shot` how many solved ones stood before each; and those of `FLAWS` that are not 0.
 
     Args:
       results: of this task or group alone, with samples.
+      chat: whether they were asked through the chat template.
     """
     found, one = dict[str, float](), summary(task, results)
     for name, figure in one.metrics.items():
@@ -132,15 +131,14 @@ def figures_of(
             found[key + STDERR] = figure.stderr
         if figure.n != one.n:
             found[key + EXAMPLES] = float(figure.n)
-    for key, values in _smooth(results, loaded, model, scorer).items():
+    for key, values in _smooth(results, loaded, model, scorer, chat).items():
         if key not in found:
             found[key], error = smooth.mean(values)
             found |= {key + STDERR: error} if math.isfinite(error) else {}
     chance = next((figure.chance for figure in one.metrics.values()), None)
     found |= {} if chance is None else {CHANCE: chance}
     found |= {} if one.few_shot is None else {SHOTS: float(one.few_shot)}
-    lost = {TRUNCATED: one.truncated, SHORTENED: one.shortened}
-    found |= {name: float(count) for name, count in lost.items() if count}
+    found |= {name: float(getattr(one, name)) for name in FLAWS if getattr(one, name)}
     return found | {COUNT: float(one.n)}
 
 
@@ -150,10 +148,10 @@ def summary(task: str, results: TaskResults) -> TaskResult:
     if task in results.tasks:
         return results.tasks[task]
     group, parts = results.groups.get(task), [*results.tasks.values()]
-    truncated, shortened = (sum(getattr(p, k) for p in parts) for k in (TRUNCATED, SHORTENED))
+    flaws = {name: sum(getattr(one, name) for one in parts) for name in FLAWS}
     if group is not None and group.metrics:
-        return dataclasses.replace(group, truncated=truncated, shortened=shortened)
-    n = sum(one.n for one in parts)
+        return dataclasses.replace(group, **flaws)
+    n, shots = sum(one.n for one in parts), {one.few_shot for one in parts}
     shared = [name for name in parts[0].metrics if all(name in one.metrics for one in parts)]
     metrics = {}
     for name in shared:
@@ -170,47 +168,63 @@ def summary(task: str, results: TaskResults) -> TaskResult:
     return TaskResult(
         n=n,
         of=sum(one.of for one in parts),
-        few_shot=parts[0].few_shot,
+        few_shot=shots.pop() if len(shots) == 1 else None,
         version=together({name: one.version for name, one in results.tasks.items()}),
-        truncated=truncated,
-        shortened=shortened,
         metrics=metrics,
+        **flaws,
     )
 
 
 def _smooth(
-    results: TaskResults, loaded: Loaded, model: LanguageModel, scorer: Scorer
+    results: TaskResults, loaded: Loaded, model: LanguageModel, scorer: Scorer, chat: bool
 ) -> dict[str, list[float]]:
     """Smooth figure → its value for each example."""
     found: dict[str, list[float]] = {}
     for name, samples in results.samples.items():
-        examples = smooth.first_answers(samples)
-        each = [smooth.of_choices(one) | smooth.of_text(one) for one in examples]
-        generated = [one for one in examples if smooth.of_text(one)]
-        delimiter = str(loaded.tasks[name].config.target_delimiter)
-        each += _right_answers(model, scorer, generated, delimiter)
-        for figures in each:
+        examples, task = smooth.first_answers(samples), loaded.tasks[name]
+        each, pairs = list[dict[str, float]](), list[tuple[str, str]]()
+        for one in examples:
+            if not isinstance(one["filtered_resps"][0], str):
+                each.append(smooth.of_choices(one))
+            elif rights := smooth.rights_of(one, _choices(task, one)):
+                each.append(smooth.of_text(one, rights))
+                pairs.append((one["arguments"][0][0], shown(task, one["doc"], rights[0], chat)))
+        for figures in each + _right_answers(model, scorer, name, pairs, chat):
             for key, value in figures.items():
                 found.setdefault(key, []).append(value)
     return found
 
 
+def _choices(task: Any, sample: smooth.Sample) -> list[str] | None:
+    """The choices that an example has; None if its answer is a text."""
+    has = getattr(task.config, "doc_to_choice", None) is not None
+    return list(task.doc_to_choice(sample["doc"])) if has else None
+
+
+def shown(task: Any, doc: Any, answer: str, chat: bool) -> str:
+    """What follows a question where its answer is shown, as in a solved example: with the task's
+    delimiter. In a conversation the template has delimited it."""
+    if prefix := task.doc_to_prefix(doc):  # begins the answer, and ends the prompt
+        return answer if prefix[-1].isspace() or answer[0].isspace() else f" {answer}"
+    return answer if chat else f"{task.config.target_delimiter}{answer}"
+
+
 def _right_answers(
-    model: LanguageModel, scorer: Scorer, samples: list[smooth.Sample], delimiter: str
+    model: LanguageModel, scorer: Scorer, task: str, pairs: list[tuple[str, str]], chat: bool
 ) -> list[dict[str, float]]:
-    """The figures of the first right answer of questions whose answers were generated."""
+    """The figures of right answers to questions whose answers were generated, each after its
+    prompt."""
     from lm_eval.api.instance import Instance
 
     from llm_jax.evals.tasks.model import HarnessModel
 
-    pairs = [(one["arguments"][0][0], delimiter + smooth.targets_of(one)[0]) for one in samples]
     requests: list[Any] = [
-        Instance("loglikelihood", {}, pair, place, ("answer", place, 1))
+        Instance("loglikelihood", {}, pair, place, (task, place, 1))
         for place, pair in enumerate(pairs)
     ]
     if not requests:
         return []
-    scored = HarnessModel(model, scorer=scorer, seed=SEED).loglikelihood(requests)
+    scored = HarnessModel(model, scorer=scorer, seed=SEED, chat=chat).loglikelihood(requests)
     return [
         smooth.of_answer(log_prob, answer)
         for (log_prob, _), (_, answer) in zip(scored, pairs, strict=True)

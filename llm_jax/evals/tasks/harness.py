@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -15,7 +16,7 @@ import numpy as np
 
 from llm_jax.config import UserError
 from llm_jax.evals.tasks.catalog import Loaded, Settings, check_names, load_tasks
-from llm_jax.evals.tasks.chance import chances
+from llm_jax.evals.tasks.chance import Choices, chances, choices_of, unlabelled
 from llm_jax.evals.tasks.library import harness
 from llm_jax.evals.tasks.results import Figure, TaskResult, TaskResults
 from llm_jax.evals.tasks.versions import of_metadata
@@ -81,7 +82,8 @@ def evaluate_tasks(
       run_code: run programs that the model has written, in a sandbox.
 
     Raises:
-      UserError: a task is not known, cannot be loaded or fails, or a value is out of range.
+      UserError: a task is not known, cannot be loaded, cannot be answered or fails, or a value is
+        out of range.
     """
     settings = Settings(
         include=include,
@@ -133,10 +135,12 @@ def evaluate_loaded(
     for task in loaded.tasks.values():
         set_shots(task, few_shot)
         task.set_fewshot_seed(seed=seed)
-    asked = HarnessModel(model, scorer=scorer, engine=engine, seed=seed)
+    choices = {name: choices_of(task, limit) for name, task in loaded.tasks.items()}
+    asked = HarnessModel(model, scorer=scorer, engine=engine, seed=seed, chat=chat_template)
     try:
         # What it prints would be part of our own output.
-        with seeded(seed), redirect_stdout(sys.stderr):
+        with seeded(seed), redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("once")  # bootstraps may repeat one a thousand times
             found = lm_eval.evaluator.evaluate(
                 lm=asked,
                 task_dict={"tasks": loaded.tasks, "groups": loaded.groups},
@@ -154,7 +158,7 @@ def evaluate_loaded(
         raise UserError(
             f"A task of {', '.join(loaded.tasks)} failed ({type(error).__name__}: {line})."
         ) from error
-    return _results(found, loaded, asked, samples)
+    return _results(found, loaded, asked, choices, samples)
 
 
 @contextmanager
@@ -219,7 +223,11 @@ def _check_shots(task: Any, few_shot: int) -> None:
 
 
 def _results(
-    found: Mapping[str, Any], loaded: Loaded, asked: Any, keep_samples: bool
+    found: Mapping[str, Any],
+    loaded: Loaded,
+    asked: Any,
+    choices: Mapping[str, list[Choices]],
+    keep_samples: bool,
 ) -> TaskResults:
     made: dict[str, dict[str, TaskResult]] = {"tasks": {}, "groups": {}}
     grouped, samples = found.get("groups") or {}, found.get("samples") or {}
@@ -228,7 +236,8 @@ def _results(
         if task is None and name not in grouped:
             continue
         sizes = found["n-samples"].get(name, {})
-        better, chance = found["higher_is_better"].get(name, {}), chances(task)
+        better = found["higher_is_better"].get(name, {})
+        chance = {} if task is None else chances(task, choices[name])
         n = int(sizes.get("effective", figures.get("sample_len", 0)))
         made["groups" if task is None else "tasks"][name] = TaskResult(
             n=n,
@@ -237,6 +246,8 @@ def _results(
             version=of_metadata(_metadata(task or loaded.groups.get(name))),
             truncated=asked.truncated[name],
             shortened=asked.shortened[name],
+            joined=asked.joined[name],
+            unlabelled=unlabelled(choices.get(name, ())),
             metrics=dict(_figures(figures, better, chance, _counts(samples.get(name, ())), n)),
         )
     return TaskResults(**made, samples=samples if keep_samples else {})

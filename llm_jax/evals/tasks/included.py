@@ -45,12 +45,16 @@ def task_files(folder: Path, suffix: str) -> Iterator[Path]:
     return (path for path in found if path.suffix == suffix and path.is_file())
 
 
-def check_files(folders: Sequence[Path], trust_code: bool) -> None:
+def check_files(folders: Sequence[Path], trust_code: bool) -> dict[str, set[Path]]:
     """Reads all task files.
+
+    Returns:
+      The name of each task and group, and the files that define it.
 
     Raises:
       UserError: one is not valid, or names code and `trust_code` is False.
     """
+    found: dict[str, set[Path]] = {}
     for folder in folders:
         for path in task_files(folder, ".yaml"):
             config = read_task(path)
@@ -60,6 +64,10 @@ def check_files(folders: Sequence[Path], trust_code: bool) -> None:
                     f"The task file {str(path)!r} {reason}, which is code of its author: read it, "
                     "then give --trust-code."
                 )
+            name = config.get("group", config.get("task"))
+            if isinstance(name, str):
+                found.setdefault(name, set()).add(path.resolve())
+    return found
 
 
 def read_task(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -4,15 +4,17 @@
      "few_shots": [{"input": "…", "output": "…"}], "samples": [{"input": "…", "output": "…"}]}
 
 `num_few_shots` (4 unless it is given), `answer_extract_pattern` (a regular expression whose first
-group is the answer), `label_list` and `version` are read too. The prompt is the one of that tool:
-instruction, input and response under headings. Other metrics than these two need models or taggers:
-they are left out, and `left_out` names them; a file with none of these two is refused.
+group is the answer), `label_list`, `version` and `language` (`ja` unless it is given, or `en`) are
+read too. The prompt is the one of that tool: instruction, input and response under headings. Other
+metrics than these two need models or taggers: they are left out, and `left_out` names them; a file
+with none of these two is refused.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -28,15 +30,26 @@ SHOTS, TOKENS = 4, 64
 METRICS = ("exact_match", "char_f1")
 PAIR = {"input": str, "output": str}
 SHAPE = {"instruction": str, "samples": [PAIR]}
-HEADING = "### {}:\n"
-INTRODUCTION = (
-    "以下は、タスクを説明する指示と、文脈のある入力の組み合わせです。"
-    "要求を適切に満たす応答を書きなさい。\n\n"
-)
+PROMPTS = {
+    "ja": (
+        "以下は、タスクを説明する指示と、文脈のある入力の組み合わせです。"
+        "要求を適切に満たす応答を書きなさい。\n\n### 指示:\n",
+        "### 入力:\n",
+        "### 応答:\n",
+    ),
+    "en": (
+        "Here is a combination of instructions explaining the task and inputs with context. "
+        "Please write a response that adequately meets the request.\n\n### Instruction:\n",
+        "### Input:\n",
+        "### Response:\n",
+    ),
+}
+"""Language → what stands before the instruction, an input and its output in that tool."""
 
 
 def tasks_in(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name → file of each task of this format. Other JSON files are left alone.
+    """Name → file of each task of this format. Other JSON files of a folder are left alone, such
+    as the data of a task.
 
     Raises:
       UserError: two files have one name.
@@ -44,7 +57,12 @@ def tasks_in(folders: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in folders:
         for path in task_files(folder, ".json"):
-            held = read_json(path)
+            try:
+                held = read_json(path)
+            except UserError:
+                if folder == path:
+                    raise
+                continue
             if not (isinstance(held, dict) and {"instruction", "samples"} <= held.keys()):
                 if folder == path:
                     raise UserError(
@@ -52,7 +70,7 @@ def tasks_in(folders: Sequence[Path]) -> dict[str, Path]:
                         "'instruction' and 'samples'."
                     )
                 continue
-            if path.stem in found:
+            if found.get(path.stem, path).resolve() != path.resolve():
                 raise UserError(f"Two files of --include are called {path.name!r}: rename one.")
             found[path.stem] = path
     return found
@@ -77,7 +95,8 @@ def task(name: str, path: Path) -> Any:
             made["shots"] = datasets.Dataset.from_list([_pair(one) for one in shots])
         return datasets.DatasetDict(made)
 
-    heading = HEADING.format("指示") + held["instruction"]
+    beginning, asked, answered = PROMPTS[held.get("language", "ja")]
+    heading = f"{beginning}{held['instruction']}\n\n"
     return harness().api.task.ConfigurableTask(
         config={
             "task": name,
@@ -89,9 +108,9 @@ def task(name: str, path: Path) -> Any:
             "num_fewshot": count,
             "output_type": "generate_until",
             # Braces of an instruction are not a template.
-            "description": INTRODUCTION + "{% raw %}" + heading + "{% endraw %}\n\n",
-            "doc_to_text": HEADING.format("入力") + "{{input}}\n\n" + HEADING.format("応答"),
-            "doc_to_target": "{{output}}",
+            "description": f"{{{{ {json.dumps(heading, ensure_ascii=False)} }}}}",
+            "doc_to_text": asked + "{{input}}\n\n" + answered,
+            "doc_to_target": "output",
             "target_delimiter": "",
             "fewshot_delimiter": "\n\n",
             "generation_kwargs": {
@@ -151,6 +170,10 @@ def _checked(path: Path) -> dict[str, Any]:
         raise UserError(f"The task file {str(path)!r} is not llm-jp-eval's ({error}).") from None
     if not held["samples"]:
         raise UserError(f"The task file {str(path)!r} has no samples.")
+    if held.get("language", "ja") not in [*PROMPTS]:
+        raise UserError(
+            f"language of {str(path)!r} is {held['language']!r}: give one of {', '.join(PROMPTS)}."
+        )
     wanted = held.get("metrics", list(METRICS))
     if not isinstance(wanted, list):
         raise UserError(f"metrics of {str(path)!r} is {wanted!r}: give a list of names.")
@@ -179,8 +202,12 @@ def normalised(text: str) -> str:
 
 
 def char_f1(answer: str, right: str) -> float:
-    """Share of characters that the two have in common, 2·common/(both lengths), in their order."""
-    a, b = (" ".join(sorted(text.lower().split())) for text in (answer, right))
+    """Share of characters that the two have in common, 2·common/(both lengths), in their order.
+
+    Words, between which there are spaces or marks, are sorted first, as in the token_sort_ratio of
+    fuzzywuzzy, which that tool calls (and which rounds to 0.01).
+    """
+    a, b = (" ".join(sorted(re.sub(r"\W", " ", one.lower()).split())) for one in (answer, right))
     return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 

@@ -12,7 +12,12 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from llm_jax.config import UserError
 from llm_jax.evals.tasks import answers
-from llm_jax.infer.chat_template import ChatTemplate, from_tokenizer, special_tokens
+from llm_jax.infer.chat_template import (
+    ChatTemplate,
+    ConversationIds,
+    from_tokenizer,
+    special_tokens,
+)
 from llm_jax.infer.scoring import Pair, Scored, Scorer
 
 if TYPE_CHECKING:
@@ -23,8 +28,13 @@ if TYPE_CHECKING:
 class HarnessModel(TemplateLM):
     """A model of ours behind lm-eval's interface.
 
+    Args:
+      chat: its prompts are conversations, in which special tokens are spelled out.
+
     Attributes:
       truncated: task → requests that were longer than the context and lost their beginning.
+      joined: task → requests of which one token holds the end of the context and the beginning of
+        the answer: what is scored after the context is not quite the answer, as in lm-eval.
       shortened: task → answers that may be shorter than the task allows, for the same reason.
     """
 
@@ -35,16 +45,20 @@ class HarnessModel(TemplateLM):
         scorer: Scorer | None = None,
         engine: Engine | None = None,
         seed: int = 0,
+        chat: bool = False,
     ) -> None:
         super().__init__()
         self.own = model
         self.truncated: Counter[str] = Counter()
+        self.joined: Counter[str] = Counter()
         self.shortened: Counter[str] = Counter()
         self._tokenizer, self._seed = model.tokenizer, seed
+        self._ids = ConversationIds(model.tokenizer) if chat else model.tokenizer.encode
         self._scorer, self._engine = scorer, engine
         # A scorer that is given may have been made with the parameters of an earlier step.
         self._params = None if scorer is None else model.params
         self._asking: list[str] = []
+        self._joins: set[tuple[str, str]] = set()
 
     @property
     def scorer(self) -> Scorer:
@@ -77,13 +91,22 @@ class HarnessModel(TemplateLM):
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
         """Ids of a text. `<s>` comes first unless the text begins with it or it is not wanted."""
-        ids = self._tokenizer.encode(string)
+        ids = self._ids(string)
         begins = add_special_tokens if add_special_tokens is not None else ids[:1] != [self._begin]
         return [self._begin, *ids] if begins else ids
 
     @property
     def _begin(self) -> int:
         return self._tokenizer.bos_id
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Both encoded together, and cut after as many ids as the context alone has. Space at its
+        end goes to the continuation."""
+        text, bare = context + continuation, context.rstrip()
+        whole, alone = self.tok_encode(text), self.tok_encode(bare)
+        if whole[: len(alone)] != alone:
+            self._joins.add((context, continuation))
+        return alone, whole[len(alone) :]
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         self._asking = [request.task_name for request in requests]
@@ -98,7 +121,8 @@ class HarnessModel(TemplateLM):
                     f"after …{context[-20:]!r}): it cannot be scored with this tokenizer."
                 )
         pairs = [(context, continuation) for _, context, continuation in requests]
-        for name, (context, continuation) in zip(self._asking, pairs, strict=True):
+        for name, (texts, context, continuation) in zip(self._asking, requests, strict=True):
+            self.joined[name] += texts in self._joins
             self.truncated[name] += len(context) + len(continuation) > self.max_length + 1
         return [(one.log_prob, one.greedy) for one in self._score(pairs)]
 

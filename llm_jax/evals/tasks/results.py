@@ -59,6 +59,8 @@ class TaskResult:
       truncated: requests that were longer than the model's context and lost their beginning.
       shortened: answers that could be shorter than the task allows, since the context is short.
       metrics: by name, and by `name/filter` where a task reads answers in several ways.
+      joined: answers whose first characters share a token with the end of their question.
+      unlabelled: examples of which no choice is the right one; they count as wrong.
     """
 
     n: int
@@ -68,6 +70,8 @@ class TaskResult:
     truncated: int
     shortened: int
     metrics: dict[str, Figure]
+    joined: int = 0
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)

@@ -66,19 +66,23 @@ def of_answer(log_prob: float, answer: str) -> dict[str, float]:
     return {NATS: -log_prob} | ({NATS_PER_BYTE: -log_prob / size} if size else {})
 
 
-def of_text(sample: Sample) -> dict[str, float]:
-    """The figures of a generated answer; empty for one that was scored."""
-    (answer, *_), targets = sample["filtered_resps"], targets_of(sample)
-    if not isinstance(answer, str) or not targets:
-        return {}
-    return {EDIT_DISTANCE: min(edit_distance(answer.strip(), target) for target in targets)}
+def of_text(sample: Sample, rights: list[str]) -> dict[str, float]:
+    """The figures of a generated answer. Space around answers does not count."""
+    answer = sample["filtered_resps"][0].strip()
+    return {EDIT_DISTANCE: min(edit_distance(answer, one.strip()) for one in rights)}
 
 
-def targets_of(sample: Sample) -> list[str]:
-    """The right answers of an example as texts, without those that are empty."""
+def rights_of(sample: Sample, choices: list[str] | None) -> list[str]:
+    """The right answers of an example as its task writes them, without those that are empty.
+
+    Args:
+      choices: of the example, which its `target` is a number of; None: it is a text.
+    """
     target = sample["target"]
-    texts = target if isinstance(target, list | tuple) else [target]
-    return [str(text).strip() for text in texts if str(text).strip()]
+    each = target if isinstance(target, list | tuple) else [target]
+    if choices is not None:
+        each = [choices[int(one)] for one in each if _is_place(one, choices)]
+    return [text for text in map(str, each) if text.strip()]
 
 
 def edit_distance(a: str, b: str) -> float:
@@ -103,6 +107,10 @@ def mean(values: list[float]) -> tuple[float, float]:
     if n == 1:
         return middle, math.nan
     return middle, math.sqrt(math.fsum((v - middle) ** 2 for v in values) / (n - 1) / n)
+
+
+def _is_place(target: Any, choices: list[str]) -> bool:
+    return isinstance(target, int) and 0 <= target < len(choices)
 
 
 def _right(target: Any, continuations: list[str]) -> int | None:
