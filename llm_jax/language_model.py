@@ -94,8 +94,8 @@ def load_described(
 
     from llm_jax.convert.hf_read import read_with
 
-    _, params = read_with(place.folder, said.tokenizer)
     mesh = split.mesh(said.run) if split else None
+    _, params = read_with(place.folder, said.tokenizer)
     if split and mesh is not None:  # from the host's memory: no device has all of them
         params = jax.device_put(params, split.places(said.run))
     return LanguageModel(said.run, params, said.tokenizer, stop_ids=said.stop_ids, mesh=mesh)
