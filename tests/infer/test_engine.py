@@ -22,7 +22,7 @@ from llm_jax.config import (
     UserError,
 )
 from llm_jax.convert.parity import our_logits
-from llm_jax.infer.engine import cache
+from llm_jax.infer.engine import cache, weights
 from llm_jax.infer.engine.engine import Engine
 from llm_jax.infer.engine.request import Request
 from llm_jax.infer.engine.settings import EngineSettings, QueueFull
@@ -89,15 +89,22 @@ def greedy_alone(name: str, one: Request) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "windows", "latent", "longrope", "alibi"])
-def test_a_cache_as_a_tpu_keeps_it_gives_the_same_tokens(name, monkeypatch):
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("name", ["full", "windows", "latent", "longrope", "experts"])
+def test_the_orders_in_which_a_tpu_keeps_arrays_give_the_same_tokens(name, devices, monkeypatch):
     asked = random_requests(11, 6)
     wanted = [ticket.ids for ticket in engine_of(name).run(asked)]
     monkeypatch.setattr(cache, "columns_first", lambda: True)
+    monkeypatch.setattr(weights, "platform", lambda: "tpu")
     part = jax.tree.leaves(cache.empty_cache(MODELS[name], 3, 63, CHUNK, "float32"))[0]
     assert part.shape[1] > part.shape[2]  # columns before heads
-    # Of another length: engines of equal shapes share their programs.
-    assert [ticket.ids for ticket in engine_of(name, max_len=63).run(asked)] == wanted
+    parallel = ParallelConfig(data=1, tensor=devices)
+    mesh = make_mesh(parallel, jax.devices()[:devices]) if devices > 1 else None
+    engine = engine_of(name, mesh, max_len=63)  # engines of equal shapes share their programs
+    layer = engine.params["layers"][0]
+    if name != "latent":
+        assert layer["attn"]["q"].format.layout.major_to_minor == (1, 2, 0)
+    assert [ticket.ids for ticket in engine.run(asked)] == wanted
 
 
 @pytest.mark.slow

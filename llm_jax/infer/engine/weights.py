@@ -121,14 +121,17 @@ class _Form:
         if mesh is None and (isinstance(made, jax.core.Tracer) or not on_tpu):
             return jax.device_put(made, device)
 
-        def where(leaf: Any, spec: Spec) -> Any:
+        def where(leaf: Any, spec: Spec) -> Sharding:
             if mesh is None:
-                place: Sharding = SingleDeviceSharding(device or jax.local_devices()[0])
-            else:
-                place = parameter_sharding(mesh, name, leaf.shape, spec.axes)
-            return as_read(place, spec) if on_tpu else place
+                return SingleDeviceSharding(device or jax.local_devices()[0])
+            return parameter_sharding(mesh, name, leaf.shape, spec.axes)
 
-        return jax.device_put(made, jax.tree.map(where, made, specs))
+        made = jax.device_put(made, jax.tree.map(where, made, specs))
+        if not on_tpu:
+            return made
+        # Only now: what is not on its devices yet would be whole on each of them for a while.
+        ordered = jax.tree.map(lambda leaf, spec: as_read(leaf.sharding, spec), made, specs)
+        return jax.device_put(made, ordered)
 
 
 def separate_specs(model: Model) -> Params:
