@@ -154,12 +154,12 @@ class _Run(Prepared):
                 state = self._first_state(programs)
             with clock.phase("compile"):
                 distributed.wait_for_all("all have compiled")  # before the first step is timed
-        first = resuming or self.history.parent
-        if first and not self.place.measured and self._due(self.start, config.eval.every):
+        first, measured = resuming or self.history.parent, self.place.measured
+        if first and not measured and self._due(self.start, config.eval.every):
             # A stop request interrupted this evaluation, or the weights are those of the parent.
             self._evaluate(validation, state)
-        elif self.place.measured and not ahead:
-            reporter.last |= self.place.measured  # only scores of tasks are missing
+        elif measured and not ahead:
+            reporter.last |= measured  # only scores of tasks are missing
         if first and not self.place.scored and self._due(self.start, config.eval.scores_every):
             self._score_tasks(state)
         for stage in ahead:

@@ -85,7 +85,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(remote_file, "WAIT_SECONDS", 0.0)
 
 
 def test_a_folder_is_read_as_one_on_disk(

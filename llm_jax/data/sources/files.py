@@ -23,7 +23,8 @@ from llm_jax.data.sources.hashes import file_record
 from llm_jax.data.sources.left_out import UNREADABLE, LeftOut, Unusable, printable
 from llm_jax.data.sources.local import LocalFile, local_files, problem
 from llm_jax.data.sources.markup import Markup, used_text
-from llm_jax.data.sources.remote import RemoteFile, is_address, remote_files, shown
+from llm_jax.data.sources.remote import is_address, remote_files, shown
+from llm_jax.data.sources.remote_file import RemoteFile
 from llm_jax.data.sources.rows import Row
 from llm_jax.data.sources.text_key import OWN, metadata_of
 

@@ -1,8 +1,6 @@
 """Files behind an address, by fsspec: gs://, s3://, hf://, https://, memory:// and others.
 
-A file is copied to a temporary file, one at a time: formats such as Parquet are read from their
-end, compressed data are checked before they are used, and the hash in the provenance is that of
-what was read. So the largest file must fit on the disk, and none in memory.
+Files are read one at a time (`remote_file.py`).
 """
 
 from __future__ import annotations
@@ -10,19 +8,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from llm_jax.config import UserError, secrets
 from llm_jax.config.extras import require_packages
 from llm_jax.data.sources import walk
-from llm_jax.data.sources.left_out import UNREADABLE, LeftOut, Unusable, printable
-from llm_jax.runs.disk_errors import FULL
+from llm_jax.data.sources.left_out import LeftOut, printable
+from llm_jax.data.sources.remote_file import RemoteFile, reason
 
 ADDRESS = re.compile(r"(?:[a-z0-9]+::)*(?!file:|local:)([a-z][a-z0-9+.-]*)://")
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "hf": "huggingface_hub"}
@@ -32,15 +27,6 @@ LOGGERS = ("fsspec", "gcsfs", "s3fs", "aiobotocore", "botocore", "huggingface_hu
 """They print the tracebacks of errors that are explained here."""
 VERSIONS = ("ETag", "etag", "md5Hash", "crc32c", "content_hash", "blob_id")
 """Fields in which file systems say which content a file has."""
-TRIES = 3
-WAIT_SECONDS = 1.0
-"""Before the second try; twice as long before the third."""
-
-
-class Unreachable(UserError):
-    """A network or a service that fails: another try may succeed."""
-
-    exit_code = 1
 
 
 def is_address(path: object) -> bool:
@@ -55,82 +41,6 @@ def shown(address: str) -> str:
         return printable(secrets.redact(address))
     host = parts.netloc.rpartition("@")[2]
     return printable(urlunsplit((parts.scheme, host, parts.path, "", "")))
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file behind an address.
-
-    Attributes:
-      name: its address, as errors and provenance have it.
-      key: its name below the address that the user gave.
-      version: changes whenever its content does; empty if the file system does not say.
-      size: in bytes, None if not known.
-    """
-
-    file_system: Any
-    path: str
-    name: str
-    key: str
-    version: str
-    size: int | None
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """A copy of the file, which is gone at the end.
-
-        Raises:
-          Unusable: it is gone, or may not be read.
-          Unreachable: three tries to read it have failed.
-          OSError: the disk is full.
-        """
-        with tempfile.TemporaryDirectory(prefix="llm-jax-", ignore_cleanup_errors=True) as folder:
-            copy = Path(folder, "copy")
-            self._fetch(copy)
-            with copy.open("rb") as stream:
-                yield stream
-
-    def _fetch(self, to: Path) -> None:
-        for number in range(TRIES):
-            try:
-                self.file_system.get_file(self.path, str(to))
-                if self.size is None or to.stat().st_size == self.size:
-                    return
-                why = f"{to.stat().st_size:,} of {self.size:,} bytes came"
-            except FileNotFoundError:
-                raise Unusable(UNREADABLE, "it is gone") from None
-            except PermissionError as error:
-                raise Unusable(UNREADABLE, _reason(error)) from None
-            except Exception as error:  # whatever the file system's library raises
-                if isinstance(error, OSError) and error.errno in FULL:
-                    raise
-                why = _reason(error)
-            if number < TRIES - 1:
-                time.sleep(WAIT_SECONDS * 2**number)
-        raise _failed(self.name, why)
-
-    def read(self, begin: int, end: int) -> bytes:
-        """The bytes from `begin` to `end`; raises `Unreachable` if three tries have failed."""
-        for number in range(TRIES):
-            try:
-                found = self.file_system.cat_file(self.path, start=begin, end=end)
-                if len(found) == end - begin:
-                    return found
-                why = f"{len(found):,} of {end - begin:,} bytes came"
-            except Exception as error:  # whatever the file system's library raises
-                why = _reason(error)
-            if number < TRIES - 1:
-                time.sleep(WAIT_SECONDS * 2**number)
-        raise _failed(self.name, why)
-
-    def stamp(self, stream: BinaryIO | None = None) -> int:
-        return hash((self.version, self.size))
-
-
-def _failed(name: str, why: str) -> Unreachable:
-    return Unreachable(
-        f"{name} cannot be read, in {TRIES} tries ({why}): check the network, and run this again."
-    )
 
 
 def folder_files(address: str, said: str) -> dict[str, RemoteFile]:
@@ -280,17 +190,9 @@ def _explained(address: str, said: str = "--input") -> Iterator[None]:
 
 def _unreadable(address: str, error: BaseException, said: str) -> UserError:
     return UserError(
-        f"{said} '{shown(address)}' cannot be read ({_reason(error)}): check the address, the "
+        f"{said} '{shown(address)}' cannot be read ({reason(error)}): check the address, the "
         "network, and that credentials are set where its library looks for them."
     )
-
-
-def _reason(error: BaseException) -> str:
-    """The error in one line, without addresses, which may have a key."""
-    words = re.sub(r"\S+://\S+", "…", " ".join(str(error).split()))
-    return secrets.redact(f"{type(error).__name__}: {words}" if words else type(error).__name__)[
-        :200
-    ]
 
 
 def _is_read(key: str, name: str, left_out: LeftOut) -> bool:
