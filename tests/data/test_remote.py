@@ -24,7 +24,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from llm_jax.config import UserError
 from llm_jax.data.build import BuildSpec, build
-from llm_jax.data.sources import Document, FileSource, LeftOut, remote
+from llm_jax.data.sources import Document, FileSource, LeftOut, remote_file
 from llm_jax.data.tokenizers import Tokenizer
 
 
