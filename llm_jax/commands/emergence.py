@@ -52,8 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for flag, value in (("--few-shot", args.few_shot), ("--limit", args.limit),
                         ("--include", args.include)):  # fmt: skip
         if value is not None and not args.tasks:
-            raise UserError(f"{flag} is {value}, which is for scoring: name --tasks, or leave it "
-                            "out.")  # fmt: skip
+            raise UserError(f"{flag} is for scoring: name --tasks, or leave it out.")
     lost = _score(args, runs, ladder) if args.tasks else []
     # Of named tasks, what was asked for counts, and not what else is kept of them.
     found = emergence(

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_jax.config import UserError, read_json, require_shape
+from llm_jax.config.wording import counted
 from llm_jax.runs.files import write_text
 from llm_jax.runs.metric_names import STDERR, TASK, VERSION
 
@@ -116,8 +117,8 @@ def _keep(run: Path, step: int, scores: Iterable[Scores]) -> list[str]:
     held, notes = {one.asked: one for one in kept_scores(run, step)}, list[str]()
     if old := outdated(run, step):
         notes.append(
-            f"{run.name} at step {step:,}: {old:,} kept scores were of other parameters than the "
-            "checkpoint has now, and are dropped."
+            f"{run.name} at step {step:,}: dropped {counted(old, 'kept score')} of other "
+            "parameters than the checkpoint has now."
         )
     for one in scores:
         before = held.pop(one.asked, None)

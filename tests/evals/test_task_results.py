@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llm_jax.commands.task_table import course_lines, text_lines, width
+from llm_jax.evals.tasks.harness import _figures
 from llm_jax.evals.tasks.results import Figure, TaskResult, TaskResults
 
 
@@ -38,6 +41,13 @@ def test_above_chance_only_if_the_interval_excludes_it() -> None:
     assert Figure(0.9, 0.01, False, 0.75, 50).above_chance is False
     assert Figure(0.9, None, True, 0.25, 1).above_chance is None
     assert share(9, 10, chance=None).above_chance is None
+
+
+def test_what_is_no_number_is_told_as_such() -> None:
+    found = {"f1,none": {"a": 1.0}, "f1_stderr,none": "N/A", "acc,strict": np.float32(0.5), "n": 3}
+    made = dict(_figures(found, {"acc": True}, {}, Counter({"acc,strict": 2}), 3))
+    assert math.isnan(made["f1"].value) and made["f1"].report()["value"] is None
+    assert (made["acc/strict"].value, made["acc/strict"].n, made["f1"].n) == (0.5, 2, 3)
 
 
 def results() -> dict[str, Any]:

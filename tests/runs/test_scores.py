@@ -40,7 +40,7 @@ def test_scores_of_replaced_parameters_do_not_count(tmp_path: Path) -> None:
     save(tmp_path, 20, "bb")
     assert outdated(tmp_path, 20) == 2 and kept_scores(tmp_path, 20) == []
     (note,) = keep_scores(tmp_path, 20, [made(tmp_path, "a", 0.75)])
-    assert "2 kept scores were of other parameters" in note
+    assert "dropped 2 kept scores of other parameters" in note
     assert [one.figures for one in kept_scores(tmp_path, 20)] == [{"acc": 0.75}]
     assert outdated(tmp_path, 20) == 0
 

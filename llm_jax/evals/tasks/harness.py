@@ -279,7 +279,8 @@ def _figures(
         yield (
             name if way == "none" else f"{name}/{way}",
             Figure(
-                value=float(value),
+                # A task's own aggregation may return anything.
+                value=float(value) if isinstance(value, int | float | np.number) else math.nan,
                 stderr=known if math.isfinite(known) else None,
                 higher_is_better=better.get(name),
                 chance=chance.get(name),
