@@ -45,6 +45,8 @@ def test_a_single_file_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(load_tasks(["own"], Settings(include=file)).tasks["own"].task_docs) == 3
     with pytest.raises(UserError, match="There is no task 'other'"):
         check_tasks(["other"], file)
+    with pytest.raises(UserError, match="write blanks between names: own copying_en"):
+        check_tasks(["own,copying_en"], file)
 
 
 def test_data_beside_a_task_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,11 @@ def check_names(names: Sequence[str], settings: Settings) -> list[str]:
                     read_json(path)  # says what is wrong with it
             known = {*theirs, *ours, human_eval.NAME}
             known.update(word for text in _texts() for word in NAMED.findall(text))
+            several = re.findall(r"[^][,\"' ]+", name)
+            if len(several) > 1 and known.issuperset(several):
+                raise UserError(
+                    f"There is no task {name!r}: write blanks between names: {' '.join(several)}."
+                )
             raise UserError(f"There is no task {name!r}: {nearest(name, known)}")
     said = (llm_jp.left_out(name, theirs[name]) for name in names if name in theirs)
     return [one for one in said if one]
