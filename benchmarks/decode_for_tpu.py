@@ -22,7 +22,7 @@ from unittest import mock
 from llm_jax.config import ComputeConfig, ModelConfig, ParallelConfig, load
 from llm_jax.infer.decoder import compute_for_inference
 from llm_jax.infer.engine import cache, tpu_layout
-from llm_jax.infer.engine.ahead import Compiled, compile_ahead
+from llm_jax.infer.engine.ahead import Ahead, ahead
 from llm_jax.infer.engine.arrays import STEPS
 from llm_jax.infer.engine.programs import Shapes
 from llm_jax.infer.engine.weights import untied
@@ -41,12 +41,13 @@ def usual_order() -> Iterator[None]:
         yield
 
 
-def figures(made: Compiled) -> dict[str, float]:
+def figures(made: Ahead) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name, program, counts in (
+    for name, lowered, counts in (
         ("decode", made.decode, (1, STEPS)),
         ("piece", made.piece, (1,)),
     ):
+        program = lowered.compile()
         text, memory = program.as_text(), program.memory_analysis()
         assert text is not None and memory is not None
         for steps in counts:
@@ -79,9 +80,9 @@ def main() -> None:
         CHUNK,
         make_mesh(ParallelConfig(data=1, tensor=len(chips)), chips),
     )
-    ours = figures(compile_ahead(shapes))
+    ours = figures(ahead(shapes))
     with usual_order():
-        usual = figures(compile_ahead(shapes))
+        usual = figures(ahead(shapes))
     for name, value in ours.items():
         ratio = round(usual[name] / value, 2)
         line = {"what": name, "ours": round(value, 1), "usual": round(usual[name], 1)}

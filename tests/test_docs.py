@@ -160,6 +160,17 @@ def test_readme_lists_every_verb() -> None:
     assert re.findall(r"`([^`]+)`", first_cells) == list(VERBS)
 
 
+@pages
+def test_files_of_the_repository_exist(page: Path) -> None:
+    """Where a page names them by their path; the log and the decisions tell of their own time."""
+    if page.name == "log.md" or page.parent.name == "adr":
+        return
+    named = re.findall(
+        r"(?<![\w/.-])(?:llm_jax|tests|benchmarks)/[\w/-]+\.\w+", page.read_text("utf-8")
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_file_map_names_what_exists_and_every_folder() -> None:
     section = (ROOT / "README.md").read_text("utf-8").split("## File map")[1]
     named, parents = set(), [ROOT]

@@ -14,7 +14,14 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from llm_jax.config import ParallelConfig, RecurrentConfig, RunConfig, UserError, generative_of
+from llm_jax.config import (
+    ModelConfig,
+    ParallelConfig,
+    RecurrentConfig,
+    RunConfig,
+    UserError,
+    generative_of,
+)
 from llm_jax.config.wording import counted
 from llm_jax.infer.engine.cache import empty_cache
 from llm_jax.infer.engine.settings import EngineSettings
@@ -53,8 +60,11 @@ class Split:
             or the model does not continue texts.
         """
         devices = jax.local_devices()
+        return self.over(devices, _memory(devices), config)
+
+    def over(self, devices: list[Any], limit: int | None, config: RunConfig) -> Mesh | None:
+        """As `mesh`, over some of `devices`, each of which has `limit` bytes of memory."""
         if self.tensor is None:
-            limit = _memory(devices)
             if len(devices) == 1 or limit is None or not _generates(config):
                 return None
             tensor = self._fewest(config, len(devices), limit)
@@ -106,8 +116,9 @@ class Split:
         length = self.max_len or model.max_seq_len
         chunk = min(EngineSettings.prefill_chunk, length)
         cache = jax.eval_shape(lambda: empty_cache(model, self.slots, length, chunk, kept))
+        by_heads = isinstance(model, ModelConfig) and model.latent is None
         for leaf in jax.tree.leaves(cache):
-            split = leaf.ndim == 4 and leaf.shape[1] > 1  # by heads; latent attention has one
+            split = by_heads and leaf.ndim == 4
             total += leaf.size * leaf.dtype.itemsize // (groups * (tensor if split else 1))
         return total
 

@@ -17,7 +17,10 @@ from llm_jax.preflight.measure import measure
 from llm_jax.preflight.topology import require_compiler
 from llm_jax.runs.files import keep
 
-SOURCES = ("config", "data", "facts", "plan", "parallel", "model", "train", "preflight")
+SOURCES = (
+    "attention", "config", "data", "facts", "models", "objectives", "parallel", "plan",
+    "preflight", "runs", "train",
+)  # fmt: skip
 """Packages whose code determines the program or the report on it."""
 LIBRARIES = ("jax", "jaxlib", "libtpu", "flax", "optax")
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")

@@ -80,7 +80,7 @@ def measure(config: RunConfig, machine: Machine) -> dict[str, Any]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         found["compile_seconds"] = time.monotonic() - start
-        return found | _too_large(str(error), argument_bytes(config, mesh))
+        return found | too_large(str(error), argument_bytes(config, mesh))
     found["compile_seconds"] = time.monotonic() - start
     found["hbm_bytes"] = hbm_bytes(compiled)
     found["fits"] = found["hbm_bytes"]["peak"] <= found["hbm_limit"]
@@ -137,7 +137,7 @@ def hbm_bytes(compiled: Any) -> dict[str, int]:
     return {"peak": peak, **parts}
 
 
-def _too_large(message: str, arguments: int) -> dict[str, Any]:
+def too_large(message: str, arguments: int) -> dict[str, Any]:
     """Bytes from the compiler's message about a program that does not fit.
 
     It says `Used 64.2G of 15.75G hbm`, or `required for HLO temporaries (60.76G) exceeds`. The

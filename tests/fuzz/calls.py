@@ -83,7 +83,8 @@ VALID: dict[str, tuple[Words, ...]] = {
         ("a=dataset", "b=./dataset", "--tokens", "1k", "--method", "regmix", "--flops", "1e9",
          "--chip", "v5e", "--out", "made"),
     ),
-    "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",)),
+    "preflight": (("run.json", "--topology", "v5p-3"), ("planned.json",),
+                  ("run.json", "--topology", "v5e-16", "--serve", "--slots", "4")),
     "train": (
         ("run/run.json",),
         ("run.json", "--data.path", "nowhere", "--out", "made"),

@@ -10,6 +10,8 @@ import dataclasses
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -446,6 +448,15 @@ def test_results_are_kept_by_what_decides_the_program(monkeypatch: pytest.Monkey
         file.write_text("[")
     assert not cache.measured(config, machine)["cached"]
     assert cache.measured(config, machine)["cached"]
+
+
+def test_code_of_every_package_that_makes_the_program_is_hashed() -> None:
+    program = (
+        "import sys, llm_jax.preflight.measure\n"
+        "print(*{name.split('.')[1] for name in sys.modules if name.startswith('llm_jax.')})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert set(done.stdout.split()) == set(cache.SOURCES)
 
 
 def test_code_is_hashed_at_every_level(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The engine's programs, compiled for devices that need not be there."""
+"""The engine's programs for devices that need not be there, ready to be compiled."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from llm_jax.models.protocol import parameter_shapes
 from llm_jax.parallel.mesh import parameter_sharding, sharding
 
 
-class Compiled(NamedTuple):
+class Ahead(NamedTuple):
     """The programs, and the arrays that they take, as `jax.ShapeDtypeStruct`.
 
     Attributes:
@@ -29,14 +30,22 @@ class Compiled(NamedTuple):
       piece: the longer piece of one prompt.
     """
 
-    decode: jax.stages.Compiled
-    piece: jax.stages.Compiled
+    decode: jax.stages.Lowered
+    piece: jax.stages.Lowered
     params: Any
     cache: Any
 
 
-def compile_ahead(shapes: Shapes, kind: Kind = "greedy") -> Compiled:
-    """Compiles for the devices of `shapes.mesh`, such as those of a `preflight.topology`.
+def device_bytes(arrays: Any) -> int:
+    """Bytes of a tree of `Ahead` on one device, before layouts pad them."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(arrays)
+    )
+
+
+def ahead(shapes: Shapes, kind: Kind = "greedy") -> Ahead:
+    """The programs for the devices of `shapes.mesh`, such as those of a `preflight.topology`.
 
     Args:
       shapes: of a model with an output matrix of its own (`weights.untied`).
@@ -64,8 +73,9 @@ def compile_ahead(shapes: Shapes, kind: Kind = "greedy") -> Compiled:
                 model, slots, shapes.max_len, shapes.chunk, cache_dtype(shapes.compute)
             )
         )
-        on_mesh = sharding(mesh, caches.turned(caches.AXES))
-        cache = jax.tree.map(lambda leaf: placed(leaf, on_mesh), empty)
+        cache = jax.tree.map(
+            lambda leaf: placed(leaf, sharding(mesh, caches.stored_axes(leaf.shape))), empty
+        )
         token, position, left, done = np.zeros((4, slots), np.int32)
         seeds, rows = np.zeros(slots, np.uint32), stack_rows([GREEDY] * slots)
         state = Decoding(token, position, left, done, seeds, rows, no_stops(slots))
@@ -76,4 +86,4 @@ def compile_ahead(shapes: Shapes, kind: Kind = "greedy") -> Compiled:
         piece = programs.prefill.lower(
             params, cache, tokens, one, one, one, one, tokens, scored=False
         )
-        return Compiled(decode.compile(), piece.compile(), params, cache)
+        return Ahead(decode, piece, params, cache)

@@ -35,6 +35,8 @@ FIRST = 128
 """Columns of the first two parts; each part after them doubles the length."""
 AXES = ("batch", "kv_heads", None, "head_dim")
 """Logical axes of a part."""
+LANES = 128
+"""Columns of a TPU's tiles."""
 
 
 def columns_first() -> bool:
@@ -42,13 +44,23 @@ def columns_first() -> bool:
     return platform() == "tpu"
 
 
-def turned(part: Any) -> Any:
-    """A part, or its logical axes, as it is stored; and a stored one with the axes `AXES`."""
-    if not columns_first():
-        return part
-    if isinstance(part, tuple):
-        return (part[0], part[2], part[1], part[3])
-    return jnp.swapaxes(part, 1, 2)
+def turned(part: jax.Array) -> jax.Array:
+    """A part as it is stored; and a stored one with the axes `AXES`."""
+    return jnp.swapaxes(part, 1, 2) if columns_first() else part
+
+
+def stored_size(size: int) -> int:
+    """Numbers that are stored of a head's key or value: a TPU's tiles have 128 columns, and where
+    they are not full, the compiler would copy the cache as well. The rest are zeros."""
+    return -(-size // LANES) * LANES if columns_first() else size
+
+
+def stored_axes(shape: tuple[int, ...]) -> tuple[str | None, ...]:
+    """Logical axes of a part of this shape as it is stored. The one head of latent attention is not
+    split."""
+    slots, heads, columns, size = AXES
+    axes = (slots, columns, heads, size) if columns_first() else AXES
+    return tuple(None if n == 1 else name for name, n in zip(axes, shape, strict=True))
 
 
 class Columns(NamedTuple):
@@ -102,7 +114,8 @@ def empty_cache(
         for name, (heads, size) in _kept_sizes(config).items():
             parts = columns(max_len, chunk, window).parts
             made[name] = tuple(
-                turned(constrain(jnp.zeros((slots, heads, m, size), dtype), *AXES)) for m in parts
+                turned(constrain(jnp.zeros((slots, heads, m, stored_size(size)), dtype), *AXES))
+                for m in parts
             )
         return made
 
@@ -153,16 +166,25 @@ def slot_attend(config: Any, max_len: int, chunk: int, rows: Rows) -> Attend:
             new = {"k": k_RTKH, "v": v_RTKH}
         else:
             new, q_RTNH = {"latent": latent.rows_BTR[:, :, None]}, latent.absorb(q_RTNH)
+        H, q_RTNH = q_RTNH.shape[-1], _filled(q_RTNH)
         parts = {
-            name: _written(tuple(map(turned, cache[name])), new[name], how, rows) for name in new
+            name: _written(tuple(map(turned, cache[name])), _filled(new[name]), how, rows)
+            for name in new
         }
         keys, values = (parts[name] for name in (("k", "v") if latent is None else ("latent",) * 2))
-        mean_RTNV = _mean(q_RTNH, keys, values, sinks_N, how, rule, mask, config, rows)
+        mean_RTNV = _mean(q_RTNH, H, keys, values, sinks_N, how, rule, mask, config, rows)
         if latent is not None:
             mean_RTNV = latent.expand(mean_RTNV[..., : latent.width])
+        else:
+            mean_RTNV = mean_RTNV[..., : v_RTKH.shape[-1]]
         return mean_RTNV, {name: tuple(map(turned, parts[name])) for name in parts}
 
     return attend
+
+
+def _filled(x: jax.Array) -> jax.Array:
+    """x (…, H), filled up with zeros to the size that is stored."""
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, stored_size(x.shape[-1]) - x.shape[-1])])
 
 
 def _written(
@@ -184,6 +206,7 @@ def _written(
 
 def _mean(
     q_RTNH: jax.Array,
+    head_size: int,
     keys: tuple[jax.Array, ...],
     values: tuple[jax.Array, ...],
     sinks_N: jax.Array | None,
@@ -202,9 +225,11 @@ def _mean(
             for parts in (keys, values)
         )
         rows = rows._replace(slot_R=None)
-    R, T, N, H = q_RTNH.shape
+    R, T, N, stored = q_RTNH.shape
     K = keys[0].shape[1]
-    q_RKgH = q_RTNH.reshape(R, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(R, K, -1, H)
+    q_RKgH = (
+        q_RTNH.reshape(R, T, K, N // K, stored).transpose(0, 2, 3, 1, 4).reshape(R, K, -1, stored)
+    )
     q_RKgH = q_RKgH.astype(keys[0].dtype)
 
     def one(k: jax.Array, v: jax.Array, first: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -217,7 +242,7 @@ def _mean(
         else:
             at_RM = jnp.broadcast_to(first + jnp.arange(M), (R, M))
         if rotates_late(config) and mask.rotation is not None:
-            k = _rotated(k, at_RM, config, mask, rows)
+            k = _filled(_rotated(k[..., :head_size], at_RM, config, mask, rows))
         distance_RTM = rows.position_RT[:, :, None] - at_RM[:, None]
         s_RKgM = rule.of(
             jnp.einsum("RKgH,RKMH->RKgM", q_RKgH, k, preferred_element_type=jnp.float32)
