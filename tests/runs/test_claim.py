@@ -62,7 +62,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def claims(folder: Path) -> list[str]:
+def claim_files(folder: Path) -> list[str]:
     """Without what a holder is just writing, who gives a sign of life now and then."""
     return [name for name in names(folder) if not name.startswith("..")]
 
@@ -146,7 +146,7 @@ def test_a_later_attempt_of_the_same_job_need_not_wait(
             with pytest.raises(Held, match="belongs to another process now"):
                 first.check()
             second.check()
-            assert claims(tmp_path) == [".out.writer.000001.json"]
+            assert claim_files(tmp_path) == [".out.writer.000001.json"]
     assert names(tmp_path) == []
 
 
@@ -182,7 +182,7 @@ def test_exactly_one_of_many_takes_over(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(taken) == 1
-    assert claims(tmp_path) == [".out.writer.000005.json"]
+    assert claim_files(tmp_path) == [".out.writer.000005.json"]
     taken[0].release()
     assert names(tmp_path) == []
 
