@@ -164,7 +164,8 @@ def forecast(
         accuracy = _predicted(told, np.clip(drawn_a, 0, 1), last.accuracy)
     return Forecast(
         loss=_predicted(middle, losses, last.loss),
-        task_loss=_predicted(task_loss, measured_t, last.task_loss),
+        # A line may go below 0, which no loss of an answer does.
+        task_loss=_predicted(max(task_loss, 0.0), np.maximum(measured_t, 0.0), last.task_loss),
         accuracy=accuracy,
     )
 
