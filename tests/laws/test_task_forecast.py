@@ -85,10 +85,10 @@ def test_what_is_at_chance_is_not_predicted() -> None:
 
 def test_no_loss_of_an_answer_is_below_0() -> None:
     L = np.linspace(3.0, 2.0, 5)
-    points = [Scored(x, max(2 * (x - 2.2), 0.05), 0.05, 0.25, 0.03) for x in L]
+    points = [Scored(x, max(2 * (x - 2.2), 0.05), 0.3, 0.25, 0.03) for x in L]
     found = forecast(points, (2.0, np.full(200, 2.0)), chance=None).task_loss
     assert (found.predicted, found.low) == (0.0, 0.0)
-    assert 0.0 < found.high and found.within
+    assert found.high > 0.0 and found.within
 
 
 def test_the_last_checkpoint_of_one_run() -> None:
