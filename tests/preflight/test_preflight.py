@@ -331,8 +331,8 @@ def test_out_of_memory_in_the_users_terms(
 @compiles
 @pytest.mark.slow
 def test_offload_leaves_the_inputs_of_the_blocks_on_the_host() -> None:
-    """32 layers x 4,096 tokens x 512 bfloat16 a device are 128 MiB."""
-    model = dataclasses.replace(small().model, num_layers=32)
+    """16 layers x 4,096 tokens x 512 bfloat16 a device are 64 MiB."""
+    model = dataclasses.replace(small().model, num_layers=16)
     temp, host = {}, {}
     for remat in ("full", "offload"):
         config = small(
@@ -345,10 +345,9 @@ def test_offload_leaves_the_inputs_of_the_blocks_on_the_host() -> None:
         step: Any = compile_train_step(config, mesh, np.ones(model.vocab_size, np.int32))
         stats = step.memory_analysis()
         temp[remat], host[remat] = stats.temp_size_in_bytes, stats.host_temp_size_in_bytes
-    assert host == {"full": 0, "offload": 2**27}
-    print(temp, host)
+    assert host == {"full": 0, "offload": 2**26}
     # What is left then is the update's peak, to which the inputs do not add.
-    assert temp["full"] - temp["offload"] > 2**26
+    assert temp["full"] - temp["offload"] > 2**25
 
 
 def test_remedies_of_a_run_that_offloads_recompute_no_more() -> None:
