@@ -131,11 +131,17 @@ def _folder(place: str) -> Path:
 
 
 def _under_another_name(config: RunConfig, folder: str, given: set[str]) -> RunConfig:
-    if "--out" not in given or os.path.realpath(config.out) == os.path.realpath(folder):
+    require_another_folder(config.out if "--out" in given else None, folder)
+    return config if "--name" in given else replace(config, name=Path(config.out).name)
+
+
+def require_another_folder(out: str | None, folder: str) -> None:
+    """Raises `UserError` unless a run with the config of the run in `folder` has an `out` of its
+    own."""
+    if out is None or os.path.realpath(out) == os.path.realpath(folder):
         raise UserError(
             f"The config is that of {folder}: name another folder for the new run with --out."
         )
-    return config if "--name" in given else replace(config, name=Path(config.out).name)
 
 
 def keeping(

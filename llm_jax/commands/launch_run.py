@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from dataclasses import fields, replace
@@ -134,11 +133,8 @@ def _set_other_run(raw: dict[str, Any]) -> None:
                 f"--{name} {raw[name]} needs a CONFIG beside it, such as a copy of that run's own: "
                 f"gcloud storage cp {folder}/run.json run.json"
             )
-        if "out" not in raw or os.path.realpath(raw["out"]) == os.path.realpath(folder):
-            raise UserError(
-                f"The config is that of {folder}: name another folder for the new run with --out."
-            )
-        raw |= {"config": folder, "name": raw.get("name", Path(raw["out"]).name)}
+        begin.require_another_folder(raw.get("out"), folder)
+        raw |= {"config": folder, "name": raw.get("name", _job_name(Path(raw["out"]).name))}
 
 
 def _require_object(value: Any, where: str) -> None:
@@ -156,12 +152,16 @@ def _variable(text: str) -> tuple[str, str]:
 def trained_run(spec: JobSpec, args: argparse.Namespace, verb: str = "launch run") -> RunConfig:
     """The run that `spec.config` names, with the flags of its fields applied, and what it keeps of
     the run that it begins with."""
-    from llm_jax.launch.parent import parent_config
+    from llm_jax.launch import parent
 
     run = override(spec.config, args.overrides, verb=verb, own=args.flags)
+    name = run.name
     if other := spec.init or spec.branch:
-        run = begin.keeping(run, spec.config, other, parent_config(other), args.overrides)
-    return replace(run, name=args.name or run.name, out=spec.out)
+        theirs = parent.parent_config(other)
+        run = begin.keeping(run, spec.config, other, theirs, args.overrides)
+        if spec.config == parent.split(other)[0]:
+            name = Path(spec.out).name  # as `train` names a run that has no CONFIG
+    return replace(run, name=args.name or name, out=spec.out)
 
 
 def _set_backend(raw: dict[str, Any], args: argparse.Namespace) -> None:
@@ -183,6 +183,10 @@ def _set_backend(raw: dict[str, Any], args: argparse.Namespace) -> None:
     raw["backend"] = backend
 
 
+def _job_name(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 def _yes_no(flag: str, text: str) -> bool:
     shown = f"--{flag.replace('_', '-')}"
     require(text in ("true", "false"), f"{shown} is {text!r}: write true or false.")
@@ -194,7 +198,7 @@ def _defaults_of_the_run(raw: dict[str, Any]) -> None:
         from llm_jax.config import load
 
         run = load(raw["config"])
-        raw.setdefault("name", run.name.lower().replace("_", "-"))
+        raw.setdefault("name", _job_name(run.name))
         raw.setdefault("out", run.out)
 
 

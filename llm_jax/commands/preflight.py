@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from llm_jax.commands import count
 from llm_jax.commands.overrides import override
 from llm_jax.config import RunConfig, UserError, to_json
 from llm_jax.config.extras import require_packages
@@ -48,13 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile the programs of `llm-jax serve` in place of the train step",
     )
     parser.add_argument(
-        "--slots", type=int, help="with --serve: texts that are made at once (default: 8)"
+        "--slots", type=count, help="with --serve: texts that are made at once (default: 8)"
     )
     parser.add_argument(
-        "--max-len", type=int, help="with --serve: tokens of a text (default: the model's context)"
+        "--max-len",
+        type=count,
+        help="with --serve: tokens of a text (default: the model's context)",
     )
     parser.add_argument(
-        "--tensor", type=int, help="with --serve: chips that share each matrix (default: as serve)"
+        "--tensor",
+        type=count,
+        help="with --serve: chips that share each matrix (default: as serve)",
     )
     parser.add_argument(
         "--write",

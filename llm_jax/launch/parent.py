@@ -29,19 +29,21 @@ def whole(place: str) -> str:
 
 
 def words(spec: JobSpec) -> list[str]:
-    """The flags of `llm-jax train`."""
+    """The flag of `llm-jax train` and the run that it names; none if the run begins anew."""
     flags = {"--init": spec.init, "--branch": spec.branch}
-    return [word for flag, place in flags.items() if place for word in (flag, place)]
+    return next(([flag, place] for flag, place in flags.items() if place), [])
 
 
 def check_place(spec: JobSpec) -> None:
     """Raises `ConfigError` unless the hosts can reach the run; looks at its name alone."""
-    for flag, place in zip(words(spec)[::2], words(spec)[1::2], strict=True):
-        require(
-            spec.backend.kind in SHARED or place.startswith("gs://"),
-            f"{flag} is {place!r}, which hosts of the {spec.backend.kind} back end cannot reach: "
-            "copy the run with `gcloud storage cp --recursive`, and name it as gs://BUCKET/RUN.",
-        )
+    if spec.backend.kind in SHARED or not (begin := words(spec)):
+        return
+    flag, place = begin
+    require(
+        place.startswith("gs://"),
+        f"{flag} is {place!r}, which hosts of the {spec.backend.kind} back end cannot reach: "
+        "copy the run with `gcloud storage cp --recursive`, and name it as gs://BUCKET/RUN.",
+    )
 
 
 def parent_config(place: str) -> RunConfig:

@@ -14,6 +14,7 @@ from llm_jax.config.wording import counted
 from llm_jax.infer.decoder import compute_for_inference
 from llm_jax.infer.device_split import Split
 from llm_jax.infer.engine.ahead import ahead, device_bytes
+from llm_jax.infer.engine.engine import longest_text
 from llm_jax.infer.engine.programs import Shapes
 from llm_jax.infer.engine.settings import EngineSettings
 from llm_jax.infer.engine.weights import untied
@@ -46,12 +47,7 @@ def measure_serving(
         )
     capacity = int(machine.chip.hbm_bytes / machine.chip.devices_per_chip)
     mesh = _mesh(config, devices(machine), capacity, settings, tensor)
-    length = settings.max_len or model.max_seq_len
-    if length > model.max_seq_len:
-        raise UserError(
-            f"--max-len is {length}, more than the model's context of {model.max_seq_len}: give "
-            f"{model.max_seq_len} or less."
-        )
+    length = longest_text(model.max_seq_len, settings.max_len)
     chunk = min(settings.prefill_chunk, length)
     shapes = Shapes(
         untied(model), compute_for_inference(config.compute), model.vocab_size, settings.slots,

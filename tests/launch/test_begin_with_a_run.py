@@ -60,7 +60,13 @@ def test_places_on_disks_and_in_buckets(tmp_path, monkeypatch):
 def test_the_config_is_that_of_the_other_run(other, tmp_path, capsys):
     spec, run, _ = planned(capsys, "--init", other, "--out", tmp_path / "new", "--steps", "30")
     assert (spec["init"], spec["branch"], spec["name"]) == (str(other), None, "new")
+    assert run["name"] == "new"  # and not that of the other run
     assert (run["out"], run["steps"], run["data"]["batch_size"]) == (str(tmp_path / "new"), 30, 6)
+
+
+def test_a_job_is_named_after_any_folder(other, tmp_path, capsys):
+    spec, run, _ = planned(capsys, "--init", other, "--out", tmp_path / "My_Run")
+    assert (spec["name"], run["name"]) == ("my-run", "My_Run")
 
 
 def test_a_recipe_keeps_the_other_runs_batch(other, tmp_path, capsys):

@@ -86,6 +86,10 @@ def test_preflight_says_whether_serving_fits(tmp_path, capsys):
     assert (code, found["fits"], found["mesh"]) == (1, False, {"data": 4})
     code, _, said = served("--tensor", "3")
     assert code == 2 and "--tensor is 3, which does not divide" in said
+    code, _, said = served("--tensor", "0")
+    assert code == 2 and "argument --tensor" in said and "Traceback" not in said
+    code, _, said = served("--max-len", "513")
+    assert code == 2 and "more than the model's context of 512" in said
     code, _, said = served("--search")
     assert code == 2 and "leave out --serve" in said
     code, _, said = served("--topology", "v5e-16")

@@ -14,7 +14,6 @@ from llm_jax.infer.engine import cache as caches
 from llm_jax.infer.engine import tpu_layout
 from llm_jax.infer.engine.arrays import Decoding, no_stops
 from llm_jax.infer.engine.programs import Programs, Shapes
-from llm_jax.infer.engine.request import Kind
 from llm_jax.infer.engine.weights import cache_dtype, engine_params, separate_specs
 from llm_jax.infer.row_sampling import stack_rows
 from llm_jax.infer.sampling import GREEDY
@@ -44,12 +43,11 @@ def device_bytes(arrays: Any) -> int:
     )
 
 
-def ahead(shapes: Shapes, kind: Kind = "greedy") -> Ahead:
+def ahead(shapes: Shapes) -> Ahead:
     """The programs for the devices of `shapes.mesh`, such as those of a `preflight.topology`.
 
     Args:
       shapes: of a model with an output matrix of its own (`weights.untied`).
-      kind: how tokens are chosen.
     """
     mesh, model, slots = shapes.mesh, shapes.model, shapes.slots
     assert mesh is not None
@@ -80,7 +78,7 @@ def ahead(shapes: Shapes, kind: Kind = "greedy") -> Ahead:
         seeds, rows = np.zeros(slots, np.uint32), stack_rows([GREEDY] * slots)
         state = Decoding(token, position, left, done, seeds, rows, no_stops(slots))
         decode = programs.decode.lower(
-            params, cache, state, None, np.int32(1), np.bool_(False), kind=kind
+            params, cache, state, None, np.int32(1), np.bool_(False), kind="greedy"
         )
         tokens, one = np.zeros((1, shapes.chunk), np.int32), np.zeros(1, np.int32)
         piece = programs.prefill.lower(
